@@ -1,0 +1,371 @@
+//! A tenant: its row in the catalog, the words that name it, and the trait that finds it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName, SchemaNameError};
+
+/// The short name of a tenant, unique in the catalog.
+///
+/// New slugs are made of `a-z`, `0-9`, `_` and `-` and start with a letter or a digit;
+/// slugs that stand in the catalog already are taken as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Slug(String);
+
+/// Why a text cannot become the slug of a new tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlugError {
+    /// The text is empty.
+    Empty,
+    /// Longer than an identifier may be; holds its length in bytes.
+    TooLong(String, usize),
+    /// A character outside `a-z 0-9 _ -`, or a first character that is neither letter nor digit.
+    Characters(String, char),
+}
+
+impl Slug {
+    /// Returns the slug of a tenant that is to be created.
+    ///
+    /// # Errors
+    ///
+    /// One [`SlugError`] for each rule.
+    pub fn parse(text: &str) -> Result<Self, SlugError> {
+        let Some(first) = text.chars().next() else {
+            return Err(SlugError::Empty);
+        };
+        if text.len() > MAX_IDENTIFIER_BYTES {
+            return Err(SlugError::TooLong(text.to_owned(), text.len()));
+        }
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if let Some(bad) = text.chars().find(|&c| !allowed(c)) {
+            return Err(SlugError::Characters(text.to_owned(), bad));
+        }
+        if first == '_' || first == '-' {
+            return Err(SlugError::Characters(text.to_owned(), first));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Takes a slug that already stands in the catalog, whatever rules made it.
+    #[must_use]
+    pub fn from_catalog(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the schema of a new tenant: the configured prefix, then the slug.
+    ///
+    /// # Errors
+    ///
+    /// [`SchemaNameError`], chiefly when prefix and slug together exceed 63 bytes.
+    pub fn schema(&self, prefix: &str) -> Result<SchemaName, SchemaNameError> {
+        SchemaName::parse(&format!("{prefix}{}", self.0))
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for SlugError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a slug may not be empty"),
+            Self::TooLong(slug, bytes) => write!(
+                f,
+                "slug '{slug}' has {bytes} bytes; at most {MAX_IDENTIFIER_BYTES} fit"
+            ),
+            Self::Characters(slug, bad) => write!(
+                f,
+                "slug '{}' may not hold '{}' there: use a-z, 0-9, '_' and '-', a letter or digit first",
+                slug.escape_debug(),
+                bad.escape_debug()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SlugError {}
+
+/// A host name as requests are matched against it: lower case, no port, no final dot.
+///
+/// Names outside ASCII are kept as typed in lower case; the catalog decides by equality.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Hostname(String);
+
+/// Why a text is not a host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostnameError {
+    /// Nothing is left once port and final dot are taken off.
+    Empty,
+    /// Longer than the 253 characters that DNS and the catalog's column hold.
+    TooLong(String),
+    /// A character that no host name has, such as a space, a slash or a quote.
+    Characters(String, char),
+    /// Two dots in a row, a dot in front, or a label longer than 63 bytes.
+    Label(String),
+    /// The part behind the last colon is not a port number.
+    Port(String),
+}
+
+impl Hostname {
+    /// Returns the normal form of a host, given with or without a port.
+    ///
+    /// # Errors
+    ///
+    /// One [`HostnameError`] for each rule.
+    pub fn parse(text: &str) -> Result<Self, HostnameError> {
+        let host = match text.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            Some(_) => return Err(HostnameError::Port(text.to_owned())),
+            None => text,
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
+        if host.is_empty() {
+            return Err(HostnameError::Empty);
+        }
+        if host.chars().count() > 253 {
+            return Err(HostnameError::TooLong(host));
+        }
+        let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.') || is_mark(c);
+        if let Some(bad) = host.chars().find(|&c| !allowed(c)) {
+            return Err(HostnameError::Characters(host, bad));
+        }
+        if host
+            .split('.')
+            .any(|label| label.is_empty() || label.len() > 63)
+        {
+            return Err(HostnameError::Label(host));
+        }
+        Ok(Self(host))
+    }
+
+    /// Takes a host that already stands in the catalog, as it is.
+    #[must_use]
+    pub fn from_catalog(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Combining marks are not alphanumeric, yet decomposed Vietnamese is made of them.
+fn is_mark(c: char) -> bool {
+    ('\u{300}'..='\u{36f}').contains(&c)
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for HostnameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a host name may not be empty"),
+            Self::TooLong(host) => write!(f, "host '{host}' is longer than 253 characters"),
+            Self::Characters(host, bad) => write!(
+                f,
+                "host '{}' may not hold '{}'",
+                host.escape_debug(),
+                bad.escape_debug()
+            ),
+            Self::Label(host) => write!(
+                f,
+                "host '{host}' has an empty part or one longer than 63 bytes"
+            ),
+            Self::Port(host) => write!(f, "host '{}' ends in no port number", host.escape_debug()),
+        }
+    }
+}
+
+impl std::error::Error for HostnameError {}
+
+/// A tenant as it stands in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Primary key in the tenant table.
+    pub id: i64,
+    /// The name that people read, such as `Acme Inc.`.
+    pub name: String,
+    /// The short name.
+    pub slug: Slug,
+    /// Where its tables are: stored in the row, never computed again from the slug.
+    pub schema: SchemaName,
+    /// Its host names, the primary one first.
+    pub hostnames: Vec<Hostname>,
+    /// When the row was made, in the server's text form; `None` where the table does not say.
+    pub created_at: Option<String>,
+}
+
+/// What `create-tenant` is asked to make: a [`Tenant`] without the parts that the server gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTenant {
+    /// The name that people read.
+    pub name: String,
+    /// The short name.
+    pub slug: Slug,
+    /// The schema to create.
+    pub schema: SchemaName,
+    /// Host names; the first becomes the primary one.
+    pub hostnames: Vec<Hostname>,
+}
+
+/// A row of the tenant table that no command may work on, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Primary key of the row.
+    pub id: i64,
+    /// Its slug, as stored.
+    pub slug: String,
+    /// Its schema name, as stored.
+    pub schema: String,
+    /// Which rule the schema name breaks.
+    pub reason: SchemaNameError,
+}
+
+/// Everything the tenant table holds, in the order of its slugs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantList {
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+    /// Rows whose schema name is not usable. The row of `public` itself, which
+    /// django-tenants keeps, is in neither list.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// What exactly is taken already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Another tenant has the slug.
+    Slug,
+    /// The schema exists, or another tenant's row names it.
+    Schema,
+    /// Another tenant answers to the host.
+    Hostname,
+}
+
+/// Why the catalog did not do as asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CatalogError {
+    /// No row has this slug, schema or host.
+    NotFound(String),
+    /// A unique value is taken: what, the value asked for, and by which tenant or schema.
+    AlreadyExists {
+        /// Which of the three it is.
+        what: Taken,
+        /// The value that was asked for.
+        value: String,
+        /// Whose it is, in words.
+        owner: String,
+    },
+    /// The tenant table does not exist or lacks a column; holds the server's word for it.
+    TablesMissing(String),
+    /// Objects outside the schema depend on it; each in words.
+    Dependents(Vec<String>),
+    /// The schema that should be worked on does not exist.
+    SchemaMissing(SchemaName),
+    /// The server or the connection failed.
+    Database(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for CatalogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(name) => write!(f, "no tenant has the slug, schema or host '{name}'"),
+            Self::AlreadyExists { what, value, owner } => {
+                let what = match what {
+                    Taken::Slug => "slug",
+                    Taken::Schema => "schema",
+                    Taken::Hostname => "host",
+                };
+                write!(f, "{what} '{value}' is taken by {owner}")
+            }
+            Self::TablesMissing(why) => write!(f, "the tenant tables are not there: {why}"),
+            Self::Dependents(objects) => {
+                write!(
+                    f,
+                    "objects outside the schema depend on it: {}",
+                    objects.join(", ")
+                )
+            }
+            Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
+            Self::Database(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CatalogError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Database(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_slug_is_lower_case_ascii() {
+        assert_eq!(
+            Slug::parse("acme-copy_2").expect("fine").as_str(),
+            "acme-copy_2"
+        );
+        assert!(Slug::parse("3").is_ok());
+        for bad in [
+            "", "Acme", "công-ty", "a b", "a'b", "_a", "-a", "a\"b", "a.b",
+        ] {
+            assert!(Slug::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_schema_is_prefix_and_slug_and_must_fit() {
+        let slug = Slug::parse("acme").expect("fine");
+        assert_eq!(
+            slug.schema("tenant_").expect("fits").as_str(),
+            "tenant_acme"
+        );
+        let long = Slug::parse(&"a".repeat(57)).expect("fits alone");
+        assert!(matches!(
+            long.schema("tenant_"),
+            Err(SchemaNameError::TooLong(_, 64))
+        ));
+    }
+
+    #[test]
+    fn hosts_are_compared_in_lower_case_without_port_and_final_dot() {
+        let host = |text| Hostname::parse(text).map(|h| h.as_str().to_owned());
+        assert_eq!(
+            host("ACME.example.com:8000").as_deref(),
+            Ok("acme.example.com")
+        );
+        assert_eq!(host("acme.example.com.").as_deref(), Ok("acme.example.com"));
+        assert_eq!(host("CÔNG-TY.vn").as_deref(), Ok("công-ty.vn"));
+        for bad in ["", ":80", "a b.com", "a/b", "a..b", ".a", "a:b", "x'y"] {
+            assert!(host(bad).is_err(), "{bad:?}");
+        }
+    }
+}

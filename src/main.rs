@@ -1,0 +1,3 @@
+//! The pricesync command.
+
+fn main() {}

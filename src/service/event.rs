@@ -1,0 +1,628 @@
+//! What happens in a run, as data: workers emit it, one reporter renders it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+use tokio::sync::mpsc;
+
+use crate::domain::plan::Drift;
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::{Place, Scope, ScriptRef};
+
+/// One schema that a run works on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The schema.
+    pub schema: SchemaName,
+    /// The tenant's slug, or `public`.
+    pub label: String,
+    /// Which set it gets.
+    pub scope: Scope,
+}
+
+impl Target {
+    /// Returns the target for the shared tables.
+    #[must_use]
+    pub fn public() -> Self {
+        Self {
+            schema: SchemaName::public(),
+            label: "public".to_owned(),
+            scope: Scope::Shared,
+        }
+    }
+}
+
+/// A script that is applied, and how long its statements took on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AppliedScript {
+    /// Which one.
+    #[serde(flatten)]
+    pub script: ScriptRef,
+    /// From its first statement to the end of its last.
+    #[serde(serialize_with = "seconds")]
+    pub took: Duration,
+}
+
+/// What the server said, kept as it said it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServerError {
+    /// Five characters (manual appendix A), or `None` when no server answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    /// The message.
+    pub message: String,
+    /// `DETAIL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// `HINT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(sqlstate) = &self.sqlstate {
+            write!(f, " ({sqlstate})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A session that is in somebody's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its process id on the server.
+    pub pid: i32,
+    /// Its `application_name`; empty where it has none.
+    pub application: String,
+    /// The client's address, or `local` for a unix socket.
+    pub client: String,
+    /// How long its transaction has been open.
+    #[serde(serialize_with = "seconds")]
+    pub since: Duration,
+    /// The start of the statement it runs or ran last.
+    pub query: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        if !self.application.is_empty() {
+            write!(f, " ({})", self.application)?;
+        }
+        write!(f, " from {}, for {} s", self.client, self.since.as_secs())
+    }
+}
+
+/// Why a schema was not migrated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The tenant's row stands, its schema does not.
+    SchemaMissing,
+    /// The name in the tenant's row may not be used as a schema.
+    SchemaRefused {
+        /// The rule it breaks.
+        why: String,
+    },
+    /// A statement of a script failed; everything of this transaction is rolled back.
+    Script {
+        /// The script.
+        script: ScriptRef,
+        /// Path of its file.
+        file: String,
+        /// Where in the file; `None` where the server's answer does not tell.
+        place: Option<Place>,
+        /// What the server said.
+        error: ServerError,
+        /// Who held the lock, when waiting for it was what failed.
+        blockers: Vec<Holder>,
+        /// How many times it was tried.
+        attempts: u32,
+    },
+    /// A script touched something outside its schema; rolled back.
+    LeftSchema {
+        /// The scripts of the transaction.
+        scripts: Vec<ScriptRef>,
+        /// What it touched and how, each in words.
+        touched: Vec<String>,
+    },
+    /// A script ended the transaction it ran in, or changed role or schema; rolled back where possible.
+    LeftTransaction {
+        /// The scripts of the transaction.
+        scripts: Vec<ScriptRef>,
+        /// What was not as before.
+        why: String,
+    },
+    /// Files and history disagree.
+    Drift {
+        /// Every disagreement.
+        drifts: Vec<Drift>,
+    },
+    /// A row of the history cannot be read.
+    DamagedHistory {
+        /// Which row, and what is wrong with it.
+        why: String,
+    },
+    /// Another session kept the schema's lock for longer than `lock_wait`.
+    Locked {
+        /// Who holds it, where the server told.
+        holder: Option<Holder>,
+        /// How long was waited.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
+    /// An index that was built without a transaction is not valid.
+    InvalidIndex {
+        /// The script that builds it.
+        script: ScriptRef,
+        /// Names of the indexes.
+        indexes: Vec<String>,
+    },
+    /// The server refused something that is not a script's statement.
+    Database {
+        /// What was being done.
+        doing: String,
+        /// What the server said.
+        error: ServerError,
+    },
+    /// The connection broke and could not be had again in time, so what became of the
+    /// transaction is not known.
+    Unknown {
+        /// What was being done.
+        doing: String,
+        /// What the driver said.
+        error: ServerError,
+    },
+    /// A bug in pricesync.
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+}
+
+impl MigrateError {
+    /// Returns whether the rest of the fleet would fail the same way: the disk is full, the server is gone.
+    #[must_use]
+    pub fn ends_the_run(&self) -> bool {
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Script { error, .. } | Self::Database { error, .. } => {
+                matches!(
+                    error.sqlstate.as_deref(),
+                    Some("53100" | "57P01" | "57P02" | "57P03")
+                )
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether this is the tenant's own affair, so that even a run that stops at the first failure goes on.
+    #[must_use]
+    pub fn is_known_beforehand(&self) -> bool {
+        matches!(self, Self::SchemaMissing | Self::SchemaRefused { .. })
+    }
+}
+
+/// Why a schema was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Skipped {
+    /// It was running when the second interrupt came; its transaction was rolled back.
+    Interrupted,
+    /// The tenant was dropped while the run was under way.
+    Dropped,
+}
+
+/// Why a schema was never begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum NotStarted {
+    /// The shared schema failed, so no tenant was begun.
+    PublicFailed,
+    /// An earlier schema failed and the run stops at failures.
+    EarlierFailure,
+    /// The run was interrupted.
+    Interrupted,
+}
+
+/// How one schema ended. Every selected schema has exactly one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Something was applied.
+    Migrated {
+        /// What, in order.
+        scripts: Vec<AppliedScript>,
+        /// From taking the lock to the end of the last commit.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// Nothing was pending.
+    UpToDate,
+    /// It could not be migrated.
+    Failed {
+        /// Why.
+        error: MigrateError,
+        /// Scripts of this run that stay applied, because they were committed before.
+        applied: Vec<AppliedScript>,
+    },
+    /// It was passed over.
+    Skipped {
+        /// Why.
+        why: Skipped,
+    },
+    /// It was never begun.
+    NotStarted {
+        /// Why.
+        why: NotStarted,
+    },
+}
+
+/// How far an interrupted run goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interrupt {
+    /// Nobody has interrupted.
+    #[default]
+    None,
+    /// Start nothing new, let running transactions finish.
+    Drain,
+    /// Cancel the running statements on the server.
+    Cancel,
+}
+
+/// Something that happened, and when.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Since the run began.
+    pub elapsed: Duration,
+    /// The schema it happened in; `None` for the run as a whole.
+    pub target: Option<Arc<Target>>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The run begins.
+    RunStarted {
+        /// How many schemas are selected.
+        schemas: usize,
+        /// How many of them have something pending.
+        pending: usize,
+        /// How many are worked on at once.
+        jobs: usize,
+    },
+    /// Work on a schema begins.
+    SchemaStarted {
+        /// Position among the tenants, from 1; 0 for `public`.
+        number: usize,
+        /// How many tenants have something to do.
+        of: usize,
+    },
+    /// Another session holds the schema's lock; told once and then every few seconds.
+    WaitingForLock {
+        /// Who, where the server tells.
+        holder: Option<Holder>,
+        /// For how long already.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
+    /// A script's first statement is sent.
+    ScriptStarted {
+        /// Which.
+        #[serde(flatten)]
+        script: ScriptRef,
+    },
+    /// A script's last statement is done. It counts once its schema is finished.
+    ScriptFinished {
+        /// Which, and how long it took.
+        #[serde(flatten)]
+        script: AppliedScript,
+    },
+    /// A transaction was rolled back and will be tried again.
+    Retrying {
+        /// Which attempt failed, from 1.
+        attempt: u32,
+        /// How many there will be at most.
+        limit: u32,
+        /// What the server said.
+        error: ServerError,
+        /// Who was in the way.
+        blockers: Vec<Holder>,
+        /// How long until the next attempt.
+        #[serde(serialize_with = "seconds")]
+        pause: Duration,
+    },
+    /// The server sent a notice.
+    Notice {
+        /// `NOTICE`, `WARNING`, ...
+        severity: String,
+        /// Its text.
+        message: String,
+    },
+    /// Work on a schema ended.
+    SchemaFinished {
+        /// How.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// Somebody asked the run to end early.
+    Interrupted {
+        /// How urgently.
+        level: Interrupt,
+    },
+}
+
+/// A schema and how it ended.
+#[derive(Clone, Debug)]
+pub struct SchemaOutcome {
+    /// The schema.
+    pub target: Arc<Target>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a run ended: one outcome for each selected schema, in the order in which they were selected.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Summary {
+    /// The outcomes.
+    pub outcomes: Vec<SchemaOutcome>,
+    /// From the first event to the last.
+    pub took: Duration,
+    /// How urgently the run was interrupted, if it was.
+    pub interrupted: Interrupt,
+}
+
+/// How many schemas ended in which way; the five add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// Something was applied.
+    pub migrated: usize,
+    /// Nothing was pending.
+    pub up_to_date: usize,
+    /// Could not be migrated.
+    pub failed: usize,
+    /// Passed over.
+    pub skipped: usize,
+    /// Never begun.
+    pub not_started: usize,
+}
+
+impl Counts {
+    /// Adds one outcome.
+    pub fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Migrated { .. } => self.migrated += 1,
+            Outcome::UpToDate => self.up_to_date += 1,
+            Outcome::Failed { .. } => self.failed += 1,
+            Outcome::Skipped { .. } => self.skipped += 1,
+            Outcome::NotStarted { .. } => self.not_started += 1,
+        }
+    }
+
+    /// Returns the sum.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.migrated + self.up_to_date + self.failed + self.skipped + self.not_started
+    }
+}
+
+/// Failures that are the same failure: same SQLSTATE, same place, same words.
+#[derive(Clone, Debug)]
+pub struct FailureGroup<'a> {
+    /// The error of the first schema of the group.
+    pub error: &'a MigrateError,
+    /// Every schema that failed this way.
+    pub targets: Vec<&'a Target>,
+}
+
+impl Summary {
+    /// Returns how many schemas ended in which way.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for item in &self.outcomes {
+            counts.add(&item.outcome);
+        }
+        counts
+    }
+
+    /// Returns the failures, equal ones together, the largest group first.
+    #[must_use]
+    pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
+        let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();
+        for item in &self.outcomes {
+            if let Outcome::Failed { error, .. } = &item.outcome {
+                groups
+                    .entry(group_key(error))
+                    .or_insert_with(|| FailureGroup {
+                        error,
+                        targets: Vec::new(),
+                    })
+                    .targets
+                    .push(&item.target);
+            }
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.targets.len()));
+        groups
+    }
+}
+
+/// What makes two failures the same. Detail and holder differ from schema to schema and do not count.
+fn group_key(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Script {
+            script,
+            place,
+            error,
+            ..
+        } => format!(
+            "script {} {:?} {:?}",
+            script.version,
+            place.as_ref().map(|place| (place.line, place.column)),
+            error.sqlstate
+        ),
+        MigrateError::Locked { .. } => "locked".to_owned(),
+        MigrateError::Database { doing, error } | MigrateError::Unknown { doing, error } => {
+            format!("database {doing} {:?}", error.sqlstate)
+        }
+        MigrateError::SchemaMissing => "missing".to_owned(),
+        MigrateError::Drift { drifts } => format!("drift {drifts:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Where workers report to: a cheap clone around a channel, bound to one target or to none.
+///
+/// Sending never blocks and never fails the work; when nobody listens the event is lost.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    sender: mpsc::UnboundedSender<Event>,
+    begun: Instant,
+    target: Option<Arc<Target>>,
+}
+
+impl Progress {
+    /// Returns a fresh channel whose clock starts now.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let progress = Self {
+            sender,
+            begun: Instant::now(),
+            target: None,
+        };
+        (progress, receiver)
+    }
+
+    /// Returns the same channel bound to a schema.
+    #[must_use]
+    pub fn of(&self, target: &Arc<Target>) -> Self {
+        Self {
+            target: Some(Arc::clone(target)),
+            ..self.clone()
+        }
+    }
+
+    /// Returns how long ago the channel was made.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Reports that something happened.
+    pub fn send(&self, kind: EventKind) {
+        // A reporter that went away (a closed terminal) must not end the migration.
+        let _ = self.sender.send(Event {
+            elapsed: self.begun.elapsed(),
+            target: self.target.clone(),
+            kind,
+        });
+    }
+}
+
+/// Durations are told to machines in seconds with microseconds.
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
+    serializer.serialize_f64(micros as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::script::Prefix;
+
+    fn failed(schema: &str, sqlstate: &str, detail: &str) -> SchemaOutcome {
+        SchemaOutcome {
+            target: Arc::new(Target {
+                schema: SchemaName::parse(schema).expect("legal"),
+                label: schema.to_owned(),
+                scope: Scope::Tenant,
+            }),
+            outcome: Outcome::Failed {
+                error: MigrateError::Script {
+                    script: ScriptRef {
+                        prefix: Prefix::Versioned,
+                        version: 3,
+                        name: "x".into(),
+                    },
+                    file: "V3__x.sql".into(),
+                    place: None,
+                    error: ServerError {
+                        sqlstate: Some(sqlstate.into()),
+                        detail: Some(detail.into()),
+                        ..ServerError::default()
+                    },
+                    blockers: Vec::new(),
+                    attempts: 1,
+                },
+                applied: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn equal_failures_are_one_group_whatever_their_detail() {
+        let summary = Summary {
+            outcomes: vec![
+                failed("a", "42P01", "x"),
+                failed("b", "23505", "sku 1"),
+                failed("c", "23505", "sku 2"),
+            ],
+            ..Summary::default()
+        };
+        let groups = summary.failure_groups();
+        let labels: Vec<Vec<&str>> = groups
+            .iter()
+            .map(|group| group.targets.iter().map(|t| t.label.as_str()).collect())
+            .collect();
+        assert_eq!(labels, [vec!["b", "c"], vec!["a"]]);
+    }
+
+    #[test]
+    fn counts_add_up() {
+        let mut counts = Counts::default();
+        counts.add(&Outcome::UpToDate);
+        counts.add(&Outcome::NotStarted {
+            why: NotStarted::Interrupted,
+        });
+        counts.add(&Outcome::Skipped {
+            why: Skipped::Interrupted,
+        });
+        assert_eq!(counts.total(), 3);
+    }
+
+    #[test]
+    fn events_are_told_in_seconds() {
+        let kind = EventKind::ScriptFinished {
+            script: AppliedScript {
+                script: ScriptRef {
+                    prefix: Prefix::Versioned,
+                    version: 8,
+                    name: "x".into(),
+                },
+                took: Duration::from_millis(1900),
+            },
+        };
+        assert_eq!(
+            serde_json::to_string(&kind).expect("plain data"),
+            r#"{"event":"script-finished","version":8,"name":"x","took":1.9}"#
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Runs one unit of work over many schemas: bounded, cancellable, one outcome each.

@@ -1,0 +1,5 @@
+//! Use cases. Nothing here knows SQL, a driver, a folder or a terminal.
+
+pub mod event;
+pub mod fleet;
+pub mod tenants;

@@ -1,0 +1,1 @@
+//! Creating, dropping and resolving tenants: the order of the steps.
