@@ -1,4 +1,4 @@
-//! pricesync: schema migrations for PostgreSQL databases that keep one schema per tenant.
+//! pricesync: schema migrations for `PostgreSQL` databases that keep one schema per tenant.
 
 pub mod commands;
 pub mod domain;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// PostgreSQL cuts identifiers to this many bytes without an error
+/// `PostgreSQL` cuts identifiers to this many bytes without an error
 /// (`NAMEDATALEN - 1`, manual section 4.1.1), so longer ones are refused here.
 pub const MAX_IDENTIFIER_BYTES: usize = 63;
 
@@ -24,7 +24,7 @@ pub struct SchemaName(Cow<'static, str>);
 pub enum SchemaNameError {
     /// The text is empty.
     Empty,
-    /// The text is longer than PostgreSQL keeps; holds its length in bytes.
+    /// The text is longer than `PostgreSQL` keeps; holds its length in bytes.
     TooLong(String, usize),
     /// The text holds a control character (a NUL ends a C string, an escape moves the cursor).
     ControlCharacter(String),

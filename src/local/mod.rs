@@ -1,1 +1,1 @@
-//! The private PostgreSQL server that a newcomer gets.
+//! The private `PostgreSQL` server that a newcomer gets.

@@ -250,7 +250,7 @@ pub enum Outcome {
     /// It could not be migrated.
     Failed {
         /// Why.
-        error: MigrateError,
+        error: Box<MigrateError>,
         /// Scripts of this run that stay applied, because they were committed before.
         applied: Vec<AppliedScript>,
     },
@@ -556,7 +556,7 @@ mod tests {
                 scope: Scope::Tenant,
             }),
             outcome: Outcome::Failed {
-                error: MigrateError::Script {
+                error: Box::new(MigrateError::Script {
                     script: ScriptRef {
                         prefix: Prefix::Versioned,
                         version: 3,
@@ -571,7 +571,7 @@ mod tests {
                     },
                     blockers: Vec::new(),
                     attempts: 1,
-                },
+                }),
                 applied: Vec::new(),
             },
         }
