@@ -6,4 +6,5 @@ pub mod local;
 pub mod migrations;
 pub mod postgres;
 pub mod service;
+pub mod settings;
 pub mod ui;

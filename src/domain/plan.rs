@@ -40,6 +40,37 @@ impl Goal {
     }
 }
 
+/// What happens to the rest of the fleet after a schema failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing new is started.
+    Stop,
+    /// The others go on.
+    Continue,
+}
+
+/// What is applied or rolled back as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atomic {
+    /// All pending files of a schema.
+    Schema,
+    /// Each file by itself.
+    Migration,
+}
+
+/// What a look at one schema found, before anything is locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The schema does not exist.
+    Missing,
+    /// Its history agrees with the files.
+    Known(Plan),
+    /// Its history and the files disagree; holds the highest applied version too.
+    Drifted(Vec<Drift>, Option<i64>),
+    /// Its history cannot be read; says why.
+    Damaged(String),
+}
+
 /// What is to be done in one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

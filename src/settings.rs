@@ -1,0 +1,738 @@
+//! Flags, environment and `pricesync.toml` become one value, and every part of it knows where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::domain::plan::{Atomic, OnFailure};
+use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
+
+/// The file that is looked for, from the current folder upwards.
+pub const FILE_NAME: &str = "pricesync.toml";
+
+/// Where a value came from; later ones win.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A configuration file, and the line in it.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "${name}"),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One key of the configuration.
+struct Key {
+    /// `section.name`, as in the file.
+    name: &'static str,
+    /// Environment variables that set it, the strongest first.
+    environment: &'static [&'static str],
+    /// The value when nobody says anything; `None` where there is none.
+    default: Option<&'static str>,
+}
+
+const KEYS: &[Key] = &[
+    key(
+        "database.url",
+        &["PRICESYNC_DATABASE_URL", "DATABASE_URL"],
+        None,
+    ),
+    key("database.direct_url", &["PRICESYNC_DIRECT_URL"], None),
+    key(
+        "catalog.tenant_table",
+        &["PRICESYNC_TENANT_TABLE"],
+        Some("public.tenants_tenant"),
+    ),
+    key(
+        "catalog.domain_table",
+        &["PRICESYNC_DOMAIN_TABLE"],
+        Some("public.tenants_domain"),
+    ),
+    key(
+        "catalog.schema_prefix",
+        &["PRICESYNC_SCHEMA_PREFIX"],
+        Some("tenant_"),
+    ),
+    key(
+        "migrations.shared",
+        &["PRICESYNC_MIGRATIONS_SHARED"],
+        Some("migrations/shared"),
+    ),
+    key(
+        "migrations.tenant",
+        &["PRICESYNC_MIGRATIONS_TENANT"],
+        Some("migrations/tenant"),
+    ),
+    key(
+        "migrations.history_table",
+        &["PRICESYNC_HISTORY_TABLE"],
+        Some("refinery_schema_history"),
+    ),
+    key("run.jobs", &["PRICESYNC_JOBS"], Some("auto")),
+    key("run.lock_timeout", &["PRICESYNC_LOCK_TIMEOUT"], Some("2s")),
+    key("run.lock_retries", &["PRICESYNC_LOCK_RETRIES"], Some("5")),
+    key("run.lock_wait", &["PRICESYNC_LOCK_WAIT"], Some("60s")),
+    key(
+        "run.statement_timeout",
+        &["PRICESYNC_STATEMENT_TIMEOUT"],
+        Some("0"),
+    ),
+    key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
+    key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
+    key(
+        "run.search_path",
+        &["PRICESYNC_SEARCH_PATH"],
+        Some("public"),
+    ),
+    key(
+        "local.data_dir",
+        &["PRICESYNC_LOCAL_DATA_DIR"],
+        Some(".pricesync/postgres"),
+    ),
+];
+
+const fn key(
+    name: &'static str,
+    environment: &'static [&'static str],
+    default: Option<&'static str>,
+) -> Key {
+    Key {
+        name,
+        environment,
+        default,
+    }
+}
+
+/// What the command line says; `commands` fills it, so that this file knows no clap.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `-c/--config`.
+    pub config: Option<PathBuf>,
+    /// Values by key, with the flag that set them.
+    pub values: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Overrides {
+    /// Notes that `flag` sets `key`, when it was given at all.
+    pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.values.push((key, flag, value.to_string()));
+        }
+    }
+}
+
+/// A value as text, with its origin.
+#[derive(Clone)]
+pub struct Effective {
+    /// `section.name`.
+    pub key: &'static str,
+    /// The text; `None` where the key has no value at all.
+    pub value: Option<String>,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// How many schemas are worked on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// As many as the server has use and room for.
+    Auto,
+    /// Exactly so many.
+    Fixed(NonZeroUsize),
+}
+
+/// A table by schema and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// Its schema.
+    pub schema: String,
+    /// Its name in that schema.
+    pub table: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// Everything a command needs to know before it starts, resolved once.
+#[derive(Clone)]
+pub struct Settings {
+    /// The configuration file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// The folder of that file, or the current one: what relative paths start from.
+    pub root: PathBuf,
+    /// `database.url`: a URL, key=value words, or `local`.
+    pub database_url: Option<String>,
+    /// `database.direct_url`: past a pooler.
+    pub direct_url: Option<String>,
+    /// `catalog.tenant_table`.
+    pub tenant_table: TableName,
+    /// `catalog.domain_table`.
+    pub domain_table: TableName,
+    /// `catalog.schema_prefix`.
+    pub schema_prefix: String,
+    /// `migrations.shared`, as a path to open.
+    pub shared_dir: PathBuf,
+    /// `migrations.tenant`, as a path to open.
+    pub tenant_dir: PathBuf,
+    /// `migrations.history_table`, a bare name within each schema.
+    pub history_table: String,
+    /// `run.jobs`.
+    pub jobs: Jobs,
+    /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits for ever.
+    pub lock_timeout: Duration,
+    /// `run.lock_retries`: how often a transaction that met a lock or a deadlock is tried again.
+    pub lock_retries: u32,
+    /// `run.lock_wait`: how long to wait for a schema that another run holds.
+    pub lock_wait: Duration,
+    /// `run.statement_timeout`; zero is none.
+    pub statement_timeout: Duration,
+    /// `run.on_failure`.
+    pub on_failure: OnFailure,
+    /// `run.atomic`.
+    pub atomic: Atomic,
+    /// `run.search_path`: what follows the tenant itself.
+    pub search_path: Vec<SchemaName>,
+    /// `local.data_dir`, absolute.
+    pub local_data_dir: PathBuf,
+    effective: Vec<Effective>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for effective in &self.effective {
+            map.entry(&effective.key, &effective.value.as_ref().map(|_| ".."));
+        }
+        map.finish()
+    }
+}
+
+/// Why the configuration cannot be used; nothing has been touched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The file that was named cannot be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not TOML: where, and the parser's word for it.
+    Syntax(PathBuf, usize, String),
+    /// A key that does not exist: where, which, and the nearest one that does.
+    UnknownKey(PathBuf, usize, String, Option<&'static str>),
+    /// A value that does not fit its key: whose, which key, which value, and what would fit.
+    BadValue(Origin, &'static str, String, String),
+    /// A password stands in a file that others may read.
+    OpenPassword(PathBuf),
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Syntax(path, line, why) => {
+                write!(f, "{}:{line}: not valid TOML: {why}", path.display())
+            }
+            Self::UnknownKey(path, line, key, nearest) => {
+                write!(f, "{}:{line}: unknown key '{key}'", path.display())?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean '{nearest}'?"),
+                    None => Ok(()),
+                }
+            }
+            Self::BadValue(origin, key, value, wanted) => {
+                write!(f, "{origin}: {key} = '{value}' does not fit: {wanted}")
+            }
+            Self::OpenPassword(path) => write!(
+                f,
+                "{} holds a password and others may read it: chmod 600 {}",
+                path.display(),
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// How the process's environment is asked for a variable.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Settings {
+    /// Resolves the settings for a process that runs in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], before anything has been touched.
+    pub fn resolve(
+        overrides: &Overrides,
+        variables: Variables<'_>,
+        folder: &Path,
+    ) -> Result<Self, SettingsError> {
+        let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
+        let file = match overrides
+            .config
+            .clone()
+            .or_else(|| variable("PRICESYNC_CONFIG").map(PathBuf::from))
+        {
+            Some(named) => Some(folder.join(named)),
+            None => folder
+                .ancestors()
+                .map(|ancestor| ancestor.join(FILE_NAME))
+                .find(|candidate| candidate.is_file()),
+        };
+        let in_file = match &file {
+            Some(path) => read_file(path)?,
+            None => BTreeMap::new(),
+        };
+        let effective: Vec<Effective> = KEYS
+            .iter()
+            .map(|key| {
+                let from_flag = overrides
+                    .values
+                    .iter()
+                    .find(|(name, _, _)| *name == key.name)
+                    .map(|(_, flag, value)| (value.clone(), Origin::Flag(flag)));
+                let from_environment = || {
+                    key.environment
+                        .iter()
+                        .find_map(|&name| Some((variable(name)?, Origin::Environment(name))))
+                };
+                let from_file = || {
+                    let (value, line) = in_file.get(key.name)?;
+                    let path = file.clone()?;
+                    Some((value.clone(), Origin::File(path, *line)))
+                };
+                let from_default = || Some((key.default?.to_owned(), Origin::Default));
+                let (value, origin) = from_flag
+                    .or_else(from_environment)
+                    .or_else(from_file)
+                    .or_else(from_default)
+                    .map_or((None, Origin::Default), |(value, origin)| {
+                        (Some(value), origin)
+                    });
+                Effective {
+                    key: key.name,
+                    value,
+                    origin,
+                }
+            })
+            .collect();
+        let root = file
+            .as_deref()
+            .and_then(Path::parent)
+            .map_or_else(|| folder.to_path_buf(), Path::to_path_buf);
+        let read = Reader {
+            effective: &effective,
+            root: &root,
+            folder,
+        };
+        if let (Some(path), Some(url)) = (&file, in_file.get("database.url"))
+            && holds_password(&url.0)
+            && others_may_read(path)
+        {
+            return Err(SettingsError::OpenPassword(path.clone()));
+        }
+        Ok(Self {
+            database_url: read.text("database.url").map(str::to_owned),
+            direct_url: read.text("database.direct_url").map(str::to_owned),
+            tenant_table: read.parsed("catalog.tenant_table", table_name)?,
+            domain_table: read.parsed("catalog.domain_table", table_name)?,
+            schema_prefix: read.parsed("catalog.schema_prefix", |text| Ok(text.to_owned()))?,
+            shared_dir: read.path("migrations.shared"),
+            tenant_dir: read.path("migrations.tenant"),
+            history_table: read.parsed("migrations.history_table", identifier)?,
+            jobs: read.parsed("run.jobs", jobs)?,
+            lock_timeout: read.parsed("run.lock_timeout", duration)?,
+            lock_retries: read.parsed("run.lock_retries", |text| {
+                text.parse().map_err(|_| "a number, such as 5".to_owned())
+            })?,
+            lock_wait: read.parsed("run.lock_wait", duration)?,
+            statement_timeout: read.parsed("run.statement_timeout", duration)?,
+            on_failure: read.parsed("run.on_failure", |text| match text {
+                "stop" => Ok(OnFailure::Stop),
+                "continue" => Ok(OnFailure::Continue),
+                _ => Err("'stop' or 'continue'".to_owned()),
+            })?,
+            atomic: read.parsed("run.atomic", |text| match text {
+                "schema" => Ok(Atomic::Schema),
+                "migration" => Ok(Atomic::Migration),
+                _ => Err("'schema' or 'migration'".to_owned()),
+            })?,
+            search_path: read.parsed("run.search_path", search_path)?,
+            local_data_dir: read.path("local.data_dir"),
+            file,
+            root,
+            effective,
+        })
+    }
+
+    /// Returns every key with its text and origin; the caller masks secrets.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// Returns whose word the database is.
+    #[must_use]
+    pub fn database_origin(&self) -> &Origin {
+        &self.effective[0].origin
+    }
+}
+
+/// Reads typed values out of texts, with errors that name the origin.
+struct Reader<'a> {
+    effective: &'a [Effective],
+    root: &'a Path,
+    folder: &'a Path,
+}
+
+impl Reader<'_> {
+    fn find(&self, key: &str) -> &Effective {
+        self.effective
+            .iter()
+            .find(|effective| effective.key == key)
+            .expect("every key that is read stands in KEYS")
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.find(key).value.as_deref()
+    }
+
+    fn parsed<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, SettingsError> {
+        let effective = self.find(key);
+        let text = effective.value.as_deref().unwrap_or_default();
+        parse(text).map_err(|wanted| {
+            SettingsError::BadValue(
+                effective.origin.clone(),
+                effective.key,
+                text.to_owned(),
+                wanted,
+            )
+        })
+    }
+
+    /// Paths of the file are relative to the file, those of flags and environment to the current folder.
+    fn path(&self, key: &str) -> PathBuf {
+        let effective = self.find(key);
+        let base = match effective.origin {
+            Origin::File(..) | Origin::Default => self.root,
+            Origin::Environment(_) | Origin::Flag(_) => self.folder,
+        };
+        base.join(effective.value.as_deref().unwrap_or_default())
+    }
+}
+
+/// Reads a configuration file into texts with their lines.
+fn read_file(path: &Path) -> Result<BTreeMap<String, (String, usize)>, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| SettingsError::Unreadable(path.to_path_buf(), error))?;
+    let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+    let document = DeTable::parse(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(span.start));
+        SettingsError::Syntax(path.to_path_buf(), line, error.message().to_owned())
+    })?;
+    let unknown = |name: &str, offset: usize| {
+        SettingsError::UnknownKey(
+            path.to_path_buf(),
+            line_of(offset),
+            name.to_owned(),
+            nearest(name),
+        )
+    };
+    let mut values = BTreeMap::new();
+    for (section, content) in document.get_ref() {
+        let Some(table) = content.get_ref().as_table() else {
+            return Err(unknown_section(section.get_ref(), section.span().start));
+        };
+        let prefix = format!("{}.", section.get_ref());
+        if !KEYS.iter().any(|key| key.name.starts_with(&prefix)) {
+            return Err(unknown_section(section.get_ref(), section.span().start));
+        }
+        for (name, value) in table {
+            let full = format!("{prefix}{}", name.get_ref());
+            let Some(key) = KEYS.iter().find(|key| key.name == full) else {
+                return Err(unknown(&full, name.span().start));
+            };
+            let line = line_of(name.span().start);
+            let Some(value) = plain(value.get_ref()) else {
+                return Err(SettingsError::BadValue(
+                    Origin::File(path.to_path_buf(), line),
+                    key.name,
+                    text[value.span()].to_owned(),
+                    "a text or a number".to_owned(),
+                ));
+            };
+            values.insert(full, (value, line));
+        }
+    }
+    Ok(values)
+}
+
+/// Returns a scalar as text, a list of texts joined by commas, and nothing for the rest.
+fn plain(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        DeValue::Array(items) => {
+            let items: Option<Vec<String>> =
+                items.iter().map(|item| plain(item.get_ref())).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Reads a span of time: a number with `ms`, `s`, `m`/`min`, `h` or `d`; bare numbers are
+/// milliseconds, as in PostgreSQL's own settings (manual section 20.1.1).
+///
+/// # Errors
+///
+/// What would fit, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wanted())?;
+    let millis = match text[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
+    number
+        .checked_mul(millis)
+        .filter(|&millis| millis <= i32::MAX as u64)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "at most 24 days".to_owned())
+}
+
+fn jobs(text: &str) -> Result<Jobs, String> {
+    if text == "auto" {
+        return Ok(Jobs::Auto);
+    }
+    match text.parse::<NonZeroUsize>() {
+        Ok(jobs) if jobs.get() <= 1_000 => Ok(Jobs::Fixed(jobs)),
+        _ => Err("'auto' or a number from 1 to 1000".to_owned()),
+    }
+}
+
+fn identifier(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_IDENTIFIER_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("a name of 1 to {MAX_IDENTIFIER_BYTES} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+fn table_name(text: &str) -> Result<TableName, String> {
+    let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+    Ok(TableName {
+        schema: identifier(schema)?,
+        table: identifier(table)?,
+    })
+}
+
+fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            if name == "public" {
+                Ok(SchemaName::public())
+            } else {
+                SchemaName::parse(name).map_err(|error| error.to_string())
+            }
+        })
+        .collect()
+}
+
+/// A URL with something between `:` and `@`, or words with `password=`.
+fn holds_password(url: &str) -> bool {
+    let in_url = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'))
+        .is_some_and(|(user, _)| user.contains(':'));
+    in_url || url.contains("password=")
+}
+
+#[cfg(unix)]
+fn others_may_read(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_may_read(_: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(content: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join(FILE_NAME), content).expect("writable");
+        folder
+    }
+
+    fn resolve(
+        content: &str,
+        variables: &[(&str, &str)],
+        overrides: &Overrides,
+    ) -> Result<Settings, String> {
+        let folder = folder(content);
+        let lookup = |name: &str| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
+        Settings::resolve(overrides, &lookup, folder.path()).map_err(|error| {
+            error
+                .to_string()
+                .replace(&folder.path().display().to_string(), "DIR")
+        })
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        let mut flags = Overrides::default();
+        let content = "[run]\njobs = 4\nlock_timeout = \"3s\"\n";
+        let settings = resolve(content, &[("PRICESYNC_JOBS", "6")], &flags).expect("fine");
+        assert_eq!(
+            settings.jobs,
+            Jobs::Fixed(NonZeroUsize::new(6).expect("not 0"))
+        );
+        assert_eq!(settings.lock_timeout, Duration::from_secs(3));
+        assert_eq!(settings.lock_wait, Duration::from_secs(60));
+        flags.set("run.jobs", "--jobs", Some("8"));
+        let settings = resolve(content, &[("PRICESYNC_JOBS", "6")], &flags).expect("fine");
+        assert_eq!(
+            settings.jobs,
+            Jobs::Fixed(NonZeroUsize::new(8).expect("not 0"))
+        );
+        let origin = |key| {
+            settings
+                .effective()
+                .iter()
+                .find(|e| e.key == key)
+                .map(|e| e.origin.to_string())
+        };
+        assert_eq!(origin("run.jobs").as_deref(), Some("--jobs"));
+        assert_eq!(origin("run.lock_wait").as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_line_and_neighbour() {
+        assert_eq!(
+            resolve(
+                "[run]\njobs = 1\nlock_timeot = \"1s\"\n",
+                &[],
+                &Overrides::default()
+            )
+            .expect_err("unknown"),
+            "DIR/pricesync.toml:3: unknown key 'run.lock_timeot'; did you mean 'run.lock_timeout'?"
+        );
+        assert_eq!(
+            resolve("[runs]\njobs = 1\n", &[], &Overrides::default()).expect_err("unknown section"),
+            "DIR/pricesync.toml:1: unknown key 'runs'; did you mean 'run'?"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_names_file_line_and_what_would_fit() {
+        assert_eq!(
+            resolve("[run]\n\njobs = \"many\"\n", &[], &Overrides::default()).expect_err("bad"),
+            "DIR/pricesync.toml:3: run.jobs = 'many' does not fit: 'auto' or a number from 1 to 1000"
+        );
+        assert_eq!(
+            resolve(
+                "[run]\n",
+                &[("PRICESYNC_LOCK_WAIT", "soon")],
+                &Overrides::default()
+            )
+            .expect_err("bad"),
+            "$PRICESYNC_LOCK_WAIT: run.lock_wait = 'soon' does not fit: a time such as 500ms, 2s, 5m or 0"
+        );
+        let broken = resolve("[run\n", &[], &Overrides::default()).expect_err("not TOML");
+        assert!(
+            broken.starts_with("DIR/pricesync.toml:1: not valid TOML: "),
+            "{broken}"
+        );
+    }
+
+    #[test]
+    fn paths_of_the_file_start_at_the_file() {
+        let folder = folder("[migrations]\ntenant = \"db/tenant\"\n");
+        let below = folder.path().join("a/b");
+        std::fs::create_dir_all(&below).expect("writable");
+        let settings =
+            Settings::resolve(&Overrides::default(), &|_| None, &below).expect("found upwards");
+        assert_eq!(settings.tenant_dir, folder.path().join("db/tenant"));
+        assert_eq!(settings.file, Some(folder.path().join(FILE_NAME)));
+    }
+
+    #[test]
+    fn times_are_read_as_postgresql_reads_them() {
+        assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_password_in_a_file_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder("[database]\nurl = \"postgresql://app:secret@db/x\"\n");
+        let path = folder.path().join(FILE_NAME);
+        let mode = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours")
+        };
+        mode(0o644);
+        let refused =
+            Settings::resolve(&Overrides::default(), &|_| None, folder.path()).expect_err("open");
+        assert!(matches!(refused, SettingsError::OpenPassword(_)));
+        mode(0o600);
+        let settings =
+            Settings::resolve(&Overrides::default(), &|_| None, folder.path()).expect("closed");
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}
