@@ -464,11 +464,11 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, (String, usize)>, SettingsE
     let mut values = BTreeMap::new();
     for (section, content) in document.get_ref() {
         let Some(table) = content.get_ref().as_table() else {
-            return Err(unknown_section(section.get_ref(), section.span().start));
+            return Err(unknown(section.get_ref(), section.span().start));
         };
         let prefix = format!("{}.", section.get_ref());
         if !KEYS.iter().any(|key| key.name.starts_with(&prefix)) {
-            return Err(unknown_section(section.get_ref(), section.span().start));
+            return Err(unknown(section.get_ref(), section.span().start));
         }
         for (name, value) in table {
             let full = format!("{prefix}{}", name.get_ref());
@@ -504,8 +504,16 @@ fn plain(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    known
+/// Returns the key that looks most like `name`; a name without a dot is taken for a section.
+fn nearest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .filter_map(|key| {
+            if name.contains('.') {
+                Some(key.name)
+            } else {
+                key.name.split('.').next()
+            }
+        })
         .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
