@@ -544,7 +544,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
     number
         .checked_mul(millis)
-        .filter(|&millis| millis <= i32::MAX as u64)
+        .filter(|&millis| i32::try_from(millis).is_ok())
         .map(Duration::from_millis)
         .ok_or_else(|| "at most 24 days".to_owned())
 }
@@ -647,7 +647,7 @@ mod tests {
             Jobs::Fixed(NonZeroUsize::new(6).expect("not 0"))
         );
         assert_eq!(settings.lock_timeout, Duration::from_secs(3));
-        assert_eq!(settings.lock_wait, Duration::from_secs(60));
+        assert_eq!(settings.lock_wait, Duration::from_mins(1));
         flags.set("run.jobs", "--jobs", Some("8"));
         let settings = resolve(content, &[("PRICESYNC_JOBS", "6")], &flags).expect("fine");
         assert_eq!(
@@ -718,7 +718,7 @@ mod tests {
     #[test]
     fn times_are_read_as_postgresql_reads_them() {
         assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2min"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
             assert!(duration(bad).is_err(), "{bad}");
@@ -732,7 +732,7 @@ mod tests {
         let folder = folder("[database]\nurl = \"postgresql://app:secret@db/x\"\n");
         let path = folder.path().join(FILE_NAME);
         let mode = |mode| {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours")
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
         };
         mode(0o644);
         let refused =
