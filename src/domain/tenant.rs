@@ -323,6 +323,16 @@ impl std::error::Error for CatalogError {
     }
 }
 
+/// Where tenants are found: their rows, their hosts.
+pub trait TenantCatalog: Send + Sync {
+    /// Returns every tenant, in the order of slugs.
+    fn list(&self) -> impl Future<Output = Result<TenantList, CatalogError>> + Send;
+
+    /// Returns the tenant that answers to a host.
+    fn resolve(&self, host: &Hostname)
+    -> impl Future<Output = Result<Tenant, CatalogError>> + Send;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

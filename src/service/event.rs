@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::domain::plan::Drift;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Scope, ScriptRef};
+use crate::domain::tenant::RefusedRow;
 
 /// One schema that a run works on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,11 +106,6 @@ impl fmt::Display for Holder {
 pub enum MigrateError {
     /// The tenant's row stands, its schema does not.
     SchemaMissing,
-    /// The name in the tenant's row may not be used as a schema.
-    SchemaRefused {
-        /// The rule it breaks.
-        why: String,
-    },
     /// A statement of a script failed; everything of this transaction is rolled back.
     Script {
         /// The script.
@@ -205,7 +201,7 @@ impl MigrateError {
     /// Returns whether this is the tenant's own affair, so that even a run that stops at the first failure goes on.
     #[must_use]
     pub fn is_known_beforehand(&self) -> bool {
-        matches!(self, Self::SchemaMissing | Self::SchemaRefused { .. })
+        matches!(self, Self::SchemaMissing)
     }
 }
 
@@ -304,6 +300,15 @@ pub enum EventKind {
         /// How many are worked on at once.
         jobs: usize,
     },
+    /// `public` had work to do, and now the tenants are known: the numbers of `run-started` anew.
+    TenantsFound {
+        /// How many schemas are selected, `public` among them.
+        schemas: usize,
+        /// How many of them have or had something pending.
+        pending: usize,
+        /// How many are worked on at once.
+        jobs: usize,
+    },
     /// Work on a schema begins.
     SchemaStarted {
         /// Position among the tenants, from 1; 0 for `public`.
@@ -380,6 +385,8 @@ pub struct SchemaOutcome {
 pub struct Summary {
     /// The outcomes.
     pub outcomes: Vec<SchemaOutcome>,
+    /// Rows of the tenant table whose schema name may not be used; they count as failed.
+    pub refused: Vec<RefusedRow>,
     /// From the first event to the last.
     pub took: Duration,
     /// How urgently the run was interrupted, if it was.
@@ -438,6 +445,7 @@ impl Summary {
         for item in &self.outcomes {
             counts.add(&item.outcome);
         }
+        counts.failed += self.refused.len();
         counts
     }
 

@@ -2,4 +2,5 @@
 
 pub mod event;
 pub mod fleet;
+pub mod rollout;
 pub mod tenants;
