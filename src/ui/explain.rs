@@ -122,9 +122,9 @@ impl Reach<'_> {
                 headline: format!("{} reached outside its schema", one_of(scripts)),
                 caused_by: touched.clone(),
                 hints: vec![format!(
-                    "a tenant's migration may change only its own schema, so move this statement to the shared set; {}, then {}",
-                    self.what_stays(),
-                    self.rerun
+                    "a tenant's migration may change only its own schema, so move this statement to the shared set and {}; {}",
+                    self.rerun,
+                    self.what_stays()
                 )],
                 ..Explanation::default()
             },
@@ -195,8 +195,8 @@ impl Reach<'_> {
                 caused_by: vec![error.to_string()],
                 details: details(error, &[], 1),
                 hints: vec![format!(
-                    "{} is either wholly migrated or wholly as before; {}, which reads the history and goes on from there",
-                    self.who, self.rerun
+                    "the server kept the whole transaction or nothing of it; {}, which reads the history and goes on from there",
+                    self.rerun
                 )],
                 ..Explanation::default()
             },
@@ -477,7 +477,7 @@ error: tenant_globex: the schema name in the tenant's row cannot be used
   hint: correct the schema name in the tenant's row and rerun with --tenant=globex
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
   caused by: public.countries was written
-  hint: a tenant's migration may change only its own schema, so move this statement to the shared set; nothing of this run stays in tenant_globex, then rerun with --tenant=globex
+  hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex
 error: tenant_globex: V8__b did not leave the transaction as it was
   caused by: the transaction it ran in was ended
   hint: take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in tenant_globex before you rerun with --tenant=globex
@@ -489,7 +489,7 @@ error: tenant_globex: V8__b left an index that is not valid
   hint: a unique index stays invalid while the data has duplicates: mend the data and rerun with --tenant=globex, which drops the index and builds it again
 error: tenant_globex: the connection was lost while committing, so the outcome is not known
   caused by: connection reset by peer
-  hint: tenant_globex is either wholly migrated or wholly as before; rerun with --tenant=globex, which reads the history and goes on from there
+  hint: the server kept the whole transaction or nothing of it; rerun with --tenant=globex, which reads the history and goes on from there
 error: tenant_globex: pricesync has a bug and gave up on this schema
   caused by: index out of bounds
   hint: please report it with this message and the output of pricesync --version
