@@ -198,6 +198,32 @@ impl MigrateError {
         }
     }
 
+    /// Returns what makes two failures the same failure. Detail and holder differ from
+    /// schema to schema and do not count.
+    #[must_use]
+    pub fn group_key(&self) -> String {
+        match self {
+            Self::Script {
+                script,
+                place,
+                error,
+                ..
+            } => format!(
+                "script {} {:?} {:?}",
+                script.version,
+                place.as_ref().map(|place| (place.line, place.column)),
+                error.sqlstate
+            ),
+            Self::Locked { .. } => "locked".to_owned(),
+            Self::Database { doing, error } | Self::Unknown { doing, error } => {
+                format!("database {doing} {:?}", error.sqlstate)
+            }
+            Self::SchemaMissing => "missing".to_owned(),
+            Self::Drift { drifts } => format!("drift {drifts:?}"),
+            other => format!("{other:?}"),
+        }
+    }
+
     /// Returns whether this is the tenant's own affair, so that even a run that stops at the first failure goes on.
     #[must_use]
     pub fn is_known_beforehand(&self) -> bool {
@@ -456,7 +482,7 @@ impl Summary {
         for item in &self.outcomes {
             if let Outcome::Failed { error, .. } = &item.outcome {
                 groups
-                    .entry(group_key(error))
+                    .entry(error.group_key())
                     .or_insert_with(|| FailureGroup {
                         error,
                         targets: Vec::new(),
@@ -468,30 +494,6 @@ impl Summary {
         let mut groups: Vec<_> = groups.into_values().collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.targets.len()));
         groups
-    }
-}
-
-/// What makes two failures the same. Detail and holder differ from schema to schema and do not count.
-fn group_key(error: &MigrateError) -> String {
-    match error {
-        MigrateError::Script {
-            script,
-            place,
-            error,
-            ..
-        } => format!(
-            "script {} {:?} {:?}",
-            script.version,
-            place.as_ref().map(|place| (place.line, place.column)),
-            error.sqlstate
-        ),
-        MigrateError::Locked { .. } => "locked".to_owned(),
-        MigrateError::Database { doing, error } | MigrateError::Unknown { doing, error } => {
-            format!("database {doing} {:?}", error.sqlstate)
-        }
-        MigrateError::SchemaMissing => "missing".to_owned(),
-        MigrateError::Drift { drifts } => format!("drift {drifts:?}"),
-        other => format!("{other:?}"),
     }
 }
 

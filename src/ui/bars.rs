@@ -1,0 +1,376 @@
+//! The moving reporter: a bar for the fleet, a line for each running schema, and above them
+//! what has to stay on the screen.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::service::event::{Event, EventKind, Summary};
+
+use super::Reporter;
+use super::board::Board;
+use super::story::{Story, Telling};
+use super::style::Style;
+use super::terminal::window;
+use super::text::columns;
+
+/// How often the bars are drawn, whatever the number of events.
+const HERTZ: u8 = 10;
+
+/// Draws a run with indicatif.
+///
+/// Everything that moves is one bar whose template reads the [`Board`] when it is drawn, so
+/// that an event costs a small change of state and the drawing is paid ten times a second.
+#[derive(Debug)]
+pub(super) struct Bars<W: Write> {
+    bar: ProgressBar,
+    board: Arc<Mutex<Board>>,
+    story: Story,
+    out: W,
+    /// A run with nothing to do has no bar.
+    moving: bool,
+    /// `None` in tests, which draw when they look.
+    tick: Option<Duration>,
+}
+
+impl Bars<io::Stderr> {
+    /// Returns bars on stderr, which has to be a terminal.
+    pub(super) fn on_stderr(telling: Telling, style: Style, width: usize) -> Self {
+        let mut bars = Self::new(
+            ProgressDrawTarget::stderr_with_hz(HERTZ),
+            io::stderr(),
+            || window(&io::stderr()).map_or(80, usize::from),
+            Story::new(above_bars(telling), style, width),
+            style,
+        );
+        bars.tick = Some(Duration::from_millis(1000 / u64::from(HERTZ)));
+        bars
+    }
+}
+
+impl<W: Write> Bars<W> {
+    fn new(
+        target: ProgressDrawTarget,
+        out: W,
+        width: impl Fn() -> usize + Clone + Send + Sync + 'static,
+        story: Story,
+        style: Style,
+    ) -> Self {
+        let board = Arc::new(Mutex::new(Board::default()));
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        bar.set_style(template(&board, width, style));
+        Self {
+            bar,
+            board,
+            story,
+            out,
+            moving: false,
+            tick: None,
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.moving {
+            self.moving = false;
+            self.bar.finish_and_clear();
+        }
+    }
+
+    /// Writes above the bars. Not through indicatif, which would swallow an error.
+    fn above(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let out = &mut self.out;
+        let mut write = || {
+            out.write_all(text.as_bytes())?;
+            out.flush()
+        };
+        // Suspending draws the bar again, also one that was never drawn.
+        if self.moving {
+            self.bar.suspend(write)
+        } else {
+            write()
+        }
+    }
+}
+
+impl<W: Write> Reporter for Bars<W> {
+    fn on(&mut self, event: &Event) -> io::Result<()> {
+        // The drawing thread takes the bar's lock, then the board's: never the other way round.
+        let (finished, done, total) = {
+            let mut board = lock(&self.board);
+            (board.note(event, Instant::now()), board.done, board.total)
+        };
+        if let EventKind::RunStarted { pending: 1.., .. } = event.kind {
+            self.moving = true;
+            self.bar.set_length(total as u64);
+            self.bar.reset_elapsed();
+            if let Some(tick) = self.tick {
+                self.bar.enable_steady_tick(tick);
+            }
+        }
+        if finished && self.moving {
+            self.bar.set_length(total as u64);
+            self.bar.set_position(done as u64);
+        }
+        let text = self.story.tell(event);
+        self.above(&text)
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        self.clear();
+        let text = self.story.end(summary);
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Drop for Bars<W> {
+    fn drop(&mut self) {
+        // Half a bar must not stay in front of the error that ended the run.
+        self.clear();
+    }
+}
+
+/// What bars show needs no line, unless every line was asked for.
+fn above_bars(telling: Telling) -> Telling {
+    match telling {
+        Telling::Progress => Telling::Troubles,
+        other => other,
+    }
+}
+
+fn template(
+    board: &Arc<Mutex<Board>>,
+    width: impl Fn() -> usize + Clone + Send + Sync + 'static,
+    style: Style,
+) -> ProgressStyle {
+    let (of_head, of_lines) = (Arc::clone(board), Arc::clone(board));
+    let head_width = width.clone();
+    ProgressStyle::with_template("{head}\n{running}")
+        // Falls back to a template that exists; the text above is a constant.
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key(
+            "head",
+            move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let board = lock(&of_head);
+                let _ = out.write_str(&head(&board, state, head_width(), style));
+            },
+        )
+        .with_key(
+            "running",
+            move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                let lines = lock(&of_lines).lines(Instant::now(), width(), style);
+                let _ = out.write_str(&lines);
+            },
+        )
+}
+
+/// The total line: what is most wanted comes first, what does not fit is left out.
+fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> String {
+    let digits = board.total.to_string().len();
+    let mut line = format!("migrating  {:>digits$}/{}", board.done, board.total);
+    let mut used = columns(&line);
+
+    let mut tail = Vec::new();
+    if board.failed > 0 {
+        tail.push((format!("{} failed", board.failed), true));
+    }
+    tail.push((clock(state.elapsed()), false));
+    if state.per_sec() > 0.0 && board.done < board.total {
+        tail.push((format!("{:.1}/s", state.per_sec()), false));
+        tail.push((format!("eta {}", clock(state.eta())), false));
+    }
+    tail.retain(|(text, _)| {
+        let fits = used + 2 + columns(text) <= width;
+        used += if fits { 2 + columns(text) } else { 0 };
+        fits
+    });
+
+    let room = width.saturating_sub(used + 2).min(40);
+    if room >= 5 {
+        line += "  ";
+        line += &bar(board.done, board.total, room, style);
+    }
+    for (text, bad) in tail {
+        line += "  ";
+        line += &if bad { style.bad(&text) } else { text };
+    }
+    line
+}
+
+fn bar(done: usize, total: usize, width: usize, style: Style) -> String {
+    let filled = (done * width).checked_div(total).unwrap_or(0).min(width);
+    let (full, rest) = ("━".repeat(filled), "─".repeat(width - filled));
+    format!("{}{}", style.good(&full), style.dim(&rest))
+}
+
+fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds / 3600 {
+        0 => format!("{:02}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// A panic in another thread is reported elsewhere; the board is numbers and names.
+fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::*;
+    use super::super::screen::{Screen, WIDTH};
+    use super::*;
+    use crate::service::event::Outcome;
+
+    fn bars(screen: &Screen, telling: Telling) -> Bars<Screen> {
+        let style = Style::plain();
+        Bars::new(
+            ProgressDrawTarget::term_like(Box::new(screen.clone())),
+            screen.clone(),
+            || usize::from(WIDTH),
+            Story::new(above_bars(telling), style, usize::from(WIDTH)),
+            style,
+        )
+    }
+
+    fn look(bars: &Bars<Screen>, screen: &Screen) -> String {
+        bars.bar.tick();
+        screen.text()
+    }
+
+    #[test]
+    fn the_total_counts_and_at_most_eight_schemas_have_a_line() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let tenants: Vec<_> = (1..=14).map(|n| tenant(&format!("t{n}"))).collect();
+        bars.on(&begun(20, 20, 14)).unwrap();
+        for (number, tenant) in tenants.iter().enumerate() {
+            bars.on(&started(tenant, number + 1, 20)).unwrap();
+        }
+        for tenant in &tenants[..3] {
+            bars.on(&finished(tenant, migrated(&[applied(1, "products", 9)])))
+                .unwrap();
+        }
+        bars.on(&of(
+            &tenants[3],
+            EventKind::ScriptStarted {
+                script: script(8, "price_history_index"),
+            },
+        ))
+        .unwrap();
+        bars.on(&of(
+            &tenants[4],
+            EventKind::WaitingForLock {
+                holder: Some(holder()),
+                waited: Duration::from_secs(12),
+            },
+        ))
+        .unwrap();
+
+        let text = look(&bars, &screen);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("migrating   3/20  ━━"), "{text}");
+        assert_eq!(lines[1], "  tenant_t4   V8__price_history_index");
+        assert_eq!(
+            lines[2],
+            "  tenant_t5   waiting for lock (held by pid 4121, 12 s)"
+        );
+        assert_eq!(lines.len(), 10, "{text}");
+        assert_eq!(lines[9], "  … 3 more");
+    }
+
+    #[test]
+    fn failures_stay_above_and_the_summary_comes_once() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let good = migrated(&[applied(1, "products", 9)]);
+        tell(
+            &mut bars,
+            &[
+                begun(3, 2, 2),
+                started(&acme, 1, 2),
+                started(&globex, 2, 2),
+                finished(&globex, failed(missing_relation())),
+            ],
+        );
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("error: tenant_globex: V8__"), "{text}");
+        assert!(text.contains("\nmigrating  1/2 "), "{text}");
+        assert!(text.contains("  1 failed  00:0"), "{text}");
+        assert!(text.ends_with("\n  tenant_acme"), "{text}");
+
+        bars.on(&finished(&acme, good.clone())).unwrap();
+        bars.finish(&summary(vec![
+            (&public(), Outcome::UpToDate),
+            (&acme, good),
+            (&globex, failed(missing_relation())),
+        ]))
+        .unwrap();
+        drop(bars);
+        let text = screen.text();
+        assert_eq!(text.matches("error: tenant_globex").count(), 1, "{text}");
+        assert_eq!(text.matches("3 schemas: 1 migrated").count(), 1, "{text}");
+        assert!(!text.contains("migrating"), "{text}");
+        assert!(!text.contains("━"), "{text}");
+    }
+
+    #[test]
+    fn names_longer_than_the_terminal_do_not_wrap() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let long = tenant(&"株式会社ế".repeat(3));
+        let name = "a_name_that_goes_on_and_on_and_on_and_on_until_nobody_reads_it";
+        tell(
+            &mut bars,
+            &[
+                begun(1, 1, 1),
+                started(&long, 1, 1),
+                of(
+                    &long,
+                    EventKind::ScriptStarted {
+                        script: script(20_261_123_101_500, name),
+                    },
+                ),
+            ],
+        );
+        let text = look(&bars, &screen);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.ends_with('…'), "{text}");
+    }
+
+    #[test]
+    fn a_run_with_nothing_to_do_draws_no_bar() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let acme = tenant("acme");
+        let missing = failed(crate::service::event::MigrateError::SchemaMissing);
+        tell(&mut bars, &[begun(1, 0, 4), finished(&acme, missing)]);
+        assert!(!screen.text().contains("migrating"), "{}", screen.text());
+    }
+
+    #[test]
+    fn ten_thousand_schemas_leave_nothing_behind() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        bars.on(&begun(10_000, 10_000, 4)).unwrap();
+        for number in 1..=10_000 {
+            let tenant = tenant(&format!("t{number}"));
+            let done = migrated(&[]);
+            tell(
+                &mut bars,
+                &[started(&tenant, number, 10_000), finished(&tenant, done)],
+            );
+        }
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("migrating  10000/10000 "), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

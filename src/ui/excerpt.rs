@@ -1,0 +1,167 @@
+//! The line of a file in which something failed, with a caret under the place.
+
+use crate::domain::script::Place;
+
+use super::style::Style;
+use super::text::{clean, columns, fit, skip_columns};
+
+/// A line of a file and a place in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Number of the line, from 1.
+    pub line: usize,
+    /// The line as far as the place, harmless, tabs as one blank each.
+    before: String,
+    /// The line from the place on, or `None` where the place is the whole line.
+    from: Option<String>,
+}
+
+impl Excerpt {
+    /// Returns the excerpt for a place. A column behind the end of the line points behind its end.
+    #[must_use]
+    pub fn new(place: &Place) -> Self {
+        let harmless = |text: &str| clean(&text.replace('\t', " ")).into_owned();
+        let (before, from) = match place.column {
+            None => (harmless(&place.text), None),
+            Some(column) => {
+                let at = place
+                    .text
+                    .char_indices()
+                    .nth(column.saturating_sub(1))
+                    .map_or(place.text.len(), |(at, _)| at);
+                let (before, from) = place.text.split_at(at);
+                (harmless(before), Some(harmless(from)))
+            }
+        };
+        Self {
+            line: place.line,
+            before,
+            from,
+        }
+    }
+
+    /// Returns the line and, below it, the caret, each in at most `width` columns (but
+    /// never fewer than 30). What does not fit is cut around the caret.
+    #[must_use]
+    pub fn render(&self, style: Style, width: usize) -> Vec<String> {
+        let number = self.line.to_string();
+        let gutter = format!("  {number} | ");
+        let room = width.max(30).saturating_sub(columns(&gutter));
+        let Some(from) = &self.from else {
+            return vec![format!("{}{}", style.dim(&gutter), fit(&self.before, room))];
+        };
+
+        let before = cut_left(&self.before, columns(from), room);
+        let caret = columns(&before);
+        let margin = format!("  {} | ", " ".repeat(number.len()));
+        vec![
+            format!(
+                "{}{before}{}",
+                style.dim(&gutter),
+                fit(from, room.saturating_sub(caret))
+            ),
+            format!(
+                "{}{}{}",
+                style.dim(&margin),
+                " ".repeat(caret),
+                style.bad("^")
+            ),
+        ]
+    }
+}
+
+/// Cuts the beginning so that the caret stays in sight with some text behind it.
+fn cut_left(before: &str, columns_behind: usize, room: usize) -> String {
+    let behind = columns_behind.clamp(1, room / 3);
+    let allowed = room - behind;
+    let used = columns(before);
+    if used <= allowed {
+        return before.to_owned();
+    }
+    format!("…{}", skip_columns(before, used - allowed + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use snapbox::{IntoData, assert_data_eq, str};
+
+    fn shown(line: usize, column: Option<usize>, text: &str, width: usize) -> String {
+        let place = Place {
+            line,
+            column,
+            text: text.to_owned(),
+        };
+        Excerpt::new(&place)
+            .render(Style::plain(), width)
+            .join("\n")
+    }
+
+    #[test]
+    fn the_caret_stands_under_the_column() {
+        assert_data_eq!(
+            shown(12, Some(17), "create index on prices (product_id);", 80),
+            str![[r#"
+  12 | create index on prices (product_id);
+     |                 ^
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn columns_are_characters_and_carets_are_cells() {
+        // 価格 is two characters in four cells, "ế" three characters in one.
+        let text = "select '価格', 'gie\u{302}\u{301}', x";
+        let column = text.chars().position(|c| c == 'x').unwrap() + 1;
+        let shown = shown(3, Some(column), text, 80);
+        let (line, caret) = shown.split_once('\n').unwrap();
+        assert_eq!(
+            columns(line.split_once('x').unwrap().0),
+            columns(caret.split_once('^').unwrap().0)
+        );
+    }
+
+    #[test]
+    fn a_tab_is_one_blank_and_an_escape_is_visible() {
+        assert_data_eq!(
+            shown(7, Some(3), "\t\tdrop\u{1b}[0m", 80),
+            str![[r#"
+  7 |   drop\u{1b}[0m
+    |   ^
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_caret() {
+        let text = format!("select {}, here, {};", "a".repeat(60), "b".repeat(60));
+        let column = text.find("here").unwrap() + 1;
+        assert_data_eq!(
+            shown(1, Some(column), &text, 40),
+            str![[r#"
+  1 | …aaaaaaaaaaaaaaaaaaaa, here, bbbb…
+    |                        ^
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn a_place_behind_the_end_points_behind_the_end() {
+        assert_data_eq!(
+            shown(2, Some(99), "select (", 80),
+            str![[r#"
+  2 | select (
+    |         ^
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn without_a_column_the_line_stands_alone() {
+        assert_eq!(shown(2, None, "select 1", 80), "  2 | select 1");
+    }
+}

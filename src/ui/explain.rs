@@ -1,0 +1,521 @@
+//! Every way in which a schema can fail, in words.
+
+use crate::domain::script::{Place, Scope, ScriptRef};
+use crate::service::event::{
+    AppliedScript, FailureGroup, Holder, MigrateError, ServerError, Target,
+};
+
+use super::advice::{drift_hints, remedy};
+use super::excerpt::Excerpt;
+use super::failure::Explanation;
+use super::text::{count, fit, whole};
+
+/// Returns how the failure of one schema reads; `applied` is what was committed in it
+/// before, in the same run.
+#[must_use]
+pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
+    let option = rerun_option(std::iter::once(target));
+    Reach {
+        who: target.schema.to_string(),
+        lookup: match target.scope {
+            Scope::Shared => target.schema.to_string(),
+            Scope::Tenant => format!("{}, then public", target.schema),
+        },
+        tenant: match target.scope {
+            Scope::Shared => format!("schema '{}' does not exist", target.schema),
+            Scope::Tenant => format!("the schema of tenant '{}' does not exist", target.label),
+        },
+        rerun: format!("rerun with {option}"),
+        applied,
+    }
+    .explain(error)
+}
+
+/// Returns how a failure that several schemas share reads.
+#[must_use]
+pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
+    if let [target] = group.targets.as_slice() {
+        return explain(group.error, target, &[]);
+    }
+    Reach {
+        who: "these schemas".to_owned(),
+        lookup: "the schema itself, then public".to_owned(),
+        tenant: "the schemas of these tenants do not exist".to_owned(),
+        rerun: "rerun".to_owned(),
+        applied: &[],
+    }
+    .explain(group.error)
+}
+
+/// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
+/// for `public` alone.
+#[must_use]
+pub(super) fn rerun_option<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
+    let labels: Vec<&str> = targets
+        .filter(|target| target.scope == Scope::Tenant)
+        .map(|target| target.label.as_str())
+        .collect();
+    if labels.is_empty() {
+        return "--shared".to_owned();
+    }
+    let list = labels.join(",");
+    let plain = |c: char| c.is_alphanumeric() || "_-.,@".contains(c);
+    if list.chars().all(plain) {
+        format!("--tenant={list}")
+    } else {
+        // Labels of an adopted database may hold blanks; the line is there to be copied.
+        format!("--tenant='{}'", list.replace('\'', r"'\''"))
+    }
+}
+
+/// So much of somebody else's statement is enough to recognise it.
+const QUERY: usize = 80;
+
+/// Whom an explanation is about, in the phrases that need it.
+struct Reach<'a> {
+    who: String,
+    lookup: String,
+    tenant: String,
+    rerun: String,
+    applied: &'a [AppliedScript],
+}
+
+impl Reach<'_> {
+    fn explain(&self, error: &MigrateError) -> Explanation {
+        match error {
+            MigrateError::SchemaMissing => Explanation {
+                headline: self.tenant.clone(),
+                hints: vec![
+                    "run: pricesync doctor --fix missing".to_owned(),
+                    "doctor creates the schema anew, without data; if there was data, restore a backup instead"
+                        .to_owned(),
+                ],
+                ..Explanation::default()
+            },
+            MigrateError::SchemaRefused { why } => Explanation {
+                headline: "the schema name in the tenant's row cannot be used".to_owned(),
+                caused_by: vec![why.clone()],
+                hints: vec![format!(
+                    "correct the schema name in the tenant's row and {}",
+                    self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::Script {
+                script,
+                file,
+                place,
+                error,
+                blockers,
+                attempts,
+            } => Explanation {
+                headline: match place {
+                    Some(place) => format!("{script} failed at {}", position(file, place)),
+                    None => format!("{script} failed ({file})"),
+                },
+                excerpt: place.as_ref().map(Excerpt::new),
+                details: details(error, blockers, *attempts),
+                hints: self.script_hints(script, error, blockers),
+                caused_by: vec![error.to_string()],
+            },
+            MigrateError::LeftSchema { scripts, touched } => Explanation {
+                headline: format!("{} reached outside its schema", one_of(scripts)),
+                caused_by: touched.clone(),
+                hints: vec![format!(
+                    "a tenant's migration may change only its own schema, so move this statement to the shared set and {}; {}",
+                    self.rerun,
+                    self.what_stays()
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::LeftTransaction { scripts, why } => Explanation {
+                headline: format!(
+                    "{} did not leave the transaction as it was",
+                    one_of(scripts)
+                ),
+                caused_by: vec![why.clone()],
+                hints: vec![format!(
+                    "take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in {} before you {}",
+                    self.who, self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::Drift { drifts } => Explanation {
+                headline: "files and history disagree, nothing was run".to_owned(),
+                caused_by: drifts.iter().map(ToString::to_string).collect(),
+                hints: drift_hints(drifts),
+                ..Explanation::default()
+            },
+            MigrateError::DamagedHistory { why } => Explanation {
+                headline: "the migration history cannot be read, nothing was run".to_owned(),
+                caused_by: vec![why.clone()],
+                hints: vec![format!(
+                    "repair that row of the history table (keep a copy of it), then {}",
+                    self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::Locked { holder, waited } => Explanation {
+                headline: format!(
+                    "another session holds the schema's lock, waited {}",
+                    whole(*waited)
+                ),
+                caused_by: holder.iter().map(|holder| held_by("held by", holder)).collect(),
+                hints: vec![format!(
+                    "let that session finish and {}, or wait longer with --lock-wait; pricesync locks shows who holds what",
+                    self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::InvalidIndex { script, indexes } => Explanation {
+                headline: format!("{script} left an index that is not valid"),
+                caused_by: vec![format!("not valid: {}", indexes.join(", "))],
+                hints: vec![format!(
+                    "a unique index stays invalid while the data has duplicates: mend the data and {}, which drops the index and builds it again",
+                    self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::Database { doing, error } => Explanation {
+                headline: format!("{doing} failed"),
+                caused_by: vec![error.to_string()],
+                details: details(error, &[], 1),
+                hints: hint_of_server(error)
+                    .chain([match remedy(error) {
+                        Some(remedy) => format!("{remedy}, then {}", self.rerun),
+                        None => format!("mend the cause and {}", self.rerun),
+                    }])
+                    .collect(),
+                ..Explanation::default()
+            },
+            MigrateError::Unknown { doing, error } => Explanation {
+                headline: format!(
+                    "the connection was lost while {doing}, so the outcome is not known"
+                ),
+                caused_by: vec![error.to_string()],
+                details: details(error, &[], 1),
+                hints: vec![format!(
+                    "the server kept the whole transaction or nothing of it; {}, which reads the history and goes on from there",
+                    self.rerun
+                )],
+                ..Explanation::default()
+            },
+            MigrateError::Panicked { message } => Explanation {
+                headline: "pricesync has a bug and gave up on this schema".to_owned(),
+                caused_by: vec![message.clone()],
+                hints: vec![
+                    "please report it with this message and the output of pricesync --version"
+                        .to_owned(),
+                    format!(
+                        "what was not committed is rolled back by the server; {} once it is mended",
+                        self.rerun
+                    ),
+                ],
+                ..Explanation::default()
+            },
+        }
+    }
+
+    fn script_hints(
+        &self,
+        script: &ScriptRef,
+        error: &ServerError,
+        blockers: &[Holder],
+    ) -> Vec<String> {
+        let state = error.sqlstate.as_deref().unwrap_or_default();
+        let stays = match self.applied {
+            [] => format!("{},", self.what_stays()),
+            _ => format!("{}, {script} does not;", self.what_stays()),
+        };
+        let next = match remedy(error) {
+            Some(remedy) => remedy.to_owned(),
+            None if !blockers.is_empty() => "let that session finish".to_owned(),
+            None => "fix the file or the data".to_owned(),
+        };
+        // Undefined table, function, object: most often a question of where was looked.
+        let looked = match state {
+            "42P01" | "42883" | "42704" => format!("names were looked up in {}; ", self.lookup),
+            _ => String::new(),
+        };
+        hint_of_server(error)
+            .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
+            .collect()
+    }
+
+    fn what_stays(&self) -> String {
+        match self.applied {
+            [] => format!("nothing of this run stays in {}", self.who),
+            [only] => format!("{} of this run stays applied in {}", only.script, self.who),
+            [first, .., last] => format!(
+                "{} to {} of this run stay applied in {}",
+                first.script, last.script, self.who
+            ),
+        }
+    }
+}
+
+fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<String> {
+    let blocked = blockers.iter().map(|holder| held_by("blocked by", holder));
+    let tried = (attempts > 1).then(|| {
+        let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
+        format!("gave up after {}", count(attempts, "attempt"))
+    });
+    error
+        .detail
+        .clone()
+        .into_iter()
+        .chain(blocked)
+        .chain(tried)
+        .collect()
+}
+
+fn hint_of_server(error: &ServerError) -> impl Iterator<Item = String> {
+    error.hint.clone().into_iter()
+}
+
+/// Returns a session that is in the way and the start of its statement.
+pub(super) fn held_by(how: &str, holder: &Holder) -> String {
+    let words: Vec<_> = holder.query.split_whitespace().collect();
+    match words.join(" ").as_str() {
+        "" => format!("{how} {holder}"),
+        query => format!("{how} {holder}: {}", fit(query, QUERY)),
+    }
+}
+
+fn position(file: &str, place: &Place) -> String {
+    match place.column {
+        Some(column) => format!("{file}:{}:{column}", place.line),
+        None => format!("{file}:{}", place.line),
+    }
+}
+
+/// The guards look at the end of a transaction, so with several scripts nobody knows which it was.
+fn one_of(scripts: &[ScriptRef]) -> String {
+    match scripts {
+        [] => "a migration".to_owned(),
+        [only] => only.to_string(),
+        several => format!(
+            "one of {}",
+            several
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use snapbox::{IntoData, assert_data_eq, str};
+
+    use super::super::failure::Extent;
+    use super::super::sample::*;
+    use super::super::style::Style;
+    use super::*;
+    use crate::domain::plan::Drift;
+
+    fn read(error: &MigrateError) -> String {
+        let target = tenant("globex");
+        explain(error, &target, &[]).render(
+            Some(target.schema.as_str()),
+            Extent::Full,
+            Style::plain(),
+            100,
+        )
+    }
+
+    #[test]
+    fn a_failed_script_names_file_line_column_cause_and_next_step() {
+        assert_data_eq!(read(&missing_relation()), str![[r#"
+error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
+  12 | create index on prices (product_id);
+     |                 ^
+  caused by: relation "prices" does not exist (42P01)
+  hint: names were looked up in tenant_globex, then public; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
+
+"#]].raw());
+    }
+
+    #[test]
+    fn a_lock_timeout_names_who_was_in_the_way() {
+        let MigrateError::Script {
+            script,
+            file,
+            place,
+            ..
+        } = missing_relation()
+        else {
+            unreachable!()
+        };
+        let error = MigrateError::Script {
+            script,
+            file,
+            place,
+            error: server_error("55P03", "canceling statement due to lock timeout"),
+            blockers: vec![holder()],
+            attempts: 5,
+        };
+        assert_data_eq!(read(&error), str![[r#"
+error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
+  12 | create index on prices (product_id);
+     |                 ^
+  caused by: canceling statement due to lock timeout (55P03)
+  detail: blocked by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
+  detail: gave up after 5 attempts
+  hint: nothing of this run stays in tenant_globex, let the session in the way finish or raise --lock-timeout and rerun with --tenant=globex
+
+"#]].raw());
+    }
+
+    #[test]
+    fn a_held_lock_names_its_holder_and_the_way_to_wait_longer() {
+        let error = MigrateError::Locked {
+            holder: Some(holder()),
+            waited: Duration::from_mins(1),
+        };
+        assert_data_eq!(read(&error), str![[r#"
+error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
+  caused by: held by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
+  hint: let that session finish and rerun with --tenant=globex, or wait longer with --lock-wait; pricesync locks shows who holds what
+
+"#]].raw());
+    }
+
+    #[test]
+    fn every_drift_is_named_with_what_to_do_about_it() {
+        let error = MigrateError::Drift {
+            drifts: vec![
+                Drift::Edited {
+                    script: "V1__a".into(),
+                    recorded: 1,
+                    found: 2,
+                },
+                Drift::OutOfOrder {
+                    script: "V2__b".into(),
+                    newest: 4,
+                },
+            ],
+        };
+        assert_data_eq!(read(&error), str![[r#"
+error: tenant_globex: files and history disagree, nothing was run
+  caused by: V1__a.sql was edited after it had been applied
+  caused by: V2__b.sql is older than the newest applied version 4 and was never applied
+  hint: restore the file as it was applied and put the change into a new one (pricesync make-migration)
+  hint: give the file a version above 4
+
+"#]].raw());
+    }
+
+    #[test]
+    fn the_servers_detail_and_hint_are_kept() {
+        let error = MigrateError::Database {
+            doing: "reading the history".into(),
+            error: ServerError {
+                detail: Some("some detail\nof two lines".into()),
+                hint: Some("the server's hint".into()),
+                ..server_error("42501", "permission denied for schema tenant_globex")
+            },
+        };
+        assert_data_eq!(
+            read(&error),
+            str![[r#"
+error: tenant_globex: reading the history failed
+  caused by: permission denied for schema tenant_globex (42501)
+  detail: some detail
+    of two lines
+  hint: the server's hint
+  hint: grant the missing right to the role that runs migrations, then rerun with --tenant=globex
+
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn every_other_failure_has_a_cause_and_a_next_step() {
+        let errors = [
+            MigrateError::SchemaMissing,
+            MigrateError::SchemaRefused {
+                why: "schema name 'pg_x' is reserved".into(),
+            },
+            MigrateError::LeftSchema {
+                scripts: vec![script(7, "a"), script(8, "b")],
+                touched: vec!["public.countries was written".into()],
+            },
+            MigrateError::LeftTransaction {
+                scripts: vec![script(8, "b")],
+                why: "the transaction it ran in was ended".into(),
+            },
+            MigrateError::DamagedHistory {
+                why: "row 3 has a checksum that is no number: 'x'".into(),
+            },
+            MigrateError::InvalidIndex {
+                script: script(8, "b"),
+                indexes: vec!["products_sku_key".into()],
+            },
+            MigrateError::Unknown {
+                doing: "committing".into(),
+                error: ServerError {
+                    message: "connection reset by peer".into(),
+                    ..ServerError::default()
+                },
+            },
+            MigrateError::Panicked {
+                message: "index out of bounds".into(),
+            },
+        ];
+        let all: String = errors.iter().map(read).collect();
+        assert_data_eq!(all, str![[r#"
+error: tenant_globex: the schema of tenant 'globex' does not exist
+  hint: run: pricesync doctor --fix missing
+  hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
+error: tenant_globex: the schema name in the tenant's row cannot be used
+  caused by: schema name 'pg_x' is reserved
+  hint: correct the schema name in the tenant's row and rerun with --tenant=globex
+error: tenant_globex: one of V7__a, V8__b reached outside its schema
+  caused by: public.countries was written
+  hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex
+error: tenant_globex: V8__b did not leave the transaction as it was
+  caused by: the transaction it ran in was ended
+  hint: take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in tenant_globex before you rerun with --tenant=globex
+error: tenant_globex: the migration history cannot be read, nothing was run
+  caused by: row 3 has a checksum that is no number: 'x'
+  hint: repair that row of the history table (keep a copy of it), then rerun with --tenant=globex
+error: tenant_globex: V8__b left an index that is not valid
+  caused by: not valid: products_sku_key
+  hint: a unique index stays invalid while the data has duplicates: mend the data and rerun with --tenant=globex, which drops the index and builds it again
+error: tenant_globex: the connection was lost while committing, so the outcome is not known
+  caused by: connection reset by peer
+  hint: the server kept the whole transaction or nothing of it; rerun with --tenant=globex, which reads the history and goes on from there
+error: tenant_globex: pricesync has a bug and gave up on this schema
+  caused by: index out of bounds
+  hint: please report it with this message and the output of pricesync --version
+  hint: what was not committed is rolled back by the server; rerun with --tenant=globex once it is mended
+
+"#]].raw());
+    }
+
+    #[test]
+    fn a_failure_of_several_schemas_names_none_of_them() {
+        let error = missing_relation();
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let explanation = explain_group(&FailureGroup {
+            error: &error,
+            targets: vec![&acme, &globex],
+        });
+        assert!(!explanation.hints.join(" ").contains("acme"));
+    }
+
+    #[test]
+    fn the_command_to_rerun_can_be_pasted_into_a_shell() {
+        let (acme, odd) = (tenant("acme"), tenant("it's; rm"));
+        assert_eq!(
+            rerun_option([&*acme, &*odd].into_iter()),
+            r"--tenant='acme,it'\''s; rm'"
+        );
+        assert_eq!(rerun_option([&*public()].into_iter()), "--shared");
+    }
+}

@@ -1,0 +1,359 @@
+//! The plain reporter: a line for each fact, as the guide prints them.
+
+use std::io::{self, Write};
+
+use crate::service::event::{Event, Summary};
+
+use super::Reporter;
+use super::story::{Story, Telling};
+use super::style::Style;
+
+/// Writes a run as lines of text.
+#[derive(Debug)]
+pub(super) struct Lines<W> {
+    story: Story,
+    out: W,
+}
+
+impl<W: Write> Lines<W> {
+    pub(super) fn new(out: W, telling: Telling, style: Style, width: usize) -> Self {
+        Self {
+            story: Story::new(telling, style, width),
+            out,
+        }
+    }
+
+    /// One write for everything that belongs together, so that lines of another process
+    /// on the same terminal do not fall between.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Reporter for Lines<W> {
+    fn on(&mut self, event: &Event) -> io::Result<()> {
+        let text = self.story.tell(event);
+        self.write(&text)
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        let text = self.story.end(summary);
+        self.write(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use snapbox::{IntoData, assert_data_eq, str};
+
+    use super::super::sample::*;
+    use super::*;
+    use crate::service::event::{EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped};
+
+    fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {
+        let mut lines = Lines::new(Vec::new(), telling, Style::plain(), 100);
+        tell(&mut lines, events);
+        lines.finish(summary).unwrap();
+        String::from_utf8(lines.out).unwrap()
+    }
+
+    #[test]
+    fn a_sequential_run_reads_like_the_guide() {
+        let (public, acme, globex) = (public(), tenant("acme"), tenant("globex"));
+        let shared = migrated(&[applied(1, "tenants", 12)]);
+        let first = migrated(&[applied(1, "products", 9), applied(2, "prices", 1900)]);
+        let events = [
+            begun(3, 3, 1),
+            started(&public, 0, 2),
+            finished(&public, shared.clone()),
+            started(&acme, 1, 2),
+            of(
+                &acme,
+                EventKind::ScriptFinished {
+                    script: applied(1, "products", 9),
+                },
+            ),
+            finished(&acme, first.clone()),
+            started(&globex, 2, 2),
+            finished(&globex, Outcome::UpToDate),
+        ];
+        let summary = summary(vec![
+            (&public, shared),
+            (&acme, first),
+            (&globex, Outcome::UpToDate),
+        ]);
+        assert_data_eq!(
+            told(Telling::Progress, &events, &summary),
+            str![[r#"
+Running migrations for schema 'public'...
+✓ Migrated V1__tenants                              12 ms
+✓ Done
+[1/2] Running migrations for schema 'tenant_acme'...
+✓ Migrated V1__products                              9 ms
+✓ Migrated V2__prices                               1.9 s
+✓ Done
+[2/2] Running migrations for schema 'tenant_globex'...
+✓ Done
+3 schemas: 2 migrated, 1 up to date, 0 failed, 0 skipped, 0 not started · 0.21 s
+
+"#]]
+            .raw()
+        );
+        assert_eq!(told(Telling::Failures, &events, &summary), "");
+    }
+
+    #[test]
+    fn a_run_with_nothing_to_do_is_one_line() {
+        let acme = tenant("acme");
+        let summary = summary(vec![(&acme, Outcome::UpToDate)]);
+        assert_data_eq!(
+            told(
+                Telling::Progress,
+                &[begun(1, 0, 4), finished(&acme, Outcome::UpToDate)],
+                &summary
+            ),
+            str![[r#"
+1 schema: 0 migrated, 1 up to date, 0 failed, 0 skipped, 0 not started · 0.21 s
+
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn interleaved_lines_all_carry_their_schema() {
+        let (acme, globex, ha_noi) = (tenant("acme"), tenant("globex"), tenant("hà_nội"));
+        let good = migrated(&[applied(1, "products", 9)]);
+        let retry = EventKind::Retrying {
+            attempt: 1,
+            limit: 5,
+            error: server_error("55P03", "canceling statement due to lock timeout"),
+            blockers: vec![holder()],
+            pause: Duration::from_millis(1500),
+        };
+        let events = [
+            begun(3, 3, 4),
+            started(&acme, 1, 3),
+            started(&globex, 2, 3),
+            started(&ha_noi, 3, 3),
+            of(
+                &globex,
+                EventKind::WaitingForLock {
+                    holder: Some(holder()),
+                    waited: Duration::from_secs(5),
+                },
+            ),
+            of(
+                &acme,
+                EventKind::ScriptFinished {
+                    script: applied(1, "products", 9),
+                },
+            ),
+            of(&ha_noi, retry),
+            finished(&globex, failed(missing_relation())),
+            finished(&acme, good.clone()),
+            finished(&ha_noi, failed(missing_relation())),
+        ];
+        let summary = summary(vec![
+            (&acme, good),
+            (&globex, failed(missing_relation())),
+            (&ha_noi, failed(missing_relation())),
+        ]);
+        assert_data_eq!(told(Telling::Progress, &events, &summary), str![[r#"
+[1/3] Running migrations for schema 'tenant_acme'...
+[2/3] Running migrations for schema 'tenant_globex'...
+[3/3] Running migrations for schema 'tenant_hà_nội'...
+tenant_globex: waiting for lock, 5 s so far, held by pid 4121 (psql) from 10.0.0.7, for 75 s
+tenant_hà_nội: attempt 1 of 5 failed, next in 1.5 s: canceling statement due to lock timeout (55P03); blocked by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
+tenant_globex: ✗ FAILED V8__price_history_index
+tenant_globex: error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
+tenant_globex:   12 | create index on prices (product_id);
+tenant_globex:      |                 ^
+tenant_globex:   caused by: relation "prices" does not exist (42P01)
+tenant_globex:   hint: names were looked up in tenant_globex, then public; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
+tenant_acme: ✓ Migrated V1__products                              9 ms
+tenant_acme: ✓ Done
+tenant_hà_nội: ✗ FAILED V8__price_history_index
+tenant_hà_nội: error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
+tenant_hà_nội:   caused by: relation "prices" does not exist (42P01)
+error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation "prices" does not exist (42P01)
+  2 schemas: tenant_globex, tenant_hà_nội
+try the failed ones again: pricesync migrate-schemas --tenant=globex,hà_nội
+3 schemas: 1 migrated, 0 up to date, 2 failed, 0 skipped, 0 not started · 0.21 s
+
+"#]].raw());
+    }
+
+    #[test]
+    fn what_was_committed_before_a_failure_is_told_and_not_denied() {
+        let acme = tenant("acme");
+        let outcome = Outcome::Failed {
+            error: Box::new(missing_relation()),
+            applied: vec![applied(7, "prices", 20)],
+        };
+        let summary = summary(vec![(&acme, outcome.clone())]);
+        assert_data_eq!(
+            told(
+                Telling::Progress,
+                &[
+                    begun(1, 1, 8),
+                    started(&acme, 1, 1),
+                    finished(&acme, outcome)
+                ],
+                &summary
+            ),
+            str![[r#"
+[1/1] Running migrations for schema 'tenant_acme'...
+✓ Migrated V7__prices                               20 ms
+✗ FAILED V8__price_history_index
+error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
+  12 | create index on prices (product_id);
+     |                 ^
+  caused by: relation "prices" does not exist (42P01)
+  hint: names were looked up in tenant_acme, then public; V7__prices of this run stays applied in tenant_acme, V8__price_history_index does not; fix the file or the data and rerun with --tenant=acme
+1 schema: 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started · 0.21 s
+
+"#]].raw()
+        );
+    }
+
+    #[test]
+    fn quiet_runs_tell_each_failure_once() {
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let missing = || failed(MigrateError::SchemaMissing);
+        let summary = summary(vec![(&acme, missing()), (&globex, missing())]);
+        let events = [
+            begun(2, 2, 2),
+            finished(&acme, missing()),
+            finished(&globex, missing()),
+        ];
+        assert_data_eq!(
+            told(Telling::Failures, &events, &summary),
+            str![[r#"
+error: tenant_acme: the schema of tenant 'acme' does not exist
+  hint: run: pricesync doctor --fix missing
+  hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
+error: tenant_globex: the schema of tenant 'globex' does not exist
+
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn a_failure_that_has_scrolled_away_is_explained_again() {
+        let bad = tenant("bad");
+        let mut events = vec![
+            begun(30, 30, 1),
+            started(&bad, 1, 30),
+            finished(&bad, failed(missing_relation())),
+        ];
+        for number in 2..=30 {
+            events.push(started(&tenant(&format!("t{number}")), number, 30));
+        }
+        let text = told(
+            Telling::Progress,
+            &events,
+            &summary(vec![(&bad, failed(missing_relation()))]),
+        );
+        assert_eq!(text.matches("error: tenant_bad: V8").count(), 2);
+    }
+
+    #[test]
+    fn the_summary_says_why_schemas_were_left_out() {
+        let (acme, globex, initech) = (tenant("acme"), tenant("globex"), tenant("initech"));
+        let interrupted = || Outcome::NotStarted {
+            why: NotStarted::Interrupted,
+        };
+        let skipped = Outcome::Skipped {
+            why: Skipped::Interrupted,
+        };
+        let events = [
+            begun(3, 3, 1),
+            started(&acme, 1, 3),
+            run(EventKind::Interrupted {
+                level: Interrupt::Drain,
+            }),
+            run(EventKind::Interrupted {
+                level: Interrupt::Cancel,
+            }),
+            finished(&acme, skipped.clone()),
+        ];
+        let summary = Summary {
+            interrupted: Interrupt::Cancel,
+            ..summary(vec![
+                (&acme, skipped),
+                (&globex, interrupted()),
+                (&initech, interrupted()),
+            ])
+        };
+        assert_data_eq!(
+            told(Telling::Progress, &events, &summary),
+            str![[r#"
+[1/3] Running migrations for schema 'tenant_acme'...
+interrupted: running schemas finish, nothing new starts; interrupt again to cancel them
+interrupted again: cancelling the running statements, they are rolled back
+tenant_acme: skipped (interrupted, its transaction was rolled back)
+2 schemas not started (the run was interrupted): tenant_globex, tenant_initech
+1 schema skipped (interrupted, its transaction was rolled back): tenant_acme
+3 schemas: 0 migrated, 0 up to date, 0 failed, 1 skipped, 2 not started · 0.21 s · interrupted
+
+"#]]
+            .raw()
+        );
+    }
+
+    #[test]
+    fn notices_are_for_the_curious_and_warnings_for_everybody() {
+        let acme = tenant("acme");
+        let notice = |severity: &str, message: &str| {
+            of(
+                &acme,
+                EventKind::Notice {
+                    severity: severity.into(),
+                    message: message.into(),
+                },
+            )
+        };
+        let events = [
+            begun(1, 1, 1),
+            notice("NOTICE", "table \"x\" does not exist, skipping"),
+            notice("WARNING", "hash\u{1b}[2J index\nfake line"),
+        ];
+        let text = |telling| {
+            let all = told(telling, &events, &summary(vec![]));
+            all.lines()
+                .filter(|line| line.starts_with("tenant_"))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert_eq!(
+            text(Telling::Progress),
+            "tenant_acme: WARNING: hash\\u{1b}[2J index\\nfake line"
+        );
+        assert!(text(Telling::Everything).starts_with("tenant_acme: NOTICE: table"));
+    }
+
+    #[test]
+    fn a_broken_stream_is_an_error_of_the_reporter() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut lines = Lines::new(Closed, Telling::Progress, Style::plain(), 80);
+        assert!(lines.on(&begun(1, 1, 1)).is_ok());
+        let error = lines.on(&started(&tenant("acme"), 1, 1)).unwrap_err();
+        assert!(super::super::is_broken_pipe(&error));
+    }
+}

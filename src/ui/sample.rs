@@ -1,0 +1,140 @@
+//! Runs for tests to tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
+use crate::service::event::{
+    AppliedScript, Event, EventKind, Holder, MigrateError, Outcome, SchemaOutcome, ServerError,
+    Summary, Target,
+};
+
+use super::Reporter;
+
+pub(super) fn tenant(slug: &str) -> Arc<Target> {
+    Arc::new(Target {
+        schema: SchemaName::parse(&format!("tenant_{slug}")).unwrap(),
+        label: slug.to_owned(),
+        scope: Scope::Tenant,
+    })
+}
+
+pub(super) fn public() -> Arc<Target> {
+    Arc::new(Target::public())
+}
+
+pub(super) fn script(version: i64, name: &str) -> ScriptRef {
+    ScriptRef {
+        prefix: Prefix::Versioned,
+        version,
+        name: name.to_owned(),
+    }
+}
+
+pub(super) fn applied(version: i64, name: &str, millis: u64) -> AppliedScript {
+    AppliedScript {
+        script: script(version, name),
+        took: Duration::from_millis(millis),
+    }
+}
+
+pub(super) fn migrated(scripts: &[AppliedScript]) -> Outcome {
+    Outcome::Migrated {
+        scripts: scripts.to_vec(),
+        took: Duration::from_millis(30),
+    }
+}
+
+pub(super) fn failed(error: MigrateError) -> Outcome {
+    Outcome::Failed {
+        error: Box::new(error),
+        applied: Vec::new(),
+    }
+}
+
+pub(super) fn server_error(sqlstate: &str, message: &str) -> ServerError {
+    ServerError {
+        sqlstate: Some(sqlstate.to_owned()),
+        message: message.to_owned(),
+        detail: None,
+        hint: None,
+    }
+}
+
+/// The failure of the design's picture.
+pub(super) fn missing_relation() -> MigrateError {
+    MigrateError::Script {
+        script: script(8, "price_history_index"),
+        file: "migrations/tenant/prices/V8__price_history_index.sql".to_owned(),
+        place: Some(Place {
+            line: 12,
+            column: Some(17),
+            text: "create index on prices (product_id);".to_owned(),
+        }),
+        error: server_error("42P01", "relation \"prices\" does not exist"),
+        blockers: Vec::new(),
+        attempts: 1,
+    }
+}
+
+pub(super) fn holder() -> Holder {
+    Holder {
+        pid: 4121,
+        application: "psql".to_owned(),
+        client: "10.0.0.7".to_owned(),
+        since: Duration::from_secs(75),
+        query: "update products\n set price = 1".to_owned(),
+    }
+}
+
+pub(super) fn run(kind: EventKind) -> Event {
+    Event {
+        elapsed: Duration::from_millis(41_207),
+        target: None,
+        kind,
+    }
+}
+
+pub(super) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
+    Event {
+        target: Some(Arc::clone(target)),
+        ..run(kind)
+    }
+}
+
+pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
+    run(EventKind::RunStarted {
+        schemas,
+        pending,
+        jobs,
+    })
+}
+
+pub(super) fn started(target: &Arc<Target>, number: usize, of_all: usize) -> Event {
+    of(target, EventKind::SchemaStarted { number, of: of_all })
+}
+
+pub(super) fn finished(target: &Arc<Target>, outcome: Outcome) -> Event {
+    of(target, EventKind::SchemaFinished { outcome })
+}
+
+pub(super) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary {
+    Summary {
+        outcomes: outcomes
+            .into_iter()
+            .map(|(target, outcome)| SchemaOutcome {
+                target: Arc::clone(target),
+                outcome,
+            })
+            .collect(),
+        took: Duration::from_millis(210),
+        ..Summary::default()
+    }
+}
+
+pub(super) fn tell(reporter: &mut impl Reporter, events: &[Event]) {
+    for event in events {
+        reporter.on(event).unwrap();
+    }
+}

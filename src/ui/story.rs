@@ -1,0 +1,291 @@
+//! A run told in lines of text: what is worth a line, and how the line reads.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::domain::schema_name::SchemaName;
+use crate::service::event::{
+    AppliedScript, Event, EventKind, Holder, Interrupt, MigrateError, Outcome, ServerError,
+    Summary, Target,
+};
+
+use super::explain::{explain, held_by};
+use super::failure::Extent;
+use super::style::Style;
+use super::summary::{self, Told};
+use super::text::{clean, columns, took, whole};
+
+/// How much of a run is told; each step tells what the one before tells, and more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Telling {
+    /// Failures, and nothing else.
+    Failures,
+    /// Also the server's warnings, what was passed over, and the summary.
+    Troubles,
+    /// Also what was applied, waits and retries.
+    Progress,
+    /// Also what begins, and everything the server says.
+    Everything,
+}
+
+/// Turns events into lines. Holds what is running and which failures were explained,
+/// never the fleet.
+#[derive(Debug)]
+pub(super) struct Story {
+    telling: Telling,
+    style: Style,
+    width: usize,
+    /// Whether lines of different schemas can interleave, so that each says whose it is.
+    interleaved: bool,
+    running: HashSet<SchemaName>,
+    /// The kinds of failure that were explained, and how many lines were told by then.
+    explained: HashMap<String, usize>,
+    told: usize,
+}
+
+/// Where the durations end: the width of the guide's lines.
+const LINE: usize = 57;
+/// How many lines may follow an explanation before the summary gives it again.
+const SCREEN: usize = 20;
+
+impl Story {
+    pub(super) fn new(telling: Telling, style: Style, width: usize) -> Self {
+        Self {
+            telling,
+            style,
+            width,
+            interleaved: false,
+            running: HashSet::new(),
+            explained: HashMap::new(),
+            told: 0,
+        }
+    }
+
+    /// Returns the lines for an event; empty where there is nothing to say.
+    pub(super) fn tell(&mut self, event: &Event) -> String {
+        if let EventKind::RunStarted { pending, jobs, .. } = &event.kind {
+            self.interleaved = *jobs > 1 && *pending > 1;
+        }
+        let text = match &event.target {
+            Some(target) => self.tell_schema(target, &event.kind),
+            None => self.tell_run(&event.kind),
+        };
+        self.told += text.lines().count();
+        text
+    }
+
+    /// Returns the lines after the last event.
+    pub(super) fn end(&self, summary: &Summary) -> String {
+        let told = |key: &str| match self.explained.get(key) {
+            None => Told::Never,
+            // Who asked for nothing but failures gets each of them once.
+            Some(_) if self.telling == Telling::Failures => Told::Recently,
+            Some(then) if self.told - then <= SCREEN => Told::Recently,
+            Some(_) => Told::LongAgo,
+        };
+        if self.telling == Telling::Failures {
+            let untold = Summary {
+                outcomes: summary
+                    .outcomes
+                    .iter()
+                    .filter(|item| match &item.outcome {
+                        Outcome::Failed { error, .. } => told(&error.group_key()) == Told::Never,
+                        _ => false,
+                    })
+                    .cloned()
+                    .collect(),
+                ..Summary::default()
+            };
+            return summary::failures(&untold, told, self.style, self.width);
+        }
+        let mut text = summary::failures(summary, told, self.style, self.width);
+        text += &summary::rest(summary);
+        text += &summary::counts(summary, self.style);
+        text
+    }
+
+    fn tell_run(&self, kind: &EventKind) -> String {
+        match kind {
+            EventKind::Interrupted { level } if self.tells(Telling::Troubles) => match level {
+                Interrupt::None => String::new(),
+                Interrupt::Drain => {
+                    "interrupted: running schemas finish, nothing new starts; interrupt again to cancel them\n"
+                        .to_owned()
+                }
+                Interrupt::Cancel => {
+                    "interrupted again: cancelling the running statements, they are rolled back\n"
+                        .to_owned()
+                }
+            },
+            EventKind::Notice { severity, message } => self.notice(None, severity, message),
+            _ => String::new(),
+        }
+    }
+
+    fn tell_schema(&mut self, target: &Target, kind: &EventKind) -> String {
+        let schema = clean(target.schema.as_str());
+        match kind {
+            EventKind::SchemaStarted { number, of } => {
+                self.running.insert(target.schema.clone());
+                match (self.tells(Telling::Progress), number) {
+                    (false, _) => String::new(),
+                    (true, 0) => format!("Running migrations for schema '{schema}'...\n"),
+                    (true, _) => {
+                        format!("[{number}/{of}] Running migrations for schema '{schema}'...\n")
+                    }
+                }
+            }
+            EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
+                format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
+            }
+            EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
+                format!("{schema}: {} started\n", clean(&script.to_string()))
+            }
+            EventKind::Retrying {
+                attempt,
+                limit,
+                error,
+                blockers,
+                pause,
+            } if self.tells(Telling::Progress) => {
+                let next = took(*pause);
+                let why = retrying(error, blockers);
+                format!("{schema}: attempt {attempt} of {limit} failed, next in {next}: {why}\n")
+            }
+            EventKind::Notice { severity, message } => {
+                self.notice(Some(&schema), severity, message)
+            }
+            EventKind::SchemaFinished { outcome } => {
+                let started = self.running.remove(&target.schema);
+                self.finished(target, outcome, started)
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn finished(&mut self, target: &Target, outcome: &Outcome, started: bool) -> String {
+        let done = format!("{} Done\n", self.style.good("✓"));
+        match outcome {
+            Outcome::Migrated { scripts, .. } if self.tells(Telling::Progress) => {
+                self.prefixed(target, &(self.migrated(scripts) + &done))
+            }
+            Outcome::UpToDate if started && self.tells(Telling::Progress) => {
+                self.prefixed(target, &done)
+            }
+            Outcome::Failed { error, applied } => self.failed(target, error, applied),
+            Outcome::Skipped { why } if self.tells(Telling::Troubles) => format!(
+                "{}: skipped ({})\n",
+                clean(target.schema.as_str()),
+                summary::skipped(*why)
+            ),
+            _ => String::new(),
+        }
+    }
+
+    /// The full explanation once for each kind of failure, what differs for the others.
+    fn failed(
+        &mut self,
+        target: &Target,
+        error: &MigrateError,
+        applied: &[AppliedScript],
+    ) -> String {
+        let key = error.group_key();
+        let extent = if self.explained.contains_key(&key) {
+            Extent::Repeated
+        } else {
+            Extent::Full
+        };
+        let told_here = self.tells(Telling::Progress);
+        let explanation = explain(error, target, applied);
+        // Where each line begins with the schema, the headline need not.
+        let subject = (!told_here || !self.interleaved).then_some(target.schema.as_str());
+        let width = if subject.is_some() {
+            self.width
+        } else {
+            self.width
+                .saturating_sub(columns(target.schema.as_str()) + 2)
+        };
+        let mut text = explanation.render(subject, extent, self.style, width);
+        if told_here {
+            let failed = self.style.bad("✗ FAILED");
+            let headline = match error {
+                MigrateError::Script { script, .. } | MigrateError::InvalidIndex { script, .. } => {
+                    format!("{failed} {}\n", clean(&script.to_string()))
+                }
+                _ => format!("{failed}\n"),
+            };
+            text = self.prefixed(target, &(self.migrated(applied) + &headline + &text));
+        }
+        if extent == Extent::Full {
+            self.explained.insert(key, self.told + text.lines().count());
+        }
+        text
+    }
+
+    fn migrated(&self, scripts: &[AppliedScript]) -> String {
+        let mut text = String::new();
+        for applied in scripts {
+            let name = applied.script.to_string();
+            let name = clean(&name);
+            let took = took(applied.took);
+            let used = columns("✓ Migrated ") + columns(&name) + columns(&took);
+            let gap = " ".repeat(LINE.saturating_sub(used).max(2));
+            let _ = writeln!(text, "{} Migrated {name}{gap}{took}", self.style.good("✓"));
+        }
+        text
+    }
+
+    fn notice(&self, schema: Option<&str>, severity: &str, message: &str) -> String {
+        let from = if severity == "WARNING" {
+            Telling::Troubles
+        } else {
+            Telling::Everything
+        };
+        if !self.tells(from) {
+            return String::new();
+        }
+        let severity = self.style.warning(&clean(severity));
+        let prefix = schema.map_or_else(String::new, |schema| format!("{schema}: "));
+        format!("{prefix}{severity}: {}\n", clean(message.trim_end()))
+    }
+
+    fn prefixed(&self, target: &Target, text: &str) -> String {
+        if !self.interleaved {
+            return text.to_owned();
+        }
+        let schema = clean(target.schema.as_str());
+        text.lines().fold(String::new(), |mut out, line| {
+            let _ = writeln!(out, "{schema}: {line}");
+            out
+        })
+    }
+
+    fn tells(&self, telling: Telling) -> bool {
+        self.telling >= telling
+    }
+}
+
+/// Returns what a wait for a schema's lock reads like.
+fn waiting(holder: Option<&Holder>, waited: Duration) -> String {
+    let waited = whole(waited);
+    match holder {
+        Some(holder) => format!(
+            "waiting for lock, {waited} so far, held by {}",
+            clean(&holder.to_string())
+        ),
+        None => format!("waiting for lock, {waited} so far"),
+    }
+}
+
+fn retrying(error: &ServerError, blockers: &[Holder]) -> String {
+    let why = std::iter::once(error.to_string())
+        .chain(
+            blockers
+                .iter()
+                .map(|blocker| held_by("blocked by", blocker)),
+        )
+        .collect::<Vec<_>>()
+        .join("; ");
+    clean(&why).into_owned()
+}

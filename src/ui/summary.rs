@@ -1,0 +1,184 @@
+//! How a run ended, in words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::domain::script::Scope;
+use crate::service::event::{
+    AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, Skipped, Summary, Target,
+};
+
+use super::explain::{explain, explain_group, rerun_option};
+use super::failure::{Explanation, Extent};
+use super::style::Style;
+use super::text::{clean, count, some_of, total};
+
+/// Whether the reader has seen a failure explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Never,
+    /// It still stands on an ordinary screen.
+    Recently,
+    LongAgo,
+}
+
+/// More kinds of failure than this are a list for `runs show`, not for a screen.
+const KINDS: usize = 20;
+/// Names of a group that are shown before counting begins.
+const NAMES: usize = 10;
+
+/// Returns one explanation for each kind of failure and the schemas that failed that way.
+pub(super) fn failures(
+    summary: &Summary,
+    told: impl Fn(&str) -> Told,
+    style: Style,
+    width: usize,
+) -> String {
+    let mut out = String::new();
+    let groups = summary.failure_groups();
+    for group in groups.iter().take(KINDS) {
+        let told = told(&group.error.group_key());
+        match group.targets.as_slice() {
+            [_] if told == Told::Recently => {}
+            [target] => {
+                let explanation = explain(group.error, target, applied_in(summary, target));
+                let schema = Some(target.schema.as_str());
+                out += &explanation.render(schema, Extent::Full, style, width);
+            }
+            targets => {
+                out += &shared(group, told).render(None, Extent::Full, style, width);
+                let schemas = targets.iter().map(|target| target.schema.as_str());
+                let _ = writeln!(
+                    out,
+                    "  {}: {}",
+                    count(targets.len(), "schema"),
+                    some_of(schemas, NAMES)
+                );
+            }
+        }
+    }
+    if groups.len() > KINDS {
+        let _ = writeln!(
+            out,
+            "… and {} more",
+            count(groups.len() - KINDS, "kind of failure").replace("failures", "failure")
+        );
+    }
+    out
+}
+
+/// Returns why schemas were passed over or never begun, a line for each reason, and the
+/// command that tries the failed ones again.
+pub(super) fn rest(summary: &Summary) -> String {
+    let mut out = String::new();
+    for (why, schemas) in reasons(summary) {
+        let _ = writeln!(
+            out,
+            "{} {why}: {}",
+            count(schemas.len(), "schema"),
+            some_of(schemas.iter().copied(), NAMES)
+        );
+    }
+    if let Some(command) = rerun(summary) {
+        let _ = writeln!(out, "try the failed ones again: {}", clean(&command));
+    }
+    out
+}
+
+/// Returns the line that counts: `3 schemas: 3 migrated, 0 up to date, ... · 0.21 s`.
+pub(super) fn counts(summary: &Summary, style: Style) -> String {
+    let counts = summary.counts();
+    let failed = format!("{} failed", counts.failed);
+    let failed = if counts.failed == 0 {
+        failed
+    } else {
+        style.bad(&failed)
+    };
+    let interrupted = match summary.interrupted {
+        Interrupt::None => "",
+        Interrupt::Drain | Interrupt::Cancel => " · interrupted",
+    };
+    format!(
+        "{}: {} migrated, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}\n",
+        count(counts.total(), "schema"),
+        counts.migrated,
+        counts.up_to_date,
+        counts.skipped,
+        counts.not_started,
+        total(summary.took),
+    )
+}
+
+/// Returns why a schema was passed over.
+pub(super) fn skipped(why: Skipped) -> &'static str {
+    match why {
+        Skipped::Interrupted => "interrupted, its transaction was rolled back",
+        Skipped::Dropped => "the tenant was dropped meanwhile",
+    }
+}
+
+fn not_started(why: NotStarted) -> &'static str {
+    match why {
+        NotStarted::PublicFailed => "schema 'public' failed",
+        NotStarted::EarlierFailure => "an earlier schema failed; --on-failure=continue goes on",
+        NotStarted::Interrupted => "the run was interrupted",
+    }
+}
+
+/// The explanation of a group; cut down to a line where its first member's still stands above.
+fn shared(group: &FailureGroup<'_>, told: Told) -> Explanation {
+    let explanation = explain_group(group);
+    match told {
+        Told::Recently => Explanation {
+            headline: explanation.message(),
+            ..Explanation::default()
+        },
+        Told::Never | Told::LongAgo => explanation,
+    }
+}
+
+fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
+    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for item in &summary.outcomes {
+        let why = match &item.outcome {
+            Outcome::Skipped { why } => format!("skipped ({})", skipped(*why)),
+            Outcome::NotStarted { why } => format!("not started ({})", not_started(*why)),
+            _ => continue,
+        };
+        reasons
+            .entry(why)
+            .or_default()
+            .push(item.target.schema.as_str());
+    }
+    reasons
+}
+
+/// A single failure says in its own hint how to try it again.
+fn rerun(summary: &Summary) -> Option<String> {
+    let failed: Vec<&Target> = summary
+        .outcomes
+        .iter()
+        .filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
+        .map(|item| &*item.target)
+        .collect();
+    let command = "pricesync migrate-schemas";
+    match failed.len() {
+        0 | 1 => None,
+        // Finished schemas are up to date and cost a rerun nothing.
+        more if more > NAMES || failed.iter().any(|target| target.scope == Scope::Shared) => {
+            Some(command.to_owned())
+        }
+        _ => Some(format!("{command} {}", rerun_option(failed.into_iter()))),
+    }
+}
+
+fn applied_in<'a>(summary: &'a Summary, target: &Target) -> &'a [AppliedScript] {
+    summary
+        .outcomes
+        .iter()
+        .find_map(|item| match &item.outcome {
+            Outcome::Failed { applied, .. } if *item.target == *target => Some(applied.as_slice()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
