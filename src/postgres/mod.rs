@@ -1,1 +1,3 @@
 //! The only SQL, and the only driver.
+
+pub mod conninfo;
