@@ -4,6 +4,7 @@ mod child;
 mod driver;
 mod environment;
 mod error;
+mod foreign;
 mod host;
 mod keyvalue;
 mod keyword;

@@ -74,4 +74,27 @@ mod tests {
             assert_eq!(is_exposed(mode, owner), exposed, "{mode:o} {owner}");
         }
     }
+
+    #[test]
+    fn an_encrypted_key_is_named_as_such() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let identity = Identity {
+            certificate: folder.path().join("client.crt"),
+            key: folder.path().join("client.key"),
+        };
+        let certificate = rcgen::generate_simple_self_signed(Vec::new()).expect("made");
+        fs::write(&identity.certificate, certificate.cert.pem()).expect("written");
+        for label in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+        ] {
+            fs::write(&identity.key, label).expect("written");
+            fs::set_permissions(&identity.key, fs::Permissions::from_mode(0o600)).expect("set");
+            let error = load(&identity).expect_err("encrypted");
+            assert!(matches!(error, TlsError::EncryptedKey { .. }), "{error:?}");
+            assert!(error.hint().expect("a hint").contains("openssl pkey"));
+        }
+    }
 }
