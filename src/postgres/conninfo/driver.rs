@@ -1,0 +1,127 @@
+//! The same connection in the driver's terms.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{LoadBalanceHosts, SslMode as DriverMode, SslNegotiation};
+
+use super::ConnectOptions;
+use super::host::{Host, Target};
+use super::security::SslMode;
+
+impl ConnectOptions {
+    /// Returns one driver configuration for each host, in the order to try them.
+    ///
+    /// This is the faithful form for several hosts: each has its own password from the
+    /// password file, and a Unix socket among them is used without TLS, as libpq does. With
+    /// `load_balance_hosts=random` the order differs from call to call. The driver applies
+    /// `connect_timeout` to the socket alone; libpq also to the login, so the caller limits
+    /// each attempt by [`ConnectOptions::connect_timeout`].
+    #[must_use]
+    pub fn attempts(&self) -> Vec<Config> {
+        let mut attempts: Vec<Config> = (0..self.targets.len())
+            .map(|index| self.attempt(index))
+            .collect();
+        if self.session.load_balancing == LoadBalanceHosts::Random {
+            let mut keyed: Vec<(u64, Config)> = attempts
+                .into_iter()
+                .enumerate()
+                .map(|(index, attempt)| (RandomState::new().hash_one(index), attempt))
+                .collect();
+            keyed.sort_by_key(|(key, _)| *key);
+            attempts = keyed.into_iter().map(|(_, attempt)| attempt).collect();
+        }
+        attempts
+    }
+
+    /// Returns one driver configuration for all hosts that it can express.
+    ///
+    /// The driver takes one password and one TLS mode for all hosts, so hosts that need
+    /// others than the first host are left out; [`ConnectOptions::attempts`] has them all.
+    #[must_use]
+    pub fn to_driver(&self) -> Config {
+        let mut config = self.attempt(0);
+        for index in 1..self.targets.len() {
+            let target = &self.targets[index];
+            if self.driver_mode(target) == config.get_ssl_mode()
+                && self.passwords[index] == self.passwords[0]
+                && matches!(target.host, Host::Address { .. }) == !config.get_hostaddrs().is_empty()
+            {
+                add_host(&mut config, target);
+            }
+        }
+        config
+    }
+
+    fn attempt(&self, index: usize) -> Config {
+        let target = &self.targets[index];
+        let mut config = Config::new();
+        config
+            .user(&self.user)
+            .dbname(&self.database)
+            .ssl_mode(self.driver_mode(target))
+            .target_session_attrs(self.session.attributes)
+            .channel_binding(self.session.channel_binding)
+            .load_balance_hosts(self.session.load_balancing)
+            .keepalives(self.liveness.keepalives);
+        if self.security.is_direct {
+            config.ssl_negotiation(SslNegotiation::Direct);
+        }
+        if !self.application_name().is_empty() {
+            config.application_name(self.application_name());
+        }
+        if let Some(options) = self.words.given("options") {
+            config.options(options);
+        }
+        if let Some(password) = &self.passwords[index] {
+            config.password(password);
+        }
+        if let Some(limit) = self.liveness.connect_timeout {
+            config.connect_timeout(limit);
+        }
+        if let Some(limit) = self.liveness.tcp_user_timeout {
+            config.tcp_user_timeout(limit);
+        }
+        if let Some(idle) = self.liveness.idle {
+            config.keepalives_idle(idle);
+        }
+        if let Some(interval) = self.liveness.interval {
+            config.keepalives_interval(interval);
+        }
+        if let Some(count) = self.liveness.count {
+            config.keepalives_retries(count);
+        }
+        add_host(&mut config, target);
+        config
+    }
+
+    /// The verifying modes are `require` to the driver; the verifier in `tls` does the rest.
+    const fn driver_mode(&self, target: &Target) -> DriverMode {
+        if target.is_socket() {
+            // libpq ignores sslmode on a Unix socket; the server never offers TLS there.
+            return DriverMode::Disable;
+        }
+        match self.security.mode {
+            SslMode::Disable => DriverMode::Disable,
+            SslMode::Allow | SslMode::Prefer => DriverMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverMode::Require,
+        }
+    }
+}
+
+fn add_host(config: &mut Config, target: &Target) {
+    match &target.host {
+        Host::Socket(folder) => config.host_path(folder),
+        Host::Name(name) => config.host(name),
+        Host::Address { name, address } => {
+            // Without a name the driver refuses TLS altogether. A socket folder as the "name"
+            // of an address would turn into a socket, so only a real name is passed on.
+            let name = name.clone().filter(|name| !name.starts_with('/'));
+            config
+                .host(name.unwrap_or_else(|| address.to_string()))
+                .hostaddr(*address)
+        }
+    };
+    config.port(target.port);
+}

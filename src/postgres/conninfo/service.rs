@@ -1,0 +1,160 @@
+//! Service files: named sets of connection words (manual section 34.17).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::environment::Environment;
+use super::error::ConnInfoError;
+use super::keyword;
+use super::words::{Origin, Words};
+
+/// Where Debian's libpq looks when `PGSYSCONFDIR` is not set, then where others do.
+const SYSTEM_FOLDERS: [&str; 2] = ["/etc/postgresql-common", "/etc"];
+
+/// Fills words that the text did not name from the service that it or `PGSERVICE` names.
+///
+/// The service's words win over environment variables, as in libpq. The user's file
+/// (`servicefile`, `PGSERVICEFILE`, else `~/.pg_service.conf`) is read before the system's.
+pub(super) fn fill(words: &mut Words, environment: &Environment) -> Result<(), ConnInfoError> {
+    let service = match words.get("service") {
+        Some(service) => service.to_owned(),
+        None => match utf8(environment, "PGSERVICE")? {
+            Some(service) => {
+                words.set("service", service, Origin::Environment("PGSERVICE"));
+                service.to_owned()
+            }
+            None => return Ok(()),
+        },
+    };
+    let named = match words.get("servicefile") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => environment.variable("PGSERVICEFILE").map(PathBuf::from),
+    };
+    let mut candidates = Vec::new();
+    // A file that somebody named must exist; the usual places need not.
+    let required = named.is_some();
+    candidates.extend(named.or_else(|| environment.at_home(".pg_service.conf")));
+    match environment.variable("PGSYSCONFDIR") {
+        Some(folder) => candidates.push(Path::new(folder).join("pg_service.conf")),
+        None => candidates.extend(
+            SYSTEM_FOLDERS
+                .iter()
+                .map(|folder| Path::new(folder).join("pg_service.conf")),
+        ),
+    }
+
+    let mut read = Vec::new();
+    for (index, path) in candidates.into_iter().enumerate() {
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !(required && index == 0) => {
+                continue;
+            }
+            Err(error) => return Err(ConnInfoError::UnreadableServiceFile { path, error }),
+        };
+        if fill_from(&text, &service, &path, words)? {
+            return Ok(());
+        }
+        read.push(path);
+    }
+    Err(ConnInfoError::UnknownService { service, read })
+}
+
+fn utf8<'a>(
+    environment: &'a Environment,
+    variable: &'static str,
+) -> Result<Option<&'a str>, ConnInfoError> {
+    environment
+        .variable(variable)
+        .map(|value| value.to_str().ok_or(ConnInfoError::NotUtf8 { variable }))
+        .transpose()
+}
+
+/// Returns whether the text has a section for the service, after filling words from it.
+fn fill_from(
+    text: &str,
+    service: &str,
+    path: &Path,
+    words: &mut Words,
+) -> Result<bool, ConnInfoError> {
+    let mut inside = false;
+    for (index, line) in text.lines().enumerate() {
+        let wrong = |what| ConnInfoError::ServiceFile {
+            path: path.to_owned(),
+            line: index + 1,
+            what,
+        };
+        let line = line.trim_matches(|c: char| c.is_ascii_whitespace());
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(section) = line.strip_prefix('[') {
+            if inside {
+                return Ok(true);
+            }
+            inside = section
+                .strip_prefix(service)
+                .is_some_and(|after| after.starts_with(']'));
+            continue;
+        }
+        if !inside {
+            continue;
+        }
+        if line.starts_with("ldap") {
+            return Err(wrong("a service cannot be looked up in LDAP"));
+        }
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| wrong("a line lacks its '='"))?;
+        if matches!(name, "service" | "servicefile") {
+            return Err(wrong("a service cannot refer to another service"));
+        }
+        // libpq allows no white space around '=' here; saying so beats an unknown word "host ".
+        if name.ends_with(|c: char| c.is_ascii_whitespace()) {
+            return Err(wrong("no space may stand before '='"));
+        }
+        let keyword = keyword::find(name).ok_or_else(|| wrong("an unknown connection word"))?;
+        words.offer(keyword.name, value, Origin::Service(service.to_owned()));
+    }
+    Ok(inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str =
+        "# shared\n[other]\nhost=o\n\n[app]\n  host=h\nport=6000\r\nuser=\n[app]\nhost=late\n";
+
+    fn read(text: &str, service: &str) -> Result<Option<Words>, ConnInfoError> {
+        let mut words = Words::default();
+        words.set("user", "given", Origin::Text);
+        fill_from(text, service, Path::new("s.conf"), &mut words)
+            .map(|found| found.then_some(words))
+    }
+
+    #[test]
+    fn the_first_section_of_that_name_fills_what_the_text_left_open() {
+        let words = read(FILE, "app").expect("valid").expect("found");
+        assert_eq!(words.get("host"), Some("h"));
+        assert_eq!(words.get("port"), Some("6000"));
+        assert_eq!(words.get("user"), Some("given"));
+        assert_eq!(words.origin("host"), &Origin::Service("app".to_owned()));
+        assert!(read(FILE, "ap").expect("valid").is_none());
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_number_and_not_quoted() {
+        for text in [
+            "[a]\nhunter2\n",
+            "[a]\npassword =hunter2\n",
+            "[a]\nhunter2=x\n",
+            "[a]\nservice=b\n",
+        ] {
+            let error = read(text, "a").map(|_| ()).expect_err(text).to_string();
+            assert!(error.starts_with("s.conf:2: "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

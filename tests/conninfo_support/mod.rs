@@ -1,0 +1,419 @@
+//! Throw-away servers with a private authority, and two ways to connect to them.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::tls;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio_postgres::SimpleQueryMessage;
+
+/// Who, where, how: the same for psql and for the driver if both reached the same place.
+const WHERE_AM_I: &str = "select concat_ws(' ', current_user, current_database(), \
+     coalesce(host(inet_server_addr()), 'socket'), current_setting('port'), \
+     (select ssl from pg_stat_ssl where pid = pg_backend_pid()), \
+     nullif(nullif(current_setting('application_name'), 'psql'), 'pricesync'), \
+     current_setting('work_mem'))";
+
+const HBA: &str = "local all web scram-sha-256\nlocal all all trust\n\
+     hostssl all certified 127.0.0.1/32 cert\nhostssl all certified ::1/128 cert\n\
+     host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
+
+const ROLES: &str = "create role app login password 's3cret'; \
+     create role web login password 'p@ss:w/r\\d'; create role certified login;";
+
+static SERVERS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
+
+/// Three servers: one with TLS, one without, one with a version 1 certificate.
+pub(crate) struct Servers {
+    pub(crate) tls: Server,
+    pub(crate) plain: Server,
+    pub(crate) old: Server,
+    pub(crate) files: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// One server, stopped when dropped.
+pub(crate) struct Server {
+    data: PathBuf,
+    pub(crate) port: u16,
+    /// The folder of its socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// Returns the servers that the tests which run right now share.
+pub(crate) fn servers() -> Arc<Servers> {
+    let mut shared = SERVERS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let servers = Arc::new(Servers::start());
+        *shared = Arc::downgrade(&servers);
+        servers
+    })
+}
+
+impl Servers {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        give(folder.path());
+        let files = folder.path().join("files");
+        fs::create_dir(&files).expect("a folder");
+        certificates(&files);
+
+        let data = folder.path().join("tls");
+        succeed(
+            as_server("initdb", folder.path())
+                .arg("-D")
+                .arg(&data)
+                .args([
+                    "-U",
+                    "admin",
+                    "-A",
+                    "trust",
+                    "--no-sync",
+                    "--locale=C",
+                    "-E",
+                    "UTF8",
+                ]),
+        );
+        write_for_server(&data.join("pg_hba.conf"), HBA);
+        for copy in ["plain", "old"] {
+            succeed(
+                as_server_program("cp", folder.path())
+                    .arg("-a")
+                    .args(["tls", copy]),
+            );
+        }
+        for (name, file) in [
+            ("ca.crt", "ca.crt"),
+            ("server.crt", "server.crt"),
+            ("server.key", "server.key"),
+        ] {
+            let text = fs::read_to_string(files.join(file)).expect("made above");
+            write_for_server(&data.join(name), &text);
+        }
+        let old = folder.path().join("old");
+        let version_one = include_str!("../../src/postgres/tls/verifier/version_one.pem");
+        let key = include_str!("../../src/postgres/tls/verifier/version_one.key");
+        fs::write(files.join("version_one.crt"), version_one).expect("written");
+        write_for_server(&old.join("server.crt"), version_one);
+        write_for_server(&old.join("server.key"), key);
+
+        Self {
+            tls: Server::start(data, "-c ssl=on -c ssl_ca_file=ca.crt"),
+            plain: Server::start(folder.path().join("plain"), "-c ssl=off"),
+            old: Server::start(old, "-c ssl=on"),
+            files,
+            _folder: folder,
+        }
+    }
+
+    /// Replaces `{tls} {plain} {old}` by ports, `{socket}` by the first server's folder, and
+    /// `{files}` by the folder of certificates.
+    pub(crate) fn fill(&self, template: &str) -> String {
+        template
+            .replace("{tls}", &self.tls.port.to_string())
+            .replace("{plain}", &self.plain.port.to_string())
+            .replace("{old}", &self.old.port.to_string())
+            .replace("{socket}", &self.tls.socket.display().to_string())
+            .replace(
+                "{escaped}",
+                &self.tls.socket.display().to_string().replace('/', "%2F"),
+            )
+            .replace("{files}", &self.files.display().to_string())
+    }
+}
+
+impl Server {
+    fn start(data: PathBuf, settings: &str) -> Self {
+        let socket = data.with_extension("sock");
+        fs::create_dir(&socket).expect("a folder");
+        give(&socket);
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr())
+                .expect("a free port")
+                .port();
+            let options = format!(
+                "{settings} -p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off \
+                 -c shared_buffers=2MB -c max_connections=20 -c max_wal_senders=0 \
+                 -c autovacuum=off -c client_min_messages=warning",
+                socket.display()
+            );
+            let started = as_server("pg_ctl", &data)
+                .args(["-w", "-s", "-l", "log", "-D", ".", "-o", &options, "start"])
+                .status()
+                .expect("pg_ctl runs");
+            // Somebody else may have taken the port in between.
+            if started.success() {
+                let server = Self { data, port, socket };
+                server.create_roles();
+                return server;
+            }
+        }
+        panic!(
+            "{}",
+            fs::read_to_string(data.join("log")).unwrap_or_default()
+        );
+    }
+
+    fn create_roles(&self) {
+        for statement in [ROLES, "create database saas"] {
+            succeed(
+                as_server("psql", &self.data)
+                    .args(["-XqU", "admin", "-d", "postgres", "-c", statement, "-h"])
+                    .arg(&self.socket)
+                    .args(["-p", &self.port.to_string()]),
+            );
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = as_server("pg_ctl", &self.data)
+            .args(["-w", "-s", "-m", "immediate", "-D", ".", "stop"])
+            .status();
+    }
+}
+
+/// What a person has: variables and a home folder, nothing inherited.
+pub(crate) struct Person {
+    pub(crate) home: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Person {
+    pub(crate) fn new(variables: &[(&str, &str)], servers: &Servers) -> Self {
+        let filled = |(name, value): &(&str, &str)| ((*name).to_owned(), servers.fill(value));
+        Self {
+            home: tempfile::tempdir().expect("a folder"),
+            variables: variables.iter().map(filled).collect(),
+        }
+    }
+
+    /// Puts a file into the home folder with these permissions.
+    pub(crate) fn keep(&self, path: &str, text: &str, mode: u32) {
+        let path = self.home.path().join(path);
+        fs::create_dir_all(path.parent().expect("inside home")).expect("a folder");
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+    }
+
+    fn environment(&self) -> Environment {
+        let user = fs::read_to_string("/etc/passwd").expect("readable");
+        let id = rustix::process::geteuid().as_raw().to_string();
+        let user = user
+            .lines()
+            .find(|line| line.split(':').nth(2) == Some(&id))
+            .and_then(|line| line.split(':').next())
+            .expect("listed");
+        let home = self.home.path().display().to_string();
+        let own = [
+            ("USER".to_owned(), user.to_owned()),
+            ("HOME".to_owned(), home),
+        ];
+        Environment::from_pairs(self.variables.iter().cloned().chain(own))
+    }
+
+    fn psql(&self) -> Command {
+        let mut command = Command::new(program("psql"));
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.home.path())
+            .args(["-XAtw", "-c", WHERE_AM_I]);
+        command
+    }
+
+    /// Asks psql where it ends up; `Err` is what it complains about.
+    pub(crate) fn by_psql(&self, text: Option<&str>) -> Result<String, String> {
+        answer(
+            self.psql()
+                .args(text.map(|text| format!("--dbname={text}"))),
+        )
+    }
+
+    pub(crate) fn resolve(&self, text: Option<&str>) -> Result<ConnectOptions, String> {
+        ConnectOptions::resolve(text, &self.environment()).map_err(|error| error.to_string())
+    }
+
+    /// Asks our driver where it ends up; `Err` is the error and its hint.
+    pub(crate) fn by_driver(&self, text: Option<&str>) -> Result<String, String> {
+        let options = self.resolve(text)?;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(ask(&options))
+    }
+
+    /// Asks a psql that is told nothing but the resolved connection.
+    pub(crate) fn by_child(&self, text: Option<&str>) -> Result<String, String> {
+        let options = self.resolve(text)?;
+        let mut command = self.psql();
+        options.apply_to(&mut command);
+        answer(&mut command)
+    }
+}
+
+async fn ask(options: &ConnectOptions) -> Result<String, String> {
+    let connector = tls::connector(options)
+        .map_err(|error| format!("{error}; hint: {}", error.hint().unwrap_or_default()))?;
+    let mut failure = String::new();
+    for attempt in options.attempts() {
+        let limit = options.connect_timeout().unwrap_or(Duration::from_secs(10));
+        let connected = tokio::time::timeout(limit, attempt.connect(connector.clone())).await;
+        let (client, connection) = match connected.map_err(|_| "timeout")? {
+            Ok(connected) => connected,
+            Err(error) => {
+                failure = format!(
+                    "{error:?}; hint: {}",
+                    tls::explain(&error).unwrap_or_default()
+                );
+                continue;
+            }
+        };
+        let connection = tokio::spawn(connection);
+        let rows = client.simple_query(WHERE_AM_I).await;
+        drop(client);
+        let finished = connection.await.expect("no panic");
+        return match rows.and_then(|rows| finished.map(|()| rows)) {
+            Ok(rows) => Ok(rows
+                .iter()
+                .find_map(|row| match row {
+                    SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                    _ => None,
+                })
+                .expect("one row")),
+            Err(error) => Err(format!("{error:?}")),
+        };
+    }
+    Err(failure)
+}
+
+fn answer(command: &mut Command) -> Result<String, String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("psql runs");
+    if status.success() {
+        Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&stderr).trim().to_owned())
+    }
+}
+
+/// Writes an authority, a server's certificate for `localhost`, a client's for the role
+/// `certified`, and a second authority that signed nothing.
+fn certificates(folder: &Path) {
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+    };
+    let authority = |name: &str| {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("valid");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).expect("signed").pem();
+        (pem, Issuer::new(params, key))
+    };
+    let (ours, issuer) = authority("ours");
+    write("ca.crt", ours);
+    write("other-ca.crt", authority("theirs").0);
+    for (file, name, hosts) in [
+        ("server", "server", vec!["localhost".to_owned()]),
+        ("client", "certified", Vec::new()),
+    ] {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(hosts).expect("valid");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &issuer).expect("signed");
+        write(&format!("{file}.crt"), certificate.pem());
+        write(&format!("{file}.key"), key.serialize_pem());
+    }
+}
+
+/// The server refuses to run as root, so root's tests run it as `postgres`.
+fn account() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").expect("readable");
+    let line = passwd
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .expect("a user 'postgres' to run the server as");
+    let mut ids = line
+        .split(':')
+        .skip(2)
+        .map(|id| id.parse().expect("a number"));
+    Some((ids.next().expect("a user"), ids.next().expect("a group")))
+}
+
+fn give(path: &Path) {
+    if let Some((user, group)) = account() {
+        chown(path, Some(user), Some(group)).expect("root may");
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+fn write_for_server(path: &Path, text: &str) {
+    let mut file = fs::File::create(path).expect("created");
+    file.write_all(text.as_bytes()).expect("written");
+    give(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
+}
+
+fn as_server(name: &str, folder: &Path) -> Command {
+    as_server_program(program(name), folder)
+}
+
+fn as_server_program(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir(folder);
+    if let Some((user, group)) = account() {
+        command.uid(user).gid(group);
+    }
+    command
+}
+
+fn program(name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter(|folder| folder.join("initdb").exists())
+        .collect();
+    folders.sort();
+    folders
+        .pop()
+        .map_or_else(|| name.into(), |folder| folder.join(name))
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("runs");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
