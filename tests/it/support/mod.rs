@@ -1,0 +1,6 @@
+//! What the tests stand on.
+
+pub(crate) mod database;
+pub(crate) mod eventually;
+pub(crate) mod project;
+pub(crate) mod server;
