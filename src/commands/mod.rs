@@ -1,1 +1,252 @@
-//! What a person can type.
+//! What a person can type: one file for each command.
+
+#![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
+
+mod app;
+mod completions;
+mod config;
+mod create_tenant;
+mod demo;
+mod drop_schema;
+mod exit_codes;
+mod init;
+mod list_tenants;
+mod make_migration;
+mod man;
+mod migrate_schemas;
+mod resolve;
+mod select;
+mod server;
+mod shell;
+mod status;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use app::App;
+
+use crate::error::{Exit, Failure};
+use crate::settings::{self, Overrides, Settings};
+use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity};
+
+/// Schema migrations for PostgreSQL databases that keep one schema per tenant.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pricesync",
+    version = concat!(env!("CARGO_PKG_VERSION"), env!("PRICESYNC_COMMIT")),
+    propagate_version = true,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    after_help = "Exit codes: pricesync help exit-codes"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+struct GlobalArgs {
+    /// Configuration file [default: the nearest pricesync.toml upwards; env: PRICESYNC_CONFIG]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Database: URL, key=value words, or `local` [env: PRICESYNC_DATABASE_URL, DATABASE_URL, then PG*]
+    #[arg(short, long, global = true, value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Use the private PostgreSQL server of this folder, starting it if need be
+    #[arg(long, global = true, conflicts_with = "database_url")]
+    local: bool,
+    /// Wait for a server that is not up yet
+    #[arg(long, global = true, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = settings::duration)]
+    wait: Option<Duration>,
+    /// How a run is shown while it happens
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "MODE")]
+    progress: Progress,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    /// Say nothing but failures
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Progress {
+    /// Bars on a terminal, lines elsewhere
+    #[default]
+    Auto,
+    /// One bar for the run and a line for each schema at work
+    Bars,
+    /// A line for each fact
+    Lines,
+    /// JSON lines on stderr
+    Json,
+    /// Only failures and the summary
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Color {
+    /// On terminals, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Everywhere
+    Always,
+    /// Nowhere
+    Never,
+}
+
+/// The shapes of a listing.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+    /// CSV with a header
+    Csv,
+    /// One slug per line, for xargs
+    Names,
+}
+
+impl From<Output> for OutputFormat {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Table => Self::Table,
+            Output::Json => Self::Json,
+            Output::Csv => Self::Csv,
+            Output::Names => Self::Names,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(aliases = ["migrate_schemas", "migrate"])]
+    MigrateSchemas(migrate_schemas::Args),
+    #[command(alias = "create_tenant")]
+    CreateTenant(create_tenant::Args),
+    #[command(aliases = ["list_tenants", "ls"])]
+    ListTenants(list_tenants::Args),
+    #[command(alias = "drop_schema")]
+    DropSchema(drop_schema::Args),
+    Shell(shell::Args),
+    #[command(alias = "showmigrations")]
+    Status(status::Args),
+    #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
+    MakeMigration(make_migration::Args),
+    Resolve(resolve::Args),
+    Server(server::Args),
+    Demo(demo::Args),
+    Config(config::Args),
+    Init(init::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    #[command(hide = true)]
+    ExitCodes(exit_codes::Args),
+    #[command(name = "__supervise", hide = true)]
+    Supervise(server::SuperviseArgs),
+}
+
+/// Runs what was typed.
+///
+/// # Errors
+///
+/// [`Failure`], which has not been shown yet.
+pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Completions(args) => return completions::run(&args, terminal),
+        Command::Man(args) => return man::run(&args, terminal),
+        Command::ExitCodes(args) => return exit_codes::run(&args, terminal),
+        Command::Supervise(args) => return server::supervise(&args),
+        Command::Init(args) => return init::run(&args, terminal),
+        _ => {}
+    }
+    let mut overrides = Overrides {
+        config: cli.global.config.clone(),
+        ..Overrides::default()
+    };
+    overrides.set(
+        "database.url",
+        "--database-url",
+        cli.global.database_url.clone(),
+    );
+    overrides.set(
+        "database.url",
+        "--local",
+        cli.global.local.then_some(app::LOCAL),
+    );
+    match &cli.command {
+        Command::MigrateSchemas(args) => args.override_settings(&mut overrides),
+        Command::CreateTenant(args) => args.override_settings(&mut overrides),
+        Command::DropSchema(args) => args.override_settings(&mut overrides),
+        Command::Demo(_) => demo::Args::override_settings(&mut overrides),
+        _ => {}
+    }
+    let folder = std::env::current_dir()?;
+    let variables = |name: &str| std::env::var(name).ok();
+    let settings = Settings::resolve(&overrides, &variables, &folder)?;
+    let progress = cli.global.progress.into();
+    let wait = cli.global.wait.unwrap_or_default();
+    let app = App::new(settings, terminal.clone(), progress, wait);
+    match cli.command {
+        Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,
+        Command::CreateTenant(args) => create_tenant::run(&args, &app).await,
+        Command::ListTenants(args) => list_tenants::run(&args, &app).await,
+        Command::DropSchema(args) => drop_schema::run(&args, &app).await,
+        Command::Shell(args) => shell::run(&args, &app).await,
+        Command::Status(args) => status::run(&args, &app).await,
+        Command::MakeMigration(args) => make_migration::run(&args, &app),
+        Command::Resolve(args) => resolve::run(&args, &app).await,
+        Command::Server(args) => server::run(&args, &app).await,
+        Command::Demo(args) => demo::run(&args, &app).await,
+        Command::Config(args) => config::run(&args, &app),
+        Command::Completions(_)
+        | Command::Man(_)
+        | Command::ExitCodes(_)
+        | Command::Supervise(_)
+        | Command::Init(_) => Ok(Exit::Done),
+    }
+}
+
+impl Cli {
+    /// Returns the terminal as the options want it.
+    #[must_use]
+    pub fn terminal(&self) -> Terminal {
+        let color = match self.global.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        let verbosity = match (self.global.quiet, self.global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::VeryVerbose,
+        };
+        Terminal::detect(color, verbosity)
+    }
+}
+
+impl From<Progress> for ProgressMode {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Auto => Self::Auto,
+            Progress::Bars => Self::Bars,
+            Progress::Lines => Self::Lines,
+            Progress::Json => Self::Json,
+            Progress::None => Self::None,
+        }
+    }
+}

@@ -118,11 +118,8 @@ impl Script {
             )));
         }
         let raw = std::str::from_utf8(bytes).map_err(|error| {
-            let line = bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count()
-                + 1;
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let line = good.matches('\n').count() + 1;
             one(format!("line {line} is not UTF-8; save the file as UTF-8"))
         })?;
         if let Some(at) = raw.find('\0') {

@@ -62,11 +62,11 @@ pub(super) fn refusals(
 
 type Found<'a> = Option<(&'a Token, String)>;
 
-fn first<'a>(statement: &'a Statement, why: impl Into<String>) -> Found<'a> {
+fn first(statement: &Statement, why: impl Into<String>) -> Found<'_> {
     Some((statement.tokens.first()?, why.into()))
 }
 
-/// psql's own commands, and what newer pg_dumps begin with.
+/// psql's own commands, and what newer dumps begin with.
 fn meta_command(statement: &Statement) -> Found<'_> {
     let token = statement
         .tokens

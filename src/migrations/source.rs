@@ -65,7 +65,7 @@ impl MigrationSet {
             match fs::read(&path) {
                 Ok(bytes) => texts.push((path, bytes)),
                 Err(error) => {
-                    errors.push(LoadError::new(&path, format!("cannot be read: {error}")))
+                    errors.push(LoadError::new(&path, format!("cannot be read: {error}")));
                 }
             }
         }

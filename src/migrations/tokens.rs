@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use squawk_syntax::ast::{AstNode as _, Stmt};
-use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode, SyntaxToken};
+use squawk_syntax::{SourceFile, SyntaxElement, SyntaxKind, SyntaxNode, SyntaxToken};
 
 /// One token that means something.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ pub(super) fn split(text: &str) -> Statements {
 
 fn tokens(node: &SyntaxNode) -> impl Iterator<Item = Token> {
     node.descendants_with_tokens()
-        .filter_map(|element| element.into_token())
+        .filter_map(SyntaxElement::into_token)
         .filter(|token| !matches!(token.kind(), SyntaxKind::WHITESPACE | SyntaxKind::COMMENT))
         .map(|token: SyntaxToken| Token {
             is_literal: matches!(

@@ -91,6 +91,12 @@ impl Interrupts {
 }
 
 impl Interrupter {
+    /// Returns how urgent it is now.
+    #[must_use]
+    pub fn level(&self) -> Interrupt {
+        *self.0.borrow()
+    }
+
     /// Raises the level by one step and returns the new one; [`Interrupt::Cancel`] stays.
     pub fn raise(&self) -> Interrupt {
         self.0.send_modify(|level| {

@@ -105,6 +105,9 @@ impl<W: Write> Reporter for Bars<W> {
             let mut board = lock(&self.board);
             (board.note(event, Instant::now()), board.done, board.total)
         };
+        if let EventKind::TenantsFound { .. } = event.kind {
+            self.bar.set_length(total as u64);
+        }
         if let EventKind::RunStarted { pending: 1.., .. } = event.kind {
             self.moving = true;
             self.bar.set_length(total as u64);

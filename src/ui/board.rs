@@ -44,7 +44,9 @@ impl Board {
     /// Takes an event in and returns whether something finished.
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
-            if let EventKind::RunStarted { pending, .. } = event.kind {
+            if let EventKind::RunStarted { pending, .. } | EventKind::TenantsFound { pending, .. } =
+                event.kind
+            {
                 self.total = pending;
             }
             return false;

@@ -92,15 +92,6 @@ impl Reach<'_> {
                 ],
                 ..Explanation::default()
             },
-            MigrateError::SchemaRefused { why } => Explanation {
-                headline: "the schema name in the tenant's row cannot be used".to_owned(),
-                caused_by: vec![why.clone()],
-                hints: vec![format!(
-                    "correct the schema name in the tenant's row and {}",
-                    self.rerun
-                )],
-                ..Explanation::default()
-            },
             MigrateError::Script {
                 script,
                 file,
@@ -438,9 +429,6 @@ error: tenant_globex: reading the history failed
     fn every_other_failure_has_a_cause_and_a_next_step() {
         let errors = [
             MigrateError::SchemaMissing,
-            MigrateError::SchemaRefused {
-                why: "schema name 'pg_x' is reserved".into(),
-            },
             MigrateError::LeftSchema {
                 scripts: vec![script(7, "a"), script(8, "b")],
                 touched: vec!["public.countries was written".into()],

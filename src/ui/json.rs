@@ -81,6 +81,13 @@ pub fn summary_document(summary: &Summary) -> io::Result<Value> {
             "schemas": names,
         }));
     }
+    for row in &summary.refused {
+        failures.push(json!({
+            "message": row.reason.to_string(),
+            "tenant": row.slug,
+            "schemas": [row.schema],
+        }));
+    }
     let mut document = Map::new();
     document.insert("v".into(), VERSION.into());
     document.extend(totals(summary)?);

@@ -64,7 +64,9 @@ impl Story {
 
     /// Returns the lines for an event; empty where there is nothing to say.
     pub(super) fn tell(&mut self, event: &Event) -> String {
-        if let EventKind::RunStarted { pending, jobs, .. } = &event.kind {
+        if let EventKind::RunStarted { pending, jobs, .. }
+        | EventKind::TenantsFound { pending, jobs, .. } = &event.kind
+        {
             self.interleaved = *jobs > 1 && *pending > 1;
         }
         let text = match &event.target {

@@ -57,6 +57,18 @@ pub(super) fn failures(
             }
         }
     }
+    for row in &summary.refused {
+        let refused = Explanation {
+            headline: format!(
+                "tenant '{}' (row {} of the tenant table) cannot be migrated",
+                row.slug, row.id
+            ),
+            caused_by: vec![row.reason.to_string()],
+            hints: vec!["correct the schema name in that row".to_owned()],
+            ..Explanation::default()
+        };
+        out += &refused.render(None, Extent::Full, style, width);
+    }
     if groups.len() > KINDS {
         let _ = writeln!(
             out,

@@ -1,0 +1,326 @@
+//! What every command starts from: the settings, the terminal, and the way to the database.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::domain::plan::Goal;
+use crate::domain::script::Scope;
+use crate::error::{Exit, Failure};
+use crate::local::{LocalOptions, LocalServer};
+use crate::migrations::source::{MigrationSet, check_apart};
+use crate::postgres::catalog::{PostgresCatalog, quoted};
+use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
+use crate::postgres::migrator::{PostgresMigrator, Rules};
+use crate::postgres::pool::{ConnectError, Database};
+use crate::postgres::tls;
+use crate::service::event::ServerError;
+use crate::settings::{Jobs, Origin, Settings};
+use crate::ui::{ProgressMode, Terminal};
+
+/// The word that stands for the private server of this project.
+pub(super) const LOCAL: &str = "local";
+
+/// How long the local server stays up after the last command that used it.
+const LOCAL_IDLE: Duration = Duration::from_mins(10);
+
+/// Variables that name a server, and so come before the configuration file.
+const SERVER_VARIABLES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
+
+/// Settings, terminal, and whatever was started on the way.
+#[derive(Debug)]
+pub(super) struct App {
+    /// What the person and the project want.
+    pub(super) settings: Settings,
+    /// Where text goes.
+    pub(super) terminal: Terminal,
+    /// How runs are shown.
+    pub(super) progress: ProgressMode,
+    /// How long a server that is not up yet is waited for.
+    pub(super) wait: Duration,
+    /// Kept to the end, because the server stays up as long as somebody holds it.
+    local: OnceLock<LocalServer>,
+}
+
+/// What the database is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Only to read: a hot standby will do.
+    Read,
+    /// To change something.
+    Write,
+}
+
+impl App {
+    /// Returns what a command starts from.
+    #[must_use]
+    pub(super) fn new(
+        settings: Settings,
+        terminal: Terminal,
+        progress: ProgressMode,
+        wait: Duration,
+    ) -> Self {
+        Self {
+            settings,
+            terminal,
+            progress,
+            wait,
+            local: OnceLock::new(),
+        }
+    }
+
+    /// Returns which database is meant, and starts the local server when it is that one.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 when nobody says which, or when what is said cannot be read.
+    pub(super) async fn connection(&self) -> Result<ConnectOptions, Failure> {
+        let environment = Environment::from_process();
+        let by_variables = SERVER_VARIABLES.iter().any(|name| set(name));
+        let from_file = matches!(self.settings.database_origin(), Origin::File(..));
+        let text = match &self.settings.database_url {
+            Some(_) if from_file && by_variables => None,
+            Some(url) if url == LOCAL => Some(self.local_url().await?),
+            Some(url) => Some(url.clone()),
+            None if by_variables || set("PGDATABASE") => None,
+            None => return Err(nothing_configured()),
+        };
+        let options =
+            ConnectOptions::resolve(text.as_deref(), &environment).map_err(bad_address)?;
+        for warning in options.warnings() {
+            self.terminal.warn(warning);
+        }
+        Ok(options)
+    }
+
+    async fn local_url(&self) -> Result<String, Failure> {
+        if let Some(server) = self.local.get() {
+            return Ok(server.url());
+        }
+        let options = self.local_options();
+        let server = tokio::task::spawn_blocking(move || LocalServer::start(&options))
+            .await
+            .map_err(|error| Failure::new(Exit::Unexpected, error))?
+            .map_err(|error| Failure::new(Exit::Unreachable, error))?;
+        Ok(self.local.get_or_init(|| server).url())
+    }
+
+    /// Returns how the local server of this project is run.
+    #[must_use]
+    pub(super) fn local_options(&self) -> LocalOptions {
+        LocalOptions {
+            idle: LOCAL_IDLE,
+            ..LocalOptions::new(self.settings.local_data_dir.clone())
+        }
+    }
+
+    /// Connects to the database.
+    ///
+    /// # Errors
+    ///
+    /// Exit 5 when the server cannot be reached or refuses the login, exit 7 when it may
+    /// not be written to and `access` wants that.
+    pub(super) async fn database(
+        &self,
+        access: Access,
+        connections: usize,
+    ) -> Result<Database, Failure> {
+        let options = self.connection().await?;
+        self.open(&options, access, connections).await
+    }
+
+    async fn open(
+        &self,
+        options: &ConnectOptions,
+        access: Access,
+        connections: usize,
+    ) -> Result<Database, Failure> {
+        let connector = tls::connector(options).map_err(|error| {
+            let hint = error.hint();
+            let failure = Failure::new(Exit::Usage, error);
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?;
+        let connections = NonZeroUsize::new(connections).unwrap_or(NonZeroUsize::MIN);
+        let database = Database::open(options, connector, connections, self.wait)
+            .await
+            .map_err(|error| unreachable(options, error))?;
+        let facts = database.facts();
+        if access == Access::Write && (facts.in_recovery || facts.read_only) {
+            let why = if facts.in_recovery {
+                "is a hot standby, which takes no changes"
+            } else {
+                "is read-only for this role (default_transaction_read_only)"
+            };
+            return Err(
+                Failure::words(Exit::Refused, format!("{} {why}", options.describe()))
+                    .hint("connect to the primary, or with a role that may write"),
+            );
+        }
+        Ok(database)
+    }
+
+    /// Returns the engine's rules for a server.
+    #[must_use]
+    pub(super) fn rules(&self, database: &Database) -> Rules {
+        let settings = &self.settings;
+        Rules {
+            lock_timeout: settings.lock_timeout,
+            statement_timeout: settings.statement_timeout,
+            lock_retries: settings.lock_retries,
+            lock_wait: settings.lock_wait,
+            atomic: settings.atomic,
+            goal: Goal::Latest,
+            fake: false,
+            search_path: settings.search_path.clone(),
+            history_table: settings.history_table.clone(),
+            tenant_table: quoted(&settings.tenant_table),
+            unlisted: false,
+            server_version: database.facts().version,
+        }
+    }
+
+    /// Returns the catalog of a database.
+    #[must_use]
+    pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
+        PostgresCatalog::new(
+            database.clone(),
+            &self.settings.tenant_table,
+            &self.settings.domain_table,
+        )
+    }
+
+    /// Reads both folders of migrations.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 with every file that is wrong.
+    pub(super) fn sets(&self) -> Result<Sets, Failure> {
+        let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
+        check_apart(shared, tenant)?;
+        let sets = Sets {
+            shared: Arc::new(Self::load(shared, Scope::Shared)?),
+            tenant: Arc::new(Self::load(tenant, Scope::Tenant)?),
+        };
+        for warning in sets.shared.warnings().iter().chain(sets.tenant.warnings()) {
+            self.terminal.warn(warning);
+        }
+        Ok(sets)
+    }
+
+    /// Files are shown relative to the current folder where they are below it.
+    fn load(folder: &std::path::Path, scope: Scope) -> Result<MigrationSet, Failure> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let shown = folder
+            .strip_prefix(&here)
+            .map_or_else(|_| folder.to_path_buf(), PathBuf::from);
+        Ok(MigrationSet::load(&shown, scope)?)
+    }
+
+    /// Returns a migrator; files that need a session go past the pooler where a way is configured.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::database`], for `database.direct_url`.
+    pub(super) async fn migrator(
+        &self,
+        database: &Database,
+        rules: Rules,
+        sets: &Sets,
+        jobs: usize,
+    ) -> Result<Arc<PostgresMigrator>, Failure> {
+        let migrator = PostgresMigrator::new(
+            database.clone(),
+            rules,
+            Arc::clone(&sets.shared),
+            Arc::clone(&sets.tenant),
+        );
+        let Some(direct) = &self.settings.direct_url else {
+            return Ok(Arc::new(migrator));
+        };
+        let options = ConnectOptions::resolve(Some(direct), &Environment::from_process())
+            .map_err(bad_address)?;
+        let direct = self
+            .open(&options, Access::Write, connections_for(jobs))
+            .await?;
+        Ok(Arc::new(migrator.with_direct(direct)))
+    }
+
+    /// Returns how many schemas to work on at once on this server.
+    #[must_use]
+    pub(super) fn jobs(&self, database: &Database) -> NonZeroUsize {
+        /// More than this gains nothing on servers of ordinary size, and takes connections from the application.
+        const MOST: usize = 8;
+        match self.settings.jobs {
+            Jobs::Fixed(jobs) => jobs,
+            Jobs::Auto => {
+                let room = database.facts().free_slots.saturating_sub(5).min(MOST);
+                NonZeroUsize::new(room).unwrap_or(NonZeroUsize::MIN)
+            }
+        }
+    }
+}
+
+/// One connection for each job, one for the catalog, and one to watch and to cancel.
+#[must_use]
+pub(super) fn connections_for(jobs: usize) -> usize {
+    jobs + 2
+}
+
+/// Both sets of migrations.
+#[derive(Clone, Debug)]
+pub(super) struct Sets {
+    /// For `public`.
+    pub(super) shared: Arc<MigrationSet>,
+    /// For every tenant.
+    pub(super) tenant: Arc<MigrationSet>,
+}
+
+fn set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+fn bad_address(error: ConnInfoError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::new(Exit::Usage, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn nothing_configured() -> Failure {
+    Failure::words(Exit::Usage, "no database is configured")
+        .hint("pricesync --local ...                       a private PostgreSQL server for this folder")
+        .hint("export DATABASE_URL=postgresql://user@host/database")
+        .hint("pricesync init                              writes pricesync.toml; set [database] url there")
+}
+
+fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
+    let said = match &error {
+        ConnectError::Refused(said) => said.clone(),
+        ConnectError::Unsuitable(_) => return Failure::new(Exit::Refused, error),
+    };
+    let ServerError {
+        sqlstate,
+        hint,
+        detail,
+        ..
+    } = said;
+    let whose = options.describe();
+    let mut failure = Failure::new(
+        Exit::Unreachable,
+        anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
+    );
+    failure.hints.extend(detail.into_iter().chain(hint));
+    failure.hint(match sqlstate.as_deref() {
+        Some("28P01" | "28000") => "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config",
+        Some("3D000") => "create the database first: createdb",
+        Some("53300") => "the server is full; --wait waits for a place",
+        Some("57P03") => "the server is starting; --wait waits for it",
+        _ => "is the server up? --wait waits for it; pricesync config shows where the address comes from",
+    })
+}

@@ -1,0 +1,197 @@
+//! `create-tenant`: row, hosts, schema and migrations, all of it or nothing.
+
+use std::io::Write as _;
+
+use super::app::{Access, App};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Scope;
+use crate::domain::tenant::TenantCatalog as _;
+use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
+use crate::error::{Exit, Failure};
+use crate::postgres::migrator::Rules;
+use crate::postgres::pool::Database;
+use crate::postgres::provision::CreateError;
+use crate::service::event::{MigrateError, Progress, Target};
+use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
+use crate::settings::Overrides;
+use crate::ui::{count, explain, took};
+
+/// Create a tenant: its row, its hosts, its schema, and every migration
+///
+/// All of it or nothing: a taken slug, schema or host, a reserved or over-long name, or a
+/// migration that fails leaves no trace.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The name that people read, such as 'Acme Inc.'
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// The short name: a-z, 0-9, '_' and '-'
+    #[arg(long, value_name = "SLUG")]
+    slug: String,
+    /// Host name; may be repeated, the first is the primary one
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
+    /// Schema to create [default: the configured prefix and the slug]
+    #[arg(long, value_name = "SCHEMA")]
+    schema: Option<String>,
+    /// Leave the schema empty
+    #[arg(long)]
+    no_migrate: bool,
+    /// Succeed when the tenant exists already with this slug and schema
+    #[arg(long)]
+    if_not_exists: bool,
+    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
+    #[arg(long, value_name = "TIME")]
+    lock_timeout: Option<String>,
+}
+
+impl Args {
+    /// Notes the settings that were typed.
+    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+        overrides.set(
+            "run.lock_timeout",
+            "--lock-timeout",
+            self.lock_timeout.as_deref(),
+        );
+    }
+
+    fn tenant(&self, app: &App) -> Result<NewTenant, Failure> {
+        let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
+        if self.name.trim().is_empty() {
+            return Err(refused(&"the name may not be empty"));
+        }
+        if self.name.chars().any(char::is_control) {
+            return Err(refused(&"the name holds a control character"));
+        }
+        let slug = Slug::parse(&self.slug).map_err(|error| refused(&error))?;
+        let schema = match &self.schema {
+            Some(schema) => SchemaName::parse(schema),
+            None => slug.schema(&app.settings.schema_prefix),
+        }
+        .map_err(|error| refused(&error))?;
+        let mut hostnames = Vec::new();
+        for domain in &self.domains {
+            let host = Hostname::parse(domain).map_err(|error| refused(&error))?;
+            if hostnames.contains(&host) {
+                return Err(refused(&format!("host '{host}' is given twice")));
+            }
+            hostnames.push(host);
+        }
+        Ok(NewTenant {
+            name: self.name.clone(),
+            slug,
+            schema,
+            hostnames,
+        })
+    }
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let new = args.tenant(app)?;
+    let sets = app.sets()?;
+    let database = app.database(Access::Write, 3).await?;
+    let catalog = app.catalog(&database);
+    if args.if_not_exists
+        && let Some(tenant) = catalog
+            .list()
+            .await?
+            .tenants
+            .into_iter()
+            .find(|tenant| tenant.slug == new.slug)
+    {
+        if tenant.schema == new.schema {
+            app.terminal.note(&format!(
+                "tenant '{}' exists already (schema={})",
+                tenant.slug, tenant.schema
+            ));
+            return Ok(Exit::Done);
+        }
+        return Err(Failure::words(
+            Exit::Refused,
+            format!(
+                "tenant '{}' exists already, in schema '{}'",
+                tenant.slug, tenant.schema
+            ),
+        ));
+    }
+    let rules = app.rules(&database);
+    let (progress, _nobody) = Progress::channel();
+    let begun = std::time::Instant::now();
+    let set = (!args.no_migrate).then_some(&*sets.tenant);
+    let created = match catalog.create(&new, set, &rules, &progress).await {
+        Ok(created) => created,
+        Err(CreateError::Catalog(error)) => return Err(error.into()),
+        Err(CreateError::Migrate(error)) => return Ok(failed(&error, &target(&new), app)),
+    };
+    let mut migrated = created.applied.len();
+    let mut exit = Exit::Done;
+    if created.left > 0 {
+        // What runs without a transaction can only follow the one that made the tenant.
+        match rest(&created.tenant, app, &database, rules, &sets).await? {
+            Ok(applied) => migrated += applied,
+            Err(error) => exit = failed(&error, &target(&new), app),
+        }
+    }
+    let mut out = app.terminal.out();
+    writeln!(
+        out,
+        "✓ Tenant created: {} (slug={}, schema={})",
+        crate::ui::clean(&new.name),
+        new.slug,
+        new.schema
+    )?;
+    if args.no_migrate {
+        writeln!(
+            out,
+            "✓ {} pending",
+            count(sets.tenant.ids().len(), "migration")
+        )?;
+    } else {
+        writeln!(
+            out,
+            "✓ {}, {}",
+            count(migrated, "migration"),
+            took(begun.elapsed())
+        )?;
+    }
+    out.flush()?;
+    Ok(exit)
+}
+
+fn target(new: &NewTenant) -> Target {
+    Target {
+        schema: new.schema.clone(),
+        label: new.slug.as_str().to_owned(),
+        scope: Scope::Tenant,
+    }
+}
+
+async fn rest(
+    tenant: &Tenant,
+    app: &App,
+    database: &Database,
+    rules: Rules,
+    sets: &super::app::Sets,
+) -> Result<Result<usize, Box<MigrateError>>, Failure> {
+    let migrator = app.migrator(database, rules, sets, 1).await?;
+    let (progress, _nobody) = Progress::channel();
+    let (_no_interrupter, interrupts) = Interrupts::new();
+    let target = crate::service::tenants::target(tenant);
+    Ok(
+        match migrator.migrate(&target, &progress, interrupts).await {
+            Ok(Done::Migrated(applied)) => Ok(applied.len()),
+            Ok(_) => Ok(0),
+            Err(failed) => Err(failed.error),
+        },
+    )
+}
+
+fn failed(error: &MigrateError, target: &Target, app: &App) -> Exit {
+    app.terminal
+        .explain(Some(target.schema.as_str()), &explain(error, target, &[]));
+    match error {
+        MigrateError::Unknown { .. } => Exit::Unexpected,
+        _ => Exit::SchemasFailed,
+    }
+}

@@ -1,0 +1,120 @@
+//! `demo`: the guide's story on the local server, from nothing to a migrated fleet.
+
+use std::num::NonZeroUsize;
+
+use super::app::{Access, App, connections_for};
+use super::list_tenants;
+use super::migrate_schemas::Migration;
+use crate::domain::plan::OnFailure;
+use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant, TenantCatalog as _, TenantList};
+use crate::error::{Exit, Failure};
+use crate::postgres::catalog::PostgresCatalog;
+use crate::postgres::migrator::Rules;
+use crate::postgres::provision::CreateError;
+use crate::service::event::Progress;
+use crate::service::rollout::Scopes;
+use crate::settings::Overrides;
+use crate::ui::count;
+
+/// Show what pricesync does: create tenants on the local server, migrate them in parallel, list them
+///
+/// Uses the private server of this folder and nothing else, whatever is configured. Running
+/// it again finds everything in place.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// How many tenants there are to be, acme and globex among them
+    #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=50_000))]
+    tenants: u32,
+}
+
+impl Args {
+    /// The demonstration never touches anybody's database.
+    pub(super) fn override_settings(overrides: &mut Overrides) {
+        overrides
+            .values
+            .retain(|(key, _, _)| *key != "database.url");
+        overrides.set("database.url", "demo", Some(super::app::LOCAL));
+    }
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let sets = app.sets()?;
+    let say = |text: &str| app.terminal.note(text);
+    say("Starting the local PostgreSQL server...");
+    let database = app.database(Access::Write, 1).await?;
+    let jobs = app.jobs(&database);
+    database.resize(NonZeroUsize::new(connections_for(jobs.get())).unwrap_or(jobs));
+    let rules = app.rules(&database);
+    let migrator = app
+        .migrator(&database, rules.clone(), &sets, jobs.get())
+        .await?;
+    let catalog = app.catalog(&database);
+    let migration = |scopes| Migration {
+        app,
+        migrator: &migrator,
+        catalog: &catalog,
+        jobs,
+        on_failure: OnFailure::Stop,
+        scopes,
+    };
+    let shared = migration(Scopes::Shared).run().await?;
+    if Exit::of(&shared) != Exit::Done {
+        return Ok(Exit::of(&shared));
+    }
+    let created = create(args.tenants, &catalog, &rules).await?;
+    say(&format!(
+        "Created {} with empty schemas. Migrating them, {} at a time:",
+        count(created, "tenant"),
+        jobs
+    ));
+    let summary = migration(Scopes::Everything).run().await?;
+    let listing = list_tenants::run(&list_tenants::Args::everything(), app).await?;
+    say(
+        "Look around: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
+    );
+    Ok(match Exit::of(&summary) {
+        Exit::Done => listing,
+        failed => failed,
+    })
+}
+
+/// Creates those that are missing, and returns how many that were.
+async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result<usize, Failure> {
+    let TenantList { tenants, .. } = catalog.list().await?;
+    let (progress, _nobody) = Progress::channel();
+    let mut created = 0;
+    let numbered = (1..=wanted.saturating_sub(2))
+        .map(|number| (format!("shop{number:05}"), format!("Shop {number}")));
+    let names = [("acme", "Acme Inc."), ("globex", "Globex Corp.")]
+        .map(|(slug, name)| (slug.to_owned(), name.to_owned()))
+        .into_iter()
+        .chain(numbered);
+    let existing: std::collections::HashSet<&str> = tenants
+        .iter()
+        .map(|tenant: &Tenant| tenant.slug.as_str())
+        .collect();
+    for (slug, name) in names {
+        if existing.contains(slug.as_str()) {
+            continue;
+        }
+        let usage = |error: &dyn std::fmt::Display| Failure::words(Exit::Usage, error);
+        let slug = Slug::parse(&slug).map_err(|error| usage(&error))?;
+        let new = NewTenant {
+            schema: slug.schema("tenant_").map_err(|error| usage(&error))?,
+            hostnames: vec![
+                Hostname::parse(&format!("{slug}.example.com")).map_err(|error| usage(&error))?,
+            ],
+            slug,
+            name,
+        };
+        match catalog.create(&new, None, rules, &progress).await {
+            Ok(_) => created += 1,
+            Err(CreateError::Catalog(error)) => return Err(error.into()),
+            Err(CreateError::Migrate(error)) => {
+                return Err(Failure::words(Exit::Unexpected, format!("{error:?}")));
+            }
+        }
+    }
+    Ok(created)
+}

@@ -1,0 +1,118 @@
+//! `list-tenants`: who is there, at which version, with what pending.
+
+use super::Output;
+use super::app::{Access, App, Sets};
+use super::select::SelectArgs;
+use crate::domain::plan::SchemaState;
+use crate::domain::tenant::TenantCatalog as _;
+use crate::error::Exit;
+use crate::error::Failure;
+use crate::service::fleet::SchemaMigrator as _;
+use crate::service::tenants::target;
+use crate::ui::{Cell, Listing, OutputFormat};
+
+/// List tenants with their schemas, hosts, versions and pending migrations
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Only tenants that are not at the newest version
+    #[arg(long)]
+    pending: bool,
+    /// The shape of the listing
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let database = app.database(Access::Read, 2).await?;
+    let catalog = app.catalog(&database);
+    let list = catalog.list().await?;
+    for row in &list.refused {
+        app.terminal.warn(&format!(
+            "tenant '{}' (row {}): {}",
+            row.slug, row.id, row.reason
+        ));
+    }
+    let tenants = args.select.selection().choose(list.tenants)?;
+    let needs_states = args.pending || !matches!(args.output, Output::Names);
+    let sets = if needs_states {
+        sets_or_warn(app)
+    } else {
+        None
+    };
+    let states = match &sets {
+        Some(sets) => {
+            let migrator = app
+                .migrator(&database, app.rules(&database), sets, 1)
+                .await?;
+            let targets: Vec<_> = tenants.iter().map(target).collect();
+            migrator
+                .survey(&targets)
+                .await
+                .map_err(crate::service::rollout::RolloutError::Survey)?
+        }
+        None => Vec::new(),
+    };
+    let mut states = states.into_iter();
+    let listing = Listing::new(
+        &[
+            "id", "name", "slug", "schema", "domains", "version", "pending", "state", "created",
+        ],
+        "no tenants",
+    )
+    .named_by("slug");
+    let rows = tenants.into_iter().filter_map(|tenant| {
+        let (version, pending, state) = match states.next() {
+            Some(SchemaState::Known(plan)) if plan.pending.is_empty() => {
+                (plan.version, Some(0), "up to date")
+            }
+            Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len()), "pending"),
+            Some(SchemaState::Missing) => (None, None, "no schema"),
+            Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
+            Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
+            None => (None, None, "unknown"),
+        };
+        if args.pending && state == "up to date" {
+            return None;
+        }
+        let number = |number: Option<i64>| number.map_or(Cell::Absent, Cell::Number);
+        Some(vec![
+            Cell::Number(tenant.id),
+            Cell::Text(tenant.name),
+            Cell::Text(tenant.slug.to_string()),
+            Cell::Text(tenant.schema.to_string()),
+            Cell::List(tenant.hostnames.iter().map(ToString::to_string).collect()),
+            number(version),
+            number(pending.and_then(|pending| i64::try_from(pending).ok())),
+            Cell::Text(state.to_owned()),
+            Cell::maybe(tenant.created_at),
+        ])
+    });
+    listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+    Ok(Exit::Done)
+}
+
+/// A cron job that only lists needs no migration files; without them nothing is known to be pending.
+fn sets_or_warn(app: &App) -> Option<Sets> {
+    match app.sets() {
+        Ok(sets) => Some(sets),
+        Err(failure) => {
+            app.terminal
+                .warn(&format!("versions are not shown: {:#}", failure.cause));
+            None
+        }
+    }
+}
+
+impl Args {
+    /// Everybody, for people.
+    pub(super) fn everything() -> Self {
+        Self {
+            select: SelectArgs::default(),
+            pending: false,
+            output: Output::Table,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `shell`: psql in a tenant's schema.
+
+use std::ffi::OsString;
+
+use super::app::{Access, App};
+use super::drop_schema::named;
+use crate::domain::tenant::{CatalogError, TenantCatalog as _};
+use crate::error::{Exit, Failure};
+use crate::postgres::programs::{Psql, PsqlError};
+
+/// Open psql in a tenant's schema
+///
+/// The search path is the tenant, then what [run] `search_path` says; the prompt names the
+/// tenant. Options behind -- go to psql itself.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The tenant: slug, schema or host, exactly
+    #[arg(long, short = 't', value_name = "TENANT")]
+    tenant: String,
+    /// Run this SQL instead of asking for it; may be repeated
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+    /// Let transactions only read
+    #[arg(long)]
+    read_only: bool,
+    /// Configuration file
+    #[arg(long, id = "config", value_name = "FILE", hide = true)]
+    _config: Option<std::path::PathBuf>,
+    /// Options for psql
+    #[arg(last = true, value_name = "PSQL OPTIONS")]
+    arguments: Vec<OsString>,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let options = app.connection().await?;
+    let database = app.database(Access::Read, 1).await?;
+    let catalog = app.catalog(&database);
+    let tenant = named(&args.tenant, catalog.list().await?)?;
+    // A search path through a schema that is not there would show public instead.
+    if !catalog.contents(&tenant.schema).await?.exists {
+        return Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
+            .hint("run: pricesync doctor --fix missing"));
+    }
+    drop(catalog);
+    drop(database);
+    // Ctrl-C is psql's: it cancels the statement there, and must not end us before psql.
+    let psql = Psql {
+        options: &options,
+        tenant: &tenant,
+        search_path: &app.settings.search_path,
+        read_only: args.read_only,
+        commands: &args.commands,
+        arguments: &args.arguments,
+    };
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let ignoring = tokio::spawn(async move { while interrupts.recv().await.is_some() {} });
+    let status = tokio::task::block_in_place(|| psql.run());
+    ignoring.abort();
+    match status {
+        Ok(status) => Ok(match status.code() {
+            Some(0) => Exit::Done,
+            Some(2) => Exit::Unreachable,
+            Some(_) => Exit::Unexpected,
+            None => Exit::Interrupted,
+        }),
+        Err(error @ PsqlError::NotFound) => Err(Failure::new(Exit::Unexpected, error)
+            .hint("install it: apt-get install postgresql-client, or brew install libpq")),
+        Err(error) => Err(Failure::new(Exit::Unexpected, error)),
+    }
+}

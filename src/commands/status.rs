@@ -1,0 +1,235 @@
+//! `status`: the fleet at a glance, or one schema in full.
+
+use std::collections::BTreeMap;
+
+use super::Output;
+use super::app::{Access, App, Sets};
+use super::drop_schema::named;
+use crate::domain::plan::{Goal, Plan, SchemaState};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
+use crate::error::{Exit, Failure};
+use crate::postgres::histories::{Found, read_all};
+use crate::postgres::pool::Database;
+use crate::service::event::Target;
+use crate::service::fleet::SchemaMigrator as _;
+use crate::service::rollout::RolloutError;
+use crate::service::tenants::target;
+use crate::ui::{Cell, Listing, count};
+
+/// Show how many schemas are at which version, or the migrations of one
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Show the migrations of this tenant: slug, schema or host, exactly
+    #[arg(long, short = 't', value_name = "TENANT", conflicts_with = "shared")]
+    tenant: Option<String>,
+    /// Show the migrations of public
+    #[arg(long)]
+    shared: bool,
+    /// The shape of the listing
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let sets = app.sets()?;
+    let database = app.database(Access::Read, 2).await?;
+    if args.shared {
+        return one(&SchemaName::public(), &sets.shared, args, app, &database).await;
+    }
+    let list = app.catalog(&database).list().await;
+    if let Some(word) = &args.tenant {
+        let tenant = named(word, list?)?;
+        return one(&tenant.schema, &sets.tenant, args, app, &database).await;
+    }
+    // Before the first run there are no tenant tables, and that is what the status says.
+    let list = match list {
+        Err(CatalogError::TablesMissing(_)) => TenantList::default(),
+        other => other?,
+    };
+    fleet(list, &sets, args, app, &database).await
+}
+
+async fn one(
+    schema: &SchemaName,
+    set: &crate::migrations::source::MigrationSet,
+    args: &Args,
+    app: &App,
+    database: &Database,
+) -> Result<Exit, Failure> {
+    let session = database
+        .session(app.wait)
+        .await
+        .map_err(|error| Failure::words(Exit::Unreachable, error))?;
+    let found = read_all(&session, &[schema], &app.settings.history_table)
+        .await
+        .map_err(|error| {
+            Failure::words(
+                Exit::Unexpected,
+                crate::postgres::diagnostics::server_error(&error),
+            )
+        })?;
+    let rows = match found.into_iter().next() {
+        Some(Found::Schema(Ok(rows))) => rows,
+        Some(Found::Schema(Err(why))) => {
+            return Err(Failure::words(
+                Exit::Drift,
+                format!("the history of {schema} is damaged: {why}"),
+            ));
+        }
+        _ => {
+            return Err(Failure::from(CatalogError::SchemaMissing(schema.clone()))
+                .hint("run: pricesync doctor --fix missing"));
+        }
+    };
+    let listing = Listing::new(
+        &["version", "migration", "state", "applied"],
+        "no migrations",
+    )
+    .named_by("migration");
+    let mut lines: Vec<(i64, Vec<Cell>)> = Vec::new();
+    for script in set.scripts() {
+        let row = rows.iter().find(|row| row.version == script.id.version);
+        let state = match row {
+            None => "pending",
+            Some(row) if row.name != script.id.name => "renamed",
+            Some(row) if !script.id.accepts(row.checksum) => "edited",
+            Some(_) => "applied",
+        };
+        lines.push((
+            script.id.version,
+            vec![
+                Cell::Number(script.id.version),
+                Cell::Text(script.id.to_string()),
+                Cell::Text(state.to_owned()),
+                Cell::maybe(row.map(|row| row.applied_on.clone())),
+            ],
+        ));
+    }
+    for row in rows
+        .iter()
+        .filter(|row| !set.ids().iter().any(|id| id.version == row.version))
+    {
+        lines.push((
+            row.version,
+            vec![
+                Cell::Number(row.version),
+                Cell::Text(format!("V{}__{}", row.version, row.name)),
+                Cell::Text("no file".to_owned()),
+                Cell::Text(row.applied_on.clone()),
+            ],
+        ));
+    }
+    lines.sort_by_key(|(version, _)| *version);
+    listing.write(
+        &app.terminal,
+        args.output.into(),
+        lines.into_iter().map(|(_, cells)| cells),
+    )?;
+    Ok(match Plan::compare(set.ids(), &rows, Goal::Latest) {
+        Ok(_) => Exit::Done,
+        Err(drifts) => {
+            for drift in drifts {
+                app.terminal.warn(&format!("{schema}: {drift}"));
+            }
+            Exit::Drift
+        }
+    })
+}
+
+/// How many schemas of which set are in which state; the sample names a few of them.
+#[derive(Default)]
+struct Group {
+    schemas: usize,
+    sample: Vec<String>,
+}
+
+async fn fleet(
+    list: TenantList,
+    sets: &Sets,
+    args: &Args,
+    app: &App,
+    database: &Database,
+) -> Result<Exit, Failure> {
+    /// How many schemas of a group are named.
+    const SAMPLE: usize = 3;
+    let mut targets = vec![std::sync::Arc::new(Target::public())];
+    targets.extend(list.tenants.iter().map(target));
+    let migrator = app.migrator(database, app.rules(database), sets, 1).await?;
+    let states = migrator
+        .survey(&targets)
+        .await
+        .map_err(RolloutError::Survey)?;
+    // Sorted by set, newest version first, trouble last.
+    let mut groups: BTreeMap<(bool, u8, std::cmp::Reverse<i64>, String), Group> = BTreeMap::new();
+    for (target, state) in targets.iter().zip(states) {
+        let (rank, version, words) = match state {
+            SchemaState::Known(plan) if plan.pending.is_empty() => {
+                (0, plan.version, "up to date".to_owned())
+            }
+            SchemaState::Known(plan) => {
+                (1, plan.version, format!("{} pending", plan.pending.len()))
+            }
+            SchemaState::Drifted(..) => (2, None, "drifted".to_owned()),
+            SchemaState::Damaged(_) => (3, None, "history damaged".to_owned()),
+            SchemaState::Missing => (4, None, "no schema".to_owned()),
+        };
+        let key = (
+            !target.schema.is_public(),
+            rank,
+            std::cmp::Reverse(version.unwrap_or(-1)),
+            words,
+        );
+        let group = groups.entry(key).or_default();
+        group.schemas += 1;
+        if group.sample.len() < SAMPLE {
+            group.sample.push(target.label.clone());
+        }
+    }
+    let mut rows: Vec<Vec<Cell>> = groups
+        .into_iter()
+        .map(
+            |((is_tenant, _, std::cmp::Reverse(version), words), group)| {
+                let more = group.schemas - group.sample.len();
+                let mut names = group.sample;
+                if more > 0 {
+                    names.push(format!("(+{more})"));
+                }
+                vec![
+                    Cell::Text(if is_tenant { "tenant" } else { "shared" }.to_owned()),
+                    if version < 0 {
+                        Cell::Absent
+                    } else {
+                        Cell::Number(version)
+                    },
+                    Cell::Text(words),
+                    Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
+                    Cell::List(names),
+                ]
+            },
+        )
+        .collect();
+    for row in &list.refused {
+        rows.push(vec![
+            Cell::Text("tenant".to_owned()),
+            Cell::Absent,
+            Cell::Text(row.reason.to_string()),
+            Cell::Number(1),
+            Cell::List(vec![row.slug.clone()]),
+        ]);
+    }
+    let listing = Listing::new(
+        &["set", "version", "state", "schemas", "which"],
+        "no schemas",
+    )
+    .named_by("which");
+    listing.write(&app.terminal, args.output.into(), rows)?;
+    app.terminal.note(&format!(
+        "{} in public, {} for {}",
+        count(sets.shared.ids().len(), "migration"),
+        count(sets.tenant.ids().len(), "migration"),
+        count(list.tenants.len() + list.refused.len(), "tenant")
+    ));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,383 @@
+//! How a command ends: the documented exit codes, and a failure that says what to do next.
+
+use std::fmt;
+
+use crate::domain::tenant::{CatalogError, Taken};
+use crate::migrations::source::LoadErrors;
+use crate::postgres::pool::ConnectError;
+use crate::postgres::provision::CreateError;
+use crate::postgres::removal::DropError;
+use crate::service::event::{Interrupt, MigrateError, NotStarted, Outcome, Summary};
+use crate::service::rollout::RolloutError;
+use crate::service::tenants::SelectionError;
+use crate::settings::SettingsError;
+
+/// The exit codes, as `pricesync help exit-codes` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// A bug, or the environment broke in the middle.
+    Unexpected = 1,
+    /// Usage, configuration or migration files are wrong.
+    Usage = 2,
+    /// `--check`: migrations are pending.
+    Pending = 3,
+    /// No such tenant, schema, host or backup.
+    NotFound = 4,
+    /// The server could not be reached or refused the login.
+    Unreachable = 5,
+    /// Another run holds the lock.
+    Locked = 6,
+    /// Needs confirmation, or would damage something else.
+    Refused = 7,
+    /// At least one schema failed.
+    SchemasFailed = 10,
+    /// History, ledger, files or structure disagree.
+    Drift = 11,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// Every code with its meaning, in the order of the codes.
+    pub const TABLE: [(Self, &'static str); 11] = [
+        (
+            Self::Done,
+            "done, or nothing to do (an empty fleet included)",
+        ),
+        (
+            Self::Unexpected,
+            "unexpected error: a bug, or the environment broke in the middle",
+        ),
+        (
+            Self::Usage,
+            "usage, configuration or migration files are wrong; nothing was touched",
+        ),
+        (Self::Pending, "--check: migrations are pending"),
+        (Self::NotFound, "no such tenant, schema, host or backup"),
+        (
+            Self::Unreachable,
+            "the server could not be reached or refused the login",
+        ),
+        (
+            Self::Locked,
+            "another run holds the lock and --lock-wait passed",
+        ),
+        (
+            Self::Refused,
+            "refused: needs confirmation, or would damage something else",
+        ),
+        (
+            Self::SchemasFailed,
+            "the run finished, but at least one schema failed (the others are done)",
+        ),
+        (
+            Self::Drift,
+            "drift: history, ledger, files or structure disagree",
+        ),
+        (
+            Self::Interrupted,
+            "interrupted; finished schemas stay migrated, the rest is untouched",
+        ),
+    ];
+
+    /// Returns how a run ended.
+    ///
+    /// A lock or a drift that kept *every* schema with work from it has a code of its own;
+    /// as soon as anything else happened, a failure is a failure.
+    #[must_use]
+    pub fn of(summary: &Summary) -> Self {
+        if summary.interrupted > Interrupt::None {
+            return Self::Interrupted;
+        }
+        let counts = summary.counts();
+        if counts.failed == 0 && counts.not_started == 0 {
+            return Self::Done;
+        }
+        let unbegun_because_of_failure = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::NotStarted {
+                    why: NotStarted::EarlierFailure | NotStarted::PublicFailed
+                }
+            )
+        };
+        let all = |is: fn(&MigrateError) -> bool| {
+            summary.refused.is_empty()
+                && summary.outcomes.iter().all(|item| match &item.outcome {
+                    Outcome::UpToDate => true,
+                    Outcome::Failed { error, applied } => applied.is_empty() && is(error),
+                    other => unbegun_because_of_failure(other),
+                })
+        };
+        if all(|error| matches!(error, MigrateError::Locked { .. })) {
+            Self::Locked
+        } else if all(|error| {
+            matches!(
+                error,
+                MigrateError::Drift { .. } | MigrateError::DamagedHistory { .. }
+            )
+        }) {
+            Self::Drift
+        } else {
+            Self::SchemasFailed
+        }
+    }
+}
+
+/// Why a command did not do what it was asked: a kind, a cause, and what to do next.
+#[derive(Debug)]
+pub struct Failure {
+    /// Decides the exit code.
+    pub exit: Exit,
+    /// What failed, on what, why.
+    pub cause: anyhow::Error,
+    /// What to do next, each a line.
+    pub hints: Vec<String>,
+}
+
+impl Failure {
+    /// Returns a failure without a hint.
+    pub fn new(exit: Exit, cause: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit,
+            cause: cause.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Returns a failure from words alone.
+    pub fn words(exit: Exit, words: impl fmt::Display) -> Self {
+        Self::new(exit, anyhow::anyhow!("{words}"))
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Unexpected, error)
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<LoadErrors> for Failure {
+    fn from(errors: LoadErrors) -> Self {
+        Self::new(Exit::Usage, errors).hint("nothing was touched; the database was not even asked")
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::new(Exit::Unreachable, error)
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
+        match &error {
+            CatalogError::NotFound(_) => {
+                Self::new(Exit::NotFound, error).hint("pricesync list-tenants shows who is there")
+            }
+            CatalogError::AlreadyExists { what, .. } => {
+                let hint = match what {
+                    Taken::Slug => {
+                        "choose another --slug; names that differ in case only count as the same"
+                    }
+                    Taken::Schema => {
+                        "choose another --schema; an existing schema is never taken over"
+                    }
+                    Taken::Hostname => "choose another --domain; a host belongs to one tenant",
+                };
+                Self::new(Exit::Refused, error).hint(hint)
+            }
+            CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
+                .hint("create the shared tables first: pricesync migrate-schemas --shared"),
+            CatalogError::Dependents(_) => Self::new(Exit::Refused, error)
+                .hint("dropping the schema would drop them too; drop or move them first"),
+            CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
+            CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
+        }
+    }
+}
+
+impl From<SelectionError> for Failure {
+    fn from(error: SelectionError) -> Self {
+        match &error {
+            SelectionError::Unknown(words) => {
+                let near: Vec<String> = words.iter().flat_map(|(_, near)| near.clone()).collect();
+                let hint = if near.is_empty() {
+                    "pricesync list-tenants shows who is there".to_owned()
+                } else {
+                    format!("did you mean {}?", near.join(", "))
+                };
+                Self::new(Exit::NotFound, error).hint(hint)
+            }
+            SelectionError::BadGlob(..) => Self::new(Exit::Usage, error),
+        }
+    }
+}
+
+impl From<RolloutError> for Failure {
+    fn from(error: RolloutError) -> Self {
+        match error {
+            RolloutError::Catalog(error) => error.into(),
+            RolloutError::Selection(error) => error.into(),
+            RolloutError::Survey(error) => match error {
+                MigrateError::Database { doing, error }
+                | MigrateError::Unknown { doing, error } => {
+                    Self::words(Exit::Unexpected, format!("{doing} failed: {error}"))
+                }
+                other => Self::words(Exit::Unexpected, format!("{other:?}")),
+            },
+        }
+    }
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Catalog(error) => error.into(),
+            CreateError::Migrate(error) => {
+                let exit = if matches!(*error, MigrateError::Unknown { .. }) {
+                    Exit::Unexpected
+                } else {
+                    Exit::SchemasFailed
+                };
+                Self::words(exit, format!("{error:?}"))
+            }
+        }
+    }
+}
+
+impl From<DropError> for Failure {
+    fn from(error: DropError) -> Self {
+        match error {
+            DropError::Catalog(error) => error.into(),
+            DropError::Busy(error) => match *error {
+                MigrateError::Locked { holder, waited } => {
+                    let holder = holder
+                        .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
+                    Self::words(
+                        Exit::Locked,
+                        format!(
+                            "the schema is locked by {holder}; waited {} s",
+                            waited.as_secs()
+                        ),
+                    )
+                    .hint("wait for that run, or raise --lock-wait")
+                }
+                MigrateError::Database { doing, error } => {
+                    let failure = Self::words(Exit::Locked, format!("{doing} failed: {error}"));
+                    match error.hint {
+                        Some(hint) => failure.hint(hint),
+                        None => failure,
+                    }
+                }
+                other => Self::words(Exit::Unexpected, format!("{other:?}")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::plan::Drift;
+    use crate::service::event::{SchemaOutcome, Target};
+
+    fn failed(error: MigrateError) -> Outcome {
+        Outcome::Failed {
+            error: Box::new(error),
+            applied: Vec::new(),
+        }
+    }
+
+    fn locked() -> Outcome {
+        failed(MigrateError::Locked {
+            holder: None,
+            waited: Duration::ZERO,
+        })
+    }
+
+    fn exit(outcomes: Vec<Outcome>, interrupted: Interrupt) -> Exit {
+        let item = |outcome| SchemaOutcome {
+            target: Arc::new(Target::public()),
+            outcome,
+        };
+        Exit::of(&Summary {
+            outcomes: outcomes.into_iter().map(item).collect(),
+            interrupted,
+            ..Summary::default()
+        })
+    }
+
+    #[test]
+    fn an_empty_run_is_done_and_an_interrupted_one_is_interrupted() {
+        assert_eq!(exit(vec![], Interrupt::None), Exit::Done);
+        assert_eq!(
+            exit(vec![Outcome::UpToDate], Interrupt::Drain),
+            Exit::Interrupted
+        );
+    }
+
+    #[test]
+    fn a_lock_or_a_drift_has_its_own_code_only_when_nothing_else_happened() {
+        let drift = || {
+            failed(MigrateError::Drift {
+                drifts: vec![Drift::Vanished {
+                    script: "V1__x".into(),
+                }],
+            })
+        };
+        let not_started = Outcome::NotStarted {
+            why: NotStarted::EarlierFailure,
+        };
+        assert_eq!(
+            exit(vec![locked(), Outcome::UpToDate], Interrupt::None),
+            Exit::Locked
+        );
+        assert_eq!(
+            exit(vec![drift(), not_started], Interrupt::None),
+            Exit::Drift
+        );
+        assert_eq!(
+            exit(vec![drift(), locked()], Interrupt::None),
+            Exit::SchemasFailed
+        );
+        let migrated = Outcome::Migrated {
+            scripts: Vec::new(),
+            took: Duration::ZERO,
+        };
+        assert_eq!(
+            exit(vec![locked(), migrated], Interrupt::None),
+            Exit::SchemasFailed
+        );
+        assert_eq!(
+            exit(vec![failed(MigrateError::SchemaMissing)], Interrupt::None),
+            Exit::SchemasFailed
+        );
+    }
+
+    #[test]
+    fn every_code_is_in_the_table_once() {
+        let mut codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
+        codes.dedup();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 130]);
+    }
+}

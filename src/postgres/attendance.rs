@@ -1,0 +1,86 @@
+//! Watches a backend while it works: who is in its way, and whether it must stop.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+
+use super::lock;
+use super::pool::Database;
+use crate::service::event::{EventKind, Holder, Interrupt, Progress};
+use crate::service::fleet::Interrupts;
+
+/// The watch over one backend.
+pub(super) struct Attendance<'a> {
+    database: &'a Database,
+    pid: i32,
+    every: Duration,
+    progress: &'a Progress,
+    interrupts: Interrupts,
+    /// Who was in the way when it was last looked at. After a lock timeout nobody could tell any more.
+    pub(super) blockers: Vec<Holder>,
+}
+
+impl<'a> Attendance<'a> {
+    /// Begins to watch a backend whose waits end after `lock_timeout` (zero: never).
+    pub(super) fn new(
+        database: &'a Database,
+        pid: i32,
+        lock_timeout: Duration,
+        progress: &'a Progress,
+        interrupts: Interrupts,
+    ) -> Self {
+        let every = if lock_timeout.is_zero() {
+            Duration::from_secs(1)
+        } else {
+            (lock_timeout / 3).clamp(Duration::from_millis(50), Duration::from_secs(1))
+        };
+        Self {
+            database,
+            pid,
+            every,
+            progress,
+            interrupts,
+            blockers: Vec::new(),
+        }
+    }
+
+    /// Waits for the work. Meanwhile looks who blocks it, and on the second interrupt has
+    /// the server cancel it; the work then ends with the server's answer to that.
+    pub(super) async fn during<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        let begun = Instant::now();
+        let mut ticks =
+            tokio::time::interval_at(tokio::time::Instant::now() + self.every, self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut interrupts = self.interrupts.clone();
+        let mut cancelled = false;
+        loop {
+            tokio::select! {
+                output = &mut work => return output,
+                () = interrupts.reaches(Interrupt::Cancel), if !cancelled => {
+                    cancelled = true;
+                    self.database.cancel(self.pid).await;
+                }
+                _ = ticks.tick() => self.look(begun).await,
+            }
+        }
+    }
+
+    async fn look(&mut self, begun: Instant) {
+        let Ok(session) = self.database.session(Duration::ZERO).await else {
+            return;
+        };
+        let Ok(blockers) = lock::blockers(&session, self.pid).await else {
+            session.discard();
+            return;
+        };
+        if blockers.is_empty() {
+            return;
+        }
+        self.progress.send(EventKind::WaitingForLock {
+            holder: blockers.first().cloned(),
+            waited: begun.elapsed(),
+        });
+        self.blockers = blockers;
+    }
+}

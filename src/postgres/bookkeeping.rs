@@ -1,0 +1,80 @@
+//! The schema `pricesync`: our own tables, made and upgraded by our own migrations.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::migrator::{PostgresMigrator, Rules};
+use super::pool::{Database, Session};
+use crate::domain::plan::{Atomic, Goal};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Scope;
+use crate::migrations::source::MigrationSet;
+use crate::service::event::{MigrateError, Progress, Target};
+use crate::service::fleet::{Interrupts, SchemaMigrator as _};
+
+const FILES: &[(&str, &str)] = &[(
+    "V1__unfinished_script.sql",
+    include_str!("bookkeeping/V1__unfinished_script.sql"),
+)];
+
+/// Makes sure that the schema and its tables are there.
+///
+/// # Errors
+///
+/// What the server refuses, most often CREATE on the database.
+pub(super) fn ensure<'a>(
+    database: &'a Database,
+    session: &'a Session,
+    rules: &'a Rules,
+) -> Ensuring<'a> {
+    Box::pin(create(database, session, rules))
+}
+
+/// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
+type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
+
+async fn create(database: &Database, session: &Session, rules: &Rules) -> Result<(), MigrateError> {
+    let schema = SchemaName::bookkeeping();
+    let created = session
+        .rows(&format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted()))
+        .await;
+    match created {
+        // Two sessions at once: IF NOT EXISTS is not safe against itself.
+        Err(error)
+            if !matches!(
+                error.code().map(tokio_postgres::error::SqlState::code),
+                Some("23505" | "42P06")
+            ) =>
+        {
+            return Err(MigrateError::Database {
+                doing: format!("creating the schema {schema}"),
+                error: super::diagnostics::server_error(&error),
+            });
+        }
+        _ => {}
+    }
+    let files = FILES
+        .iter()
+        .map(|(name, text)| (Path::new(*name), text.as_bytes()));
+    let set =
+        Arc::new(MigrationSet::from_texts(files, Scope::Tenant).expect("our own files are tested"));
+    let rules = Rules {
+        atomic: Atomic::Schema,
+        goal: Goal::Latest,
+        fake: false,
+        search_path: Vec::new(),
+        unlisted: true,
+        ..rules.clone()
+    };
+    let migrator = PostgresMigrator::new(database.clone(), rules, Arc::clone(&set), set);
+    let target = Target {
+        schema,
+        label: "pricesync".to_owned(),
+        scope: Scope::Tenant,
+    };
+    let (silent, _) = Progress::channel();
+    let (_nobody, interrupts) = Interrupts::new();
+    let migrated = migrator.migrate(&target, &silent, interrupts).await;
+    migrated.map(drop).map_err(|failed| *failed.error)
+}

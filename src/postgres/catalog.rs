@@ -1,0 +1,228 @@
+//! The tenant tables: who is there, who answers to a host, what is taken.
+
+use std::fmt;
+
+use futures_util::StreamExt as _;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
+
+use super::diagnostics::server_error;
+use super::pool::{Database, Session};
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::tenant::{
+    CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
+};
+use crate::service::event::ServerError;
+use crate::settings::TableName;
+
+/// Parts hosts in one text; no host name holds it.
+const SEPARATOR: char = '\u{1f}';
+
+/// The catalog in a PostgreSQL database.
+#[derive(Clone, Debug)]
+pub struct PostgresCatalog {
+    database: Database,
+    tables: Tables,
+}
+
+/// The two tables, quoted for SQL.
+#[derive(Clone, Debug)]
+pub(super) struct Tables {
+    pub(super) tenants: String,
+    pub(super) domains: String,
+}
+
+/// Returns a table's name, quoted for SQL.
+#[must_use]
+pub fn quoted(table: &TableName) -> String {
+    format!(
+        "{}.{}",
+        QuotedIdentifier::new(&table.schema),
+        QuotedIdentifier::new(&table.table)
+    )
+}
+
+/// A server's word inside a [`CatalogError`].
+#[derive(Debug)]
+pub struct DatabaseError(pub ServerError);
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for DatabaseError {}
+
+/// Returns the catalog's error for a driver's error.
+pub(super) fn catalog_error(error: &Error) -> CatalogError {
+    let said = server_error(error);
+    match said.sqlstate.as_deref() {
+        // undefined_table, undefined_column, invalid_schema_name
+        Some("42P01" | "42703" | "3F000") => CatalogError::TablesMissing(said.to_string()),
+        _ => database_error(said),
+    }
+}
+
+pub(super) fn database_error(said: ServerError) -> CatalogError {
+    CatalogError::Database(Box::new(DatabaseError(said)))
+}
+
+impl PostgresCatalog {
+    /// Returns the catalog that these two tables make.
+    #[must_use]
+    pub fn new(database: Database, tenants: &TableName, domains: &TableName) -> Self {
+        let tables = Tables {
+            tenants: quoted(tenants),
+            domains: quoted(domains),
+        };
+        Self { database, tables }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(super) async fn session(&self) -> Result<Session, CatalogError> {
+        self.database
+            .session(std::time::Duration::ZERO)
+            .await
+            .map_err(database_error)
+    }
+
+    /// Every row of the catalog, with its hosts, the primary one first.
+    fn select(&self, condition: &str) -> String {
+        let Tables { tenants, domains } = &self.tables;
+        format!(
+            "SELECT t.id, t.name, t.slug, t.schema_name, \
+             to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+             (SELECT string_agg(d.domain, '{SEPARATOR}' ORDER BY d.is_primary DESC, d.id) \
+             FROM {domains} d WHERE d.tenant_id = t.id) \
+             FROM {tenants} t {condition} ORDER BY t.slug COLLATE \"C\""
+        )
+    }
+
+    /// Finds what of a new tenant is taken, in whatever case it is written.
+    pub(super) async fn conflict(
+        &self,
+        session: &Session,
+        new: &NewTenant,
+    ) -> Result<Option<CatalogError>, Error> {
+        let Tables { tenants, domains } = &self.tables;
+        let (slug, schema) = (
+            escape_literal(new.slug.as_str()),
+            escape_literal(new.schema.as_str()),
+        );
+        let hosts: Vec<String> = new
+            .hostnames
+            .iter()
+            .map(|host| escape_literal(host.as_str()))
+            .collect();
+        let sql = format!(
+            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {tenants} t WHERE lower(t.slug) = lower({slug}) \
+             UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {tenants} t WHERE lower(t.schema_name) = lower({schema}) \
+             UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text) = lower({schema}) \
+             UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {domains} d JOIN {tenants} t ON t.id = d.tenant_id \
+             WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) ORDER BY 1",
+            hosts.join(",")
+        );
+        // Inside the transaction that is going to create it, so not through `read`.
+        let rows = session.rows(&sql).await?;
+        Ok(rows.first().map(|row| {
+            let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+            CatalogError::AlreadyExists {
+                what: match row.get(0) {
+                    Some("1") => Taken::Slug,
+                    Some("2") => Taken::Schema,
+                    _ => Taken::Hostname,
+                },
+                value: cell(1),
+                owner: cell(2),
+            }
+        }))
+    }
+}
+
+impl TenantCatalog for PostgresCatalog {
+    async fn list(&self) -> Result<TenantList, CatalogError> {
+        let session = self.session().await?;
+        let sql = format!(
+            "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {}; COMMIT",
+            self.select("")
+        );
+        let mut list = TenantList::default();
+        let mut rows = std::pin::pin!(
+            session
+                .client()
+                .simple_query_raw(&sql)
+                .await
+                .map_err(|error| catalog_error(&error))?
+        );
+        let mut failed = None;
+        // Row by row: 50,000 tenants are not kept as rows and as tenants at once.
+        while let Some(message) = rows.next().await {
+            match message {
+                Ok(SimpleQueryMessage::Row(row)) => read(&row, &mut list),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            session.discard();
+            return Err(catalog_error(&error));
+        }
+        Ok(list)
+    }
+
+    async fn resolve(&self, host: &Hostname) -> Result<Tenant, CatalogError> {
+        let condition = format!(
+            "WHERE t.id = (SELECT d.tenant_id FROM {} d WHERE d.domain = {} LIMIT 1)",
+            self.tables.domains,
+            escape_literal(host.as_str())
+        );
+        let session = self.session().await?;
+        let rows = session
+            .read(&self.select(&condition))
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        let mut list = TenantList::default();
+        for row in &rows {
+            read(row, &mut list);
+        }
+        let found = list.tenants.into_iter().next();
+        found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
+    }
+}
+
+fn read(row: &SimpleQueryRow, list: &mut TenantList) {
+    let cell = |column: usize| row.get(column).unwrap_or_default();
+    let (id, schema) = (cell(0).parse().unwrap_or_default(), cell(3));
+    // django-tenants keeps a row for the shared schema itself.
+    if schema == "public" {
+        return;
+    }
+    match SchemaName::parse(schema) {
+        Ok(schema) => list.tenants.push(Tenant {
+            id,
+            name: cell(1).to_owned(),
+            slug: Slug::from_catalog(cell(2).to_owned()),
+            schema,
+            hostnames: cell(5)
+                .split(SEPARATOR)
+                .filter(|host| !host.is_empty())
+                .map(|host| Hostname::from_catalog(host.to_owned()))
+                .collect(),
+            created_at: row.get(4).map(str::to_owned),
+        }),
+        Err(reason) => list.refused.push(RefusedRow {
+            id,
+            slug: cell(2).to_owned(),
+            schema: schema.to_owned(),
+            reason,
+        }),
+    }
+}

@@ -1,0 +1,114 @@
+//! Did the transaction stay in its schema? Answered from its own locks, before COMMIT.
+//!
+//! Every write and every change of structure takes a lock that says so, and the locks are
+//! held until the transaction ends. Whatever they name outside the schema, a migration of
+//! this tenant has touched, however it was hidden.
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use super::pool::Session;
+use crate::domain::schema_name::SchemaName;
+
+/// Returns the statement that lists what the transaction has touched outside the schema.
+///
+/// Two lock modes are innocent: reading, and `FOR KEY SHARE`, which a foreign key needs on
+/// rows that it points to. Creating such a key takes SHARE ROW EXCLUSIVE on the table in
+/// `public`; so does creating a trigger there, which is told apart by the catalog rows that
+/// this transaction wrote.
+pub(super) fn question(schema: &SchemaName) -> String {
+    let name = escape_literal(schema.as_str());
+    format!(
+        "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = {name}), \
+         me AS (SELECT pg_current_xact_id()::xid AS xid) \
+         SELECT l.relation, n.nspname, c.relname, l.mode FROM pg_locks l \
+         LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() \
+         AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
+         AND (c.oid IS NULL OR (n.oid NOT IN (SELECT oid FROM own) \
+         AND n.nspname NOT IN ('pg_catalog', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_')) \
+         AND NOT (l.mode = 'ShareRowExclusiveLock' AND n.nspname = 'public' \
+         AND NOT EXISTS (SELECT FROM pg_trigger t, me WHERE t.tgrelid = l.relation AND NOT t.tgisinternal AND age(t.xmin) <= age(me.xid)) \
+         AND NOT EXISTS (SELECT FROM pg_constraint k, me WHERE k.conrelid = l.relation AND age(k.xmin) <= age(me.xid))) \
+         UNION ALL \
+         SELECT NULL, n.nspname, NULL, 'created there' FROM pg_locks l \
+         JOIN pg_namespace n ON n.oid = l.objid \
+         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.classid = 'pg_namespace'::regclass \
+         AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast' \
+         UNION ALL \
+         SELECT NULL, n.nspname, coalesce(p.proname, t.typname), 'changed' FROM pg_locks l \
+         LEFT JOIN pg_proc p ON l.classid = 'pg_proc'::regclass AND p.oid = l.objid \
+         LEFT JOIN pg_type t ON l.classid = 'pg_type'::regclass AND t.oid = l.objid \
+         JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
+         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
+         AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast'"
+    )
+}
+
+/// What [`question`] brought: things named at once, and relations that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// In words, each.
+    pub(super) outside: Vec<String>,
+    /// Oids without a catalog row: created and dropped again, or dropped from outside.
+    pub(super) gone: Vec<u32>,
+}
+
+/// Reads the answer to [`question`].
+pub(super) fn read(rows: &[SimpleQueryRow]) -> Touched {
+    let mut touched = Touched::default();
+    for row in rows {
+        let cell = |column: usize| row.get(column);
+        match (cell(1), cell(2), cell(3)) {
+            (Some(schema), Some(object), Some(how)) => {
+                touched
+                    .outside
+                    .push(format!("{schema}.{object} ({})", words(how)));
+            }
+            (Some(schema), None, Some(how)) => {
+                touched.outside.push(format!("schema {schema} ({how})"));
+            }
+            _ => touched
+                .gone
+                .extend(cell(0).and_then(|oid| oid.parse::<u32>().ok())),
+        }
+    }
+    touched.outside.sort();
+    touched.outside.dedup();
+    touched
+}
+
+/// Names those of the vanished relations that other sessions still see outside the schema:
+/// they were there before, so this transaction drops them.
+pub(super) async fn dropped_outside(
+    other: &Session,
+    schema: &SchemaName,
+    gone: &[u32],
+) -> Result<Vec<String>, Error> {
+    let oids: Vec<String> = gone.iter().map(u32::to_string).collect();
+    let sql = format!(
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = ANY (ARRAY[{}]::oid[]) AND n.nspname <> {} AND n.nspname <> 'pg_toast'",
+        oids.join(","),
+        escape_literal(schema.as_str())
+    );
+    let rows = other.read(&sql).await?;
+    let name = |row: &SimpleQueryRow| {
+        let cell = |column: usize| row.get(column).unwrap_or_default();
+        format!("{}.{} (dropped)", cell(0), cell(1))
+    };
+    Ok(rows.iter().map(name).collect())
+}
+
+/// What a lock mode means for whoever reads the message.
+fn words(mode: &str) -> &str {
+    match mode {
+        "RowExclusiveLock" => "rows changed",
+        "ShareLock" => "index created",
+        "ShareUpdateExclusiveLock" | "ShareRowExclusiveLock" | "AccessExclusiveLock" => {
+            "structure changed"
+        }
+        "ExclusiveLock" => "locked",
+        other => other,
+    }
+}

@@ -1,0 +1,317 @@
+//! A script that must run without a transaction: statement by statement, resumable, and an
+//! index it builds is valid or does not exist.
+
+use std::time::{Duration, Instant};
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
+
+use super::attendance::Attendance;
+use super::lock::CLASS;
+use super::migrator::Rules;
+use super::pool::{Database, Session};
+use super::transaction::{Reach, claim, settings};
+use super::{bookkeeping, histories, runner};
+use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::script::Place;
+use crate::migrations::script::Script;
+use crate::service::event::{
+    AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Target,
+};
+use crate::service::fleet::Interrupts;
+
+/// One such script in one schema.
+pub(super) struct Run<'a> {
+    pub(super) database: &'a Database,
+    pub(super) rules: &'a Rules,
+    pub(super) target: &'a Target,
+    pub(super) progress: &'a Progress,
+    pub(super) interrupts: Interrupts,
+    pub(super) script: &'a Script,
+}
+
+/// How it ended.
+pub(super) enum Ended {
+    /// Every statement is done and the history says so.
+    Applied(AppliedScript),
+    /// Somebody else holds the lock of the schema with this oid.
+    Busy(u32),
+    /// Somebody else applied it meanwhile.
+    Overtaken,
+}
+
+/// Why it did not end.
+pub(super) enum RunError {
+    /// A statement of the script failed.
+    Server(Error, Option<Place>, Vec<Holder>),
+    /// A statement of ours failed.
+    Ours(Error),
+    /// Known as data already.
+    Failed(Box<MigrateError>),
+    /// The second interrupt came.
+    Cancelled,
+}
+
+impl From<Error> for RunError {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+/// Where the session stands.
+struct Ground {
+    pid: i32,
+    schema_oid: u32,
+}
+
+impl Run<'_> {
+    /// Runs the script on a session that must be thrown away afterwards: it keeps settings and a lock.
+    pub(super) async fn run(
+        &mut self,
+        session: &Session,
+        has_history: bool,
+    ) -> Result<Ended, RunError> {
+        let (schema, table) = (&self.target.schema, &self.rules.history_table);
+        let sql = format!(
+            "SELECT pg_backend_pid(), oid, pg_try_advisory_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
+            escape_literal(schema.as_str())
+        );
+        let rows = session.rows(&sql).await?;
+        let Some(row) = rows.first() else {
+            return Err(failed(MigrateError::SchemaMissing));
+        };
+        let number = |column: usize| row.get(column).unwrap_or_default();
+        let ground = Ground {
+            pid: number(0).parse().unwrap_or_default(),
+            schema_oid: number(1).parse().unwrap_or_default(),
+        };
+        if number(2) != "t" {
+            return Ok(Ended::Busy(ground.schema_oid));
+        }
+        self.prove_session(session, &ground).await?;
+        session
+            .rows(&settings(self.rules, self.target, Reach::Session))
+            .await?;
+        if has_history {
+            let history = session.rows(&histories::select(schema, table)).await?;
+            let history = histories::parse(&history)
+                .map_err(|why| failed(MigrateError::DamagedHistory { why }))?;
+            if history
+                .iter()
+                .any(|row| row.version == self.script.id.version)
+            {
+                return Ok(Ended::Overtaken);
+            }
+        } else {
+            session.rows(&runner::create_history(schema, table)).await?;
+        }
+        bookkeeping::ensure(self.database, session, self.rules)
+            .await
+            .map_err(failed)?;
+        let begun = Instant::now();
+        let script = self.script.id.reference();
+        self.progress.send(EventKind::ScriptStarted {
+            script: script.clone(),
+        });
+        let notices = session.forward_notices(ground.pid, self.progress);
+        let (first, resumed) = self.resume_at(session, &ground).await?;
+        for index in first..self.script.statements.len() {
+            if self.interrupts.level() == Interrupt::Cancel {
+                return Err(RunError::Cancelled);
+            }
+            self.statement(session, &ground, index, resumed && index == first)
+                .await?;
+            self.note_finished(session, &ground, index).await?;
+        }
+        drop(notices);
+        let record = format!(
+            "{}; DELETE FROM pricesync.unfinished_script WHERE schema_oid = {} AND version = {}",
+            claim(schema, table, self.script),
+            ground.schema_oid,
+            self.script.id.version
+        );
+        session.rows(&record).await?;
+        let applied = AppliedScript {
+            script,
+            took: begun.elapsed(),
+        };
+        self.progress.send(EventKind::ScriptFinished {
+            script: applied.clone(),
+        });
+        Ok(Ended::Applied(applied))
+    }
+
+    /// Behind a pooler that shares backends between transactions the lock just taken is on
+    /// some backend, and the next statement on another.
+    async fn prove_session(&self, session: &Session, ground: &Ground) -> Result<(), RunError> {
+        let sql = format!(
+            "SELECT pg_backend_pid(), count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() \
+             AND classid = {CLASS} AND objid = {}",
+            ground.schema_oid
+        );
+        let rows = session.rows(&sql).await?;
+        let cell = |column: usize| {
+            rows.first()
+                .and_then(|row| row.get(column))
+                .unwrap_or_default()
+        };
+        if cell(0) == ground.pid.to_string() && cell(1) != "0" {
+            return Ok(());
+        }
+        Err(failed(MigrateError::Database {
+            doing: format!("running {} without a transaction", self.script.id),
+            error: ServerError {
+                message: "the connection goes through a pooler that shares sessions".to_owned(),
+                hint: Some("set database.direct_url to an address past the pooler".to_owned()),
+                ..ServerError::default()
+            },
+        }))
+    }
+
+    /// Returns the first statement to run, and whether an earlier attempt had begun. A file
+    /// whose finished part was edited since begins anew.
+    async fn resume_at(&self, session: &Session, ground: &Ground) -> Result<(usize, bool), Error> {
+        let sql = format!(
+            "INSERT INTO pricesync.unfinished_script AS u (schema_oid, version, schema_name, script) \
+             VALUES ({}, {}, {}, {}) ON CONFLICT (schema_oid, version) DO UPDATE SET started_at = clock_timestamp() \
+             RETURNING finished_text, xmax <> 0",
+            ground.schema_oid,
+            self.script.id.version,
+            escape_literal(self.target.schema.as_str()),
+            escape_literal(&self.script.id.to_string())
+        );
+        let rows = session.rows(&sql).await?;
+        let cell = |column: usize| {
+            rows.first()
+                .and_then(|row| row.get(column))
+                .unwrap_or_default()
+        };
+        let finished = cell(0);
+        let same = !finished.is_empty() && self.script.text.starts_with(finished);
+        let ends_with = |statement: &crate::migrations::script::Statement| {
+            statement.range.end == finished.len()
+        };
+        let done = self
+            .script
+            .statements
+            .iter()
+            .position(ends_with)
+            .filter(|_| same);
+        Ok((done.map_or(0, |index| index + 1), cell(1) == "t"))
+    }
+
+    async fn note_finished(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        index: usize,
+    ) -> Result<(), Error> {
+        let finished = &self.script.text[..self.script.statements[index].range.end];
+        let sql = format!(
+            "UPDATE pricesync.unfinished_script SET finished_text = {} WHERE schema_oid = {} AND version = {}",
+            escape_literal(finished),
+            ground.schema_oid,
+            self.script.id.version
+        );
+        session.rows(&sql).await.map(drop)
+    }
+
+    /// Runs one statement. `interrupted` says that an earlier attempt may have got here.
+    async fn statement(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        index: usize,
+        interrupted: bool,
+    ) -> Result<(), RunError> {
+        let statement = &self.script.statements[index];
+        let sql = &self.script.text[statement.range.clone()];
+        let builds = statement.concurrent_index();
+        if let Some(name) = &builds {
+            match self.is_valid(session, ground, name).await? {
+                Some(false) => self.drop_index(session, name).await?,
+                // Built, but the connection broke before it was noted.
+                Some(true) if interrupted => return Ok(()),
+                _ => {}
+            }
+            // The build waits for every older transaction, and holds nobody up while it does.
+            session.rows("SET lock_timeout TO 0").await?;
+        }
+        let wait = if builds.is_some() {
+            Duration::ZERO
+        } else {
+            self.rules.lock_timeout
+        };
+        let interrupts = self.interrupts.clone();
+        let mut attendance =
+            Attendance::new(self.database, ground.pid, wait, self.progress, interrupts);
+        let ran = attendance.during(session.client().simple_query(sql)).await;
+        let blockers = attendance.blockers;
+        if let Some(name) = &builds {
+            let still_there = !session.client().is_closed();
+            let valid = if still_there {
+                self.is_valid(session, ground, name).await?
+            } else {
+                None
+            };
+            if valid == Some(false) {
+                self.drop_index(session, name).await?;
+                if ran.is_ok() {
+                    return Err(failed(MigrateError::InvalidIndex {
+                        script: self.script.id.reference(),
+                        indexes: vec![name.clone()],
+                    }));
+                }
+            }
+            if still_there {
+                session
+                    .rows(&format!(
+                        "SET lock_timeout TO {}",
+                        self.rules.lock_timeout.as_millis()
+                    ))
+                    .await?;
+            }
+        }
+        match ran {
+            Ok(_) => Ok(()),
+            Err(error) => Err(RunError::Server(
+                error,
+                self.script.place_of_statement(index),
+                blockers,
+            )),
+        }
+    }
+
+    /// Returns whether the index of this name in the schema is valid, where there is one.
+    async fn is_valid(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        name: &str,
+    ) -> Result<Option<bool>, Error> {
+        let sql = format!(
+            "SELECT i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid \
+             WHERE c.relnamespace = {} AND c.relname = {}",
+            ground.schema_oid,
+            escape_literal(name)
+        );
+        let rows = session.rows(&sql).await?;
+        Ok(rows.first().map(|row| row.get(0) == Some("t")))
+    }
+
+    async fn drop_index(&self, session: &Session, name: &str) -> Result<(), Error> {
+        let index = format!(
+            "{}.{}",
+            self.target.schema.quoted(),
+            QuotedIdentifier::new(name)
+        );
+        session
+            .rows(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"))
+            .await
+            .map(drop)
+    }
+}
+
+fn failed(error: MigrateError) -> RunError {
+    RunError::Failed(Box::new(error))
+}

@@ -1,0 +1,417 @@
+//! Connections: opened once, clean for every borrower, thrown away before they grow old.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Error, SimpleQueryMessage, SimpleQueryRow, Socket,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::conninfo::ConnectOptions;
+use super::diagnostics::{is_worth_waiting_for, server_error};
+use crate::service::event::{EventKind, Progress, ServerError};
+
+/// A backend's catalog caches grow with every schema it touches and only a new connection
+/// gives the memory back, so a connection is retired after this many borrowers.
+const RETIRE_AFTER: usize = 200;
+
+/// How long a borrower waits for a free connection, beyond what it is asked to.
+const QUEUE: Duration = Duration::from_secs(30);
+
+/// The oldest server on which every statement of ours runs (`pg_current_xact_id`).
+const OLDEST_SERVER: u32 = 130_000;
+
+/// What the server told about itself when it was first reached.
+#[derive(Clone, Debug)]
+pub struct ServerFacts {
+    /// `server_version_num`.
+    pub version: u32,
+    /// Whether it is a hot standby.
+    pub in_recovery: bool,
+    /// Whether transactions are read-only unless they say otherwise.
+    pub read_only: bool,
+    /// How many more connections it would take when it was asked.
+    pub free_slots: usize,
+    /// The role we are.
+    pub role: String,
+}
+
+/// Why no connection could be had.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The server could not be reached, or refused the login.
+    Refused(ServerError),
+    /// It was reached, and is not one that we work on; says why.
+    Unsuitable(String),
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Unsuitable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// A database: a pool of connections to it, and what is known of its server.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: Pool,
+    notices: Arc<Notices>,
+    facts: ServerFacts,
+}
+
+impl Database {
+    /// Connects once, asks the server what it is, and returns a pool that grows on demand.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Refused`] with the server's or the system's word for it, after
+    /// `patience`; [`ConnectError::Unsuitable`] for a server that is too old or only
+    /// speaks PostgreSQL's protocol.
+    pub async fn open(
+        options: &ConnectOptions,
+        tls: MakeRustlsConnect,
+        connections: NonZeroUsize,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
+        let notices = Arc::new(Notices::default());
+        let connect = Connector {
+            options: options.clone(),
+            tls,
+            notices: Arc::clone(&notices),
+        };
+        // Borrowers begin with DISCARD ALL, in the same message train as their own work,
+        // so the pool's own recycling query would only cost a round trip.
+        let manager = Manager::from_connect(
+            options.to_driver(),
+            connect,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(connections.get())
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .build()
+            .expect("a runtime is given, which is all that can lack");
+        let unasked = ServerFacts {
+            version: 0,
+            in_recovery: false,
+            read_only: false,
+            free_slots: 0,
+            role: String::new(),
+        };
+        let mut database = Self {
+            pool,
+            notices,
+            facts: unasked,
+        };
+        let session = database
+            .session(patience)
+            .await
+            .map_err(ConnectError::Refused)?;
+        database.facts = ask_server(&session).await?;
+        Ok(database)
+    }
+
+    /// Returns what the server told about itself.
+    #[must_use]
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    /// Lets the pool grow to this many connections.
+    pub fn resize(&self, connections: NonZeroUsize) {
+        self.pool.resize(connections.get());
+    }
+
+    /// Borrows a connection. A server that is starting, restarting or full is waited for,
+    /// at most for `patience`.
+    ///
+    /// # Errors
+    ///
+    /// What the server or the system said last.
+    pub async fn session(&self, patience: Duration) -> Result<Session, ServerError> {
+        let give_up = Instant::now() + patience;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let error = match self.pool.timeout_get(&timeouts()).await {
+                Ok(object) if Object::metrics(&object).recycle_count >= RETIRE_AFTER => {
+                    drop(Object::take(object));
+                    continue;
+                }
+                Ok(object) => {
+                    return Ok(Session {
+                        object: Some(object),
+                        notices: Arc::clone(&self.notices),
+                    });
+                }
+                Err(error) => error,
+            };
+            let waits = match &error {
+                PoolError::Backend(error) => is_worth_waiting_for(error),
+                _ => false,
+            };
+            if !waits || Instant::now() + pause > give_up {
+                return Err(pool_error(error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Asks the server to cancel what a backend is running, from another connection.
+    ///
+    /// The protocol's own cancel request is not used: it crashes some poolers.
+    pub async fn cancel(&self, pid: i32) {
+        if let Ok(session) = self.session(Duration::ZERO).await {
+            // Whatever comes of it shows in the cancelled statement's own answer.
+            let _ = session
+                .read(&format!("SELECT pg_cancel_backend({pid})"))
+                .await;
+        }
+    }
+}
+
+fn timeouts() -> Timeouts {
+    Timeouts {
+        wait: Some(QUEUE),
+        create: Some(QUEUE),
+        recycle: Some(QUEUE),
+    }
+}
+
+fn pool_error(error: PoolError) -> ServerError {
+    match error {
+        PoolError::Backend(error) => server_error(&error),
+        PoolError::Timeout(_) => ServerError {
+            message: format!("no connection was to be had within {} s", QUEUE.as_secs()),
+            ..ServerError::default()
+        },
+        other => ServerError {
+            message: other.to_string(),
+            ..ServerError::default()
+        },
+    }
+}
+
+async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
+    /// Which server is this, and how much room is left on it?
+    const QUESTION: &str = "SELECT version(), current_setting('server_version_num'), pg_is_in_recovery(), \
+         current_setting('default_transaction_read_only'), current_user, \
+         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+    let refused = |error: Error| ConnectError::Refused(server_error(&error));
+    let version_only = session.rows("SELECT version()").await.map_err(refused)?;
+    let version = version_only
+        .first()
+        .and_then(|row| row.get(0))
+        .unwrap_or_default();
+    for (mark, product) in [("CockroachDB", "CockroachDB"), ("-YB-", "YugabyteDB")] {
+        if version.contains(mark) {
+            return Err(ConnectError::Unsuitable(format!(
+                "the server is {product}: its schema changes are not transactional, so a failed migration could not be undone"
+            )));
+        }
+    }
+    let rows = session.read(QUESTION).await.map_err(refused)?;
+    let cell = |column: usize| {
+        rows.first()
+            .and_then(|row| row.get(column))
+            .unwrap_or_default()
+    };
+    let version = cell(1).parse().unwrap_or_default();
+    if version < OLDEST_SERVER {
+        return Err(ConnectError::Unsuitable(format!(
+            "the server is PostgreSQL {}; 13 is the oldest that pricesync works on",
+            version / 10_000
+        )));
+    }
+    Ok(ServerFacts {
+        version,
+        in_recovery: cell(2) == "t",
+        read_only: cell(3) == "on",
+        free_slots: cell(5).parse().unwrap_or_default(),
+        role: cell(4).to_owned(),
+    })
+}
+
+/// A borrowed connection. It goes back to the pool when dropped, unless it was [discarded](Self::discard).
+#[derive(Debug)]
+pub struct Session {
+    object: Option<Object>,
+    notices: Arc<Notices>,
+}
+
+impl Session {
+    /// Returns the driver's client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        self.object.as_ref().expect("present until discarded")
+    }
+
+    /// Runs statements by the simple protocol and returns the rows of all of them, as text.
+    ///
+    /// # Errors
+    ///
+    /// The driver's error.
+    pub async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let messages = self.client().simple_query(sql).await?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Reads by the simple protocol, in a read-only transaction in which every name that is
+    /// not qualified is the server's own, and which the role's timeouts do not end.
+    ///
+    /// # Errors
+    ///
+    /// The driver's error; the transaction is rolled back.
+    pub async fn read(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let train = format!(
+            "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
+             SET LOCAL standard_conforming_strings TO on; {sql}; COMMIT"
+        );
+        let rows = self.rows(&train).await;
+        if rows.is_err() {
+            // Where this fails too, the next borrower's DISCARD ALL shows it.
+            let _ = self.client().simple_query("ROLLBACK").await;
+        }
+        rows
+    }
+
+    /// Closes the connection instead of giving it back: whatever state it is in ends with it.
+    pub fn discard(mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+
+    /// Sends the notices of a backend to `progress` for as long as the guard lives.
+    pub(super) fn forward_notices(&self, pid: i32, progress: &Progress) -> NoticeGuard {
+        self.notices.listeners().insert(pid, progress.clone());
+        NoticeGuard {
+            notices: Arc::clone(&self.notices),
+            pid,
+        }
+    }
+}
+
+/// Who wants to hear the notices of which backend.
+#[derive(Debug, Default)]
+struct Notices(Mutex<HashMap<i32, Progress>>);
+
+impl Notices {
+    fn listeners(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the forwarding of notices when dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct NoticeGuard {
+    notices: Arc<Notices>,
+    pid: i32,
+}
+
+impl Drop for NoticeGuard {
+    fn drop(&mut self) {
+        self.notices.listeners().remove(&self.pid);
+    }
+}
+
+/// Opens connections and polls them, so that notices reach the schema they belong to.
+struct Connector {
+    options: ConnectOptions,
+    tls: MakeRustlsConnect,
+    notices: Arc<Notices>,
+}
+
+impl Connector {
+    /// Tries the hosts in their order; the last one's error is the one that is told.
+    async fn first_that_answers(&self) -> Result<(Client, Connection<Socket, TlsStream>), Error> {
+        let mut attempts = self.options.attempts().into_iter().peekable();
+        loop {
+            let config = attempts
+                .next()
+                .expect("there is at least one host, and the last one returns");
+            let is_last = attempts.peek().is_none();
+            let connecting = config.connect(self.tls.clone());
+            match self.options.connect_timeout() {
+                Some(limit) if !is_last => {
+                    if let Ok(Ok(connected)) = tokio::time::timeout(limit, connecting).await {
+                        return Ok(connected);
+                    }
+                }
+                // The driver limits the socket; the pool limits the rest of the last attempt.
+                _ => match connecting.await {
+                    Err(_) if !is_last => {}
+                    done => return done,
+                },
+            }
+        }
+    }
+}
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+
+impl Connect for Connector {
+    /// The pool's own configuration is not asked: each host has its own password and TLS mode.
+    fn connect(&self, _: &Config) -> Connecting<'_> {
+        Box::pin(async move {
+            let (client, mut connection) = self.first_that_answers().await?;
+            let pid: Arc<OnceLock<i32>> = Arc::default();
+            let (notices, known_pid) = (Arc::clone(&self.notices), Arc::clone(&pid));
+            let task = tokio::spawn(async move {
+                while let Some(Ok(message)) =
+                    poll_fn(|context| connection.poll_message(context)).await
+                {
+                    let AsyncMessage::Notice(notice) = message else {
+                        continue;
+                    };
+                    let listener = known_pid
+                        .get()
+                        .and_then(|pid| notices.listeners().get(pid).cloned());
+                    if let Some(progress) = listener {
+                        progress.send(EventKind::Notice {
+                            severity: notice.severity().to_owned(),
+                            message: notice.message().to_owned(),
+                        });
+                    }
+                }
+            });
+            let answer = client.simple_query("SELECT pg_backend_pid()").await?;
+            if let Some(number) = answer.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                _ => None,
+            }) {
+                pid.get_or_init(|| number);
+            }
+            Ok((client, task))
+        })
+    }
+}

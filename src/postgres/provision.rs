@@ -1,0 +1,263 @@
+//! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
+
+use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
+use super::diagnostics::{is_connection_lost, server_error};
+use super::guard::dropped_outside;
+use super::migrator::Rules;
+use super::pool::Session;
+use super::runner;
+use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
+use crate::domain::script::Scope;
+use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
+use crate::migrations::script::{Script, Transaction};
+use crate::migrations::source::MigrationSet;
+use crate::service::event::{AppliedScript, MigrateError, Progress, Target};
+
+/// A tenant that was created.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// What its schema got.
+    pub applied: Vec<AppliedScript>,
+    /// How many scripts are left: those from the first one on that runs without a transaction.
+    pub left: usize,
+}
+
+/// Why a tenant was not created; nothing of it is there.
+#[derive(Debug)]
+pub enum CreateError {
+    /// The catalog refused it.
+    Catalog(CatalogError),
+    /// A migration failed.
+    Migrate(Box<MigrateError>),
+}
+
+impl From<CatalogError> for CreateError {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+impl PostgresCatalog {
+    /// Creates a tenant with everything, or nothing. Without a set the schema stays empty.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError`]; what was begun is rolled back.
+    pub async fn create(
+        &self,
+        new: &NewTenant,
+        set: Option<&MigrationSet>,
+        rules: &Rules,
+        progress: &Progress,
+    ) -> Result<Created, CreateError> {
+        let session = self.session().await?;
+        let result = self.create_in(&session, new, set, rules, progress).await;
+        if result.is_err() {
+            // Closing the connection rolls back, whatever state it is in.
+            session.discard();
+        }
+        result
+    }
+
+    async fn create_in(
+        &self,
+        session: &Session,
+        new: &NewTenant,
+        set: Option<&MigrationSet>,
+        rules: &Rules,
+        progress: &Progress,
+    ) -> Result<Created, CreateError> {
+        let target = Target {
+            schema: new.schema.clone(),
+            label: new.slug.as_str().to_owned(),
+            scope: Scope::Tenant,
+        };
+        let failed = |error: Error| CreateError::Catalog(catalog_error(&error));
+        session.rows("DISCARD ALL").await.map_err(failed)?;
+        session.rows(&begin(rules, &target)).await.map_err(failed)?;
+        if let Some(conflict) = self.conflict(session, new).await.map_err(failed)? {
+            return Err(conflict.into());
+        }
+        let make = format!(
+            "CREATE SCHEMA {}; {}",
+            new.schema.quoted(),
+            probe(&new.schema, &rules.history_table)
+        );
+        let rows = session
+            .rows(&make)
+            .await
+            .map_err(|error| CreateError::Catalog(taken_meanwhile(&error, new)))?;
+        let Opening::Ready(opened) = interpret(&rows, &new.schema) else {
+            return Err(CatalogError::SchemaMissing(new.schema.clone()).into());
+        };
+        let scripts: Vec<&Script> = set.map_or_else(Vec::new, |set| set.scripts().iter().collect());
+        let together = scripts
+            .iter()
+            .take_while(|script| script.transaction == Transaction::Inside)
+            .count();
+        let mut applied = Vec::new();
+        if set.is_some() {
+            let create_history = runner::create_history(&new.schema, &rules.history_table);
+            let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+            for script in &scripts[..together] {
+                batch.push(&new.schema, &rules.history_table, script, false);
+            }
+            let worked = batch
+                .run(session, &opened, &new.schema, true, progress)
+                .await;
+            let (done, touched) =
+                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
+            let mut outside = touched.outside;
+            if !touched.gone.is_empty() {
+                let other = self.session().await?;
+                let dropped = dropped_outside(&other, &new.schema, &touched.gone).await;
+                outside.extend(dropped.map_err(failed)?);
+            }
+            if !outside.is_empty() {
+                let scripts = scripts[..together]
+                    .iter()
+                    .map(|script| script.id.reference())
+                    .collect();
+                let error = MigrateError::LeftSchema {
+                    scripts,
+                    touched: outside,
+                };
+                return Err(CreateError::Migrate(Box::new(error)));
+            }
+            applied = done;
+        }
+        // The rows come last, so that the guard sees nothing of ours.
+        let tenant = insert(self.tables(), session, new)
+            .await
+            .map_err(|error| CreateError::Catalog(taken_meanwhile(&error, new)))?;
+        match session.rows("COMMIT").await {
+            Ok(_) => {}
+            Err(error) if is_connection_lost(&error) => self.find_out(new, &error).await?,
+            Err(error) => return Err(CreateError::Catalog(taken_meanwhile(&error, new))),
+        }
+        Ok(Created {
+            tenant,
+            applied,
+            left: scripts.len() - together,
+        })
+    }
+
+    /// COMMIT was sent and not answered: the catalog knows.
+    async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<(), CreateError> {
+        let patience = std::time::Duration::from_mins(1);
+        let unknown = |said| {
+            CreateError::Migrate(Box::new(MigrateError::Unknown {
+                doing: format!("creating tenant '{}'", new.slug),
+                error: said,
+            }))
+        };
+        let session = self.database().session(patience).await.map_err(unknown)?;
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE slug = {} AND schema_name = {}",
+            self.tables().tenants,
+            escape_literal(new.slug.as_str()),
+            escape_literal(new.schema.as_str())
+        );
+        match session.read(&sql).await {
+            Ok(rows) if !rows.is_empty() => Ok(()),
+            _ => Err(CreateError::Catalog(database_error(server_error(error)))),
+        }
+    }
+}
+
+async fn insert(tables: &Tables, session: &Session, new: &NewTenant) -> Result<Tenant, Error> {
+    let sql = format!(
+        "INSERT INTO {} (schema_name, name, slug) VALUES ({}, {}, {}) RETURNING id",
+        tables.tenants,
+        escape_literal(new.schema.as_str()),
+        escape_literal(&new.name),
+        escape_literal(new.slug.as_str())
+    );
+    let rows = session.rows(&sql).await?;
+    let id: i64 = rows
+        .first()
+        .and_then(|row| row.get(0)?.parse().ok())
+        .unwrap_or_default();
+    let domains: Vec<String> = new
+        .hostnames
+        .iter()
+        .enumerate()
+        .map(|(position, host)| {
+            format!(
+                "({}, {}, {id})",
+                escape_literal(host.as_str()),
+                position == 0
+            )
+        })
+        .collect();
+    if !domains.is_empty() {
+        let sql = format!(
+            "INSERT INTO {} (domain, is_primary, tenant_id) VALUES {}",
+            tables.domains,
+            domains.join(", ")
+        );
+        session.rows(&sql).await?;
+    }
+    Ok(Tenant {
+        id,
+        name: new.name.clone(),
+        slug: new.slug.clone(),
+        schema: new.schema.clone(),
+        hostnames: new.hostnames.clone(),
+        created_at: None,
+    })
+}
+
+/// Somebody else took the name between our look and our insert.
+fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
+    use crate::domain::tenant::Taken;
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    let constraint = error
+        .as_db_error()
+        .and_then(|db| db.constraint())
+        .unwrap_or_default();
+    let (what, value) = match code {
+        Some("42P06") => (Taken::Schema, new.schema.as_str()),
+        Some("23505") if constraint.contains("slug") => (Taken::Slug, new.slug.as_str()),
+        Some("23505") if constraint.contains("domain") => (
+            Taken::Hostname,
+            new.hostnames.first().map_or("", |host| host.as_str()),
+        ),
+        Some("23505") if constraint.contains("schema") || constraint.contains("nspname") => {
+            (Taken::Schema, new.schema.as_str())
+        }
+        _ => return catalog_error(error),
+    };
+    CatalogError::AlreadyExists {
+        what,
+        value: value.to_owned(),
+        owner: "another session, just now".to_owned(),
+    }
+}
+
+/// What failed, without any retry: nobody else can be in the way of a schema that is not there yet.
+fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
+    match error {
+        WorkError::Script(index, place, error) => MigrateError::Script {
+            script: scripts[index].id.reference(),
+            file: scripts[index].path.display().to_string(),
+            place,
+            error: server_error(&error),
+            blockers: Vec::new(),
+            attempts: 1,
+        },
+        WorkError::Identity(index, why) => MigrateError::LeftTransaction {
+            scripts: vec![scripts[index].id.reference()],
+            why,
+        },
+        WorkError::Ours(error) => MigrateError::Database {
+            doing: "recording migrations".to_owned(),
+            error: server_error(&error),
+        },
+    }
+}

@@ -1,0 +1,511 @@
+//! One schema's transaction: opened, proven to be where it should be, filled, checked, committed.
+//!
+//! What does not depend on an answer goes out together, so that a schema costs three
+//! waits: for the opening, for the work, for COMMIT.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::join4;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
+
+use super::histories::{self, History};
+use super::lock::CLASS;
+use super::migrator::Rules;
+use super::pool::Session;
+use super::{guard, guard::Touched};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::{Place, Scope};
+use crate::migrations::script::{Script, Seal};
+use crate::service::event::{AppliedScript, EventKind, Progress, Target};
+
+/// A transaction that is open in a schema, under the schema's lock.
+pub(super) struct Opened {
+    /// Our backend.
+    pub(super) pid: i32,
+    /// Whether the schema has a history table.
+    pub(super) has_history: bool,
+    /// What it says, read under the lock.
+    pub(super) history: History,
+    identity: Identity,
+}
+
+/// What a script may not change: transaction, roles, schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    transaction: String,
+    role: String,
+    session_role: String,
+    schema: String,
+}
+
+/// What came of asking for a transaction.
+pub(super) enum Opening {
+    /// It is open.
+    Ready(Opened),
+    /// There is no such schema.
+    NoSchema,
+    /// The tenant's row is gone.
+    NoTenant,
+    /// The role may not use the schema, so that names would be looked up elsewhere.
+    NotUsable(String),
+    /// Another session holds the lock of the schema with this oid.
+    Busy(u32),
+    /// The expectation about the history table was wrong; ask again with this one.
+    Expect(bool),
+}
+
+/// How far a setting reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It ends with the transaction, so that no pooler can hand it to somebody else.
+    Transaction,
+    /// It ends with the session, which must be thrown away afterwards.
+    Session,
+}
+
+/// Returns the statements that set everything a script depends on: nothing is left to what
+/// the role or the database says.
+pub(super) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
+    let mut path = target.schema.quoted().to_string();
+    if target.scope == Scope::Tenant {
+        for schema in &rules.search_path {
+            let _ = write!(path, ", {}", schema.quoted());
+        }
+    }
+    let (set, local) = match reach {
+        Reach::Transaction => ("SET LOCAL", true),
+        Reach::Session => ("SET", false),
+    };
+    let mut sql = format!(
+        "{set} search_path TO {path}; {set} lock_timeout TO {}; {set} statement_timeout TO {}; \
+         {set} idle_in_transaction_session_timeout TO '5min'; {set} standard_conforming_strings TO on; \
+         {set} client_min_messages TO notice; \
+         SELECT set_config('synchronous_commit', 'on', {local}) WHERE current_setting('synchronous_commit') = 'off'; ",
+        rules.lock_timeout.as_millis(),
+        rules.statement_timeout.as_millis()
+    );
+    if rules.server_version >= 140_000 {
+        // A killed client's backend ends within this time and frees its locks.
+        let _ = write!(sql, "{set} client_connection_check_interval TO '2s'; ");
+    }
+    sql
+}
+
+/// Returns the statements that open a transaction with these settings.
+pub(super) fn begin(rules: &Rules, target: &Target) -> String {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+        settings(rules, target, Reach::Transaction)
+    )
+}
+
+/// Opens a transaction in the schema and reads its history, all in one train of messages.
+///
+/// `expect_history` is a guess; [`Opening::Expect`] says when it was wrong. Unless the
+/// answer is [`Opening::Ready`] the transaction has been rolled back.
+pub(super) async fn open(
+    session: &Session,
+    rules: &Rules,
+    target: &Target,
+    expect_history: bool,
+) -> Result<Opening, Error> {
+    let schema = &target.schema;
+    let opening = begin(rules, target) + &probe(schema, &rules.history_table);
+    let pin = match target.scope {
+        Scope::Tenant if !rules.unlisted => format!(
+            "SELECT FROM {} WHERE schema_name = {} FOR KEY SHARE NOWAIT",
+            rules.tenant_table,
+            escape_literal(schema.as_str())
+        ),
+        _ => String::new(),
+    };
+    let read = if expect_history {
+        // NOWAIT: whoever waits here would hold a snapshot that an index build waits for.
+        format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE NOWAIT; {}",
+            histories::qualified(schema, &rules.history_table),
+            histories::select(schema, &rules.history_table)
+        )
+    } else {
+        String::new()
+    };
+    let client = session.client();
+    let (reset, begun, pinned, read) = join4(
+        client.simple_query("DISCARD ALL"),
+        session.rows(&opening),
+        client.simple_query(&pin),
+        session.rows(&read),
+    )
+    .await;
+    reset?;
+    let probed = begun?;
+    let nobody = |messages: &Vec<SimpleQueryMessage>| {
+        !messages
+            .iter()
+            .any(|message| matches!(message, SimpleQueryMessage::Row(_)))
+    };
+    let opening = match interpret(&probed, schema) {
+        Opening::Ready(opened) if opened.has_history != expect_history => {
+            Opening::Expect(opened.has_history)
+        }
+        Opening::Ready(_) if !pin.is_empty() && pinned.as_ref().is_ok_and(nobody) => {
+            Opening::NoTenant
+        }
+        Opening::Ready(mut opened) => {
+            pinned?;
+            opened.history = histories::parse(&read?);
+            return Ok(Opening::Ready(opened));
+        }
+        other => other,
+    };
+    rollback(session).await?;
+    Ok(opening)
+}
+
+/// Is the schema there, is it ours to use, is it free, has it a history?
+pub(super) fn probe(schema: &SchemaName, history_table: &str) -> String {
+    format!(
+        "SELECT n.oid, pg_backend_pid(), current_schema(), pg_try_advisory_xact_lock({CLASS}, n.oid::int4), \
+         h.oid IS NOT NULL, current_user, session_user, pg_current_xact_id() \
+         FROM pg_namespace n LEFT JOIN pg_class h \
+         ON h.relnamespace = n.oid AND h.relname = {} AND h.relkind IN ('r', 'p') WHERE n.nspname = {}",
+        escape_literal(history_table),
+        escape_literal(schema.as_str())
+    )
+}
+
+/// Reads the answer to [`probe`], found among the rows of its message.
+pub(super) fn interpret(rows: &[SimpleQueryRow], schema: &SchemaName) -> Opening {
+    // An earlier SELECT of the same message may have brought a row of one column.
+    let Some(row) = rows.iter().find(|row| row.len() > 1) else {
+        return Opening::NoSchema;
+    };
+    let cell = |column: usize| row.get(column).unwrap_or_default();
+    if cell(2) != schema.as_str() {
+        return Opening::NotUsable(cell(5).to_owned());
+    }
+    if cell(3) != "t" {
+        return Opening::Busy(cell(0).parse().unwrap_or_default());
+    }
+    Opening::Ready(Opened {
+        pid: cell(1).parse().unwrap_or_default(),
+        has_history: cell(4) == "t",
+        history: Ok(Vec::new()),
+        identity: Identity {
+            transaction: cell(7).to_owned(),
+            role: cell(5).to_owned(),
+            session_role: cell(6).to_owned(),
+            schema: cell(2).to_owned(),
+        },
+    })
+}
+
+/// Ends the transaction without a trace.
+pub(super) async fn rollback(session: &Session) -> Result<(), Error> {
+    session.client().simple_query("ROLLBACK").await.map(drop)
+}
+
+/// Why the work of a transaction failed.
+pub(super) enum WorkError {
+    /// A statement of this script failed, there where the place says.
+    Script(usize, Option<Place>, Error),
+    /// A statement of ours failed.
+    Ours(Error),
+    /// This script changed what it may not; says what.
+    Identity(usize, String),
+}
+
+/// Several scripts, each a message of its own with its history row in front and a check behind.
+///
+/// All messages are sent before the first is answered, so they cost one wait together; the
+/// server answers each as it is done, so that a long one shows.
+pub(super) struct Batch<'a> {
+    first: Option<String>,
+    nonce: String,
+    parts: Vec<Part<'a>>,
+}
+
+/// One script as a message.
+struct Part<'a> {
+    script: &'a Script,
+    sql: String,
+    /// First character of the script's own text within the message, from 0.
+    begins: usize,
+    /// Whether only its claim is written.
+    fake: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// Begins a batch, with a statement of our own where there is one to put first.
+    pub(super) fn new(first: Option<&str>) -> Self {
+        Self {
+            first: first.map(str::to_owned),
+            nonce: format!(
+                "pricesync-{:016x}",
+                RandomState::new().hash_one(Instant::now())
+            ),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a script: its history row first, so that whoever has the row owns the script,
+    /// then its text, then the question whether everything is as it was.
+    pub(super) fn push(
+        &mut self,
+        schema: &SchemaName,
+        table: &str,
+        script: &'a Script,
+        fake: bool,
+    ) {
+        let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script));
+        let (text, inner) = match script.seal {
+            _ if fake => (Cow::Borrowed(""), 0),
+            Seal::Parsed => (Cow::Borrowed(&*script.text), 0),
+            Seal::Server => {
+                let (text, inner) = script.sealed_sql();
+                (Cow::Owned(text), inner)
+            }
+        };
+        let begins = sql.chars().count() + inner;
+        sql.push_str(&text);
+        // The text may end in a comment or without a semicolon.
+        let _ = write!(
+            sql,
+            "\n;\nSELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}",
+            self.nonce
+        );
+        self.parts.push(Part {
+            script,
+            sql,
+            begins,
+            fake,
+        });
+    }
+
+    /// Sends everything, with the guard's question at the end, and follows the answers.
+    pub(super) async fn run(
+        &self,
+        session: &Session,
+        opened: &Opened,
+        schema: &SchemaName,
+        guarded: bool,
+        progress: &Progress,
+    ) -> Result<(Vec<AppliedScript>, Touched), WorkError> {
+        let client = session.client();
+        if let Some(first) = &self.first {
+            // Not awaited alone: it goes out with the rest.
+            let sent = client
+                .simple_query_raw(first)
+                .await
+                .map_err(WorkError::Ours)?;
+            let parts = self.send(session, schema, guarded).await?;
+            drain(sent).await.map_err(WorkError::Ours)?;
+            return self.follow(parts, opened, progress).await;
+        }
+        let parts = self.send(session, schema, guarded).await?;
+        self.follow(parts, opened, progress).await
+    }
+
+    /// Puts every message on its way; `simple_query_raw` returns once it is written.
+    async fn send(
+        &self,
+        session: &Session,
+        schema: &SchemaName,
+        guarded: bool,
+    ) -> Result<Answers, WorkError> {
+        let client = session.client();
+        let mut scripts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            scripts.push(
+                client
+                    .simple_query_raw(&part.sql)
+                    .await
+                    .map_err(WorkError::Ours)?,
+            );
+        }
+        let guard = if guarded {
+            let question = guard::question(schema);
+            Some(
+                client
+                    .simple_query_raw(&question)
+                    .await
+                    .map_err(WorkError::Ours)?,
+            )
+        } else {
+            None
+        };
+        Ok(Answers { scripts, guard })
+    }
+
+    async fn follow(
+        &self,
+        answers: Answers,
+        opened: &Opened,
+        progress: &Progress,
+    ) -> Result<(Vec<AppliedScript>, Touched), WorkError> {
+        let mut done = Vec::with_capacity(self.parts.len());
+        for (index, (part, answers)) in self.parts.iter().zip(answers.scripts).enumerate() {
+            let mut follower = Follower {
+                part,
+                index,
+                nonce: &self.nonce,
+                identity: &opened.identity,
+                progress,
+                claimed: false,
+                answered: 0,
+                began: 0.0,
+                applied: None,
+            };
+            // The server keeps a message's answers until it is done with all of it.
+            if !part.fake {
+                let script = part.script.id.reference();
+                progress.send(EventKind::ScriptStarted { script });
+            }
+            let mut answers = std::pin::pin!(answers);
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(message) => follower.follow(message)?,
+                    Err(error) => return Err(follower.failure(error)),
+                }
+            }
+            done.extend(follower.applied);
+        }
+        let touched = match answers.guard {
+            Some(answers) => guard::read(&drain(answers).await.map_err(WorkError::Ours)?),
+            None => Touched::default(),
+        };
+        Ok((done, touched))
+    }
+}
+
+/// The server's clock in seconds: what a script took is measured where it ran.
+const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
+
+/// What is still to be answered.
+struct Answers {
+    scripts: Vec<SimpleQueryStream>,
+    guard: Option<SimpleQueryStream>,
+}
+
+async fn drain(answers: SimpleQueryStream) -> Result<Vec<SimpleQueryRow>, Error> {
+    let mut answers = std::pin::pin!(answers);
+    let mut rows = Vec::new();
+    while let Some(answer) = answers.next().await {
+        if let SimpleQueryMessage::Row(row) = answer? {
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// Returns the statement that records a script, in refinery's format but with the server's clock.
+pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String {
+    format!(
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, \
+         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), '{}')",
+        histories::qualified(schema, table),
+        script.id.version,
+        escape_literal(&script.id.name),
+        script.id.checksum
+    )
+}
+
+/// Follows the server's answers to one script's message: claim, statements, check.
+struct Follower<'a> {
+    part: &'a Part<'a>,
+    index: usize,
+    nonce: &'a str,
+    identity: &'a Identity,
+    progress: &'a Progress,
+    /// Whether the claim was answered.
+    claimed: bool,
+    /// How many of the script's statements were answered.
+    answered: usize,
+    /// The server's clock before the first statement.
+    began: f64,
+    applied: Option<AppliedScript>,
+}
+
+impl Follower<'_> {
+    fn follow(&mut self, message: SimpleQueryMessage) -> Result<(), WorkError> {
+        match message {
+            SimpleQueryMessage::CommandComplete(_) if self.claimed => self.answered += 1,
+            SimpleQueryMessage::CommandComplete(_) => self.claimed = true,
+            SimpleQueryMessage::Row(row) if !self.claimed => self.began = number(&row, 0),
+            SimpleQueryMessage::Row(row) if row.get(0) == Some(self.nonce) => {
+                return self.check(&row);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The row behind a script: is everything as it was?
+    fn check(&mut self, row: &SimpleQueryRow) -> Result<(), WorkError> {
+        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+        let before = self.identity;
+        let now = Identity {
+            transaction: cell(1),
+            role: cell(2),
+            session_role: cell(3),
+            schema: cell(4),
+        };
+        if now != *before {
+            let why = if now.transaction != before.transaction {
+                "it ended the transaction that it ran in".to_owned()
+            } else if now.schema != before.schema {
+                format!("it left the current schema at '{}'", now.schema)
+            } else {
+                format!("it left the role at '{}'", now.role)
+            };
+            return Err(WorkError::Identity(self.index, why));
+        }
+        let took = (number(row, 5) - self.began).max(0.0);
+        let script = AppliedScript {
+            script: self.part.script.id.reference(),
+            took: Duration::try_from_secs_f64(took).unwrap_or_default(),
+        };
+        self.progress.send(EventKind::ScriptFinished {
+            script: script.clone(),
+        });
+        self.applied = Some(script);
+        Ok(())
+    }
+
+    /// Whose statement failed, and where in its file.
+    fn failure(&self, error: Error) -> WorkError {
+        let (script, text_begins) = (self.part.script, self.part.begins);
+        let place = match error.as_db_error().and_then(|db| db.position()) {
+            Some(ErrorPosition::Original(position)) => {
+                let within = (*position as usize)
+                    .checked_sub(text_begins)
+                    .filter(|at| *at > 0);
+                match within {
+                    Some(within) if within <= script.text.chars().count() + 1 => {
+                        Some(script.place(within))
+                    }
+                    _ => return WorkError::Ours(error),
+                }
+            }
+            // A file in a sealed block is the block's inner query.
+            Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
+                Some(script.place(*position as usize))
+            }
+            _ if !self.claimed => return WorkError::Ours(error),
+            _ => script.place_of_statement(self.answered),
+        };
+        WorkError::Script(self.index, place, error)
+    }
+}
+
+fn number(row: &SimpleQueryRow, column: usize) -> f64 {
+    row.get(column)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
+}
