@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod create_tenant;
 mod demo;
+mod doctor;
 mod drop_schema;
 mod exit_codes;
 mod init;
@@ -146,6 +147,7 @@ enum Command {
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
+    Doctor(doctor::Args),
     Resolve(resolve::Args),
     Server(server::Args),
     Demo(demo::Args),
@@ -208,6 +210,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Shell(args) => shell::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
+        Command::Doctor(args) => doctor::run(&args, &app).await,
         Command::Resolve(args) => resolve::run(&args, &app).await,
         Command::Server(args) => server::run(&args, &app).await,
         Command::Demo(args) => demo::run(&args, &app).await,

@@ -94,6 +94,50 @@ impl PostgresCatalog {
             .map_err(database_error)
     }
 
+    /// Creates an empty schema for a tenant that lacks its own.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses; a schema that exists by now is no error.
+    pub async fn create_schema(&self, schema: &SchemaName) -> Result<(), CatalogError> {
+        let session = self.session().await?;
+        let created = session
+            .rows(&format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted()))
+            .await;
+        created.map(drop).map_err(|error| catalog_error(&error))
+    }
+
+    /// Returns the schemas that begin with the prefix or hold a history table, and that no
+    /// tenant has.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantCatalog::list`].
+    pub async fn orphans(
+        &self,
+        prefix: &str,
+        history_table: &str,
+    ) -> Result<Vec<String>, CatalogError> {
+        let session = self.session().await?;
+        let sql = format!(
+            "SELECT n.nspname FROM pg_namespace n \
+             WHERE (starts_with(n.nspname::text, {}) OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p'))) \
+             AND n.nspname NOT IN ('public', 'pricesync') \
+             AND NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text) ORDER BY 1",
+            escape_literal(prefix),
+            escape_literal(history_table),
+            self.tables.tenants
+        );
+        let rows = session
+            .read(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| row.get(0).map(str::to_owned))
+            .collect())
+    }
+
     /// Every row of the catalog, with its hosts, the primary one first.
     fn select(&self, condition: &str) -> String {
         let Tables { tenants, domains } = &self.tables;

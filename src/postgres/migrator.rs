@@ -593,6 +593,7 @@ impl Journey<'_> {
                     error: server_error(&error),
                     blockers,
                     attempts: self.attempt + 1,
+                    rolled_back: script.transaction == Transaction::Inside,
                 };
                 (failed, error)
             }

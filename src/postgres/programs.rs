@@ -138,7 +138,7 @@ mod tests {
     fn psql(schema: &str, check: impl FnOnce(&Psql<'_>)) {
         let environment = Environment::from_pairs::<&str, &str>([]);
         let options = ConnectOptions::resolve(
-            Some("postgresql://app@db/x?options=-cwork_mem=1MB"),
+            Some("postgresql://app@db/x?options=-cwork_mem%3D1MB"),
             &environment,
         )
         .expect("fine");

@@ -250,6 +250,7 @@ fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
             error: server_error(&error),
             blockers: Vec::new(),
             attempts: 1,
+            rolled_back: true,
         },
         WorkError::Identity(index, why) => MigrateError::LeftTransaction {
             scripts: vec![scripts[index].id.reference()],

@@ -120,6 +120,9 @@ pub enum MigrateError {
         blockers: Vec<Holder>,
         /// How many times it was tried.
         attempts: u32,
+        /// Whether a transaction took back what the script had done; one that runs without a
+        /// transaction keeps what was done before the statement that failed.
+        rolled_back: bool,
     },
     /// A script touched something outside its schema; rolled back.
     LeftSchema {
@@ -581,6 +584,7 @@ mod tests {
                     },
                     blockers: Vec::new(),
                     attempts: 1,
+                    rolled_back: true,
                 }),
                 applied: Vec::new(),
             },

@@ -99,6 +99,7 @@ impl Reach<'_> {
                 error,
                 blockers,
                 attempts,
+                rolled_back,
             } => Explanation {
                 headline: match place {
                     Some(place) => format!("{script} failed at {}", position(file, place)),
@@ -106,7 +107,7 @@ impl Reach<'_> {
                 },
                 excerpt: place.as_ref().map(Excerpt::new),
                 details: details(error, blockers, *attempts),
-                hints: self.script_hints(script, error, blockers),
+                hints: self.script_hints(script, error, blockers, *rolled_back),
                 caused_by: vec![error.to_string()],
             },
             MigrateError::LeftSchema { scripts, touched } => Explanation {
@@ -153,7 +154,7 @@ impl Reach<'_> {
                 ),
                 caused_by: holder.iter().map(|holder| held_by("held by", holder)).collect(),
                 hints: vec![format!(
-                    "let that session finish and {}, or wait longer with --lock-wait; pricesync locks shows who holds what",
+                    "let that session finish and {}, or wait longer with --lock-wait",
                     self.rerun
                 )],
                 ..Explanation::default()
@@ -212,9 +213,15 @@ impl Reach<'_> {
         script: &ScriptRef,
         error: &ServerError,
         blockers: &[Holder],
+        rolled_back: bool,
     ) -> Vec<String> {
         let state = error.sqlstate.as_deref().unwrap_or_default();
         let stays = match self.applied {
+            _ if !rolled_back => {
+                format!(
+                    "{script} runs without a transaction, so its statements before this one stay done and a rerun goes on behind them;"
+                )
+            }
             [] => format!("{},", self.what_stays()),
             _ => format!("{}, {script} does not;", self.what_stays()),
         };
@@ -348,6 +355,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
             error: server_error("55P03", "canceling statement due to lock timeout"),
             blockers: vec![holder()],
             attempts: 5,
+            rolled_back: true,
         };
         assert_data_eq!(read(&error), str![[r#"
 error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
@@ -367,12 +375,16 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
             holder: Some(holder()),
             waited: Duration::from_mins(1),
         };
-        assert_data_eq!(read(&error), str![[r#"
+        assert_data_eq!(
+            read(&error),
+            str![[r#"
 error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
   caused by: held by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
-  hint: let that session finish and rerun with --tenant=globex, or wait longer with --lock-wait; pricesync locks shows who holds what
+  hint: let that session finish and rerun with --tenant=globex, or wait longer with --lock-wait
 
-"#]].raw());
+"#]]
+            .raw()
+        );
     }
 
     #[test]
@@ -460,9 +472,6 @@ error: tenant_globex: reading the history failed
 error: tenant_globex: the schema of tenant 'globex' does not exist
   hint: run: pricesync doctor --fix missing
   hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
-error: tenant_globex: the schema name in the tenant's row cannot be used
-  caused by: schema name 'pg_x' is reserved
-  hint: correct the schema name in the tenant's row and rerun with --tenant=globex
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
   caused by: public.countries was written
   hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex

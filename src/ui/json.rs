@@ -214,7 +214,7 @@ mod tests {
 {"v":1,"t":41.207,"event":"schema-started","schema":"public","number":0,"of":1}
 {"v":1,"t":41.207,"event":"script-finished","schema":"tenant_acme","tenant":"acme","version":8,"name":"price_history_index","took":1.9}
 {"v":1,"t":41.207,"event":"schema-finished","schema":"tenant_acme","tenant":"acme","outcome":"migrated","scripts":[{"version":8,"name":"price_history_index","took":1.9}],"took":0.03}
-{"v":1,"t":41.207,"event":"schema-finished","schema":"tenant_acme","tenant":"acme","outcome":"failed","error":{"kind":"script","script":{"version":8,"name":"price_history_index"},"file":"migrations/tenant/prices/V8__price_history_index.sql","place":{"line":12,"column":17,"text":"create index on prices (product_id);"},"error":{"sqlstate":"42P01","message":"relation \"prices\" does not exist"},"blockers":[],"attempts":1},"applied":[],"message":"V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation \"prices\" does not exist (42P01)"}
+{"v":1,"t":41.207,"event":"schema-finished","schema":"tenant_acme","tenant":"acme","outcome":"failed","error":{"kind":"script","script":{"version":8,"name":"price_history_index"},"file":"migrations/tenant/prices/V8__price_history_index.sql","place":{"line":12,"column":17,"text":"create index on prices (product_id);"},"error":{"sqlstate":"42P01","message":"relation \"prices\" does not exist"},"blockers":[],"attempts":1,"rolled_back":true},"applied":[],"message":"V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation \"prices\" does not exist (42P01)"}
 {"v":1,"t":0.21,"event":"run-finished","counts":{"migrated":0,"up-to-date":0,"failed":1,"skipped":0,"not-started":0},"took":0.21,"interrupted":"none"}
 
 "#]].raw());

@@ -75,6 +75,7 @@ pub(super) fn missing_relation() -> MigrateError {
         error: server_error("42P01", "relation \"prices\" does not exist"),
         blockers: Vec::new(),
         attempts: 1,
+        rolled_back: true,
     }
 }
 
