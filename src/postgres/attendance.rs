@@ -9,6 +9,9 @@ use super::pool::Database;
 use crate::service::event::{EventKind, Holder, Interrupt, Progress};
 use crate::service::fleet::Interrupts;
 
+/// How often the reporter hears that a lock is still waited for.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
+
 /// The watch over one backend.
 pub(super) struct Attendance<'a> {
     database: &'a Database,
@@ -16,6 +19,8 @@ pub(super) struct Attendance<'a> {
     every: Duration,
     progress: &'a Progress,
     interrupts: Interrupts,
+    /// When the reporter last heard of a wait.
+    told: Option<Instant>,
     /// Who was in the way when it was last looked at. After a lock timeout nobody could tell any more.
     pub(super) blockers: Vec<Holder>,
 }
@@ -40,6 +45,7 @@ impl<'a> Attendance<'a> {
             every,
             progress,
             interrupts,
+            told: None,
             blockers: Vec::new(),
         }
     }
@@ -77,10 +83,13 @@ impl<'a> Attendance<'a> {
         if blockers.is_empty() {
             return;
         }
-        self.progress.send(EventKind::WaitingForLock {
-            holder: blockers.first().cloned(),
-            waited: begun.elapsed(),
-        });
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            self.progress.send(EventKind::WaitingForLock {
+                holder: blockers.first().cloned(),
+                waited: begun.elapsed(),
+            });
+        }
         self.blockers = blockers;
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
-use super::attendance::Attendance;
+use super::attendance::{Attendance, TELL_EVERY};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::histories::{Found, read_all};
 use super::lock;
@@ -657,8 +657,6 @@ impl Journey<'_> {
         begun: Instant,
         told: &mut Option<Instant>,
     ) -> Result<(), Box<MigrateError>> {
-        /// How often the reporter hears that a lock is still waited for.
-        const TELL_EVERY: Duration = Duration::from_secs(5);
         let waited = begun.elapsed();
         let give_up =
             waited >= self.migrator.rules.lock_wait || self.interrupts.level() > Interrupt::None;
