@@ -433,6 +433,11 @@ mod tests {
             "create schema x",
             "alter system set a = 1",
             "create database x",
+            "create function public.f() returns int language sql as 'select 1'",
+            "create table if not exists public.t (id int)",
+            "drop table \"public\".t",
+            "alter domain public.d drop not null",
+            "create role x",
         ] {
             assert!(refused(text).is_some(), "{text}");
         }
@@ -454,6 +459,10 @@ mod tests {
             "create table t (\"commit\" int)",
             "comment on table t is 'end; commit'",
             "alter type mood add value 'x'",
+            "create table a (b int references public.c (id))",
+            "create sequence s owned by a.b",
+            "create temporary table pg_temp.t (id int)",
+            "create view v as select * from public.c",
         ] {
             assert_eq!(refused(text), None, "{text}");
         }

@@ -198,7 +198,99 @@ fn database_wide(statement: &Statement) -> Found<'_> {
             );
         }
     }
-    None
+    for what in [
+        "role",
+        "user",
+        "group",
+        "database",
+        "publication",
+        "subscription",
+        "server",
+        "language",
+    ] {
+        if ["create", "alter", "drop"]
+            .iter()
+            .any(|verb| statement.begins(&[verb, what]))
+        {
+            return first(
+                statement,
+                format!("a {what} belongs to more than one tenant; move it to migrations/shared"),
+            );
+        }
+    }
+    foreign_name(statement)
+}
+
+/// The name of what is created, altered or dropped, when it is said to be in some schema:
+/// that cannot be the tenant's, whose name differs from tenant to tenant.
+///
+/// The guard sees most of these when they run; not functions and domains, which take no lock
+/// that tells their schema.
+fn foreign_name(statement: &Statement) -> Found<'_> {
+    const BEFORE_THE_NAME: [&str; 38] = [
+        "or",
+        "replace",
+        "temp",
+        "temporary",
+        "unlogged",
+        "unique",
+        "materialized",
+        "recursive",
+        "global",
+        "local",
+        "foreign",
+        "constraint",
+        "if",
+        "not",
+        "exists",
+        "only",
+        "concurrently",
+        "table",
+        "view",
+        "index",
+        "sequence",
+        "function",
+        "procedure",
+        "routine",
+        "aggregate",
+        "type",
+        "domain",
+        "operator",
+        "collation",
+        "conversion",
+        "statistics",
+        "text",
+        "search",
+        "configuration",
+        "dictionary",
+        "class",
+        "family",
+        "cast",
+    ];
+    if !["create", "alter", "drop"]
+        .iter()
+        .any(|verb| statement.begins(&[verb]))
+    {
+        return None;
+    }
+    let is_before = |token: &&Token| BEFORE_THE_NAME.iter().any(|word| token.is(word));
+    let at = 1 + statement
+        .tokens
+        .iter()
+        .skip(1)
+        .take_while(is_before)
+        .count();
+    let (name, dot) = (statement.tokens.get(at)?, statement.tokens.get(at + 1)?);
+    if !dot.is(".") || name.is("pg_temp") {
+        return None;
+    }
+    let schema = name.text.trim_matches('"');
+    Some((
+        name,
+        format!(
+            "names the schema '{schema}'; write the bare name, it is looked up in the tenant's own schema first"
+        ),
+    ))
 }
 
 /// What the server refuses inside a transaction block (25001).

@@ -15,7 +15,8 @@ use crate::domain::schema_name::SchemaName;
 /// Two lock modes are innocent: reading, and `FOR KEY SHARE`, which a foreign key needs on
 /// rows that it points to. Creating such a key takes SHARE ROW EXCLUSIVE on the table in
 /// `public`; so does creating a trigger there, which is told apart by the catalog rows that
-/// this transaction wrote.
+/// this transaction wrote. Functions are created and replaced without a lock that lasts, so
+/// their rows are looked through, but only where this transaction wrote any.
 pub(super) fn question(schema: &SchemaName) -> String {
     let name = escape_literal(schema.as_str());
     format!(
@@ -36,12 +37,22 @@ pub(super) fn question(schema: &SchemaName) -> String {
          WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.classid = 'pg_namespace'::regclass \
          AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast' \
          UNION ALL \
-         SELECT NULL, n.nspname, coalesce(p.proname, t.typname), 'changed' FROM pg_locks l \
+         SELECT l.objid, n.nspname, coalesce(p.proname, t.typname), CASE l.classid WHEN 'pg_proc'::regclass THEN 'function' ELSE 'type' END \
+         FROM pg_locks l \
          LEFT JOIN pg_proc p ON l.classid = 'pg_proc'::regclass AND p.oid = l.objid \
          LEFT JOIN pg_type t ON l.classid = 'pg_type'::regclass AND t.oid = l.objid \
-         JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
+         LEFT JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
          WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
-         AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast'"
+         AND l.classid IN ('pg_proc'::regclass, 'pg_type'::regclass) \
+         AND (n.oid IS NULL OR (n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast')) \
+         UNION ALL \
+         SELECT NULL, n.nspname, p.proname, 'function' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, me \
+         WHERE (SELECT pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) FROM CAST('pg_proc'::regclass AS oid) c) > 0 \
+         AND age(p.xmin) <= age(me.xid) AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' \
+         UNION ALL \
+         SELECT NULL, n.nspname, t.typname, 'type' FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace, me \
+         WHERE (SELECT pg_stat_get_xact_tuples_inserted(c) FROM CAST('pg_enum'::regclass AS oid) c) > 0 AND t.typtype = 'e' \
+         AND age(t.xmin) <= age(me.xid) AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_'"
     )
 }
 
@@ -50,8 +61,16 @@ pub(super) fn question(schema: &SchemaName) -> String {
 pub(super) struct Touched {
     /// In words, each.
     pub(super) outside: Vec<String>,
-    /// Oids without a catalog row: created and dropped again, or dropped from outside.
-    pub(super) gone: Vec<u32>,
+    /// What has no catalog row any more: created and dropped again, or dropped from outside.
+    pub(super) gone: Vec<Gone>,
+}
+
+/// Something that this transaction dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    /// The catalog in which it stood.
+    catalog: &'static str,
+    oid: u32,
 }
 
 /// Reads the answer to [`question`].
@@ -68,9 +87,16 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Touched {
             (Some(schema), None, Some(how)) => {
                 touched.outside.push(format!("schema {schema} ({how})"));
             }
-            _ => touched
-                .gone
-                .extend(cell(0).and_then(|oid| oid.parse::<u32>().ok())),
+            (None, _, how) => {
+                let catalog = match how {
+                    Some("function") => "pg_proc",
+                    Some("type") => "pg_type",
+                    _ => "pg_class",
+                };
+                let oid = cell(0).and_then(|oid| oid.parse().ok());
+                touched.gone.extend(oid.map(|oid| Gone { catalog, oid }));
+            }
+            _ => {}
         }
     }
     touched.outside.sort();
@@ -78,20 +104,32 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Touched {
     touched
 }
 
-/// Names those of the vanished relations that other sessions still see outside the schema:
+/// Names those of the vanished things that other sessions still see outside the schema:
 /// they were there before, so this transaction drops them.
 pub(super) async fn dropped_outside(
     other: &Session,
     schema: &SchemaName,
-    gone: &[u32],
+    gone: &[Gone],
 ) -> Result<Vec<String>, Error> {
-    let oids: Vec<String> = gone.iter().map(u32::to_string).collect();
-    let sql = format!(
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = ANY (ARRAY[{}]::oid[]) AND n.nspname <> {} AND n.nspname <> 'pg_toast'",
-        oids.join(","),
-        escape_literal(schema.as_str())
-    );
+    let of = |catalog: &str, name: &str, namespace: &str| {
+        let oids: Vec<String> = gone
+            .iter()
+            .filter(|gone| gone.catalog == catalog)
+            .map(|gone| gone.oid.to_string())
+            .collect();
+        format!(
+            "SELECT n.nspname, o.{name} FROM {catalog} o JOIN pg_namespace n ON n.oid = o.{namespace} \
+             WHERE o.oid = ANY (ARRAY[{}]::oid[]) AND n.nspname <> {} AND n.nspname <> 'pg_toast'",
+            oids.join(","),
+            escape_literal(schema.as_str())
+        )
+    };
+    let sql = [
+        of("pg_class", "relname", "relnamespace"),
+        of("pg_proc", "proname", "pronamespace"),
+        of("pg_type", "typname", "typnamespace"),
+    ]
+    .join(" UNION ");
     let rows = other.read(&sql).await?;
     let name = |row: &SimpleQueryRow| {
         let cell = |column: usize| row.get(column).unwrap_or_default();
@@ -109,6 +147,7 @@ fn words(mode: &str) -> &str {
             "structure changed"
         }
         "ExclusiveLock" => "locked",
+        "function" | "type" => "changed",
         other => other,
     }
 }

@@ -9,6 +9,7 @@ use tokio_postgres::Error;
 
 use super::attendance::{Attendance, TELL_EVERY};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
+use super::guard::{self, Gone};
 use super::histories::{Found, read_all};
 use super::lock;
 use super::no_transaction;
@@ -544,9 +545,9 @@ impl Journey<'_> {
         }
     }
 
-    async fn dropped_outside(&self, gone: &[u32]) -> Result<Vec<String>, StepError> {
+    async fn dropped_outside(&self, gone: &[Gone]) -> Result<Vec<String>, StepError> {
         let other = self.session().await?;
-        super::guard::dropped_outside(&other, &self.target.schema, gone)
+        guard::dropped_outside(&other, &self.target.schema, gone)
             .await
             .map_err(|error| {
                 MigrateError::Database {
