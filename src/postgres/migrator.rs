@@ -1,6 +1,7 @@
 //! Brings one schema to the goal: lock, look, plan, apply, commit; again where a lock,
 //! a deadlock or a lost connection was in the way.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -382,14 +383,16 @@ impl Journey<'_> {
             Atomic::Schema => together,
             Atomic::Migration => 1,
         };
-        let later: Vec<i64> = pending[together..]
+        // Neither what waits for a later transaction nor what lies beyond the goal.
+        let concerned: HashSet<i64> = rows
             .iter()
-            .map(|script| script.id.version)
+            .map(|row| row.version)
+            .chain(pending[..together].iter().map(|script| script.id.version))
             .collect();
         let scripts: Vec<&Script> = set
             .scripts()
             .iter()
-            .filter(|script| !later.contains(&script.id.version))
+            .filter(|script| concerned.contains(&script.id.version))
             .collect();
         let work = Work {
             scripts: &scripts,

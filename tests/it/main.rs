@@ -3,4 +3,5 @@
 
 mod local_server;
 mod local_server_dies;
+mod migrate_schemas;
 mod support;

@@ -2,5 +2,6 @@
 
 pub(crate) mod database;
 pub(crate) mod eventually;
+pub(crate) mod pricesync;
 pub(crate) mod project;
 pub(crate) mod server;

@@ -1,0 +1,391 @@
+//! `migrate-schemas`: what runs where, and what a failure leaves behind.
+
+use crate::support::pricesync::Given;
+
+const SHIPPED_SHARED: [&str; 3] = ["1", "2", "3"];
+const SHIPPED_TENANT: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "8"];
+
+/// The shipped migrations with `public` migrated and two tenants waiting.
+fn two_shops() -> Given {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas", "--shared"]).exits(0);
+    given.tenant_in("acme", "tenant_acme");
+    given.tenant_in("globex", "tenant_globex");
+    given
+}
+
+#[test]
+fn a_fresh_database_gets_public_and_then_every_tenant() {
+    let given = Given::shipped();
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0])
+        .prints_nothing();
+    assert_eq!(given.history("public"), SHIPPED_SHARED);
+    given.tenant_in("acme", "tenant_acme");
+    given.tenant_in("globex", "tenant_globex");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([2, 1, 0, 0, 0]);
+    for schema in ["tenant_acme", "tenant_globex"] {
+        assert_eq!(given.history(schema), SHIPPED_TENANT);
+        assert!(
+            given
+                .relations(schema, 'r')
+                .contains(&"products".to_owned())
+        );
+    }
+    assert!(
+        !given
+            .relations("public", 'r')
+            .contains(&"products".to_owned())
+    );
+}
+
+#[test]
+fn a_second_run_has_nothing_to_do_and_changes_nothing() {
+    let given = two_shops();
+    given.run(&["migrate-schemas"]).exits(0);
+    let before = given.dump(&[]);
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([0, 3, 0, 0, 0])
+        .prints_nothing();
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
+    let given = two_shops();
+    given.shared_file("V4__more.sql", "CREATE TABLE more (id int)");
+    given
+        .run(&["migrate-schemas", "--shared"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+    given.shared_file("V5__even_more.sql", "CREATE TABLE even_more (id int)");
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
+    assert!(given.relations("tenant_globex", 'r').is_empty());
+    assert_eq!(given.history("public"), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn the_guide_s_spellings_do_the_same() {
+    let given = two_shops();
+    given
+        .run(&["migrate", "--tenant=acme"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    given
+        .run(&["migrate_schemas", "--tenant=tenant_globex"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    given
+        .run(&["migrate_schemas"])
+        .exits(0)
+        .counts([0, 3, 0, 0, 0]);
+}
+
+#[test]
+fn tenants_are_chosen_by_slug_schema_host_and_glob() {
+    let given = Given::tenants(&["acme", "apex", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given.database.execute(
+        "INSERT INTO tenants_domain (domain, tenant_id) SELECT 'shop.globex.example', id FROM tenants_tenant WHERE slug = 'globex'",
+    );
+    let listed = |args: &[&str]| {
+        let all = [&["migrate-schemas", "--dry-run"], args].concat();
+        let told = given.run(&all).exits(0);
+        ["acme", "apex", "globex", "initech"]
+            .into_iter()
+            .filter(|slug| told.stdout.contains(&format!("tenant_{slug}")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&["--tenant", "a*"]), ["acme", "apex"]);
+    assert_eq!(listed(&["--tenant", "shop.globex.example"]), ["globex"]);
+    assert_eq!(
+        listed(&["--tenant", "acme,tenant_initech"]),
+        ["acme", "initech"]
+    );
+    assert_eq!(listed(&["-t", "acme", "-t", "apex"]), ["acme", "apex"]);
+    assert_eq!(listed(&["--exclude", "a*,globex"]), ["initech"]);
+    assert_eq!(
+        listed(&["--tenant", "a*", "--exclude", "tenant_apex"]),
+        ["acme"]
+    );
+}
+
+#[test]
+fn an_unknown_tenant_is_an_error_and_nothing_runs() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given
+        .run(&["migrate-schemas", "--tenant=acme,acne"])
+        .exits(4)
+        .says("acne")
+        .says("did you mean acme?");
+    // A prefix or a number names nobody.
+    given.run(&["migrate-schemas", "--tenant=acm"]).exits(4);
+    given.run(&["migrate-schemas", "--tenant=1"]).exits(4);
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+}
+
+#[test]
+fn check_tells_whether_something_is_pending_and_touches_nothing() {
+    let given = Given::shipped();
+    given
+        .run(&["migrate-schemas", "--check"])
+        .exits(3)
+        .says("1 with pending");
+    assert!(given.relations("public", 'r').is_empty());
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_in("acme", "tenant_acme");
+    given
+        .run(&["migrate-schemas", "--check"])
+        .exits(3)
+        .says("2 schemas: 1 with pending");
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+    given
+        .run(&["migrate-schemas", "--check", "--shared"])
+        .exits(0);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+}
+
+#[test]
+fn a_dry_run_lists_what_would_run_where_and_touches_nothing() {
+    let given = two_shops();
+    let before = given.dump(&[]);
+    let told = given
+        .run(&["migrate-schemas", "--dry-run"])
+        .exits(0)
+        .prints("tenant_acme")
+        .prints("tenant_globex")
+        .prints("V1__users")
+        .prints("migrations/tenant/users/V8__user_locale.sql");
+    assert!(!told.stdout.contains("V1__tenants"));
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn the_printed_sql_run_by_psql_makes_what_a_real_run_makes() {
+    let (by_us, by_psql) = (two_shops(), two_shops());
+    by_us.run(&["migrate-schemas"]).exits(0);
+    let sql = by_psql
+        .run(&["migrate-schemas", "--dry-run=sql"])
+        .exits(0)
+        .stdout;
+    by_psql.file("run.sql", sql);
+    let path = by_psql.dir.path().join("run.sql");
+    by_psql.database.psql(&["-f", path.to_str().unwrap()]);
+    let schemas = ["-n", "tenant_acme", "-n", "tenant_globex", "-s"];
+    assert_eq!(by_psql.dump(&schemas), by_us.dump(&schemas));
+    assert_eq!(by_psql.history("tenant_globex"), SHIPPED_TENANT);
+    by_psql.run(&["migrate-schemas", "--check"]).exits(0);
+}
+
+#[test]
+fn to_goes_no_further_than_a_version() {
+    let given = two_shops();
+    given
+        .run(&["migrate-schemas", "--tenant=acme", "--to=5"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4", "5"]);
+    given
+        .run(&["migrate-schemas", "--tenant=acme", "--to", "99"])
+        .exits(2)
+        .says("99")
+        .says("the newest is 8");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
+}
+
+#[test]
+fn fake_writes_histories_and_runs_nothing() {
+    let given = two_shops();
+    given
+        .run(&["migrate-schemas", "--fake", "--tenant=acme"])
+        .exits(0);
+    assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
+    assert_eq!(
+        given.relations("tenant_acme", 'r'),
+        ["refinery_schema_history"]
+    );
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(0)
+        .counts([0, 1, 0, 0, 0]);
+}
+
+/// Three tenants, of which the second has data that V2 does not like.
+fn one_bad_tenant() -> Given {
+    let given = Given::tenants(&["acme", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given.run(&["migrate-schemas"]).exits(0);
+    given
+        .database
+        .execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
+    given.tenant_file(
+        "V2__b.sql",
+        "CREATE TABLE b (id int);\n\n  CREATE UNIQUE INDEX a_id ON a (id);\n",
+    );
+    given
+}
+
+#[test]
+fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
+    let given = one_bad_tenant();
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("migrations/tenant/V2__b.sql:3")
+        .says("23505")
+        .says("Key (id)=(7) is duplicated.")
+        .says("rerun with --tenant=globex");
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    assert_eq!(given.history("tenant_initech"), ["1", "2"]);
+    assert_eq!(given.history("tenant_globex"), ["1"]);
+    assert!(
+        !given
+            .relations("tenant_globex", 'r')
+            .contains(&"b".to_owned())
+    );
+    // Mended, the advice of the summary finishes the work.
+    given.database.execute(
+        "DELETE FROM tenant_globex.a WHERE ctid = (SELECT min(ctid) FROM tenant_globex.a)",
+    );
+    given
+        .run(&["migrate-schemas", "--tenant=globex"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn with_stop_nothing_starts_after_the_failing_tenant() {
+    let given = one_bad_tenant();
+    given
+        .run(&["migrate-schemas", "--jobs", "1", "--on-failure", "stop"])
+        .exits(10)
+        .counts([1, 1, 1, 0, 1]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    assert_eq!(given.history("tenant_initech"), ["1"]);
+}
+
+#[test]
+fn a_failing_public_ends_the_run_before_any_tenant() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given.shared_file("V2__bad.sql", "SELECT 1/0");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([0, 0, 1, 0, 1])
+        .says("22012");
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+}
+
+#[test]
+fn an_error_is_shown_with_line_column_and_caret() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file(
+        "V1__a.sql",
+        "-- Äpfel\nCREATE TABLE a (id int);\nINSERT INTO á SELECT 'ồ', nowhere FROM b;\n",
+    );
+    given.run(&["migrate-schemas"]).exits(10).says(
+        "V1__a failed at migrations/tenant/V1__a.sql:3:13\n  3 | INSERT INTO á SELECT 'ồ', nowhere FROM b;\n    |             ^\n",
+    );
+}
+
+#[test]
+fn equal_errors_are_grouped_in_the_summary() {
+    let given = Given::tenants(&["acme", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "SELECT 1/0");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([0, 1, 3, 0, 0])
+        .says("3 schemas: tenant_acme, tenant_globex, tenant_initech");
+}
+
+#[test]
+fn a_missing_schema_is_that_tenant_s_failure_alone() {
+    let given = Given::tenants(&["acme", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given.database.execute("DROP SCHEMA tenant_globex");
+    // Whatever on_failure says: it was known before the run began.
+    given
+        .run(&["migrate-schemas", "--on-failure", "stop", "--jobs", "1"])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("pricesync doctor --fix missing");
+    assert_eq!(given.history("tenant_initech"), ["1"]);
+    assert_eq!(
+        given.column("SELECT nspname FROM pg_namespace WHERE nspname = 'tenant_globex'"),
+        Vec::<String>::new()
+    );
+    assert!(!given.relations("public", 'r').contains(&"a".to_owned()));
+}
+
+#[test]
+fn all_pending_files_of_a_schema_are_one_transaction_unless_atomic_says_migration() {
+    for (atomic, left) in [("schema", vec![]), ("migration", vec!["1"])] {
+        let given = Given::tenants(&["acme"]);
+        given.file("pricesync.toml", format!("[run]\natomic = \"{atomic}\"\n"));
+        given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+        given.tenant_file("V2__b.sql", "SELECT 1/0");
+        given.run(&["migrate-schemas"]).exits(10);
+        let there = given.relations("tenant_acme", 'r');
+        let history = if there.is_empty() {
+            Vec::new()
+        } else {
+            given.history("tenant_acme")
+        };
+        assert_eq!(history, left, "atomic = {atomic}");
+    }
+}
+
+#[test]
+fn an_empty_fleet_is_done() {
+    let given = Given::tenants(&[]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_64_bit_version_and_a_plain_one_follow_each_other() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V20261123101500__late.sql", "ALTER TABLE a ADD b int");
+    given.tenant_file("V9__early.sql", "CREATE TABLE a (id int)");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_acme"), ["9", "20261123101500"]);
+}
+
+#[test]
+fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
+    let given = Given::tenants(&[]);
+    let unreachable = "postgresql://nobody@127.0.0.1:1/x?connect_timeout=2";
+    given
+        .run(&["migrate-schemas", "-d", unreachable])
+        .exits(5)
+        .says("127.0.0.1");
+    let output = given
+        .command(&["migrate-schemas"])
+        .env_remove("PRICESYNC_DATABASE_URL")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("DATABASE_URL"), "{said}");
+}
