@@ -73,7 +73,7 @@ impl<'a> Attendance<'a> {
     }
 
     async fn look(&mut self, begun: Instant) {
-        let Ok(session) = self.database.session(Duration::ZERO).await else {
+        let Some(session) = self.database.spare_session().await else {
             return;
         };
         let Ok(blockers) = lock::blockers(&session, self.pid).await else {

@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
+use super::diagnostics::server_error;
 use super::migrator::{PostgresMigrator, Rules};
-use super::pool::{Database, Session};
+use super::pool::Database;
 use crate::domain::plan::{Atomic, Goal};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -23,37 +27,35 @@ const FILES: &[(&str, &str)] = &[(
 /// # Errors
 ///
 /// What the server refuses, most often CREATE on the database.
-pub(super) fn ensure<'a>(
-    database: &'a Database,
-    session: &'a Session,
-    rules: &'a Rules,
-) -> Ensuring<'a> {
-    Box::pin(create(database, session, rules))
+pub(super) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'a> {
+    Box::pin(create(database, rules))
 }
 
 /// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
 type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
 
-async fn create(database: &Database, session: &Session, rules: &Rules) -> Result<(), MigrateError> {
+async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> {
     let schema = SchemaName::bookkeeping();
-    let created = session
-        .rows(&format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted()))
-        .await;
-    match created {
+    let failed = |error| MigrateError::Database {
+        doing: format!("creating the schema {}", SchemaName::bookkeeping()),
+        error,
+    };
+    let session = database.session(Duration::ZERO).await.map_err(failed)?;
+    // A role that may not create schemas may still use one that an administrator made.
+    let sql = format!(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
+         THEN CREATE SCHEMA IF NOT EXISTS {}; END IF; END $$",
+        schema.quoted()
+    );
+    match session.rows(&sql).await {
         // Two sessions at once: IF NOT EXISTS is not safe against itself.
-        Err(error)
-            if !matches!(
-                error.code().map(tokio_postgres::error::SqlState::code),
-                Some("23505" | "42P06")
-            ) =>
-        {
-            return Err(MigrateError::Database {
-                doing: format!("creating the schema {schema}"),
-                error: super::diagnostics::server_error(&error),
-            });
+        Err(error) if !matches!(error.code().map(SqlState::code), Some("23505" | "42P06")) => {
+            return Err(failed(server_error(&error)));
         }
         _ => {}
     }
+    // The migration takes a connection of its own.
+    drop(session);
     let files = FILES
         .iter()
         .map(|(name, text)| (Path::new(*name), text.as_bytes()));

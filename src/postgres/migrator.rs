@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
 use super::attendance::{Attendance, TELL_EVERY};
+use super::bookkeeping;
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Gone};
 use super::histories::{Found, read_all};
@@ -77,6 +79,8 @@ pub struct PostgresMigrator {
     rules: Rules,
     shared: Arc<MigrationSet>,
     tenant: Arc<MigrationSet>,
+    /// Whether our own tables are known to be there; asked for once in a run.
+    bookkeeping: Arc<OnceCell<()>>,
 }
 
 /// How one transaction ended.
@@ -177,6 +181,7 @@ impl PostgresMigrator {
             rules,
             shared,
             tenant,
+            bookkeeping: Arc::default(),
         }
     }
 
@@ -472,6 +477,9 @@ impl Journey<'_> {
         has_history: bool,
     ) -> Result<Step, StepError> {
         let direct = &self.migrator.direct;
+        // Before this schema takes a connection: everybody may need this at once.
+        let ensure = || bookkeeping::ensure(&self.migrator.database, &self.migrator.rules);
+        self.migrator.bookkeeping.get_or_try_init(ensure).await?;
         let session = direct
             .session(PATIENCE)
             .await

@@ -11,7 +11,7 @@ use super::lock::CLASS;
 use super::migrator::Rules;
 use super::pool::{Database, Session};
 use super::transaction::{Reach, claim, settings};
-use super::{bookkeeping, histories, runner};
+use super::{histories, runner};
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
 use crate::migrations::script::Script;
@@ -65,8 +65,19 @@ struct Ground {
 }
 
 impl Run<'_> {
-    /// Runs the script on a session that must be thrown away afterwards: it keeps settings and a lock.
+    /// Runs the script on a session that must be thrown away afterwards: it keeps settings.
     pub(super) async fn run(
+        &mut self,
+        session: &Session,
+        has_history: bool,
+    ) -> Result<Ended, RunError> {
+        let ended = self.run_locked(session, has_history).await;
+        // Closing the connection would release the lock too, but nobody could say when.
+        let _ = session.rows("SELECT pg_advisory_unlock_all()").await;
+        ended
+    }
+
+    async fn run_locked(
         &mut self,
         session: &Session,
         has_history: bool,
@@ -105,9 +116,6 @@ impl Run<'_> {
         } else {
             session.rows(&runner::create_history(schema, table)).await?;
         }
-        bookkeeping::ensure(self.database, session, self.rules)
-            .await
-            .map_err(failed)?;
         let begun = Instant::now();
         let script = self.script.id.reference();
         self.progress.send(EventKind::ScriptStarted {

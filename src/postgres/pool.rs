@@ -150,7 +150,7 @@ impl Database {
         let give_up = Instant::now() + patience;
         let mut pause = Duration::from_millis(50);
         loop {
-            let error = match self.pool.timeout_get(&timeouts()).await {
+            let error = match self.pool.timeout_get(&timeouts(QUEUE)).await {
                 Ok(object) if Object::metrics(&object).recycle_count >= RETIRE_AFTER => {
                     drop(Object::take(object));
                     continue;
@@ -175,6 +175,19 @@ impl Database {
         }
     }
 
+    /// Borrows a connection if one is to be had at once; for work that can be left out.
+    pub(super) async fn spare_session(&self) -> Option<Session> {
+        let object = self
+            .pool
+            .timeout_get(&timeouts(Duration::from_millis(100)))
+            .await
+            .ok()?;
+        Some(Session {
+            object: Some(object),
+            notices: Arc::clone(&self.notices),
+        })
+    }
+
     /// Asks the server to cancel what a backend is running, from another connection.
     ///
     /// The protocol's own cancel request is not used: it crashes some poolers.
@@ -188,9 +201,9 @@ impl Database {
     }
 }
 
-fn timeouts() -> Timeouts {
+fn timeouts(wait: Duration) -> Timeouts {
     Timeouts {
-        wait: Some(QUEUE),
+        wait: Some(wait),
         create: Some(QUEUE),
         recycle: Some(QUEUE),
     }
