@@ -3,4 +3,5 @@
 
 mod local_server;
 mod local_server_dies;
+mod readme;
 mod support;
