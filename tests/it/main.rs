@@ -4,4 +4,5 @@
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
+mod readme;
 mod support;

@@ -1,0 +1,25 @@
+# The shortest way in. Everything here is plain cargo and one script.
+
+.PHONY: demo test lint picture needs
+
+# A fleet on a private server: created, migrated with bars, listed.
+demo: needs
+	cargo build
+	cargo run --quiet -- demo
+
+# Every test, on a private server that is gone afterwards.
+test: needs
+	cargo test
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# Draws docs/run.svg anew from a real run.
+picture: needs
+	cargo build
+	scripts/picture
+
+# PostgreSQL's server programs and a C compiler; installed only where they are missing.
+needs:
+	@scripts/install-postgresql.sh
