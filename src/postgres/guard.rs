@@ -16,6 +16,10 @@ use crate::domain::schema_name::SchemaName;
 /// rows that it points to. Creating such a key takes SHARE ROW EXCLUSIVE on the table in
 /// `public`; so does creating a trigger there, which is told apart by the catalog rows that
 /// this transaction wrote.
+///
+/// Two escapes leave no lock that tells. Functions and types are created without one on the
+/// schema, so what came to depend on `public` is looked up. And a table that was moved into
+/// the schema looks like the tenant's own, but for columns that are older than its place.
 pub(super) fn question(schema: &SchemaName) -> String {
     let name = escape_literal(schema.as_str());
     format!(
@@ -36,16 +40,34 @@ pub(super) fn question(schema: &SchemaName) -> String {
          WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.classid = 'pg_namespace'::regclass \
          AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast' \
          UNION ALL \
-         SELECT NULL, n.nspname, coalesce(p.proname, t.typname), 'changed' FROM pg_locks l \
+         SELECT l.objid, n.nspname, coalesce(p.proname, t.typname), 'changed' FROM pg_locks l \
          LEFT JOIN pg_proc p ON l.classid = 'pg_proc'::regclass AND p.oid = l.objid \
          LEFT JOIN pg_type t ON l.classid = 'pg_type'::regclass AND t.oid = l.objid \
-         JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
-         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
-         AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast'"
+         LEFT JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
+         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode IN ('ExclusiveLock', 'AccessExclusiveLock') \
+         AND l.classid IN ('pg_proc'::regclass, 'pg_type'::regclass) \
+         AND (n.oid IS NULL OR (n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast')) \
+         UNION ALL \
+         SELECT NULL, n.nspname, pg_describe_object(d.classid, d.objid, 0), 'created there' \
+         FROM pg_namespace n JOIN pg_depend d ON d.refobjid = n.oid, me \
+         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'public' \
+         AND d.classid <> 'pg_class'::regclass AND age(d.xmin) <= age(me.xid) \
+         UNION ALL \
+         SELECT NULL, n.nspname, t.typname, 'changed' \
+         FROM pg_namespace n JOIN pg_depend d ON d.refobjid = n.oid JOIN pg_type t ON t.oid = d.objid, me \
+         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'public' \
+         AND d.classid = 'pg_type'::regclass AND age(t.xmin) <= age(me.xid) \
+         UNION ALL \
+         SELECT NULL, n.nspname, c.relname, 'moved there' FROM own JOIN pg_namespace n ON n.oid = own.oid, pg_locks l, pg_class c, me \
+         WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
+         AND c.oid = l.relation AND c.relnamespace = own.oid \
+         AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 \
+         AND d.refclassid = 'pg_namespace'::regclass AND age(d.xmin) <= age(me.xid)) \
+         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND age(a.xmin) > age(me.xid))"
     )
 }
 
-/// What [`question`] brought: things named at once, and relations that are gone.
+/// What [`question`] brought: things named at once, and those that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     /// In words, each.
@@ -78,7 +100,7 @@ pub(super) fn read(rows: &[SimpleQueryRow]) -> Touched {
     touched
 }
 
-/// Names those of the vanished relations that other sessions still see outside the schema:
+/// Names those of the vanished relations, functions and types that other sessions still see outside the schema:
 /// they were there before, so this transaction drops them.
 pub(super) async fn dropped_outside(
     other: &Session,
@@ -86,11 +108,19 @@ pub(super) async fn dropped_outside(
     gone: &[u32],
 ) -> Result<Vec<String>, Error> {
     let oids: Vec<String> = gone.iter().map(u32::to_string).collect();
+    let oids = oids.join(",");
+    let part = |class: &str, name: &str, namespace: &str| {
+        format!(
+            "SELECT n.nspname, c.{name} FROM {class} c JOIN pg_namespace n ON n.oid = c.{namespace} \
+             WHERE c.oid = ANY (ARRAY[{oids}]::oid[]) AND n.nspname <> {} AND n.nspname !~ '^pg_toast'",
+            escape_literal(schema.as_str())
+        )
+    };
     let sql = format!(
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = ANY (ARRAY[{}]::oid[]) AND n.nspname <> {} AND n.nspname <> 'pg_toast'",
-        oids.join(","),
-        escape_literal(schema.as_str())
+        "{} UNION {} UNION {}",
+        part("pg_class", "relname", "relnamespace"),
+        part("pg_proc", "proname", "pronamespace"),
+        part("pg_type", "typname", "typnamespace")
     );
     let rows = other.read(&sql).await?;
     let name = |row: &SimpleQueryRow| {
