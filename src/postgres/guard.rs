@@ -15,8 +15,13 @@ use crate::domain::schema_name::SchemaName;
 /// Two lock modes are innocent: reading, and `FOR KEY SHARE`, which a foreign key needs on
 /// rows that it points to. Creating such a key takes SHARE ROW EXCLUSIVE on the table in
 /// `public`; so does creating a trigger there, which is told apart by the catalog rows that
-/// this transaction wrote. Functions are created and replaced without a lock that lasts, so
-/// their rows are looked through, but only where this transaction wrote any.
+/// this transaction wrote.
+///
+/// Some escapes leave no lock that tells. Functions and types are created without one on the
+/// schema, so what came to depend on `public` is looked up; functions are replaced without
+/// one, so their rows are looked through where this transaction wrote any. And a table that
+/// was moved into the schema looks like the tenant's own, but for columns that are older
+/// than its place.
 pub(super) fn question(schema: &SchemaName) -> String {
     let name = escape_literal(schema.as_str());
     format!(
@@ -37,26 +42,38 @@ pub(super) fn question(schema: &SchemaName) -> String {
          WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.classid = 'pg_namespace'::regclass \
          AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast' \
          UNION ALL \
-         SELECT l.objid, n.nspname, coalesce(p.proname, t.typname), CASE l.classid WHEN 'pg_proc'::regclass THEN 'function' ELSE 'type' END \
-         FROM pg_locks l \
+         SELECT l.objid, n.nspname, coalesce(p.proname, t.typname), CASE l.classid WHEN 'pg_proc'::regclass THEN 'function' ELSE 'type' END FROM pg_locks l \
          LEFT JOIN pg_proc p ON l.classid = 'pg_proc'::regclass AND p.oid = l.objid \
          LEFT JOIN pg_type t ON l.classid = 'pg_type'::regclass AND t.oid = l.objid \
          LEFT JOIN pg_namespace n ON n.oid = coalesce(p.pronamespace, t.typnamespace) \
-         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
+         WHERE l.locktype = 'object' AND l.pid = pg_backend_pid() AND l.mode IN ('ExclusiveLock', 'AccessExclusiveLock') \
          AND l.classid IN ('pg_proc'::regclass, 'pg_type'::regclass) \
          AND (n.oid IS NULL OR (n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' AND n.nspname <> 'pg_toast')) \
+         UNION ALL \
+         SELECT NULL, n.nspname, pg_describe_object(d.classid, d.objid, 0), 'created there' \
+         FROM pg_namespace n JOIN pg_depend d ON d.refobjid = n.oid, me \
+         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'public' \
+         AND d.classid <> 'pg_class'::regclass AND age(d.xmin) <= age(me.xid) \
+         UNION ALL \
+         SELECT NULL, n.nspname, t.typname, 'changed' \
+         FROM pg_namespace n JOIN pg_depend d ON d.refobjid = n.oid JOIN pg_type t ON t.oid = d.objid, me \
+         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'public' \
+         AND d.classid = 'pg_type'::regclass AND age(t.xmin) <= age(me.xid) \
          UNION ALL \
          SELECT NULL, n.nspname, p.proname, 'function' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, me \
          WHERE (SELECT pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) FROM CAST('pg_proc'::regclass AS oid) c) > 0 \
          AND age(p.xmin) <= age(me.xid) AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' \
          UNION ALL \
-         SELECT NULL, n.nspname, t.typname, 'type' FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace, me \
-         WHERE (SELECT pg_stat_get_xact_tuples_inserted(c) FROM CAST('pg_enum'::regclass AS oid) c) > 0 AND t.typtype = 'e' \
-         AND age(t.xmin) <= age(me.xid) AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_'"
+         SELECT NULL, n.nspname, c.relname, 'moved there' FROM own JOIN pg_namespace n ON n.oid = own.oid, pg_locks l, pg_class c, me \
+         WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
+         AND c.oid = l.relation AND c.relnamespace = own.oid \
+         AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 \
+         AND d.refclassid = 'pg_namespace'::regclass AND age(d.xmin) <= age(me.xid)) \
+         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND age(a.xmin) > age(me.xid))"
     )
 }
 
-/// What [`question`] brought: things named at once, and relations that are gone.
+/// What [`question`] brought: things named at once, and those that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     /// In words, each.

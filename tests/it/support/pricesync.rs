@@ -78,6 +78,11 @@ impl Given {
         fs::write(path, text).unwrap();
     }
 
+    /// Removes a migration of the tenant set.
+    pub(crate) fn remove_tenant_file(&self, name: &str) {
+        fs::remove_file(self.dir.path().join("migrations/tenant").join(name)).unwrap();
+    }
+
     /// Returns the command line, to be run in the project; nothing of the caller's environment is in it.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
@@ -104,6 +109,11 @@ impl Given {
         rows.into_iter()
             .map(|mut row| row.swap_remove(0).unwrap_or_default())
             .collect()
+    }
+
+    /// Returns the first value that a query brings.
+    pub(crate) fn value(&self, sql: &str) -> String {
+        self.column(sql).into_iter().next().unwrap_or_default()
     }
 
     /// Returns the versions that the history of a schema holds, in order.
@@ -168,6 +178,16 @@ impl Ran {
         );
         self.told
     }
+
+    /// Returns the exit code; none after a signal.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
+    /// Returns what it said, whatever the exit code was.
+    pub(crate) fn told(self) -> Told {
+        self.told
+    }
 }
 
 /// What the program said.
@@ -184,6 +204,17 @@ impl Told {
         assert!(
             self.stderr.contains(words),
             "{words:?} is not on the standard error of {}",
+            self.everything()
+        );
+        self
+    }
+
+    /// Expects that words are nowhere.
+    #[track_caller]
+    pub(crate) fn never_says(self, words: &str) -> Self {
+        assert!(
+            !self.stderr.contains(words) && !self.stdout.contains(words),
+            "{words:?} is in {}",
             self.everything()
         );
         self

@@ -1,0 +1,192 @@
+//! A tenant's migration changes its own schema and nothing else, however it tries.
+
+use crate::support::pricesync::Given;
+
+/// A table, an index, a sequence, a function and a view that only `public` has, and another tenant.
+fn shop() -> Given {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.database.execute(
+        "CREATE TABLE plans (id int);\
+         CREATE TABLE rates (id int PRIMARY KEY, rate numeric); INSERT INTO rates VALUES (1, 0.2), (2, 0.1);\
+         CREATE SEQUENCE numbers; CREATE TYPE mood AS ENUM ('good');\
+         CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';\
+         CREATE VIEW cheap AS SELECT * FROM rates WHERE rate < 0.15;\
+         CREATE TABLE tenant_globex.treasure (id int); INSERT INTO tenant_globex.treasure VALUES (1)",
+    );
+    given
+}
+
+/// Runs each statement as a migration of a tenant, in a database of its own where it got through;
+/// returns those that were not refused for what they are, and why.
+fn let_through(hostile: &[&str]) -> Vec<String> {
+    let mut given = shop();
+    let mut before = given.dump(&[]);
+    let mut through = Vec::new();
+    for sql in hostile {
+        given.tenant_file(
+            "V1__hostile.sql",
+            format!("CREATE TABLE own (id int);\n{sql};\n"),
+        );
+        let ran = given.run(&["migrate-schemas", "--tenant=acme"]);
+        let code = ran.code();
+        let said = ran.told().stderr;
+        if given.dump(&[]) != before {
+            through.push(format!("{sql}: changed the database"));
+            given = shop();
+            before = given.dump(&[]);
+        } else if !(code == Some(10) && said.contains("reached outside its schema")) {
+            through.push(format!("{sql}: {code:?} {said}"));
+        }
+    }
+    through
+}
+
+#[test]
+fn nothing_that_only_public_has_can_be_changed() {
+    let hostile = [
+        "DROP TABLE plans",
+        "DROP TABLE rates CASCADE",
+        "ALTER TABLE rates ADD COLUMN x int",
+        "ALTER TABLE rates RENAME TO rates2",
+        "ALTER TABLE rates SET SCHEMA tenant_acme",
+        "ALTER VIEW cheap SET SCHEMA tenant_acme",
+        "ALTER SEQUENCE numbers SET SCHEMA tenant_acme",
+        "CREATE OR REPLACE FUNCTION public.twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 3 * n'",
+        "DROP FUNCTION twice(int)",
+        "ALTER TYPE mood RENAME TO temper",
+        "ALTER TYPE mood ADD VALUE 'bad'",
+        "DROP TYPE mood",
+        "ALTER SEQUENCE numbers RESTART WITH 9",
+        "INSERT INTO rates VALUES (3, 1)",
+        "UPDATE rates SET rate = 0",
+        "DELETE FROM rates",
+        "TRUNCATE rates",
+        "CREATE INDEX ON rates (rate)",
+        "CREATE TRIGGER t BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "ALTER TABLE rates ADD CHECK (rate < 1)",
+        "ALTER TABLE rates ADD FOREIGN KEY (id) REFERENCES rates (id)",
+        "LOCK TABLE rates IN ACCESS EXCLUSIVE MODE",
+        "DROP VIEW cheap",
+        "CREATE OR REPLACE VIEW public.cheap AS SELECT * FROM public.rates",
+        "CREATE RULE r AS ON INSERT TO rates DO INSTEAD NOTHING",
+    ];
+    assert_eq!(let_through(&hostile), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_can_be_created_in_public() {
+    let hostile = [
+        "CREATE TABLE public.x (id int)",
+        "CREATE TABLE public.x AS SELECT 1 AS a",
+        "CREATE VIEW public.x AS SELECT 1 AS a",
+        "CREATE SEQUENCE public.x",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE public.x AS ENUM ('a')",
+        "CREATE DOMAIN public.x AS int",
+        "CREATE OPERATOR public.!! (RIGHTARG = int, FUNCTION = twice)",
+    ];
+    assert_eq!(let_through(&hostile), Vec::<String>::new());
+}
+
+#[test]
+fn a_do_block_hides_nothing() {
+    let hostile = [
+        "DO $$ BEGIN DROP TABLE plans; END $$",
+        "DO $$ BEGIN EXECUTE 'DROP ' || 'TABLE plans'; END $$",
+        "DO $$ BEGIN EXECUTE format('UPDATE %I.rates SET rate = 0', 'pub' || 'lic'); END $$",
+        "DO $$ BEGIN CREATE TABLE public.x (id int); DROP TABLE public.x; INSERT INTO rates VALUES (3, 1); END $$",
+        "DO $$ BEGIN PERFORM set_config('search_path', 'public', true); CREATE TABLE x (id int); PERFORM set_config('search_path', 'tenant_acme, public', true); END $$",
+        "CREATE FUNCTION own_f() RETURNS void LANGUAGE plpgsql AS 'BEGIN DELETE FROM rates; END'; SELECT own_f()",
+    ];
+    assert_eq!(let_through(&hostile), Vec::<String>::new());
+}
+
+#[test]
+fn another_tenant_cannot_be_touched() {
+    let hostile = [
+        "DROP TABLE tenant_globex.treasure",
+        "INSERT INTO tenant_globex.treasure VALUES (2)",
+        "CREATE TABLE tenant_globex.x (id int)",
+        "DO $$ BEGIN EXECUTE 'DROP SCHEMA tenant_globex CASCADE'; END $$",
+    ];
+    assert_eq!(let_through(&hostile), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_touched_is_named_together_with_the_way_out() {
+    let given = shop();
+    given.tenant_file("V1__hostile.sql", "DO $$ BEGIN DELETE FROM rates; END $$");
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(10)
+        .says("V1__hostile reached outside its schema")
+        .says("public.rates (rows changed)")
+        .says("move this statement to the shared set");
+    given.tenant_file("V1__hostile.sql", "DROP TABLE plans");
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(10)
+        .says("public.plans (dropped)");
+}
+
+#[test]
+fn a_tenant_s_ordinary_work_is_let_through() {
+    let given = shop();
+    given.tenant_file(
+        "V1__ordinary.sql",
+        "CREATE TABLE prices (id serial PRIMARY KEY, rate_id int REFERENCES public.rates (id), mood mood);\n\
+         INSERT INTO prices (rate_id) SELECT id FROM rates;\n\
+         UPDATE prices SET rate_id = 2 WHERE rate_id = 1;\n\
+         CREATE VIEW rated AS SELECT p.id, r.rate, twice(1) AS two FROM prices p JOIN public.rates r ON r.id = p.rate_id;\n\
+         CREATE TEMPORARY TABLE scratch AS SELECT * FROM rates;\n\
+         INSERT INTO scratch VALUES (9, 9);\n\
+         DROP TABLE scratch;\n\
+         CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT 1 AS a;\n\
+         CREATE TABLE gone (id int PRIMARY KEY, big text);\n\
+         CREATE FUNCTION tenant_acme_f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';\n\
+         CREATE TRIGGER t BEFORE INSERT ON prices FOR EACH ROW EXECUTE FUNCTION tenant_acme_f();\n\
+         DROP TABLE gone;\n",
+    );
+    given.tenant_file(
+        "V2__later.sql",
+        "DROP VIEW rated; ALTER TABLE prices ADD label text; CREATE INDEX ON prices (label);",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([2, 1, 0, 0, 0]);
+    assert_eq!(
+        given.value("SELECT string_agg(rate_id::text, ',') FROM tenant_acme.prices"),
+        "2,2"
+    );
+}
+
+#[test]
+fn a_new_tenant_is_held_to_the_same_rule() {
+    let given = shop();
+    let before = given.dump(&[]);
+    given.tenant_file("V1__hostile.sql", "DO $$ BEGIN DELETE FROM rates; END $$");
+    given
+        .run(&["create-tenant", "--name", "New", "--slug", "new"])
+        .exits(10)
+        .says("public.rates (rows changed)");
+    // An identity column's sequence does not go back.
+    let without_counters = |dump: String| {
+        dump.lines()
+            .filter(|line| !line.contains("setval"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(without_counters(given.dump(&[])), without_counters(before));
+}
+
+#[test]
+fn the_shared_set_may_change_public() {
+    let given = shop();
+    given.shared_file(
+        "V2__rates.sql",
+        "UPDATE rates SET rate = 0; DROP VIEW cheap;",
+    );
+    given.run(&["migrate-schemas", "--shared"]).exits(0);
+    assert_eq!(given.value("SELECT sum(rate) FROM rates"), "0");
+}
