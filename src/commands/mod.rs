@@ -37,7 +37,6 @@ use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity};
 #[command(
     name = "pricesync",
     version = concat!(env!("CARGO_PKG_VERSION"), env!("PRICESYNC_COMMIT")),
-    propagate_version = true,
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,

@@ -4,18 +4,23 @@ use crate::service::tenants::Selection;
 
 /// Which tenants.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Selection")]
 pub(super) struct SelectArgs {
     /// Only these: slug, schema or host, or a glob over them such as 'a*'
     #[arg(
         long = "tenant",
         short = 't',
         value_name = "TENANT",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Selection"
     )]
     pub(super) tenants: Vec<String>,
     /// All but these
-    #[arg(long, value_name = "TENANT", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "TENANT",
+        value_delimiter = ',',
+        help_heading = "Selection"
+    )]
     pub(super) exclude: Vec<String>,
 }
 
