@@ -7,7 +7,7 @@ use crate::ui::Terminal;
 
 /// The exit codes of every command
 #[derive(clap::Args, Debug)]
-#[command(help_template = "{about-with-newline}\n{after-help}", after_help = table())]
+#[command(help_template = "{about}{after-help}", after_help = table())]
 pub(super) struct Args {}
 
 fn table() -> String {
