@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod escapes;
+mod histories;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
