@@ -339,6 +339,8 @@ impl Journey<'_> {
             }
             Opening::Expect(history) => {
                 self.expect_history = history;
+                // Whoever holds a connection while asking for another may wait for himself.
+                drop(session);
                 return Box::pin(self.step(in_doubt)).await;
             }
         };
