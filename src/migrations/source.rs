@@ -1,0 +1,347 @@
+//! A folder of migrations as an ordered set, or everything that is wrong with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::folder;
+use super::load_error::{LoadError, LoadErrors, Problem};
+use super::script::Script;
+use super::script_name::ScriptName;
+use crate::domain::script::{Scope, ScriptId};
+
+/// The migrations of one scope, ordered by version. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct MigrationSet {
+    scope: Scope,
+    dir: Arc<Path>,
+    scripts: Arc<[Script]>,
+    ids: Arc<[ScriptId]>,
+    warnings: Arc<[Warning]>,
+}
+
+/// What stands in no run's way but is worth a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The file.
+    pub path: PathBuf,
+    /// What is odd about it.
+    pub oddity: Oddity,
+}
+
+/// A kind of [`Warning`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Oddity {
+    /// It holds no statement and will be recorded as applied all the same.
+    Empty,
+    /// It is named like a migration but does not end in `.sql`, so it is none.
+    Ignored,
+}
+
+impl MigrationSet {
+    /// Reads all migrations below a folder; an empty folder is an empty set.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with any file, ordered by path.
+    pub fn load(dir: &Path, scope: Scope) -> Result<Self, LoadErrors> {
+        let missing = |problem| {
+            LoadErrors(vec![LoadError {
+                path: dir.to_owned(),
+                place: None,
+                problem,
+            }])
+        };
+        if !dir.is_dir() {
+            return Err(missing(Problem::MissingFolder(scope)));
+        }
+        let listing =
+            folder::list(dir).map_err(|error| missing(Problem::Unreadable(error.to_string())))?;
+        let mut errors = listing.errors;
+        errors.extend(duplicates(&listing.scripts));
+        let mut scripts = Vec::with_capacity(listing.scripts.len());
+        for path in listing.scripts {
+            if scope == Scope::Tenant && in_shared_folder(&path, dir) {
+                errors.push(wrong(&path, Problem::SharedFolderInTenantSet));
+            }
+            match folder::read(&path).map_err(|problem| vec![wrong(&path, problem)]) {
+                Ok(bytes) => match Script::read(&path, bytes, scope) {
+                    Ok(script) => scripts.push(script),
+                    Err(found) => errors.extend(found),
+                },
+                Err(found) => errors.extend(found),
+            }
+        }
+        if !errors.is_empty() {
+            // Stable, so that what is wrong inside a file stays in the order of its lines.
+            errors.sort_by(|a, b| a.path.cmp(&b.path));
+            return Err(LoadErrors(errors));
+        }
+        scripts.sort_by_key(|script| script.id.version);
+        let empty = scripts.iter().filter(|script| script.statements.is_empty());
+        let mut warnings: Vec<_> = empty
+            .map(|script| (script.path.clone(), Oddity::Empty))
+            .chain(
+                listing
+                    .ignored
+                    .into_iter()
+                    .map(|path| (path, Oddity::Ignored)),
+            )
+            .map(|(path, oddity)| Warning { path, oddity })
+            .collect();
+        warnings.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self {
+            scope,
+            dir: dir.into(),
+            ids: scripts.iter().map(|script| script.id.clone()).collect(),
+            scripts: scripts.into(),
+            warnings: warnings.into(),
+        })
+    }
+
+    /// Returns whose migrations these are.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Returns the folder as it was given.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the migrations in the order of their versions.
+    #[must_use]
+    pub fn scripts(&self) -> &[Script] {
+        &self.scripts
+    }
+
+    /// Returns what identifies them, at the same positions as [`MigrationSet::scripts`].
+    #[must_use]
+    pub fn ids(&self) -> &[ScriptId] {
+        &self.ids
+    }
+
+    /// Returns what is odd, ordered by path.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+}
+
+/// Checks that neither set lies in the other, where its files would run in the wrong schemas.
+///
+/// Folders that do not exist are compared by name.
+pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
+    let resolve = |dir: &Path| {
+        dir.canonicalize()
+            .or_else(|_| std::path::absolute(dir))
+            .unwrap_or_else(|_| dir.to_owned())
+    };
+    let (real_shared, real_tenant) = (resolve(shared), resolve(tenant));
+    let nested = |inner: &Path, outer: &Path| {
+        let outer = outer.to_owned();
+        Err(wrong(inner, Problem::NestedSets { outer }))
+    };
+    if real_tenant.starts_with(&real_shared) {
+        nested(tenant, shared)
+    } else if real_shared.starts_with(&real_tenant) {
+        nested(shared, tenant)
+    } else {
+        Ok(())
+    }
+}
+
+fn wrong(path: &Path, problem: Problem) -> LoadError {
+    LoadError {
+        path: path.to_owned(),
+        place: None,
+        problem,
+    }
+}
+
+fn in_shared_folder(path: &Path, dir: &Path) -> bool {
+    path.strip_prefix(dir)
+        .ok()
+        .filter(|relative| relative.components().count() > 1)
+        .and_then(|relative| relative.components().next())
+        .is_some_and(|first| first.as_os_str().eq_ignore_ascii_case("shared"))
+}
+
+fn duplicates(paths: &[PathBuf]) -> Vec<LoadError> {
+    let mut first_of = BTreeMap::new();
+    let mut errors = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Ok(ScriptName { version, .. }) = ScriptName::parse(&name) else {
+            continue;
+        };
+        if let Some(first) = first_of.get(&version) {
+            let other = PathBuf::clone(first);
+            errors.push(wrong(path, Problem::Duplicate { version, other }));
+        } else {
+            first_of.insert(version, path.clone());
+        }
+    }
+    errors
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.oddity {
+            Oddity::Empty => write!(f, "{path}: holds no statement and will count as applied"),
+            Oddity::Ignored => write!(f, "{path}: is not run, because it does not end in .sql"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn errors(dir: &Path, scope: Scope) -> Vec<String> {
+        let LoadErrors(errors) = MigrationSet::load(dir, scope).unwrap_err();
+        let root = format!("{}/", dir.display());
+        errors
+            .iter()
+            .map(|error| error.to_string().replace(&root, ""))
+            .collect()
+    }
+
+    #[test]
+    fn files_of_all_subfolders_are_ordered_by_version() {
+        let dir = folder(&[
+            ("products/V10__c.sql", "select 1"),
+            ("V9__b.sql", "select 1"),
+            ("prices/deep/U2__a.sql", "select 1"),
+            (".git/V1__hidden.sql", "commit"),
+            (".V3__hidden.sql", "commit"),
+            ("README.md", "about"),
+        ]);
+        let set = MigrationSet::load(dir.path(), Scope::Tenant).unwrap();
+        let ids: Vec<_> = set.ids().iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["U2__a", "V9__b", "V10__c"]);
+        assert_eq!(
+            set.scripts()[2].path,
+            dir.path().join("products/V10__c.sql")
+        );
+        assert_eq!(set.warnings(), []);
+    }
+
+    #[test]
+    fn every_problem_of_every_file_is_reported_in_the_order_of_paths() {
+        let dir = folder(&[
+            ("b/V1__one.sql", "commit;\nreset all"),
+            ("a/V01__eins.sql", "select 1"),
+            ("U1__uno.sql", "select 1"),
+            ("z/v3__lower.sql", "select 1"),
+            ("V5__x.SQL", "select 1"),
+        ]);
+        assert_eq!(
+            errors(dir.path(), Scope::Tenant),
+            [
+                "V5__x.SQL: not a migration's file name: it does not end in .sql in lower case",
+                "a/V01__eins.sql: version 1 is also that of U1__uno.sql",
+                "b/V1__one.sql: version 1 is also that of U1__uno.sql",
+                "b/V1__one.sql:1:1: COMMIT is not allowed in a migration: it would leave the transaction that holds the file",
+                "b/V1__one.sql:2:1: RESET ALL is not allowed in a migration: it would undo the settings that keep the file in its schema",
+                "z/v3__lower.sql: not a migration's file name: it does not begin with a capital V or U",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_folder_is_an_empty_set_and_a_missing_one_an_error() {
+        let dir = folder(&[]);
+        let set = MigrationSet::load(dir.path(), Scope::Shared).unwrap();
+        assert!(set.scripts().is_empty() && set.ids().is_empty());
+        let missing = dir.path().join("shared");
+        assert_eq!(
+            MigrationSet::load(&missing, Scope::Shared).unwrap_err().0[0].problem,
+            Problem::MissingFolder(Scope::Shared)
+        );
+    }
+
+    #[test]
+    fn empty_files_and_near_misses_are_warned_about() {
+        let dir = folder(&[
+            ("V1__empty.sql", "-- nothing yet\n"),
+            ("V2__x.sql.bak", "commit"),
+            ("V3__x.sql~", "commit"),
+            ("notes.txt", ""),
+        ]);
+        let set = MigrationSet::load(dir.path(), Scope::Tenant).unwrap();
+        let warnings: Vec<_> = set
+            .warnings()
+            .iter()
+            .map(|warning| {
+                (
+                    warning.path.file_name().unwrap().to_str().unwrap(),
+                    warning.oddity,
+                )
+            })
+            .collect();
+        assert_eq!(
+            warnings,
+            [
+                ("V1__empty.sql", Oddity::Empty),
+                ("V2__x.sql.bak", Oddity::Ignored),
+                ("V3__x.sql~", Oddity::Ignored),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_sets_have_to_lie_apart() {
+        let dir = folder(&[
+            ("tenant/Shared/V1__x.sql", "select 1"),
+            ("shared/V1__x.sql", ""),
+        ]);
+        let (shared, tenant) = (dir.path().join("shared"), dir.path().join("tenant"));
+        assert_eq!(check_apart(&shared, &tenant), Ok(()));
+        assert_eq!(
+            errors(&tenant, Scope::Tenant),
+            [
+                "Shared/V1__x.sql: lies in a folder 'shared' of the tenant set, so every tenant would get it"
+            ]
+        );
+        assert!(check_apart(dir.path(), &tenant).is_err());
+        assert!(check_apart(&tenant.join("Shared"), &tenant).is_err());
+        assert!(check_apart(&shared, &tenant.join("../shared")).is_err());
+        assert!(check_apart(&dir.path().join("a"), &dir.path().join("ab")).is_ok());
+    }
+
+    #[test]
+    fn the_shipped_sets_load_without_a_word() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        for (folder, scope) in [("shared", Scope::Shared), ("tenant", Scope::Tenant)] {
+            let set = MigrationSet::load(&root.join(folder), scope).unwrap();
+            assert!(!set.scripts().is_empty());
+            assert_eq!(set.warnings(), []);
+            for script in set.scripts() {
+                assert_eq!(
+                    script.seal,
+                    crate::migrations::seal::Seal::Parsed,
+                    "{}",
+                    script.id
+                );
+            }
+        }
+    }
+}
