@@ -243,7 +243,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
         #[test]
         fn a_name_is_accepted_exactly_if_refinery_reads_all_of_it(
             file_name in r"[VUvu]?[0-9１٣.]{0,20}_{0,3}(\w|[-. ²\u{301}\u{200d}]|\PC){0,6}(\.sql|\.SQL|\.up\.sql|)"
