@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::domain::tenant::{CatalogError, Taken};
-use crate::migrations::source::LoadErrors;
+use crate::migrations::{LoadError, LoadErrors};
 use crate::postgres::pool::ConnectError;
 use crate::postgres::provision::CreateError;
 use crate::postgres::removal::DropError;
@@ -175,7 +175,18 @@ impl From<SettingsError> for Failure {
 
 impl From<LoadErrors> for Failure {
     fn from(errors: LoadErrors) -> Self {
-        Self::new(Exit::Usage, errors).hint("nothing was touched; the database was not even asked")
+        let mut hints: Vec<String> = Vec::new();
+        for hint in errors.0.iter().filter_map(LoadError::hint) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        Self {
+            exit: Exit::Usage,
+            cause: errors.into(),
+            hints,
+        }
+        .hint("nothing was touched; the database was not even asked")
     }
 }
 

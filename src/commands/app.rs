@@ -9,7 +9,7 @@ use crate::domain::plan::Goal;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
-use crate::migrations::source::{MigrationSet, check_apart};
+use crate::migrations::{LoadErrors, MigrationSet, check_apart};
 use crate::postgres::catalog::{PostgresCatalog, quoted};
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, Rules};
@@ -200,13 +200,13 @@ impl App {
     /// Exit 2 with every file that is wrong.
     pub(super) fn sets(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
-        check_apart(shared, tenant)?;
+        check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
         let sets = Sets {
             shared: Arc::new(Self::load(shared, Scope::Shared)?),
             tenant: Arc::new(Self::load(tenant, Scope::Tenant)?),
         };
         for warning in sets.shared.warnings().iter().chain(sets.tenant.warnings()) {
-            self.terminal.warn(warning);
+            self.terminal.warn(&warning.to_string());
         }
         Ok(sets)
     }

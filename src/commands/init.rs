@@ -25,8 +25,9 @@ macro_rules! shipped {
 /// What this repository itself starts from.
 const FILES: &[(&str, &str)] = shipped![
     "pricesync.toml",
-    "migrations/shared/accounts/V2__auth_user.sql",
-    "migrations/shared/admin/V3__admin_log.sql",
+    "migrations/shared/admin/V4__admin_log.sql",
+    "migrations/shared/auth/V2__content_types.sql",
+    "migrations/shared/auth/V3__auth.sql",
     "migrations/shared/tenants/V1__tenants.sql",
     "migrations/tenant/prices/V3__price_history.sql",
     "migrations/tenant/prices/V6__price_history_index.sql",
@@ -73,7 +74,7 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<bool> {
 mod tests {
     use super::*;
     use crate::domain::script::Scope;
-    use crate::migrations::source::MigrationSet;
+    use crate::migrations::MigrationSet;
     use crate::settings::FILE_NAME;
 
     #[test]

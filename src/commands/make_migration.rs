@@ -5,7 +5,8 @@ use std::io::Write as _;
 use super::app::App;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
-use crate::migrations::new_script::create;
+use crate::migrations::new_script::NewScriptError;
+use crate::migrations::{NewScript, Transaction};
 
 /// Write an empty migration with the next free version, and print its path
 #[derive(clap::Args, Debug)]
@@ -19,39 +20,37 @@ pub(super) struct Args {
     /// Subfolder to put it in
     #[arg(long, value_name = "FOLDER")]
     dir: Option<String>,
+    /// Let it run statement by statement, outside of a transaction
+    #[arg(long)]
+    no_transaction: bool,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let sets = app.sets()?;
-    let (scope, folder, set) = if args.shared {
-        (Scope::Shared, &app.settings.shared_dir, &sets.shared)
+    // What is wrong with the set now would only be harder to see behind a new file.
+    app.sets()?;
+    let (scope, dir) = if args.shared {
+        (Scope::Shared, &app.settings.shared_dir)
     } else {
-        (Scope::Tenant, &app.settings.tenant_dir, &sets.tenant)
+        (Scope::Tenant, &app.settings.tenant_dir)
     };
     // `makemigrations products` names the part of the project, which here is a subfolder.
-    let named_folder = || {
-        folder
-            .join(&args.name)
-            .is_dir()
-            .then_some(args.name.as_str())
+    let named_folder = || dir.join(&args.name).is_dir().then_some(args.name.as_str());
+    let new = NewScript {
+        scope,
+        dir,
+        subfolder: args.dir.as_deref().or_else(named_folder),
+        name: &args.name,
+        transaction: if args.no_transaction {
+            Transaction::Outside
+        } else {
+            Transaction::Inside
+        },
     };
-    let subfolder = args.dir.as_deref().or_else(named_folder);
-    if let Some(outside) = subfolder.filter(|name| {
-        std::path::Path::new(name)
-            .components()
-            .any(|part| !matches!(part, std::path::Component::Normal(_)))
-    }) {
-        return Err(Failure::words(
-            Exit::Usage,
-            format!("'{outside}' is not a folder within {}", folder.display()),
-        ));
-    }
-    let path =
-        create(folder, subfolder, &args.name, scope, set).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidInput => Failure::words(Exit::Usage, error),
-            _ => Failure::new(Exit::Unexpected, error),
-        })?;
+    let path = new.create().map_err(|error| match error {
+        NewScriptError::Io(..) => Failure::new(Exit::Unexpected, error),
+        _ => Failure::new(Exit::Usage, error),
+    })?;
     let here = std::env::current_dir()?;
     let shown = path.strip_prefix(&here).unwrap_or(&path);
     let mut out = app.terminal.out();

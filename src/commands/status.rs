@@ -53,7 +53,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 
 async fn one(
     schema: &SchemaName,
-    set: &crate::migrations::source::MigrationSet,
+    set: &crate::migrations::MigrationSet,
     args: &Args,
     app: &App,
     database: &Database,

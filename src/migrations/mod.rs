@@ -1,7 +1,24 @@
-//! The SQL files on disk: read, named, ordered, and refused where they could do harm.
+//! The SQL files on disk: read, named, ordered, and kept from leaving the transaction and
+//! the schema that the engine runs them in. No server is needed here.
 
+mod folder;
+pub mod load_error;
 pub mod new_script;
+mod parser;
+mod place;
+pub mod refusal;
 pub mod script;
-mod seal;
+pub mod script_name;
+pub mod seal;
+pub mod sealed_sql;
 pub mod source;
-mod tokens;
+pub mod statement;
+mod token;
+mod words;
+
+pub use load_error::{LoadError, LoadErrors};
+pub use new_script::NewScript;
+pub use script::{Script, Transaction};
+pub use seal::Seal;
+pub use sealed_sql::sealed_sql;
+pub use source::{MigrationSet, check_apart};

@@ -1,154 +1,324 @@
-//! A new migration file: the next free version, and a header that says what it may do.
+//! A new migration file: the next free version, and a header that says the rules.
 
-use std::fmt::Write as _;
-use std::fs;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::script::parse_name;
-use super::source::MigrationSet;
+use super::folder;
+use super::script::{NO_TRANSACTION, Transaction};
+use super::script_name::{MAX_NAME_CHARS, ScriptName, is_word_character};
 use crate::domain::script::Scope;
 
-/// A version above this is a date and time, such as `20261123101500`.
-const FIRST_TIMESTAMP: i64 = 19_000_101_000_000;
+/// A migration file that shall be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewScript<'a> {
+    /// Which set it joins; decides what the header says.
+    pub scope: Scope,
+    /// The folder of that set. It is created if it does not exist.
+    pub dir: &'a Path,
+    /// A subfolder that groups files, such as `products`.
+    pub subfolder: Option<&'a str>,
+    /// What it does, in words: `add brand to products`.
+    pub name: &'a str,
+    /// Whether the file will run inside a transaction.
+    pub transaction: Transaction,
+}
 
-/// Writes an empty migration and returns its path.
-///
-/// The version is one above the newest, or the time of day where the newest is a time.
-///
-/// # Errors
-///
-/// A name of which nothing is left once it is made of letters, digits and underscores;
-/// a folder that cannot be written.
-pub fn create(
-    folder: &Path,
-    subfolder: Option<&str>,
-    name: &str,
-    scope: Scope,
-    set: &MigrationSet,
-) -> io::Result<PathBuf> {
-    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-    let name = clean(name);
-    let folder = subfolder.map_or_else(|| folder.to_path_buf(), |sub| folder.join(sub));
-    fs::create_dir_all(&folder)?;
-    let newest = set.ids().iter().map(|id| id.version).max().unwrap_or(0);
-    let mut version = if newest >= FIRST_TIMESTAMP {
-        now().max(newest + 1)
-    } else {
-        newest + 1
-    };
-    loop {
-        let file_name = format!("V{version}__{name}.sql");
-        parse_name(&file_name).map_err(invalid)?;
-        // Another make-migration may have taken the version under another name just now.
-        let taken = fs::read_dir(&folder)?.flatten().any(|entry| {
-            let name = entry.file_name();
-            parse_name(&name.to_string_lossy()).is_ok_and(|(_, taken, _)| taken == version)
-        });
-        let path = folder.join(&file_name);
-        if !taken {
-            match fs::File::create_new(&path) {
-                Ok(mut file) => {
-                    file.write_all(header(&name, scope).as_bytes())?;
-                    return Ok(path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+/// Why no file was written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NewScriptError {
+    /// Nothing of the name is left once it is cleaned.
+    EmptyName(String),
+    /// The cleaned name is longer than the history keeps.
+    LongName(usize),
+    /// The name already carries a version, which would end up inside the new name.
+    NameHasVersion(String),
+    /// The subfolder leads out of the set or would not be read.
+    Subfolder(String),
+    /// The highest version is the highest there is.
+    NoVersionLeft,
+    /// The operating system refused.
+    Io(PathBuf, io::Error),
+}
+
+impl NewScript<'_> {
+    /// Writes the file and returns its path.
+    ///
+    /// Its version is the highest in the set plus 1; where that is a time stamp of 14
+    /// digits, the current time in UTC. Two calls at the same time get different versions.
+    pub fn create(&self) -> Result<PathBuf, NewScriptError> {
+        self.create_at(OffsetDateTime::now_utc())
+    }
+
+    fn create_at(&self, now: OffsetDateTime) -> Result<PathBuf, NewScriptError> {
+        let name = cleaned(self.name)?;
+        let folder = self.folder()?;
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| NewScriptError::Io(path, error)
+        };
+        fs::create_dir_all(&folder).map_err(failed(&folder))?;
+
+        // Two names may differ where their versions would not, so the file's own O_EXCL is
+        // not enough. Where a file system knows no locks, `load` still finds the duplicate.
+        let turn = File::open(self.dir).map_err(failed(self.dir))?;
+        let _ = turn.lock();
+        let version = next_version(newest(self.dir).map_err(failed(self.dir))?, now)
+            .ok_or(NewScriptError::NoVersionLeft)?;
+        let path = folder.join(format!("V{version}__{name}.sql"));
+        File::create_new(&path)
+            .and_then(|mut file| file.write_all(self.header().as_bytes()))
+            .map_err(failed(&path))?;
+        Ok(path)
+    }
+
+    fn folder(&self) -> Result<PathBuf, NewScriptError> {
+        let Some(subfolder) = self.subfolder else {
+            return Ok(self.dir.to_owned());
+        };
+        let refused = || NewScriptError::Subfolder(subfolder.to_owned());
+        for component in Path::new(subfolder).components() {
+            match component {
+                Component::Normal(part) if !part.as_encoded_bytes().starts_with(b".") => {}
+                _ => return Err(refused()),
             }
         }
-        version += 1;
+        let first = Path::new(subfolder)
+            .components()
+            .next()
+            .ok_or_else(refused)?;
+        if self.scope == Scope::Tenant && first.as_os_str().eq_ignore_ascii_case("shared") {
+            return Err(refused());
+        }
+        Ok(self.dir.join(subfolder))
     }
-}
 
-fn clean(name: &str) -> String {
-    let mut clean = String::new();
-    for c in name.trim().chars() {
-        if c.is_alphanumeric() || c == '_' {
-            clean.push(c);
-        } else if !clean.ends_with('_') {
-            clean.push('_');
+    fn header(&self) -> String {
+        let title: String = self.name.split_whitespace().collect::<Vec<_>>().join(" ");
+        let place = match self.scope {
+            Scope::Shared => {
+                "-- Runs once, in public. Names need no schema: search_path is public.\n"
+            }
+            Scope::Tenant => {
+                "-- Runs once in the schema of every tenant. Write names without a schema:\n\
+                 -- search_path is set to the tenant.\n"
+            }
+        };
+        match self.transaction {
+            Transaction::Inside => format!(
+                "-- {title}\n{place}\
+                 -- All statements run in one transaction; leave out BEGIN and COMMIT.\n\n"
+            ),
+            Transaction::Outside => format!(
+                "{NO_TRANSACTION}\n-- {title}\n{place}\
+                 -- Each statement is its own transaction: a file that fails halfway goes on behind\n\
+                 -- the last statement that was done.\n\n"
+            ),
         }
     }
-    clean.trim_matches('_').to_owned()
 }
 
-fn now() -> i64 {
-    OffsetDateTime::now_utc()
-        .format(format_description!(
-            "[year][month][day][hour][minute][second]"
-        ))
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(FIRST_TIMESTAMP)
-}
-
-fn header(name: &str, scope: Scope) -> String {
-    let mut header = String::new();
-    let _ = writeln!(header, "-- {}", name.replace('_', " "));
-    let lines: &[&str] = match scope {
-        Scope::Shared => &["Runs once, in public, in a transaction."],
-        Scope::Tenant => &[
-            "Runs in every tenant's schema, in a transaction: write names without a schema.",
-            "For CREATE INDEX CONCURRENTLY make '-- pricesync: no-transaction' the first line.",
-        ],
-    };
-    for line in lines {
-        let _ = writeln!(header, "-- {line}");
+/// Keeps what may stand in a file name; anything between becomes one underscore.
+fn cleaned(name: &str) -> Result<String, NewScriptError> {
+    let name = name.trim();
+    let name = name.strip_suffix(".sql").unwrap_or(name);
+    if ScriptName::parse(&format!("{name}.sql")).is_ok() {
+        return Err(NewScriptError::NameHasVersion(name.to_owned()));
     }
-    header.push('\n');
-    header
+    let words: Vec<_> = name
+        .split(|c| c == '_' || !is_word_character(c))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let cleaned = words.join("_");
+    let length = cleaned.chars().count();
+    if cleaned.is_empty() {
+        Err(NewScriptError::EmptyName(name.to_owned()))
+    } else if length > MAX_NAME_CHARS {
+        Err(NewScriptError::LongName(length))
+    } else {
+        Ok(cleaned)
+    }
+}
+
+/// Returns the highest version in a set; misnamed files have none.
+fn newest(dir: &Path) -> io::Result<Option<i64>> {
+    let paths = folder::list(dir)?.scripts;
+    let versions = paths.iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        ScriptName::parse(name).ok().map(|name| name.version)
+    });
+    Ok(versions.max())
+}
+
+fn next_version(newest: Option<i64>, now: OffsetDateTime) -> Option<i64> {
+    let next = newest.unwrap_or(0).checked_add(1)?;
+    let is_stamp =
+        newest.is_some_and(|newest| (19_700_101_000_000..=99_991_231_235_959).contains(&newest));
+    if !is_stamp {
+        return Some(next);
+    }
+    let format = format_description!("[year][month][day][hour][minute][second]");
+    let stamp = now.format(format).ok()?.parse().ok()?;
+    // A colleague's clock, or two files in one second, must not lead backwards.
+    Some(next.max(stamp))
+}
+
+impl fmt::Display for NewScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyName(name) => write!(
+                f,
+                "the name '{name}' holds no letter or digit; say what the migration does"
+            ),
+            Self::LongName(length) => write!(
+                f,
+                "the name has {length} characters; the history keeps {MAX_NAME_CHARS}"
+            ),
+            Self::NameHasVersion(name) => {
+                write!(
+                    f,
+                    "'{name}' already has a version; give only the name, the next free version is found"
+                )
+            }
+            Self::Subfolder(subfolder) => {
+                write!(
+                    f,
+                    "'{subfolder}' is no subfolder that a set reads; give a plain name such as products"
+                )
+            }
+            Self::NoVersionLeft => write!(f, "no version is left above {}", i64::MAX),
+            Self::Io(path, error) => write!(f, "cannot write {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for NewScriptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use time::macros::datetime;
+
     use super::*;
+    use crate::migrations::MigrationSet;
 
-    fn made(existing: &[&str], name: &str) -> Result<String, String> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for file in existing {
-            fs::write(folder.path().join(file), "").expect("writable");
+    fn new<'a>(dir: &'a Path, name: &'a str) -> NewScript<'a> {
+        NewScript {
+            scope: Scope::Tenant,
+            dir,
+            subfolder: None,
+            name,
+            transaction: Transaction::Inside,
         }
-        let set = MigrationSet::load(folder.path(), Scope::Tenant).expect("a set");
-        create(folder.path(), Some("products"), name, Scope::Tenant, &set)
-            .map(|path| {
-                path.strip_prefix(folder.path())
-                    .expect("below")
-                    .display()
-                    .to_string()
-            })
-            .map_err(|error| error.to_string())
+    }
+
+    fn relative(dir: &Path, path: &Path) -> String {
+        path.strip_prefix(dir).unwrap().display().to_string()
     }
 
     #[test]
-    fn the_next_version_is_one_above_the_newest() {
-        assert_eq!(made(&[], "init").as_deref(), Ok("products/V1__init.sql"));
+    fn versions_count_on_across_subfolders_and_the_files_load() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = &dir.path().join("tenant");
+        let first = new(dir, "Add brand – to products").create().unwrap();
+        assert_eq!(relative(dir, &first), "V1__Add_brand_to_products.sql");
+        let second = NewScript {
+            subfolder: Some("prices"),
+            transaction: Transaction::Outside,
+            ..new(dir, "giá-bán index.sql")
+        };
+        let second = second.create().unwrap();
+        assert_eq!(relative(dir, &second), "prices/V2__giá_bán_index.sql");
+        let third = new(dir, "x").create().unwrap();
+        assert_eq!(relative(dir, &third), "V3__x.sql");
+        let set = MigrationSet::load(dir, Scope::Tenant).unwrap();
+        assert_eq!(set.scripts()[1].transaction, Transaction::Outside);
+        assert_eq!(set.warnings().len(), 3, "headers alone are empty files");
+    }
+
+    #[test]
+    fn time_stamps_stay_time_stamps_and_never_go_back() {
+        let now = datetime!(2026-11-23 10:15:00 UTC);
+        assert_eq!(next_version(None, now), Some(1));
+        assert_eq!(next_version(Some(41), now), Some(42));
         assert_eq!(
-            made(&["V9__x.sql"], "Thêm giá - mới").as_deref(),
-            Ok("products/V10__Thêm_giá_mới.sql")
+            next_version(Some(20_250_101_000_000), now),
+            Some(20_261_123_101_500)
         );
+        assert_eq!(
+            next_version(Some(20_261_123_101_500), now),
+            Some(20_261_123_101_501)
+        );
+        assert_eq!(next_version(Some(i64::MAX), now), None);
     }
 
     #[test]
-    fn timestamps_are_followed_by_timestamps() {
-        let path = made(&["V20261123101500__x.sql"], "next").expect("made");
-        let (_, version, _) = parse_name(path.trim_start_matches("products/")).expect("a name");
-        assert!(version > 20_261_123_101_500);
+    fn names_that_say_nothing_or_carry_a_version_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["", " -- ", "..", "___"] {
+            let error = new(dir.path(), name).create().unwrap_err();
+            assert!(matches!(error, NewScriptError::EmptyName(_)), "{name}");
+        }
+        for name in ["V5__x", "V5__x.sql"] {
+            let error = new(dir.path(), name).create().unwrap_err();
+            assert!(matches!(error, NewScriptError::NameHasVersion(_)), "{name}");
+        }
+        let error = new(dir.path(), &"ế".repeat(256)).create().unwrap_err();
+        assert!(matches!(error, NewScriptError::LongName(256)));
     }
 
     #[test]
-    fn a_name_of_nothing_is_refused() {
-        assert!(made(&[], " -- ").is_err());
+    fn a_subfolder_stays_in_the_set() {
+        let dir = tempfile::tempdir().unwrap();
+        for subfolder in ["..", "/etc", "a/../../b", ".git", "", "shared", "a/.b"] {
+            let script = NewScript {
+                subfolder: Some(subfolder),
+                ..new(dir.path(), "x")
+            };
+            assert!(
+                matches!(script.create(), Err(NewScriptError::Subfolder(_))),
+                "{subfolder}"
+            );
+        }
     }
 
     #[test]
-    fn two_at_once_get_versions_of_their_own() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let set = MigrationSet::load(folder.path(), Scope::Tenant).expect("a set");
-        let one = create(folder.path(), None, "one", Scope::Tenant, &set).expect("made");
-        let two = create(folder.path(), None, "two", Scope::Tenant, &set).expect("made");
-        assert!(one.ends_with("V1__one.sql") && two.ends_with("V2__two.sql"));
+    fn many_at_once_get_different_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions: BTreeSet<_> = std::thread::scope(|threads| {
+            let made: Vec<_> = (0..16)
+                .map(|number| {
+                    let dir = dir.path();
+                    threads.spawn(move || new(dir, &format!("x{}", number % 2)).create().unwrap())
+                })
+                .collect();
+            made.into_iter()
+                .map(|thread| thread.join().unwrap())
+                .map(|path| {
+                    path.file_name()
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .split("__")
+                        .next()
+                        .unwrap()
+                        .to_owned()
+                })
+                .collect()
+        });
+        assert_eq!(versions.len(), 16);
     }
 }

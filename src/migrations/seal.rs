@@ -1,328 +1,413 @@
-//! What a file may not do, found before any schema is touched.
+//! Whether a file stays inside what the engine puts around it.
 
+use std::ops::Range;
+
+use super::parser::{self, Limits};
+use super::refusal::{Refusal, judge};
 use super::script::Transaction;
-use super::tokens::{Statement, Token};
+use super::statement::{Gathering, Statement};
+use super::token::{Kind, Tokens};
 use crate::domain::script::Scope;
 
-/// Something that a file may not do, and what to do instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// Byte at which it stands.
-    pub(super) at: usize,
-    /// What and why.
-    pub(super) why: String,
+/// How it is known that a file cannot leave its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// Every statement was read, by two independent readers that agree.
+    Parsed,
+    /// The parser does not know the file's grammar, or it is too long for it. Run it as
+    /// [`sealed_sql`](super::sealed_sql::sealed_sql), so that the server itself refuses transaction control.
+    Server,
 }
 
-/// The first line that lets a file run outside a transaction.
-pub(super) const NO_TRANSACTION: &str = "-- pricesync: no-transaction";
+/// More refusals of one file than this tell nobody anything new.
+const MAX_REFUSALS: usize = 25;
 
-/// Returns everything in the statements that is refused.
-///
-/// `understood` says that a parser found the statements' borders. Where none did, words
-/// that end a transaction are left to the server, which refuses them inside `DO`.
-pub(super) fn refusals(
-    statements: &[Statement],
-    understood: bool,
-    scope: Scope,
-    transaction: Transaction,
-) -> Vec<Refusal> {
-    let mut found = Vec::new();
-    for statement in statements {
-        let refused = meta_command(statement)
-            .or_else(|| {
-                if understood {
-                    transaction_control(statement)
-                } else {
-                    None
+/// What reading a file showed.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) statements: Vec<Statement>,
+    /// Byte offset and reason, in the order of the file.
+    pub(super) refusals: Vec<(usize, Refusal)>,
+    /// Line comments that begin like a directive.
+    pub(super) directives: Vec<Range<usize>>,
+    pub(super) seal: Seal,
+}
+
+/// Reads a file and finds everything in it that is refused.
+pub(super) fn examine(text: &str, scope: Scope, transaction: Transaction) -> Findings {
+    let mut found = Findings {
+        statements: Vec::new(),
+        refusals: Vec::new(),
+        directives: Vec::new(),
+        seal: Seal::Server,
+    };
+    let mut parsable = Limits::allow_file(text);
+    let mut gathering = Gathering::default();
+    let mut tokens = Tokens::new(text);
+    loop {
+        let next = tokens.next();
+        if let Some(token) = next {
+            if token.kind == Kind::LineComment {
+                if directive(&text[token.start..token.end]).is_some() {
+                    found.directives.push(token.start..token.end);
                 }
-            })
-            .or_else(|| environment(statement))
-            .or_else(|| copy_from_stdin(statement))
-            .or_else(|| whole_server(statement))
-            .or_else(|| {
-                if scope == Scope::Tenant {
-                    database_wide(statement)
-                } else {
-                    None
-                }
-            })
-            .or_else(|| match transaction {
-                Transaction::Inside => needs_no_transaction(statement),
-                Transaction::Outside => None,
-            });
-        if let Some((token, why)) = refused {
-            found.push(Refusal {
-                at: token.start,
-                why,
-            });
+                continue;
+            }
+            if token.kind == Kind::Backslash {
+                tokens.skip_line();
+                found.refuse(token.start, meta_command(&text[token.start..]));
+                continue;
+            }
+            if !gathering.take(token, text) {
+                continue;
+            }
+        } else if gathering.is_empty() {
+            break;
         }
+        let words = gathering.words(text);
+        if let Some(refusal) = judge(words, scope, transaction) {
+            if matches!(&refusal, Refusal::CopyThroughClient(copy) if copy.ends_with("STDIN")) {
+                tokens.skip_copy_data();
+            }
+            found.refuse(words.start(), refusal);
+        }
+        parsable &= Limits::allow_statement(gathering.count(), gathering.deepest());
+        found.statements.push(gathering.finish(text));
+    }
+    found.refusals.sort_by_key(|(at, _)| *at);
+    if parsable && found.refusals.is_empty() {
+        let agreed = parser::agrees(text, &found.statements);
+        found.seal = if agreed { Seal::Parsed } else { Seal::Server };
     }
     found
 }
 
-type Found<'a> = Option<(&'a Token, String)>;
-
-fn first(statement: &Statement, why: impl Into<String>) -> Found<'_> {
-    Some((statement.tokens.first()?, why.into()))
+impl Findings {
+    fn refuse(&mut self, at: usize, refusal: Refusal) {
+        if self.refusals.len() < MAX_REFUSALS {
+            self.refusals.push((at, refusal));
+        }
+    }
 }
 
-/// psql's own commands, and what newer dumps begin with.
-fn meta_command(statement: &Statement) -> Found<'_> {
-    let token = statement
-        .tokens
-        .iter()
-        .find(|token| !token.is_literal && token.text.starts_with('\\'))?;
-    Some((
-        token,
-        "a psql meta-command: the server knows only SQL; write the SQL out, or remove the line"
-            .to_owned(),
-    ))
+fn meta_command(rest: &str) -> Refusal {
+    let line = rest.lines().next().unwrap_or_default();
+    let command = line.split_whitespace().next().unwrap_or_default();
+    Refusal::MetaCommand(command.to_owned())
 }
 
-fn transaction_control(statement: &Statement) -> Found<'_> {
-    let controls: [&[&str]; 11] = [
-        &["begin"],
-        &["start", "transaction"],
-        &["commit"],
-        &["end"],
-        &["rollback"],
-        &["abort"],
-        &["savepoint"],
-        &["release"],
-        &["prepare", "transaction"],
-        &["commit", "prepared"],
-        &["rollback", "prepared"],
-    ];
-    let words = controls.iter().find(|words| statement.begins(words))?;
-    let name = words.join(" ").to_uppercase();
-    first(
-        statement,
-        format!(
-            "{name} is not a migration's business: pricesync runs the file in a transaction of its own; remove it"
-        ),
-    )
+/// Returns what stands behind `-- pricesync:`, or `None` for any other comment.
+pub(super) fn directive(comment: &str) -> Option<&str> {
+    let words = comment.strip_prefix("--")?.trim_start();
+    let key = words.get(.."pricesync:".len())?;
+    key.eq_ignore_ascii_case("pricesync:")
+        .then(|| words[key.len()..].trim())
 }
 
-/// Whatever would make the following names mean something else.
-fn environment(statement: &Statement) -> Found<'_> {
-    let why = |what: &str| {
-        format!(
-            "{what} would make the rest run elsewhere or as somebody else; pricesync sets schema and role itself, remove it"
-        )
-    };
-    if statement.begins(&["set"]) {
-        let scoped = statement
-            .tokens
-            .get(1)
-            .is_some_and(|token| token.is("local") || token.is("session"));
-        let name = statement.tokens.get(if scoped { 2 } else { 1 })?;
-        let authorization = scoped && name.is("authorization");
-        return if name.is("search_path") || name.is("\"search_path\"") {
-            first(statement, why("SET search_path"))
-        } else if name.is("schema") {
-            first(statement, why("SET SCHEMA"))
-        } else if name.is("role") {
-            first(statement, why("SET ROLE"))
-        } else if name.is("session_authorization") || authorization {
-            first(statement, why("SET SESSION AUTHORIZATION"))
-        } else {
-            None
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::Transaction::{Inside, Outside};
+    use super::*;
+    use crate::migrations::place::place_of_byte;
+
+    fn refused(text: &str, scope: Scope, transaction: Transaction) -> Vec<String> {
+        let refusals = examine(text, scope, transaction).refusals;
+        let show = |(at, refusal): (usize, Refusal)| {
+            let place = place_of_byte(text, at);
+            let words = refusal.to_string();
+            let words = words.split(" is not ").next().unwrap_or_default();
+            let words = words.split(" cannot run ").next().unwrap_or_default();
+            format!("{}:{} {words}", place.line, place.column.unwrap())
         };
+        refusals.into_iter().map(show).collect()
     }
-    for word in ["reset", "discard"] {
-        if statement.begins(&[word]) {
-            return first(statement, why(&word.to_uppercase()));
+
+    #[test]
+    fn what_leaves_the_transaction_or_the_schema_is_refused_with_its_place() {
+        for (text, expected) in [
+            (
+                "create table a ();\ncommit;\ncreate table b ()",
+                "2:1 COMMIT",
+            ),
+            ("create table a (); ROLLBACK", "1:20 ROLLBACK"),
+            ("begin;", "1:1 BEGIN"),
+            ("BEGIN TRANSACTION", "1:1 BEGIN"),
+            ("begin work; select 1; end", "1:1 BEGIN|1:23 END"),
+            ("START TRANSACTION READ ONLY", "1:1 START TRANSACTION"),
+            ("select 1; Abort", "1:11 ABORT"),
+            ("savepoint s; release s;", "1:1 SAVEPOINT|1:14 RELEASE"),
+            ("rollback to savepoint s", "1:1 ROLLBACK"),
+            ("PREPARE TRANSACTION 'x'", "1:1 PREPARE TRANSACTION"),
+            (
+                "commit prepared 'x'; rollback prepared 'y'",
+                "1:1 COMMIT PREPARED|1:22 ROLLBACK PREPARED",
+            ),
+            ("/* a /* b */ ; */ commit", "1:19 COMMIT"),
+            ("-- x\rcommit", "1:6 COMMIT"),
+            ("select '\\'; commit; --'", "1:13 COMMIT"),
+            ("select 'ế'; commit", "1:13 COMMIT"),
+            ("select $a$ ; $$ ; $a$; commit", "1:24 COMMIT"),
+            (
+                "create function f() returns int begin atomic select 1; end; commit",
+                "1:61 COMMIT",
+            ),
+            ("set search_path = public", "1:1 SET search_path"),
+            (
+                "SET LOCAL Search_Path TO public",
+                "1:1 SET LOCAL Search_Path",
+            ),
+            (
+                "set session \"search_path\" to x",
+                "1:1 SET SESSION \"search_path\"",
+            ),
+            (
+                "set U&\"search\\005fpath\" to x",
+                "1:1 SET U&\"search\\005fpath\"",
+            ),
+            ("set schema 'public'", "1:1 SET SCHEMA"),
+            (
+                "select pg_catalog.set_config('search_path', '', false);",
+                "1:1 set_config('search_path', ...)",
+            ),
+            ("set role postgres", "1:1 SET ROLE"),
+            ("set local role to postgres", "1:1 SET LOCAL ROLE"),
+            (
+                "set session authorization default",
+                "1:1 SET SESSION AUTHORIZATION",
+            ),
+            (
+                "set local session authorization x",
+                "1:1 SET SESSION AUTHORIZATION",
+            ),
+            ("reset all", "1:1 RESET ALL"),
+            ("reset role", "1:1 RESET ROLE"),
+            ("discard temp", "1:1 DISCARD TEMP"),
+            (
+                "set standard_conforming_strings = off",
+                "1:1 SET standard_conforming_strings = off",
+            ),
+            (
+                "\\restrict abc\nselect 1;",
+                "1:1 psql meta-command \\restrict",
+            ),
+            (
+                "select 1;\n  \\i it's.sql\ncommit",
+                "2:3 psql meta-command \\i|3:1 COMMIT",
+            ),
+            ("select 1 \\gset", "1:10 psql meta-command \\gset"),
+            (
+                "copy t (a, b) from stdin;\n1\tit's\n\\.\ncommit",
+                "1:1 COPY FROM STDIN|4:1 COMMIT",
+            ),
+            ("COPY t FROM stdin WITH (FORMAT csv)", "1:1 COPY FROM STDIN"),
+            ("copy (select 1) to stdout", "1:1 COPY TO STDOUT"),
+            (
+                "create database x; drop tablespace y",
+                "1:1 CREATE DATABASE|1:20 DROP TABLESPACE",
+            ),
+            ("alter system set work_mem = '1GB'", "1:1 ALTER SYSTEM"),
+        ] {
+            for transaction in [Inside, Outside] {
+                for scope in [Scope::Shared, Scope::Tenant] {
+                    assert_eq!(
+                        refused(text, scope, transaction).join("|"),
+                        expected,
+                        "{text}"
+                    );
+                }
+            }
         }
     }
-    let call = statement.find(&["set_config", "("])?;
-    let setting = statement.tokens.get(call + 2)?;
-    let name = setting.text.trim_matches('\'').to_lowercase();
-    if setting.is_literal
-        && matches!(
-            name.as_str(),
-            "search_path" | "role" | "session_authorization"
-        )
-    {
-        return Some((
-            &statement.tokens[call],
-            why(&format!("set_config('{name}')")),
-        ));
-    }
-    None
-}
 
-fn copy_from_stdin(statement: &Statement) -> Found<'_> {
-    if statement.begins(&["copy"]) && statement.find(&["from", "stdin"]).is_some() {
-        return first(
-            statement,
-            "COPY FROM STDIN has no input in a migration; write INSERT instead",
+    #[test]
+    fn what_only_looks_like_it_is_allowed() {
+        for text in [
+            "-- commit;\nselect 1",
+            "/* commit; /* rollback; */ commit; */ select 1",
+            "select 'commit; rollback'",
+            "select E'it\\'s; commit; '",
+            "insert into t values ('a;\n\\i x\n;commit;')",
+            "select $$ ; commit; $$, $x$ $$; commit; $x$",
+            "do $$ begin commit; end $$",
+            "create table \"commit\" (\"begin\" int); select 1 as \"end\"",
+            "create function f() returns int language sql begin atomic select case when true then 1 else 2 end; select 2; end",
+            "create function f() returns int language plpgsql set search_path = x as $$ begin return 1; end $$",
+            "alter function f() set search_path = x",
+            "create procedure p() language plpgsql as $body$ begin commit; rollback; end $body$",
+            "prepare q as select 1; execute q; deallocate q",
+            "set local lock_timeout = '1s'; set constraints all immediate; set time zone 'UTC'",
+            "set app.search_path = 'x'",
+            "set standard_conforming_strings = on; set client_encoding = 'UTF8'",
+            "select set_config('app.tenant', 'x', true)",
+            "alter type mood add value 'meh'",
+            "refresh materialized view concurrently v",
+            "cluster t using i; reindex table t; analyze t",
+            "alter table t detach partition p",
+            "copy t from '/tmp/x.csv'; copy stdin to '/tmp/y'",
+            "select set_config, 'search_path' from t",
+            "create type commit as (a int); comment on type commit is 'rollback'",
+            "create sequence concurrently",
+        ] {
+            assert_eq!(
+                refused(text, Scope::Tenant, Inside),
+                Vec::<String>::new(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_needs_no_transaction_is_refused_until_the_file_says_so() {
+        for (text, expected) in [
+            (
+                "create index concurrently i on t (a)",
+                "CREATE INDEX CONCURRENTLY",
+            ),
+            (
+                "create unique index concurrently on t (a)",
+                "CREATE INDEX CONCURRENTLY",
+            ),
+            (
+                "drop index concurrently if exists i",
+                "DROP INDEX CONCURRENTLY",
+            ),
+            ("reindex index concurrently i", "REINDEX CONCURRENTLY"),
+            (
+                "reindex (concurrently, verbose) table t",
+                "REINDEX CONCURRENTLY",
+            ),
+            ("reindex (verbose) schema s", "REINDEX SCHEMA"),
+            ("reindex system", "REINDEX SYSTEM"),
+            ("vacuum (analyze) t", "VACUUM"),
+            ("cluster", "CLUSTER without a table"),
+            ("cluster verbose", "CLUSTER without a table"),
+            (
+                "alter table t detach partition p concurrently",
+                "ALTER TABLE DETACH PARTITION CONCURRENTLY",
+            ),
+            (
+                "create subscription s connection 'x' publication p",
+                "CREATE SUBSCRIPTION",
+            ),
+        ] {
+            assert_eq!(
+                refused(text, Scope::Tenant, Inside),
+                [format!("1:1 {expected}")],
+                "{text}"
+            );
+            assert_eq!(
+                refused(text, Scope::Tenant, Outside),
+                Vec::<String>::new(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_defined_in_a_schema_by_name_is_not_the_tenants() {
+        for (text, schema) in [
+            (
+                "create function public.f() returns int language sql as 'select 1'",
+                "public",
+            ),
+            ("create table if not exists Public.t (id int)", "public"),
+            ("drop table \"Tenant_x\".t", "Tenant_x"),
+            ("alter domain public.d drop not null", "public"),
+            (
+                "create unique index concurrently public.i on t (a)",
+                "public",
+            ),
+        ] {
+            let found = examine(text, Scope::Tenant, Transaction::Outside).refusals;
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!(
+                found[0].1,
+                Refusal::NamedSchemaInTenant(schema.to_owned()),
+                "{text}"
+            );
+            assert!(
+                examine(text, Scope::Shared, Transaction::Outside)
+                    .refusals
+                    .is_empty()
+            );
+        }
+        for text in [
+            "create table a (b int references public.c (id))",
+            "create sequence s owned by a.b",
+            "create temporary table pg_temp.t (id int)",
+            "create view v as select * from public.c",
+            "alter table t add foreign key (a) references public.c",
+        ] {
+            assert!(
+                examine(text, Scope::Tenant, Transaction::Inside)
+                    .refusals
+                    .is_empty(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn extensions_and_schemas_belong_to_the_shared_set() {
+        for (text, expected) in [
+            (
+                "create extension if not exists citext",
+                "1:1 CREATE EXTENSION",
+            ),
+            ("drop extension citext", "1:1 DROP EXTENSION"),
+            ("alter extension citext update", "1:1 ALTER EXTENSION"),
+            ("create schema x", "1:1 CREATE SCHEMA"),
+            ("drop schema public cascade", "1:1 DROP SCHEMA"),
+            ("alter schema a rename to b", "1:1 ALTER SCHEMA"),
+        ] {
+            assert_eq!(refused(text, Scope::Tenant, Inside), [expected], "{text}");
+            assert_eq!(
+                refused(text, Scope::Shared, Inside),
+                Vec::<String>::new(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_grammar_the_parser_does_not_know_is_left_to_the_server() {
+        for text in [
+            "create flux capacitor c; select 1",
+            "select 'open",
+            "select (1; select 2",
+        ] {
+            let found = examine(text, Scope::Tenant, Inside);
+            assert_eq!(
+                (found.refusals.len(), found.seal),
+                (0, Seal::Server),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            refused("create flux capacitor c; commit", Scope::Tenant, Inside),
+            ["1:26 COMMIT"]
         );
-    }
-    None
-}
-
-fn whole_server(statement: &Statement) -> Found<'_> {
-    if statement.begins(&["alter", "system"]) {
-        return first(
-            statement,
-            "ALTER SYSTEM changes the whole server; do it outside of migrations",
+        let plain = examine(
+            "create table a (); insert into a default values",
+            Scope::Tenant,
+            Inside,
         );
+        assert_eq!((plain.statements.len(), plain.seal), (2, Seal::Parsed));
     }
-    for what in ["database", "tablespace"] {
-        if statement.begins(&["create", what]) || statement.begins(&["drop", what]) {
-            let name = what.to_uppercase();
-            return first(
-                statement,
-                format!(
-                    "creating or dropping a {name} changes the whole server; do it outside of migrations"
-                ),
-            );
-        }
-    }
-    None
-}
 
-/// What belongs to the whole database does not belong to one tenant.
-fn database_wide(statement: &Statement) -> Found<'_> {
-    for verb in ["create", "drop", "alter"] {
-        if statement.begins(&[verb, "extension"]) {
-            return first(
-                statement,
-                "an extension belongs to the whole database: it would land in the first tenant's schema and be dropped with it; move it to migrations/shared",
-            );
-        }
-        if statement.begins(&[verb, "schema"]) {
-            return first(
-                statement,
-                "a tenant's migration works inside its schema; create-tenant, rename-tenant and drop-schema work on schemas",
-            );
-        }
+    #[test]
+    fn reading_takes_time_in_proportion_to_the_length() {
+        let time = |megabytes: usize| {
+            let text = "insert into t (a, b) values (1, 'it''s');\n".repeat(megabytes * 25_000);
+            let start = Instant::now();
+            let found = examine(&text, Scope::Tenant, Inside);
+            assert_eq!(found.statements.len(), megabytes * 25_000);
+            start.elapsed()
+        };
+        // Both go unparsed. The factor is 2; a quadratic part would show as more than 4, also on a busy machine.
+        let (five, ten) = (time(5), time(10));
+        assert!(ten < five * 5, "{five:?} for 5 MB, {ten:?} for 10 MB");
     }
-    for what in [
-        "role",
-        "user",
-        "group",
-        "database",
-        "publication",
-        "subscription",
-        "server",
-        "language",
-    ] {
-        if ["create", "alter", "drop"]
-            .iter()
-            .any(|verb| statement.begins(&[verb, what]))
-        {
-            return first(
-                statement,
-                format!("a {what} belongs to more than one tenant; move it to migrations/shared"),
-            );
-        }
-    }
-    foreign_name(statement)
-}
-
-/// The name of what is created, altered or dropped, when it is said to be in some schema:
-/// that cannot be the tenant's, whose name differs from tenant to tenant.
-///
-/// The guard sees most of these when they run; not functions and domains, which take no lock
-/// that tells their schema.
-fn foreign_name(statement: &Statement) -> Found<'_> {
-    const BEFORE_THE_NAME: [&str; 38] = [
-        "or",
-        "replace",
-        "temp",
-        "temporary",
-        "unlogged",
-        "unique",
-        "materialized",
-        "recursive",
-        "global",
-        "local",
-        "foreign",
-        "constraint",
-        "if",
-        "not",
-        "exists",
-        "only",
-        "concurrently",
-        "table",
-        "view",
-        "index",
-        "sequence",
-        "function",
-        "procedure",
-        "routine",
-        "aggregate",
-        "type",
-        "domain",
-        "operator",
-        "collation",
-        "conversion",
-        "statistics",
-        "text",
-        "search",
-        "configuration",
-        "dictionary",
-        "class",
-        "family",
-        "cast",
-    ];
-    if !["create", "alter", "drop"]
-        .iter()
-        .any(|verb| statement.begins(&[verb]))
-    {
-        return None;
-    }
-    let is_before = |token: &&Token| BEFORE_THE_NAME.iter().any(|word| token.is(word));
-    let at = 1 + statement
-        .tokens
-        .iter()
-        .skip(1)
-        .take_while(is_before)
-        .count();
-    let (name, dot) = (statement.tokens.get(at)?, statement.tokens.get(at + 1)?);
-    if !dot.is(".") || name.is("pg_temp") {
-        return None;
-    }
-    let schema = name.text.trim_matches('"');
-    Some((
-        name,
-        format!(
-            "names the schema '{schema}'; write the bare name, it is looked up in the tenant's own schema first"
-        ),
-    ))
-}
-
-/// What the server refuses inside a transaction block (25001).
-fn needs_no_transaction(statement: &Statement) -> Found<'_> {
-    let what = if statement.begins(&["create", "index", "concurrently"])
-        || statement.begins(&["create", "unique", "index", "concurrently"])
-    {
-        "CREATE INDEX CONCURRENTLY"
-    } else if statement.begins(&["drop", "index", "concurrently"]) {
-        "DROP INDEX CONCURRENTLY"
-    } else if statement.begins(&["reindex"])
-        && ["concurrently", "schema", "database", "system"]
-            .iter()
-            .any(|word| statement.has(word))
-    {
-        "REINDEX of that kind"
-    } else if statement.begins(&["vacuum"]) {
-        "VACUUM"
-    } else if statement.begins(&["cluster"]) && statement.tokens.len() == 1 {
-        "CLUSTER without a table"
-    } else if statement.begins(&["alter", "table"])
-        && statement.find(&["detach", "partition"]).is_some()
-        && statement.has("concurrently")
-    {
-        "DETACH PARTITION CONCURRENTLY"
-    } else {
-        return None;
-    };
-    first(
-        statement,
-        format!(
-            "{what} cannot run inside a transaction; put '{NO_TRANSACTION}' on the first line of the file"
-        ),
-    )
 }

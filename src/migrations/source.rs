@@ -1,281 +1,375 @@
-//! A folder of migrations becomes an ordered set, or a list of everything that is wrong with it.
+//! A folder of migrations as an ordered set, or everything that is wrong with it.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-pub use super::script::LoadError;
+use super::folder;
+use super::load_error::{LoadError, LoadErrors, Problem};
 use super::script::Script;
+use super::script_name::ScriptName;
 use crate::domain::script::{Scope, ScriptId};
 
-/// Migrations in the order of their versions, which are unique.
+/// The migrations of one scope, ordered by version. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct MigrationSet {
-    scripts: Vec<Script>,
-    ids: Vec<ScriptId>,
-    warnings: Vec<String>,
+    scope: Scope,
+    dir: Arc<Path>,
+    scripts: Arc<[Script]>,
+    ids: Arc<[ScriptId]>,
+    warnings: Arc<[Warning]>,
 }
 
-/// Everything that is wrong with a set, in the order of paths.
+/// What stands in no run's way but is worth a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadErrors(pub Vec<LoadError>);
-
-impl fmt::Display for LoadErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, error) in self.0.iter().enumerate() {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
+pub struct Warning {
+    /// The file.
+    pub path: PathBuf,
+    /// What is odd about it.
+    pub oddity: Oddity,
 }
 
-impl std::error::Error for LoadErrors {}
+/// A kind of [`Warning`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Oddity {
+    /// It holds no statement and will be recorded as applied all the same.
+    Empty,
+    /// It is named like a migration but does not end in `.sql`, so it is none.
+    Ignored,
+}
 
 impl MigrationSet {
-    /// Reads a folder and its subfolders. Hidden files and folders are passed over, and so
-    /// is what does not end in `.sql`, whatever its case.
+    /// Reads all migrations below a folder; an empty folder is an empty set.
     ///
     /// # Errors
     ///
-    /// Every file that is wrong, not only the first.
-    pub fn load(folder: &Path, scope: Scope) -> Result<Self, LoadErrors> {
-        if !folder.is_dir() {
-            let key = match scope {
-                Scope::Shared => "shared",
-                Scope::Tenant => "tenant",
-            };
-            let why = format!(
-                "is not a folder; set [migrations] {key} in pricesync.toml, or run pricesync init"
-            );
-            return Err(LoadErrors(vec![LoadError::new(folder, why)]));
+    /// Everything that is wrong with any file, ordered by path.
+    pub fn load(dir: &Path, scope: Scope) -> Result<Self, LoadErrors> {
+        let missing = |problem| {
+            LoadErrors(vec![LoadError {
+                path: dir.to_owned(),
+                place: None,
+                problem,
+            }])
+        };
+        if !dir.is_dir() {
+            return Err(missing(Problem::MissingFolder(scope)));
         }
-        let mut files = Vec::new();
-        let mut errors = Vec::new();
-        let root = folder
-            .canonicalize()
-            .unwrap_or_else(|_| folder.to_path_buf());
-        walk(folder, &root, &mut files, &mut errors);
-        files.sort();
-        let mut texts = Vec::new();
-        for path in files {
-            match fs::read(&path) {
-                Ok(bytes) => texts.push((path, bytes)),
-                Err(error) => {
-                    errors.push(LoadError::new(&path, format!("cannot be read: {error}")));
-                }
+        let listing =
+            folder::list(dir).map_err(|error| missing(Problem::Unreadable(error.to_string())))?;
+        let mut errors = listing.errors;
+        let mut files = Vec::with_capacity(listing.scripts.len());
+        for path in listing.scripts {
+            if scope == Scope::Tenant && in_shared_folder(&path, dir) {
+                errors.push(wrong(&path, Problem::SharedFolderInTenantSet));
+            }
+            match folder::read(&path) {
+                Ok(bytes) => files.push((path, bytes)),
+                Err(problem) => errors.push(wrong(&path, problem)),
             }
         }
-        let texts = texts
-            .iter()
-            .map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
-        match (Self::from_texts(texts, scope), errors.is_empty()) {
-            (Ok(set), true) => Ok(set),
-            (Ok(_), false) => Err(LoadErrors(errors)),
-            (Err(LoadErrors(more)), _) => {
-                errors.extend(more);
-                errors.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
-                Err(LoadErrors(errors))
-            }
-        }
+        Self::assemble(dir, scope, files, listing.ignored, errors)
     }
 
-    /// Makes a set of files that are in memory, each with the path that it is called by.
+    /// Makes a set of files that the program carries with it, each with the name it is shown by.
     ///
     /// # Errors
     ///
     /// As [`MigrationSet::load`].
-    pub fn from_texts<'a>(
-        files: impl IntoIterator<Item = (&'a Path, &'a [u8])>,
+    pub fn embedded(scope: Scope, files: &[(&str, &str)]) -> Result<Self, LoadErrors> {
+        let files = files
+            .iter()
+            .map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
+        Self::assemble(
+            Path::new(""),
+            scope,
+            files.collect(),
+            Vec::new(),
+            Vec::new(),
+        )
+    }
+
+    fn assemble(
+        dir: &Path,
         scope: Scope,
+        files: Vec<(PathBuf, Vec<u8>)>,
+        ignored: Vec<PathBuf>,
+        mut errors: Vec<LoadError>,
     ) -> Result<Self, LoadErrors> {
-        let mut errors = Vec::new();
-        let mut scripts: BTreeMap<i64, Script> = BTreeMap::new();
-        let mut warnings = Vec::new();
+        let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+        errors.extend(duplicates(&paths));
+        let mut scripts = Vec::with_capacity(files.len());
         for (path, bytes) in files {
-            let script = match Script::parse(path, bytes, scope) {
-                Ok(script) => script,
-                Err(found) => {
-                    errors.extend(found);
-                    continue;
-                }
-            };
-            if script.statements.is_empty() && script.seal == super::script::Seal::Parsed {
-                warnings.push(format!("{}: holds no statement", path.display()));
-            }
-            match scripts.get(&script.id.version) {
-                Some(other) => errors.push(LoadError::new(
-                    path,
-                    format!(
-                        "has the version {} of {}; give one of them the next free version",
-                        script.id.version,
-                        other.path.display()
-                    ),
-                )),
-                None => drop(scripts.insert(script.id.version, script)),
+            match Script::read(&path, bytes, scope) {
+                Ok(script) => scripts.push(script),
+                Err(found) => errors.extend(found),
             }
         }
         if !errors.is_empty() {
+            // Stable, so that what is wrong inside a file stays in the order of its lines.
+            errors.sort_by(|a, b| a.path.cmp(&b.path));
             return Err(LoadErrors(errors));
         }
-        let scripts: Vec<Script> = scripts.into_values().collect();
+        scripts.sort_by_key(|script| script.id.version);
+        let empty = scripts.iter().filter(|script| script.statements.is_empty());
+        let mut warnings: Vec<_> = empty
+            .map(|script| (script.path.clone(), Oddity::Empty))
+            .chain(ignored.into_iter().map(|path| (path, Oddity::Ignored)))
+            .map(|(path, oddity)| Warning { path, oddity })
+            .collect();
+        warnings.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self {
+            scope,
+            dir: dir.into(),
             ids: scripts.iter().map(|script| script.id.clone()).collect(),
-            scripts,
-            warnings,
+            scripts: scripts.into(),
+            warnings: warnings.into(),
         })
     }
 
-    /// Returns the scripts, in the order of versions.
+    /// Returns whose migrations these are.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Returns the folder as it was given.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the migrations in the order of their versions.
     #[must_use]
     pub fn scripts(&self) -> &[Script] {
         &self.scripts
     }
 
-    /// Returns what identifies the scripts, in the same order.
+    /// Returns what identifies them, at the same positions as [`MigrationSet::scripts`].
     #[must_use]
     pub fn ids(&self) -> &[ScriptId] {
         &self.ids
     }
 
-    /// Returns what is odd but no error.
+    /// Returns what is odd, ordered by path.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 }
 
-/// Makes sure that neither folder lies in the other: files would be in both sets.
+/// Checks that neither set lies in the other, where its files would run in the wrong schemas.
 ///
-/// # Errors
-///
-/// The inner folder, with what to do.
-pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadErrors> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let (a, b) = (real(shared), real(tenant));
-    let inner = if a.starts_with(&b) {
-        shared
-    } else if b.starts_with(&a) {
-        tenant
-    } else {
-        return Ok(());
+/// Folders that do not exist are compared by name.
+pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
+    let resolve = |dir: &Path| {
+        dir.canonicalize()
+            .or_else(|_| std::path::absolute(dir))
+            .unwrap_or_else(|_| dir.to_owned())
     };
-    let why =
-        "lies within the other set of migrations; [migrations] shared and tenant must be apart";
-    Err(LoadErrors(vec![LoadError::new(inner, why)]))
+    let (real_shared, real_tenant) = (resolve(shared), resolve(tenant));
+    let nested = |inner: &Path, outer: &Path| {
+        let outer = outer.to_owned();
+        Err(wrong(inner, Problem::NestedSets { outer }))
+    };
+    if real_tenant.starts_with(&real_shared) {
+        nested(tenant, shared)
+    } else if real_shared.starts_with(&real_tenant) {
+        nested(shared, tenant)
+    } else {
+        Ok(())
+    }
 }
 
-fn walk(folder: &Path, root: &Path, files: &mut Vec<PathBuf>, errors: &mut Vec<LoadError>) {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => {
-            errors.push(LoadError::new(folder, format!("cannot be read: {error}")));
-            return;
-        }
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
+fn wrong(path: &Path, problem: Problem) -> LoadError {
+    LoadError {
+        path: path.to_owned(),
+        place: None,
+        problem,
+    }
+}
+
+fn in_shared_folder(path: &Path, dir: &Path) -> bool {
+    path.strip_prefix(dir)
+        .ok()
+        .filter(|relative| relative.components().count() > 1)
+        .and_then(|relative| relative.components().next())
+        .is_some_and(|first| first.as_os_str().eq_ignore_ascii_case("shared"))
+}
+
+fn duplicates(paths: &[PathBuf]) -> Vec<LoadError> {
+    let mut first_of = BTreeMap::new();
+    let mut errors = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Ok(ScriptName { version, .. }) = ScriptName::parse(&name) else {
             continue;
+        };
+        if let Some(first) = first_of.get(&version) {
+            let other = PathBuf::clone(first);
+            errors.push(wrong(path, Problem::Duplicate { version, other }));
+        } else {
+            first_of.insert(version, path.clone());
         }
-        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        if is_link && !path.canonicalize().is_ok_and(|real| real.starts_with(root)) {
-            errors.push(LoadError::new(
-                &path,
-                "is a link out of the folder; copy the file instead",
-            ));
-        } else if path.is_dir() {
-            // A link to a folder of the same set would bring every file twice.
-            if !is_link {
-                walk(&path, root, files, errors);
-            }
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
-        {
-            files.push(path);
+    }
+    errors
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.oddity {
+            Oddity::Empty => write!(f, "{path}: holds no statement and will count as applied"),
+            Oddity::Ignored => write!(f, "{path}: is not run, because it does not end in .sql"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, text) in files {
-            let path = folder.path().join(name);
-            fs::create_dir_all(path.parent().expect("below")).expect("writable");
-            fs::write(path, text).expect("writable");
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
-        folder
+        dir
     }
 
-    fn load(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
-        let folder = folder(files);
-        MigrationSet::load(folder.path(), Scope::Tenant)
-            .map(|set| set.ids().iter().map(ToString::to_string).collect())
-            .map_err(|errors| {
-                errors
-                    .to_string()
-                    .replace(&folder.path().display().to_string(), "DIR")
-            })
+    fn errors(dir: &Path, scope: Scope) -> Vec<String> {
+        let LoadErrors(errors) = MigrationSet::load(dir, scope).unwrap_err();
+        let root = format!("{}/", dir.display());
+        errors
+            .iter()
+            .map(|error| error.to_string().replace(&root, ""))
+            .collect()
     }
 
     #[test]
-    fn subfolders_group_files_and_versions_order_them() {
-        let set = load(&[
-            ("prices/V10__b.sql", "select 1"),
-            ("products/V2__a.sql", "select 1"),
-            (".git/V1__x.sql", "commit"),
-            ("README.md", ""),
+    fn files_of_all_subfolders_are_ordered_by_version() {
+        let dir = folder(&[
+            ("products/V10__c.sql", "select 1"),
+            ("V9__b.sql", "select 1"),
+            ("prices/deep/U2__a.sql", "select 1"),
+            (".git/V1__hidden.sql", "commit"),
+            (".V3__hidden.sql", "commit"),
+            ("README.md", "about"),
         ]);
-        assert_eq!(set, Ok(vec!["V2__a".to_owned(), "V10__b".to_owned()]));
-        assert_eq!(load(&[]), Ok(vec![]));
-    }
-
-    #[test]
-    fn everything_wrong_is_told_at_once() {
+        let set = MigrationSet::load(dir.path(), Scope::Tenant).unwrap();
+        let ids: Vec<_> = set.ids().iter().map(ToString::to_string).collect();
+        assert_eq!(ids, ["U2__a", "V9__b", "V10__c"]);
         assert_eq!(
-            load(&[("V1__a.sql", "commit"), ("b/V1_x.sql", ""), ("V2__c.SQL", "")]),
-            Err("DIR/V1__a.sql:1:1: COMMIT is not a migration's business: pricesync runs the file in a transaction of its own; remove it\n\
-                 DIR/V2__c.SQL: the ending is not '.sql'; a migration is named V<version>__<name>.sql, such as V12__add_brand.sql\n\
-                 DIR/b/V1_x.sql: version and name are not parted by two underscores; a migration is named V<version>__<name>.sql, such as V12__add_brand.sql".to_owned())
+            set.scripts()[2].path,
+            dir.path().join("products/V10__c.sql")
         );
+        assert_eq!(set.warnings(), []);
     }
 
     #[test]
-    fn two_files_with_one_version_are_both_named() {
+    fn every_problem_of_every_file_is_reported_in_the_order_of_paths() {
+        let dir = folder(&[
+            ("b/V1__one.sql", "commit;\nreset all"),
+            ("a/V01__eins.sql", "select 1"),
+            ("U1__uno.sql", "select 1"),
+            ("z/v3__lower.sql", "select 1"),
+            ("V5__x.SQL", "select 1"),
+        ]);
         assert_eq!(
-            load(&[("a/V3__x.sql", ""), ("b/U3__y.sql", "")]),
-            Err("DIR/b/U3__y.sql: has the version 3 of DIR/a/V3__x.sql; give one of them the next free version".to_owned())
+            errors(dir.path(), Scope::Tenant),
+            [
+                "V5__x.SQL: not a migration's file name: it does not end in .sql in lower case",
+                "a/V01__eins.sql: version 1 is also that of U1__uno.sql",
+                "b/V1__one.sql: version 1 is also that of U1__uno.sql",
+                "b/V1__one.sql:1:1: COMMIT is not allowed in a migration: it would leave the transaction that holds the file",
+                "b/V1__one.sql:2:1: RESET ALL is not allowed in a migration: it would undo the settings that keep the file in its schema",
+                "z/v3__lower.sql: not a migration's file name: it does not begin with a capital V or U",
+            ]
         );
     }
 
     #[test]
-    fn a_missing_folder_names_its_key() {
-        let error = MigrationSet::load(Path::new("nowhere"), Scope::Shared)
-            .expect_err("missing")
-            .to_string();
+    fn an_empty_folder_is_an_empty_set_and_a_missing_one_an_error() {
+        let dir = folder(&[]);
+        let set = MigrationSet::load(dir.path(), Scope::Shared).unwrap();
+        assert!(set.scripts().is_empty() && set.ids().is_empty());
+        let missing = dir.path().join("shared");
         assert_eq!(
-            error,
-            "nowhere: is not a folder; set [migrations] shared in pricesync.toml, or run pricesync init"
+            MigrationSet::load(&missing, Scope::Shared).unwrap_err().0[0].problem,
+            Problem::MissingFolder(Scope::Shared)
         );
     }
 
     #[test]
-    fn the_sets_may_not_lie_in_each_other() {
-        let folder = folder(&[("migrations/tenant/V1__x.sql", "")]);
-        let (outer, inner) = (
-            folder.path().join("migrations"),
-            folder.path().join("migrations/tenant"),
+    fn empty_files_and_near_misses_are_warned_about() {
+        let dir = folder(&[
+            ("V1__empty.sql", "-- nothing yet\n"),
+            ("V2__x.sql.bak", "commit"),
+            ("V3__x.sql~", "commit"),
+            ("notes.txt", ""),
+        ]);
+        let set = MigrationSet::load(dir.path(), Scope::Tenant).unwrap();
+        let warnings: Vec<_> = set
+            .warnings()
+            .iter()
+            .map(|warning| {
+                (
+                    warning.path.file_name().unwrap().to_str().unwrap(),
+                    warning.oddity,
+                )
+            })
+            .collect();
+        assert_eq!(
+            warnings,
+            [
+                ("V1__empty.sql", Oddity::Empty),
+                ("V2__x.sql.bak", Oddity::Ignored),
+                ("V3__x.sql~", Oddity::Ignored),
+            ]
         );
-        assert!(check_apart(&outer, &inner).is_err());
-        assert!(check_apart(&inner, &inner).is_err());
-        assert!(check_apart(&inner, &folder.path().join("shared")).is_ok());
+    }
+
+    #[test]
+    fn the_sets_have_to_lie_apart() {
+        let dir = folder(&[
+            ("tenant/Shared/V1__x.sql", "select 1"),
+            ("shared/V1__x.sql", ""),
+        ]);
+        let (shared, tenant) = (dir.path().join("shared"), dir.path().join("tenant"));
+        assert_eq!(check_apart(&shared, &tenant), Ok(()));
+        assert_eq!(
+            errors(&tenant, Scope::Tenant),
+            [
+                "Shared/V1__x.sql: lies in a folder 'shared' of the tenant set, so every tenant would get it"
+            ]
+        );
+        assert!(check_apart(dir.path(), &tenant).is_err());
+        assert!(check_apart(&tenant.join("Shared"), &tenant).is_err());
+        assert!(check_apart(&shared, &tenant.join("../shared")).is_err());
+        assert!(check_apart(&dir.path().join("a"), &dir.path().join("ab")).is_ok());
+    }
+
+    #[test]
+    fn the_shipped_sets_load_without_a_word() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        for (folder, scope) in [("shared", Scope::Shared), ("tenant", Scope::Tenant)] {
+            let set = MigrationSet::load(&root.join(folder), scope).unwrap();
+            assert!(!set.scripts().is_empty());
+            assert_eq!(set.warnings(), []);
+            for script in set.scripts() {
+                assert_eq!(
+                    script.seal,
+                    crate::migrations::seal::Seal::Parsed,
+                    "{}",
+                    script.id
+                );
+            }
+        }
     }
 }

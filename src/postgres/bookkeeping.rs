@@ -1,6 +1,5 @@
 //! The schema `pricesync`: our own tables, made and upgraded by our own migrations.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::pool::Database;
 use crate::domain::plan::{Atomic, Goal};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::migrations::source::MigrationSet;
+use crate::migrations::MigrationSet;
 use crate::service::event::{MigrateError, Progress, Target};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
@@ -56,11 +55,8 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
     }
     // The migration takes a connection of its own.
     drop(session);
-    let files = FILES
-        .iter()
-        .map(|(name, text)| (Path::new(*name), text.as_bytes()));
     let set =
-        Arc::new(MigrationSet::from_texts(files, Scope::Tenant).expect("our own files are tested"));
+        Arc::new(MigrationSet::embedded(Scope::Tenant, FILES).expect("our own files are tested"));
     let rules = Rules {
         atomic: Atomic::Schema,
         goal: Goal::Latest,

@@ -22,8 +22,8 @@ use super::transaction::{self, Opened, Opening, Reach, WorkError, open, rollback
 use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::migrations::script::{Script, Transaction};
-use crate::migrations::source::MigrationSet;
+use crate::migrations::MigrationSet;
+use crate::migrations::{Script, Transaction};
 use crate::service::event::{
     AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Skipped,
     Target,

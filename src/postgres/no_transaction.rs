@@ -14,7 +14,7 @@ use super::transaction::{Reach, claim, settings};
 use super::{histories, runner};
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
-use crate::migrations::script::Script;
+use crate::migrations::Script;
 use crate::service::event::{
     AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Target,
 };
@@ -196,7 +196,7 @@ impl Run<'_> {
         };
         let finished = cell(0);
         let same = !finished.is_empty() && self.script.text.starts_with(finished);
-        let ends_with = |statement: &crate::migrations::script::Statement| {
+        let ends_with = |statement: &crate::migrations::statement::Statement| {
             statement.range.end == finished.len()
         };
         let done = self
@@ -234,7 +234,7 @@ impl Run<'_> {
     ) -> Result<(), RunError> {
         let statement = &self.script.statements[index];
         let sql = &self.script.text[statement.range.clone()];
-        let builds = statement.concurrent_index();
+        let builds = statement.concurrent_index().map(str::to_owned);
         if let Some(name) = &builds {
             match self.is_valid(session, ground, name).await? {
                 Some(false) => self.drop_index(session, name).await?,
@@ -284,7 +284,7 @@ impl Run<'_> {
             Ok(_) => Ok(()),
             Err(error) => Err(RunError::Server(
                 error,
-                self.script.place_of_statement(index),
+                Some(self.script.place_of_statement(index)),
                 blockers,
             )),
         }

@@ -12,8 +12,8 @@ use super::runner;
 use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
-use crate::migrations::script::{Script, Transaction};
-use crate::migrations::source::MigrationSet;
+use crate::migrations::MigrationSet;
+use crate::migrations::{Script, Transaction};
 use crate::service::event::{AppliedScript, MigrateError, Progress, Target};
 
 /// A tenant that was created.

@@ -17,7 +17,7 @@ use super::pool::Session;
 use super::transaction::{Batch, Opened, WorkError};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
-use crate::migrations::script::Script;
+use crate::migrations::Script;
 use crate::service::event::{AppliedScript, Progress, Target};
 
 /// What one transaction is asked to do.

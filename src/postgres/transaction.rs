@@ -21,7 +21,7 @@ use super::pool::Session;
 use super::{guard, guard::Touched};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Scope};
-use crate::migrations::script::{Script, Seal};
+use crate::migrations::{Script, Seal, sealed_sql};
 use crate::service::event::{AppliedScript, EventKind, Progress, Target};
 
 /// A transaction that is open in a schema, under the schema's lock.
@@ -268,8 +268,8 @@ impl<'a> Batch<'a> {
             _ if fake => (Cow::Borrowed(""), 0),
             Seal::Parsed => (Cow::Borrowed(&*script.text), 0),
             Seal::Server => {
-                let (text, inner) = script.sealed_sql();
-                (Cow::Owned(text), inner)
+                let sealed = sealed_sql(&script.text);
+                (Cow::Owned(sealed.sql), sealed.text_starts_at)
             }
         };
         let begins = sql.chars().count() + inner;
@@ -498,7 +498,10 @@ impl Follower<'_> {
                 Some(script.place(*position as usize))
             }
             _ if !self.claimed => return WorkError::Ours(error),
-            _ => script.place_of_statement(self.answered),
+            _ if self.answered < script.statements.len() && script.seal == Seal::Parsed => {
+                Some(script.place_of_statement(self.answered))
+            }
+            _ => None,
         };
         WorkError::Script(self.index, place, error)
     }

@@ -35,7 +35,7 @@ fn let_through(hostile: &[&str]) -> Vec<String> {
             given = shop();
             before = given.dump(&[]);
         } else if !(code == Some(10) && said.contains("reached outside its schema")
-            || code == Some(2) && said.contains(": names the schema '"))
+            || code == Some(2) && said.contains("in a schema by name"))
         {
             through.push(format!("{sql}: {code:?} {said}"));
         }
