@@ -3,5 +3,6 @@
 
 mod local_server;
 mod local_server_dies;
+mod picture;
 mod readme;
 mod support;
