@@ -3,10 +3,12 @@
 
 mod create_tenant;
 mod escapes;
+mod examples;
 mod histories;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
 mod no_transaction;
+mod picture;
 mod readme;
 mod support;

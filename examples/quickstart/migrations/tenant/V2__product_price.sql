@@ -1,0 +1,2 @@
+-- A price that is not known yet is no price.
+ALTER TABLE products ADD COLUMN price numeric(12, 2) CHECK (price >= 0);

@@ -1,0 +1,60 @@
+//! Answers a request: resolves its host to a tenant, works as that tenant, and gives the
+//! connection back clean.
+//!
+//! `DATABASE_URL=postgresql://... cargo run --example tenant_context -- acme.example.com`
+
+use std::env;
+use std::error::Error;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use pricesync::domain::schema_name::SchemaName;
+use pricesync::domain::tenant::{Hostname, TenantCatalog as _};
+use pricesync::postgres::catalog::PostgresCatalog;
+use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::pool::Database;
+use pricesync::postgres::tls;
+use pricesync::settings::TableName;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let host = env::args().nth(1).ok_or("which host?")?;
+    let url = env::var("DATABASE_URL")?;
+    let options = ConnectOptions::resolve(Some(&url), &Environment::from_process())?;
+    let tls = tls::connector(&options)?;
+    // One connection, so that what follows can only be told by the one that was given back.
+    let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await?;
+    let [tenants, domains] = ["tenants_tenant", "tenants_domain"].map(|name| TableName {
+        schema: "public".to_owned(),
+        table: name.to_owned(),
+    });
+    let catalog = PostgresCatalog::new(database.clone(), &tenants, &domains);
+
+    // As it stands in a request: with a port, in any case.
+    let tenant = catalog.resolve(&Hostname::parse(&host)?).await?;
+
+    let context = database
+        .tenant(&tenant.schema, &[SchemaName::public()])
+        .await
+        .map_err(|error| error.to_string())?;
+    let row = context
+        .client()
+        .query_one("SELECT current_schema()::text, count(*) FROM products", &[])
+        .await?;
+    let (schema, products): (String, i64) = (row.get(0), row.get(1));
+    context.commit().await?;
+
+    let session = database
+        .session(Duration::ZERO)
+        .await
+        .map_err(|error| error.to_string())?;
+    let after = session.rows("SELECT current_schema()").await?;
+    writeln!(
+        std::io::stdout(),
+        "{}: {products} products in {schema}; afterwards the connection sees {}",
+        tenant.name,
+        after[0].get(0).unwrap_or("nothing")
+    )?;
+    Ok(())
+}
