@@ -1,9 +1,11 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod create_tenant;
 mod escapes;
 mod histories;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
+mod no_transaction;
 mod support;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use super::database::Database;
 
@@ -103,6 +103,16 @@ impl Given {
         Ran::from(args, self.command(args).output().unwrap())
     }
 
+    /// Starts the program and returns at once.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running {
+            args: args.iter().map(ToString::to_string).collect(),
+            child: command.spawn().unwrap(),
+        }
+    }
+
     /// Returns the first column of what a query brings, NULL as an empty text.
     pub(crate) fn column(&self, sql: &str) -> Vec<String> {
         let rows = self.database.query(sql);
@@ -145,6 +155,21 @@ impl Given {
         text.lines()
             .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
             .fold(String::new(), |text, line| text + line + "\n")
+    }
+}
+
+/// The program, running.
+#[must_use = "a program that nobody waits for may outlive the test's database"]
+pub(crate) struct Running {
+    args: Vec<String>,
+    child: Child,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn wait(self) -> Ran {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        Ran::from(&args, self.child.wait_with_output().unwrap())
     }
 }
 

@@ -1,0 +1,219 @@
+//! `create-tenant`: everything or nothing.
+
+use crate::support::pricesync::{Given, redact};
+
+fn shop() -> Given {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas"]).exits(0);
+    given
+}
+
+fn create<'a>(slug: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [
+        &["create-tenant", "--name", "Acme Inc.", "--slug", slug],
+        more,
+    ]
+    .concat()
+}
+
+/// Everything in the database but the counters, which do not go back.
+fn all(given: &Given) -> String {
+    let dump = given.dump(&[]);
+    let lines = dump.lines().filter(|line| !line.contains("setval"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_tenant_gets_row_hosts_schema_and_migrations_and_two_lines_say_so() {
+    let given = shop();
+    let told = given
+        .run(&create(
+            "acme",
+            &["--domain", "Acme.Example.com", "--domain", "acme.test"],
+        ))
+        .exits(0);
+    assert_eq!(
+        redact(&told.stdout),
+        "✓ Tenant created: Acme Inc. (slug=acme, schema=tenant_acme)\n✓ 8 migrations, TIME\n"
+    );
+    assert_eq!(told.stderr, "");
+    assert_eq!(given.history("tenant_acme").len(), 8);
+    assert_eq!(
+        given.column("SELECT domain || ' ' || is_primary FROM tenants_domain ORDER BY id"),
+        ["acme.example.com true", "acme.test false"]
+    );
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+}
+
+#[test]
+fn what_is_taken_is_refused_in_any_case_and_nothing_is_left() {
+    let given = shop();
+    given
+        .run(&create("acme", &["--domain", "acme.example.com"]))
+        .exits(0);
+    given.database.execute(
+        "CREATE SCHEMA tenant_free; \
+         INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('tenant_Upper', 'x', 'Upper'); \
+         INSERT INTO tenants_domain (domain, tenant_id) SELECT 'UPPER.example.com', id FROM tenants_tenant WHERE slug = 'Upper'",
+    );
+    let before = all(&given);
+    for (args, why) in [
+        (create("acme", &[]), "acme"),
+        (create("upper", &["--schema", "tenant_other"]), "pper"),
+        (create("other", &["--schema", "tenant_acme"]), "tenant_acme"),
+        (create("other", &["--schema", "TENANT_ACME"]), "tenant_acme"),
+        (create("free", &[]), "tenant_free"),
+        (
+            create("other", &["--domain", "ACME.example.COM"]),
+            "acme.example.com",
+        ),
+        (
+            create("other", &["--domain", "upper.example.com"]),
+            "UPPER.example.com",
+        ),
+        (
+            create("other", &["--domain", "a.test", "--domain", "A.test:80"]),
+            "a.test",
+        ),
+    ] {
+        given.run(&args).exits(7).says(why).prints_nothing();
+        assert_eq!(all(&given), before, "{args:?}");
+    }
+}
+
+#[test]
+fn reserved_over_long_and_hostile_names_are_refused_before_anybody_connects() {
+    let given = shop();
+    let long = "x".repeat(64);
+    let too_long_with_prefix = "x".repeat(57);
+    let nowhere = ["-d", "postgresql://nobody@127.0.0.1:1/x"];
+    for args in [
+        create("acme", &["--schema", "public"]),
+        create("acme", &["--schema", "Public"]),
+        create("acme", &["--schema", "pg_acme"]),
+        create("acme", &["--schema", "information_schema"]),
+        create("acme", &["--schema", "pricesync"]),
+        create("acme", &["--schema", ""]),
+        create("acme", &["--schema", &long]),
+        create("acme", &["--schema", "a\u{1b}[2J"]),
+        create(&too_long_with_prefix, &[]),
+        create(&long, &["--schema", "x"]),
+        create("", &[]),
+        create("Acme", &[]),
+        create("_acme", &[]),
+        create("a\"; drop schema public; --", &[]),
+        create("acme", &["--domain", "not a host"]),
+        create("acme", &["--domain", "a..b"]),
+        create("acme", &["--domain", ""]),
+    ] {
+        given
+            .run(&[&args[..], &nowhere].concat())
+            .exits(7)
+            .prints_nothing();
+    }
+    given
+        .run(&["create-tenant", "--name", " ", "--slug", "acme"])
+        .exits(7);
+}
+
+#[test]
+fn hostile_but_possible_names_are_names() {
+    let given = shop();
+    given
+        .run(&[
+            "create-tenant",
+            "--name",
+            "O'Brien \"& Söhne\"; --",
+            "--slug",
+            "obrien",
+            "--schema",
+            "x'\"; drop table public.tenants_tenant; --",
+        ])
+        .exits(0);
+    assert_eq!(
+        given
+            .history("x'\"; drop table public.tenants_tenant; --")
+            .len(),
+        8
+    );
+    assert_eq!(
+        given.value("SELECT name FROM tenants_tenant"),
+        "O'Brien \"& Söhne\"; --"
+    );
+}
+
+#[test]
+fn a_failing_migration_leaves_nothing() {
+    let given = shop();
+    given.tenant_file("V9__bad.sql", "CREATE TABLE nine (id int);\nSELECT 1/0;\n");
+    let before = all(&given);
+    given
+        .run(&create("acme", &["--domain", "acme.test"]))
+        .exits(10)
+        .says("V9__bad")
+        .says("22012")
+        .prints_nothing();
+    assert_eq!(all(&given), before);
+}
+
+#[test]
+fn without_the_shared_tables_it_says_what_to_run_first() {
+    let given = Given::shipped();
+    given
+        .run(&create("acme", &[]))
+        .exits(4)
+        .says("pricesync migrate-schemas --shared");
+    assert_eq!(
+        given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_'"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn no_migrate_leaves_the_schema_empty_for_the_next_run() {
+    let given = shop();
+    given
+        .run(&create("acme", &["--no-migrate"]))
+        .exits(0)
+        .prints("✓ 8 migrations pending");
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn if_not_exists_succeeds_only_for_the_same_tenant() {
+    let given = shop();
+    given.run(&create("acme", &["--if-not-exists"])).exits(0);
+    let before = all(&given);
+    given
+        .run(&create("acme", &["--if-not-exists"]))
+        .exits(0)
+        .says("exists already");
+    given
+        .run(&create("acme", &["--if-not-exists", "--schema", "other"]))
+        .exits(7);
+    given
+        .run(&create(
+            "other",
+            &["--if-not-exists", "--schema", "tenant_acme"],
+        ))
+        .exits(7);
+    assert_eq!(all(&given), before);
+}
+
+#[test]
+fn of_two_creates_of_one_slug_at_once_exactly_one_wins() {
+    let given = shop();
+    let racers: Vec<_> = (0..4).map(|_| given.spawn(&create("acme", &[]))).collect();
+    let mut codes: Vec<_> = racers
+        .into_iter()
+        .map(|racer| racer.wait().code())
+        .collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(7), Some(7), Some(7)]);
+    assert_eq!(given.history("tenant_acme").len(), 8);
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
+}

@@ -1,0 +1,191 @@
+//! Files that run without a transaction.
+
+use crate::support::pricesync::Given;
+
+const UNIQUE: &str =
+    "-- pricesync: no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n";
+
+/// These tenants with a table `a`.
+fn with_a(slugs: &[&str]) -> Given {
+    let given = Given::tenants(slugs);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given
+}
+
+/// The tenant schemas that have the index `a_id`, each with whether it is valid.
+fn indexes(given: &Given) -> Vec<String> {
+    given.column(
+        "SELECT n.nspname || ' ' || i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = 'a_id' ORDER BY 1",
+    )
+}
+
+#[test]
+fn an_index_is_built_concurrently_in_every_tenant_at_once() {
+    let slugs: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    let given = with_a(&slugs);
+    given.tenant_file("V2__index.sql", UNIQUE);
+    given
+        .run(&["migrate-schemas", "--jobs", "8"])
+        .exits(0)
+        .counts([12, 1, 0, 0, 0]);
+    let built = indexes(&given);
+    assert_eq!(built.len(), 12);
+    assert!(
+        built.iter().all(|index| index.ends_with(" true")),
+        "{built:?}"
+    );
+    assert_eq!(given.history("tenant_t7"), ["1", "2"]);
+    assert_eq!(
+        given.value("SELECT count(*) FROM pricesync.unfinished_script"),
+        "0"
+    );
+}
+
+#[test]
+fn duplicates_in_one_tenant_fail_there_alone_and_leave_no_invalid_index() {
+    let given = with_a(&["acme", "globex", "initech"]);
+    given
+        .database
+        .execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
+    given.tenant_file("V2__index.sql", UNIQUE);
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("V2__index failed at migrations/tenant/V2__index.sql:2")
+        .says("23505")
+        .says("Key (id)=(7) is duplicated.");
+    assert_eq!(indexes(&given), ["tenant_acme true", "tenant_initech true"]);
+    assert_eq!(given.history("tenant_globex"), ["1"]);
+    given.database.execute("TRUNCATE tenant_globex.a");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([1, 3, 0, 0, 0]);
+    assert_eq!(indexes(&given).len(), 3);
+    assert_eq!(given.history("tenant_globex"), ["1", "2"]);
+}
+
+#[test]
+fn a_leftover_invalid_index_is_rebuilt_and_never_accepted() {
+    for sql in [
+        UNIQUE,
+        &UNIQUE.replace("CONCURRENTLY a_id", "CONCURRENTLY IF NOT EXISTS a_id"),
+    ] {
+        let given = with_a(&["acme"]);
+        // As a killed build leaves it.
+        given
+            .database
+            .execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
+        let built = crate::support::database::run(
+            given.database.url(),
+            "CREATE UNIQUE INDEX CONCURRENTLY a_id ON tenant_acme.a (id)",
+        );
+        assert!(built.is_err());
+        assert_eq!(indexes(&given), ["tenant_acme false"]);
+        given.database.execute("TRUNCATE tenant_acme.a");
+        given.tenant_file("V2__index.sql", sql);
+        given.run(&["migrate-schemas"]).exits(0);
+        assert_eq!(indexes(&given), ["tenant_acme true"]);
+    }
+}
+
+#[test]
+fn a_valid_index_of_that_name_is_not_taken_for_ours() {
+    let given = with_a(&["acme"]);
+    given
+        .database
+        .execute("CREATE INDEX a_id ON tenant_acme.a (id)");
+    given.tenant_file("V2__index.sql", UNIQUE);
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("already exists");
+    assert_eq!(indexes(&given), ["tenant_acme true"]);
+}
+
+#[test]
+fn a_file_goes_on_behind_the_last_statement_that_was_done() {
+    let given = with_a(&["acme"]);
+    given
+        .database
+        .execute("CREATE TABLE marks (id int); INSERT INTO tenant_acme.a VALUES (7), (7)");
+    given.tenant_file(
+        "V2__three.sql",
+        "-- pricesync: no-transaction\n\
+         INSERT INTO public.marks VALUES (1);\n\
+         CREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n\
+         INSERT INTO public.marks VALUES (3);\n",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("V2__three.sql:3");
+    assert_eq!(given.column("SELECT id FROM marks"), ["1"]);
+    given.database.execute("TRUNCATE tenant_acme.a");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.column("SELECT id FROM marks ORDER BY id"), ["1", "3"]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([0, 2, 0, 0, 0]);
+}
+
+#[test]
+fn sets_that_mix_both_kinds_run_in_the_order_of_versions() {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    given.tenant_file("V2__index.sql", UNIQUE);
+    given.tenant_file(
+        "V3__b.sql",
+        "ALTER TABLE a ADD CONSTRAINT a_pk UNIQUE USING INDEX a_id;\n",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([2, 1, 0, 0, 0]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3"]);
+    // What was committed before a failure stays, and is said to stay.
+    given.tenant_file("V4__c.sql", "CREATE TABLE c (id int);\n");
+    given.tenant_file(
+        "V5__d.sql",
+        "-- pricesync: no-transaction\nVACUUM a;\nVACUUM nowhere;\n",
+    );
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(10)
+        .says("V4__c of this run stays applied in tenant_acme");
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_value_added_to_an_enum_can_be_used_by_the_next_file() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__mood.sql", "CREATE TYPE mood AS ENUM ('good');\n");
+    given.tenant_file(
+        "V2__bad.sql",
+        "-- pricesync: no-transaction\nALTER TYPE mood ADD VALUE 'bad';\n",
+    );
+    given.tenant_file(
+        "V3__use.sql",
+        "CREATE TABLE moods AS SELECT 'bad'::mood AS mood;\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.value("SELECT mood FROM tenant_acme.moods"), "bad");
+}
+
+#[test]
+fn a_new_tenant_gets_what_runs_without_a_transaction_too() {
+    let given = Given::tenants(&[]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    given.tenant_file("V2__index.sql", UNIQUE);
+    given
+        .run(&["create-tenant", "--name", "Acme", "--slug", "acme"])
+        .exits(0)
+        .prints("✓ 2 migrations, ");
+    assert_eq!(indexes(&given), ["tenant_acme true"]);
+}
