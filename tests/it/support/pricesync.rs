@@ -166,6 +166,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(self) -> Ran {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
