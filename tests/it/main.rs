@@ -5,6 +5,7 @@ mod concurrency;
 mod create_tenant;
 mod escapes;
 mod histories;
+mod interrupt;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
