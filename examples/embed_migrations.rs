@@ -8,17 +8,15 @@
 use std::env;
 use std::error::Error;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pricesync::domain::plan::{Atomic, Goal, OnFailure};
-use pricesync::domain::schema_name::SchemaName;
+use pricesync::domain::plan::OnFailure;
 use pricesync::domain::script::Scope;
 use pricesync::error::Exit;
-use pricesync::migrations::source::MigrationSet;
-use pricesync::postgres::catalog::{PostgresCatalog, quoted};
+use pricesync::migrations::MigrationSet;
+use pricesync::postgres::catalog::PostgresCatalog;
 use pricesync::postgres::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::migrator::{PostgresMigrator, Rules};
 use pricesync::postgres::pool::Database;
@@ -32,10 +30,7 @@ use pricesync::ui::{ColorChoice, ProgressMode, Terminal, Verbosity};
 /// Includes files of this repository's `migrations` folder.
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
-        [$((
-            Path::new($path),
-            include_bytes!(concat!("../migrations/", $path)).as_slice(),
-        )),*]
+        [$(($path, include_str!(concat!("../migrations/", $path)))),*]
     };
 }
 
@@ -51,8 +46,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let shared = files![
         "shared/tenants/V1__tenants.sql",
-        "shared/accounts/V2__auth_user.sql",
-        "shared/admin/V3__admin_log.sql",
+        "shared/auth/V2__content_types.sql",
+        "shared/auth/V3__auth.sql",
+        "shared/admin/V4__admin_log.sql",
     ];
     let tenant = files![
         "tenant/users/V1__users.sql",
@@ -64,8 +60,8 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         "tenant/subscriptions/V7__subscription_trial.sql",
         "tenant/users/V8__user_locale.sql",
     ];
-    let shared = MigrationSet::from_texts(shared, Scope::Shared)?;
-    let tenant = MigrationSet::from_texts(tenant, Scope::Tenant)?;
+    let shared = MigrationSet::embedded(Scope::Shared, &shared)?;
+    let tenant = MigrationSet::embedded(Scope::Tenant, &tenant)?;
 
     // One connection for each job, one for the catalog, one to watch and to cancel.
     let jobs = NonZeroUsize::new(4).expect("four is not zero");
@@ -77,20 +73,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
 
     let tenants = table("tenants_tenant");
     let catalog = PostgresCatalog::new(database.clone(), &tenants, &table("tenants_domain"));
-    let rules = Rules {
-        lock_timeout: Duration::from_secs(2),
-        statement_timeout: Duration::ZERO,
-        lock_retries: 5,
-        lock_wait: Duration::from_mins(1),
-        atomic: Atomic::Schema,
-        goal: Goal::Latest,
-        fake: false,
-        search_path: vec![SchemaName::public()],
-        history_table: "refinery_schema_history".to_owned(),
-        tenant_table: quoted(&tenants),
-        unlisted: false,
-        server_version: database.facts().version,
-    };
+    let rules = Rules::new(&database, &tenants);
     let migrator = PostgresMigrator::new(database, rules, Arc::new(shared), Arc::new(tenant));
 
     // A service that has to stop while it starts raises the first of the pair.
@@ -118,7 +101,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let summary = rollout.run(&progress).await;
     drop(progress);
     let mut reporter = telling.await?;
-    let summary = summary.map_err(|error| format!("{error:?}"))?;
+    let summary = summary?;
     reporter.finish(&summary)?;
     Ok(Exit::of(&summary))
 }

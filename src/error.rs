@@ -246,13 +246,7 @@ impl From<RolloutError> for Failure {
         match error {
             RolloutError::Catalog(error) => error.into(),
             RolloutError::Selection(error) => error.into(),
-            RolloutError::Survey(error) => match error {
-                MigrateError::Database { doing, error }
-                | MigrateError::Unknown { doing, error } => {
-                    Self::words(Exit::Unexpected, format!("{doing} failed: {error}"))
-                }
-                other => Self::words(Exit::Unexpected, format!("{other:?}")),
-            },
+            survey @ RolloutError::Survey(_) => Self::new(Exit::Unexpected, survey),
         }
     }
 }

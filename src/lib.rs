@@ -36,6 +36,7 @@ use clap::Parser as _;
 
 use commands::Cli;
 use error::{Exit, Failure};
+use migrations::LoadErrors;
 use ui::{Explanation, Terminal, is_broken_pipe};
 
 /// Runs the command line of this process and returns its exit code.
@@ -75,9 +76,23 @@ fn tell(failure: &Failure, terminal: &Terminal) -> Exit {
         return Exit::Done;
     }
     let mut chain = failure.cause.chain();
+    let (headline, caused_by) = match failure.cause.downcast_ref::<LoadErrors>() {
+        // Several files may be wrong, each with its own place.
+        Some(LoadErrors(errors)) if errors.len() > 1 => (
+            format!(
+                "{} in the migration files",
+                ui::count(errors.len(), "problem")
+            ),
+            errors.iter().map(ToString::to_string).collect(),
+        ),
+        _ => (
+            chain.next().map(ToString::to_string).unwrap_or_default(),
+            chain.map(ToString::to_string).collect(),
+        ),
+    };
     let explanation = Explanation {
-        headline: chain.next().map(ToString::to_string).unwrap_or_default(),
-        caused_by: chain.map(ToString::to_string).collect(),
+        headline,
+        caused_by,
         hints: failure.hints.clone(),
         ..Explanation::default()
     };

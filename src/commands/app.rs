@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::domain::plan::Goal;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart};
-use crate::postgres::catalog::{PostgresCatalog, quoted};
+use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, Rules};
 use crate::postgres::pool::{ConnectError, Database};
@@ -173,13 +172,9 @@ impl App {
             lock_retries: settings.lock_retries,
             lock_wait: settings.lock_wait,
             atomic: settings.atomic,
-            goal: Goal::Latest,
-            fake: false,
             search_path: settings.search_path.clone(),
             history_table: settings.history_table.clone(),
-            tenant_table: quoted(&settings.tenant_table),
-            unlisted: false,
-            server_version: database.facts().version,
+            ..Rules::new(database, &settings.tenant_table)
         }
     }
 

@@ -33,6 +33,12 @@ enum Action {
     Url,
     /// Open psql on it
     Psql {
+        /// Run this SQL instead of asking for it; may be repeated
+        #[arg(short = 'c', long = "command", value_name = "SQL")]
+        commands: Vec<String>,
+        /// Configuration file
+        #[arg(long, id = "config", value_name = "FILE", hide = true)]
+        _config: Option<std::path::PathBuf>,
         /// Options for psql
         #[arg(last = true, value_name = "PSQL OPTIONS")]
         arguments: Vec<OsString>,
@@ -76,10 +82,18 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             let status = off_runtime(move || local::status(&options)).await?;
             say(&app.terminal, &describe(&status))
         }
-        Action::Psql { arguments } => {
+        Action::Psql {
+            commands,
+            arguments,
+            ..
+        } => {
             let server = start(options).await?;
             let mut command = std::process::Command::new("psql");
-            command.arg(server.url()).args(arguments);
+            command.arg(server.url());
+            for sql in commands {
+                command.arg("-c").arg(sql);
+            }
+            command.args(arguments);
             let status = tokio::task::block_in_place(|| command.status()).map_err(|error| {
                 Failure::new(
                     Exit::Unexpected,

@@ -11,6 +11,7 @@ use tokio_postgres::Error;
 
 use super::attendance::{Attendance, TELL_EVERY};
 use super::bookkeeping;
+use super::catalog::quoted;
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Gone};
 use super::histories::{Found, read_all};
@@ -29,6 +30,7 @@ use crate::service::event::{
     Target,
 };
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
+use crate::settings::TableName;
 
 /// How long a server that went away is waited for before its schema is given up.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -63,6 +65,25 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Returns the documented defaults for a database whose tenants stand in this table.
+    #[must_use]
+    pub fn new(database: &Database, tenant_table: &TableName) -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::ZERO,
+            lock_retries: 5,
+            lock_wait: Duration::from_mins(1),
+            atomic: Atomic::Schema,
+            goal: Goal::Latest,
+            fake: false,
+            search_path: vec![SchemaName::public()],
+            history_table: "refinery_schema_history".to_owned(),
+            tenant_table: quoted(tenant_table),
+            unlisted: false,
+            server_version: database.facts().version,
+        }
+    }
+
     /// Returns whether the transaction of a target must stay inside its schema.
     #[must_use]
     pub(super) fn guards(&self, target: &Target) -> bool {

@@ -103,18 +103,18 @@ impl Run<'_> {
         session
             .rows(&settings(self.rules, self.target, Reach::Session))
             .await?;
-        if has_history {
-            let history = session.rows(&histories::select(schema, table)).await?;
-            let history = histories::parse(&history)
-                .map_err(|why| failed(MigrateError::DamagedHistory { why }))?;
-            if history
-                .iter()
-                .any(|row| row.version == self.script.id.version)
-            {
-                return Ok(Ended::Overtaken);
-            }
-        } else {
+        if !has_history {
             session.rows(&runner::create_history(schema, table)).await?;
+        }
+        // Read under this lock, whatever was known before it.
+        let history = session.rows(&histories::select(schema, table)).await?;
+        let history = histories::parse(&history)
+            .map_err(|why| failed(MigrateError::DamagedHistory { why }))?;
+        if history
+            .iter()
+            .any(|row| row.version == self.script.id.version)
+        {
+            return Ok(Ended::Overtaken);
         }
         let begun = Instant::now();
         let script = self.script.id.reference();

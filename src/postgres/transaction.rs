@@ -154,7 +154,9 @@ pub(super) async fn open(
         Opening::Ready(opened) if opened.has_history != expect_history => {
             Opening::Expect(opened.has_history)
         }
-        Opening::Ready(_) if !pin.is_empty() && pinned.as_ref().is_ok_and(nobody) => {
+        Opening::Ready(_) | Opening::NoSchema
+            if !pin.is_empty() && pinned.as_ref().is_ok_and(nobody) =>
+        {
             Opening::NoTenant
         }
         Opening::Ready(mut opened) => {
@@ -168,40 +170,48 @@ pub(super) async fn open(
     Ok(opening)
 }
 
-/// Is the schema there, is it ours to use, is it free, has it a history?
+/// Is the schema there, is it free, is it ours to use, has it a history?
+///
+/// The lock is a statement of its own: one that took it and looked around as well would see
+/// what was there before whoever had the lock committed.
 pub(super) fn probe(schema: &SchemaName, history_table: &str) -> String {
+    let name = escape_literal(schema.as_str());
     format!(
-        "SELECT n.oid, pg_backend_pid(), current_schema(), pg_try_advisory_xact_lock({CLASS}, n.oid::int4), \
-         h.oid IS NOT NULL, current_user, session_user, pg_current_xact_id() \
+        "SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {name}; \
+         SELECT pg_backend_pid(), current_schema(), h.oid IS NOT NULL, current_user, session_user, pg_current_xact_id() \
          FROM pg_namespace n LEFT JOIN pg_class h \
-         ON h.relnamespace = n.oid AND h.relname = {} AND h.relkind IN ('r', 'p') WHERE n.nspname = {}",
+         ON h.relnamespace = n.oid AND h.relname = {} AND h.relkind IN ('r', 'p') WHERE n.nspname = {name}",
         escape_literal(history_table),
-        escape_literal(schema.as_str())
     )
 }
 
 /// Reads the answer to [`probe`], found among the rows of its message.
 pub(super) fn interpret(rows: &[SimpleQueryRow], schema: &SchemaName) -> Opening {
     // An earlier SELECT of the same message may have brought a row of one column.
-    let Some(row) = rows.iter().find(|row| row.len() > 1) else {
+    let of_length = |length: usize| rows.iter().find(|row| row.len() == length);
+    let (Some(lock), Some(row)) = (of_length(2), of_length(6)) else {
         return Opening::NoSchema;
     };
     let cell = |column: usize| row.get(column).unwrap_or_default();
-    if cell(2) != schema.as_str() {
-        return Opening::NotUsable(cell(5).to_owned());
+    if cell(1) != schema.as_str() {
+        return Opening::NotUsable(cell(3).to_owned());
     }
-    if cell(3) != "t" {
-        return Opening::Busy(cell(0).parse().unwrap_or_default());
+    if lock.get(1) != Some("t") {
+        return Opening::Busy(
+            lock.get(0)
+                .and_then(|oid| oid.parse().ok())
+                .unwrap_or_default(),
+        );
     }
     Opening::Ready(Opened {
-        pid: cell(1).parse().unwrap_or_default(),
-        has_history: cell(4) == "t",
+        pid: cell(0).parse().unwrap_or_default(),
+        has_history: cell(2) == "t",
         history: Ok(Vec::new()),
         identity: Identity {
-            transaction: cell(7).to_owned(),
-            role: cell(5).to_owned(),
-            session_role: cell(6).to_owned(),
-            schema: cell(2).to_owned(),
+            transaction: cell(5).to_owned(),
+            role: cell(3).to_owned(),
+            session_role: cell(4).to_owned(),
+            schema: cell(1).to_owned(),
         },
     })
 }

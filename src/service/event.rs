@@ -73,6 +73,8 @@ impl fmt::Display for ServerError {
     }
 }
 
+impl std::error::Error for ServerError {}
+
 /// A session that is in somebody's way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {

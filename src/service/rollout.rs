@@ -1,6 +1,7 @@
 //! One run: public first and alone, then the tenants, then those that appeared meanwhile.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use super::event::{
@@ -34,6 +35,23 @@ pub enum RolloutError {
     /// The histories could not be read.
     Survey(MigrateError),
 }
+
+impl fmt::Display for RolloutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalog(error) => error.fmt(f),
+            Self::Selection(error) => error.fmt(f),
+            Self::Survey(
+                MigrateError::Database { doing, error } | MigrateError::Unknown { doing, error },
+            ) => {
+                write!(f, "{doing} failed: {error}")
+            }
+            Self::Survey(other) => write!(f, "the histories could not be read: {other:?}"),
+        }
+    }
+}
+
+impl std::error::Error for RolloutError {}
 
 /// A schema with what a first look at it found.
 #[derive(Clone, Debug)]

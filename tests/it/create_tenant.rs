@@ -69,7 +69,7 @@ fn what_is_taken_is_refused_in_any_case_and_nothing_is_left() {
         ),
         (
             create("other", &["--domain", "upper.example.com"]),
-            "upper.example.com",
+            "UPPER.example.com",
         ),
         (
             create("other", &["--domain", "a.test", "--domain", "A.test:80"]),

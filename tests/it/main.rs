@@ -1,10 +1,12 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod concurrency;
 mod create_tenant;
 mod escapes;
 mod examples;
 mod histories;
+mod interrupt;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;

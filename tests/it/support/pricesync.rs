@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use super::database::Database;
 
@@ -107,9 +108,12 @@ impl Given {
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         Running {
             args: args.iter().map(ToString::to_string).collect(),
-            child: command.spawn().unwrap(),
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            child,
+            heard: String::new(),
         }
     }
 
@@ -163,13 +167,36 @@ impl Given {
 pub(crate) struct Running {
     args: Vec<String>,
     child: Child,
+    stderr: BufReader<ChildStderr>,
+    heard: String,
 }
 
 impl Running {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Reads its standard error until these words were said.
+    #[track_caller]
+    pub(crate) fn hears(&mut self, words: &str) {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let more = self.stderr.read_line(&mut line).unwrap();
+            assert!(more > 0, "{words:?} was never said: {}", self.heard);
+            self.heard.push_str(&line);
+        }
+    }
+
     /// Waits for its end.
-    pub(crate) fn wait(self) -> Ran {
+    pub(crate) fn wait(mut self) -> Ran {
+        self.stderr.read_to_string(&mut self.heard).unwrap();
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        Ran::from(&args, self.child.wait_with_output().unwrap())
+        let mut output = self.child.wait_with_output().unwrap();
+        output.stderr = self.heard.into_bytes();
+        Ran::from(&args, output)
     }
 }
 

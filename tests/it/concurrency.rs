@@ -1,0 +1,233 @@
+//! Several runs at once, sessions in the way, and runs that are killed.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::eventually::eventually;
+use crate::support::pricesync::{Given, Running};
+
+/// A file that shows how often it ran, and takes its time.
+const SLOW: &str = "CREATE TABLE ledger (id serial);\nINSERT INTO ledger DEFAULT VALUES;\nSELECT pg_sleep(0.05);\n";
+
+/// The key of every schema's lock, as `lock.rs` has it.
+const CLASS: i32 = 0x7073_796e;
+
+fn fleet(count: usize) -> Given {
+    let slugs: Vec<String> = (0..count).map(|number| format!("t{number:02}")).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    Given::tenants(&slugs)
+}
+
+/// How many tenants are at this version, and how often the slow file left its mark in all of them.
+fn state(given: &Given, version: i64) -> (usize, usize) {
+    let schemas =
+        given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_' ORDER BY 1");
+    let mut state = (0, 0);
+    for schema in schemas {
+        if given.relations(&schema, 'r').contains(&"ledger".to_owned()) {
+            state.1 += given
+                .value(&format!("SELECT count(*) FROM {schema}.ledger"))
+                .parse::<usize>()
+                .unwrap();
+            state.0 += usize::from(given.history(&schema).contains(&version.to_string()));
+        }
+    }
+    state
+}
+
+/// Another session that holds something until it is dropped.
+struct Holder(std::process::Child);
+
+impl Holder {
+    /// Runs these statements in a transaction that stays open, and returns once they are done.
+    fn of(given: &Given, sql: &str) -> Self {
+        let child = Command::new("psql")
+            .args(["-X", "-q", "-d", given.database.url()])
+            .args([
+                "-c",
+                &format!("BEGIN; {sql}; CREATE TEMP TABLE held (); SELECT pg_sleep(300)"),
+            ])
+            .env("PGAPPNAME", "the-holder")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let holder = Self(child);
+        eventually("the other session holds its lock", || {
+            given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'the-holder' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
+        });
+        holder
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn runs_at_once_share_the_work_and_do_everything_once() {
+    for runs in [2, 5] {
+        let given = fleet(20);
+        given.tenant_file("V1__slow.sql", SLOW);
+        let running: Vec<Running> = (0..runs)
+            .map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"]))
+            .collect();
+        for run in running {
+            run.wait()
+                .exits(0)
+                .says("0 failed, 0 skipped, 0 not started");
+        }
+        assert_eq!(state(&given, 1), (20, 20), "{runs} runs");
+    }
+}
+
+#[test]
+fn runs_at_once_do_a_file_without_a_transaction_once() {
+    let given = fleet(12);
+    given.tenant_file(
+        "V1__slow.sql",
+        format!("-- pricesync: no-transaction\n{SLOW}"),
+    );
+    let running: Vec<Running> = (0..3)
+        .map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"]))
+        .collect();
+    for run in running {
+        run.wait().exits(0);
+    }
+    assert_eq!(state(&given, 1), (12, 12));
+}
+
+#[test]
+fn a_schema_that_another_session_holds_is_named_with_it_and_the_others_finish() {
+    let given = fleet(3);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let _holder = Holder::of(
+        &given,
+        &format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_t01'::regnamespace::oid::int4)"),
+    );
+    given
+        .run(&[
+            "migrate-schemas",
+            "--lock-wait",
+            "1s",
+            "--on-failure",
+            "continue",
+        ])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("tenant_t01")
+        .says("another session holds the schema's lock, waited 1 s")
+        .says("the-holder");
+    // With nothing else to do, the code says what it was.
+    given
+        .run(&["migrate-schemas", "--lock-wait", "0s"])
+        .exits(6)
+        .says("the-holder");
+    assert_eq!(state(&given, 1), (2, 2));
+}
+
+#[test]
+fn a_table_that_another_session_uses_is_waited_for_and_named() {
+    let given = fleet(3);
+    given.tenant_file("V1__slow.sql", SLOW);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__more.sql", "ALTER TABLE ledger ADD note text;\n");
+    let holder = Holder::of(&given, "LOCK TABLE tenant_t01.ledger IN ACCESS SHARE MODE");
+    given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
+    given
+        .run(&[
+            "migrate-schemas",
+            "--lock-timeout",
+            "300ms",
+            "--on-failure",
+            "continue",
+        ])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("55P03")
+        .says("the-holder")
+        .says("gave up after 2 attempts");
+    // A session that goes away in time is only waited for.
+    given.file("pricesync.toml", "[run]\nlock_retries = 50\n");
+    let run = given.spawn(&["migrate-schemas", "--lock-timeout", "200ms"]);
+    eventually("the run waits for the table", || {
+        given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") != "0"
+    });
+    drop(holder);
+    given.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()");
+    run.wait().exits(0).counts([1, 3, 0, 0, 0]);
+    assert_eq!(state(&given, 2), (3, 3));
+}
+
+/// Starts a slow run and returns when some schemas are done and others are not.
+fn in_the_middle(given: &Given) -> Running {
+    let run = given.spawn(&["migrate-schemas", "--jobs", "2"]);
+    eventually("a few schemas are done", || {
+        given
+            .value("SELECT count(*) FROM pg_class WHERE relname = 'ledger'")
+            .parse::<usize>()
+            .unwrap()
+            >= 2
+    });
+    run
+}
+
+#[test]
+fn a_run_that_was_killed_is_finished_by_the_next() {
+    let given = fleet(20);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let run = in_the_middle(&given);
+    run.signal(Signal::KILL);
+    assert_eq!(run.wait().code(), None);
+    assert!(state(&given, 1).0 < 20);
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(state(&given, 1), (20, 20));
+}
+
+#[test]
+fn backends_that_are_terminated_in_the_middle_cost_nothing_but_time() {
+    let given = fleet(20);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let run = in_the_middle(&given);
+    given.database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()",
+    );
+    run.wait().exits(0).counts([20, 1, 0, 0, 0]);
+    assert_eq!(state(&given, 1), (20, 20));
+}
+
+#[test]
+fn a_tenant_that_is_created_during_the_run_is_picked_up() {
+    let given = fleet(20);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let run = in_the_middle(&given);
+    given.tenant_in("late", "tenant_late");
+    run.wait().exits(0).says("21 migrated");
+    assert_eq!(given.history("tenant_late"), ["1"]);
+}
+
+#[test]
+fn a_tenant_that_is_dropped_during_the_run_is_no_failure() {
+    let given = fleet(20);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let run = in_the_middle(&given);
+    given
+        .database
+        .execute("DROP SCHEMA tenant_t19 CASCADE; DELETE FROM tenants_tenant WHERE slug = 't19'");
+    let told = run.wait().exits(0);
+    assert!(
+        told.stderr
+            .contains("19 migrated, 1 up to date, 0 failed, 1 skipped"),
+        "{}",
+        told.stderr
+    );
+    assert_eq!(state(&given, 1), (19, 19));
+    assert!(
+        !given
+            .relations("public", 'r')
+            .contains(&"ledger".to_owned())
+    );
+}
