@@ -6,6 +6,7 @@
 demo: needs
 	cargo build
 	cargo run --quiet -- demo
+	@echo 'pricesync is target/debug/pricesync; "cargo install --path ." puts it on the PATH' >&2
 
 # Every test, on a private server that is gone afterwards.
 test: needs
