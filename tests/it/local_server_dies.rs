@@ -68,6 +68,18 @@ fn after_kill_9_of_the_last_client_the_server_ends_by_itself() {
 }
 
 #[test]
+fn ctrl_c_ends_the_client_but_not_the_server() {
+    let project = Project::new();
+    let mut client = project.spawn_client();
+    let pid = client.report();
+    let supervisors = project.supervisors();
+    client.interrupt();
+    let _server = project.start();
+    assert_eq!(project.pid().map(|pid| pid.to_string()), Some(pid));
+    assert_eq!(project.supervisors(), supervisors);
+}
+
+#[test]
 fn a_stale_pid_file_does_not_keep_a_server_from_starting() {
     let project = Project::new();
     let data = project.start().data_dir().join("data");
