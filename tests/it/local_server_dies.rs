@@ -1,6 +1,6 @@
 //! The private server after something was killed, or vanished.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -86,7 +86,7 @@ fn a_stale_pid_file_does_not_keep_a_server_from_starting() {
     local::stop(&project.options).unwrap();
     // The server would believe any living process of its own user.
     let owner = fs::metadata(&data).unwrap().uid();
-    let mut other = Command::new("sleep").arg("600").uid(owner).spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").uid(owner).spawn().unwrap();
     let lines = format!(
         "{}\n{}\n1\n5432\n/nowhere\n\n  1 1\nready   \n",
         other.id(),
@@ -139,10 +139,11 @@ fn an_initdb_that_outlives_its_client_is_waited_for() {
     };
     eventually("initdb runs", || begun.exists() && sleeper().is_some());
     client.kill();
+    let orphan = sleeper().expect("initdb outlives its client");
+    let lock = fs::File::open(project.options.data_dir.join("lock")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
     std::thread::scope(|scope| {
         let start = scope.spawn(|| project.start());
-        let orphan = sleeper().expect("initdb outlives its client");
-        assert!(begun.exists());
         kill(orphan);
         assert_eq!(one(&start.join().unwrap().url(), "SELECT 1"), "1");
     });

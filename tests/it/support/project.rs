@@ -129,10 +129,19 @@ impl Client {
         self.0.wait().unwrap();
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills it with SIGKILL, and not its children.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            let _ = self.0.wait();
+        }
     }
 }
 
