@@ -89,7 +89,9 @@ impl Search {
         if found.is_empty() {
             return Err(LocalError::NoBinaries(self.places()));
         }
-        let majors = found.iter().map(|binaries| binaries.major).collect();
+        let mut majors: Vec<u32> = found.iter().map(|binaries| binaries.major).collect();
+        majors.sort_unstable();
+        majors.dedup();
         found
             .into_iter()
             .find(|binaries| wanted.is_none_or(|wanted| wanted == binaries.major))
@@ -236,6 +238,7 @@ mod tests {
     fn path_comes_before_packages_unless_the_data_needs_another_major() {
         let dir = tempfile::tempdir().unwrap();
         install(&dir.path().join("path"), "15.1");
+        install(&dir.path().join("lib/pg-15/bin"), "15.1");
         install(&dir.path().join("lib/pg-16/bin"), "16.2");
         let search = search(dir.path());
         assert_eq!(found(&search, None).unwrap().major, 15);

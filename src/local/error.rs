@@ -146,8 +146,8 @@ impl fmt::Display for LocalError {
             ),
             Self::NotEmpty(path) => write!(
                 f,
-                "\"{}\" has files that do not belong to a local server; use an empty or a new \
-                 directory",
+                "\"{}\" has files that are not a local server's; use an empty or a new directory, \
+                 or delete it if it is what is left of one",
                 path.display()
             ),
             Self::NoAccount => write!(

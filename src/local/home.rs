@@ -24,6 +24,10 @@ const SHORT_DIR: &str = "/tmp";
 /// How long one process may hold the start lock: `initdb` on a busy machine takes seconds.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 
+/// What may be left of a server that somebody deletes with `rm -r` while it runs. Data is not
+/// among it: that may be somebody's own.
+const HARMLESS: [&str; 5] = [".gitignore", "users", "supervisor", "serving", "server.log"];
+
 /// The directory of one local server.
 ///
 /// The directory itself and the locks belong to whoever runs pricesync; `data` and `run` belong
@@ -98,11 +102,11 @@ impl Home {
     }
 
     fn refuse_strangers_files(&self) -> Result<(), LocalError> {
-        let is_empty = fs::read_dir(&self.root)
+        let is_harmless = fs::read_dir(&self.root)
             .map_err(LocalError::file("read", &self.root))?
             .flatten()
-            .all(|entry| entry.file_name() == ".gitignore");
-        if is_empty || self.start_lock().exists() {
+            .all(|entry| HARMLESS.iter().any(|name| entry.file_name() == *name));
+        if is_harmless || self.start_lock().exists() {
             Ok(())
         } else {
             Err(LocalError::NotEmpty(self.root.clone()))
@@ -268,7 +272,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
         let error = Home::at(dir.path().to_owned()).unwrap().create();
-        assert!(error.unwrap_err().to_string().contains("do not belong"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("are not a local server's")
+        );
     }
 
     #[test]

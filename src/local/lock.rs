@@ -22,7 +22,16 @@ impl Lock {
     /// `None` also says that the file is gone or was replaced (`destroy` does that), so a caller
     /// that waits simply tries again.
     pub(super) fn try_alone(path: &Path) -> Result<Option<Self>, LocalError> {
-        let file = match open(path) {
+        Self::attempt(path, Missing::Create)
+    }
+
+    /// The same, but leaves a missing file missing: somebody may be deleting the directory.
+    pub(super) fn try_existing(path: &Path) -> Result<Option<Self>, LocalError> {
+        Self::attempt(path, Missing::Leave)
+    }
+
+    fn attempt(path: &Path, missing: Missing) -> Result<Option<Self>, LocalError> {
+        let file = match open(path, missing) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LocalError::file("open", path)(error)),
@@ -36,12 +45,12 @@ impl Lock {
 
     /// Returns whether nobody has the lock.
     pub(super) fn is_free(path: &Path) -> Result<bool, LocalError> {
-        Ok(!path.exists() || Self::try_alone(path)?.is_some())
+        Ok(!path.exists() || Self::try_existing(path)?.is_some())
     }
 
     /// Takes the lock together with others, and marks the file with the time.
     pub(super) fn together(path: &Path) -> Result<Self, LocalError> {
-        let file = open(path).map_err(LocalError::file("open", path))?;
+        let file = open(path, Missing::Create).map_err(LocalError::file("open", path))?;
         file.lock_shared().map_err(LocalError::file("lock", path))?;
         file.set_modified(SystemTime::now())
             .map_err(LocalError::file("touch", path))?;
@@ -54,11 +63,17 @@ impl Lock {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Create,
+    Leave,
+}
+
+fn open(path: &Path, missing: Missing) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .create(true)
+        .create(missing == Missing::Create)
         .truncate(false)
         .mode(0o600)
         .custom_flags(super::directory::NO_SYMLINK)

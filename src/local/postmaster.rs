@@ -67,11 +67,6 @@ impl Postmaster {
             test_kill_process(self.pid).is_ok()
         }
     }
-
-    fn signal(&self, signal: Signal) {
-        // It may have gone by itself meanwhile; the caller watches the lock, not the signal.
-        let _ = kill_process(self.pid, signal);
-    }
 }
 
 /// Returns the path of `postmaster.pid`.
@@ -83,11 +78,14 @@ pub(super) fn file(data: &Path) -> PathBuf {
 ///
 /// Asks for a fast shutdown, which disconnects everybody and rolls back what they were doing, and
 /// for an immediate one after 20 s.
-pub(super) fn stop(home: &Home) -> Result<(), LocalError> {
+///
+/// A supervisor says which child it is; others look into the pid file.
+pub(super) fn stop(home: &Home, child: Option<Pid>) -> Result<(), LocalError> {
     let steps = [(Signal::INT, FAST_STOP), (Signal::QUIT, IMMEDIATE_STOP)];
     for (signal, patience) in steps {
-        if let Some(postmaster) = home.postmaster() {
-            postmaster.signal(signal);
+        if let Some(pid) = child.or_else(|| Some(home.postmaster()?.pid)) {
+            // It may have gone by itself meanwhile; we watch the lock, not the signal.
+            let _ = kill_process(pid, signal);
         }
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {

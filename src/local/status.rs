@@ -94,7 +94,7 @@ pub fn destroy(options: &LocalOptions) -> Result<bool, LocalError> {
 fn stop_locked(home: &Home) -> Result<bool, LocalError> {
     let was_running = !Lock::is_free(&home.serving())?;
     if was_running {
-        postmaster::stop(home)?;
+        postmaster::stop(home, None)?;
         home.sweep_short_socket_dir();
     }
     let deadline = Instant::now() + SUPERVISOR_PATIENCE;

@@ -40,7 +40,7 @@ pub fn supervise(args: &[OsString]) -> Result<(), LocalError> {
         None => None,
     };
     Watch {
-        identity: identity(home.root()),
+        identity: identity(&home.start_lock()),
         home,
         child,
         idle: orders.idle,
@@ -126,14 +126,14 @@ impl Watch {
 
     /// Stops the server, unless somebody comes at this very moment.
     fn retire(&mut self) -> Result<bool, LocalError> {
-        let Some(_starting) = Lock::try_alone(&self.home.start_lock())? else {
+        let Some(_starting) = Lock::try_existing(&self.home.start_lock())? else {
             return Ok(false);
         };
-        let Some(_users) = Lock::try_alone(&self.home.users())? else {
+        let Some(_users) = Lock::try_existing(&self.home.users())? else {
             return Ok(false);
         };
         self.say("nobody uses the server any more, stopping it");
-        let stopped = postmaster::stop(&self.home);
+        let stopped = postmaster::stop(&self.home, self.child.as_ref().map(Pid::from_child));
         self.home.sweep_short_socket_dir();
         if let Some(child) = &mut self.child {
             if stopped.is_err() {
@@ -144,10 +144,10 @@ impl Watch {
         stopped.map(|()| true)
     }
 
-    /// Returns whether somebody deleted or moved the directory, perhaps with `rm -r`. Its locks
-    /// say nothing any more, and another server may already live in its place.
+    /// Returns whether somebody deletes or has moved the directory, perhaps with `rm -r`. Its
+    /// locks say nothing any more, and another server may already live in its place.
     fn has_lost_its_home(&self) -> bool {
-        self.identity.is_none() || identity(self.home.root()) != self.identity
+        self.identity.is_none() || identity(&self.home.start_lock()) != self.identity
     }
 
     fn abandon(mut self) {
@@ -166,7 +166,7 @@ impl Watch {
     }
 }
 
-fn identity(dir: &Path) -> Option<(u64, u64)> {
-    let meta = fs::metadata(dir).ok()?;
+fn identity(file: &Path) -> Option<(u64, u64)> {
+    let meta = fs::metadata(file).ok()?;
     Some((meta.dev(), meta.ino()))
 }

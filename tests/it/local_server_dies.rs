@@ -1,6 +1,6 @@
 //! The private server after something was killed, or vanished.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -68,13 +68,25 @@ fn after_kill_9_of_the_last_client_the_server_ends_by_itself() {
 }
 
 #[test]
+fn ctrl_c_ends_the_client_but_not_the_server() {
+    let project = Project::new();
+    let mut client = project.spawn_client();
+    let pid = client.report();
+    let supervisors = project.supervisors();
+    client.interrupt();
+    let _server = project.start();
+    assert_eq!(project.pid().map(|pid| pid.to_string()), Some(pid));
+    assert_eq!(project.supervisors(), supervisors);
+}
+
+#[test]
 fn a_stale_pid_file_does_not_keep_a_server_from_starting() {
     let project = Project::new();
     let data = project.start().data_dir().join("data");
     local::stop(&project.options).unwrap();
     // The server would believe any living process of its own user.
     let owner = fs::metadata(&data).unwrap().uid();
-    let mut other = Command::new("sleep").arg("600").uid(owner).spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").uid(owner).spawn().unwrap();
     let lines = format!(
         "{}\n{}\n1\n5432\n/nowhere\n\n  1 1\nready   \n",
         other.id(),
@@ -94,7 +106,10 @@ fn a_stale_pid_file_does_not_keep_a_server_from_starting() {
 fn a_deleted_directory_ends_its_server() {
     let project = Project::new();
     let server = project.start();
-    fs::remove_dir_all(server.data_dir()).unwrap();
+    // The server writes while we delete, which makes an `rm -r` fail now and then.
+    eventually("the directory is deleted", || {
+        fs::remove_dir_all(server.data_dir()).is_ok() || !server.data_dir().exists()
+    });
     eventually("the server is gone", || project.processes().is_empty());
     assert_eq!(one(&project.start().url(), "SELECT 1"), "1");
 }
@@ -127,10 +142,11 @@ fn an_initdb_that_outlives_its_client_is_waited_for() {
     };
     eventually("initdb runs", || begun.exists() && sleeper().is_some());
     client.kill();
+    let orphan = sleeper().expect("initdb outlives its client");
+    let lock = fs::File::open(project.options.data_dir.join("lock")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
     std::thread::scope(|scope| {
         let start = scope.spawn(|| project.start());
-        let orphan = sleeper().expect("initdb outlives its client");
-        assert!(begun.exists());
         kill(orphan);
         assert_eq!(one(&start.join().unwrap().url(), "SELECT 1"), "1");
     });

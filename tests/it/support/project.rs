@@ -4,12 +4,13 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pricesync::local::{self, LocalOptions, LocalServer, Status};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::server;
 
@@ -77,6 +78,8 @@ impl Project {
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // A job of its own, as a shell would make it: Ctrl-C can then be played.
+            .process_group(0)
             .spawn()
             .unwrap();
         Client(child)
@@ -120,10 +123,25 @@ impl Client {
             .expect("a client reports")
     }
 
-    /// Kills it with SIGKILL.
+    /// Does what Ctrl-C does: SIGINT to it and to every child that is still in its group.
+    pub(crate) fn interrupt(mut self) {
+        kill_process_group(Pid::from_child(&self.0), Signal::INT).unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Kills it with SIGKILL, and not its children.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            let _ = self.0.wait();
+        }
     }
 }
 
