@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod create_tenant;
+mod drop_schema;
 mod escapes;
 mod examples;
 mod histories;

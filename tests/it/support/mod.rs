@@ -4,4 +4,5 @@ pub(crate) mod database;
 pub(crate) mod eventually;
 pub(crate) mod pricesync;
 pub(crate) mod project;
+pub(crate) mod pty;
 pub(crate) mod server;

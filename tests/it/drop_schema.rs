@@ -1,0 +1,216 @@
+//! `drop-schema`: what is asked, what is refused, what goes.
+
+use std::fmt::Write as _;
+
+use crate::support::pricesync::Given;
+use crate::support::pty::OnTerminal;
+
+/// Two tenants with the shipped migrations.
+fn shop() -> Given {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas"]).exits(0);
+    for slug in ["acme", "globex"] {
+        given
+            .run(&[
+                "create-tenant",
+                "--name",
+                slug,
+                "--slug",
+                slug,
+                "--domain",
+                &format!("{slug}.test"),
+            ])
+            .exits(0);
+    }
+    given
+}
+
+fn schemas(given: &Given) -> Vec<String> {
+    given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_' ORDER BY 1")
+}
+
+fn rows(given: &Given) -> Vec<String> {
+    given.column("SELECT slug || ' ' || coalesce(domain, '-') FROM tenants_tenant t LEFT JOIN tenants_domain d ON d.tenant_id = t.id ORDER BY 1")
+}
+
+#[test]
+fn without_a_terminal_it_refuses_and_shows_what_would_go() {
+    let given = shop();
+    given
+        .run(&["drop-schema", "--tenant=acme"])
+        .exits(7)
+        .says("needs to be confirmed")
+        .says("schema tenant_acme, ")
+        .says("acme.test")
+        .says("--force")
+        .prints_nothing();
+    assert_eq!(schemas(&given), ["tenant_acme", "tenant_globex"]);
+}
+
+#[test]
+fn force_drops_schema_row_and_hosts_of_that_tenant_only() {
+    let given = shop();
+    let others = given.dump(&["-n", "tenant_globex"]);
+    given
+        .run(&["drop_schema", "--tenant", "acme.test", "--force"])
+        .exits(0)
+        .prints("✓ Dropped tenant 'acme': schema tenant_acme, ");
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+    assert_eq!(rows(&given), ["globex globex.test"]);
+    assert_eq!(given.dump(&["-n", "tenant_globex"]), others);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(4);
+    // The name is free again.
+    given
+        .run(&[
+            "create-tenant",
+            "--name",
+            "Acme",
+            "--slug",
+            "acme",
+            "--domain",
+            "acme.test",
+        ])
+        .exits(0);
+}
+
+#[test]
+fn keep_record_drops_the_schema_alone() {
+    let given = shop();
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
+        .exits(0);
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+    assert_eq!(rows(&given), ["acme acme.test", "globex globex.test"]);
+    // What is left is finished by running it again.
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0)
+        .prints("is gone already");
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}
+
+#[test]
+fn nobody_but_a_tenant_can_be_dropped() {
+    let given = shop();
+    given.database.execute(
+        "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('public', 'Public', 'public'), ('pg_catalog', 'x', 'catalog')",
+    );
+    let before = given.dump(&[]);
+    for name in [
+        "public",
+        "pg_catalog",
+        "catalog",
+        "information_schema",
+        "pricesync",
+        "acm",
+        "a*",
+        "1",
+        "",
+    ] {
+        let code = given
+            .run(&["drop-schema", "--force", "--tenant", name])
+            .code();
+        assert!(matches!(code, Some(4 | 7)), "{name:?}: {code:?}");
+        assert_eq!(given.dump(&[]), before, "{name:?}");
+    }
+}
+
+#[test]
+fn what_others_need_is_not_dropped_and_they_are_listed() {
+    for (sql, named) in [
+        (
+            "CREATE VIEW public.report AS SELECT count(*) FROM tenant_acme.products",
+            "view public.report",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW tenant_globex.copy AS SELECT id FROM tenant_acme.products",
+            "tenant_globex.copy",
+        ),
+        (
+            "CREATE TABLE tenant_globex.child (id bigint REFERENCES tenant_acme.products (id))",
+            "tenant_globex.child",
+        ),
+        (
+            "CREATE TYPE tenant_acme.mood AS ENUM ('good'); CREATE TABLE public.moods (mood tenant_acme.mood)",
+            "column mood of table public.moods",
+        ),
+        (
+            "CREATE FUNCTION tenant_acme.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE public.ones (id int DEFAULT tenant_acme.one())",
+            "public.ones",
+        ),
+        (
+            "CREATE TABLE public.heir () INHERITS (tenant_acme.products)",
+            "table public.heir",
+        ),
+    ] {
+        let given = shop();
+        given.database.execute(sql);
+        let before = given.dump(&[]);
+        given
+            .run(&["drop-schema", "--tenant=acme", "--force"])
+            .exits(7)
+            .says(named)
+            .prints_nothing();
+        assert_eq!(given.dump(&[]), before, "{sql}");
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn an_extension_that_lives_in_the_schema_keeps_it() {
+    let given = shop();
+    let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'";
+    if given.value(available) == "0" {
+        eprintln!("skipped: the server has no citext, which its contrib package brings");
+        return;
+    }
+    given.database.execute(
+        "CREATE EXTENSION citext SCHEMA tenant_acme; CREATE TABLE tenant_globex.mails (mail tenant_acme.citext)",
+    );
+    let before = given.dump(&[]);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(7)
+        .says("citext");
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn a_schema_of_300_tables_with_keys_to_public_goes() {
+    let given = shop();
+    let mut sql = String::new();
+    for number in 0..300 {
+        let _ = write!(
+            sql,
+            "CREATE TABLE tenant_acme.t{number} (id serial PRIMARY KEY, tenant bigint REFERENCES tenants_tenant);"
+        );
+    }
+    given.database.execute(&sql);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0);
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}
+
+#[test]
+fn on_a_terminal_the_slug_must_be_typed() {
+    for (typed, code, left) in [
+        ("acme", 0, vec!["tenant_globex"]),
+        ("globex", 7, vec!["tenant_acme", "tenant_globex"]),
+        ("", 7, vec!["tenant_acme", "tenant_globex"]),
+        ("yes", 7, vec!["tenant_acme", "tenant_globex"]),
+    ] {
+        let given = shop();
+        let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
+        terminal.shows("the question", |screen| {
+            screen.contains("for ever") && screen.contains("acme.test") && screen.contains("type")
+        });
+        terminal.types(typed);
+        let (exit, screen) = terminal.ends();
+        assert_eq!(exit, code, "{screen}");
+        assert_eq!(schemas(&given), left, "{screen}");
+    }
+}
