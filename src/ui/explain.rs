@@ -218,8 +218,12 @@ impl Reach<'_> {
         let state = error.sqlstate.as_deref().unwrap_or_default();
         let stays = match self.applied {
             _ if !rolled_back => {
+                let before = match self.applied {
+                    [] => String::new(),
+                    _ => format!("{}; ", self.what_stays()),
+                };
                 format!(
-                    "{script} runs without a transaction, so its statements before this one stay done and a rerun goes on behind them;"
+                    "{before}{script} runs without a transaction, so its statements before this one stay done and a rerun goes on behind them;"
                 )
             }
             [] => format!("{},", self.what_stays()),

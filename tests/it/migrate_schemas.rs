@@ -2,7 +2,7 @@
 
 use crate::support::pricesync::Given;
 
-const SHIPPED_SHARED: [&str; 3] = ["1", "2", "3"];
+const SHIPPED_SHARED: [&str; 4] = ["1", "2", "3", "4"];
 const SHIPPED_TENANT: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "8"];
 
 /// The shipped migrations with `public` migrated and two tenants waiting.
@@ -60,20 +60,20 @@ fn a_second_run_has_nothing_to_do_and_changes_nothing() {
 #[test]
 fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
     let given = two_shops();
-    given.shared_file("V4__more.sql", "CREATE TABLE more (id int)");
+    given.shared_file("V5__more.sql", "CREATE TABLE more (id int)");
     given
         .run(&["migrate-schemas", "--shared"])
         .exits(0)
         .counts([1, 0, 0, 0, 0]);
     assert!(given.relations("tenant_acme", 'r').is_empty());
-    given.shared_file("V5__even_more.sql", "CREATE TABLE even_more (id int)");
+    given.shared_file("V6__even_more.sql", "CREATE TABLE even_more (id int)");
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(0)
         .counts([1, 0, 0, 0, 0]);
     assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
     assert!(given.relations("tenant_globex", 'r').is_empty());
-    assert_eq!(given.history("public"), ["1", "2", "3", "4"]);
+    assert_eq!(given.history("public"), ["1", "2", "3", "4", "5"]);
 }
 
 #[test]
