@@ -11,4 +11,5 @@ mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
 mod no_transaction;
+mod output;
 mod support;
