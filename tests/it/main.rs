@@ -12,6 +12,7 @@ mod local_server;
 mod local_server_dies;
 mod migrate_schemas;
 mod no_transaction;
+mod output;
 mod picture;
 mod readme;
 mod support;
