@@ -13,7 +13,7 @@ use super::attendance::{Attendance, TELL_EVERY};
 use super::bookkeeping;
 use super::catalog::quoted;
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
-use super::guard::{self, Gone};
+use super::guard::{self, Touched};
 use super::histories::{Found, read_all};
 use super::lock;
 use super::no_transaction;
@@ -459,10 +459,12 @@ impl Journey<'_> {
                 return Err(error);
             }
         };
-        let mut touched = worked.touched.outside;
-        if !worked.touched.gone.is_empty() {
-            touched.extend(self.dropped_outside(&worked.touched.gone).await?);
+        let mut touched = worked.touched;
+        if touched.is_open() {
+            let seen = self.seen_by_others(&touched).await?;
+            touched.outside.extend(seen);
         }
+        let touched = touched.outside;
         if !touched.is_empty() {
             session.discard();
             let scripts = work
@@ -579,13 +581,13 @@ impl Journey<'_> {
         }
     }
 
-    async fn dropped_outside(&self, gone: &[Gone]) -> Result<Vec<String>, StepError> {
+    async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
         let other = self.session().await?;
-        guard::dropped_outside(&other, &self.target.schema, gone)
+        guard::seen_by_others(&other, &self.target.schema, touched)
             .await
             .map_err(|error| {
                 MigrateError::Database {
-                    doing: "looking for what was dropped".to_owned(),
+                    doing: "looking at what was touched outside the schema".to_owned(),
                     error: server_error(&error),
                 }
                 .into()

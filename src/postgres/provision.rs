@@ -5,7 +5,7 @@ use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
 use super::diagnostics::{is_connection_lost, server_error};
-use super::guard::dropped_outside;
+use super::guard::seen_by_others;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
@@ -112,11 +112,11 @@ impl PostgresCatalog {
                 .await;
             let (done, touched) =
                 worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
-            let mut outside = touched.outside;
-            if !touched.gone.is_empty() {
+            let mut outside = touched.outside.clone();
+            if touched.is_open() {
                 let other = self.session().await?;
-                let dropped = dropped_outside(&other, &new.schema, &touched.gone).await;
-                outside.extend(dropped.map_err(failed)?);
+                let seen = seen_by_others(&other, &new.schema, &touched).await;
+                outside.extend(seen.map_err(failed)?);
             }
             if !outside.is_empty() {
                 let scripts = scripts[..together]

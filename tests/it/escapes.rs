@@ -91,6 +91,58 @@ fn nothing_can_be_created_in_public() {
 }
 
 #[test]
+fn a_key_of_its_own_to_a_shared_table_can_be_dropped_again() {
+    let given = shop();
+    given.tenant_file(
+        "V1__keys.sql",
+        "CREATE TABLE a (rate int CONSTRAINT a_rate REFERENCES rates (id));\
+         CREATE TABLE b (rate int REFERENCES rates (id));",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file(
+        "V2__drop.sql",
+        "ALTER TABLE a DROP CONSTRAINT a_rate; DROP TABLE b;",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+}
+
+#[test]
+fn what_leaves_a_shared_table_without_a_trace_is_missed_all_the_same() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TRIGGER watch BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();\
+         CREATE RULE quiet AS ON DELETE TO plans DO INSTEAD NOTHING",
+    );
+    let before = given.dump(&[]);
+    for sql in [
+        "DROP TRIGGER watch ON rates",
+        "DROP RULE quiet ON plans",
+        "CREATE TABLE k (rate int REFERENCES rates (id)); DROP TABLE k; DROP TRIGGER watch ON rates",
+    ] {
+        given.tenant_file("V1__hostile.sql", sql);
+        given
+            .run(&["migrate-schemas", "--tenant=acme"])
+            .exits(10)
+            .says("reached outside its schema");
+        assert_eq!(given.dump(&[]), before, "{sql}");
+    }
+}
+
+#[test]
+fn tenants_that_make_functions_side_by_side_are_not_taken_for_each_other() {
+    let slugs: Vec<String> = (0..24).map(|number| format!("t{number}")).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    let given = Given::tenants(&slugs);
+    given.tenant_file(
+        "V1__own.sql",
+        "CREATE TYPE mood AS ENUM ('good'); SELECT pg_sleep(0.02);\
+         CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'; SELECT pg_sleep(0.02);",
+    );
+    given.run(&["migrate-schemas", "--jobs", "8"]).exits(0);
+}
+
+#[test]
 fn a_do_block_hides_nothing() {
     let hostile = [
         "DO $$ BEGIN DROP TABLE plans; END $$",
