@@ -64,7 +64,7 @@ impl Refusal {
                 "move it to a file in the shared set"
             }
             Self::SchemaInTenant(_) => {
-                "use create-tenant, rename-tenant or drop-schema; other schemas belong in the shared set"
+                "use create-tenant or drop-schema; other schemas belong in the shared set"
             }
             Self::NamedSchemaInTenant(_) => {
                 "write the bare name: it is looked up in the tenant's own schema first"

@@ -1,6 +1,8 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod architecture;
+mod bars;
 mod concurrency;
 mod create_tenant;
 mod drop_schema;
@@ -8,6 +10,7 @@ mod escapes;
 mod examples;
 mod histories;
 mod interrupt;
+mod listings;
 mod local_server;
 mod local_server_dies;
 mod migrate_schemas;

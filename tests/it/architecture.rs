@@ -1,0 +1,112 @@
+//! Who may know whom: the table of `docs/design.md`, compared with what the files import.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder or file of `src/`, and which rooms of ours its code may name.
+const MAY_KNOW: [(&str, &[&str]); 6] = [
+    ("domain/", &["domain"]),
+    ("migrations/", &["domain", "migrations"]),
+    ("service/", &["domain", "service"]),
+    ("ui/", &["domain", "service", "ui"]),
+    ("local/", &["local"]),
+    (
+        "postgres/",
+        &["domain", "migrations", "service", "settings", "postgres"],
+    ),
+];
+
+/// A foreign crate, or words that write to a stream, and the only places that may hold them.
+const ONLY_IN: [(&str, &[&str]); 13] = [
+    ("clap::", &["commands/", "lib.rs"]),
+    ("tokio_postgres::", &["postgres/"]),
+    ("deadpool_postgres::", &["postgres/pool.rs"]),
+    ("refinery_core::", &["postgres/runner.rs"]),
+    ("squawk_syntax::", &["migrations/parser.rs"]),
+    ("indicatif::", &["ui/"]),
+    ("comfy_table::", &["ui/"]),
+    ("toml::", &["settings.rs"]),
+    ("anyhow::", &["commands/", "error.rs", "lib.rs"]),
+    ("println!(", &[]),
+    ("eprintln!(", &[]),
+    ("process::exit", &[]),
+    ("BEGIN;", &["postgres/"]),
+];
+
+/// Every source file with its path below `src/` and its code, without comments and unit tests.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders: Vec<PathBuf> = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+                let code: Vec<&str> = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .collect();
+                let name = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                found.push((name, code.join("\n")));
+            }
+        }
+    }
+    assert!(found.len() > 60, "the sources are found");
+    found
+}
+
+/// Files that hold only tests, beside the code they test.
+fn is_test(name: &str) -> bool {
+    name.ends_with("tests.rs") || ["ui/sample.rs", "ui/screen.rs"].contains(&name)
+}
+
+#[test]
+fn rooms_know_only_those_below_them() {
+    let mut offences = Vec::new();
+    for (name, code) in sources() {
+        let Some((_, allowed)) = MAY_KNOW.iter().find(|(room, _)| name.starts_with(room)) else {
+            continue;
+        };
+        for part in code.split("crate::").skip(1) {
+            let known: String = part
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
+            if !allowed.contains(&known.as_str()) {
+                offences.push(format!("src/{name} knows crate::{known}"));
+            }
+        }
+    }
+    assert_eq!(offences, Vec::<String>::new());
+}
+
+#[test]
+fn each_foreign_crate_has_its_place() {
+    let mut offences = Vec::new();
+    for (name, code) in sources() {
+        for (words, places) in ONLY_IN {
+            let at_home = places.iter().any(|place| name.starts_with(place));
+            if !at_home && !is_test(&name) && code.contains(words) {
+                offences.push(format!("src/{name} holds {words}"));
+            }
+        }
+    }
+    assert_eq!(offences, Vec::<String>::new());
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let vague = ["utils", "helpers", "common", "manager", "misc"];
+    for (name, _) in sources() {
+        assert!(!vague.iter().any(|word| name.contains(word)), "{name}");
+    }
+}

@@ -1,0 +1,237 @@
+//! The commands that look: who is there, at which version, what is missing.
+
+use serde_json::{Value, json};
+
+use crate::support::pricesync::Given;
+use crate::support::pty::OnTerminal;
+
+/// Two tenants at the newest version, and one that is behind.
+fn fleet() -> Given {
+    let given = Given::tenants(&["acme", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
+    given
+        .run(&["migrate-schemas", "--tenant=acme,globex"])
+        .exits(0);
+    given
+}
+
+#[test]
+fn a_listing_has_four_shapes() {
+    let given = fleet();
+    let listed = given.run(&["list-tenants", "-o", "json"]).exits(0);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    assert_eq!(listed[2]["slug"], json!("initech"));
+    assert_eq!(listed[2]["schema"], json!("tenant_initech"));
+    assert_eq!(listed[2]["version"], json!(1));
+    assert_eq!(listed[2]["pending"], json!(1));
+    assert_eq!(listed[2]["state"], json!("pending"));
+    let names = given.run(&["list-tenants", "-o", "names"]).exits(0);
+    assert_eq!(names.stdout, "acme\nglobex\ninitech\n");
+    given
+        .run(&["list_tenants", "-o", "csv"])
+        .exits(0)
+        .prints("id,name,slug,schema,domains,version,pending,state,created\n");
+    given.run(&["list-tenants"]).exits(0).prints("┆ initech ┆");
+}
+
+#[test]
+fn only_those_with_something_pending_are_listed_when_asked() {
+    let given = fleet();
+    let listed = given
+        .run(&["list-tenants", "--pending", "-o", "names"])
+        .exits(0);
+    assert_eq!(listed.stdout, "initech\n");
+    let listed = given
+        .run(&[
+            "list-tenants",
+            "--tenant=*e*",
+            "--exclude=acme",
+            "-o",
+            "names",
+        ])
+        .exits(0);
+    assert_eq!(listed.stdout, "globex\ninitech\n");
+}
+
+#[test]
+fn an_empty_fleet_is_no_error() {
+    let given = Given::tenants(&[]);
+    let listed = given.run(&["list-tenants", "-o", "json"]).exits(0);
+    assert_eq!(
+        serde_json::from_str::<Value>(&listed.stdout).unwrap(),
+        json!([])
+    );
+    given.run(&["list-tenants"]).exits(0).says("no tenants");
+}
+
+#[test]
+fn a_listing_works_without_migration_files() {
+    let given = fleet();
+    std::fs::remove_dir_all(given.dir.path().join("migrations")).unwrap();
+    given
+        .run(&["list-tenants", "-o", "csv"])
+        .exits(0)
+        .prints("tenant_acme")
+        .says("versions are not shown");
+}
+
+#[test]
+fn the_status_counts_schemas_by_version_and_state() {
+    let given = fleet();
+    given.database.execute("DROP SCHEMA tenant_globex CASCADE");
+    let status = given.run(&["status", "-o", "json"]).exits(0);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let told = |state: &str| {
+        let rows = status.as_array().unwrap();
+        let row = rows
+            .iter()
+            .find(|row| row["set"] == "tenant" && row["state"] == state);
+        row.map(|row| {
+            (
+                row["version"].clone(),
+                row["schemas"].clone(),
+                row["which"].clone(),
+            )
+        })
+    };
+    assert_eq!(
+        told("up to date"),
+        Some((json!(2), json!(1), json!(["acme"])))
+    );
+    assert_eq!(
+        told("1 pending"),
+        Some((json!(1), json!(1), json!(["initech"])))
+    );
+    assert_eq!(
+        told("no schema"),
+        Some((json!(null), json!(1), json!(["globex"])))
+    );
+}
+
+#[test]
+fn the_status_of_one_tenant_lists_its_migrations() {
+    let given = fleet();
+    given
+        .run(&["showmigrations", "--tenant=initech"])
+        .exits(0)
+        .prints("V1__a")
+        .prints("applied")
+        .prints("pending");
+    given
+        .database
+        .execute("UPDATE tenant_acme.refinery_schema_history SET checksum = '1' WHERE version = 1");
+    given
+        .run(&["status", "--tenant=acme"])
+        .exits(11)
+        .prints("edited");
+    given.run(&["status", "--tenant=nobody"]).exits(4);
+}
+
+#[test]
+fn the_doctor_finds_what_is_missing_and_makes_it() {
+    let given = fleet();
+    given.run(&["doctor"]).exits(0);
+    given.database.execute("DROP SCHEMA tenant_globex CASCADE");
+    given
+        .run(&["doctor"])
+        .exits(11)
+        .prints("tenant_globex")
+        .prints("does not exist");
+    given.run(&["doctor", "--fix", "missing"]).exits(0);
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_globex"), ["1", "2"]);
+    given
+        .database
+        .execute("DELETE FROM tenants_domain; DELETE FROM tenants_tenant WHERE slug = 'acme'");
+    given
+        .run(&["doctor"])
+        .exits(11)
+        .prints("tenant_acme")
+        .prints("no tenant has it");
+}
+
+#[test]
+fn a_host_leads_to_its_tenant_whatever_its_case_and_port() {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas", "--shared"]).exits(0);
+    given
+        .run(&[
+            "create-tenant",
+            "--name",
+            "Acme",
+            "--slug",
+            "acme",
+            "--domain",
+            "Acme.Example.com",
+        ])
+        .exits(0);
+    for host in [
+        "acme.example.com",
+        "ACME.example.com:8000",
+        "acme.example.com.",
+    ] {
+        given.run(&["resolve", host]).exits(0).prints("tenant_acme");
+    }
+    given.run(&["resolve", "www.acme.example.com"]).exits(4);
+    given.run(&["resolve", "a/b"]).exits(2);
+}
+
+#[test]
+fn a_new_migration_gets_the_next_version_and_its_path_is_printed() {
+    let given = fleet();
+    let made = given
+        .run(&["make-migration", "add brand", "--dir", "products"])
+        .exits(0);
+    assert_eq!(
+        made.stdout,
+        "migrations/tenant/products/V3__add_brand.sql\n"
+    );
+    let made = given.run(&["makemigrations", "products"]).exits(0);
+    assert_eq!(made.stdout, "migrations/tenant/products/V4__products.sql\n");
+    given
+        .run(&["make-migration", "x", "--dir", "../outside"])
+        .exits(2);
+    given.run(&["make-migration", " - "]).exits(2);
+}
+
+#[test]
+fn a_shell_sees_the_tenant_and_its_prompt_says_so() {
+    let given = fleet();
+    let seen = given
+        .run(&[
+            "shell",
+            "--tenant=acme",
+            "-c",
+            "SELECT current_schema()",
+            "--",
+            "-At",
+        ])
+        .exits(0);
+    assert_eq!(seen.stdout, "tenant_acme\n");
+    given
+        .run(&[
+            "shell",
+            "--tenant=acme",
+            "--read-only",
+            "-c",
+            "CREATE TABLE x (id int)",
+        ])
+        .exits(1)
+        .says("read-only transaction");
+    given
+        .run(&["shell", "--tenant=acm"])
+        .exits(4)
+        .says("did you mean acme?");
+    given.database.execute("DROP SCHEMA tenant_globex CASCADE");
+    given
+        .run(&["shell", "--tenant=globex", "-c", "SELECT 1"])
+        .exits(4)
+        .says("doctor --fix missing");
+    let mut terminal = OnTerminal::start(&given, &["shell", "--tenant=acme"]);
+    terminal.shows("a prompt", |screen| screen.contains("acme=#"));
+    terminal.types("\\q");
+    assert_eq!(terminal.ends().0, 0);
+}
