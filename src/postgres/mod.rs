@@ -7,6 +7,7 @@ pub mod conninfo;
 pub mod diagnostics;
 mod guard;
 pub mod histories;
+mod journey;
 mod lock;
 pub mod migrator;
 mod no_transaction;

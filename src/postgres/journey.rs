@@ -1,0 +1,494 @@
+//! One schema on its way to the goal: lock, look, plan, apply, commit; again where a lock, a
+//! deadlock or a lost connection was in the way.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Error;
+
+use super::attendance::{Attendance, TELL_EVERY};
+use super::bookkeeping;
+use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
+use super::guard::{self, Touched};
+use super::lock;
+use super::migrator::{PATIENCE, PostgresMigrator};
+use super::no_transaction;
+use super::pool::Session;
+use super::runner::{self, Work};
+use super::transaction::{Opened, Opening, WorkError, open, rollback};
+use crate::domain::plan::{Atomic, Plan};
+use crate::migrations::{Script, Transaction};
+use crate::service::event::{
+    AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Skipped,
+    Target,
+};
+use crate::service::fleet::Interrupts;
+
+/// One schema on its way to the goal.
+pub(super) struct Journey<'a> {
+    pub(super) migrator: &'a PostgresMigrator,
+    pub(super) target: &'a Target,
+    pub(super) progress: &'a Progress,
+    pub(super) interrupts: Interrupts,
+    /// What this run has committed in the schema.
+    pub(super) committed: Vec<AppliedScript>,
+    pub(super) expect_history: bool,
+    pub(super) attempt: u32,
+}
+
+/// How one transaction ended.
+enum Step {
+    /// Committed; there may be more to do.
+    Committed(Vec<AppliedScript>),
+    /// Nothing is pending any more.
+    Finished,
+    /// The tenant is gone.
+    Gone,
+    /// The lock is taken by somebody else; holds the schema's oid.
+    Busy(u32),
+}
+
+/// Why one transaction did not end well.
+enum StepError {
+    /// Running it again may help.
+    Retry(Box<MigrateError>),
+    /// The connection broke. Whether these scripts are committed must be read from the history.
+    Lost(Vec<AppliedScript>, ServerError),
+    /// The second interrupt cancelled it.
+    Cancelled,
+    /// Running it again will not help.
+    Fatal(Box<MigrateError>),
+}
+
+impl From<MigrateError> for StepError {
+    fn from(error: MigrateError) -> Self {
+        Self::Fatal(Box::new(error))
+    }
+}
+
+impl Journey<'_> {
+    /// Steps until nothing is pending; returns why the schema was passed over, if it was.
+    pub(super) async fn travel(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
+        let begun = Instant::now();
+        let mut told = None;
+        let mut in_doubt: Vec<AppliedScript> = Vec::new();
+        loop {
+            match self.step(&mut in_doubt).await {
+                Ok(Step::Finished) => return Ok(None),
+                Ok(Step::Gone) => return Ok(Some(Skipped::Dropped)),
+                Ok(Step::Committed(scripts)) => {
+                    self.committed.extend(scripts);
+                    self.attempt = 0;
+                }
+                Ok(Step::Busy(oid)) => self.wait_for_lock(oid, begun, &mut told).await?,
+                Err(StepError::Fatal(error)) => return Err(error),
+                Err(StepError::Cancelled) => return Ok(Some(Skipped::Interrupted)),
+                Err(StepError::Retry(error)) => self.pause_before_retry(error).await?,
+                Err(StepError::Lost(scripts, error)) => {
+                    in_doubt = scripts;
+                    self.attempt += 1;
+                    if self.attempt > self.migrator.rules.lock_retries.max(1) {
+                        let doing = format!("migrating {}", self.target.schema);
+                        return Err(Box::new(MigrateError::Unknown { doing, error }));
+                    }
+                }
+            }
+            if self.interrupts.level() == Interrupt::Cancel {
+                return Ok(Some(Skipped::Interrupted));
+            }
+        }
+    }
+
+    /// One transaction, or one script without a transaction.
+    async fn step(&mut self, in_doubt: &mut Vec<AppliedScript>) -> Result<Step, StepError> {
+        let (rules, target) = (&self.migrator.rules, self.target);
+        let session = self.session().await?;
+        let opened = match open(&session, rules, target, self.expect_history).await {
+            Ok(opening) => opening,
+            Err(error) => return Err(self.open_failed(session, &error)),
+        };
+        let opened = match opened {
+            Opening::Ready(opened) => opened,
+            Opening::Busy(oid) => return Ok(Step::Busy(oid)),
+            Opening::NoTenant => return Ok(Step::Gone),
+            Opening::NoSchema => return Err(MigrateError::SchemaMissing.into()),
+            Opening::NotUsable(role) => {
+                return Err(MigrateError::Database {
+                    doing: format!("entering {}", target.schema),
+                    error: ServerError {
+                        sqlstate: Some("42501".to_owned()),
+                        message: format!("role '{role}' may not use the schema"),
+                        ..ServerError::default()
+                    },
+                }
+                .into());
+            }
+            Opening::Expect(history) => {
+                self.expect_history = history;
+                // Whoever holds a connection while asking for another may wait for himself.
+                drop(session);
+                return Box::pin(self.step(in_doubt)).await;
+            }
+        };
+        let rows = match &opened.history {
+            Ok(rows) => rows,
+            Err(why) => {
+                let why = why.clone();
+                self.leave(session).await;
+                return Err(MigrateError::DamagedHistory { why }.into());
+            }
+        };
+        // Scripts whose COMMIT was never answered are applied if the history says so.
+        let found: Vec<AppliedScript> = std::mem::take(in_doubt)
+            .into_iter()
+            .filter(|script| rows.iter().any(|row| row.version == script.script.version))
+            .collect();
+        if !found.is_empty() {
+            self.leave(session).await;
+            return Ok(Step::Committed(found));
+        }
+        let set = self.migrator.set(target.scope);
+        let plan = match Plan::compare(set.ids(), rows, rules.goal) {
+            Ok(plan) => plan,
+            Err(drifts) => {
+                self.leave(session).await;
+                return Err(MigrateError::Drift { drifts }.into());
+            }
+        };
+        let pending: Vec<&Script> = plan
+            .pending
+            .iter()
+            .map(|&index| &set.scripts()[index])
+            .collect();
+        let Some(first) = pending.first() else {
+            self.leave(session).await;
+            return Ok(Step::Finished);
+        };
+        if first.transaction == Transaction::Outside && !rules.fake {
+            self.leave(session).await;
+            return self.without_transaction(first, opened.has_history).await;
+        }
+        let together = pending
+            .iter()
+            .take_while(|script| rules.fake || script.transaction == Transaction::Inside)
+            .count();
+        let together = match rules.atomic {
+            Atomic::Schema => together,
+            Atomic::Migration => 1,
+        };
+        // Neither what waits for a later transaction nor what lies beyond the goal.
+        let concerned: HashSet<i64> = rows
+            .iter()
+            .map(|row| row.version)
+            .chain(pending[..together].iter().map(|script| script.id.version))
+            .collect();
+        let scripts: Vec<&Script> = set
+            .scripts()
+            .iter()
+            .filter(|script| concerned.contains(&script.id.version))
+            .collect();
+        let work = Work {
+            scripts: &scripts,
+            pending: &pending[..together],
+            fake: rules.fake,
+        };
+        self.apply(session, opened, &work).await
+    }
+
+    /// Applies scripts in the open transaction and commits it.
+    async fn apply(
+        &mut self,
+        session: Session,
+        opened: Opened,
+        work: &Work<'_>,
+    ) -> Result<Step, StepError> {
+        let (rules, target) = (&self.migrator.rules, self.target);
+        let notices = session.forward_notices(opened.pid, self.progress);
+        let mut attendance = self.attend(opened.pid);
+        let worked = attendance
+            .during(runner::run(
+                &session,
+                &opened,
+                rules,
+                target,
+                work,
+                self.progress,
+            ))
+            .await;
+        let blockers = attendance.blockers;
+        let worked = match worked {
+            Ok(worked) => worked,
+            Err(error) => {
+                let error = self.work_failed(error, work.pending, blockers);
+                session.discard();
+                return Err(error);
+            }
+        };
+        let mut touched = worked.touched;
+        if touched.is_open() {
+            let seen = self.seen_by_others(&touched).await?;
+            touched.outside.extend(seen);
+        }
+        let touched = touched.outside;
+        if !touched.is_empty() {
+            session.discard();
+            let scripts = work
+                .pending
+                .iter()
+                .map(|script| script.id.reference())
+                .collect();
+            return Err(MigrateError::LeftSchema { scripts, touched }.into());
+        }
+        // Alone in its message: a server that outlives us commits nothing we did not ask for.
+        let committed = session.client().simple_query("COMMIT").await;
+        drop(notices);
+        match committed {
+            Ok(_) => {
+                self.expect_history = true;
+                Ok(Step::Committed(worked.applied))
+            }
+            Err(error) if is_connection_lost(&error) => {
+                session.discard();
+                self.expect_history = true;
+                Err(StepError::Lost(worked.applied, server_error(&error)))
+            }
+            // A constraint that is checked at COMMIT.
+            Err(error) => {
+                session.discard();
+                let error = WorkError::Script(work.pending.len() - 1, None, error);
+                Err(self.work_failed(error, work.pending, blockers))
+            }
+        }
+    }
+
+    async fn without_transaction(
+        &mut self,
+        script: &Script,
+        has_history: bool,
+    ) -> Result<Step, StepError> {
+        let direct = &self.migrator.direct;
+        // Before this schema takes a connection: everybody may need this at once.
+        let ensure = || bookkeeping::ensure(&self.migrator.database, &self.migrator.rules);
+        self.migrator.bookkeeping.get_or_try_init(ensure).await?;
+        let session = direct
+            .session(PATIENCE)
+            .await
+            .map_err(|error| self.not_connected(error))?;
+        let mut run = no_transaction::Run {
+            database: direct,
+            rules: &self.migrator.rules,
+            target: self.target,
+            progress: self.progress,
+            interrupts: self.interrupts.clone(),
+            script,
+        };
+        match run.run(&session, has_history).await {
+            Ok(no_transaction::Ended::Applied(applied)) => {
+                session.discard();
+                self.expect_history = true;
+                Ok(Step::Committed(vec![applied]))
+            }
+            Ok(no_transaction::Ended::Busy(oid)) => Ok(Step::Busy(oid)),
+            // Somebody else was faster; the next look at the history says what is left.
+            Ok(no_transaction::Ended::Overtaken) => Ok(Step::Committed(Vec::new())),
+            Err(no_transaction::RunError::Failed(error)) => {
+                session.discard();
+                Err(StepError::Fatal(error))
+            }
+            Err(no_transaction::RunError::Cancelled) => {
+                session.discard();
+                Err(StepError::Cancelled)
+            }
+            Err(no_transaction::RunError::Server(error, place, blockers)) => {
+                let error = WorkError::Script(0, place, error);
+                let error = self.work_failed(error, &[script], blockers);
+                session.discard();
+                Err(error)
+            }
+            Err(no_transaction::RunError::Ours(error)) => {
+                let error = self.work_failed(WorkError::Ours(error), &[script], Vec::new());
+                session.discard();
+                Err(error)
+            }
+        }
+    }
+
+    fn attend(&self, pid: i32) -> Attendance<'_> {
+        Attendance::new(
+            &self.migrator.database,
+            pid,
+            self.migrator.rules.lock_timeout,
+            self.progress,
+            self.interrupts.clone(),
+        )
+    }
+
+    async fn session(&self) -> Result<Session, StepError> {
+        self.migrator
+            .database
+            .session(PATIENCE)
+            .await
+            .map_err(|error| self.not_connected(error))
+    }
+
+    fn not_connected(&self, error: ServerError) -> StepError {
+        MigrateError::Unknown {
+            doing: format!("connecting for {}", self.target.schema),
+            error,
+        }
+        .into()
+    }
+
+    /// Rolls back and gives the connection back, or throws it away when it will not.
+    async fn leave(&self, session: Session) {
+        if rollback(&session).await.is_err() {
+            session.discard();
+        }
+    }
+
+    async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
+        let other = self.session().await?;
+        guard::seen_by_others(&other, &self.target.schema, touched)
+            .await
+            .map_err(|error| {
+                MigrateError::Database {
+                    doing: "looking at what was touched outside the schema".to_owned(),
+                    error: server_error(&error),
+                }
+                .into()
+            })
+    }
+
+    fn open_failed(&self, session: Session, error: &Error) -> StepError {
+        session.discard();
+        let said = server_error(error);
+        if is_connection_lost(error) {
+            return StepError::Lost(Vec::new(), said);
+        }
+        let failed = MigrateError::Database {
+            doing: format!("entering {}", self.target.schema),
+            error: said,
+        };
+        if is_worth_retrying(error) {
+            return StepError::Retry(Box::new(failed));
+        }
+        StepError::Fatal(Box::new(failed))
+    }
+
+    fn work_failed(
+        &self,
+        error: WorkError,
+        pending: &[&Script],
+        blockers: Vec<Holder>,
+    ) -> StepError {
+        let (failed, error) = match error {
+            WorkError::Identity(script, why) => {
+                let scripts = vec![pending[script].id.reference()];
+                return MigrateError::LeftTransaction { scripts, why }.into();
+            }
+            WorkError::Script(script, place, error) => {
+                let script = pending[script];
+                let failed = MigrateError::Script {
+                    script: script.id.reference(),
+                    file: script.path.display().to_string(),
+                    place,
+                    error: server_error(&error),
+                    blockers,
+                    attempts: self.attempt + 1,
+                    rolled_back: script.transaction == Transaction::Inside,
+                };
+                (failed, error)
+            }
+            WorkError::Ours(error) => {
+                let failed = MigrateError::Database {
+                    doing: format!("recording migrations in {}", self.target.schema),
+                    error: server_error(&error),
+                };
+                (failed, error)
+            }
+        };
+        if self.interrupts.level() == Interrupt::Cancel {
+            return StepError::Cancelled;
+        }
+        if is_connection_lost(&error) {
+            // Nothing was committed: COMMIT had not been sent.
+            return StepError::Lost(Vec::new(), server_error(&error));
+        }
+        if is_worth_retrying(&error) {
+            return StepError::Retry(Box::new(failed));
+        }
+        StepError::Fatal(Box::new(failed))
+    }
+
+    /// Sleeps before the next attempt, or returns the error when there is none left.
+    async fn pause_before_retry(
+        &mut self,
+        error: Box<MigrateError>,
+    ) -> Result<(), Box<MigrateError>> {
+        self.attempt += 1;
+        let limit = self.migrator.rules.lock_retries + 1;
+        if self.attempt >= limit || self.interrupts.level() > Interrupt::None {
+            return Err(error);
+        }
+        let (said, blockers) = match &*error {
+            MigrateError::Script {
+                error, blockers, ..
+            } => (error.clone(), blockers.clone()),
+            MigrateError::Database { error, .. } => (error.clone(), Vec::new()),
+            _ => (ServerError::default(), Vec::new()),
+        };
+        let pause = jittered(Duration::from_millis(100) * 2_u32.pow(self.attempt.min(6)));
+        self.progress.send(EventKind::Retrying {
+            attempt: self.attempt,
+            limit,
+            error: said,
+            blockers,
+            pause,
+        });
+        let mut interrupts = self.interrupts.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = interrupts.reaches(Interrupt::Drain) => Err(error),
+        }
+    }
+
+    /// Sleeps before the lock is tried again, or gives up when `lock_wait` has passed.
+    async fn wait_for_lock(
+        &mut self,
+        oid: u32,
+        begun: Instant,
+        told: &mut Option<Instant>,
+    ) -> Result<(), Box<MigrateError>> {
+        let waited = begun.elapsed();
+        let give_up =
+            waited >= self.migrator.rules.lock_wait || self.interrupts.level() > Interrupt::None;
+        if give_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let session = self.migrator.database.session(PATIENCE).await;
+            let holder = match session {
+                Ok(session) => lock::holder(&session, oid).await.ok().flatten(),
+                Err(_) => None,
+            };
+            if give_up {
+                return Err(Box::new(MigrateError::Locked { holder, waited }));
+            }
+            *told = Some(Instant::now());
+            self.progress
+                .send(EventKind::WaitingForLock { holder, waited });
+        }
+        let mut interrupts = self.interrupts.clone();
+        let left = self.migrator.rules.lock_wait.saturating_sub(waited);
+        let pause = jittered(Duration::from_millis(200)).min(left);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = interrupts.reaches(Interrupt::Drain) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Half of a time, and up to the whole of it by chance, so that sessions that collided do not collide again.
+fn jittered(pause: Duration) -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    let chance = RandomState::new().hash_one(Instant::now()) % 1000;
+    pause / 2 + pause * u32::try_from(chance).unwrap_or_default() / 2000
+}
