@@ -10,7 +10,7 @@ fn a_run_on_a_terminal_has_one_total_bar_and_at_most_eight_running_lines() {
     let given = Given::tenants(&slugs);
     given.tenant_file(
         "V1__slow.sql",
-        "CREATE TABLE slow (id int); SELECT pg_sleep(1.5);",
+        "CREATE TABLE slow (id int); SELECT pg_sleep(3);",
     );
     let mut terminal = OnTerminal::start(&given, &["migrate-schemas", "--jobs", "10"]);
     terminal.shows("eight of ten at work, and how many more", |screen| {
