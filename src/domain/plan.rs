@@ -206,6 +206,7 @@ mod tests {
             name: name.to_owned(),
             checksum: version.unsigned_abs() * 10,
             raw_checksum: version.unsigned_abs() * 10 + 1,
+            crlf_checksum: version.unsigned_abs() * 10 + 2,
         }
     }
 

@@ -38,13 +38,16 @@ pub struct ScriptId {
     /// The checksum over the bytes as they are on disk, which other refinery tools
     /// record; equal to `checksum` unless line ends or a byte order mark were normalised.
     pub raw_checksum: u64,
+    /// The checksum over the text with CR LF as line ends: what those tools record from a
+    /// checkout on Windows.
+    pub crlf_checksum: u64,
 }
 
 impl ScriptId {
     /// Returns whether a history row with this checksum was made from this file.
     #[must_use]
     pub fn accepts(&self, checksum: u64) -> bool {
-        checksum == self.checksum || checksum == self.raw_checksum
+        [self.checksum, self.raw_checksum, self.crlf_checksum].contains(&checksum)
     }
 }
 

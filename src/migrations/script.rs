@@ -213,6 +213,7 @@ fn identified(
         name: name.name,
         checksum,
         raw_checksum,
+        crlf_checksum: migration(&text.replace('\n', "\r\n"))?.checksum(),
     };
     Ok((id, refinery))
 }
@@ -238,6 +239,9 @@ mod tests {
         assert_eq!(windows.id.checksum, unix.id.checksum);
         assert_eq!(unix.id.raw_checksum, unix.id.checksum);
         let theirs = Migration::unapplied("V1__x", "\u{feff}select 1;\r\nselect 2;\r\n").unwrap();
+        let checkout = Migration::unapplied("V1__x", "select 1;\r\nselect 2;\r\n").unwrap();
+        assert_eq!(unix.id.crlf_checksum, checkout.checksum());
+        assert!(unix.id.accepts(checkout.checksum()));
         assert_eq!(windows.id.raw_checksum, theirs.checksum());
         assert_eq!(windows.refinery.sql(), Some("select 1;\nselect 2;\n"));
     }
