@@ -5,7 +5,6 @@ use std::fmt;
 use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
 use crate::postgres::pool::ConnectError;
-use crate::postgres::provision::CreateError;
 use crate::postgres::removal::DropError;
 use crate::service::event::{Interrupt, MigrateError, NotStarted, Outcome, Summary};
 use crate::service::rollout::RolloutError;
@@ -251,48 +250,23 @@ impl From<RolloutError> for Failure {
     }
 }
 
-impl From<CreateError> for Failure {
-    fn from(error: CreateError) -> Self {
-        match error {
-            CreateError::Catalog(error) => error.into(),
-            CreateError::Migrate(error) => {
-                let exit = if matches!(*error, MigrateError::Unknown { .. }) {
-                    Exit::Unexpected
-                } else {
-                    Exit::SchemasFailed
-                };
-                Self::words(exit, format!("{error:?}"))
-            }
-        }
-    }
-}
-
 impl From<DropError> for Failure {
     fn from(error: DropError) -> Self {
         match error {
             DropError::Catalog(error) => error.into(),
-            DropError::Busy(error) => match *error {
-                MigrateError::Locked { holder, waited } => {
-                    let holder = holder
-                        .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
-                    Self::words(
-                        Exit::Locked,
-                        format!(
-                            "the schema is locked by {holder}; waited {} s",
-                            waited.as_secs()
-                        ),
-                    )
-                    .hint("wait for that run, or raise --lock-wait")
-                }
-                MigrateError::Database { doing, error } => {
-                    let failure = Self::words(Exit::Locked, format!("{doing} failed: {error}"));
-                    match error.hint {
-                        Some(hint) => failure.hint(hint),
-                        None => failure,
-                    }
-                }
-                other => Self::words(Exit::Unexpected, format!("{other:?}")),
-            },
+            DropError::Locked { holder, waited } => {
+                let holder = holder
+                    .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
+                let words = format!(
+                    "the schema is locked by {holder}; waited {} s",
+                    waited.as_secs()
+                );
+                Self::words(Exit::Locked, words).hint("wait for that run, or raise --lock-wait")
+            }
+            DropError::InUse(error) => {
+                Self::words(Exit::Locked, format!("dropping the schema failed: {error}"))
+                    .hint("another session uses it; try again when it is done")
+            }
         }
     }
 }

@@ -159,7 +159,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn target(new: &NewTenant) -> Target {
+/// Returns what a run would work on for a tenant that is to be created.
+pub(super) fn target(new: &NewTenant) -> Target {
     Target {
         schema: new.schema.clone(),
         label: new.slug.as_str().to_owned(),

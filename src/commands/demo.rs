@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use super::app::{Access, App, connections_for};
-use super::list_tenants;
 use super::migrate_schemas::Migration;
+use super::{create_tenant, list_tenants};
 use crate::domain::plan::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
@@ -14,7 +14,7 @@ use crate::postgres::provision::CreateError;
 use crate::service::event::Progress;
 use crate::service::rollout::Scopes;
 use crate::settings::Overrides;
-use crate::ui::count;
+use crate::ui::{count, explain};
 
 /// Show what pricesync does: create tenants on the local server, migrate them in parallel, list them
 ///
@@ -112,7 +112,8 @@ async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result
             Ok(_) => created += 1,
             Err(CreateError::Catalog(error)) => return Err(error.into()),
             Err(CreateError::Migrate(error)) => {
-                return Err(Failure::words(Exit::Unexpected, format!("{error:?}")));
+                let explanation = explain(&error, &create_tenant::target(&new), &[]);
+                return Err(Failure::words(Exit::Unexpected, explanation.message()));
             }
         }
     }

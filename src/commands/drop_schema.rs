@@ -84,7 +84,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         .await
         .map_err(|error| match error {
             DropError::Catalog(error) => Failure::from(error),
-            busy @ DropError::Busy(_) => {
+            busy => {
                 Failure::from(busy).hint("nothing is lost: run the same command again to finish")
             }
         })?;

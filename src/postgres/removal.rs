@@ -14,7 +14,7 @@ use super::migrator::Rules;
 use super::pool::Session;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Tenant};
-use crate::service::event::{MigrateError, ServerError};
+use crate::service::event::{Holder, ServerError};
 
 /// Tables dropped in one transaction. Each takes several slots of the server's lock table
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
@@ -40,8 +40,15 @@ pub struct Contents {
 pub enum DropError {
     /// The catalog or the server refused.
     Catalog(CatalogError),
-    /// Another session works on it; or a lock was not to be had.
-    Busy(Box<MigrateError>),
+    /// Another run kept the schema's lock for longer than `lock_wait`.
+    Locked {
+        /// Who, where the server told.
+        holder: Option<Holder>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Sessions that use its tables kept their locks through every attempt.
+    InUse(ServerError),
 }
 
 impl From<CatalogError> for DropError {
@@ -85,7 +92,7 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Dependents`] when something outside would go too; [`DropError::Busy`]
+    /// [`CatalogError::Dependents`] when something outside would go too; [`DropError::Locked`]
     /// when a migration holds the schema for longer than `lock_wait`.
     pub async fn drop(
         &self,
@@ -162,10 +169,7 @@ impl PostgresCatalog {
                     let waited = begun.elapsed();
                     if waited >= rules.lock_wait {
                         let holder = lock::holder(&session, oid).await.ok().flatten();
-                        return Err(DropError::Busy(Box::new(MigrateError::Locked {
-                            holder,
-                            waited,
-                        })));
+                        return Err(DropError::Locked { holder, waited });
                     }
                 }
                 Err(error) => {
@@ -175,15 +179,7 @@ impl PostgresCatalog {
                         return Err(database_error(server_error(&error)).into());
                     }
                     if attempt > rules.lock_retries {
-                        return Err(DropError::Busy(Box::new(MigrateError::Database {
-                            doing: format!("dropping {schema}"),
-                            error: ServerError {
-                                hint: Some(
-                                    "another session uses it; try again when it is done".to_owned(),
-                                ),
-                                ..server_error(&error)
-                            },
-                        })));
+                        return Err(DropError::InUse(server_error(&error)));
                     }
                 }
             }

@@ -46,7 +46,7 @@ impl fmt::Display for RolloutError {
             ) => {
                 write!(f, "{doing} failed: {error}")
             }
-            Self::Survey(other) => write!(f, "the histories could not be read: {other:?}"),
+            Self::Survey(_) => f.write_str("the histories could not be read"),
         }
     }
 }
