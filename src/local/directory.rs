@@ -1,9 +1,9 @@
 //! Making, finding and deleting directories that other users may see.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -32,12 +32,28 @@ pub(super) fn remove(dir: &Path) -> Result<(), LocalError> {
 }
 
 /// Creates a directory with exactly this mode; the umask could make it unreachable.
+///
+/// It appears with its mode: made aside and renamed. A directory that is closed for one instant
+/// looks to another process like one that the server's user cannot enter, and that process
+/// would start a second server elsewhere.
 pub(super) fn make(dir: &Path, mode: u32) -> Result<(), LocalError> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(mode))
-            .map_err(LocalError::file("set the mode of", dir)),
-        // Another process is at the same point of its start.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+    if dir.exists() {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    let aside = tempfile::Builder::new()
+        .prefix(".pricesync-")
+        .tempdir_in(parent)
+        .map_err(LocalError::file("create", dir))?;
+    fs::set_permissions(aside.path(), fs::Permissions::from_mode(mode))
+        .map_err(LocalError::file("set the mode of", dir))?;
+    match fs::rename(aside.path(), dir) {
+        Ok(()) => {
+            let _ = aside.keep();
+            Ok(())
+        }
+        // Another process is at the same point of its start, and already further.
+        Err(_) if dir.is_dir() => Ok(()),
         Err(error) => Err(LocalError::file("create", dir)(error)),
     }
 }
@@ -97,12 +113,32 @@ pub(super) fn fingerprint(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{fingerprint, resolve};
+    use super::{fingerprint, make, resolve};
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     #[test]
     fn fingerprints_do_not_change_between_releases() {
         assert_eq!(fingerprint(Path::new("/srv/app")), "148a99b954e2c46f");
+    }
+
+    #[test]
+    fn a_directory_is_never_seen_with_another_mode() {
+        let parent = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let dir = parent.path().join(round.to_string());
+            std::thread::scope(|scope| {
+                let seen = scope.spawn(|| {
+                    loop {
+                        if let Ok(meta) = std::fs::metadata(&dir) {
+                            return meta.mode() & 0o777;
+                        }
+                    }
+                });
+                make(&dir, 0o711).unwrap();
+                assert_eq!(seen.join().unwrap(), 0o711);
+            });
+        }
     }
 
     #[test]
