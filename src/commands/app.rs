@@ -225,14 +225,18 @@ impl App {
         database: &Database,
         rules: Rules,
         sets: &Sets,
+        access: Access,
         jobs: usize,
     ) -> Result<Arc<PostgresMigrator>, Failure> {
-        let migrator = PostgresMigrator::new(
+        let mut migrator = PostgresMigrator::new(
             database.clone(),
             rules,
             Arc::clone(&sets.shared),
             Arc::clone(&sets.tenant),
         );
+        if access == Access::Write {
+            migrator = migrator.taking_up();
+        }
         let Some(direct) = &self.settings.direct_url else {
             return Ok(Arc::new(migrator));
         };

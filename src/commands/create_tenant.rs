@@ -175,7 +175,9 @@ async fn rest(
     rules: Rules,
     sets: &super::app::Sets,
 ) -> Result<Result<usize, Box<MigrateError>>, Failure> {
-    let migrator = app.migrator(database, rules, sets, 1).await?;
+    let migrator = app
+        .migrator(database, rules, sets, Access::Write, 1)
+        .await?;
     let (progress, _nobody) = Progress::channel();
     let (_no_interrupter, interrupts) = Interrupts::new();
     let target = crate::service::tenants::target(tenant);

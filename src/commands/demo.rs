@@ -47,7 +47,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     database.resize(NonZeroUsize::new(connections_for(jobs.get())).unwrap_or(jobs));
     let rules = app.rules(&database);
     let migrator = app
-        .migrator(&database, rules.clone(), &sets, jobs.get())
+        .migrator(&database, rules.clone(), &sets, Access::Write, jobs.get())
         .await?;
     let catalog = app.catalog(&database);
     let migration = |scopes| Migration {

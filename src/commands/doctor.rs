@@ -7,7 +7,7 @@ use super::app::{Access, App};
 use crate::domain::plan::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::{Exit, Failure};
-use crate::service::fleet::SchemaMigrator as _;
+use crate::service::event::Target;
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, count};
@@ -17,7 +17,8 @@ use crate::ui::{Cell, Listing, count};
 /// Changes nothing unless --fix is given. Exit 11 when something is found and stays.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// missing: create the schemas that tenants lack, empty; migrate-schemas then fills them
+    /// missing: create the schemas that tenants lack, empty; migrate-schemas then fills them.
+    /// ledger: write it anew from the histories
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Option<Fix>,
     /// The shape of the listing
@@ -29,6 +30,8 @@ pub(super) struct Args {
 enum Fix {
     /// Create the schemas that tenants lack
     Missing,
+    /// Write the ledger anew from the histories
+    Ledger,
 }
 
 /// Runs the command.
@@ -42,17 +45,42 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(access, 2).await?;
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
-    let targets: Vec<_> = list.tenants.iter().map(target).collect();
+    let mut targets = vec![std::sync::Arc::new(Target::public())];
+    targets.extend(list.tenants.iter().map(target));
     let migrator = app
-        .migrator(&database, app.rules(&database), &sets, 1)
+        .migrator(&database, app.rules(&database), &sets, access, 1)
         .await?;
-    let states = migrator
-        .survey(&targets)
+    let verified = migrator
+        .verify(&targets)
         .await
         .map_err(RolloutError::Survey)?;
     let mut rows = Vec::new();
     let mut left = 0;
-    for (target, state) in targets.iter().zip(states) {
+    for &position in &verified.disagreeing {
+        let target = &targets[position];
+        let finding = if args.fix == Some(Fix::Ledger) {
+            "the ledger was wrong about it; written anew"
+        } else {
+            left += 1;
+            "the ledger says something else than its history"
+        };
+        rows.push(finding_row(
+            target.schema.as_str(),
+            &target.label,
+            finding.to_owned(),
+        ));
+    }
+    if args.fix == Some(Fix::Ledger) {
+        let answered = migrator
+            .rebuild_ledger(&targets)
+            .await
+            .map_err(RolloutError::Survey)?;
+        app.terminal.note(&format!(
+            "the ledger answers for {}",
+            count(answered, "schema")
+        ));
+    }
+    for (target, state) in targets.iter().zip(verified.states) {
         let finding = match state {
             SchemaState::Missing if args.fix == Some(Fix::Missing) => {
                 catalog.create_schema(&target.schema).await?;
@@ -96,7 +124,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         args.output.into(),
         rows,
     )?;
-    if fixed > 0 {
+    if fixed > 0 && args.fix == Some(Fix::Missing) {
         app.terminal.note(&format!(
             "{} created; next: pricesync migrate-schemas",
             count(fixed, "schema")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use super::app::{Access, App, Sets, connections_for};
+use super::record::Recorder;
 use super::select::SelectArgs;
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::script::Scope;
@@ -122,7 +123,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     rules.fake = args.fake;
     let jobs = app.jobs(&database);
     database.resize(NonZeroUsize::new(connections_for(jobs.get())).unwrap_or(jobs));
-    let migrator = app.migrator(&database, rules, &sets, jobs.get()).await?;
+    let migrator = app
+        .migrator(&database, rules, &sets, access, jobs.get())
+        .await?;
     let catalog = app.catalog(&database);
     let run = Migration {
         app,
@@ -180,7 +183,17 @@ impl Migration<'_> {
     /// Migrates, with a reporter that shows it and signals that end it.
     pub(super) async fn run(&self) -> Result<Summary, Failure> {
         let (interrupter, interrupts) = Interrupts::new();
-        let (progress, mut events) = Progress::channel();
+        let (progress, mut happening) = Progress::channel();
+        let (to_reporter, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let mut recorder = Recorder::new(self.migrator, self.app);
+        let recording = tokio::spawn(async move {
+            while let Some(event) = happening.recv().await {
+                recorder.on(&event).await;
+                // A reporter that went away must not end the record.
+                let _ = to_reporter.send(event);
+            }
+            recorder
+        });
         let mut reporter = self.app.terminal.reporter(self.app.progress);
         let showing = tokio::task::spawn_blocking(move || {
             let mut readable = true;
@@ -218,8 +231,12 @@ impl Migration<'_> {
                 "interrupted three times; running transactions are rolled back by the server",
             ));
         };
+        let recorder = recording.await;
         let shown = showing.await;
-        let summary = summary?;
+        let mut summary = summary?;
+        if let Ok(recorder) = recorder {
+            summary.run = recorder.finish(&summary).await;
+        }
         if let Ok((mut reporter, true)) = shown {
             // As above.
             let _ = reporter.finish(&summary);

@@ -15,7 +15,9 @@ mod list_tenants;
 mod make_migration;
 mod man;
 mod migrate_schemas;
+mod record;
 mod resolve;
+mod runs;
 mod select;
 mod server;
 mod shell;
@@ -146,6 +148,7 @@ enum Command {
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
+    Runs(runs::Args),
     Doctor(doctor::Args),
     Resolve(resolve::Args),
     Server(server::Args),
@@ -209,6 +212,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Shell(args) => shell::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
+        Command::Runs(args) => runs::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
         Command::Resolve(args) => resolve::run(&args, &app).await,
         Command::Server(args) => server::run(&args, &app).await,

@@ -1,6 +1,6 @@
 //! `status`: the fleet at a glance, or one schema in full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Output;
 use super::app::{Access, App, Sets};
@@ -10,7 +10,9 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::histories::{Found, read_all};
+use crate::postgres::migrator::Verified;
 use crate::postgres::pool::Database;
+use crate::postgres::runs::{FailedSchema, failures};
 use crate::service::event::Target;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
@@ -18,6 +20,8 @@ use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, count};
 
 /// Show how many schemas are at which version, or the migrations of one
+///
+/// The fleet is read from the ledger, in one query whatever the number of schemas.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Show the migrations of this tenant: slug, schema or host, exactly
@@ -26,6 +30,9 @@ pub(super) struct Args {
     /// Show the migrations of public
     #[arg(long)]
     shared: bool,
+    /// Read every history instead of the ledger; exit 11 when the two disagree
+    #[arg(long, conflicts_with_all = ["tenant", "shared"])]
+    verify: bool,
     /// The shape of the listing
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
@@ -143,7 +150,11 @@ async fn one(
 struct Group {
     schemas: usize,
     sample: Vec<String>,
+    reason: Option<String>,
 }
+
+/// Set (tenants last), rank, newest version first, state in words, kind of failure.
+type Key = (bool, u8, std::cmp::Reverse<i64>, String, Option<String>);
 
 async fn fleet(
     list: TenantList,
@@ -156,32 +167,63 @@ async fn fleet(
     const SAMPLE: usize = 3;
     let mut targets = vec![std::sync::Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
-    let migrator = app.migrator(database, app.rules(database), sets, 1).await?;
-    let states = migrator
-        .survey(&targets)
+    let migrator = app
+        .migrator(database, app.rules(database), sets, Access::Read, 1)
+        .await?;
+    let surveyed = if args.verify {
+        migrator.verify(&targets).await
+    } else {
+        let states = migrator.survey(&targets).await;
+        states.map(|states| Verified {
+            states,
+            ..Verified::default()
+        })
+    };
+    let Verified {
+        states,
+        disagreeing,
+    } = surveyed.map_err(RolloutError::Survey)?;
+    let failed: HashMap<String, FailedSchema> = failures(database)
         .await
-        .map_err(RolloutError::Survey)?;
+        .map_err(|error| Failure::words(Exit::Unexpected, error))?
+        .into_iter()
+        .map(|failed| (failed.schema.clone(), failed))
+        .collect();
     // Sorted by set, newest version first, trouble last.
-    let mut groups: BTreeMap<(bool, u8, std::cmp::Reverse<i64>, String), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for (target, state) in targets.iter().zip(states) {
+        let failure = failed.get(target.schema.as_str());
         let (rank, version, words) = match state {
+            SchemaState::Known(plan) if !plan.pending.is_empty() && failure.is_some() => {
+                let run = failure.map_or(0, |failed| failed.run);
+                (2, plan.version, format!("failed in run {run}"))
+            }
             SchemaState::Known(plan) if plan.pending.is_empty() => {
                 (0, plan.version, "up to date".to_owned())
             }
             SchemaState::Known(plan) => {
                 (1, plan.version, format!("{} pending", plan.pending.len()))
             }
-            SchemaState::Drifted(..) => (2, None, "drifted".to_owned()),
-            SchemaState::Damaged(_) => (3, None, "history damaged".to_owned()),
-            SchemaState::Missing => (4, None, "no schema".to_owned()),
+            SchemaState::Drifted(..) => (3, None, "drifted".to_owned()),
+            SchemaState::Damaged(_) => (4, None, "history damaged".to_owned()),
+            SchemaState::Missing => (5, None, "no schema".to_owned()),
+        };
+        let reason = match rank {
+            2 => failure.map(|failed| failed.message.clone()),
+            5 => Some("run: pricesync doctor --fix missing".to_owned()),
+            _ => None,
         };
         let key = (
             !target.schema.is_public(),
             rank,
             std::cmp::Reverse(version.unwrap_or(-1)),
             words,
+            failure
+                .filter(|_| rank == 2)
+                .map(|failed| failed.kind.clone()),
         );
         let group = groups.entry(key).or_default();
+        group.reason = group.reason.take().or(reason);
         group.schemas += 1;
         if group.sample.len() < SAMPLE {
             group.sample.push(target.label.clone());
@@ -190,7 +232,7 @@ async fn fleet(
     let mut rows: Vec<Vec<Cell>> = groups
         .into_iter()
         .map(
-            |((is_tenant, _, std::cmp::Reverse(version), words), group)| {
+            |((is_tenant, _, std::cmp::Reverse(version), words, _), group)| {
                 let more = group.schemas - group.sample.len();
                 let mut names = group.sample;
                 if more > 0 {
@@ -206,6 +248,7 @@ async fn fleet(
                     Cell::Text(words),
                     Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
                     Cell::List(names),
+                    Cell::maybe(group.reason),
                 ]
             },
         )
@@ -217,10 +260,11 @@ async fn fleet(
             Cell::Text(row.reason.to_string()),
             Cell::Number(1),
             Cell::List(vec![row.slug.clone()]),
+            Cell::Text(format!("row {} of the tenant table", row.id)),
         ]);
     }
     let listing = Listing::new(
-        &["set", "version", "state", "schemas", "which"],
+        &["set", "version", "state", "schemas", "which", "reason"],
         "no schemas",
     )
     .named_by("which");
@@ -231,5 +275,15 @@ async fn fleet(
         count(sets.tenant.ids().len(), "migration"),
         count(list.tenants.len() + list.refused.len(), "tenant")
     ));
-    Ok(Exit::Done)
+    for &position in &disagreeing {
+        app.terminal.warn(&format!(
+            "{}: the ledger says something else than its history",
+            targets[position].schema
+        ));
+    }
+    if disagreeing.is_empty() {
+        return Ok(Exit::Done);
+    }
+    app.terminal.warn("run: pricesync doctor --fix ledger");
+    Ok(Exit::Drift)
 }

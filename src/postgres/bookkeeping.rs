@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::diagnostics::server_error;
+use super::histories::qualified;
 use super::migrator::{PostgresMigrator, Rules};
-use super::pool::Database;
+use super::pool::{Database, Session};
 use crate::domain::plan::{Atomic, Goal};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -16,10 +17,14 @@ use crate::migrations::MigrationSet;
 use crate::service::event::{MigrateError, Progress, Target};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
-const FILES: &[(&str, &str)] = &[(
-    "V1__unfinished_script.sql",
-    include_str!("bookkeeping/V1__unfinished_script.sql"),
-)];
+const FILES: &[(&str, &str)] = &[
+    (
+        "V1__unfinished_script.sql",
+        include_str!("bookkeeping/V1__unfinished_script.sql"),
+    ),
+    ("V2__ledger.sql", include_str!("bookkeeping/V2__ledger.sql")),
+    ("V3__runs.sql", include_str!("bookkeeping/V3__runs.sql")),
+];
 
 /// Makes sure that the schema and its tables are there.
 ///
@@ -33,6 +38,17 @@ pub(super) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'
 /// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
 type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
 
+/// Returns whether there is nothing to do, which is so but for the first time.
+async fn is_current(session: &Session, rules: &Rules) -> bool {
+    let history = qualified(&SchemaName::bookkeeping(), &rules.history_table);
+    let rows = session
+        .read(&format!("SELECT count(*) FROM {history}"))
+        .await;
+    rows.is_ok_and(|rows| {
+        rows.first().and_then(|row| row.get(0)) == Some(FILES.len().to_string().as_str())
+    })
+}
+
 async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> {
     let schema = SchemaName::bookkeeping();
     let failed = |error| MigrateError::Database {
@@ -40,6 +56,9 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
         error,
     };
     let session = database.session(Duration::ZERO).await.map_err(failed)?;
+    if is_current(&session, rules).await {
+        return Ok(());
+    }
     // A role that may not create schemas may still use one that an administrator made.
     let sql = format!(
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \

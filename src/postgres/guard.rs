@@ -10,6 +10,29 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::pool::Session;
 use crate::domain::schema_name::SchemaName;
 
+/// Returns the statement that asks whether there is anything to look at closely: it brings a
+/// row unless the transaction certainly stayed in the schema with this oid.
+///
+/// [`question`] takes the server longer than most migrations, so it is asked only where this
+/// cheap one is answered: where a lock that tells is held on something outside, where
+/// something came to depend on `public`, or where the transaction wrote to a catalog whose
+/// rows it changes without a lock. `pg_catalog` and `pg_toast` have the oids 11 and 99 in every database.
+pub(super) fn glance(schema_oid: u32) -> String {
+    format!(
+        "SELECT 1 WHERE EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation \
+         WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
+         AND (c.oid IS NULL OR c.relnamespace NOT IN (11, 99, {schema_oid})) \
+         OR l.locktype = 'object' AND (l.classid = 'pg_namespace'::regclass AND l.objid NOT IN (99, {schema_oid}) \
+         OR l.classid IN ('pg_proc'::regclass, 'pg_type'::regclass) AND l.mode IN ('ExclusiveLock', 'AccessExclusiveLock')))) \
+         OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass \
+         AND d.refobjid = (SELECT oid FROM pg_namespace WHERE nspname = 'public') \
+         AND d.classid <> 'pg_class'::regclass AND age(d.xmin) <= age(pg_current_xact_id()::xid)) \
+         OR pg_stat_get_xact_tuples_inserted('pg_proc'::regclass) + pg_stat_get_xact_tuples_updated('pg_proc'::regclass) \
+         + pg_stat_get_xact_tuples_updated('pg_type'::regclass) + pg_stat_get_xact_tuples_updated('pg_depend'::regclass) > 0 \
+         OR current_setting('track_counts') = 'off'"
+    )
+}
+
 /// Returns the statement that lists what the transaction has touched outside the schema.
 ///
 /// Two lock modes are innocent: reading, and `FOR KEY SHARE`, which a foreign key needs on
@@ -87,7 +110,7 @@ pub(super) fn question(schema: &SchemaName) -> String {
          AND d.classid = 'pg_type'::regclass AND {kind} \
          UNION ALL \
          SELECT NULL, n.nspname, p.proname, 'function' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, me \
-         WHERE (SELECT pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) FROM CAST('pg_proc'::regclass AS oid) c) > 0 \
+         WHERE ((SELECT pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c) FROM CAST('pg_proc'::regclass AS oid) c) > 0 OR current_setting('track_counts') = 'off') \
          AND {function} AND n.oid NOT IN (SELECT oid FROM own) AND n.nspname !~ '^pg_(toast_)?temp_' \
          UNION ALL \
          SELECT NULL, n.nspname, c.relname, 'moved there' FROM own JOIN pg_namespace n ON n.oid = own.oid, pg_locks l, pg_class c, me \

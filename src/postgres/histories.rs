@@ -113,6 +113,13 @@ async fn read_batch(
     batch: &[usize],
     table: &str,
 ) -> Result<HashMap<usize, History>, Error> {
+    let rows = session.read(&select_several(schemas, batch, table)).await?;
+    Ok(parse_several(&rows, batch))
+}
+
+/// Returns the statement that reads the histories of the schemas at these positions, for
+/// [`parse_several`].
+pub(super) fn select_several(schemas: &[&SchemaName], batch: &[usize], table: &str) -> String {
     let parts: Vec<String> = batch
         .iter()
         .map(|&position| {
@@ -122,12 +129,16 @@ async fn read_batch(
             )
         })
         .collect();
-    let sql = format!("{} ORDER BY 1, sort", parts.join(" UNION ALL "));
+    format!("{} ORDER BY 1, sort", parts.join(" UNION ALL "))
+}
+
+/// Returns the rows that [`select_several`] brought, by position.
+pub(super) fn parse_several(rows: &[SimpleQueryRow], batch: &[usize]) -> HashMap<usize, History> {
     let mut histories: HashMap<usize, History> = batch
         .iter()
         .map(|&position| (position, Ok(Vec::new())))
         .collect();
-    for row in session.read(&sql).await? {
+    for row in rows {
         let position: usize = row
             .get(0)
             .and_then(|text| text.parse().ok())
@@ -135,13 +146,13 @@ async fn read_batch(
         let Some(history) = histories.get_mut(&position) else {
             continue;
         };
-        match (read_row(&row, 1), history.as_mut()) {
+        match (read_row(row, 1), history.as_mut()) {
             (Ok(applied), Ok(rows)) => rows.push(applied),
             (Err(why), Ok(_)) => *history = Err(why),
             (_, Err(_)) => {}
         }
     }
-    Ok(histories)
+    histories
 }
 
 /// Returns the statement that reads one history, for [`parse`].

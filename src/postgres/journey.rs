@@ -4,19 +4,20 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use tokio_postgres::Error;
 
 use super::attendance::{Attendance, TELL_EVERY};
-use super::bookkeeping;
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Touched};
+use super::ledger;
 use super::lock;
 use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
 use super::pool::Session;
 use super::runner::{self, Work};
 use super::transaction::{Opened, Opening, WorkError, open, rollback};
-use crate::domain::plan::{Atomic, Plan};
+use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{
     AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Skipped,
@@ -34,18 +35,24 @@ pub(super) struct Journey<'a> {
     pub(super) committed: Vec<AppliedScript>,
     pub(super) expect_history: bool,
     pub(super) attempt: u32,
+    /// Whether what is committed is noted in the ledger.
+    pub(super) keeps_ledger: bool,
 }
 
 /// How one transaction ended.
 enum Step {
     /// Committed; there may be more to do.
     Committed(Vec<AppliedScript>),
+    /// Committed, and with it everything that was pending.
+    Arrived(Vec<AppliedScript>),
     /// Nothing is pending any more.
     Finished,
     /// The tenant is gone.
     Gone,
     /// The lock is taken by somebody else; holds the schema's oid.
     Busy(u32),
+    /// Rolled back for a reason that is gone by now.
+    Again,
 }
 
 /// Why one transaction did not end well.
@@ -70,16 +77,23 @@ impl Journey<'_> {
     /// Steps until nothing is pending; returns why the schema was passed over, if it was.
     pub(super) async fn travel(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
         let begun = Instant::now();
+        // Before this schema takes a connection: everybody may need this at once.
+        self.keeps_ledger = self.migrator.keeps_ledger(self.progress).await;
         let mut told = None;
         let mut in_doubt: Vec<AppliedScript> = Vec::new();
         loop {
             match self.step(&mut in_doubt).await {
                 Ok(Step::Finished) => return Ok(None),
                 Ok(Step::Gone) => return Ok(Some(Skipped::Dropped)),
+                Ok(Step::Arrived(scripts)) => {
+                    self.committed.extend(scripts);
+                    return Ok(None);
+                }
                 Ok(Step::Committed(scripts)) => {
                     self.committed.extend(scripts);
                     self.attempt = 0;
                 }
+                Ok(Step::Again) => {}
                 Ok(Step::Busy(oid)) => self.wait_for_lock(oid, begun, &mut told).await?,
                 Err(StepError::Fatal(error)) => return Err(error),
                 Err(StepError::Cancelled) => return Ok(Some(Skipped::Interrupted)),
@@ -192,7 +206,16 @@ impl Journey<'_> {
             pending: &pending[..together],
             fake: rules.fake,
         };
-        self.apply(session, opened, &work).await
+        let note = self.keeps_ledger.then(|| {
+            let claimed = pending[..together].iter().map(|script| script.id.claimed());
+            let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
+            ledger::note(&target.schema, &rules.history_table, &after)
+        });
+        let is_all = together == pending.len();
+        match self.apply(session, opened, &work, note).await? {
+            Step::Committed(scripts) if is_all => Ok(Step::Arrived(scripts)),
+            step => Ok(step),
+        }
     }
 
     /// Applies scripts in the open transaction and commits it.
@@ -201,6 +224,7 @@ impl Journey<'_> {
         session: Session,
         opened: Opened,
         work: &Work<'_>,
+        note: Option<String>,
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let notices = session.forward_notices(opened.pid, self.progress);
@@ -240,8 +264,26 @@ impl Journey<'_> {
             return Err(MigrateError::LeftSchema { scripts, touched }.into());
         }
         // Alone in its message: a server that outlives us commits nothing we did not ask for.
-        let committed = session.client().simple_query("COMMIT").await;
+        // The ledger's row goes in front of it, where the guard has looked already; should it
+        // be refused, the server answers COMMIT with a rollback.
+        let client = session.client();
+        let (noted, committed) = match &note {
+            Some(note) => join(client.simple_query(note), client.simple_query("COMMIT")).await,
+            None => (Ok(Vec::new()), client.simple_query("COMMIT").await),
+        };
         drop(notices);
+        if let Err(error) = noted
+            && !is_connection_lost(&error)
+        {
+            session.discard();
+            if ledger::is_absent(&error) {
+                // Somebody dropped it during the run. Migrating matters more.
+                self.migrator.give_up_ledger();
+                self.keeps_ledger = false;
+                return Ok(Step::Again);
+            }
+            return Err(self.work_failed(WorkError::Ours(error), work.pending, blockers));
+        }
         match committed {
             Ok(_) => {
                 self.expect_history = true;
@@ -267,9 +309,7 @@ impl Journey<'_> {
         has_history: bool,
     ) -> Result<Step, StepError> {
         let direct = &self.migrator.direct;
-        // Before this schema takes a connection: everybody may need this at once.
-        let ensure = || bookkeeping::ensure(&self.migrator.database, &self.migrator.rules);
-        self.migrator.bookkeeping.get_or_try_init(ensure).await?;
+        self.migrator.bookkeeping().await?;
         let session = direct
             .session(PATIENCE)
             .await
@@ -281,6 +321,7 @@ impl Journey<'_> {
             progress: self.progress,
             interrupts: self.interrupts.clone(),
             script,
+            keeps_ledger: self.keeps_ledger,
         };
         match run.run(&session, has_history).await {
             Ok(no_transaction::Ended::Applied(applied)) => {

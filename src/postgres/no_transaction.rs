@@ -11,7 +11,8 @@ use super::lock::CLASS;
 use super::migrator::Rules;
 use super::pool::{Database, Session};
 use super::transaction::{Reach, claim, settings};
-use super::{histories, runner};
+use super::{histories, ledger, runner};
+use crate::domain::plan::Applied;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
 use crate::migrations::Script;
@@ -28,6 +29,8 @@ pub(super) struct Run<'a> {
     pub(super) progress: &'a Progress,
     pub(super) interrupts: Interrupts,
     pub(super) script: &'a Script,
+    /// Whether the script's history row is noted in the ledger.
+    pub(super) keeps_ledger: bool,
 }
 
 /// How it ended.
@@ -132,12 +135,17 @@ impl Run<'_> {
             self.note_finished(session, &ground, index).await?;
         }
         drop(notices);
-        let record = format!(
+        let mut record = format!(
             "{}; DELETE FROM pricesync.unfinished_script WHERE schema_oid = {} AND version = {}",
             claim(schema, table, self.script),
             ground.schema_oid,
             self.script.id.version
         );
+        if self.keeps_ledger {
+            let claimed = std::iter::once(self.script.id.claimed());
+            let after: Vec<Applied> = history.into_iter().chain(claimed).collect();
+            record = format!("{record}; {}", ledger::note(schema, table, &after));
+        }
         session.rows(&record).await?;
         let applied = AppliedScript {
             script,

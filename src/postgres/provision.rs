@@ -3,13 +3,16 @@
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
+use super::bookkeeping;
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
 use super::diagnostics::{is_connection_lost, server_error};
 use super::guard::seen_by_others;
+use super::ledger;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
 use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
+use crate::domain::plan::Applied;
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::migrations::MigrationSet;
@@ -55,8 +58,12 @@ impl PostgresCatalog {
         rules: &Rules,
         progress: &Progress,
     ) -> Result<Created, CreateError> {
+        // The tenant can do without the ledger; the next survey takes its schema up.
+        let keeps_ledger = bookkeeping::ensure(self.database(), rules).await.is_ok();
         let session = self.session().await?;
-        let result = self.create_in(&session, new, set, rules, progress).await;
+        let result = self
+            .create_in(&session, new, set, rules, progress, keeps_ledger)
+            .await;
         if result.is_err() {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
@@ -71,6 +78,7 @@ impl PostgresCatalog {
         set: Option<&MigrationSet>,
         rules: &Rules,
         progress: &Progress,
+        keeps_ledger: bool,
     ) -> Result<Created, CreateError> {
         let target = Target {
             schema: new.schema.clone(),
@@ -135,6 +143,14 @@ impl PostgresCatalog {
         let tenant = insert(self.tables(), session, new)
             .await
             .map_err(|error| CreateError::Catalog(taken_meanwhile(&error, new)))?;
+        if keeps_ledger && set.is_some() {
+            let history: Vec<Applied> = scripts[..together]
+                .iter()
+                .map(|script| script.id.claimed())
+                .collect();
+            let note = ledger::note(&new.schema, &rules.history_table, &history);
+            session.rows(&note).await.map_err(failed)?;
+        }
         match session.rows("COMMIT").await {
             Ok(_) => {}
             Err(error) if is_connection_lost(&error) => self.find_out(new, &error).await?,

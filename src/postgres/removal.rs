@@ -12,6 +12,7 @@ use super::diagnostics::{is_worth_retrying, server_error};
 use super::lock::{self, CLASS};
 use super::migrator::Rules;
 use super::pool::Session;
+use super::runs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Tenant};
 use crate::service::event::{Holder, ServerError};
@@ -118,7 +119,12 @@ impl PostgresCatalog {
                 tables.domains, tenant.id, tables.tenants, tenant.id
             );
         }
-        self.piece(&tenant.schema, &last, rules).await
+        self.piece(&tenant.schema, &last, rules).await?;
+        // Nothing believes these rows any more, and without our tables there are none.
+        if let Ok(session) = self.session().await {
+            let _ = session.rows(&runs::forget(&tenant.schema)).await;
+        }
+        Ok(())
     }
 
     /// What goes before the schema itself: keys to tables elsewhere, one by one, because

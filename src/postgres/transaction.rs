@@ -28,6 +28,8 @@ use crate::service::event::{AppliedScript, EventKind, Progress, Target};
 pub(super) struct Opened {
     /// Our backend.
     pub(super) pid: i32,
+    /// The schema.
+    pub(super) schema_oid: u32,
     /// Whether the schema has a history table.
     pub(super) has_history: bool,
     /// What it says, read under the lock.
@@ -196,15 +198,16 @@ pub(super) fn interpret(rows: &[SimpleQueryRow], schema: &SchemaName) -> Opening
     if cell(1) != schema.as_str() {
         return Opening::NotUsable(cell(3).to_owned());
     }
+    let schema_oid = lock
+        .get(0)
+        .and_then(|oid| oid.parse().ok())
+        .unwrap_or_default();
     if lock.get(1) != Some("t") {
-        return Opening::Busy(
-            lock.get(0)
-                .and_then(|oid| oid.parse().ok())
-                .unwrap_or_default(),
-        );
+        return Opening::Busy(schema_oid);
     }
     Opening::Ready(Opened {
         pid: cell(0).parse().unwrap_or_default(),
+        schema_oid,
         has_history: cell(2) == "t",
         history: Ok(Vec::new()),
         identity: Identity {
@@ -314,19 +317,19 @@ impl<'a> Batch<'a> {
                 .simple_query_raw(first)
                 .await
                 .map_err(WorkError::Ours)?;
-            let parts = self.send(session, schema, guarded).await?;
+            let parts = self.send(session, opened, guarded).await?;
             drain(sent).await.map_err(WorkError::Ours)?;
-            return self.follow(parts, opened, progress).await;
+            return self.follow(parts, session, opened, schema, progress).await;
         }
-        let parts = self.send(session, schema, guarded).await?;
-        self.follow(parts, opened, progress).await
+        let parts = self.send(session, opened, guarded).await?;
+        self.follow(parts, session, opened, schema, progress).await
     }
 
     /// Puts every message on its way; `simple_query_raw` returns once it is written.
     async fn send(
         &self,
         session: &Session,
-        schema: &SchemaName,
+        opened: &Opened,
         guarded: bool,
     ) -> Result<Answers, WorkError> {
         let client = session.client();
@@ -340,10 +343,9 @@ impl<'a> Batch<'a> {
             );
         }
         let guard = if guarded {
-            let question = guard::question(schema);
             Some(
                 client
-                    .simple_query_raw(&question)
+                    .simple_query_raw(&guard::glance(opened.schema_oid))
                     .await
                     .map_err(WorkError::Ours)?,
             )
@@ -356,7 +358,9 @@ impl<'a> Batch<'a> {
     async fn follow(
         &self,
         answers: Answers,
+        session: &Session,
         opened: &Opened,
+        schema: &SchemaName,
         progress: &Progress,
     ) -> Result<(Vec<AppliedScript>, Touched), WorkError> {
         let mut done = Vec::with_capacity(self.parts.len());
@@ -386,10 +390,13 @@ impl<'a> Batch<'a> {
             }
             done.extend(follower.applied);
         }
-        let touched = match answers.guard {
-            Some(answers) => guard::read(&drain(answers).await.map_err(WorkError::Ours)?),
-            None => Touched::default(),
-        };
+        let mut touched = Touched::default();
+        if let Some(answers) = answers.guard
+            && !drain(answers).await.map_err(WorkError::Ours)?.is_empty()
+        {
+            let rows = session.rows(&guard::question(schema)).await;
+            touched = guard::read(&rows.map_err(WorkError::Ours)?);
+        }
         Ok((done, touched))
     }
 }

@@ -414,6 +414,8 @@ pub struct SchemaOutcome {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Summary {
+    /// The number under which the run is stored, where it is.
+    pub run: Option<i64>,
     /// The outcomes.
     pub outcomes: Vec<SchemaOutcome>,
     /// Rows of the tenant table whose schema name may not be used; they count as failed.

@@ -159,6 +159,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             self.pick_up_newcomers(&mut run, progress).await;
         }
         Ok(Summary {
+            run: None,
             outcomes: run.outcomes,
             refused: run.refused,
             took: progress.elapsed(),

@@ -137,6 +137,7 @@ fn head(elapsed: Duration) -> Map<String, Value> {
 
 fn totals(summary: &Summary) -> io::Result<Map<String, Value>> {
     let mut object = Map::new();
+    object.extend(summary.run.map(|run| ("run".to_owned(), run.into())));
     object.insert("counts".into(), serde_json::to_value(summary.counts())?);
     object.insert("took".into(), seconds(summary.took));
     object.insert(

@@ -30,6 +30,7 @@ pub use explain::{explain, explain_group};
 pub use failure::{Explanation, Extent};
 pub use json::{summary_document, write_document};
 pub use style::Style;
+pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat, Sheet};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
 pub use text::{clean, clean_lines, count, took};

@@ -97,7 +97,8 @@ pub(super) fn rest(summary: &Summary) -> String {
     out
 }
 
-/// Returns the line that counts: `3 schemas: 3 migrated, 0 up to date, ... · 0.21 s`.
+/// Returns the line that counts: `run 17: 3 schemas, 3 migrated, 0 up to date, ... · 0.21 s`,
+/// without the number where the run is not stored.
 pub(super) fn counts(summary: &Summary, style: Style) -> String {
     let counts = summary.counts();
     let failed = format!("{} failed", counts.failed);
@@ -110,9 +111,13 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
+    let schemas = count(counts.total(), "schema");
+    let schemas = match summary.run {
+        Some(run) => format!("run {run}: {schemas},"),
+        None => format!("{schemas}:"),
+    };
     format!(
-        "{}: {} migrated, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}\n",
-        count(counts.total(), "schema"),
+        "{schemas} {} migrated, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}\n",
         counts.migrated,
         counts.up_to_date,
         counts.skipped,
@@ -122,14 +127,15 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
 }
 
 /// Returns why a schema was passed over.
-pub(super) fn skipped(why: Skipped) -> &'static str {
+pub fn skipped(why: Skipped) -> &'static str {
     match why {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
         Skipped::Dropped => "the tenant was dropped meanwhile",
     }
 }
 
-fn not_started(why: NotStarted) -> &'static str {
+/// Returns why a schema was never begun.
+pub fn not_started(why: NotStarted) -> &'static str {
     match why {
         NotStarted::PublicFailed => "schema 'public' failed",
         NotStarted::EarlierFailure => "an earlier schema failed; --on-failure=continue goes on",

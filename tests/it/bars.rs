@@ -26,7 +26,7 @@ fn a_run_on_a_terminal_has_one_total_bar_and_at_most_eight_running_lines() {
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
     let summaries = screen
-        .matches("13 schemas: 12 migrated, 1 up to date, 0 failed")
+        .matches("13 schemas, 12 migrated, 1 up to date, 0 failed")
         .count();
     assert_eq!(summaries, 1, "{screen}");
     assert!(
@@ -53,7 +53,7 @@ fn a_failure_stays_on_the_screen_above_the_bar() {
         "{screen}"
     );
     assert!(
-        screen.contains("3 schemas: 1 migrated, 1 up to date, 1 failed"),
+        screen.contains("3 schemas, 1 migrated, 1 up to date, 1 failed"),
         "{screen}"
     );
 }

@@ -328,9 +328,6 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
             .count(),
         1
     );
-    given
-        .database
-        .execute("DROP SCHEMA IF EXISTS pricesync CASCADE");
     assert_eq!(given.value(schemas), before);
 }
 

@@ -10,6 +10,7 @@ mod escapes;
 mod examples;
 mod histories;
 mod interrupt;
+mod ledger;
 mod listings;
 mod local_server;
 mod local_server_dies;

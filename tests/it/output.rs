@@ -32,7 +32,7 @@ fn a_run_of_one_job_reads_as_the_contract_says() {
          [2/2] Running migrations for schema 'tenant_globex'...\n\
          ✓ Migrated V1__products TIME\n\
          ✓ Done\n\
-         3 schemas: 3 migrated, 0 up to date, 0 failed, 0 skipped, 0 not started · TIME\n"
+         run 2: 3 schemas, 3 migrated, 0 up to date, 0 failed, 0 skipped, 0 not started · TIME\n"
     );
 }
 

@@ -146,8 +146,14 @@ impl Given {
         ))
     }
 
-    /// Returns everything in these schemas as `pg_dump` writes it, without what differs between two dumps.
+    /// Returns everything in these schemas as `pg_dump` writes it, without what differs between
+    /// two dumps and without the record of runs.
     pub(crate) fn dump(&self, options: &[&str]) -> String {
+        self.dump_all(&[options, &["-N", "pricesync"]].concat())
+    }
+
+    /// The same, with the record of runs.
+    pub(crate) fn dump_all(&self, options: &[&str]) -> String {
         let output = Command::new("pg_dump")
             .args(options)
             .args(["-d", self.database.url()])
@@ -208,7 +214,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn from(args: &[&str], output: Output) -> Self {
+    pub(crate) fn from(args: &[&str], output: Output) -> Self {
         Self {
             told: Told {
                 line: format!("pricesync {}", args.join(" ")),

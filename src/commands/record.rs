@@ -1,0 +1,186 @@
+//! Has a run stored while it is shown: the same events, told to the database.
+
+use std::sync::Arc;
+
+use super::app::App;
+use crate::postgres::migrator::PostgresMigrator;
+use crate::postgres::runs::{self, RunHeader, RunItem, RunLog};
+use crate::service::event::{
+    Event, EventKind, MigrateError, Outcome, SchemaOutcome, Summary, Target,
+};
+use crate::ui::explain;
+
+/// Stores a run from its first piece of work on. A run that finds nothing to do leaves no
+/// trace, so that a job that runs every minute does not fill the table.
+pub(super) struct Recorder {
+    migrator: Arc<PostgresMigrator>,
+    header: RunHeader,
+    log: Option<RunLog>,
+    begun: bool,
+}
+
+impl Recorder {
+    /// Returns a recorder that has not begun yet.
+    pub(super) fn new(migrator: &Arc<PostgresMigrator>, app: &App) -> Self {
+        let settings = &app.settings;
+        let addresses = [&settings.database_url, &settings.direct_url];
+        let addresses: Vec<&str> = addresses
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        Self {
+            migrator: Arc::clone(migrator),
+            header: RunHeader {
+                command: command_line(std::env::args(), &addresses),
+                started_by: started_by(),
+                files: migrator.files(),
+                schemas: 0,
+            },
+            log: None,
+            begun: false,
+        }
+    }
+
+    /// Takes note of an event.
+    pub(super) async fn on(&mut self, event: &Event) {
+        match (&event.kind, &event.target) {
+            (
+                EventKind::RunStarted {
+                    schemas, pending, ..
+                },
+                _,
+            ) => {
+                self.header.schemas = *schemas;
+                if *pending > 0 {
+                    self.begin().await;
+                }
+            }
+            (EventKind::SchemaFinished { outcome }, Some(target)) => {
+                self.begin().await;
+                if let Some(log) = &self.log {
+                    log.record(item(target, outcome));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Stores what had no event, waits until all is stored, and returns the run's number.
+    pub(super) async fn finish(self, summary: &Summary) -> Option<i64> {
+        let log = self.log?;
+        let unbegun = |item: &&SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
+        for outcome in summary.outcomes.iter().filter(unbegun) {
+            log.record(item(&outcome.target, &outcome.outcome));
+        }
+        // Somebody may have put right by hand what had failed.
+        if let Ok(failed) = runs::failed_schemas(self.migrator.database()).await {
+            let is_fine = |item: &&SchemaOutcome| {
+                item.outcome == Outcome::UpToDate && failed.contains(&item.target.schema)
+            };
+            for outcome in summary.outcomes.iter().filter(is_fine) {
+                log.record(item(&outcome.target, &outcome.outcome));
+            }
+        }
+        let (id, counts) = (log.id(), summary.counts());
+        let interrupted = summary.interrupted > crate::service::event::Interrupt::None;
+        log.finish(counts.total(), counts.up_to_date, interrupted)
+            .await;
+        Some(id)
+    }
+
+    async fn begin(&mut self) {
+        if !self.begun {
+            self.begun = true;
+            self.log = self.migrator.begin_run(&self.header).await;
+        }
+    }
+}
+
+fn item(target: &Target, outcome: &Outcome) -> RunItem {
+    let (word, scripts, took, reason, failure) = match outcome {
+        Outcome::Migrated { scripts, took } => ("migrated", scripts.len(), Some(*took), None, None),
+        Outcome::UpToDate => ("up-to-date", 0, None, None, None),
+        Outcome::Failed { error, applied } => (
+            "failed",
+            applied.len(),
+            None,
+            Some(explain(error, target, applied).message()),
+            Some((error.group_key(), sqlstate(error))),
+        ),
+        Outcome::Skipped { why } => (
+            "skipped",
+            0,
+            None,
+            Some(crate::ui::skipped(*why).to_owned()),
+            None,
+        ),
+        Outcome::NotStarted { why } => (
+            "not-started",
+            0,
+            None,
+            Some(crate::ui::not_started(*why).to_owned()),
+            None,
+        ),
+    };
+    RunItem {
+        schema: target.schema.to_string(),
+        tenant: target.label.clone(),
+        outcome: word,
+        scripts,
+        took,
+        reason,
+        failure,
+    }
+}
+
+fn sqlstate(error: &MigrateError) -> Option<String> {
+    match error {
+        MigrateError::Script { error, .. }
+        | MigrateError::Database { error, .. }
+        | MigrateError::Unknown { error, .. } => error.sqlstate.clone(),
+        _ => None,
+    }
+}
+
+/// The command line without the addresses of databases, which may hold a password.
+fn command_line(args: impl Iterator<Item = String>, addresses: &[&str]) -> String {
+    let mut words = vec!["pricesync".to_owned()];
+    words.extend(args.skip(1).map(|mut word| {
+        for address in addresses {
+            word = word.replace(address, "...");
+        }
+        word
+    }));
+    words.join(" ")
+}
+
+fn started_by() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| format!("uid {}", rustix::process::geteuid().as_raw()));
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}, process {}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_line;
+
+    #[test]
+    fn an_address_is_left_out_of_the_command_line_however_it_is_written() {
+        let address = "postgresql://u:secret@h/d";
+        let stored = |words: &str| {
+            let args = words.split(' ').map(str::to_owned);
+            command_line(args, &[address])
+        };
+        assert_eq!(
+            stored("/usr/bin/pricesync migrate-schemas --tenant acme"),
+            "pricesync migrate-schemas --tenant acme"
+        );
+        for option in ["-d ", "-d", "-qd", "--database-url ", "--database-url="] {
+            let words = stored(&format!("pricesync {option}{address} status"));
+            assert_eq!(words, format!("pricesync {option}... status"));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `runs`: what was migrated when, by whom, and how it ended.
+
+use clap::Subcommand;
+
+use super::Output;
+use super::app::{Access, App};
+use crate::error::{Exit, Failure};
+use crate::postgres::runs::{StoredRun, items, stored};
+use crate::service::event::ServerError;
+use crate::ui::{Cell, Listing, count};
+
+/// List the last runs, or show one in full
+///
+/// A run is stored when it changes something or fails; one that finds nothing to do is not.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// How many, the newest first
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    last: usize,
+    /// The shape of the listing
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show how each schema ended in a run
+    Show {
+        /// The number of the run
+        run: i64,
+        /// The shape of the listing
+        #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: Output,
+    },
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let database = app.database(Access::Read, 2).await?;
+    let failed = |error: ServerError| Failure::words(Exit::Unexpected, error);
+    match args.command {
+        None => {
+            let runs = stored(&database, None, args.last).await.map_err(failed)?;
+            list(runs, args.output, app)
+        }
+        Some(Command::Show { run, output }) => {
+            let found = stored(&database, Some(run), 1).await.map_err(failed)?;
+            let Some(header) = found.into_iter().next() else {
+                let failure = Failure::words(Exit::NotFound, format!("there is no run {run}"));
+                return Err(failure.hint("pricesync runs lists them"));
+            };
+            let items = items(&database, run).await.map_err(failed)?;
+            let listing = Listing::new(
+                &["schema", "tenant", "outcome", "scripts", "ms", "reason"],
+                "no schema was worked on",
+            )
+            .named_by("tenant");
+            let rows = items.into_iter().map(|item| {
+                vec![
+                    Cell::Text(item.schema),
+                    Cell::Text(item.tenant),
+                    Cell::Text(item.outcome),
+                    Cell::Number(item.scripts),
+                    item.took_ms.map_or(Cell::Absent, Cell::Number),
+                    Cell::maybe(item.reason),
+                ]
+            });
+            listing.write(&app.terminal, output.into(), rows)?;
+            let [schemas, migrated, up_to_date, failed, skipped, not_started] = header.counts;
+            app.terminal.note(&format!(
+                "run {run}, {}, by {}: {}",
+                header.started_at, header.started_by, header.command
+            ));
+            app.terminal.note(&format!(
+                "{}: {migrated} migrated, {up_to_date} up to date, {failed} failed, {skipped} skipped, {not_started} not started · {}",
+                count(usize::try_from(schemas).unwrap_or_default(), "schema"),
+                ending(&header)
+            ));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn list(runs: Vec<StoredRun>, output: Output, app: &App) -> Result<Exit, Failure> {
+    let listing = Listing::new(
+        &[
+            "run",
+            "started",
+            "took",
+            "schemas",
+            "migrated",
+            "up to date",
+            "failed",
+            "skipped",
+            "not started",
+            "by",
+            "command",
+        ],
+        "no runs",
+    )
+    .named_by("run");
+    let rows = runs.into_iter().map(|run| {
+        let mut cells = vec![
+            Cell::Number(run.id),
+            Cell::Text(run.started_at.clone()),
+            Cell::Text(ending(&run)),
+        ];
+        cells.extend(run.counts.map(Cell::Number));
+        cells.extend([Cell::Text(run.started_by), Cell::Text(run.command)]);
+        cells
+    });
+    listing.write(&app.terminal, output.into(), rows)?;
+    Ok(Exit::Done)
+}
+
+/// A run whose end was never noted goes on, or was killed: who can tell from here?
+fn ending(run: &StoredRun) -> String {
+    match &run.took {
+        Some(took) if run.interrupted => format!("{took} s, interrupted"),
+        Some(took) => format!("{took} s"),
+        None => "not finished".to_owned(),
+    }
+}
