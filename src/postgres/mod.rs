@@ -9,6 +9,8 @@ mod guard;
 pub mod histories;
 mod journey;
 mod lock;
+pub mod locks;
+pub mod measure;
 pub mod migrator;
 mod no_transaction;
 pub mod pool;
