@@ -5,6 +5,7 @@
 
 mod act;
 mod allow;
+mod changing;
 mod finding;
 mod fleet;
 mod reading;
