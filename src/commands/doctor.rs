@@ -5,8 +5,10 @@ use clap::ValueEnum;
 use super::Output;
 use super::app::{Access, App};
 use crate::domain::plan::SchemaState;
-use crate::domain::tenant::TenantCatalog as _;
+use crate::domain::schema_name::SchemaName;
+use crate::domain::tenant::{Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
+use crate::postgres::catalog::PostgresCatalog;
 use crate::service::event::Target;
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
@@ -14,11 +16,11 @@ use crate::ui::{Cell, Listing, count};
 
 /// Find tenants whose schema is missing, and schemas that belong to no tenant
 ///
-/// Changes nothing unless --fix is given. Exit 11 when something is found and stays.
+/// Changes nothing unless --fix is given, and never drops anything. Exit 11 when something is
+/// found and stays.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// missing: create the schemas that tenants lack, empty; migrate-schemas then fills them.
-    /// ledger: write it anew from the histories
+    /// What to mend
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Option<Fix>,
     /// The shape of the listing
@@ -28,10 +30,12 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Fix {
-    /// Create the schemas that tenants lack
+    /// Create the schemas that tenants lack, empty; migrate-schemas then fills them
     Missing,
     /// Write the ledger anew from the histories
     Ledger,
+    /// Register schemas that no tenant has as tenants: slug and name from the schema's name, no host
+    Orphans,
 }
 
 /// Runs the command.
@@ -111,12 +115,26 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         .orphans(&app.settings.schema_prefix, &app.settings.history_table)
         .await?
     {
-        left += 1;
-        rows.push(finding_row(
-            &orphan,
-            "",
-            "looks like a tenant's schema, and no tenant has it".to_owned(),
-        ));
+        let registered = match args.fix {
+            Some(Fix::Orphans) => Some(register(&orphan, app, &catalog).await),
+            _ => None,
+        };
+        let stays = "looks like a tenant's schema, and no tenant has it";
+        rows.push(match registered {
+            Some(Ok(slug)) => finding_row(
+                &orphan,
+                slug.as_str(),
+                "registered as a tenant; no host".to_owned(),
+            ),
+            Some(Err(why)) => {
+                left += 1;
+                finding_row(&orphan, "", format!("{stays}; not registered: {why}"))
+            }
+            None => {
+                left += 1;
+                finding_row(&orphan, "", stays.to_owned())
+            }
+        });
     }
     let fixed = rows.len() - left;
     Listing::new(&["schema", "tenant", "finding"], "nothing found").write(
@@ -124,13 +142,32 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         args.output.into(),
         rows,
     )?;
-    if fixed > 0 && args.fix == Some(Fix::Missing) {
-        app.terminal.note(&format!(
-            "{} created; next: pricesync migrate-schemas",
-            count(fixed, "schema")
-        ));
+    let next = "next: pricesync migrate-schemas";
+    match args.fix {
+        Some(Fix::Orphans) if fixed > 0 => app.terminal.note(&format!(
+            "{} registered, {left} of all findings left; {next}",
+            count(fixed, "tenant")
+        )),
+        Some(Fix::Missing) if fixed > 0 => app
+            .terminal
+            .note(&format!("{} created; {next}", count(fixed, "schema"))),
+        _ => {}
     }
     Ok(if left == 0 { Exit::Done } else { Exit::Drift })
+}
+
+/// Makes a tenant of a schema that nobody has. What keeps it from that is for people to read.
+async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<Slug, String> {
+    let prefix = &app.settings.schema_prefix;
+    let schema = SchemaName::parse(orphan).map_err(|error| error.to_string())?;
+    let rest = orphan
+        .strip_prefix(prefix.as_str())
+        .ok_or_else(|| format!("its name does not begin with '{prefix}'"))?;
+    let slug = Slug::parse(rest).map_err(|error| error.to_string())?;
+    let registered = catalog.register(&schema, &slug).await;
+    registered
+        .map(|tenant| tenant.slug)
+        .map_err(|error| error.to_string())
 }
 
 fn finding_row(schema: &str, tenant: &str, finding: String) -> Vec<Cell> {

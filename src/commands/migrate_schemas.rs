@@ -142,6 +142,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Some(DryRun::List) => list(&run.survey().await?, &sets, app),
         Some(DryRun::Sql) => sql(&run.survey().await?, &migrator, app),
         None => {
+            super::lint::warn_before(&run, &sets, args.fake).await;
             let summary = run.run().await?;
             if args.output == Some(SummaryFormat::Json) {
                 write_document(&mut app.terminal.out(), &summary_document(&summary)?)?;

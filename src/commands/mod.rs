@@ -11,7 +11,9 @@ mod doctor;
 mod drop_schema;
 mod exit_codes;
 mod init;
+mod lint;
 mod list_tenants;
+mod locks;
 mod make_migration;
 mod man;
 mod migrate_schemas;
@@ -149,7 +151,9 @@ enum Command {
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
     Runs(runs::Args),
+    Lint(lint::Args),
     Doctor(doctor::Args),
+    Locks(locks::Args),
     Resolve(resolve::Args),
     Server(server::Args),
     Demo(demo::Args),
@@ -213,7 +217,9 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
         Command::Runs(args) => runs::run(&args, &app).await,
+        Command::Lint(args) => lint::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
+        Command::Locks(args) => locks::run(&args, &app).await,
         Command::Resolve(args) => resolve::run(&args, &app).await,
         Command::Server(args) => server::run(&args, &app).await,
         Command::Demo(args) => demo::run(&args, &app).await,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::plan::Applied;
 
 /// Which set of migrations a schema gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The shared set, in `public`.

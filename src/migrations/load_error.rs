@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::lint::Rule;
 use super::refusal::Refusal;
 use super::script::{MAX_FILE_BYTES, NO_TRANSACTION};
 use super::script_name::ScriptNameError;
@@ -45,6 +46,8 @@ pub enum Problem {
     UnknownDirective(String),
     /// A directive behind the first line.
     MisplacedDirective,
+    /// A rule of lint that is allowed and does not exist.
+    UnknownRule(String),
     /// The file is outside of a transaction, and only a guess could cut it into statements.
     Unsplittable,
     /// The bytes are no UTF-8.
@@ -84,8 +87,11 @@ impl LoadError {
             }
             Problem::Refused(refusal) => refusal.hint(),
             Problem::UnknownDirective(_) => {
-                return Some(format!("the only directive is: {NO_TRANSACTION}"));
+                return Some(format!(
+                    "the directives are: {NO_TRANSACTION} and: -- pricesync: allow <rule>"
+                ));
             }
+            Problem::UnknownRule(word) => return Some(rule_hint(word)),
             Problem::MisplacedDirective => "make it the first line of the file",
             Problem::Unsplittable => {
                 "put that statement into a file of its own, or write it plainer"
@@ -144,6 +150,7 @@ impl fmt::Display for Problem {
                 write!(f, "version {version} is also that of {}", other.display())
             }
             Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::UnknownRule(word) => write!(f, "lint has no rule '{word}'"),
             Self::UnknownDirective(said) => write!(f, "unknown directive '{said}'"),
             Self::MisplacedDirective => {
                 f.write_str("the directive 'no-transaction' counts on the first line only")
@@ -189,6 +196,19 @@ impl fmt::Display for LoadErrors {
 
 impl std::error::Error for LoadError {}
 impl std::error::Error for LoadErrors {}
+
+/// Returns the nearest rule, or the command that lists them.
+fn rule_hint(word: &str) -> String {
+    let near = Rule::ALL
+        .into_iter()
+        .map(|rule| (strsim::jaro_winkler(rule.name(), word), rule))
+        .filter(|(nearness, _)| *nearness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match near {
+        Some((_, rule)) => format!("did you mean {rule}?"),
+        None => "pricesync lint --rules lists them".to_owned(),
+    }
+}
 
 #[cfg(test)]
 mod tests {

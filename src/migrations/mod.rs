@@ -2,6 +2,7 @@
 //! the schema that the engine runs them in. No server is needed here.
 
 mod folder;
+pub mod lint;
 pub mod load_error;
 pub mod new_script;
 mod parser;

@@ -36,13 +36,19 @@ pub(super) fn agrees(text: &str, statements: &[Statement]) -> bool {
         let parse = SourceFile::parse(&text[statement.range.clone()]);
         parse.errors().is_empty() && parse.tree().stmts().count() == 1
     };
-    // Overflowing a stack ends the process; a panic ends only the thread it is in.
+    with_room(|| statements.iter().all(is_one)).unwrap_or(false)
+}
+
+/// Does what calls the parser, on a thread with room for it. `None` where it could not be
+/// started or panicked: overflowing a stack ends the process, a panic only the thread it is in.
+pub(super) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|threads| {
         std::thread::Builder::new()
             .name("sql-parser".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(threads, || statements.iter().all(is_one))
-            .is_ok_and(|thread| thread.join().unwrap_or(false))
+            .spawn_scoped(threads, work)
+            .ok()
+            .and_then(|thread| thread.join().ok())
     })
 }
 

@@ -104,6 +104,16 @@ pub(super) fn directive(comment: &str) -> Option<&str> {
         .then(|| words[key.len()..].trim())
 }
 
+/// Returns the rules that a directive allows, or `None` for any other directive.
+pub(super) fn allowed(said: &str) -> Option<impl Iterator<Item = &str>> {
+    let words = said.strip_prefix("allow")?;
+    words.starts_with(char::is_whitespace).then(|| {
+        words
+            .split([',', ' ', '\t'])
+            .filter(|word| !word.is_empty())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;

@@ -10,6 +10,8 @@ pub mod histories;
 mod journey;
 mod ledger;
 mod lock;
+pub mod locks;
+pub mod measure;
 pub mod migrator;
 mod no_transaction;
 pub mod pool;

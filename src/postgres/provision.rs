@@ -13,8 +13,9 @@ use super::pool::Session;
 use super::runner;
 use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
 use crate::domain::plan::Applied;
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
+use crate::domain::tenant::{CatalogError, NewTenant, Slug, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{AppliedScript, MigrateError, Progress, Target};
@@ -163,6 +164,63 @@ impl PostgresCatalog {
         })
     }
 
+    /// Gives an existing schema to a new tenant, whose name is its slug and who has no host.
+    /// The schema itself is not touched.
+    ///
+    /// # Errors
+    ///
+    /// The slug or the schema belongs to a tenant, or the schema is gone.
+    pub async fn register(&self, schema: &SchemaName, slug: &Slug) -> Result<Tenant, CatalogError> {
+        let new = NewTenant {
+            name: slug.as_str().to_owned(),
+            slug: slug.clone(),
+            schema: schema.clone(),
+            hostnames: Vec::new(),
+        };
+        let session = self.session().await?;
+        let result = self.register_in(&session, &new).await;
+        if result.is_err() {
+            // Closing the connection rolls back.
+            session.discard();
+        }
+        result
+    }
+
+    async fn register_in(
+        &self,
+        session: &Session,
+        new: &NewTenant,
+    ) -> Result<Tenant, CatalogError> {
+        let failed = |error: Error| taken_meanwhile(&error, new);
+        let (slug, schema) = (
+            escape_literal(new.slug.as_str()),
+            escape_literal(new.schema.as_str()),
+        );
+        session.rows("DISCARD ALL").await.map_err(failed)?;
+        let look = format!(
+            "BEGIN READ WRITE; \
+             SELECT 'schema' FROM pg_catalog.pg_namespace WHERE nspname = {schema} \
+             UNION ALL SELECT slug FROM {} WHERE lower(slug) = lower({slug}) OR lower(schema_name) = lower({schema})",
+            self.tables().tenants
+        );
+        let rows = session.rows(&look).await.map_err(failed)?;
+        match rows.as_slice() {
+            [_] => {}
+            [] => return Err(CatalogError::SchemaMissing(new.schema.clone())),
+            [.., owner] => {
+                let owner = owner.get(0).unwrap_or_default();
+                return Err(CatalogError::AlreadyExists {
+                    what: Taken::Slug,
+                    value: new.slug.as_str().to_owned(),
+                    owner: format!("tenant '{owner}'"),
+                });
+            }
+        }
+        let tenant = insert(self.tables(), session, new).await.map_err(failed)?;
+        session.rows("COMMIT").await.map_err(failed)?;
+        Ok(tenant)
+    }
+
     /// COMMIT was sent and not answered: the catalog knows.
     async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<(), CreateError> {
         let patience = std::time::Duration::from_mins(1);
@@ -231,7 +289,6 @@ async fn insert(tables: &Tables, session: &Session, new: &NewTenant) -> Result<T
 
 /// Somebody else took the name between our look and our insert.
 fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
-    use crate::domain::tenant::Taken;
     let code = error.code().map(tokio_postgres::error::SqlState::code);
     let constraint = error
         .as_db_error()

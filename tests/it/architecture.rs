@@ -22,7 +22,15 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     ("tokio_postgres::", &["postgres/"]),
     ("deadpool_postgres::", &["postgres/pool.rs"]),
     ("refinery_core::", &["postgres/runner.rs"]),
-    ("squawk_syntax::", &["migrations/parser.rs"]),
+    (
+        "squawk_syntax::",
+        &[
+            "migrations/parser.rs",
+            "migrations/lint/changing.rs",
+            "migrations/lint/reading.rs",
+            "migrations/lint/value.rs",
+        ],
+    ),
     ("indicatif::", &["ui/"]),
     ("comfy_table::", &["ui/"]),
     ("toml::", &["settings.rs"]),

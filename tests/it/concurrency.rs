@@ -11,7 +11,7 @@ use crate::support::pricesync::{Given, Running};
 const SLOW: &str = "CREATE TABLE ledger (id serial);\nINSERT INTO ledger DEFAULT VALUES;\nSELECT pg_sleep(0.05);\n";
 
 /// The key of every schema's lock, as `lock.rs` has it.
-const CLASS: i32 = 0x7073_796e;
+pub(crate) const CLASS: i32 = 0x7073_796e;
 
 fn fleet(count: usize) -> Given {
     let slugs: Vec<String> = (0..count).map(|number| format!("t{number:02}")).collect();
@@ -37,11 +37,11 @@ fn state(given: &Given, version: i64) -> (usize, usize) {
 }
 
 /// Another session that holds something until it is dropped.
-struct Holder(std::process::Child);
+pub(crate) struct Holder(std::process::Child);
 
 impl Holder {
     /// Runs these statements in a transaction that stays open, and returns once they are done.
-    fn of(given: &Given, sql: &str) -> Self {
+    pub(crate) fn of(given: &Given, sql: &str) -> Self {
         let child = Command::new("psql")
             .args(["-X", "-q", "-d", given.database.url()])
             .args([

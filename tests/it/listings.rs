@@ -154,6 +154,65 @@ fn the_doctor_finds_what_is_missing_and_makes_it() {
 }
 
 #[test]
+fn the_doctor_registers_schemas_that_nobody_has_and_says_why_not() {
+    let given = fleet();
+    given.database.execute(
+        "DELETE FROM tenants_domain; DELETE FROM tenants_tenant WHERE slug = 'acme'; \
+         CREATE SCHEMA \"tenant_Big\"; CREATE SCHEMA tenant_globex2; \
+         UPDATE tenants_tenant SET slug = 'globex2' WHERE slug = 'globex'; \
+         CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.refinery_schema_history (version int)",
+    );
+    let told = given
+        .run(&["doctor", "--fix", "orphans", "-o", "json"])
+        .exits(11)
+        .says("1 tenant registered, 3 of all findings left");
+    let listed: Value = serde_json::from_str(&told.stdout).unwrap();
+    let found: Vec<(&str, &Value, &str)> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap_or_default();
+            (text("schema"), &row["tenant"], text("finding"))
+        })
+        .collect();
+    let stays = "looks like a tenant's schema, and no tenant has it; not registered: ";
+    assert_eq!(
+        found,
+        [
+            (
+                "elsewhere",
+                &Value::Null,
+                &*format!("{stays}its name does not begin with 'tenant_'")
+            ),
+            (
+                "tenant_Big",
+                &Value::Null,
+                &*format!(
+                    "{stays}slug 'Big' may not hold 'B' there: use a-z, 0-9, '_' and '-', a letter or digit first"
+                )
+            ),
+            (
+                "tenant_acme",
+                &json!("acme"),
+                "registered as a tenant; no host"
+            ),
+            (
+                "tenant_globex2",
+                &Value::Null,
+                &*format!("{stays}slug 'globex2' is taken by tenant 'globex2'")
+            ),
+        ]
+    );
+    assert_eq!(
+        given.column("SELECT name || '/' || schema_name FROM tenants_tenant WHERE slug = 'acme'"),
+        ["acme/tenant_acme"]
+    );
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    given.run(&["migrate-schemas", "--tenant=acme"]).exits(0);
+}
+
+#[test]
 fn a_host_leads_to_its_tenant_whatever_its_case_and_port() {
     let given = Given::shipped();
     given.run(&["migrate-schemas", "--shared"]).exits(0);

@@ -1,0 +1,103 @@
+//! What the database adds to the findings: where files are pending, and what they cost here.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::Args;
+use super::pending::schemas_by_file;
+use crate::commands::app::{Access, App, Sets};
+use crate::domain::script::Scope;
+use crate::domain::tenant::{CatalogError, TenantCatalog as _};
+use crate::error::{Exit, Failure};
+use crate::migrations::lint::{Finding, Rule};
+use crate::postgres::measure::{Measured, measure};
+use crate::service::fleet::{Fleet, Interrupts};
+use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::ui::count;
+
+/// What the database says about the fleet.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) survey: Option<Survey>,
+    tenants: usize,
+    measured: Option<Measured>,
+}
+
+impl Known {
+    /// Asks for what the options want.
+    pub(super) async fn ask(args: &Args, app: &App, sets: &Sets) -> Result<Self, Failure> {
+        let access = if args.fleet {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let database = app.database(access, 2).await?;
+        let catalog = app.catalog(&database);
+        let tenants = match catalog.list().await {
+            Err(CatalogError::TablesMissing(_)) => 0,
+            list => list?.tenants.len(),
+        };
+        let mut known = Self {
+            tenants,
+            ..Self::default()
+        };
+        if args.pending {
+            let migrator = app
+                .migrator(&database, app.rules(&database), sets, Access::Read, 1)
+                .await?;
+            let (_nobody, interrupts) = Interrupts::new();
+            let rollout = Rollout {
+                migrator: &migrator,
+                catalog: &catalog,
+                fleet: Fleet {
+                    jobs: NonZeroUsize::MIN,
+                    on_failure: app.settings.on_failure,
+                    interrupts,
+                },
+                scopes: Scopes::Everything,
+            };
+            known.survey = Some(rollout.survey().await?);
+        }
+        if args.fleet {
+            let measured = measure(&database).await.map_err(|error| {
+                Failure::words(Exit::Refused, format!("cannot measure here: {error}"))
+                    .hint("measuring creates a schema and rolls it back, which needs CREATE on the database")
+            })?;
+            known.measured = Some(measured);
+        }
+        Ok(known)
+    }
+
+    /// Returns what a finding costs on this server for all of its tenants.
+    pub(super) fn forecast(&self, finding: &Finding) -> Option<String> {
+        let measured = self.measured?;
+        let schemas = match &self.survey {
+            Some(survey) => *schemas_by_file(survey).get(&(finding.scope, finding.file))?,
+            None => self.tenants,
+        };
+        if finding.scope == Scope::Shared || schemas == 0 {
+            return None;
+        }
+        let factor = u32::try_from(schemas).unwrap_or(u32::MAX);
+        let all = |each: Duration| {
+            let each_ms = each.as_secs_f64() * 1000.0;
+            let total = (each * factor).as_secs_f64();
+            format!(
+                "{each_ms:.1} ms in each of {}, {total:.1} s altogether",
+                count(schemas, "schema")
+            )
+        };
+        match finding.rule {
+            Rule::AddColumnDefault => Some(format!(
+                "measured here: {}; ADD COLUMN, then SET DEFAULT: {}",
+                all(measured.with_default),
+                all(measured.default_apart)
+            )),
+            Rule::AlterColumnType => Some(format!(
+                "measured here, on an empty table: {}",
+                all(measured.alter_type)
+            )),
+            _ => None,
+        }
+    }
+}

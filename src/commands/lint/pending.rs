@@ -1,0 +1,119 @@
+//! What is pending in the fleet, judged in the groups in which it is going to run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::commands::app::Sets;
+use crate::commands::migrate_schemas::Migration;
+use crate::domain::plan::{Atomic, SchemaState};
+use crate::domain::script::Scope;
+use crate::migrations::lint::{Finding, Linter, Rule};
+use crate::service::fleet::{Fleet, Interrupts};
+use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::ui::{ProgressMode, Verbosity};
+
+/// From so many schemas on, what a statement costs in each of them is worth a warning in a run.
+const LARGE_FLEET: usize = 100;
+
+/// A run warns in at most so many lines.
+const MOST_WARNINGS: usize = 5;
+
+/// Warns of what the tenants' pending files will cost because there are many tenants.
+/// Once, before a run; one that runs nothing (`--fake`) costs nothing, and one that cannot be
+/// surveyed says so itself.
+pub(in crate::commands) async fn warn_before(run: &Migration<'_>, sets: &Sets, fake: bool) {
+    let app = run.app;
+    let silent = fake
+        || app.terminal.verbosity() == Verbosity::Quiet
+        || matches!(app.progress, ProgressMode::Json | ProgressMode::None);
+    if silent || matches!(run.scopes, Scopes::Shared) {
+        return;
+    }
+    let Ok(linter) = Linter::new(&sets.shared, &sets.tenant) else {
+        return;
+    };
+    let all: Vec<usize> = (0..sets.tenant.ids().len()).collect();
+    let weighs = |finding: &Finding| finding.rule.weighs_on_the_fleet();
+    // Most fleets have no such file, and then nobody has to be asked.
+    if !(linter.pending(Scope::Tenant, &all, true).iter()).any(weighs) {
+        return;
+    }
+    let (_nobody, interrupts) = Interrupts::new();
+    let rollout = Rollout {
+        migrator: run.migrator,
+        catalog: run.catalog,
+        fleet: Fleet {
+            jobs: run.jobs,
+            on_failure: run.on_failure,
+            interrupts,
+        },
+        scopes: run.scopes.clone(),
+    };
+    let Ok(survey) = rollout.survey().await else {
+        return;
+    };
+    let schemas = schemas_by_file(&survey);
+    let mut findings = pending(&linter, &survey, app.settings.atomic);
+    findings.retain(|finding| {
+        let schemas = schemas.get(&(Scope::Tenant, finding.file)).copied();
+        let enough = match finding.rule {
+            Rule::FkToShared => 2,
+            _ => LARGE_FLEET,
+        };
+        finding.scope == Scope::Tenant && weighs(finding) && schemas.unwrap_or_default() >= enough
+    });
+    for finding in findings.iter().take(MOST_WARNINGS) {
+        app.terminal.warn(&format!(
+            "{}:{}: {}; pricesync lint has a safer form [{}]",
+            finding.path.display(),
+            finding.place.line,
+            finding.message,
+            finding.rule
+        ));
+    }
+    if findings.len() > MOST_WARNINGS {
+        let more = findings.len() - MOST_WARNINGS;
+        app.terminal.warn(&format!(
+            "{more} more of this kind: pricesync lint --pending"
+        ));
+    }
+}
+
+/// Returns in how many schemas each file is pending.
+pub(super) fn schemas_by_file(survey: &Survey) -> BTreeMap<(Scope, usize), usize> {
+    let mut schemas = BTreeMap::new();
+    for item in &survey.schemas {
+        if let SchemaState::Known(plan) = &item.state {
+            for &file in &plan.pending {
+                *schemas.entry((item.target.scope, file)).or_default() += 1;
+            }
+        }
+    }
+    schemas
+}
+
+/// Judges what is pending, in the groups in which it is going to run, each finding once.
+pub(super) fn pending(linter: &Linter<'_>, survey: &Survey, atomic: Atomic) -> Vec<Finding> {
+    let plans: BTreeSet<(Scope, &[usize])> = survey
+        .schemas
+        .iter()
+        .filter_map(|item| match &item.state {
+            SchemaState::Known(plan) => Some((item.target.scope, plan.pending.as_slice())),
+            _ => None,
+        })
+        .collect();
+    let mut findings: Vec<Finding> = Vec::new();
+    for (scope, files) in plans {
+        for finding in linter.pending(scope, files, atomic == Atomic::Schema) {
+            let known = |other: &Finding| {
+                (other.scope, other.file, other.rule, &other.place)
+                    == (finding.scope, finding.file, finding.rule, &finding.place)
+            };
+            if !findings.iter().any(known) {
+                findings.push(finding);
+            }
+        }
+    }
+    // Stable: what is said of one file stays in the order of its lines.
+    findings.sort_by_key(|finding| (finding.scope, finding.file));
+    findings
+}

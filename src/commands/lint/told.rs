@@ -1,0 +1,98 @@
+//! Findings on stdout, for people and for programs.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::known::Known;
+use crate::commands::app::App;
+use crate::error::Failure;
+use crate::migrations::lint::{Finding, Severity};
+use crate::ui::{Remark, Weight, write_document};
+
+/// Excerpts are cut to this width where nobody's terminal says how wide it is.
+const PAGE: usize = 120;
+
+/// A finding with everything that is told of it.
+pub(super) struct Told<'a> {
+    finding: &'a Finding,
+    path: String,
+    forecast: Option<String>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(finding: &'a Finding, fleet: &Known) -> Self {
+        Self {
+            finding,
+            path: finding.path.display().to_string(),
+            forecast: fleet.forecast(finding),
+        }
+    }
+
+    fn remark(&self) -> Remark<'_> {
+        let finding = self.finding;
+        let mut notes = vec![("cost", finding.cost.as_str())];
+        notes.extend(self.forecast.as_deref().map(|words| ("forecast", words)));
+        notes.push(("safer", &finding.safer));
+        Remark {
+            path: &self.path,
+            place: &finding.place,
+            weight: match finding.severity {
+                Severity::Hint => Weight::Hint,
+                Severity::Warning => Weight::Warning,
+                Severity::Error => Weight::Error,
+            },
+            rule: finding.rule.name(),
+            message: &finding.message,
+            notes,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let finding = self.finding;
+        json!({
+            "file": self.path,
+            "line": finding.place.line,
+            "column": finding.place.column,
+            "set": finding.scope,
+            "rule": finding.rule,
+            "severity": finding.severity,
+            "message": finding.message,
+            "cost": finding.cost,
+            "forecast": self.forecast,
+            "safer": finding.safer,
+        })
+    }
+}
+
+pub(super) fn write_remarks(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
+    let stdout = app.terminal.stdout();
+    let width = stdout.width.map_or(PAGE, usize::from);
+    let mut out = app.terminal.out();
+    for (number, item) in told.iter().enumerate() {
+        if number > 0 {
+            out.write_all(b"\n")?;
+        }
+        out.write_all(item.remark().render(stdout.style, width).as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+pub(super) fn write_json(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
+    let of = |severity| {
+        let same = |item: &&Told<'_>| item.finding.severity == severity;
+        told.iter().filter(same).count()
+    };
+    let document = json!({
+        "v": 1,
+        "counts": {
+            "error": of(Severity::Error),
+            "warning": of(Severity::Warning),
+            "hint": of(Severity::Hint),
+        },
+        "findings": told.iter().map(Told::json).collect::<Vec<_>>(),
+    });
+    let mut out = app.terminal.out();
+    write_document(&mut out, &document)?;
+    Ok(out.flush()?)
+}

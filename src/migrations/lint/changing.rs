@@ -1,0 +1,196 @@
+//! From the parser's tree of an `ALTER TABLE` to what it does.
+
+use squawk_syntax::SyntaxNode;
+use squawk_syntax::ast::{self, AstNode};
+
+use super::act::{Act, AddedColumn, Checked, Name, Value};
+use super::reading::{Found, name};
+use super::value::of_default;
+use crate::migrations::token::{Token, Tokens};
+use crate::migrations::words::Words;
+
+impl Found {
+    pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) {
+        let Some(table) = name(alter.table_relation_name()) else {
+            return;
+        };
+        for action in alter.actions() {
+            self.action(&table, action);
+        }
+    }
+
+    fn action(&mut self, table: &Name, action: ast::AlterTableAction) {
+        use ast::AlterTableAction as Action;
+        let table = table.clone();
+        let rewrite = |by| Act::Rewrite {
+            table: table.clone(),
+            by,
+        };
+        let node = action.syntax().clone();
+        let act = match action {
+            Action::AddColumn(add) => return self.add_column(table, &add),
+            Action::AddConstraint(add) => return self.add_constraint(table, &add),
+            Action::AlterColumn(alter) => {
+                let column = text_of(alter.column_name_ref());
+                match alter.option() {
+                    Some(ast::AlterColumnOption::SetType(_)) => Act::SetType { table, column },
+                    Some(ast::AlterColumnOption::SetNotNull(_)) => {
+                        Act::SetNotNull { table, column }
+                    }
+                    Some(ast::AlterColumnOption::SetStatistics(_)) => return,
+                    _ => Act::Alter { table },
+                }
+            }
+            Action::ValidateConstraint(validate) => Act::Validate {
+                table,
+                constraint: text_of(validate.constraint_name_ref()),
+            },
+            Action::DropColumn(drop) => Act::Remove {
+                what: format!("column {}", text_of(drop.column_name_ref())),
+                table,
+            },
+            Action::RenameColumn(rename) => Act::Rename {
+                what: format!("column {}", text_of(rename.column_name_ref())),
+                table,
+            },
+            Action::TableRenameTo(_) => Act::Rename {
+                what: format!("table {table}"),
+                table,
+            },
+            Action::SetSchema(_) => Act::Remove {
+                what: format!("table {table}"),
+                table,
+            },
+            Action::SetLogged(_) => rewrite("SET LOGGED"),
+            Action::SetUnlogged(_) => rewrite("SET UNLOGGED"),
+            Action::SetAccessMethod(_) => rewrite("SET ACCESS METHOD"),
+            Action::SetTablespace(_) => rewrite("SET TABLESPACE"),
+            _ => Act::Alter { table },
+        };
+        self.add(&node, act);
+    }
+
+    fn add_column(&mut self, table: Name, add: &ast::AddColumn) {
+        let mut column = AddedColumn {
+            name: text_of(add.column_name()),
+            if_not_exists: add.if_not_exists().is_some(),
+            ..AddedColumn::default()
+        };
+        let type_name = text_of(add.ty()).to_ascii_lowercase();
+        if [
+            "smallserial",
+            "serial",
+            "bigserial",
+            "serial2",
+            "serial4",
+            "serial8",
+        ]
+        .contains(&type_name.as_str())
+        {
+            column.value = Value::Each(type_name);
+        }
+        for constraint in add.constraints() {
+            use ast::Constraint;
+            match constraint {
+                Constraint::DefaultConstraint(default) => {
+                    column.value = default
+                        .expr()
+                        .map_or(Value::Nothing, |expr| of_default(expr.syntax()));
+                }
+                Constraint::GeneratedConstraint(generated) => {
+                    let stored = match generated.generated_as() {
+                        Some(ast::GeneratedAs::GeneratedIdentity(_)) => Some("an identity"),
+                        Some(ast::GeneratedAs::GeneratedStored(it)) => {
+                            let virtually =
+                                text_of(it.generated_kind()).eq_ignore_ascii_case("virtual");
+                            (!virtually).then_some("a stored generated column")
+                        }
+                        None => None,
+                    };
+                    if let Some(stored) = stored {
+                        column.value = Value::Each(stored.to_owned());
+                    }
+                }
+                Constraint::NotNullConstraint(_) => column.not_null = true,
+                Constraint::PrimaryKeyConstraint(_) => {
+                    column.not_null = true;
+                    column.checked = Some(Checked::PrimaryKey);
+                }
+                Constraint::UniqueConstraint(_) => column.checked = Some(Checked::Unique),
+                Constraint::CheckConstraint(_) => column.checked = Some(Checked::Check),
+                Constraint::ReferencesConstraint(key) => {
+                    self.key(key.table(), key.references_token());
+                }
+                _ => {}
+            }
+        }
+        self.add(add.syntax(), Act::AddColumn { table, column });
+    }
+
+    fn add_constraint(&mut self, table: Name, add: &ast::AddConstraint) {
+        use ast::Constraint;
+        let Some(constraint) = add.constraint() else {
+            return;
+        };
+        let not_valid =
+            (constraint.syntax().children()).any(|child| ast::NotValid::can_cast(child.kind()));
+        let (kind, at_once, clause) = match &constraint {
+            Constraint::CheckConstraint(it) => {
+                (Checked::Check, !not_valid, it.constraint_name_clause())
+            }
+            Constraint::NotNullConstraint(it) => {
+                (Checked::NotNull, !not_valid, it.constraint_name_clause())
+            }
+            Constraint::ForeignKeyConstraint(it) => {
+                self.key(it.table_name_ref(), it.references_token());
+                (Checked::Key, !not_valid, it.constraint_name_clause())
+            }
+            Constraint::UniqueConstraint(it) => (
+                Checked::Unique,
+                it.using_index().is_none(),
+                it.constraint_name_clause(),
+            ),
+            Constraint::PrimaryKeyConstraint(it) => (
+                Checked::PrimaryKey,
+                it.using_index().is_none(),
+                it.constraint_name_clause(),
+            ),
+            Constraint::ExcludeConstraint(it) => {
+                (Checked::Exclude, true, it.constraint_name_clause())
+            }
+            _ => return,
+        };
+        let name = clause
+            .and_then(|clause| clause.constraint_name())
+            .map(|name| text_of(Some(name)));
+        let not_null = match &constraint {
+            Constraint::CheckConstraint(check) => {
+                check.expr().and_then(|expr| never_null(expr.syntax()))
+            }
+            _ => None,
+        };
+        let act = Act::AddConstraint {
+            table,
+            kind,
+            at_once,
+            name,
+            not_null,
+        };
+        self.add(add.syntax(), act);
+    }
+}
+
+/// Returns the column of `column IS NOT NULL`.
+fn never_null(expression: &SyntaxNode) -> Option<String> {
+    let text = expression.text().to_string();
+    let tokens: Vec<Token> = Tokens::new(&text).collect();
+    let words = Words::new(&text, &tokens);
+    let says_so =
+        words.len() == 4 && words.is(1, "is") && words.is(2, "not") && words.is(3, "null");
+    says_so.then(|| words.raw(0).to_owned())
+}
+
+fn text_of(node: Option<impl AstNode>) -> String {
+    node.map(|node| node.syntax().text().to_string().trim().to_owned())
+        .unwrap_or_default()
+}

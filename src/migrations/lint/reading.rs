@@ -1,0 +1,271 @@
+//! From the parser's tree to what a statement does.
+
+use std::ops::Range;
+
+use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SourceFile, SyntaxNode};
+
+use super::act::{Act, Name};
+use crate::migrations::parser::{Limits, with_room};
+use crate::migrations::script::{Script, Transaction};
+use crate::migrations::token::{Kind, Token, Tokens};
+use crate::migrations::words::Words;
+
+/// A file as the rules see it.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) transaction: Transaction,
+    pub(super) statements: Vec<Read>,
+}
+
+/// A statement as the rules see it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) range: Range<usize>,
+    /// What it does, each with the byte of the file at which it says so; `None` where the
+    /// parser does not know the statement.
+    pub(super) acts: Option<Vec<(usize, Act)>>,
+}
+
+/// Reads files, in their order.
+pub(super) fn read_all(scripts: &[Script]) -> Vec<Reading> {
+    let unread = |script: &Script| Reading {
+        transaction: script.transaction,
+        statements: (script.statements.iter())
+            .map(|statement| Read {
+                range: statement.range.clone(),
+                acts: None,
+            })
+            .collect(),
+    };
+    with_room(|| scripts.iter().map(read).collect())
+        .unwrap_or_else(|| scripts.iter().map(unread).collect())
+}
+
+fn read(script: &Script) -> Reading {
+    let readable = Limits::allow_file(&script.text);
+    let statements = script.statements.iter().map(|statement| {
+        let text = &script.text[statement.range.clone()];
+        let acts = readable
+            .then(|| acts(text, statement.range.start))
+            .flatten();
+        Read {
+            range: statement.range.clone(),
+            acts,
+        }
+    });
+    Reading {
+        transaction: script.transaction,
+        statements: statements.collect(),
+    }
+}
+
+fn acts(text: &str, start: usize) -> Option<Vec<(usize, Act)>> {
+    let tokens: Vec<Token> = Tokens::new(text)
+        .filter(|token| token.kind != Kind::LineComment)
+        .collect();
+    if !Limits::allow_statement(tokens.len(), deepest(&tokens)) {
+        return None;
+    }
+    let parse = SourceFile::parse(text);
+    let statement = parse.tree().stmts().next()?;
+    if !parse.errors().is_empty() {
+        return None;
+    }
+    let mut found = Found {
+        start,
+        acts: Vec::new(),
+    };
+    found.statement(statement, Words::new(text, &tokens));
+    Some(found.acts)
+}
+
+fn deepest(tokens: &[Token]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for token in tokens {
+        match token.kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// What was found so far in one statement.
+pub(super) struct Found {
+    start: usize,
+    acts: Vec<(usize, Act)>,
+}
+
+impl Found {
+    pub(super) fn add(&mut self, node: &SyntaxNode, act: Act) {
+        let at = usize::from(node.text_range().start());
+        self.acts.push((self.start + at, act));
+    }
+
+    fn statement(&mut self, statement: ast::Stmt, words: Words<'_>) {
+        use ast::Stmt;
+        match statement {
+            Stmt::CreateTable(create) => self.create_table(&create),
+            Stmt::CreateTableAs(create) => {
+                if let Some(table) = name(create.table_name()) {
+                    let if_not_exists = create.if_not_exists().is_some();
+                    self.add(
+                        create.syntax(),
+                        Act::CreateTable {
+                            table,
+                            if_not_exists,
+                        },
+                    );
+                }
+            }
+            Stmt::AlterTable(alter) => self.alter_table(&alter),
+            Stmt::CreateIndex(create) => {
+                if let Some(table) = name(create.table_relation_name()) {
+                    let concurrently = create.concurrently_token().is_some();
+                    self.add(
+                        create.syntax(),
+                        Act::Index {
+                            table,
+                            concurrently,
+                        },
+                    );
+                }
+                self.kept("an index", create.syntax());
+            }
+            Stmt::CreateMaterializedView(create) => {
+                self.kept("a materialized view", create.syntax());
+            }
+            Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), words),
+            Stmt::CreateTrigger(create) => {
+                let on = create.on_relation().and_then(|on| on.relation_name_ref());
+                if let Some(table) = name(on) {
+                    self.add(create.syntax(), Act::Alter { table });
+                }
+            }
+            Stmt::DropTable(drop) => {
+                for table in drop.table_name_refs() {
+                    if let Some(table_name) = named(&table) {
+                        let what = format!("table {table_name}");
+                        self.add(
+                            table.syntax(),
+                            Act::Remove {
+                                table: table_name,
+                                what,
+                            },
+                        );
+                    }
+                }
+            }
+            Stmt::Truncate(truncate) => {
+                let cascade = matches!(
+                    truncate.drop_behavior(),
+                    Some(ast::DropBehavior::Cascade(_))
+                );
+                let list = truncate.table_list();
+                let tables = list.iter().flat_map(ast::TableList::table_relation_names);
+                let tables = tables.filter_map(|table| name(Some(table))).collect();
+                self.add(truncate.syntax(), Act::Truncate { tables, cascade });
+            }
+            Stmt::Lock(lock) => {
+                let list = lock.relation_list();
+                let tables = list.iter().flat_map(ast::RelationList::relation_names);
+                let tables = tables.filter_map(|table| name(Some(table))).collect();
+                self.add(lock.syntax(), Act::Lock { tables });
+            }
+            Stmt::Vacuum(vacuum) if vacuum.full_token().is_some() || full_option(words) => {
+                let command = "VACUUM FULL";
+                self.add(vacuum.syntax(), Act::VacuumFull { command });
+            }
+            Stmt::Cluster(cluster) => {
+                self.add(cluster.syntax(), Act::VacuumFull { command: "CLUSTER" });
+            }
+            Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT"),
+            Stmt::Update(update) => self.write(update.relation_name(), "UPDATE"),
+            Stmt::Delete(delete) => self.write(delete.relation_name(), "DELETE"),
+            Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE"),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, node: Option<impl AstNode>, command: &'static str) {
+        if let Some(node) = node
+            && let Some(table) = named(&node)
+        {
+            self.add(node.syntax(), Act::Write { table, command });
+        }
+    }
+
+    fn create_table(&mut self, create: &ast::CreateTable) {
+        let Some(table) = name(create.table_name()) else {
+            return;
+        };
+        let if_not_exists = create.if_not_exists().is_some();
+        self.add(
+            create.syntax(),
+            Act::CreateTable {
+                table,
+                if_not_exists,
+            },
+        );
+        for node in create.syntax().descendants() {
+            if let Some(key) = ast::ReferencesConstraint::cast(node.clone()) {
+                self.key(key.table(), key.references_token());
+            } else if let Some(key) = ast::ForeignKeyConstraint::cast(node) {
+                self.key(key.table_name_ref(), key.references_token());
+            }
+        }
+    }
+
+    pub(super) fn key(
+        &mut self,
+        to: Option<ast::TableNameRef>,
+        word: Option<squawk_syntax::SyntaxToken>,
+    ) {
+        if let (Some(to), Some(word)) = (name(to), word) {
+            let at = usize::from(word.text_range().start());
+            self.acts.push((self.start + at, Act::Key { to }));
+        }
+    }
+
+    fn function(&mut self, called: Option<ast::FunctionName>, node: &SyntaxNode, words: Words<'_>) {
+        let Some(name) = name(called) else {
+            return;
+        };
+        let literals = (0..words.len()).filter(|&place| words.kind(place) == Some(Kind::Literal));
+        let body: Vec<&str> = literals.map(|place| words.raw(place)).collect();
+        let pins_path = (words.places("set")).any(|place| words.is(place + 1, "search_path"));
+        let act = Act::Function {
+            name: name.table,
+            body: body.join("\n"),
+            pins_path,
+        };
+        self.add(node, act);
+    }
+
+    fn kept(&mut self, what: &'static str, node: &SyntaxNode) {
+        let calls: Vec<String> = super::value::calls(node).collect();
+        if !calls.is_empty() {
+            self.add(node, Act::Kept { what, calls });
+        }
+    }
+}
+
+/// `VACUUM (FULL)`, unless it says `FULL off`.
+fn full_option(words: Words<'_>) -> bool {
+    (1..words.options()).any(|place| {
+        words.is(place, "full")
+            && !words.is_any(place + 1, &["false", "off"])
+            && words.raw(place + 1) != "0"
+    })
+}
+
+pub(super) fn name(node: Option<impl AstNode>) -> Option<Name> {
+    named(&node?)
+}
+
+fn named(node: &impl AstNode) -> Option<Name> {
+    Name::read(&node.syntax().text().to_string())
+}
