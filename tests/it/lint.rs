@@ -189,7 +189,7 @@ fn what_a_finding_costs_here_is_measured_and_leaves_nothing_behind() {
         .prints("forecast: measured here: ")
         .prints(" ms in each of 2 schemas, ")
         .prints("ADD COLUMN, then SET DEFAULT: ");
-    let schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pricesync%'";
+    let schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pricesync_%'";
     assert_eq!(given.column(schemas), Vec::<String>::new());
 }
 

@@ -301,7 +301,7 @@ impl Told {
     pub(crate) fn counts(self, counts: [usize; 5]) -> Self {
         let [migrated, current, failed, skipped, left] = counts;
         let line = format!(
-            ": {migrated} migrated, {current} up to date, {failed} failed, {skipped} skipped, {left} not started"
+            " {migrated} migrated, {current} up to date, {failed} failed, {skipped} skipped, {left} not started"
         );
         self.says(&line)
     }
