@@ -105,6 +105,13 @@ impl Script {
         })
     }
 
+    /// Returns whether the file leaves its session as it found it: all that it does is define
+    /// relations, types and comments.
+    #[must_use]
+    pub fn only_defines(&self) -> bool {
+        self.seal == Seal::Parsed && self.statements.iter().all(Statement::only_defines)
+    }
+
     /// Returns the place of a position in this file's text as the server reports it: counted
     /// in characters, from 1. A position behind the end is the end.
     #[must_use]

@@ -16,6 +16,7 @@ pub struct Statement {
     pub range: Range<usize>,
     index: Option<Box<str>>,
     reindexes: bool,
+    only_defines: bool,
 }
 
 impl Statement {
@@ -25,6 +26,13 @@ impl Statement {
     #[must_use]
     pub fn concurrent_index(&self) -> Option<&str> {
         self.index.as_deref()
+    }
+
+    /// Returns whether this only defines relations, types or comments, so that it leaves nothing
+    /// behind in its session. Errs on the careful side.
+    #[must_use]
+    pub const fn only_defines(&self) -> bool {
+        self.only_defines
     }
 
     /// Returns whether this is a `REINDEX ... CONCURRENTLY`, which leaves `_ccnew` or
@@ -101,6 +109,7 @@ impl Gathering {
             range: self.tokens.first().map_or(self.end, |token| token.start)..self.end,
             index: words.concurrent_index().map(String::into_boxed_str),
             reindexes: words.reindexes_concurrently(),
+            only_defines: words.only_defines(),
         };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();

@@ -82,6 +82,33 @@ impl<'a> Words<'a> {
         self.is(0, "create") && self.is_any(kind, &["function", "procedure"])
     }
 
+    /// Returns whether the statement only defines relations, types or comments, by these words
+    /// alone: nothing that could leave something behind in its session.
+    pub(super) fn only_defines(self) -> bool {
+        let plain: [&[&str]; 14] = [
+            &["create", "table"],
+            &["create", "index"],
+            &["create", "unique", "index"],
+            &["create", "sequence"],
+            &["create", "type"],
+            &["create", "view"],
+            &["alter", "table"],
+            &["alter", "index"],
+            &["alter", "sequence"],
+            &["alter", "type"],
+            &["drop", "table"],
+            &["drop", "index"],
+            &["drop", "view"],
+            &["comment", "on"],
+        ];
+        // CREATE TABLE AS runs whatever stands behind it.
+        let runs_a_query = self.starts_with(&["create", "table"])
+            && ["select", "execute", "values", "table", "with"]
+                .iter()
+                .any(|word| self.places(word).any(|place| place > 1));
+        plain.iter().any(|words| self.starts_with(words)) && !runs_a_query
+    }
+
     /// Returns the name of the index that a `CREATE INDEX CONCURRENTLY` makes, if it gives one.
     pub(super) fn concurrent_index(self) -> Option<String> {
         let index = if self.is(1, "unique") { 2 } else { 1 };

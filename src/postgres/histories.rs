@@ -158,14 +158,19 @@ pub(super) fn parse_several(rows: &[SimpleQueryRow], batch: &[usize]) -> HashMap
 /// Returns the statement that reads one history, for [`parse`].
 pub(super) fn select(schema: &SchemaName, table: &str) -> String {
     format!(
-        "SELECT version::text, name::text, applied_on::text, checksum::text FROM {} ORDER BY version::int8",
+        "SELECT version, name, applied_on, checksum FROM {}",
         qualified(schema, table)
     )
 }
 
-/// Returns the rows that [`select`] brought.
+/// Returns the rows that [`select`] brought, in the order of versions.
 pub(super) fn parse(rows: &[SimpleQueryRow]) -> History {
-    rows.iter().map(|row| read_row(row, 0)).collect()
+    let mut rows: Vec<Applied> = rows
+        .iter()
+        .map(|row| read_row(row, 0))
+        .collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| row.version);
+    Ok(rows)
 }
 
 /// refinery's own reader panics on rows that somebody edited; this one says which and why.

@@ -16,7 +16,7 @@ use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
 use super::pool::Session;
 use super::runner::{self, Work};
-use super::transaction::{Opened, Opening, WorkError, open, rollback};
+use super::transaction::{Ending, Opened, Opening, WorkError, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{
@@ -99,6 +99,7 @@ impl Journey<'_> {
                 Err(StepError::Cancelled) => return Ok(Some(Skipped::Interrupted)),
                 Err(StepError::Retry(error)) => self.pause_before_retry(error).await?,
                 Err(StepError::Lost(scripts, error)) => {
+                    self.migrator.at_hand.clear();
                     in_doubt = scripts;
                     self.attempt += 1;
                     if self.attempt > self.migrator.rules.lock_retries.max(1) {
@@ -206,13 +207,10 @@ impl Journey<'_> {
             pending: &pending[..together],
             fake: rules.fake,
         };
-        let note = self.keeps_ledger.then(|| {
-            let claimed = pending[..together].iter().map(|script| script.id.claimed());
-            let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
-            ledger::note(&target.schema, &rules.history_table, &after)
-        });
+        let claimed = pending[..together].iter().map(|script| script.id.claimed());
+        let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
         let is_all = together == pending.len();
-        match self.apply(session, opened, &work, note).await? {
+        match self.apply(session, opened, &work, &after).await? {
             Step::Committed(scripts) if is_all => Ok(Step::Arrived(scripts)),
             step => Ok(step),
         }
@@ -224,9 +222,15 @@ impl Journey<'_> {
         session: Session,
         opened: Opened,
         work: &Work<'_>,
-        note: Option<String>,
+        after: &[Applied],
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
+        let (schema, table) = (&target.schema, &rules.history_table);
+        let ending = match (rules.guards(target), self.keeps_ledger) {
+            (true, true) => Ending::Noted(ledger::leave(opened.schema_oid, schema, table, after)),
+            (true, false) => Ending::Guarded,
+            (false, _) => Ending::Unguarded,
+        };
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut attendance = self.attend(opened.pid);
         let worked = attendance
@@ -236,12 +240,17 @@ impl Journey<'_> {
                 rules,
                 target,
                 work,
+                &ending,
                 self.progress,
             ))
             .await;
         let blockers = attendance.blockers;
         let worked = match worked {
             Ok(worked) => worked,
+            Err(WorkError::NoLedger) => {
+                session.discard();
+                return Ok(self.without_ledger());
+            }
             Err(error) => {
                 let error = self.work_failed(error, work.pending, blockers);
                 session.discard();
@@ -264,12 +273,14 @@ impl Journey<'_> {
             return Err(MigrateError::LeftSchema { scripts, touched }.into());
         }
         // Alone in its message: a server that outlives us commits nothing we did not ask for.
-        // The ledger's row goes in front of it, where the guard has looked already; should it
-        // be refused, the server answers COMMIT with a rollback.
+        // What the ledger has still to be told goes in front of it, where the guard has looked
+        // already; should that be refused, the server answers COMMIT with a rollback.
         let client = session.client();
-        let (noted, committed) = match &note {
-            Some(note) => join(client.simple_query(note), client.simple_query("COMMIT")).await,
-            None => (Ok(Vec::new()), client.simple_query("COMMIT").await),
+        let (noted, committed) = if self.keeps_ledger && !worked.noted {
+            let note = ledger::note(schema, table, after);
+            join(client.simple_query(&note), client.simple_query("COMMIT")).await
+        } else {
+            (Ok(Vec::new()), client.simple_query("COMMIT").await)
         };
         drop(notices);
         if let Err(error) = noted
@@ -277,16 +288,16 @@ impl Journey<'_> {
         {
             session.discard();
             if ledger::is_absent(&error) {
-                // Somebody dropped it during the run. Migrating matters more.
-                self.migrator.give_up_ledger();
-                self.keeps_ledger = false;
-                return Ok(Step::Again);
+                return Ok(self.without_ledger());
             }
             return Err(self.work_failed(WorkError::Ours(error), work.pending, blockers));
         }
         match committed {
             Ok(_) => {
                 self.expect_history = true;
+                if self.leaves_nothing(work) {
+                    self.migrator.at_hand.keep(session);
+                }
                 Ok(Step::Committed(worked.applied))
             }
             Err(error) if is_connection_lost(&error) => {
@@ -301,6 +312,22 @@ impl Journey<'_> {
                 Err(self.work_failed(error, work.pending, blockers))
             }
         }
+    }
+
+    /// Returns whether the session is after these scripts as it was before. Where scripts run
+    /// without a transaction, connections are needed elsewhere.
+    fn leaves_nothing(&self, work: &Work<'_>) -> bool {
+        let set = self.migrator.set(self.target.scope).scripts();
+        set.iter()
+            .all(|script| script.transaction == Transaction::Inside)
+            && work.pending.iter().all(|script| script.only_defines())
+    }
+
+    /// Somebody dropped the ledger during the run. Migrating matters more.
+    fn without_ledger(&mut self) -> Step {
+        self.migrator.give_up_ledger();
+        self.keeps_ledger = false;
+        Step::Again
     }
 
     async fn without_transaction(
@@ -365,6 +392,9 @@ impl Journey<'_> {
     }
 
     async fn session(&self) -> Result<Session, StepError> {
+        if let Some(session) = self.migrator.at_hand.take() {
+            return Ok(session);
+        }
         self.migrator
             .database
             .session(PATIENCE)
@@ -440,6 +470,7 @@ impl Journey<'_> {
                 };
                 (failed, error)
             }
+            WorkError::NoLedger => unreachable!("the step is taken again without it"),
             WorkError::Ours(error) => {
                 let failed = MigrateError::Database {
                     doing: format!("recording migrations in {}", self.target.schema),

@@ -79,18 +79,37 @@ pub(super) async fn forget_the_unbelieved(session: &Session, table: &str) -> Res
     done.map(drop)
 }
 
-/// Returns whether an error says no more than that there is no ledger to use: schema, table or
-/// column are missing, or the role may not.
+/// Returns whether an error says no more than that there is no ledger to use: schema, table,
+/// column or function are missing, or the role may not.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(
         error.code().map(SqlState::code),
-        Some("3F000" | "42P01" | "42703" | "42501")
+        Some("3F000" | "42P01" | "42703" | "42883" | "42501")
     )
 }
 
 /// Returns the statement that notes what a schema's history says after this transaction.
 pub(super) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> String {
     insert(&values(schema, table, history))
+}
+
+/// Returns the statement that asks whether the transaction stayed in its schema, and notes
+/// the same where it certainly did. It brings `t` where [`guard::question`](super::guard::question)
+/// is to be asked and nothing was noted.
+pub(super) fn leave(
+    schema_oid: u32,
+    schema: &SchemaName,
+    table: &str,
+    history: &[Applied],
+) -> String {
+    format!(
+        "SELECT pricesync.leave({schema_oid}, {}, {}::regclass, {}, {}, '{}')",
+        escape_literal(schema.as_str()),
+        escape_literal(&qualified(schema, table)),
+        version_of(history),
+        history.len(),
+        of_history(history)
+    )
 }
 
 /// A row that is there already is replaced as a whole, so that its `xmin` is ours.
@@ -107,19 +126,20 @@ fn insert(values: &str) -> String {
 
 fn values(schema: &SchemaName, table: &str, history: &[Applied]) -> String {
     let history_table = escape_literal(&qualified(schema, table));
-    let version = history
-        .iter()
-        .map(|row| row.version)
-        .max()
-        .map_or_else(|| "NULL".to_owned(), |version| version.to_string());
     format!(
         "({}, {}::regnamespace, {history_table}::regclass, pg_relation_filenode({history_table}::regclass), \
-         pg_current_xact_id(), {version}, {}, '{}', clock_timestamp())",
+         pg_current_xact_id(), {}, {}, '{}', clock_timestamp())",
         escape_literal(schema.as_str()),
         escape_literal(&schema.quoted().to_string()),
+        version_of(history),
         history.len(),
         of_history(history)
     )
+}
+
+fn version_of(history: &[Applied]) -> String {
+    let newest = history.iter().map(|row| row.version).max();
+    newest.map_or_else(|| "NULL".to_owned(), |version| version.to_string())
 }
 
 /// Reads the histories of these schemas again, under their locks, and notes what they say.

@@ -15,7 +15,7 @@ use super::diagnostics::server_error;
 use super::histories::{Found, read_all};
 use super::journey::Journey;
 use super::ledger::{self, Believed};
-use super::pool::{Database, Session};
+use super::pool::{AtHand, Database, Session};
 use super::runner::{self};
 use super::transaction::{self, Reach};
 use crate::domain::digest::{of_history, of_prefixes};
@@ -100,6 +100,8 @@ pub struct PostgresMigrator {
     bookkeeping: Arc<OnceCell<()>>,
     /// What is known of the ledger.
     ledger: Arc<LedgerUse>,
+    /// Connections kept from one schema to the next.
+    pub(super) at_hand: Arc<AtHand>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -165,6 +167,7 @@ impl PostgresMigrator {
             tenant,
             bookkeeping: Arc::default(),
             ledger: Arc::default(),
+            at_hand: Arc::default(),
         }
     }
 

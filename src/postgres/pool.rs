@@ -159,6 +159,7 @@ impl Database {
                     return Ok(Session {
                         object: Some(object),
                         notices: Arc::clone(&self.notices),
+                        kept_for: 0,
                     });
                 }
                 Err(error) => error,
@@ -185,6 +186,7 @@ impl Database {
         Some(Session {
             object: Some(object),
             notices: Arc::clone(&self.notices),
+            kept_for: 0,
         })
     }
 
@@ -269,9 +271,17 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
 pub struct Session {
     object: Option<Object>,
     notices: Arc<Notices>,
+    /// How many schemas it has been kept for, see [`AtHand`].
+    kept_for: usize,
 }
 
 impl Session {
+    /// Returns whether the connection is known to be as it was when it was opened, so that it
+    /// needs no reset.
+    pub(super) fn is_clean(&self) -> bool {
+        self.kept_for > 0
+    }
+
     /// Returns the driver's client.
     #[must_use]
     pub fn client(&self) -> &Client {
@@ -327,6 +337,43 @@ impl Session {
             notices: Arc::clone(&self.notices),
             pid,
         }
+    }
+}
+
+/// Connections that are as they were when they were opened, between one schema and the next.
+///
+/// A reset would cost little, but it throws away the plans of `pricesync.leave`, which cost much.
+/// So where a transaction ran nothing that could leave something behind in its session, the
+/// session is kept here instead of being given back. At most as many are here as schemas were
+/// worked on at once.
+#[derive(Debug, Default)]
+pub(super) struct AtHand(Mutex<Vec<Session>>);
+
+impl AtHand {
+    /// Takes one, if there is one.
+    pub(super) fn take(&self) -> Option<Session> {
+        let mut sessions = self.sessions();
+        sessions.retain(|session| !session.client().is_closed());
+        sessions.pop()
+    }
+
+    /// Keeps a session for the next schema, unless it has seen enough of them.
+    pub(super) fn keep(&self, mut session: Session) {
+        session.kept_for += 1;
+        if session.kept_for >= RETIRE_AFTER {
+            session.discard();
+        } else {
+            self.sessions().push(session);
+        }
+    }
+
+    /// Gives all of them back: a server that was lost to one is lost to the others.
+    pub(super) fn clear(&self) {
+        self.sessions().clear();
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,7 +11,7 @@ use super::ledger;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
-use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
+use super::transaction::{Batch, Ending, Opening, WorkError, Worked, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -117,10 +117,13 @@ impl PostgresCatalog {
                 batch.push(&new.schema, &rules.history_table, script, false);
             }
             let worked = batch
-                .run(session, &opened, &new.schema, true, progress)
+                .run(session, &opened, &new.schema, &Ending::Guarded, progress)
                 .await;
-            let (done, touched) =
-                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
+            let Worked {
+                applied: done,
+                touched,
+                ..
+            } = worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
             let mut outside = touched.outside.clone();
             if touched.is_open() {
                 let other = self.session().await?;
@@ -329,6 +332,7 @@ fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
             scripts: vec![scripts[index].id.reference()],
             why,
         },
+        WorkError::NoLedger => unreachable!("it is not asked here"),
         WorkError::Ours(error) => MigrateError::Database {
             doing: "recording migrations".to_owned(),
             error: server_error(&error),

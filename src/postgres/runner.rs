@@ -10,15 +10,14 @@ use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction}
 use refinery_core::{Migration, Runner, Target as RefineryTarget};
 use time::OffsetDateTime;
 
-use super::guard::Touched;
 use super::histories::qualified;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::transaction::{Batch, Opened, WorkError};
+use super::transaction::{Batch, Ending, Opened, WorkError, Worked};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
-use crate::service::event::{AppliedScript, Progress, Target};
+use crate::service::event::{Progress, Target};
 
 /// What one transaction is asked to do.
 pub(super) struct Work<'a> {
@@ -30,14 +29,6 @@ pub(super) struct Work<'a> {
     pub(super) fake: bool,
 }
 
-/// What one transaction did, not committed yet.
-pub(super) struct Worked {
-    /// The scripts, with their times.
-    pub(super) applied: Vec<AppliedScript>,
-    /// What they touched outside the schema.
-    pub(super) touched: Touched,
-}
-
 /// Hands the work to refinery and returns what our connection type did with its orders.
 pub(super) async fn run(
     session: &Session,
@@ -45,6 +36,7 @@ pub(super) async fn run(
     rules: &Rules,
     target: &Target,
     work: &Work<'_>,
+    ending: &Ending,
     progress: &Progress,
 ) -> Result<Worked, WorkError> {
     let migrations: Vec<Migration> = work
@@ -65,6 +57,7 @@ pub(super) async fn run(
         rules,
         target,
         work,
+        ending,
         progress,
         create_history: None,
         worked: None,
@@ -92,6 +85,7 @@ struct SchemaConnection<'a> {
     rules: &'a Rules,
     target: &'a Target,
     work: &'a Work<'a>,
+    ending: &'a Ending,
     progress: &'a Progress,
     /// refinery's statement for the history table, held back until there is work.
     create_history: Option<String>,
@@ -156,17 +150,16 @@ impl AsyncTransaction for SchemaConnection<'_> {
                 self.work.fake,
             );
         }
-        let guarded = self.rules.guards(self.target);
         let result = batch
             .run(
                 self.session,
                 self.opened,
                 &self.target.schema,
-                guarded,
+                self.ending,
                 self.progress,
             )
             .await;
-        self.worked = Some(result.map(|(applied, touched)| Worked { applied, touched }));
+        self.worked = Some(result);
         match self.worked {
             Some(Ok(_)) => Ok(self.work.pending.len()),
             _ => Err(Refused("the work failed")),

@@ -9,12 +9,13 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use futures_util::future::join4;
+use futures_util::future::join3;
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::histories::{self, History};
+use super::ledger::is_absent;
 use super::lock::CLASS;
 use super::migrator::Rules;
 use super::pool::Session;
@@ -110,7 +111,8 @@ pub(super) fn begin(rules: &Rules, target: &Target) -> String {
 /// Opens a transaction in the schema and reads its history, all in one train of messages.
 ///
 /// `expect_history` is a guess; [`Opening::Expect`] says when it was wrong. Unless the
-/// answer is [`Opening::Ready`] the transaction has been rolled back.
+/// answer is [`Opening::Ready`] the transaction has been rolled back. A session that is not
+/// known to be as it was when it was opened is reset first.
 pub(super) async fn open(
     session: &Session,
     rules: &Rules,
@@ -119,14 +121,6 @@ pub(super) async fn open(
 ) -> Result<Opening, Error> {
     let schema = &target.schema;
     let opening = begin(rules, target) + &probe(schema, &rules.history_table);
-    let pin = match target.scope {
-        Scope::Tenant if !rules.unlisted => format!(
-            "SELECT FROM {} WHERE schema_name = {} FOR KEY SHARE NOWAIT",
-            rules.tenant_table,
-            escape_literal(schema.as_str())
-        ),
-        _ => String::new(),
-    };
     let read = if expect_history {
         // NOWAIT: whoever waits here would hold a snapshot that an index build waits for.
         format!(
@@ -137,53 +131,65 @@ pub(super) async fn open(
     } else {
         String::new()
     };
-    let client = session.client();
-    let (reset, begun, pinned, read) = join4(
-        client.simple_query("DISCARD ALL"),
-        session.rows(&opening),
-        client.simple_query(&pin),
-        session.rows(&read),
-    )
-    .await;
-    reset?;
-    let probed = begun?;
-    let nobody = |messages: &Vec<SimpleQueryMessage>| {
-        !messages
-            .iter()
-            .any(|message| matches!(message, SimpleQueryMessage::Row(_)))
+    let reset = async {
+        if session.is_clean() {
+            return Ok(());
+        }
+        session.client().simple_query("DISCARD ALL").await.map(drop)
     };
-    let opening = match interpret(&probed, schema) {
+    let (reset, begun, read) = join3(reset, session.rows(&opening), session.rows(&read)).await;
+    reset?;
+    let opening = match begun {
+        Ok(probed) => interpret(&probed, schema),
+        Err(error) if error.code() == Some(&SqlState::INVALID_SCHEMA_NAME) => Opening::NoSchema,
+        Err(error) => return Err(error),
+    };
+    let opening = match opening {
         Opening::Ready(opened) if opened.has_history != expect_history => {
             Opening::Expect(opened.has_history)
         }
-        Opening::Ready(_) | Opening::NoSchema
-            if !pin.is_empty() && pinned.as_ref().is_ok_and(nobody) =>
-        {
-            Opening::NoTenant
-        }
         Opening::Ready(mut opened) => {
-            pinned?;
             opened.history = histories::parse(&read?);
             return Ok(Opening::Ready(opened));
         }
         other => other,
     };
     rollback(session).await?;
+    if matches!(opening, Opening::NoSchema) && !is_listed(session, rules, target).await? {
+        return Ok(Opening::NoTenant);
+    }
     Ok(opening)
 }
 
-/// Is the schema there, is it free, is it ours to use, has it a history?
+/// Returns whether the tenant's row still stands. It is asked for only where the schema is
+/// missing: a schema that is there is pinned by its lock, which `drop-schema` takes too, and
+/// by the lock on its history, which `DROP SCHEMA` waits for.
+async fn is_listed(session: &Session, rules: &Rules, target: &Target) -> Result<bool, Error> {
+    if rules.unlisted || target.scope == Scope::Shared {
+        return Ok(true);
+    }
+    let sql = format!(
+        "SELECT FROM {} WHERE schema_name = {}",
+        rules.tenant_table,
+        escape_literal(target.schema.as_str())
+    );
+    Ok(!session.read(&sql).await?.is_empty())
+}
+
+/// Is the schema there (an error otherwise), is it free, is it ours to use, has it a history?
 ///
 /// The lock is a statement of its own: one that took it and looked around as well would see
-/// what was there before whoever had the lock committed.
+/// what was there before whoever had the lock committed. No table is read, so that there is
+/// next to nothing to plan.
 pub(super) fn probe(schema: &SchemaName, history_table: &str) -> String {
-    let name = escape_literal(schema.as_str());
+    let oid = format!(
+        "{}::regnamespace::oid",
+        escape_literal(&schema.quoted().to_string())
+    );
     format!(
-        "SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {name}; \
-         SELECT pg_backend_pid(), current_schema(), h.oid IS NOT NULL, current_user, session_user, pg_current_xact_id() \
-         FROM pg_namespace n LEFT JOIN pg_class h \
-         ON h.relnamespace = n.oid AND h.relname = {} AND h.relkind IN ('r', 'p') WHERE n.nspname = {name}",
-        escape_literal(history_table),
+        "SELECT {oid}, pg_try_advisory_xact_lock({CLASS}, {oid}::int4); \
+         SELECT pg_backend_pid(), current_schema(), to_regclass({})::oid, current_user, session_user, pg_current_xact_id()",
+        escape_literal(&histories::qualified(schema, history_table)),
     )
 }
 
@@ -208,7 +214,7 @@ pub(super) fn interpret(rows: &[SimpleQueryRow], schema: &SchemaName) -> Opening
     Opening::Ready(Opened {
         pid: cell(0).parse().unwrap_or_default(),
         schema_oid,
-        has_history: cell(2) == "t",
+        has_history: row.get(2).is_some(),
         history: Ok(Vec::new()),
         identity: Identity {
             transaction: cell(5).to_owned(),
@@ -232,6 +238,8 @@ pub(super) enum WorkError {
     Ours(Error),
     /// This script changed what it may not; says what.
     Identity(usize, String),
+    /// The ledger has gone; without it the work would have been done.
+    NoLedger,
 }
 
 /// Several scripts, each a message of its own with its history row in front and a check behind.
@@ -307,9 +315,9 @@ impl<'a> Batch<'a> {
         session: &Session,
         opened: &Opened,
         schema: &SchemaName,
-        guarded: bool,
+        ending: &Ending,
         progress: &Progress,
-    ) -> Result<(Vec<AppliedScript>, Touched), WorkError> {
+    ) -> Result<Worked, WorkError> {
         let client = session.client();
         if let Some(first) = &self.first {
             // Not awaited alone: it goes out with the rest.
@@ -317,12 +325,15 @@ impl<'a> Batch<'a> {
                 .simple_query_raw(first)
                 .await
                 .map_err(WorkError::Ours)?;
-            let parts = self.send(session, opened, guarded).await?;
+            let parts = self.send(session, opened, ending).await?;
             drain(sent).await.map_err(WorkError::Ours)?;
-            return self.follow(parts, session, opened, schema, progress).await;
+            return self
+                .follow(parts, session, opened, schema, ending, progress)
+                .await;
         }
-        let parts = self.send(session, opened, guarded).await?;
-        self.follow(parts, session, opened, schema, progress).await
+        let parts = self.send(session, opened, ending).await?;
+        self.follow(parts, session, opened, schema, ending, progress)
+            .await
     }
 
     /// Puts every message on its way; `simple_query_raw` returns once it is written.
@@ -330,7 +341,7 @@ impl<'a> Batch<'a> {
         &self,
         session: &Session,
         opened: &Opened,
-        guarded: bool,
+        ending: &Ending,
     ) -> Result<Answers, WorkError> {
         let client = session.client();
         let mut scripts = Vec::with_capacity(self.parts.len());
@@ -342,15 +353,17 @@ impl<'a> Batch<'a> {
                     .map_err(WorkError::Ours)?,
             );
         }
-        let guard = if guarded {
-            Some(
-                client
-                    .simple_query_raw(&guard::glance(opened.schema_oid))
-                    .await
-                    .map_err(WorkError::Ours)?,
-            )
-        } else {
-            None
+        let last = match ending {
+            Ending::Unguarded => None,
+            Ending::Guarded => Some(guard::glance(opened.schema_oid)),
+            Ending::Noted(leave) => Some(leave.clone()),
+        };
+        let guard = match last {
+            Some(sql) => {
+                let sent = client.simple_query_raw(&sql).await;
+                Some(sent.map_err(WorkError::Ours)?)
+            }
+            None => None,
         };
         Ok(Answers { scripts, guard })
     }
@@ -361,8 +374,9 @@ impl<'a> Batch<'a> {
         session: &Session,
         opened: &Opened,
         schema: &SchemaName,
+        ending: &Ending,
         progress: &Progress,
-    ) -> Result<(Vec<AppliedScript>, Touched), WorkError> {
+    ) -> Result<Worked, WorkError> {
         let mut done = Vec::with_capacity(self.parts.len());
         for (index, (part, answers)) in self.parts.iter().zip(answers.scripts).enumerate() {
             let mut follower = Follower {
@@ -391,14 +405,49 @@ impl<'a> Batch<'a> {
             done.extend(follower.applied);
         }
         let mut touched = Touched::default();
-        if let Some(answers) = answers.guard
-            && !drain(answers).await.map_err(WorkError::Ours)?.is_empty()
-        {
-            let rows = session.rows(&guard::question(schema)).await;
-            touched = guard::read(&rows.map_err(WorkError::Ours)?);
+        let mut noted = false;
+        if let Some(answers) = answers.guard {
+            let said = drain(answers).await;
+            let said = said.map_err(|error| match ending {
+                Ending::Noted(_) if is_absent(&error) => WorkError::NoLedger,
+                _ => WorkError::Ours(error),
+            })?;
+            let is_clear = match ending {
+                Ending::Noted(_) => said.first().and_then(|row| row.get(0)) == Some("f"),
+                Ending::Guarded | Ending::Unguarded => said.is_empty(),
+            };
+            noted = is_clear && matches!(ending, Ending::Noted(_));
+            if !is_clear {
+                let rows = session.rows(&guard::question(schema)).await;
+                touched = guard::read(&rows.map_err(WorkError::Ours)?);
+            }
         }
-        Ok((done, touched))
+        Ok(Worked {
+            applied: done,
+            touched,
+            noted,
+        })
     }
+}
+
+/// What is asked behind the last script.
+pub(super) enum Ending {
+    /// Nothing.
+    Unguarded,
+    /// Whether the transaction stayed in its schema.
+    Guarded,
+    /// The same, by this statement, which also notes in the ledger what the history says.
+    Noted(String),
+}
+
+/// What the scripts of one transaction did, not committed yet.
+pub(super) struct Worked {
+    /// The scripts, with their times.
+    pub(super) applied: Vec<AppliedScript>,
+    /// What they touched outside the schema.
+    pub(super) touched: Touched,
+    /// Whether the ledger knows.
+    pub(super) noted: bool,
 }
 
 /// The server's clock in seconds: what a script took is measured where it ran.
