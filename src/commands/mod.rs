@@ -19,6 +19,7 @@ mod resolve;
 mod select;
 mod server;
 mod shell;
+mod stage;
 mod status;
 
 use std::path::PathBuf;

@@ -185,6 +185,7 @@ tenant_hà_nội:   caused by: relation "prices" does not exist (42P01)
 error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation "prices" does not exist (42P01)
   2 schemas: tenant_globex, tenant_hà_nội
 try the failed ones again: pricesync migrate-schemas --tenant=globex,hà_nội
+waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psql)
 3 schemas: 1 migrated, 0 up to date, 2 failed, 0 skipped, 0 not started · 0.21 s
 
 "#]].raw());
@@ -240,6 +241,7 @@ error: tenant_acme: the schema of tenant 'acme' does not exist
   hint: run: pricesync doctor --fix missing
   hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
 error: tenant_globex: the schema of tenant 'globex' does not exist
+try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
 
 "#]]
             .raw()
@@ -302,6 +304,7 @@ interrupted again: cancelling the running statements, they are rolled back
 tenant_acme: skipped (interrupted, its transaction was rolled back)
 2 schemas not started (the run was interrupted): tenant_globex, tenant_initech
 1 schema skipped (interrupted, its transaction was rolled back): tenant_acme
+go on with the rest: the same command line again
 3 schemas: 0 migrated, 0 up to date, 0 failed, 1 skipped, 2 not started · 0.21 s · interrupted
 
 "#]]

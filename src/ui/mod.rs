@@ -19,6 +19,7 @@ mod summary;
 mod table;
 mod terminal;
 mod text;
+mod waits;
 
 use std::io;
 
@@ -32,7 +33,7 @@ pub use json::{summary_document, write_document};
 pub use style::Style;
 pub use table::{Cell, Listing, OutputFormat, Sheet};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
-pub use text::{clean, clean_lines, count, took};
+pub use text::{clean, clean_lines, count, shell_word, took};
 
 /// Renders a run while it happens.
 ///

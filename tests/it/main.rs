@@ -18,4 +18,5 @@ mod no_transaction;
 mod output;
 mod picture;
 mod readme;
+mod rollout;
 mod support;
