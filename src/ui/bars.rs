@@ -360,6 +360,31 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_counts_down_where_schemas_are_otherwise() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let pausing = EventKind::Pausing {
+            before: 2,
+            of: 3,
+            left: Duration::from_mins(2),
+        };
+        tell(&mut bars, &[begun(2, 2, 1), run(pausing)]);
+        let text = look(&bars, &screen);
+        assert!(
+            text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"),
+            "{text}"
+        );
+        let next = EventKind::StageStarted {
+            stage: crate::service::stages::StageKind::Batch,
+            number: 2,
+            of: 3,
+            schemas: 1,
+        };
+        bars.on(&run(next)).unwrap();
+        assert!(!look(&bars, &screen).contains("pausing"));
+    }
+
+    #[test]
     fn ten_thousand_schemas_leave_nothing_behind() {
         let screen = Screen::new();
         let mut bars = bars(&screen, Telling::Progress);

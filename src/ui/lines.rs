@@ -55,6 +55,7 @@ mod tests {
     use super::super::sample::*;
     use super::*;
     use crate::service::event::{EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped};
+    use crate::service::stages::StageKind;
 
     fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {
         let mut lines = Lines::new(Vec::new(), telling, Style::plain(), 100);
@@ -310,6 +311,55 @@ go on with the rest: the same command line again
 "#]]
             .raw()
         );
+    }
+
+    #[test]
+    fn stages_pauses_and_what_is_left_are_told() {
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let events = [
+            begun(2, 2, 1),
+            run(EventKind::StageStarted {
+                stage: StageKind::Canary,
+                number: 1,
+                of: 2,
+                schemas: 2,
+            }),
+            run(EventKind::Pausing {
+                before: 2,
+                of: 2,
+                left: Duration::from_millis(119_999),
+            }),
+            run(EventKind::JobsChanged { jobs: 4, most: 8 }),
+        ];
+        let summary = Summary {
+            command: Some("pricesync migrate-schemas --canary acme".into()),
+            ..summary(vec![
+                (&acme, failed(missing_relation())),
+                (
+                    &globex,
+                    Outcome::NotStarted {
+                        why: NotStarted::CanaryFailed,
+                    },
+                ),
+            ])
+        };
+        let text = told(Telling::Everything, &events, &summary);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "Stage 1 of 2: 2 canaries");
+        assert_eq!(
+            lines[1],
+            "pausing before stage 2 of 2, 2 min 00 s left; interrupt to end the run here"
+        );
+        assert_eq!(lines[2], "jobs: 4 of 8 at once from now on");
+        assert!(
+            text.contains(
+                "\n1 schema not started (a canary failed): tenant_globex\n\
+                 go on with the rest: pricesync migrate-schemas --canary acme\n"
+            ),
+            "{text}"
+        );
+        assert!(!told(Telling::Progress, &events, &summary).contains("jobs:"));
+        assert!(told(Telling::Failures, &events, &summary).ends_with("--canary acme\n"));
     }
 
     #[test]

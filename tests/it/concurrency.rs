@@ -120,6 +120,7 @@ fn a_schema_that_another_session_holds_is_named_with_it_and_the_others_finish() 
         .counts([2, 1, 1, 0, 0])
         .says("tenant_t01")
         .says("another session holds the schema's lock, waited 1 s")
+        .says("for locks in 1 schema, most often for pid")
         .says("the-holder");
     // With nothing else to do, the code says what it was.
     given
