@@ -42,9 +42,6 @@ pub(super) struct Args {
     retry_failed: bool,
     #[command(flatten)]
     stages: StageArgs,
-    /// Go on after failures, and begin nothing new once so many schemas have failed
-    #[arg(long, value_name = "N")]
-    max_failures: Option<NonZeroUsize>,
     /// Change nothing; exit 3 when something is pending
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
@@ -57,12 +54,15 @@ pub(super) struct Args {
     /// Record the pending migrations as applied without running them
     #[arg(long)]
     fake: bool,
-    /// How many schemas at once: a number or auto
+    /// How many schemas at once: a number, or auto: what the server is good for, fewer while they are in each other's way
     #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
     /// After a failed schema: stop or continue
     #[arg(long, value_name = "WHAT")]
     on_failure: Option<String>,
+    /// Go on after failures, and begin nothing new once so many schemas have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,

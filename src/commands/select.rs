@@ -24,7 +24,7 @@ pub(super) struct SelectArgs {
     /// Only these: a file with a slug, schema or host on each line; - is stdin
     #[arg(long, value_name = "FILE", help_heading = "Selection")]
     pub(super) from_file: Option<PathBuf>,
-    /// Of these only the ones for which an SQL condition over the tenant table holds, such as "id > 100"
+    /// Of these only the ones for which an SQL condition over the columns of the tenant table holds
     #[arg(long = "where", value_name = "SQL", help_heading = "Selection")]
     pub(super) condition: Option<String>,
     /// All but these

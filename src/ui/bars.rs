@@ -176,7 +176,11 @@ fn template(
 /// The total line: what is most wanted comes first, what does not fit is left out.
 fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> String {
     let digits = board.total.to_string().len();
-    let mut line = format!("migrating  {:>digits$}/{}", board.done, board.total);
+    let doing = match board.stage {
+        Some((number, of)) => format!("stage {number} of {of}"),
+        None => "migrating".to_owned(),
+    };
+    let mut line = format!("{doing}  {:>digits$}/{}", board.done, board.total);
     let mut used = columns(&line);
 
     let mut tail = Vec::new();
@@ -381,7 +385,9 @@ mod tests {
             schemas: 1,
         };
         bars.on(&run(next)).unwrap();
-        assert!(!look(&bars, &screen).contains("pausing"));
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("stage 2 of 3  0/2 "), "{text}");
+        assert!(!text.contains("pausing"), "{text}");
     }
 
     #[test]

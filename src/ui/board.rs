@@ -19,6 +19,8 @@ pub(super) struct Board {
     pub(super) done: usize,
     pub(super) failed: usize,
     running: Vec<Running>,
+    /// Which of how many stages it is, where there are several.
+    pub(super) stage: Option<(usize, usize)>,
     /// What is waited for between two stages, and until when.
     pause: Option<(String, Instant)>,
 }
@@ -54,7 +56,11 @@ impl Board {
                     let doing = format!("  pausing before stage {before} of {of}");
                     self.pause = Some((doing, now + left));
                 }
-                EventKind::StageStarted { .. } | EventKind::Interrupted { .. } => self.pause = None,
+                EventKind::StageStarted { number, of, .. } => {
+                    self.stage = Some((number, of));
+                    self.pause = None;
+                }
+                EventKind::Interrupted { .. } => self.pause = None,
                 _ => {}
             }
             return false;

@@ -103,6 +103,8 @@ impl Story {
                     })
                     .cloned()
                     .collect(),
+                // No event told of them.
+                refused: summary.refused.clone(),
                 ..Summary::default()
             };
             return summary::failures(&untold, told, self.style, self.width)

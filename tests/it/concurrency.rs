@@ -163,6 +163,25 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
     assert_eq!(state(&given, 2), (3, 3));
 }
 
+#[test]
+fn automatic_jobs_give_way_to_contention_and_a_number_stays() {
+    let given = fleet(3);
+    given.tenant_file("V1__slow.sql", SLOW);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__more.sql", "ALTER TABLE ledger ADD note text;\n");
+    given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
+    let _holder = Holder::of(&given, "LOCK TABLE tenant_t01.ledger IN ACCESS SHARE MODE");
+    let run = |jobs: &str| {
+        let steady = ["migrate-schemas", "--lock-timeout", "100ms", "--jobs", jobs];
+        given
+            .run(&[&steady[..], &["--progress", "json"]].concat())
+            .exits(10)
+            .says("\"event\":\"retrying\"")
+    };
+    run("4").never_says("jobs-changed");
+    run("auto").says("\"event\":\"jobs-changed\"");
+}
+
 /// Starts a slow run and returns when some schemas are done and others are not.
 fn in_the_middle(given: &Given) -> Running {
     let run = given.spawn(&["migrate-schemas", "--jobs", "2"]);
