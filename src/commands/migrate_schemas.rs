@@ -203,7 +203,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 
 fn finish(summary: &Summary, args: &Args, app: &App) -> Result<Exit, Failure> {
     if args.output == Some(SummaryFormat::Json) {
-        write_document(&mut app.terminal.out(), &summary_document(summary)?)?;
+        let mut out = app.terminal.out();
+        write_document(&mut out, &summary_document(summary))?;
+        std::io::Write::flush(&mut out)?;
     }
     Ok(Exit::of(summary))
 }

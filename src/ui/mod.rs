@@ -29,7 +29,7 @@ pub use confirm::Answer;
 pub use excerpt::Excerpt;
 pub use explain::{explain, explain_group};
 pub use failure::{Explanation, Extent};
-pub use json::{summary_document, write_document};
+pub use json::{SummaryDocument, summary_document, write_document};
 pub use style::Style;
 pub use table::{Cell, Listing, OutputFormat, Sheet};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
