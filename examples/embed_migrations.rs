@@ -23,7 +23,9 @@ use pricesync::postgres::pool::Database;
 use pricesync::postgres::tls;
 use pricesync::service::event::Progress;
 use pricesync::service::fleet::{Fleet, Interrupts};
+use pricesync::service::pace::Pace;
 use pricesync::service::rollout::{Rollout, Scopes};
+use pricesync::service::stages::Stages;
 use pricesync::settings::TableName;
 use pricesync::ui::{ColorChoice, ProgressMode, Terminal, Verbosity};
 
@@ -82,11 +84,12 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         migrator: &Arc::new(migrator),
         catalog: &catalog,
         fleet: Fleet {
-            jobs,
+            pace: Pace::fixed(jobs),
             on_failure: OnFailure::Continue,
             interrupts,
         },
         scopes: Scopes::Everything,
+        stages: Stages::default(),
     };
     let (progress, mut events) = Progress::channel();
     let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Normal);
@@ -98,7 +101,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         }
         reporter
     });
-    let summary = rollout.run(&progress).await;
+    let summary = rollout.run(rollout.survey().await?, &progress).await;
     drop(progress);
     let mut reporter = telling.await?;
     let summary = summary?;

@@ -99,7 +99,10 @@ impl Exit {
             matches!(
                 outcome,
                 Outcome::NotStarted {
-                    why: NotStarted::EarlierFailure | NotStarted::PublicFailed
+                    why: NotStarted::EarlierFailure
+                        | NotStarted::PublicFailed
+                        | NotStarted::CanaryFailed
+                        | NotStarted::TooManyFailures
                 }
             )
         };
@@ -235,6 +238,10 @@ impl From<SelectionError> for Failure {
                 };
                 Self::new(Exit::NotFound, error).hint(hint)
             }
+            SelectionError::UnknownLines(..) => Self::new(Exit::NotFound, error)
+                .hint("one slug, schema or host on a line, exactly; pricesync list-tenants shows who is there"),
+            SelectionError::NotChosen(_) => Self::new(Exit::NotFound, error)
+                .hint("canaries are taken from the tenants that the run is about"),
             SelectionError::BadGlob(..) => Self::new(Exit::Usage, error),
         }
     }
@@ -279,6 +286,7 @@ mod tests {
     use super::*;
     use crate::domain::plan::Drift;
     use crate::service::event::{SchemaOutcome, Target};
+    use crate::service::scripts::AppliedScripts;
 
     fn failed(error: MigrateError) -> Outcome {
         Outcome::Failed {
@@ -340,7 +348,7 @@ mod tests {
             Exit::SchemasFailed
         );
         let migrated = Outcome::Migrated {
-            scripts: Vec::new(),
+            scripts: AppliedScripts::default(),
             took: Duration::ZERO,
         };
         assert_eq!(

@@ -37,7 +37,8 @@ use clap::Parser as _;
 use commands::Cli;
 use error::{Exit, Failure};
 use migrations::LoadErrors;
-use ui::{Explanation, Terminal, is_broken_pipe};
+use postgres::predicate::WhereError;
+use ui::{Excerpt, Explanation, Terminal, is_broken_pipe};
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
@@ -90,8 +91,13 @@ fn tell(failure: &Failure, terminal: &Terminal) -> Exit {
             chain.map(ToString::to_string).collect(),
         ),
     };
+    let excerpt = match failure.cause.downcast_ref::<WhereError>() {
+        Some(WhereError::Refused { place, .. }) => place.as_ref().map(Excerpt::new),
+        _ => None,
+    };
     let explanation = Explanation {
         headline,
+        excerpt,
         caused_by,
         hints: failure.hints.clone(),
         ..Explanation::default()

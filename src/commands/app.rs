@@ -15,6 +15,7 @@ use crate::postgres::migrator::{PostgresMigrator, Rules};
 use crate::postgres::pool::{ConnectError, Database};
 use crate::postgres::tls;
 use crate::service::event::ServerError;
+use crate::service::pace::Pace;
 use crate::settings::{Jobs, Origin, Settings};
 use crate::ui::{ProgressMode, Terminal};
 
@@ -248,19 +249,27 @@ impl App {
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
-    /// Returns how many schemas to work on at once on this server.
+    /// Returns how many schemas to work on at once on this server: what was asked for, else
+    /// what the server has room for, giving way when schemas are in each other's way.
     #[must_use]
-    pub(super) fn jobs(&self, database: &Database) -> NonZeroUsize {
-        /// More than this gains nothing on servers of ordinary size, and takes connections from the application.
-        const MOST: usize = 8;
+    pub(super) fn pace(&self, database: &Database) -> Pace {
         match self.settings.jobs {
-            Jobs::Fixed(jobs) => jobs,
+            Jobs::Fixed(jobs) => Pace::fixed(jobs),
             Jobs::Auto => {
-                let room = database.facts().free_slots.saturating_sub(5).min(MOST);
-                NonZeroUsize::new(room).unwrap_or(NonZeroUsize::MIN)
+                let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+                let facts = database.facts();
+                let jobs = automatic_jobs(facts.is_local.then_some(cores), facts.free_slots);
+                Pace::adaptive(jobs)
             }
         }
     }
+}
+
+/// Returns how many jobs a server is good for: one on this machine what its cores are, another
+/// one what servers of ordinary size are; and the application keeps a few connections.
+fn automatic_jobs(cores: Option<usize>, free_slots: usize) -> NonZeroUsize {
+    let wanted = cores.map_or(8, |cores| (2 * cores).clamp(4, 16));
+    NonZeroUsize::new(free_slots.saturating_sub(5).min(wanted)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// One connection for each job, one for the catalog, and one to watch and to cancel.
@@ -322,4 +331,20 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         Some("57P03") => "the server is starting; --wait waits for it",
         _ => "is the server up? --wait waits for it; pricesync config shows where the address comes from",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn automatic_jobs_follow_the_cores_of_a_server_here_and_leave_connections_free() {
+        let jobs = |cores, free| automatic_jobs(cores, free).get();
+        assert_eq!(jobs(Some(1), 100), 4);
+        assert_eq!(jobs(Some(6), 100), 12);
+        assert_eq!(jobs(Some(64), 100), 16);
+        assert_eq!(jobs(None, 100), 8);
+        assert_eq!(jobs(None, 11), 6);
+        assert_eq!(jobs(Some(64), 3), 1);
+    }
 }

@@ -13,6 +13,7 @@ use crate::postgres::migrator::Rules;
 use crate::postgres::provision::CreateError;
 use crate::service::event::Progress;
 use crate::service::rollout::Scopes;
+use crate::service::stages::Stages;
 use crate::settings::Overrides;
 use crate::ui::{count, explain};
 
@@ -43,22 +44,25 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let say = |text: &str| app.terminal.note(text);
     say("Starting the local PostgreSQL server...");
     let database = app.database(Access::Write, 1).await?;
-    let jobs = app.jobs(&database);
-    database.resize(NonZeroUsize::new(connections_for(jobs.get())).unwrap_or(jobs));
+    let pace = app.pace(&database);
+    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
+    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
     let rules = app.rules(&database);
     let migrator = app
-        .migrator(&database, rules.clone(), &sets, Access::Write, jobs.get())
+        .migrator(&database, rules.clone(), &sets, Access::Write, pace.jobs())
         .await?;
     let catalog = app.catalog(&database);
     let migration = |scopes| Migration {
         app,
         migrator: &migrator,
         catalog: &catalog,
-        jobs,
+        pace: pace.clone(),
         on_failure: OnFailure::Stop,
         scopes,
+        stages: Stages::default(),
     };
-    let shared = migration(Scopes::Shared).run().await?;
+    let shared = migration(Scopes::Shared);
+    let shared = shared.run(shared.survey().await?).await?;
     if Exit::of(&shared) != Exit::Done {
         return Ok(Exit::of(&shared));
     }
@@ -66,9 +70,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     say(&format!(
         "Created {} with empty schemas. Migrating them, {} at a time:",
         count(created, "tenant"),
-        jobs
+        pace.jobs()
     ));
-    let summary = migration(Scopes::Everything).run().await?;
+    let everything = migration(Scopes::Everything);
+    let summary = everything.run(everything.survey().await?).await?;
     let listing = list_tenants::run(&list_tenants::Args::everything(), app).await?;
     say(
         "Look around: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",

@@ -26,6 +26,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let selectors = args.select.read()?;
     let database = app.database(Access::Read, 2).await?;
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
@@ -35,7 +36,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             row.slug, row.id, row.reason
         ));
     }
-    let tenants = args.select.selection().choose(list.tenants)?;
+    let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
     let needs_states = args.pending || !matches!(args.output, Output::Names);
     let sets = if needs_states {
         sets_or_warn(app)

@@ -7,30 +7,42 @@ use clap::ValueEnum;
 
 use super::app::{Access, App, Sets, connections_for};
 use super::record::Recorder;
-use super::select::SelectArgs;
+use super::select::{SelectArgs, Selectors};
+use super::stage::StageArgs;
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::migrator::PostgresMigrator;
+use crate::postgres::pool::Database;
+use crate::postgres::runs;
 use crate::service::event::{EventKind, Interrupt, Progress, Summary};
 use crate::service::fleet::{Fleet, Interrupts};
+use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::service::stages::Stages;
 use crate::settings::Overrides;
-use crate::ui::{Cell, Listing, OutputFormat, summary_document, write_document};
+use crate::ui::{Cell, Listing, OutputFormat, shell_word, summary_document, write_document};
 
 /// Migrate the shared schema, then every tenant
 ///
-/// With --shared: public only. With --tenant or --exclude: those tenants only. With neither:
-/// public first, then every tenant in parallel. A schema is wholly at the new version or
-/// untouched; running again is always safe.
+/// With --shared: public only. With a selection: those tenants only. With neither: public
+/// first, then every tenant in parallel. A schema is wholly at the new version or untouched;
+/// running again is always safe. --canary and --batches go through the tenants in stages.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// Migrate public only
-    #[arg(long, conflicts_with_all = ["tenants", "exclude"])]
+    #[arg(long, conflicts_with_all = ["tenants", "from_file", "condition", "exclude", "retry_failed", "canary", "batches", "pause"])]
     shared: bool,
     #[command(flatten)]
     select: SelectArgs,
+    /// Only the schemas whose last run failed
+    #[arg(long, help_heading = "Selection")]
+    retry_failed: bool,
+    #[command(flatten)]
+    stages: StageArgs,
     /// Change nothing; exit 3 when something is pending
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
@@ -43,12 +55,15 @@ pub(super) struct Args {
     /// Record the pending migrations as applied without running them
     #[arg(long)]
     fake: bool,
-    /// How many schemas at once: a number or auto
+    /// How many schemas at once: a number, or auto: what the server is good for, fewer while they are in each other's way
     #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
     /// After a failed schema: stop or continue
     #[arg(long, value_name = "WHAT")]
     on_failure: Option<String>,
+    /// Go on after failures, and begin nothing new once so many schemas have failed
+    #[arg(long, value_name = "N")]
+    max_failures: Option<NonZeroUsize>,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
@@ -95,22 +110,60 @@ impl Args {
         );
     }
 
-    fn scopes(&self) -> Scopes {
-        let selection = self.select.selection();
-        match (self.shared, selection.is_everything()) {
+    /// What a failure means for the rest.
+    fn on_failure(&self, app: &App) -> Result<OnFailure, Failure> {
+        match (self.max_failures, self.on_failure.as_deref()) {
+            (Some(_), Some("stop")) => Err(Failure::words(
+                Exit::Usage,
+                "--max-failures goes on after a failure, and --on-failure=stop does not; say one of them",
+            )),
+            (Some(most), _) => Ok(OnFailure::StopAfter(most)),
+            (None, _) => Ok(app.settings.on_failure),
+        }
+    }
+
+    /// Which schemas; none where those that failed are asked for and nothing did.
+    async fn scopes(
+        &self,
+        selectors: Selectors,
+        database: &Database,
+        catalog: &PostgresCatalog,
+    ) -> Result<Option<Scopes>, Failure> {
+        let mut selection = selectors.resolve(catalog).await?;
+        if self.retry_failed {
+            let mut failed = runs::failed_schemas(database)
+                .await
+                .map_err(|error| Failure::words(Exit::Unexpected, error))?;
+            if failed.is_empty() {
+                return Ok(None);
+            }
+            let public = selection.is_everything() && failed.iter().any(SchemaName::is_public);
+            failed.retain(|schema| match &selection.only {
+                Some(only) => only.contains(schema),
+                None => true,
+            });
+            selection.only = Some(failed.into_iter().collect());
+            return Ok(Some(Scopes::Again {
+                public,
+                tenants: selection,
+            }));
+        }
+        Ok(Some(match (self.shared, selection.is_everything()) {
             (true, _) => Scopes::Shared,
             (false, true) => Scopes::Everything,
             (false, false) => Scopes::Selected(selection),
-        }
+        }))
     }
 }
 
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let (stages, on_failure) = (args.stages.stages()?, args.on_failure(app)?);
     let sets = app.sets()?;
     if let Some(version) = args.to {
         version_exists(version, args, &sets)?;
     }
+    let selectors = args.select.read()?;
     let only_reads = args.check || args.dry_run.is_some();
     let access = if only_reads {
         Access::Read
@@ -121,19 +174,25 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut rules = app.rules(&database);
     rules.goal = args.to.map_or(Goal::Latest, Goal::Version);
     rules.fake = args.fake;
-    let jobs = app.jobs(&database);
-    database.resize(NonZeroUsize::new(connections_for(jobs.get())).unwrap_or(jobs));
-    let migrator = app
-        .migrator(&database, rules, &sets, access, jobs.get())
-        .await?;
+    let pace = app.pace(&database);
+    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
+    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
     let catalog = app.catalog(&database);
+    let Some(scopes) = args.scopes(selectors, &database, &catalog).await? else {
+        app.terminal.note("nothing failed in the last run");
+        return finish(&Summary::default(), args, app);
+    };
+    let migrator = app
+        .migrator(&database, rules, &sets, access, pace.jobs())
+        .await?;
     let run = Migration {
         app,
         migrator: &migrator,
         catalog: &catalog,
-        jobs,
-        on_failure: app.settings.on_failure,
-        scopes: args.scopes(),
+        pace,
+        on_failure,
+        scopes,
+        stages,
     };
     if args.check {
         return Ok(check(&run.survey().await?, app));
@@ -142,14 +201,22 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Some(DryRun::List) => list(&run.survey().await?, &sets, app),
         Some(DryRun::Sql) => sql(&run.survey().await?, &migrator, app),
         None => {
-            super::lint::warn_before(&run, &sets, args.fake).await;
-            let summary = run.run().await?;
-            if args.output == Some(SummaryFormat::Json) {
-                write_document(&mut app.terminal.out(), &summary_document(&summary)?)?;
+            let survey = run.survey().await?;
+            if !args.fake {
+                super::lint::warn_before(&survey, &sets, app);
             }
-            Ok(Exit::of(&summary))
+            finish(&run.run(survey).await?, args, app)
         }
     }
+}
+
+fn finish(summary: &Summary, args: &Args, app: &App) -> Result<Exit, Failure> {
+    if args.output == Some(SummaryFormat::Json) {
+        let mut out = app.terminal.out();
+        write_document(&mut out, &summary_document(summary))?;
+        std::io::Write::flush(&mut out)?;
+    }
+    Ok(Exit::of(summary))
 }
 
 /// A migration run with everything that it needs.
@@ -157,13 +224,15 @@ pub(super) struct Migration<'a> {
     pub(super) app: &'a App,
     pub(super) migrator: &'a Arc<PostgresMigrator>,
     pub(super) catalog: &'a PostgresCatalog,
-    pub(super) jobs: NonZeroUsize,
+    pub(super) pace: Pace,
     pub(super) on_failure: OnFailure,
     pub(super) scopes: Scopes,
+    pub(super) stages: Stages,
 }
 
 impl Migration<'_> {
-    async fn survey(&self) -> Result<Survey, Failure> {
+    /// Returns every selected schema with its state.
+    pub(super) async fn survey(&self) -> Result<Survey, Failure> {
         let (_nobody, interrupts) = Interrupts::new();
         Ok(self.rollout(interrupts).survey().await?)
     }
@@ -173,20 +242,21 @@ impl Migration<'_> {
             migrator: self.migrator,
             catalog: self.catalog,
             fleet: Fleet {
-                jobs: self.jobs,
+                pace: self.pace.clone(),
                 on_failure: self.on_failure,
                 interrupts,
             },
             scopes: self.scopes.clone(),
+            stages: self.stages.clone(),
         }
     }
 
     /// Migrates, with a reporter that shows it and signals that end it.
-    pub(super) async fn run(&self) -> Result<Summary, Failure> {
+    pub(super) async fn run(&self, survey: Survey) -> Result<Summary, Failure> {
         let (interrupter, interrupts) = Interrupts::new();
         let (progress, mut happening) = Progress::channel();
         let (to_reporter, mut events) = tokio::sync::mpsc::unbounded_channel();
-        let mut recorder = Recorder::new(self.migrator, self.app);
+        let mut recorder = Recorder::new(self.migrator);
         let recording = tokio::spawn(async move {
             while let Some(event) = happening.recv().await {
                 recorder.on(&event).await;
@@ -221,7 +291,7 @@ impl Migration<'_> {
         let abort = signals.abort_handle();
         let rollout = self.rollout(interrupts);
         let summary = tokio::select! {
-            summary = rollout.run(&progress) => Some(summary),
+            summary = rollout.run(survey, &progress) => Some(summary),
             _ = signals => None,
         };
         abort.abort();
@@ -234,7 +304,10 @@ impl Migration<'_> {
         };
         let recorder = recording.await;
         let shown = showing.await;
-        let mut summary = summary?;
+        let mut summary = Summary {
+            command: command_line(),
+            ..summary?
+        };
         if let Ok(recorder) = recorder {
             summary.run = recorder.finish(&summary).await;
         }
@@ -244,6 +317,22 @@ impl Migration<'_> {
         }
         Ok(summary)
     }
+}
+
+/// Returns the command line of this process, to be copied into a shell; none where an address
+/// is in it, which may hold a password.
+pub(super) fn command_line() -> Option<String> {
+    let mut line = "pricesync".to_owned();
+    for arg in std::env::args_os().skip(1) {
+        let arg = arg.into_string().ok()?;
+        let address = arg.starts_with("-d") || arg.starts_with("--database-url");
+        if address || arg.contains("://") || arg.contains("password") {
+            return None;
+        }
+        line.push(' ');
+        line.push_str(&shell_word(&arg));
+    }
+    Some(line)
 }
 
 /// Ctrl-C, SIGTERM and SIGHUP, which mean the same.
@@ -293,7 +382,7 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
     } else {
         &sets.tenant
     };
-    let others = !args.shared && args.select.selection().is_everything();
+    let others = !args.shared && args.select.is_everything();
     let known =
         |ids: &[crate::domain::script::ScriptId]| ids.iter().any(|id| id.version == version);
     if version == 0 || known(set.ids()) || (others && known(sets.shared.ids())) {

@@ -23,6 +23,7 @@ mod runs;
 mod select;
 mod server;
 mod shell;
+mod stage;
 mod status;
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::app::App;
+use super::migrate_schemas::command_line;
 use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::runs::{self, RunHeader, RunItem, RunLog};
 use crate::service::event::{
@@ -21,18 +21,11 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Returns a recorder that has not begun yet.
-    pub(super) fn new(migrator: &Arc<PostgresMigrator>, app: &App) -> Self {
-        let settings = &app.settings;
-        let addresses = [&settings.database_url, &settings.direct_url];
-        let addresses: Vec<&str> = addresses
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
+    pub(super) fn new(migrator: &Arc<PostgresMigrator>) -> Self {
         Self {
             migrator: Arc::clone(migrator),
             header: RunHeader {
-                command: command_line(std::env::args(), &addresses),
+                command: command_line().unwrap_or_else(|| "pricesync ...".to_owned()),
                 started_by: started_by(),
                 files: migrator.files(),
                 schemas: 0,
@@ -143,44 +136,10 @@ fn sqlstate(error: &MigrateError) -> Option<String> {
     }
 }
 
-/// The command line without the addresses of databases, which may hold a password.
-fn command_line(args: impl Iterator<Item = String>, addresses: &[&str]) -> String {
-    let mut words = vec!["pricesync".to_owned()];
-    words.extend(args.skip(1).map(|mut word| {
-        for address in addresses {
-            word = word.replace(address, "...");
-        }
-        word
-    }));
-    words.join(" ")
-}
-
 fn started_by() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let user = user.unwrap_or_else(|_| format!("uid {}", rustix::process::geteuid().as_raw()));
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy().into_owned();
     format!("{user}@{host}, process {}", std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::command_line;
-
-    #[test]
-    fn an_address_is_left_out_of_the_command_line_however_it_is_written() {
-        let address = "postgresql://u:secret@h/d";
-        let stored = |words: &str| {
-            let args = words.split(' ').map(str::to_owned);
-            command_line(args, &[address])
-        };
-        assert_eq!(
-            stored("/usr/bin/pricesync migrate-schemas --tenant acme"),
-            "pricesync migrate-schemas --tenant acme"
-        );
-        for option in ["-d ", "-d", "-qd", "--database-url ", "--database-url="] {
-            let words = stored(&format!("pricesync {option}{address} status"));
-            assert_eq!(words, format!("pricesync {option}... status"));
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Files compared with a schema's history: what is pending, or how the two disagree.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
@@ -47,6 +48,8 @@ pub enum OnFailure {
     Stop,
     /// The others go on.
     Continue,
+    /// The others go on until so many have failed.
+    StopAfter(NonZeroUsize),
 }
 
 /// What is applied or rolled back as one.

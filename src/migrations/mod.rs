@@ -7,6 +7,7 @@ pub mod load_error;
 pub mod new_script;
 mod parser;
 mod place;
+mod predicate;
 pub mod refusal;
 pub mod script;
 pub mod script_name;
@@ -19,6 +20,7 @@ mod words;
 
 pub use load_error::{LoadError, LoadErrors};
 pub use new_script::NewScript;
+pub use predicate::{Predicate, PredicateError};
 pub use script::{Script, Transaction};
 pub use seal::Seal;
 pub use sealed_sql::sealed_sql;

@@ -30,6 +30,8 @@ pub struct PostgresCatalog {
 pub(super) struct Tables {
     pub(super) tenants: String,
     pub(super) domains: String,
+    /// The schema of the tenant table, where a condition on tenants looks up other names.
+    pub(super) home: String,
 }
 
 /// Returns a table's name, quoted for SQL.
@@ -75,6 +77,7 @@ impl PostgresCatalog {
         let tables = Tables {
             tenants: quoted(tenants),
             domains: quoted(domains),
+            home: QuotedIdentifier::new(&tenants.schema).to_string(),
         };
         Self { database, tables }
     }
@@ -140,7 +143,9 @@ impl PostgresCatalog {
 
     /// Every row of the catalog, with its hosts, the primary one first.
     fn select(&self, condition: &str) -> String {
-        let Tables { tenants, domains } = &self.tables;
+        let Tables {
+            tenants, domains, ..
+        } = &self.tables;
         format!(
             "SELECT t.id, t.name, t.slug, t.schema_name, \
              to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
@@ -156,7 +161,9 @@ impl PostgresCatalog {
         session: &Session,
         new: &NewTenant,
     ) -> Result<Option<CatalogError>, Error> {
-        let Tables { tenants, domains } = &self.tables;
+        let Tables {
+            tenants, domains, ..
+        } = &self.tables;
         let (slug, schema) = (
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str()),

@@ -15,6 +15,7 @@ pub mod measure;
 pub mod migrator;
 mod no_transaction;
 pub mod pool;
+pub mod predicate;
 pub mod programs;
 pub mod provision;
 pub mod removal;

@@ -17,7 +17,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::conninfo::ConnectOptions;
+use super::conninfo::{ConnectOptions, Target};
 use super::diagnostics::{is_worth_waiting_for, server_error};
 use crate::service::event::{EventKind, Progress, ServerError};
 
@@ -44,6 +44,8 @@ pub struct ServerFacts {
     pub free_slots: usize,
     /// The role we are.
     pub role: String,
+    /// Whether it is on this machine, as far as both ends of the connection can tell.
+    pub is_local: bool,
 }
 
 /// Why no connection could be had.
@@ -115,6 +117,7 @@ impl Database {
             read_only: false,
             free_slots: 0,
             role: String::new(),
+            is_local: false,
         };
         let mut database = Self {
             pool,
@@ -126,6 +129,8 @@ impl Database {
             .await
             .map_err(ConnectError::Refused)?;
         database.facts = ask_server(&session).await?;
+        // A pooler on this machine may lead to a server elsewhere, or the other way round.
+        database.facts.is_local &= options.targets().iter().all(Target::is_local);
         Ok(database)
     }
 
@@ -230,7 +235,8 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
     const QUESTION: &str = "SELECT version(), current_setting('server_version_num'), pg_is_in_recovery(), \
          current_setting('default_transaction_read_only'), current_user, \
          current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
-         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
+         coalesce(inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() = '::1', true)";
     let refused = |error: Error| ConnectError::Refused(server_error(&error));
     let version_only = session.rows("SELECT version()").await.map_err(refused)?;
     let version = version_only
@@ -263,6 +269,7 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
         read_only: cell(3) == "on",
         free_slots: cell(5).parse().unwrap_or_default(),
         role: cell(4).to_owned(),
+        is_local: cell(6) == "t",
     })
 }
 

@@ -236,7 +236,7 @@ pub async fn failures(database: &Database) -> Result<Vec<FailedSchema>, ServerEr
         .collect())
 }
 
-/// Returns the names of the schemas whose last run failed, those that may be used.
+/// Returns the schemas whose last run failed, `public` perhaps among them.
 ///
 /// # Errors
 ///
@@ -245,7 +245,10 @@ pub async fn failed_schemas(database: &Database) -> Result<Vec<SchemaName>, Serv
     let failed = failures(database).await?;
     Ok(failed
         .iter()
-        .filter_map(|failed| SchemaName::parse(&failed.schema).ok())
+        .filter_map(|failed| match failed.schema.as_str() {
+            "public" => Some(SchemaName::public()),
+            name => SchemaName::parse(name).ok(),
+        })
         .collect())
 }
 

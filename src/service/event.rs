@@ -13,6 +13,9 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Scope, ScriptRef};
 use crate::domain::tenant::RefusedRow;
 
+use super::scripts::AppliedScripts;
+use super::stages::StageKind;
+
 /// One schema that a run works on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -61,6 +64,15 @@ pub struct ServerError {
     /// `HINT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl ServerError {
+    /// Returns whether another session was in the way: a lock that was not had in time, a
+    /// deadlock, a serialisation failure.
+    #[must_use]
+    pub fn is_contention(&self) -> bool {
+        matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "40001"))
+    }
 }
 
 impl fmt::Display for ServerError {
@@ -256,6 +268,10 @@ pub enum NotStarted {
     PublicFailed,
     /// An earlier schema failed and the run stops at failures.
     EarlierFailure,
+    /// A canary failed.
+    CanaryFailed,
+    /// So many schemas failed that the run was not to go on.
+    TooManyFailures,
     /// The run was interrupted.
     Interrupted,
 }
@@ -267,7 +283,7 @@ pub enum Outcome {
     /// Something was applied.
     Migrated {
         /// What, in order.
-        scripts: Vec<AppliedScript>,
+        scripts: AppliedScripts,
         /// From taking the lock to the end of the last commit.
         #[serde(serialize_with = "seconds")]
         took: Duration,
@@ -339,6 +355,34 @@ pub enum EventKind {
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
+    },
+    /// One of several stages begins.
+    StageStarted {
+        /// What it is made of.
+        stage: StageKind,
+        /// Its position among the stages, from 1.
+        number: usize,
+        /// How many stages there are.
+        of: usize,
+        /// How many schemas it has.
+        schemas: usize,
+    },
+    /// The run waits before the next stage; told at once and then every half minute.
+    Pausing {
+        /// The number of the stage that is waited for.
+        before: usize,
+        /// How many stages there are.
+        of: usize,
+        /// How long still.
+        #[serde(serialize_with = "seconds")]
+        left: Duration,
+    },
+    /// Schemas were in each other's way, or no longer are, so another number is worked on at once.
+    JobsChanged {
+        /// How many from now on.
+        jobs: usize,
+        /// How many there are at most.
+        most: usize,
     },
     /// Work on a schema begins.
     SchemaStarted {
@@ -424,6 +468,8 @@ pub struct Summary {
     pub took: Duration,
     /// How urgently the run was interrupted, if it was.
     pub interrupted: Interrupt,
+    /// The command line that began the run and can begin the rest of it, where it may be shown.
+    pub command: Option<String>,
 }
 
 /// How many schemas ended in which way; the five add up to the total.
@@ -512,6 +558,14 @@ pub struct Progress {
     sender: mpsc::UnboundedSender<Event>,
     begun: Instant,
     target: Option<Arc<Target>>,
+    disturbed: Option<Disturbances>,
+}
+
+/// Where the fleet hears that a schema met a lock or a deadlock, and which it was.
+#[derive(Clone, Debug)]
+pub(super) struct Disturbances {
+    pub(super) sender: mpsc::UnboundedSender<usize>,
+    pub(super) position: usize,
 }
 
 impl Progress {
@@ -523,6 +577,7 @@ impl Progress {
             sender,
             begun: Instant::now(),
             target: None,
+            disturbed: None,
         };
         (progress, receiver)
     }
@@ -536,6 +591,14 @@ impl Progress {
         }
     }
 
+    /// Returns the same channel; what is retried because of others is told to the fleet too.
+    pub(super) fn overheard(self, disturbances: Disturbances) -> Self {
+        Self {
+            disturbed: Some(disturbances),
+            ..self
+        }
+    }
+
     /// Returns how long ago the channel was made.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -544,6 +607,12 @@ impl Progress {
 
     /// Reports that something happened.
     pub fn send(&self, kind: EventKind) {
+        if let (Some(Disturbances { sender, position }), EventKind::Retrying { error, .. }) =
+            (&self.disturbed, &kind)
+            && error.is_contention()
+        {
+            let _ = sender.send(*position);
+        }
         // A reporter that went away (a closed terminal) must not end the migration.
         let _ = self.sender.send(Event {
             elapsed: self.begun.elapsed(),

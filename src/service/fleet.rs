@@ -1,17 +1,18 @@
 //! Runs one unit of work over many schemas: bounded, cancellable, one outcome each.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::course::Course;
 use super::event::{
-    AppliedScript, EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress,
-    SchemaOutcome, Skipped, Target,
+    AppliedScript, Disturbances, EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress,
+    Skipped, Target,
 };
+use super::pace::{Pace, Round};
 use crate::domain::plan::{OnFailure, SchemaState};
 
 /// What a migrator did in one schema.
@@ -113,94 +114,147 @@ impl Interrupter {
 #[derive(Clone, Debug)]
 pub struct Fleet {
     /// How many schemas are worked on at once.
-    pub jobs: NonZeroUsize,
+    pub pace: Pace,
     /// What a failure means for the rest.
     pub on_failure: OnFailure,
     /// Tells when to end early.
     pub interrupts: Interrupts,
 }
 
+/// A schema at work.
+struct Running {
+    task: Id,
+    position: usize,
+    round: Round,
+    undisturbed: bool,
+}
+
 impl Fleet {
     /// Migrates every target and returns one outcome for each, in the order of `targets`.
     ///
-    /// Never more than `jobs` are in flight. A panic in one is that target's failure. After
-    /// an interrupt, and after a failure where `on_failure` says so, nothing new begins and
-    /// what was not begun is reported as such. A failure that the rest would share (a full
-    /// disk, a lost server) ends the run whatever `on_failure` says.
+    /// Never more are in flight than the pace allows. A panic in one is that target's
+    /// failure. After an interrupt, and after a failure where `on_failure` says so, nothing
+    /// new begins and what was not begun is reported as such; what is in flight then ends
+    /// as it may, so that more can fail than `on_failure` allows, by one less than are in
+    /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
+    /// whatever `on_failure` says. A course that is halted begins nothing.
     pub async fn run<M: SchemaMigrator>(
         &self,
         migrator: &Arc<M>,
-        targets: Vec<Arc<Target>>,
+        targets: &[Arc<Target>],
+        course: &mut Course,
         progress: &Progress,
-    ) -> Vec<SchemaOutcome> {
-        let of = targets.len();
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; of];
-        let mut waiting: VecDeque<usize> = (0..of).collect();
-        let mut running: JoinSet<Outcome> = JoinSet::new();
-        let mut positions: Vec<(Id, usize)> = Vec::new();
-        let mut halt: Option<NotStarted> = None;
+    ) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; targets.len()];
+        let mut waiting = 0..targets.len();
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let mut running: Vec<Running> = Vec::new();
         let mut interrupts = self.interrupts.clone();
+        let (sender, mut disturbances) = mpsc::unbounded_channel();
         loop {
-            if halt.is_none() && self.interrupts.level() > Interrupt::None {
-                halt = Some(NotStarted::Interrupted);
+            if self.interrupts.level() > Interrupt::None {
+                course.halt(NotStarted::Interrupted);
             }
-            while halt.is_none() && running.len() < self.jobs.get() {
-                let Some(position) = waiting.pop_front() else {
+            while course.halted().is_none() && tasks.len() < course.pace.jobs() {
+                let Some(position) = waiting.next() else {
                     break;
                 };
                 let target = Arc::clone(&targets[position]);
                 let number = if target.schema.is_public() {
                     0
                 } else {
-                    position + 1
+                    course.before + position + 1
+                };
+                let overheard = Disturbances {
+                    sender: sender.clone(),
+                    position,
                 };
                 let work = attempt(
                     Arc::clone(migrator),
                     Arc::clone(&target),
-                    progress.of(&target),
+                    progress.of(&target).overheard(overheard),
                     self.interrupts.clone(),
-                    EventKind::SchemaStarted { number, of },
+                    EventKind::SchemaStarted {
+                        number,
+                        of: course.of,
+                    },
                 );
-                positions.push((running.spawn(work).id(), position));
+                running.push(Running {
+                    task: tasks.spawn(work).id(),
+                    position,
+                    round: course.pace.round(),
+                    undisturbed: true,
+                });
             }
             let joined = tokio::select! {
-                joined = running.join_next_with_id() => joined,
+                // What a schema met comes before its end.
+                biased;
+                Some(position) = disturbances.recv() => {
+                    disturbed(position, &mut running, &mut course.pace, progress);
+                    continue;
+                }
+                joined = tasks.join_next_with_id() => joined,
                 // Wakes the loop so that nothing new begins, even while all slots are busy.
-                () = interrupts.reaches(Interrupt::Drain), if halt.is_none() => continue,
+                () = interrupts.reaches(Interrupt::Drain), if course.halted().is_none() => continue,
             };
             let Some(joined) = joined else { break };
-            let id = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+            let task = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
             let outcome = match joined {
-                Ok((_, outcome)) => outcome,
+                Ok((_, Ended { result, took })) => match result {
+                    Ok(Done::Migrated(scripts)) => Outcome::Migrated {
+                        scripts: course.sharing.keep(scripts),
+                        took,
+                    },
+                    Ok(Done::UpToDate) => Outcome::UpToDate,
+                    Ok(Done::Skipped(why)) => Outcome::Skipped { why },
+                    Err(Failed { error, applied }) => Outcome::Failed { error, applied },
+                },
                 Err(error) => panicked(error),
             };
-            let Some(slot) = positions.iter().position(|(task, _)| *task == id) else {
+            let Some(slot) = running.iter().position(|one| one.task == task) else {
                 continue;
             };
-            let (_, position) = positions.swap_remove(slot);
-            if let Outcome::Failed { error, .. } = &outcome {
-                let stops = self.on_failure == OnFailure::Stop && !error.is_known_beforehand();
-                if halt.is_none() && (stops || error.ends_the_run()) {
-                    halt = Some(NotStarted::EarlierFailure);
-                }
-            }
+            let ended = running.swap_remove(slot);
+            course.judge(&outcome, self.on_failure);
             progress
-                .of(&targets[position])
+                .of(&targets[ended.position])
                 .send(EventKind::SchemaFinished {
                     outcome: outcome.clone(),
                 });
-            outcomes[position] = Some(outcome);
+            outcomes[ended.position] = Some(outcome);
+            if ended.undisturbed && course.pace.calm() {
+                tell_pace(&course.pace, progress);
+            }
         }
-        let why = halt.unwrap_or(NotStarted::Interrupted);
-        targets
+        let why = course.halted().unwrap_or(NotStarted::Interrupted);
+        outcomes
             .into_iter()
-            .zip(outcomes)
-            .map(|(target, outcome)| SchemaOutcome {
-                target,
-                outcome: outcome.unwrap_or(Outcome::NotStarted { why }),
-            })
+            .map(|outcome| outcome.unwrap_or(Outcome::NotStarted { why }))
             .collect()
     }
+}
+
+fn disturbed(position: usize, running: &mut [Running], pace: &mut Pace, progress: &Progress) {
+    let Some(met) = running.iter_mut().find(|one| one.position == position) else {
+        return;
+    };
+    met.undisturbed = false;
+    if pace.disturbed(met.round) {
+        tell_pace(pace, progress);
+    }
+}
+
+fn tell_pace(pace: &Pace, progress: &Progress) {
+    progress.send(EventKind::JobsChanged {
+        jobs: pace.jobs(),
+        most: pace.most(),
+    });
+}
+
+/// What came of a schema, and how long it took.
+struct Ended {
+    result: Result<Done, Failed>,
+    took: Duration,
 }
 
 async fn attempt<M: SchemaMigrator>(
@@ -209,17 +263,13 @@ async fn attempt<M: SchemaMigrator>(
     progress: Progress,
     interrupts: Interrupts,
     started: EventKind,
-) -> Outcome {
+) -> Ended {
     progress.send(started);
-    let begun = std::time::Instant::now();
-    match migrator.migrate(&target, &progress, interrupts).await {
-        Ok(Done::Migrated(scripts)) => Outcome::Migrated {
-            scripts,
-            took: begun.elapsed(),
-        },
-        Ok(Done::UpToDate) => Outcome::UpToDate,
-        Ok(Done::Skipped(why)) => Outcome::Skipped { why },
-        Err(Failed { error, applied }) => Outcome::Failed { error, applied },
+    let begun = Instant::now();
+    let result = migrator.migrate(&target, &progress, interrupts).await;
+    Ended {
+        result,
+        took: begun.elapsed(),
     }
 }
 
@@ -245,6 +295,7 @@ fn panicked(error: JoinError) -> Outcome {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::collections::HashMap;
+    use std::num::NonZeroUsize;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -262,6 +313,8 @@ pub(crate) mod tests {
         Fail(&'static str),
         Missing,
         Panic,
+        /// Meets a lock once, then migrates.
+        Collide,
         /// Waits until the test lets it go, or until it is cancelled.
         Block,
     }
@@ -306,7 +359,7 @@ pub(crate) mod tests {
         async fn migrate(
             &self,
             target: &Target,
-            _: &Progress,
+            progress: &Progress,
             mut interrupts: Interrupts,
         ) -> Result<Done, Failed> {
             self.begun.lock().unwrap().push(target.label.clone());
@@ -320,6 +373,19 @@ pub(crate) mod tests {
             let result = match act {
                 Act::Migrate => Ok(Done::Migrated(Vec::new())),
                 Act::Missing => Err(MigrateError::SchemaMissing.into()),
+                Act::Collide => {
+                    progress.send(EventKind::Retrying {
+                        attempt: 1,
+                        limit: 5,
+                        error: ServerError {
+                            sqlstate: Some("40P01".to_owned()),
+                            ..ServerError::default()
+                        },
+                        blockers: Vec::new(),
+                        pause: Duration::ZERO,
+                    });
+                    Ok(Done::Migrated(Vec::new()))
+                }
                 Act::Fail(sqlstate) => Err(MigrateError::Database {
                     doing: "testing".into(),
                     error: ServerError {
@@ -351,11 +417,12 @@ pub(crate) mod tests {
         slugs.iter().map(|slug| target(slug)).collect()
     }
 
-    fn words(outcomes: &[SchemaOutcome]) -> Vec<String> {
-        outcomes
+    fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
+        slugs
             .iter()
-            .map(|item| {
-                let word = match &item.outcome {
+            .zip(outcomes)
+            .map(|(slug, outcome)| {
+                let word = match outcome {
                     Outcome::Migrated { .. } => "migrated".to_owned(),
                     Outcome::UpToDate => "up to date".to_owned(),
                     Outcome::Failed { error, .. } => match &**error {
@@ -365,7 +432,7 @@ pub(crate) mod tests {
                     Outcome::Skipped { why } => format!("skipped: {why:?}"),
                     Outcome::NotStarted { why } => format!("not started: {why:?}"),
                 };
-                format!("{} {word}", item.target.label)
+                format!("{slug} {word}")
             })
             .collect()
     }
@@ -378,12 +445,82 @@ pub(crate) mod tests {
     ) -> Vec<String> {
         let (_interrupter, interrupts) = Interrupts::new();
         let fleet = Fleet {
-            jobs: NonZeroUsize::new(jobs).expect("not 0"),
+            pace: fixed(jobs),
             on_failure,
             interrupts,
         };
         let (progress, _events) = Progress::channel();
-        words(&fleet.run(migrator, targets(slugs), &progress).await)
+        let mut course = Course::new(fleet.pace.clone());
+        let outcomes = fleet
+            .run(migrator, &targets(slugs), &mut course, &progress)
+            .await;
+        words(slugs, &outcomes)
+    }
+
+    fn fixed(jobs: usize) -> Pace {
+        Pace::fixed(NonZeroUsize::new(jobs).expect("not 0"))
+    }
+
+    /// Returns how many jobs there were after each change.
+    async fn changes(pace: Pace, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
+        let (_interrupter, interrupts) = Interrupts::new();
+        let fleet = Fleet {
+            pace,
+            on_failure: OnFailure::Stop,
+            interrupts,
+        };
+        let (progress, mut events) = Progress::channel();
+        let mut course = Course::new(fleet.pace.clone());
+        fleet
+            .run(
+                &Scripted::new(acts),
+                &targets(slugs),
+                &mut course,
+                &progress,
+            )
+            .await;
+        drop((progress, course));
+        let mut changes = Vec::new();
+        while let Some(event) = events.recv().await {
+            if let EventKind::JobsChanged { jobs, most: 4 } = event.kind {
+                changes.push(jobs);
+            }
+        }
+        changes
+    }
+
+    #[tokio::test]
+    async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
+        let slugs = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let collisions = [("a", Act::Collide), ("b", Act::Collide)];
+        let adaptive = Pace::adaptive(NonZeroUsize::new(4).expect("not 0"));
+        assert_eq!(changes(adaptive, &collisions, &slugs).await, [2, 3, 4]);
+        assert_eq!(
+            changes(fixed(4), &collisions, &slugs).await,
+            Vec::<usize>::new()
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends() {
+        let acts = ["a", "b", "c", "d", "e"].map(|slug| (slug, Act::Fail("23505")));
+        let two = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
+        let slugs = ["a", "b", "c", "d", "e"];
+        assert_eq!(
+            run(&Scripted::new(&acts), &slugs, 1, two).await,
+            [
+                "a failed",
+                "b failed",
+                "c not started: TooManyFailures",
+                "d not started: TooManyFailures",
+                "e not started: TooManyFailures",
+            ]
+        );
+        // Three at a time: when two have failed, at most two more are already under way.
+        let outcomes = run(&Scripted::new(&acts), &slugs, 3, two).await;
+        let failed = outcomes.iter().filter(|word| word.ends_with("failed"));
+        assert!((2..=4).contains(&failed.count()), "{outcomes:?}");
+        assert_eq!(outcomes[4], "e not started: TooManyFailures");
     }
 
     #[tokio::test]
@@ -456,16 +593,20 @@ pub(crate) mod tests {
             let migrator = Scripted::new(&[("a", Act::Block)]);
             let (interrupter, interrupts) = Interrupts::new();
             let fleet = Fleet {
-                jobs: NonZeroUsize::MIN,
+                pace: fixed(1),
                 on_failure: OnFailure::Stop,
                 interrupts,
             };
             let (progress, mut events) = Progress::channel();
             let work = {
                 let migrator = Arc::clone(&migrator);
-                tokio::spawn(
-                    async move { fleet.run(&migrator, targets(&["a", "b"]), &progress).await },
-                )
+                tokio::spawn(async move {
+                    let mut course = Course::new(fleet.pace.clone());
+                    course.of = 2;
+                    fleet
+                        .run(&migrator, &targets(&["a", "b"]), &mut course, &progress)
+                        .await
+                })
             };
             let started = events.recv().await.expect("an event");
             assert!(matches!(
@@ -479,7 +620,10 @@ pub(crate) mod tests {
                 migrator.release.notify_one();
             }
             let outcomes = work.await.expect("no panic");
-            assert_eq!(words(&outcomes), [running, "b not started: Interrupted"]);
+            assert_eq!(
+                words(&["a", "b"], &outcomes),
+                [running, "b not started: Interrupted"]
+            );
         }
     }
 }

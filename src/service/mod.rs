@@ -1,6 +1,10 @@
 //! Use cases. Nothing here knows SQL, a driver, a folder or a terminal.
 
+pub mod course;
 pub mod event;
 pub mod fleet;
+pub mod pace;
 pub mod rollout;
+pub mod scripts;
+pub mod stages;
 pub mod tenants;

@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::course::Course;
 use super::event::{
     EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Summary,
     Target,
 };
 use super::fleet::{Fleet, SchemaMigrator};
+use super::stages::{StageKind, Stages};
 use super::tenants::{Selection, SelectionError, target};
-use crate::domain::plan::{OnFailure, SchemaState};
+use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, RefusedRow, TenantCatalog, TenantList};
 
@@ -21,9 +24,29 @@ pub enum Scopes {
     Shared,
     /// These tenants, and not `public`.
     Selected(Selection),
+    /// What is to be tried again: `public` first if it is among it, and these tenants.
+    Again {
+        /// Whether `public` is among it.
+        public: bool,
+        /// The tenants.
+        tenants: Selection,
+    },
     /// `public`, then every tenant.
     Everything,
 }
+
+impl Scopes {
+    const fn have_public(&self) -> bool {
+        match self {
+            Self::Shared | Self::Everything => true,
+            Self::Selected(_) => false,
+            Self::Again { public, .. } => *public,
+        }
+    }
+}
+
+/// How often the reporter hears how long a pause still is.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a run could not begin.
 #[derive(Debug)]
@@ -60,6 +83,8 @@ pub struct Surveyed {
     pub target: Arc<Target>,
     /// What was found.
     pub state: SchemaState,
+    /// Whether it goes first.
+    pub canary: bool,
 }
 
 /// Every selected schema, `public` first, with what a first look found.
@@ -91,6 +116,8 @@ pub struct Rollout<'a, M, C> {
     pub fleet: Fleet,
     /// Which schemas.
     pub scopes: Scopes,
+    /// In how many steps the tenants are gone through.
+    pub stages: Stages,
 }
 
 impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
@@ -101,27 +128,26 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     /// [`RolloutError`]. Where `public` is to be migrated first, missing tenant tables are
     /// no error: there are no tenants yet.
     pub async fn survey(&self) -> Result<Survey, RolloutError> {
-        let public = match self.scopes {
-            Scopes::Selected(_) => Vec::new(),
-            Scopes::Shared | Scopes::Everything => {
-                self.look_at(vec![Arc::new(Target::public())]).await?
-            }
+        let public = if self.scopes.have_public() {
+            vec![Arc::new(Target::public())]
+        } else {
+            Vec::new()
         };
-        let mut survey = match self.scopes {
-            Scopes::Shared => Survey::default(),
-            _ => self.tenants(&HashSet::new()).await?,
-        };
-        survey.schemas.splice(0..0, public);
-        Ok(survey)
+        match self.scopes {
+            Scopes::Shared => Ok(Survey {
+                schemas: self.look_at(public, vec![false]).await?,
+                refused: Vec::new(),
+            }),
+            _ => self.tenants(public, &HashSet::new()).await,
+        }
     }
 
-    /// Runs, and returns one outcome for every selected schema.
+    /// Runs from what a survey found, and returns one outcome for every selected schema.
     ///
     /// # Errors
     ///
-    /// [`RolloutError`], before anything was changed. What fails later is in the summary.
-    pub async fn run(&self, progress: &Progress) -> Result<Summary, RolloutError> {
-        let survey = self.survey().await?;
+    /// [`RolloutError`], before any tenant was changed. What fails later is in the summary.
+    pub async fn run(&self, survey: Survey, progress: &Progress) -> Result<Summary, RolloutError> {
         let pending = survey.pending();
         let Survey {
             mut schemas,
@@ -130,21 +156,21 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let mut run = Run {
             refused,
             outcomes: Vec::with_capacity(schemas.len()),
+            course: Course::new(self.fleet.pace.clone()),
         };
         progress.send(EventKind::RunStarted {
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
         });
+        let together = Stages::default();
         if schemas
             .first()
             .is_some_and(|first| first.target.schema.is_public())
         {
             let tenants = schemas.split_off(1);
-            let public = self.work_on(schemas, progress).await;
-            let outcome = public[0].outcome.clone();
-            run.outcomes.extend(public);
-            schemas = match outcome {
+            self.work_on(schemas, &together, &mut run, progress).await;
+            schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
@@ -154,7 +180,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 }
             };
         }
-        run.outcomes.extend(self.work_on(schemas, progress).await);
+        self.work_on(schemas, &self.stages, &mut run, progress)
+            .await;
         if matches!(self.scopes, Scopes::Everything) {
             self.pick_up_newcomers(&mut run, progress).await;
         }
@@ -164,6 +191,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             refused: run.refused,
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
+            command: None,
         })
     }
 
@@ -174,7 +202,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         run: &mut Run,
         progress: &Progress,
     ) -> Result<Vec<Surveyed>, RolloutError> {
-        let survey = self.tenants(&HashSet::new()).await?;
+        let survey = self.tenants(Vec::new(), &HashSet::new()).await?;
         let pending = survey.pending();
         progress.send(EventKind::TenantsFound {
             schemas: survey.schemas.len() + 1,
@@ -191,112 +219,180 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let migrated = |item: &SchemaOutcome| matches!(item.outcome, Outcome::Migrated { .. });
         let unfinished = |item: &SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
         while run.outcomes.iter().any(migrated) && !run.outcomes.iter().any(unfinished) {
-            let seen: HashSet<SchemaName> = run
+            let seen: HashSet<&SchemaName> = run
                 .outcomes
                 .iter()
-                .map(|item| item.target.schema.clone())
+                .map(|item| &item.target.schema)
                 .collect();
             // The run itself is done; a list that cannot be read now is no failure of it.
-            let Ok(newcomers) = self.tenants(&seen).await else {
+            let Ok(newcomers) = self.tenants(Vec::new(), &seen).await else {
                 return;
             };
             if newcomers.schemas.is_empty() {
                 return;
             }
-            run.outcomes
-                .extend(self.work_on(newcomers.schemas, progress).await);
+            self.work_on(newcomers.schemas, &Stages::default(), run, progress)
+                .await;
         }
     }
 
-    /// Returns the selected tenants whose schemas are not among `seen`.
-    async fn tenants(&self, seen: &HashSet<SchemaName>) -> Result<Survey, RolloutError> {
-        let list = match (self.catalog.list().await, &self.scopes) {
-            (Ok(list), _) => list,
-            (Err(CatalogError::TablesMissing(_)), Scopes::Everything) => TenantList::default(),
-            (Err(error), _) => return Err(RolloutError::Catalog(error)),
-        };
-        let (chosen, refused) = match &self.scopes {
-            Scopes::Selected(selection) => {
-                let chosen = selection
-                    .choose(list.tenants)
-                    .map_err(RolloutError::Selection)?;
-                let refused = if selection.is_everything() {
-                    list.refused
-                } else {
-                    Vec::new()
-                };
-                (chosen, refused)
+    /// Returns these targets, and behind them the selected tenants whose schemas are not among `seen`.
+    async fn tenants(
+        &self,
+        before: Vec<Arc<Target>>,
+        seen: &HashSet<&SchemaName>,
+    ) -> Result<Survey, RolloutError> {
+        let list = match self.catalog.list().await {
+            Ok(list) => list,
+            Err(CatalogError::TablesMissing(_)) if self.scopes.have_public() => {
+                TenantList::default()
             }
-            Scopes::Shared | Scopes::Everything => (list.tenants, list.refused),
+            Err(error) => return Err(RolloutError::Catalog(error)),
         };
-        let targets = chosen
-            .iter()
-            .filter(|tenant| !seen.contains(&tenant.schema))
-            .map(target)
-            .collect();
+        let everybody = Selection::default();
+        let selection = match &self.scopes {
+            Scopes::Selected(tenants) | Scopes::Again { tenants, .. } => tenants,
+            Scopes::Shared | Scopes::Everything => &everybody,
+        };
+        let refused = if selection.is_everything() {
+            list.refused
+        } else {
+            Vec::new()
+        };
+        // Hosts and names of thousands of tenants are not kept while their histories are read.
+        let mut canaries = vec![false; before.len()];
+        let mut targets = before;
+        {
+            let chosen = selection
+                .choose(list.tenants)
+                .map_err(RolloutError::Selection)?;
+            let are_canaries = self.stages.canary.among(&chosen);
+            let are_canaries = are_canaries.map_err(RolloutError::Selection)?;
+            for (tenant, is_canary) in chosen.iter().zip(are_canaries) {
+                if !seen.contains(&tenant.schema) {
+                    targets.push(target(tenant));
+                    canaries.push(is_canary);
+                }
+            }
+        }
         Ok(Survey {
-            schemas: self.look_at(targets).await?,
+            schemas: self.look_at(targets, canaries).await?,
             refused,
         })
     }
 
-    async fn look_at(&self, targets: Vec<Arc<Target>>) -> Result<Vec<Surveyed>, RolloutError> {
+    async fn look_at(
+        &self,
+        targets: Vec<Arc<Target>>,
+        canaries: Vec<bool>,
+    ) -> Result<Vec<Surveyed>, RolloutError> {
         let states = self
             .migrator
             .survey(&targets)
             .await
             .map_err(RolloutError::Survey)?;
-        let surveyed = |(target, state)| Surveyed { target, state };
-        Ok(targets.into_iter().zip(states).map(surveyed).collect())
+        let surveyed = |((target, state), canary)| Surveyed {
+            target,
+            state,
+            canary,
+        };
+        Ok(targets
+            .into_iter()
+            .zip(states)
+            .zip(canaries)
+            .map(surveyed)
+            .collect())
     }
 
-    /// Settles what needs no work, and hands the rest to the fleet.
-    async fn work_on(&self, schemas: Vec<Surveyed>, progress: &Progress) -> Vec<SchemaOutcome> {
-        let mut work = Vec::new();
-        let mut stopped = false;
-        let mut settled: Vec<(Arc<Target>, Option<Outcome>)> = Vec::with_capacity(schemas.len());
-        for Surveyed { target, state } in schemas {
-            let outcome = outcome_without_work(state);
-            match &outcome {
-                None => work.push(Arc::clone(&target)),
-                Some(Outcome::Failed { error, .. }) => {
-                    stopped |=
-                        self.fleet.on_failure == OnFailure::Stop && !error.is_known_beforehand();
-                    progress.of(&target).send(EventKind::SchemaFinished {
-                        outcome: Outcome::Failed {
-                            error: error.clone(),
-                            applied: Vec::new(),
-                        },
-                    });
-                }
-                Some(_) => {}
+    /// Settles what needs no work, and hands the rest to the fleet, stage by stage.
+    async fn work_on(
+        &self,
+        schemas: Vec<Surveyed>,
+        stages: &Stages,
+        run: &mut Run,
+        progress: &Progress,
+    ) {
+        let first = run.outcomes.len();
+        let (mut work, mut canaries) = (Vec::new(), Vec::new());
+        for (position, item) in schemas.into_iter().enumerate() {
+            let outcome = outcome_without_work(item.state);
+            if let Some(outcome @ Outcome::Failed { .. }) = &outcome {
+                run.course.canary = item.canary;
+                run.course.judge(outcome, self.fleet.on_failure);
+                progress.of(&item.target).send(EventKind::SchemaFinished {
+                    outcome: outcome.clone(),
+                });
             }
-            settled.push((target, outcome));
+            if outcome.is_none() {
+                work.push(first + position);
+                canaries.push(item.canary);
+            }
+            run.outcomes.push(SchemaOutcome {
+                target: item.target,
+                outcome: outcome.unwrap_or(Outcome::NotStarted {
+                    why: NotStarted::Interrupted,
+                }),
+            });
         }
-        if stopped {
-            work.clear();
+        run.course.before = 0;
+        run.course.of = work.len();
+        let cut = stages.cut(&canaries);
+        let of = cut.len();
+        for (number, stage) in (1..).zip(cut) {
+            if number > 1 {
+                self.pause(stages.pause, (number, of), &mut run.course, progress)
+                    .await;
+            }
+            run.course.canary = stage.kind == StageKind::Canary;
+            let members: Vec<usize> = stage.members.iter().map(|&member| work[member]).collect();
+            if of > 1 && run.course.halted().is_none() {
+                progress.send(EventKind::StageStarted {
+                    stage: stage.kind,
+                    number,
+                    of,
+                    schemas: members.len(),
+                });
+            }
+            let targets: Vec<_> = members
+                .iter()
+                .map(|&member| Arc::clone(&run.outcomes[member].target))
+                .collect();
+            let outcomes = self
+                .fleet
+                .run(self.migrator, &targets, &mut run.course, progress)
+                .await;
+            run.course.before += members.len();
+            for (member, outcome) in members.into_iter().zip(outcomes) {
+                run.outcomes[member].outcome = outcome;
+            }
         }
-        let mut done = self
-            .fleet
-            .run(self.migrator, work, progress)
-            .await
-            .into_iter();
-        let not_started = Outcome::NotStarted {
-            why: NotStarted::EarlierFailure,
-        };
-        settled
-            .into_iter()
-            .map(|(target, outcome)| SchemaOutcome {
-                target,
-                outcome: outcome
-                    .or_else(|| done.next().map(|item| item.outcome))
-                    .unwrap_or_else(|| not_started.clone()),
-            })
-            .collect()
+    }
+
+    /// Waits between two stages; an interrupt ends the run here.
+    async fn pause(
+        &self,
+        pause: Duration,
+        (before, of): (usize, usize),
+        course: &mut Course,
+        progress: &Progress,
+    ) {
+        let end = Instant::now() + pause;
+        let mut interrupts = self.fleet.interrupts.clone();
+        while course.halted().is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            progress.send(EventKind::Pausing { before, of, left });
+            tokio::select! {
+                () = tokio::time::sleep(left.min(TELL_EVERY)) => {}
+                () = interrupts.reaches(Interrupt::Drain) => course.halt(NotStarted::Interrupted),
+            }
+        }
     }
 
     fn jobs_for(&self, pending: usize) -> usize {
-        self.fleet.jobs.get().min(pending.max(1))
+        self.fleet.pace.jobs().min(pending.max(1))
     }
 
     fn interrupted_or(&self, why: NotStarted) -> NotStarted {
@@ -312,6 +408,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
 struct Run {
     outcomes: Vec<SchemaOutcome>,
     refused: Vec<RefusedRow>,
+    course: Course,
 }
 
 impl Run {
@@ -345,9 +442,11 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::domain::plan::OnFailure;
     use crate::domain::tenant::{Hostname, Tenant};
     use crate::service::fleet::Interrupts;
     use crate::service::fleet::tests::{Act, Scripted};
+    use crate::service::pace::Pace;
     use crate::service::tenants::tests::tenant;
 
     /// A catalog in memory that shows one more tenant each time it is read.
@@ -376,27 +475,182 @@ mod tests {
     }
 
     async fn run(acts: &[(&str, Act)], lists: &[&[&'static str]], scopes: Scopes) -> Vec<String> {
+        staged(acts, lists, scopes, Stages::default(), OnFailure::Stop)
+            .await
+            .0
+    }
+
+    /// Returns how every schema ended, and what was told of stages and beginnings.
+    async fn staged(
+        acts: &[(&str, Act)],
+        lists: &[&[&'static str]],
+        scopes: Scopes,
+        stages: Stages,
+        on_failure: OnFailure,
+    ) -> (Vec<String>, Vec<String>) {
         let migrator = Scripted::new(acts);
         let catalog = Growing(Mutex::new(lists.iter().map(|list| list.to_vec()).collect()));
-        let (_interrupter, interrupts) = Interrupts::new();
+        let (interrupter, interrupts) = Interrupts::new();
         let rollout = Rollout {
             migrator: &migrator,
             catalog: &catalog,
             fleet: Fleet {
-                jobs: NonZeroUsize::MIN,
-                on_failure: OnFailure::Stop,
+                pace: Pace::fixed(NonZeroUsize::MIN),
+                on_failure,
                 interrupts,
             },
             scopes,
+            stages,
         };
-        let (progress, _events) = Progress::channel();
-        let summary = rollout.run(&progress).await.expect("begins");
+        let (progress, mut events) = Progress::channel();
+        let mut told = Vec::new();
+        let mut listen = async || {
+            while let Some(event) = events.recv().await {
+                told.push(match event.kind {
+                    EventKind::StageStarted {
+                        stage,
+                        number,
+                        of,
+                        schemas,
+                    } => format!("{stage:?} {number}/{of}: {schemas}"),
+                    EventKind::SchemaStarted { number, of } => format!("{number}/{of}"),
+                    EventKind::Pausing { before, of, .. } => {
+                        interrupter.raise();
+                        format!("pause before {before}/{of}")
+                    }
+                    _ => continue,
+                });
+            }
+        };
+        let (summary, ()) = tokio::join!(
+            async {
+                let summary = rollout
+                    .run(rollout.survey().await.expect("begins"), &progress)
+                    .await;
+                drop(progress);
+                summary
+            },
+            listen()
+        );
         let word = |item: &SchemaOutcome| match &item.outcome {
             Outcome::Failed { .. } => format!("{} failed", item.target.label),
             Outcome::NotStarted { why } => format!("{} {why:?}", item.target.label),
             _ => format!("{} ok", item.target.label),
         };
-        summary.outcomes.iter().map(word).collect()
+        let summary = summary.expect("begins");
+        (summary.outcomes.iter().map(word).collect(), told)
+    }
+
+    fn canary(words: &[&str]) -> Stages {
+        Stages {
+            canary: Selection {
+                include: words.iter().map(|&word| word.to_owned()).collect(),
+                ..Selection::default()
+            },
+            ..Stages::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn canaries_go_first_and_the_order_of_the_outcomes_stays_the_catalog_s() {
+        let everything = Scopes::Everything;
+        let (outcomes, told) = staged(
+            &[],
+            &[&["a", "b", "c"]],
+            everything,
+            canary(&["c"]),
+            OnFailure::Stop,
+        )
+        .await;
+        assert_eq!(outcomes, ["public ok", "a ok", "b ok", "c ok"]);
+        assert_eq!(
+            told,
+            ["0/1", "Canary 1/2: 1", "1/3", "Batch 2/2: 2", "2/3", "3/3"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_canary_that_fails_ends_the_run_whatever_a_failure_means() {
+        for (schema, act) in [("tenant_b", Act::Fail("23505")), ("tenant_b", Act::Missing)] {
+            let (outcomes, _) = staged(
+                &[(schema, act)],
+                &[&["a", "b", "c"]],
+                Scopes::Selected(Selection {
+                    exclude: vec!["nobody".to_owned()],
+                    ..Selection::default()
+                }),
+                canary(&["b", "c"]),
+                OnFailure::Continue,
+            )
+            .await;
+            assert_eq!(outcomes, ["a CanaryFailed", "b failed", "c CanaryFailed"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn batches_end_with_the_failure_in_them_when_the_run_stops_at_failures() {
+        let stages = || Stages {
+            batches: vec!["2".parse().expect("a count")],
+            ..Stages::default()
+        };
+        let acts = [("tenant_b", Act::Fail("23505"))];
+        let lists: [&[&str]; 1] = [&["a", "b", "c", "d"]];
+        let (stopped, told) =
+            staged(&acts, &lists, Scopes::Everything, stages(), OnFailure::Stop).await;
+        assert_eq!(
+            stopped,
+            [
+                "public ok",
+                "a ok",
+                "b failed",
+                "c EarlierFailure",
+                "d EarlierFailure"
+            ]
+        );
+        assert_eq!(told, ["0/1", "Batch 1/2: 2", "1/4", "2/4"]);
+        let most = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
+        let (went_on, _) = staged(&acts, &lists, Scopes::Everything, stages(), most).await;
+        assert_eq!(went_on, ["public ok", "a ok", "b failed", "c ok", "d ok"]);
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_pause_ends_the_run_between_the_stages() {
+        let stages = Stages {
+            batches: vec!["1".parse().expect("a count")],
+            pause: Duration::from_hours(1),
+            ..Stages::default()
+        };
+        let (outcomes, told) = staged(
+            &[],
+            &[&["a", "b"]],
+            Scopes::Everything,
+            stages,
+            OnFailure::Stop,
+        )
+        .await;
+        assert_eq!(outcomes, ["public ok", "a ok", "b Interrupted"]);
+        assert_eq!(told, ["0/1", "Batch 1/2: 1", "1/2", "pause before 2/2"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_again_may_be_public_alone() {
+        let again = |public, slugs: &[&str]| {
+            let schema = |slug: &&str| SchemaName::parse(&format!("tenant_{slug}")).expect("legal");
+            Scopes::Again {
+                public,
+                tenants: Selection {
+                    only: Some(slugs.iter().map(schema).collect()),
+                    ..Selection::default()
+                },
+            }
+        };
+        let lists: [&[&str]; 1] = [&["a", "b"]];
+        assert_eq!(run(&[], &lists, again(true, &[])).await, ["public ok"]);
+        assert_eq!(run(&[], &lists, again(false, &["b"])).await, ["b ok"]);
+        assert_eq!(
+            run(&[], &lists, again(true, &["b"])).await,
+            ["public ok", "b ok"]
+        );
     }
 
     #[tokio::test]

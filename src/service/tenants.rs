@@ -1,23 +1,56 @@
 //! Which tenants a person means.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 
 use super::event::Target;
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, Hostname, Tenant, TenantList};
 
-/// What was typed behind `--tenant` and `--exclude`.
+/// What was said about which tenants: words, a file, a set of schemas.
 ///
 /// A word names a tenant by slug, schema or host, always exactly; a word with `*`, `?`,
 /// `[` or `{` is a glob over the same three. Never an index, never a prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Words that choose; none at all chooses every tenant.
+    /// Words that choose; without them and without a file every tenant is chosen.
     pub include: Vec<String>,
+    /// What a file lists, chosen as well.
+    pub listed: Option<Listed>,
+    /// Nobody but these, when it was asked for.
+    pub only: Option<HashSet<SchemaName>>,
     /// Words that take away again.
     pub exclude: Vec<String>,
+}
+
+/// Names from a file, one on a line, each exactly; no globs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The file, as people call it.
+    pub file: String,
+    /// The names, with the number of the line, from 1.
+    pub names: Vec<(usize, String)>,
+}
+
+impl Listed {
+    /// Reads the text of a file. Blank lines and lines that begin with `#` name nobody; line
+    /// ends may be CR LF.
+    #[must_use]
+    pub fn parse(file: &str, text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let names = (1..)
+            .zip(text.lines().map(str::trim))
+            .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+            .map(|(number, line)| (number, line.to_owned()))
+            .collect();
+        Self {
+            file: file.to_owned(),
+            names,
+        }
+    }
 }
 
 /// Why a selection cannot be made.
@@ -26,21 +59,49 @@ pub struct Selection {
 pub enum SelectionError {
     /// These words name no tenant; with each the slugs that look most like it.
     Unknown(Vec<(String, Vec<String>)>),
+    /// The same for these lines of this file.
+    UnknownLines(String, Vec<(usize, String)>),
+    /// These words name none of the tenants that were chosen.
+    NotChosen(Vec<String>),
     /// This word is not a glob.
     BadGlob(String, String),
 }
 
+/// So many unknown lines of a file are named.
+const LINES: usize = 10;
+
 impl std::fmt::Display for SelectionError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quoted = |words: &mut dyn Iterator<Item = &String>| {
+            let words: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+            words.join(", ")
+        };
         match self {
-            Self::Unknown(words) => {
-                let words: Vec<String> =
-                    words.iter().map(|(word, _)| format!("'{word}'")).collect();
+            Self::Unknown(words) => write!(
+                f,
+                "no tenant has the slug, schema or host {}",
+                quoted(&mut words.iter().map(|(word, _)| word))
+            ),
+            Self::NotChosen(words) => write!(
+                f,
+                "none of the chosen tenants has the slug, schema or host {}",
+                quoted(&mut words.iter())
+            ),
+            Self::UnknownLines(file, lines) => {
+                let shown: Vec<String> = lines
+                    .iter()
+                    .take(LINES)
+                    .map(|(number, word)| format!("'{word}' (line {number})"))
+                    .collect();
                 write!(
                     f,
-                    "no tenant has the slug, schema or host {}",
-                    words.join(", ")
-                )
+                    "{file}: no tenant has the slug, schema or host {}",
+                    shown.join(", ")
+                )?;
+                match lines.len().saturating_sub(LINES) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
             Self::BadGlob(word, why) => write!(f, "'{word}' is not a glob: {why}"),
         }
@@ -49,40 +110,63 @@ impl std::fmt::Display for SelectionError {
 
 impl std::error::Error for SelectionError {}
 
-enum Word {
-    Exact(String, Option<Hostname>),
-    Glob(GlobMatcher),
+/// Words, ready to be asked about many tenants; notes which of them matched.
+#[derive(Default)]
+struct Words {
+    exact: HashMap<String, Vec<usize>>,
+    hosts: HashMap<Hostname, Vec<usize>>,
+    globs: Vec<(GlobMatcher, usize)>,
+    used: Vec<bool>,
 }
 
-impl Word {
-    fn parse(text: &str) -> Result<Self, SelectionError> {
-        if text.contains(['*', '?', '[', '{']) {
-            let glob = Glob::new(text).map_err(|error| {
-                SelectionError::BadGlob(text.to_owned(), error.kind().to_string())
-            })?;
-            return Ok(Self::Glob(glob.compile_matcher()));
+impl Words {
+    fn parse(texts: &[String]) -> Result<Self, SelectionError> {
+        let mut words = Self::default();
+        for text in texts {
+            if text.contains(['*', '?', '[', '{']) {
+                let glob = Glob::new(text).map_err(|error| {
+                    SelectionError::BadGlob(text.clone(), error.kind().to_string())
+                })?;
+                words.globs.push((glob.compile_matcher(), words.used.len()));
+                words.used.push(false);
+            } else {
+                words.add(text);
+            }
         }
-        Ok(Self::Exact(text.to_owned(), Hostname::parse(text).ok()))
+        Ok(words)
     }
 
-    fn matches(&self, tenant: &Tenant) -> bool {
-        match self {
-            Self::Exact(text, host) => {
-                tenant.slug.as_str() == text
-                    || tenant.schema.as_str() == text
-                    || host
-                        .as_ref()
-                        .is_some_and(|host| tenant.hostnames.contains(host))
-            }
-            Self::Glob(glob) => {
-                glob.is_match(tenant.slug.as_str())
-                    || glob.is_match(tenant.schema.as_str())
-                    || tenant
-                        .hostnames
-                        .iter()
-                        .any(|host| glob.is_match(host.as_str()))
-            }
+    /// Adds a word that is no glob, whatever it looks like.
+    fn add(&mut self, text: &str) {
+        let number = self.used.len();
+        self.used.push(false);
+        self.exact.entry(text.to_owned()).or_default().push(number);
+        if let Ok(host) = Hostname::parse(text) {
+            self.hosts.entry(host).or_default().push(number);
         }
+    }
+
+    /// Returns whether some word names the tenant.
+    fn name(&mut self, tenant: &Tenant) -> bool {
+        let names = [tenant.slug.as_str(), tenant.schema.as_str()];
+        let exact = names.iter().filter_map(|name| self.exact.get(*name));
+        let hosts = tenant.hostnames.iter();
+        let by_host = hosts.clone().filter_map(|host| self.hosts.get(host));
+        let globs = self.globs.iter().filter(|(glob, _)| {
+            names.iter().any(|name| glob.is_match(name))
+                || hosts.clone().any(|host| glob.is_match(host.as_str()))
+        });
+        let mut any = false;
+        let matching = exact.chain(by_host).flatten().copied();
+        for number in matching.chain(globs.map(|(_, number)| *number)) {
+            self.used[number] = true;
+            any = true;
+        }
+        any
+    }
+
+    fn unused(&self) -> impl Iterator<Item = usize> {
+        (0..self.used.len()).filter(|&number| !self.used[number])
     }
 }
 
@@ -90,52 +174,79 @@ impl Selection {
     /// Returns whether every tenant is meant.
     #[must_use]
     pub fn is_everything(&self) -> bool {
-        self.include.is_empty() && self.exclude.is_empty()
+        self.include.is_empty()
+            && self.listed.is_none()
+            && self.only.is_none()
+            && self.exclude.is_empty()
     }
 
-    /// Returns the tenants that are meant, in the order of the catalog.
+    /// Returns the tenants that are meant, in the order of the catalog: those that a word or
+    /// the file names, of them only those that `only` has, without those that are excluded.
     ///
     /// # Errors
     ///
-    /// A word that chooses nothing is an error, a glob too: a script that names a tenant
-    /// must not succeed without it.
-    pub fn choose(&self, tenants: Vec<Tenant>) -> Result<Vec<Tenant>, SelectionError> {
-        let parse = |words: &[String]| {
-            words
+    /// A word that names nobody is an error, a glob too, and a line of the file: a script
+    /// that names a tenant must not succeed without it. That nobody is left is none.
+    pub fn choose(&self, mut tenants: Vec<Tenant>) -> Result<Vec<Tenant>, SelectionError> {
+        let (mut include, mut exclude) =
+            (Words::parse(&self.include)?, Words::parse(&self.exclude)?);
+        let mut lines = Words::default();
+        for (_, name) in self.listed.iter().flat_map(|listed| &listed.names) {
+            lines.add(name);
+        }
+        let everybody = self.include.is_empty() && self.listed.is_none();
+        let wanted: Vec<bool> = tenants
+            .iter()
+            .map(|tenant| {
+                // Both are asked: each notes which of its words matched.
+                let named = [include.name(tenant), lines.name(tenant)].contains(&true);
+                let only = self.only.as_ref();
+                (everybody || named)
+                    && only.is_none_or(|only| only.contains(&tenant.schema))
+                    && !exclude.name(tenant)
+            })
+            .collect();
+        let unknown: Vec<usize> = include.unused().collect();
+        if !unknown.is_empty() {
+            let slugs: Vec<String> = tenants
                 .iter()
-                .map(|word| Word::parse(word))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let (include, exclude) = (parse(&self.include)?, parse(&self.exclude)?);
-        let mut used = vec![false; include.len()];
-        let mut chosen = Vec::new();
-        let mut slugs = Vec::new();
-        for tenant in tenants {
-            let mut wanted = include.is_empty();
-            for (word, used) in include.iter().zip(&mut used) {
-                if word.matches(&tenant) {
-                    *used = true;
-                    wanted = true;
-                }
-            }
-            if !include.is_empty() {
-                slugs.push(tenant.slug.as_str().to_owned());
-            }
-            if wanted && !exclude.iter().any(|word| word.matches(&tenant)) {
-                chosen.push(tenant);
+                .map(|tenant| tenant.slug.to_string())
+                .collect();
+            let near = |number: usize| {
+                let word = &self.include[number];
+                (word.clone(), nearest(word, &slugs))
+            };
+            return Err(SelectionError::Unknown(
+                unknown.into_iter().map(near).collect(),
+            ));
+        }
+        if let Some(listed) = &self.listed {
+            let unknown: Vec<_> = lines.unused().map(|at| listed.names[at].clone()).collect();
+            if !unknown.is_empty() {
+                return Err(SelectionError::UnknownLines(listed.file.clone(), unknown));
             }
         }
-        let unknown: Vec<(String, Vec<String>)> = self
-            .include
-            .iter()
-            .zip(used)
-            .filter(|(_, used)| !used)
-            .map(|(word, _)| (word.clone(), nearest(word, &slugs)))
+        let mut wanted = wanted.into_iter();
+        tenants.retain(|_| wanted.next().unwrap_or_default());
+        Ok(tenants)
+    }
+
+    /// Returns which of tenants that were chosen otherwise its words name; none without words.
+    ///
+    /// # Errors
+    ///
+    /// [`SelectionError::NotChosen`] for words that name none of them, if there are any.
+    pub fn among(&self, chosen: &[Tenant]) -> Result<Vec<bool>, SelectionError> {
+        let mut words = Words::parse(&self.include)?;
+        let named = chosen.iter().map(|tenant| words.name(tenant)).collect();
+        let unknown: Vec<String> = words
+            .unused()
+            .map(|number| self.include[number].clone())
             .collect();
-        if unknown.is_empty() {
-            Ok(chosen)
+        if unknown.is_empty() || chosen.is_empty() {
+            Ok(named)
         } else {
-            Err(SelectionError::Unknown(unknown))
+            Err(SelectionError::NotChosen(unknown))
         }
     }
 }
@@ -162,10 +273,11 @@ pub fn nearest(word: &str, slugs: &[String]) -> Vec<String> {
 ///
 /// [`CatalogError::NotFound`] when there is none.
 pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
-    let exact = Word::Exact(word.to_owned(), Hostname::parse(word).ok());
+    let mut exact = Words::default();
+    exact.add(word);
     list.tenants
         .into_iter()
-        .find(|tenant| exact.matches(tenant))
+        .find(|tenant| exact.name(tenant))
         .ok_or_else(|| CatalogError::NotFound(word.to_owned()))
 }
 
@@ -200,16 +312,31 @@ pub(crate) mod tests {
         let selection = Selection {
             include: include.iter().map(|&word| word.to_owned()).collect(),
             exclude: exclude.iter().map(|&word| word.to_owned()).collect(),
+            ..Selection::default()
         };
+        chosen_by(&selection)
+    }
+
+    fn everybody() -> Vec<Tenant> {
         let tenants = ["acme", "acme2", "globex", "3"];
-        let tenants = (1..)
+        (1..)
             .zip(tenants)
             .map(|(id, slug)| tenant(id, slug))
-            .collect();
+            .collect()
+    }
+
+    fn chosen_by(selection: &Selection) -> Result<Vec<String>, String> {
         selection
-            .choose(tenants)
+            .choose(everybody())
             .map(|chosen| chosen.iter().map(|t| t.slug.to_string()).collect())
             .map_err(|error| error.to_string())
+    }
+
+    fn listed(text: &str) -> Selection {
+        Selection {
+            listed: Some(Listed::parse("some.txt", text)),
+            ..Selection::default()
+        }
     }
 
     #[test]
@@ -256,5 +383,64 @@ pub(crate) mod tests {
         let slugs = ["acme", "globex"].map(str::to_owned);
         assert_eq!(nearest("acmee", &slugs), ["acme"]);
         assert!(nearest("zzz", &slugs).is_empty());
+    }
+    #[test]
+    fn a_file_names_tenants_line_by_line() {
+        let file = "\u{feff}# the large ones\r\nglobex\r\n\r\n  ACME.example.com  \n";
+        assert_eq!(
+            chosen_by(&listed(file)),
+            Ok(vec!["acme".to_owned(), "globex".to_owned()])
+        );
+        assert_eq!(
+            chosen_by(&listed("globex\nacme*\n\ninitech")),
+            Err(
+                "some.txt: no tenant has the slug, schema or host 'acme*' (line 2), 'initech' (line 4)"
+                    .to_owned()
+            ),
+            "no globs in files"
+        );
+    }
+
+    #[test]
+    fn a_file_that_names_nobody_chooses_nobody() {
+        assert_eq!(chosen_by(&listed("# nobody today\n")), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn selectors_combine_words_and_file_then_narrow_then_take_away() {
+        let schema = |slug: &str| SchemaName::parse(&format!("tenant_{slug}")).expect("legal");
+        let mut selection = Selection {
+            include: vec!["acme*".to_owned()],
+            only: Some(["acme", "globex", "3"].map(schema).into()),
+            exclude: vec!["globex".to_owned()],
+            ..listed("3\nglobex")
+        };
+        assert_eq!(
+            chosen_by(&selection),
+            Ok(vec!["acme".to_owned(), "3".to_owned()])
+        );
+        selection.only = Some(HashSet::new());
+        assert_eq!(chosen_by(&selection), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn canaries_are_named_among_the_chosen() {
+        let canary = |word: &str| Selection {
+            include: vec![word.to_owned()],
+            ..Selection::default()
+        };
+        let named = canary("acme*").among(&everybody()).expect("two of them");
+        assert_eq!(named, [true, true, false, false]);
+        let error = canary("initech").among(&everybody()).expect_err("nobody");
+        assert_eq!(
+            error.to_string(),
+            "none of the chosen tenants has the slug, schema or host 'initech'"
+        );
+        assert!(canary("initech").among(&[]).is_ok(), "nobody is chosen");
+        assert!(
+            Selection::default()
+                .among(&everybody())
+                .is_ok_and(|named| !named.contains(&true))
+        );
     }
 }

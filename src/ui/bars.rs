@@ -176,7 +176,11 @@ fn template(
 /// The total line: what is most wanted comes first, what does not fit is left out.
 fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> String {
     let digits = board.total.to_string().len();
-    let mut line = format!("migrating  {:>digits$}/{}", board.done, board.total);
+    let doing = match board.stage {
+        Some((number, of)) => format!("stage {number} of {of}"),
+        None => "migrating".to_owned(),
+    };
+    let mut line = format!("{doing}  {:>digits$}/{}", board.done, board.total);
     let mut used = columns(&line);
 
     let mut tail = Vec::new();
@@ -357,6 +361,33 @@ mod tests {
         let missing = failed(crate::service::event::MigrateError::SchemaMissing);
         tell(&mut bars, &[begun(1, 0, 4), finished(&acme, missing)]);
         assert!(!screen.text().contains("migrating"), "{}", screen.text());
+    }
+
+    #[test]
+    fn a_pause_counts_down_where_schemas_are_otherwise() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let pausing = EventKind::Pausing {
+            before: 2,
+            of: 3,
+            left: Duration::from_mins(2),
+        };
+        tell(&mut bars, &[begun(2, 2, 1), run(pausing)]);
+        let text = look(&bars, &screen);
+        assert!(
+            text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"),
+            "{text}"
+        );
+        let next = EventKind::StageStarted {
+            stage: crate::service::stages::StageKind::Batch,
+            number: 2,
+            of: 3,
+            schemas: 1,
+        };
+        bars.on(&run(next)).unwrap();
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("stage 2 of 3  0/2 "), "{text}");
+        assert!(!text.contains("pausing"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::service::event::{Event, EventKind, Outcome};
 
 use super::style::Style;
-use super::text::{clean, columns, fit, pad, whole};
+use super::text::{clean, columns, fit, pad, rounded, whole};
 
 /// At most so many running schemas have a line of their own.
 const LINES: usize = 8;
@@ -19,6 +19,10 @@ pub(super) struct Board {
     pub(super) done: usize,
     pub(super) failed: usize,
     running: Vec<Running>,
+    /// Which of how many stages it is, where there are several.
+    pub(super) stage: Option<(usize, usize)>,
+    /// What is waited for between two stages, and until when.
+    pause: Option<(String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -44,10 +48,20 @@ impl Board {
     /// Takes an event in and returns whether something finished.
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
-            if let EventKind::RunStarted { pending, .. } | EventKind::TenantsFound { pending, .. } =
-                event.kind
-            {
-                self.total = pending;
+            match event.kind {
+                EventKind::RunStarted { pending, .. } | EventKind::TenantsFound { pending, .. } => {
+                    self.total = pending;
+                }
+                EventKind::Pausing { before, of, left } => {
+                    let doing = format!("  pausing before stage {before} of {of}");
+                    self.pause = Some((doing, now + left));
+                }
+                EventKind::StageStarted { number, of, .. } => {
+                    self.stage = Some((number, of));
+                    self.pause = None;
+                }
+                EventKind::Interrupted { .. } => self.pause = None,
+                _ => {}
             }
             return false;
         };
@@ -102,6 +116,10 @@ impl Board {
         // A long name may not push what it does off the line.
         let column = names.unwrap_or(0).min(width * 2 / 5);
         let mut out = String::new();
+        if let Some((doing, until)) = &self.pause {
+            let left = whole(rounded(until.saturating_duration_since(now)));
+            let _ = writeln!(out, "{}", fit(&format!("{doing}, {left} left"), width));
+        }
         for running in shown {
             let name = pad(&fit(&running.shown, column), column);
             let doing = running.doing(now);

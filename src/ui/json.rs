@@ -1,10 +1,12 @@
 //! Events and summaries for programs.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::domain::script::Scope;
@@ -64,14 +66,45 @@ impl<W: Write> Reporter for JsonLines<W> {
 
 /// Returns the one document of `migrate-schemas -o json`: counts, every schema with its
 /// outcome, and the failures, equal ones together.
-pub fn summary_document(summary: &Summary) -> io::Result<Value> {
-    let mut schemas = Vec::with_capacity(summary.outcomes.len());
-    for item in &summary.outcomes {
-        let mut schema = names(&item.target);
-        schema.extend(fields(&item.outcome)?);
-        schema.extend(message(&item.outcome, &item.target));
-        schemas.push(Value::Object(schema));
+#[must_use]
+pub const fn summary_document(summary: &Summary) -> SummaryDocument<'_> {
+    SummaryDocument(summary)
+}
+
+/// A run as one document, made while it is written: it may have fifty thousand schemas.
+#[derive(Clone, Copy, Debug)]
+pub struct SummaryDocument<'a>(&'a Summary);
+
+impl Serialize for SummaryDocument<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(summary) = self;
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("v", &VERSION)?;
+        for (key, value) in totals(summary).map_err(S::Error::custom)? {
+            document.serialize_entry(&key, &value)?;
+        }
+        document.serialize_entry("schemas", &Schemas(summary))?;
+        document.serialize_entry("failures", &failures(summary).map_err(S::Error::custom)?)?;
+        document.end()
     }
+}
+
+struct Schemas<'a>(&'a Summary);
+
+impl Serialize for Schemas<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut schemas = serializer.serialize_seq(Some(self.0.outcomes.len()))?;
+        for item in &self.0.outcomes {
+            let mut schema = names(&item.target);
+            schema.extend(fields(&item.outcome).map_err(S::Error::custom)?);
+            schema.extend(message(&item.outcome, &item.target));
+            schemas.serialize_element(&schema)?;
+        }
+        schemas.end()
+    }
+}
+
+fn failures(summary: &Summary) -> io::Result<Vec<Value>> {
     let mut failures = Vec::new();
     for group in summary.failure_groups() {
         let names: Vec<_> = group.targets.iter().map(|t| t.schema.as_str()).collect();
@@ -88,29 +121,39 @@ pub fn summary_document(summary: &Summary) -> io::Result<Value> {
             "schemas": [row.schema],
         }));
     }
-    let mut document = Map::new();
-    document.insert("v".into(), VERSION.into());
-    document.extend(totals(summary)?);
-    document.insert("schemas".into(), schemas.into());
-    document.insert("failures".into(), failures.into());
-    Ok(document.into())
+    Ok(failures)
 }
 
 /// Writes a value as one indented document with a line break at its end.
-pub fn write_document(out: &mut impl Write, document: &Value) -> io::Result<()> {
-    let text = harmless(serde_json::to_string_pretty(document)?);
-    out.write_all(text.as_bytes())?;
+pub fn write_document(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(Harmless(&mut *out), document)?;
     out.write_all(b"\n")
+}
+
+/// Passes on what a serializer writes, as [`harmless`] text.
+struct Harmless<W>(W);
+
+impl<W: Write> Write for Harmless<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A serializer writes whole pieces of a string, never half a character.
+        let text = std::str::from_utf8(bytes).map_err(io::Error::other)?;
+        self.0.write_all(harmless(Cow::Borrowed(text)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Returns a value as JSON on one line.
 pub(super) fn encode(value: &impl Serialize) -> io::Result<String> {
-    Ok(harmless(serde_json::to_string(value)?))
+    Ok(harmless(serde_json::to_string(value)?.into()).into_owned())
 }
 
 /// JSON lets a terminal's control characters through above U+001F; they are escaped here,
 /// which means the same to a program. Outside strings there are none but line breaks.
-fn harmless(json: String) -> String {
+fn harmless(json: Cow<'_, str>) -> Cow<'_, str> {
     let acts = |c: char| c != '\n' && is_hostile(c);
     if !json.contains(acts) {
         return json;
@@ -125,7 +168,7 @@ fn harmless(json: String) -> String {
             out.push(c);
         }
     }
-    out
+    out.into()
 }
 
 fn head(elapsed: Duration) -> Map<String, Value> {
@@ -249,7 +292,7 @@ mod tests {
             (&globex, failed(missing_relation())),
             (&initech, failed(missing_relation())),
         ]);
-        let document = summary_document(&summary).unwrap();
+        let document = serde_json::to_value(summary_document(&summary)).unwrap();
         assert_eq!(document["counts"]["failed"], 2);
         assert_eq!(document["schemas"].as_array().unwrap().len(), 3);
         assert_eq!(document["schemas"][1]["error"]["kind"], "script");
@@ -259,8 +302,12 @@ mod tests {
         );
 
         let mut out = Vec::new();
-        write_document(&mut out, &document).unwrap();
+        write_document(&mut out, &summary_document(&summary)).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), document);
         assert!(out.ends_with(b"}\n"));
+
+        let mut out = Vec::new();
+        write_document(&mut out, &json!({"a": "\u{9b}2J ế\n"})).unwrap();
+        assert_eq!(out, "{\n  \"a\": \"\\u009b2J ế\\n\"\n}\n".as_bytes());
     }
 }

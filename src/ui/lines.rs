@@ -55,6 +55,7 @@ mod tests {
     use super::super::sample::*;
     use super::*;
     use crate::service::event::{EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped};
+    use crate::service::stages::StageKind;
 
     fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {
         let mut lines = Lines::new(Vec::new(), telling, Style::plain(), 100);
@@ -185,6 +186,7 @@ tenant_hà_nội:   caused by: relation "prices" does not exist (42P01)
 error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation "prices" does not exist (42P01)
   2 schemas: tenant_globex, tenant_hà_nội
 try the failed ones again: pricesync migrate-schemas --tenant=globex,hà_nội
+waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psql)
 3 schemas: 1 migrated, 0 up to date, 2 failed, 0 skipped, 0 not started · 0.21 s
 
 "#]].raw());
@@ -240,6 +242,7 @@ error: tenant_acme: the schema of tenant 'acme' does not exist
   hint: run: pricesync doctor --fix missing
   hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
 error: tenant_globex: the schema of tenant 'globex' does not exist
+try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
 
 "#]]
             .raw()
@@ -302,11 +305,61 @@ interrupted again: cancelling the running statements, they are rolled back
 tenant_acme: skipped (interrupted, its transaction was rolled back)
 2 schemas not started (the run was interrupted): tenant_globex, tenant_initech
 1 schema skipped (interrupted, its transaction was rolled back): tenant_acme
+go on with the rest: the same command line again
 3 schemas: 0 migrated, 0 up to date, 0 failed, 1 skipped, 2 not started · 0.21 s · interrupted
 
 "#]]
             .raw()
         );
+    }
+
+    #[test]
+    fn stages_pauses_and_what_is_left_are_told() {
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let events = [
+            begun(2, 2, 1),
+            run(EventKind::StageStarted {
+                stage: StageKind::Canary,
+                number: 1,
+                of: 2,
+                schemas: 2,
+            }),
+            run(EventKind::Pausing {
+                before: 2,
+                of: 2,
+                left: Duration::from_millis(119_999),
+            }),
+            run(EventKind::JobsChanged { jobs: 4, most: 8 }),
+        ];
+        let summary = Summary {
+            command: Some("pricesync migrate-schemas --canary acme".into()),
+            ..summary(vec![
+                (&acme, failed(missing_relation())),
+                (
+                    &globex,
+                    Outcome::NotStarted {
+                        why: NotStarted::CanaryFailed,
+                    },
+                ),
+            ])
+        };
+        let text = told(Telling::Everything, &events, &summary);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "Stage 1 of 2: 2 canaries");
+        assert_eq!(
+            lines[1],
+            "pausing before stage 2 of 2, 2 min 00 s left; interrupt to end the run here"
+        );
+        assert_eq!(lines[2], "jobs: 4 of 8 at once from now on");
+        assert!(
+            text.contains(
+                "\n1 schema not started (a canary failed): tenant_globex\n\
+                 go on with the rest: pricesync migrate-schemas --canary acme\n"
+            ),
+            "{text}"
+        );
+        assert!(!told(Telling::Progress, &events, &summary).contains("jobs:"));
+        assert!(told(Telling::Failures, &events, &summary).ends_with("--canary acme\n"));
     }
 
     #[test]

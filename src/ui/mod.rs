@@ -20,6 +20,7 @@ mod summary;
 mod table;
 mod terminal;
 mod text;
+mod waits;
 
 use std::io;
 
@@ -29,13 +30,13 @@ pub use confirm::Answer;
 pub use excerpt::Excerpt;
 pub use explain::{explain, explain_group};
 pub use failure::{Explanation, Extent};
-pub use json::{summary_document, write_document};
+pub use json::{SummaryDocument, summary_document, write_document};
 pub use remark::{Remark, Weight};
 pub use style::Style;
 pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat, Sheet};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
-pub use text::{clean, clean_lines, count, took};
+pub use text::{clean, clean_lines, count, shell_word, took};
 
 /// Renders a run while it happens.
 ///

@@ -41,7 +41,7 @@ pub(super) fn applied(version: i64, name: &str, millis: u64) -> AppliedScript {
 
 pub(super) fn migrated(scripts: &[AppliedScript]) -> Outcome {
     Outcome::Migrated {
-        scripts: scripts.to_vec(),
+        scripts: scripts.iter().cloned().collect(),
         took: Duration::from_millis(30),
     }
 }

@@ -5,16 +5,19 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::script::ScriptRef;
 use crate::service::event::{
     AppliedScript, Event, EventKind, Holder, Interrupt, MigrateError, Outcome, ServerError,
     Summary, Target,
 };
+use crate::service::stages::StageKind;
 
 use super::explain::{explain, held_by};
 use super::failure::Extent;
 use super::style::Style;
 use super::summary::{self, Told};
-use super::text::{clean, columns, took, whole};
+use super::text::{clean, columns, count, rounded, took, whole};
+use super::waits::Waits;
 
 /// How much of a run is told; each step tells what the one before tells, and more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +45,7 @@ pub(super) struct Story {
     /// The kinds of failure that were explained, and how many lines were told by then.
     explained: HashMap<String, usize>,
     told: usize,
+    waits: Waits,
 }
 
 /// Where the durations end: the width of the guide's lines.
@@ -59,6 +63,7 @@ impl Story {
             running: HashSet::new(),
             explained: HashMap::new(),
             told: 0,
+            waits: Waits::default(),
         }
     }
 
@@ -69,6 +74,7 @@ impl Story {
         {
             self.interleaved = *jobs > 1 && *pending > 1;
         }
+        self.waits.note(event);
         let text = match &event.target {
             Some(target) => self.tell_schema(target, &event.kind),
             None => self.tell_run(&event.kind),
@@ -97,12 +103,20 @@ impl Story {
                     })
                     .cloned()
                     .collect(),
+                // No event told of them.
+                refused: summary.refused.clone(),
                 ..Summary::default()
             };
-            return summary::failures(&untold, told, self.style, self.width);
+            return summary::failures(&untold, told, self.style, self.width)
+                + &summary::resume(summary);
         }
         let mut text = summary::failures(summary, told, self.style, self.width);
-        text += &summary::rest(summary);
+        text += &summary::left_out(summary);
+        text += &summary::resume(summary);
+        text += &self
+            .waits
+            .line(self.tells(Telling::Everything))
+            .unwrap_or_default();
         text += &summary::counts(summary, self.style);
         text
     }
@@ -121,6 +135,25 @@ impl Story {
                 }
             },
             EventKind::Notice { severity, message } => self.notice(None, severity, message),
+            EventKind::StageStarted {
+                stage,
+                number,
+                of,
+                schemas,
+            } if self.tells(Telling::Progress) => {
+                let schemas = match stage {
+                    StageKind::Canary => count(*schemas, "canary").replace("canarys", "canaries"),
+                    StageKind::Batch => count(*schemas, "schema"),
+                };
+                format!("Stage {number} of {of}: {schemas}\n")
+            }
+            EventKind::Pausing { before, of, left } if self.tells(Telling::Progress) => format!(
+                "pausing before stage {before} of {of}, {} left; interrupt to end the run here\n",
+                whole(rounded(*left))
+            ),
+            EventKind::JobsChanged { jobs, most } if self.tells(Telling::Everything) => {
+                format!("jobs: {jobs} of {most} at once from now on\n")
+            }
             _ => String::new(),
         }
     }
@@ -170,7 +203,7 @@ impl Story {
         let done = format!("{} Done\n", self.style.good("✓"));
         match outcome {
             Outcome::Migrated { scripts, .. } if self.tells(Telling::Progress) => {
-                self.prefixed(target, &(self.migrated(scripts) + &done))
+                self.prefixed(target, &(self.migrated(scripts.iter()) + &done))
             }
             Outcome::UpToDate if started && self.tells(Telling::Progress) => {
                 self.prefixed(target, &done)
@@ -217,6 +250,9 @@ impl Story {
                 }
                 _ => format!("{failed}\n"),
             };
+            let applied = applied
+                .iter()
+                .map(|applied| (&applied.script, applied.took));
             text = self.prefixed(target, &(self.migrated(applied) + &headline + &text));
         }
         if extent == Extent::Full {
@@ -225,12 +261,12 @@ impl Story {
         text
     }
 
-    fn migrated(&self, scripts: &[AppliedScript]) -> String {
+    fn migrated<'a>(&self, scripts: impl Iterator<Item = (&'a ScriptRef, Duration)>) -> String {
         let mut text = String::new();
-        for applied in scripts {
-            let name = applied.script.to_string();
+        for (script, time) in scripts {
+            let name = script.to_string();
             let name = clean(&name);
-            let took = took(applied.took);
+            let took = took(time);
             let used = columns("✓ Migrated ") + columns(&name) + columns(&took);
             let gap = " ".repeat(LINE.saturating_sub(used).max(2));
             let _ = writeln!(text, "{} Migrated {name}{gap}{took}", self.style.good("✓"));

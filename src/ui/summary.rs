@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use crate::domain::script::Scope;
 use crate::service::event::{
-    AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, Skipped, Summary, Target,
+    AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, SchemaOutcome, Skipped, Summary,
+    Target,
 };
 
 use super::explain::{explain, explain_group, rerun_option};
@@ -26,6 +27,8 @@ pub(super) enum Told {
 const KINDS: usize = 20;
 /// Names of a group that are shown before counting begins.
 const NAMES: usize = 10;
+/// So many failed tenants are named in the command that tries them again.
+const NAMED: usize = 3;
 
 /// Returns one explanation for each kind of failure and the schemas that failed that way.
 pub(super) fn failures(
@@ -79,9 +82,8 @@ pub(super) fn failures(
     out
 }
 
-/// Returns why schemas were passed over or never begun, a line for each reason, and the
-/// command that tries the failed ones again.
-pub(super) fn rest(summary: &Summary) -> String {
+/// Returns why schemas were passed over or never begun, a line for each reason.
+pub(super) fn left_out(summary: &Summary) -> String {
     let mut out = String::new();
     for (why, schemas) in reasons(summary) {
         let _ = writeln!(
@@ -91,8 +93,28 @@ pub(super) fn rest(summary: &Summary) -> String {
             some_of(schemas.iter().copied(), NAMES)
         );
     }
+    out
+}
+
+/// Returns the commands that try the failed schemas again and begin the rest.
+pub(super) fn resume(summary: &Summary) -> String {
+    let mut out = String::new();
     if let Some(command) = rerun(summary) {
         let _ = writeln!(out, "try the failed ones again: {}", clean(&command));
+    }
+    let unfinished = |item: &SchemaOutcome| {
+        matches!(
+            item.outcome,
+            Outcome::NotStarted { .. }
+                | Outcome::Skipped {
+                    why: Skipped::Interrupted
+                }
+        )
+    };
+    if summary.outcomes.iter().any(unfinished) {
+        let command = summary.command.as_deref().map(clean);
+        let command = command.as_deref().unwrap_or("the same command line again");
+        let _ = writeln!(out, "go on with the rest: {command}");
     }
     out
 }
@@ -139,6 +161,8 @@ pub fn not_started(why: NotStarted) -> &'static str {
     match why {
         NotStarted::PublicFailed => "schema 'public' failed",
         NotStarted::EarlierFailure => "an earlier schema failed; --on-failure=continue goes on",
+        NotStarted::CanaryFailed => "a canary failed",
+        NotStarted::TooManyFailures => "as many failed as --max-failures allows",
         NotStarted::Interrupted => "the run was interrupted",
     }
 }
@@ -182,9 +206,8 @@ fn rerun(summary: &Summary) -> Option<String> {
     let command = "pricesync migrate-schemas";
     match failed.len() {
         0 | 1 => None,
-        // Finished schemas are up to date and cost a rerun nothing.
-        more if more > NAMES || failed.iter().any(|target| target.scope == Scope::Shared) => {
-            Some(command.to_owned())
+        more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
+            Some(format!("{command} --retry-failed"))
         }
         _ => Some(format!("{command} {}", rerun_option(failed.into_iter()))),
     }

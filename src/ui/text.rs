@@ -52,6 +52,17 @@ pub(super) fn is_hostile(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Returns a word as a shell takes it, so that a line can be copied and run.
+#[must_use]
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,@=/:%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+    }
+}
+
 /// Returns how many columns of a terminal the text takes.
 #[must_use]
 pub(super) fn columns(text: &str) -> usize {
@@ -157,6 +168,12 @@ pub(super) fn whole(duration: Duration) -> String {
     }
 }
 
+/// Returns the nearest whole second: a pause of two minutes that was begun a moment ago is two minutes.
+#[must_use]
+pub(super) fn rounded(duration: Duration) -> Duration {
+    Duration::from_secs((duration + Duration::from_millis(500)).as_secs())
+}
+
 fn long(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds < 3600 {
@@ -210,6 +227,14 @@ mod tests {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abc", 0), "");
         assert_eq!(skip_columns("tie\u{302}\u{301}ng", 3), "ng");
+    }
+
+    #[test]
+    fn a_command_can_be_copied_into_a_shell() {
+        assert_eq!(shell_word("--batches=5%,25%"), "--batches=5%,25%");
+        assert_eq!(shell_word("a*"), "'a*'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

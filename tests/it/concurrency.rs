@@ -120,6 +120,7 @@ fn a_schema_that_another_session_holds_is_named_with_it_and_the_others_finish() 
         .counts([2, 1, 1, 0, 0])
         .says("tenant_t01")
         .says("another session holds the schema's lock, waited 1 s")
+        .says("for locks in 1 schema, most often for pid")
         .says("the-holder");
     // With nothing else to do, the code says what it was.
     given
@@ -160,6 +161,25 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
     given.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()");
     run.wait().exits(0).counts([1, 3, 0, 0, 0]);
     assert_eq!(state(&given, 2), (3, 3));
+}
+
+#[test]
+fn automatic_jobs_give_way_to_contention_and_a_number_stays() {
+    let given = fleet(3);
+    given.tenant_file("V1__slow.sql", SLOW);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__more.sql", "ALTER TABLE ledger ADD note text;\n");
+    given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
+    let _holder = Holder::of(&given, "LOCK TABLE tenant_t01.ledger IN ACCESS SHARE MODE");
+    let run = |jobs: &str| {
+        let steady = ["migrate-schemas", "--lock-timeout", "100ms", "--jobs", jobs];
+        given
+            .run(&[&steady[..], &["--progress", "json"]].concat())
+            .exits(10)
+            .says("\"event\":\"retrying\"")
+    };
+    run("4").never_says("jobs-changed");
+    run("auto").says("\"event\":\"jobs-changed\"");
 }
 
 /// Starts a slow run and returns when some schemas are done and others are not.

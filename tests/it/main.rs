@@ -21,4 +21,5 @@ mod no_transaction;
 mod output;
 mod picture;
 mod readme;
+mod rollout;
 mod support;

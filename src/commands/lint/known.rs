@@ -12,7 +12,9 @@ use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Rule};
 use crate::postgres::measure::{Measured, measure};
 use crate::service::fleet::{Fleet, Interrupts};
+use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::service::stages::Stages;
 use crate::ui::count;
 
 /// What the database says about the fleet.
@@ -50,11 +52,12 @@ impl Known {
                 migrator: &migrator,
                 catalog: &catalog,
                 fleet: Fleet {
-                    jobs: NonZeroUsize::MIN,
+                    pace: Pace::fixed(NonZeroUsize::MIN),
                     on_failure: app.settings.on_failure,
                     interrupts,
                 },
                 scopes: Scopes::Everything,
+                stages: Stages::default(),
             };
             known.survey = Some(rollout.survey().await?);
         }

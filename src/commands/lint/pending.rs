@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commands::app::Sets;
-use crate::commands::migrate_schemas::Migration;
+use crate::commands::app::{App, Sets};
 use crate::domain::plan::{Atomic, SchemaState};
 use crate::domain::script::Scope;
 use crate::migrations::lint::{Finding, Linter, Rule};
-use crate::service::fleet::{Fleet, Interrupts};
-use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::service::rollout::Survey;
 use crate::ui::{ProgressMode, Verbosity};
 
 /// From so many schemas on, what a statement costs in each of them is worth a warning in a run.
@@ -18,41 +16,18 @@ const LARGE_FLEET: usize = 100;
 const MOST_WARNINGS: usize = 5;
 
 /// Warns of what the tenants' pending files will cost because there are many tenants.
-/// Once, before a run; one that runs nothing (`--fake`) costs nothing, and one that cannot be
-/// surveyed says so itself.
-pub(in crate::commands) async fn warn_before(run: &Migration<'_>, sets: &Sets, fake: bool) {
-    let app = run.app;
-    let silent = fake
-        || app.terminal.verbosity() == Verbosity::Quiet
+pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) {
+    let silent = app.terminal.verbosity() == Verbosity::Quiet
         || matches!(app.progress, ProgressMode::Json | ProgressMode::None);
-    if silent || matches!(run.scopes, Scopes::Shared) {
+    if silent || survey.pending() == 0 {
         return;
     }
     let Ok(linter) = Linter::new(&sets.shared, &sets.tenant) else {
         return;
     };
-    let all: Vec<usize> = (0..sets.tenant.ids().len()).collect();
     let weighs = |finding: &Finding| finding.rule.weighs_on_the_fleet();
-    // Most fleets have no such file, and then nobody has to be asked.
-    if !(linter.pending(Scope::Tenant, &all, true).iter()).any(weighs) {
-        return;
-    }
-    let (_nobody, interrupts) = Interrupts::new();
-    let rollout = Rollout {
-        migrator: run.migrator,
-        catalog: run.catalog,
-        fleet: Fleet {
-            jobs: run.jobs,
-            on_failure: run.on_failure,
-            interrupts,
-        },
-        scopes: run.scopes.clone(),
-    };
-    let Ok(survey) = rollout.survey().await else {
-        return;
-    };
-    let schemas = schemas_by_file(&survey);
-    let mut findings = pending(&linter, &survey, app.settings.atomic);
+    let schemas = schemas_by_file(survey);
+    let mut findings = pending(&linter, survey, app.settings.atomic);
     findings.retain(|finding| {
         let schemas = schemas.get(&(Scope::Tenant, finding.file)).copied();
         let enough = match finding.rule {

@@ -58,6 +58,21 @@ impl Target {
     pub const fn is_socket(&self) -> bool {
         matches!(self.host, Host::Socket(_))
     }
+
+    /// Returns whether the server is reached without leaving this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match &self.host {
+            Host::Socket(_) => true,
+            Host::Name(name) => {
+                name == "localhost"
+                    || name
+                        .parse()
+                        .is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+            Host::Address { address, .. } => address.is_loopback(),
+        }
+    }
 }
 
 impl fmt::Display for Target {

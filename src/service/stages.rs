@@ -1,0 +1,228 @@
+//! In how many steps a run goes through its tenants: canaries, batches, pauses.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::tenants::Selection;
+
+/// The steps of a run. By default there is one, with everybody in it.
+#[derive(Clone, Debug, Default)]
+pub struct Stages {
+    /// These tenants come first, alone; a failure among them ends the run.
+    pub canary: Selection,
+    /// How far each following stage goes; the last one always goes to the end.
+    pub batches: Vec<Extent>,
+    /// How long to wait between two stages.
+    pub pause: Duration,
+}
+
+/// How far a stage goes: of the tenants that have something to do, those before included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// So many hundredths of a percent of them, rounded up.
+    Share(u32),
+    /// So many of them.
+    Count(usize),
+}
+
+/// The whole, in hundredths of a percent.
+const WHOLE: u32 = 10_000;
+
+impl Extent {
+    fn of(self, total: usize) -> usize {
+        match self {
+            Self::Count(count) => count.min(total),
+            Self::Share(share) => (total * share as usize).div_ceil(WHOLE as usize),
+        }
+    }
+}
+
+impl FromStr for Extent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || "a share such as 5% or 0.5%, or a number of tenants".to_owned();
+        let Some(percent) = text.trim().strip_suffix('%') else {
+            return match text.trim().parse() {
+                Ok(count @ 1..) => Ok(Self::Count(count)),
+                _ => Err(wanted()),
+            };
+        };
+        let (whole, part) = percent.split_once('.').unwrap_or((percent, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) || part.len() > 2 || whole.len() > 3 {
+            return Err(wanted());
+        }
+        match format!("{whole}{part:0<2}").parse() {
+            Ok(share @ 1..=WHOLE) => Ok(Self::Share(share)),
+            _ => Err(wanted()),
+        }
+    }
+}
+
+/// Why stages make no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StagesError {
+    /// Two batches of which the second ends where the first does, or before.
+    NotGrowing,
+    /// A pause, and nothing to pause between.
+    OnlyPause,
+}
+
+impl std::fmt::Display for StagesError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotGrowing => {
+                "batches say how far each stage goes, so every one must be larger than the one before"
+            }
+            Self::OnlyPause => "a pause stands between stages, and there is only one",
+        })
+    }
+}
+
+impl std::error::Error for StagesError {}
+
+/// What a stage is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageKind {
+    /// The tenants that go first.
+    Canary,
+    /// The next of the others.
+    Batch,
+}
+
+/// One stage: which of the tenants that have something to do, by position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stage {
+    pub(super) kind: StageKind,
+    pub(super) members: Vec<usize>,
+}
+
+impl Stages {
+    /// Looks for what can be seen before anybody knows how many tenants there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StagesError`].
+    pub fn check(&self) -> Result<(), StagesError> {
+        let grows = |pair: &[Extent]| match (pair[0], pair[1]) {
+            (Extent::Share(first), Extent::Share(second)) => first < second,
+            (Extent::Count(first), Extent::Count(second)) => first < second,
+            // Which of the two is larger depends on the fleet.
+            (first, _) => first != Extent::Share(WHOLE),
+        };
+        if !self.batches.windows(2).all(grows) {
+            return Err(StagesError::NotGrowing);
+        }
+        if !self.pause.is_zero() && self.batches.is_empty() && self.canary.include.is_empty() {
+            return Err(StagesError::OnlyPause);
+        }
+        Ok(())
+    }
+
+    /// Returns the stages for tenants of which these are canaries. None of them is empty,
+    /// and every tenant is in one.
+    pub(super) fn cut(&self, canaries: &[bool]) -> Vec<Stage> {
+        let total = canaries.len();
+        let positions = |wanted: bool| (0..total).filter(move |&at| canaries[at] == wanted);
+        let first: Vec<usize> = positions(true).collect();
+        let mut begun = first.len();
+        let mut stages = vec![Stage {
+            kind: StageKind::Canary,
+            members: first,
+        }];
+        let mut others = positions(false);
+        for extent in self.batches.iter().chain(&[Extent::Share(WHOLE)]) {
+            let more = extent.of(total).saturating_sub(begun);
+            begun += more;
+            stages.push(Stage {
+                kind: StageKind::Batch,
+                members: others.by_ref().take(more).collect(),
+            });
+        }
+        stages.retain(|stage| !stage.members.is_empty());
+        stages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages(batches: &str) -> Stages {
+        Stages {
+            batches: batches
+                .split_terminator(',')
+                .map(|text| text.parse().expect(text))
+                .collect(),
+            ..Stages::default()
+        }
+    }
+
+    fn sizes(batches: &str, canaries: &[usize], total: usize) -> Vec<usize> {
+        let flags: Vec<bool> = (0..total).map(|at| canaries.contains(&at)).collect();
+        let cut = stages(batches).cut(&flags);
+        let mut all: Vec<usize> = cut.iter().flat_map(|stage| stage.members.clone()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..total).collect::<Vec<_>>(), "everybody once");
+        cut.iter().map(|stage| stage.members.len()).collect()
+    }
+
+    #[test]
+    fn shares_and_counts_are_cumulative_and_the_last_stage_goes_to_the_end() {
+        assert_eq!(sizes("5%,25%,100%", &[], 200), [10, 40, 150]);
+        assert_eq!(sizes("5%,25%", &[], 200), [10, 40, 150]);
+        assert_eq!(sizes("1,10,50%", &[], 100), [1, 9, 40, 50]);
+        assert_eq!(sizes("", &[], 7), [7]);
+        assert_eq!(sizes("5%", &[], 0), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn shares_round_up_and_empty_stages_vanish() {
+        assert_eq!(sizes("5%,25%", &[], 10), [1, 2, 7]);
+        assert_eq!(sizes("0.5%,1%,2%", &[], 10), [1, 9]);
+        assert_eq!(sizes("500", &[], 10), [10]);
+        assert_eq!(sizes("9,10%", &[], 10), [9, 1]);
+    }
+
+    #[test]
+    fn canaries_come_first_and_count() {
+        assert_eq!(sizes("", &[3], 10), [1, 9]);
+        assert_eq!(sizes("50%", &[3, 7], 10), [2, 3, 5]);
+        assert_eq!(sizes("10%,50%", &[3, 7], 10), [2, 3, 5]);
+        let cut = stages("50%").cut(&[false, true, false, false]);
+        assert_eq!(cut[0].kind, StageKind::Canary);
+        let members: Vec<_> = cut.into_iter().map(|stage| stage.members).collect();
+        assert_eq!(members, [vec![1], vec![0], vec![2, 3]]);
+    }
+
+    #[test]
+    fn extents_are_read_strictly() {
+        assert_eq!("5%".parse(), Ok(Extent::Share(500)));
+        assert_eq!("0.5%".parse(), Ok(Extent::Share(50)));
+        assert_eq!("100%".parse(), Ok(Extent::Share(10_000)));
+        assert_eq!("12".parse(), Ok(Extent::Count(12)));
+        for bad in [
+            "", "0", "0%", "101%", "-1", "5.%", ".5%", "1.234%", "5 %%", "x",
+        ] {
+            assert!(bad.parse::<Extent>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn batches_grow_and_a_pause_needs_two_stages() {
+        assert_eq!(stages("5%,25%,100%").check(), Ok(()));
+        assert_eq!(stages("1,10%,50%").check(), Ok(()));
+        for bad in ["25%,5%", "5%,5%", "10,3", "100%,100%", "100%,5"] {
+            assert_eq!(stages(bad).check(), Err(StagesError::NotGrowing), "{bad}");
+        }
+        let paused = Stages {
+            pause: Duration::from_secs(1),
+            ..Stages::default()
+        };
+        assert_eq!(paused.check(), Err(StagesError::OnlyPause));
+    }
+}

@@ -1,0 +1,403 @@
+//! Runs that are steered: who is chosen, in which stages, and what a failure ends.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::pricesync::Given;
+
+const ADDS_A_TABLE: &str = "CREATE TABLE made (id int);\n";
+
+/// A file that fails in the schemas of these tenants.
+fn fails_in(slugs: &[&str]) -> String {
+    let schemas: Vec<String> = slugs
+        .iter()
+        .map(|slug| format!("'tenant_{slug}'"))
+        .collect();
+    format!(
+        "CREATE TABLE made (id int);\nSELECT 1 / (current_schema() <> ALL (ARRAY[{}]::name[]))::int;\n",
+        schemas.join(", ")
+    )
+}
+
+/// Which tenants have the table that the files above make.
+fn made(given: &Given) -> Vec<String> {
+    given.column(
+        "SELECT substr(relnamespace::regnamespace::text, 8) FROM pg_class WHERE relname = 'made' ORDER BY 1",
+    )
+}
+
+/// Tenants `t0` to `t9` and a file that is pending in all of them.
+fn ten(file: impl AsRef<[u8]>) -> Given {
+    let slugs: Vec<String> = (0..10).map(|number| format!("t{number}")).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    let given = Given::tenants(&slugs);
+    given.tenant_file("V1__made.sql", file);
+    given
+}
+
+#[test]
+fn a_canary_that_fails_ends_the_run_after_the_canary() {
+    let given = ten(fails_in(&["t7"]));
+    given
+        .run(&[
+            "migrate-schemas",
+            "--canary",
+            "t7",
+            "--on-failure",
+            "continue",
+        ])
+        .exits(10)
+        .counts([0, 1, 1, 0, 9])
+        .says("Stage 1 of 2: 1 canary")
+        .never_says("Stage 2")
+        .says("9 schemas not started (a canary failed)")
+        .says("go on with the rest: pricesync migrate-schemas --canary t7 --on-failure continue");
+    assert!(made(&given).is_empty());
+    // Mended, the same command line does the canary and then the others.
+    given.tenant_file("V1__made.sql", ADDS_A_TABLE);
+    given
+        .run(&["migrate-schemas", "--canary", "t7"])
+        .exits(0)
+        .counts([10, 1, 0, 0, 0])
+        .says("Stage 2 of 2: 9 schemas");
+}
+
+#[test]
+fn batches_go_through_the_fleet_in_steps_and_stop_at_the_one_with_the_failure() {
+    let given = ten(fails_in(&["t2"]));
+    given
+        .run(&[
+            "migrate-schemas",
+            "--jobs",
+            "1",
+            "--batches",
+            "10%,50%,100%",
+        ])
+        .exits(10)
+        .counts([2, 1, 1, 0, 7])
+        .says("Stage 1 of 3: 1 schema\n")
+        .says("Stage 2 of 3: 4 schemas\n")
+        .never_says("Stage 3");
+    assert_eq!(made(&given), ["t0", "t1"]);
+}
+
+#[test]
+fn batches_count_the_tenants_with_something_to_do_and_canaries_among_them() {
+    let given = ten(ADDS_A_TABLE);
+    given
+        .run(&["migrate-schemas", "--tenant", "t[0-4]"])
+        .exits(0);
+    given
+        .run(&[
+            "migrate-schemas",
+            "--canary",
+            "t9",
+            "--batches",
+            "2,4",
+            "--pause",
+            "1ms",
+        ])
+        .exits(0)
+        .counts([5, 6, 0, 0, 0])
+        .says("Stage 1 of 4: 1 canary\n")
+        .says("Stage 2 of 4: 1 schema\n")
+        .says("Stage 3 of 4: 2 schemas\n")
+        .says("Stage 4 of 4: 1 schema\n")
+        .says("pausing before stage 4 of 4")
+        .says("[5/5]");
+}
+
+#[test]
+fn a_pause_can_be_interrupted_and_the_rest_is_left() {
+    let given = ten(ADDS_A_TABLE);
+    let mut run = given.spawn(&["migrate-schemas", "--batches", "3", "--pause", "2m"]);
+    run.hears("pausing before stage 2 of 2, 2 min 00 s left");
+    run.signal(Signal::INT);
+    run.wait()
+        .exits(130)
+        .counts([3, 1, 0, 0, 7])
+        .says("go on with the rest: pricesync migrate-schemas --batches 3 --pause 2m");
+    assert_eq!(made(&given), ["t0", "t1", "t2"]);
+}
+
+#[test]
+fn after_so_many_failures_nothing_new_is_begun() {
+    let given = ten(fails_in(&["t1", "t3", "t4", "t8"]));
+    given
+        .run(&["migrate-schemas", "--jobs", "1", "--max-failures", "3"])
+        .exits(10)
+        .counts([2, 1, 3, 0, 5])
+        .says("5 schemas not started (as many failed as --max-failures allows)")
+        .says("try the failed ones again: pricesync migrate-schemas --tenant=t1,t3,t4");
+    assert_eq!(made(&given), ["t0", "t2"]);
+}
+
+#[test]
+fn stages_that_make_no_sense_are_refused_before_anything_happens() {
+    let given = ten(ADDS_A_TABLE);
+    for (args, words) in [
+        (
+            &["--max-failures", "3", "--on-failure", "stop"][..],
+            "say one of them",
+        ),
+        (&["--max-failures", "0"], "--max-failures"),
+        (&["--pause", "2m"], "a pause stands between stages"),
+        (&["--batches", "25%,5%"], "larger than the one before"),
+        (&["--batches", "half"], "a share such as 5%"),
+        (&["--batches", "120%"], "a share such as 5%"),
+        (&["--shared", "--canary", "t1"], "--shared"),
+        (&["--shared", "--retry-failed"], "--shared"),
+        (&["--canary", "t["], "is not a glob"),
+    ] {
+        let all = [&["migrate-schemas"], args].concat();
+        given.run(&all).exits(2).says(words);
+    }
+    given
+        .run(&["migrate-schemas", "--exclude", "t1", "--canary", "t1"])
+        .exits(4)
+        .says("none of the chosen tenants has the slug, schema or host 't1'");
+    assert!(made(&given).is_empty());
+}
+
+#[test]
+fn the_server_is_asked_whom_a_condition_means() {
+    let given = ten(ADDS_A_TABLE);
+    given.database.execute(
+        "INSERT INTO tenants_domain (domain, tenant_id) SELECT slug || '.example', id FROM tenants_tenant WHERE slug IN ('t2', 't5')",
+    );
+    let chosen = |args: &[&str]| {
+        let all = [&["list-tenants", "-o", "names"], args].concat();
+        let told = given.run(&all).exits(0);
+        told.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(&["--where", "slug < 't2'"]), ["t0", "t1"]);
+    assert_eq!(
+        chosen(&[
+            "--where",
+            "t.id IN (SELECT tenant_id FROM tenants_domain) -- with a host"
+        ]),
+        ["t2", "t5"]
+    );
+    assert_eq!(
+        chosen(&[
+            "--tenant",
+            "t0,t5,t6",
+            "--where",
+            "slug > 't4'",
+            "--exclude",
+            "t6"
+        ]),
+        ["t5"]
+    );
+    given
+        .run(&["migrate-schemas", "--where", "slug = 't3'"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert_eq!(made(&given), ["t3"]);
+    given
+        .run(&["migrate-schemas", "--where", "false"])
+        .exits(0)
+        .counts([0, 0, 0, 0, 0])
+        .says("0 schemas: ");
+}
+
+#[test]
+fn a_condition_can_only_ask() {
+    let given = ten(ADDS_A_TABLE);
+    for condition in [
+        "true); DROP SCHEMA tenant_t1; --",
+        "true); DROP SCHEMA tenant_t1; SELECT (true",
+        "true) OR (true",
+        "slug = 'x",
+        "true /*",
+        " ",
+    ] {
+        given
+            .run(&["migrate-schemas", "--where", condition])
+            .exits(2)
+            .says("--where is no condition");
+    }
+    given
+        .run(&["migrate-schemas", "--where", "slug = 't1'\nAND plann = 1"])
+        .exits(2)
+        .says("the server refuses --where")
+        .says("  2 | AND plann = 1\n    |     ^\n")
+        .says("column \"plann\" does not exist (42703)");
+    given
+        .run(&["migrate-schemas", "--where", "slug ="])
+        .exits(2)
+        .says("42601");
+    given
+        .run(&["migrate-schemas", "--where", "1/0 = 1"])
+        .exits(2)
+        .says("22012");
+    given.database.execute("CREATE SEQUENCE tickets");
+    given
+        .run(&["migrate-schemas", "--where", "nextval('tickets') > 0"])
+        .exits(2)
+        .says("25006");
+    // Whatever the role's setting is, a backslash in a string is a backslash.
+    given.database.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings TO off', current_database()); END $$",
+    );
+    given
+        .run(&[
+            "list-tenants",
+            "-o",
+            "names",
+            "--where",
+            r"slug = '\' OR id = 1",
+        ])
+        .exits(0);
+    assert!(made(&given).is_empty());
+}
+
+#[test]
+fn a_file_or_stdin_says_who() {
+    let given = ten(ADDS_A_TABLE);
+    given.file("large.txt", "# the large ones\r\n\r\ntenant_t1\r\n  t4\r\n");
+    given
+        .run(&["migrate-schemas", "--from-file", "large.txt", "-t", "t6"])
+        .exits(0)
+        .counts([3, 0, 0, 0, 0]);
+    assert_eq!(made(&given), ["t1", "t4", "t6"]);
+
+    let piped = |text: &str| {
+        let mut child = given
+            .command(&["migrate-schemas", "--from-file", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    assert_eq!(piped("t2\n").0, Some(0));
+    assert_eq!(made(&given), ["t1", "t2", "t4", "t6"]);
+    let (code, said) = piped("# nobody\n");
+    assert_eq!(code, Some(0));
+    assert!(
+        said.contains("0 schemas: "),
+        "an empty list is nobody: {said}"
+    );
+    let (code, said) = piped("t3\n\nt30\nt*\n");
+    assert_eq!(code, Some(4));
+    assert!(said.contains("'t30' (line 3), 't*' (line 4)"), "{said}");
+    assert_eq!(made(&given), ["t1", "t2", "t4", "t6"]);
+    given
+        .run(&["migrate-schemas", "--from-file", "nowhere.txt"])
+        .exits(2)
+        .says("cannot read nowhere.txt");
+}
+
+#[test]
+fn exactly_the_schemas_that_failed_are_tried_again() {
+    let given = ten(fails_in(&["t2", "t5", "t8"]));
+    let again = ["migrate-schemas", "--retry-failed"];
+    given
+        .run(&again)
+        .exits(0)
+        .says("nothing failed in the last run");
+    given
+        .run(&[&again[..], &["-o", "json"]].concat())
+        .exits(0)
+        .prints("\"failed\": 0");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([7, 1, 3, 0, 0]);
+    given
+        .run(&["status"])
+        .exits(0)
+        .prints("failed in run 2")
+        .prints("t2, t5, t8");
+    given
+        .run(&["runs", "show", "2"])
+        .exits(0)
+        .prints("tenant_t5");
+    // For the others the file is another one now, but they are not chosen.
+    given.tenant_file("V1__made.sql", ADDS_A_TABLE);
+    given
+        .run(&[&again[..], &["--exclude", "t8"]].concat())
+        .exits(0)
+        .counts([2, 0, 0, 0, 0]);
+    given
+        .run(&[&again[..], &["--dry-run"]].concat())
+        .exits(0)
+        .prints("tenant_t8")
+        .never_says("tenant_t1");
+    given.run(&again).exits(0).counts([1, 0, 0, 0, 0]);
+    given
+        .run(&again)
+        .exits(0)
+        .says("nothing failed in the last run");
+    // public, where it was public that failed.
+    given.shared_file("V2__more.sql", "CREATE TABLE more (id int); SELECT 1/0");
+    given.run(&["migrate-schemas"]).exits(10);
+    given.shared_file("V2__more.sql", "CREATE TABLE more (id int)");
+    given.run(&again).exits(0).counts([1, 0, 0, 0, 0]);
+    assert_eq!(given.history("public"), ["1", "2"]);
+}
+
+#[test]
+fn the_summary_ends_with_the_commands_that_go_on_also_when_it_is_quiet() {
+    let given = ten(fails_in(&["t1", "t3", "t4", "t8"]));
+    let told = given
+        .run(&["migrate-schemas", "-q", "--on-failure", "continue"])
+        .exits(10)
+        .says("try the failed ones again: pricesync migrate-schemas --retry-failed\n")
+        .never_says("go on with the rest");
+    assert_eq!(told.stderr.matches("error:").count(), 4, "{}", told.stderr);
+}
+
+#[test]
+fn a_command_line_with_an_address_is_not_repeated() {
+    let given = ten(fails_in(&["t0"]));
+    let url = given.database.url().to_owned();
+    given
+        .run(&["migrate-schemas", "--jobs", "1", "-d", &url])
+        .exits(10)
+        .says("go on with the rest: the same command line again\n");
+}
+
+#[test]
+fn programs_hear_of_stages_and_pauses() {
+    let given = ten(ADDS_A_TABLE);
+    let told = given
+        .run(&[
+            "migrate-schemas",
+            "--progress",
+            "json",
+            "--canary",
+            "t3",
+            "--pause",
+            "1ms",
+        ])
+        .exits(0);
+    let events: Vec<serde_json::Value> = told
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |event: &str| {
+        let found = events.iter().filter(|line| line["event"] == event);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let stages = of("stage-started");
+    assert_eq!(stages.len(), 2);
+    assert_eq!(stages[0]["stage"], "canary");
+    assert_eq!(
+        (&stages[1]["stage"], &stages[1]["schemas"]),
+        (&"batch".into(), &9.into())
+    );
+    assert_eq!(of("pausing")[0]["before"], 2);
+    assert!(of("schema-finished")[0]["schema"] == "tenant_t3");
+}
