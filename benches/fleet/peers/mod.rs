@@ -1,0 +1,1 @@
+//! Other tools, installed into the target folder when they are asked for.
