@@ -57,6 +57,12 @@ pub(crate) enum RowName {
 }
 
 impl Args {
+    /// Returns whether nothing of the ordinary run is left out or made smaller.
+    pub(crate) fn is_everything(&self) -> bool {
+        let as_usual = self.schemas.is_none() && self.rounds.is_none();
+        as_usual && self.only.is_empty() && !self.quick && !self.durable && !self.fast
+    }
+
     /// Returns how many schemas are migrated in the rows about a whole fleet.
     pub(crate) fn schemas(&self) -> usize {
         self.schemas.unwrap_or(if self.quick { 200 } else { 1_000 })

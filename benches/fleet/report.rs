@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::bench::Bench;
+use crate::chart;
 use crate::measure::{Bar, Check, Measured, Samples, Unit};
 
 /// Everything that was measured, and on what.
@@ -53,16 +54,17 @@ impl Report {
 
     /// Writes the files, with what there is so far.
     pub(crate) fn write(&self) -> Result<()> {
-        let write = |name: &str, text: String| {
-            let file = self.dir.join(name);
-            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
-        };
-        write("fleet.json", format!("{:#}\n", self.json()))?;
-        write("fleet.md", self.markdown())
+        write(
+            &self.dir.join("fleet.json"),
+            &format!("{:#}\n", self.json()),
+        )?;
+        write(&self.dir.join("fleet.md"), &self.markdown())?;
+        write(&self.dir.join("fleet.svg"), &self.chart())
     }
 
-    /// Returns the bars in one list, and where the files are.
-    pub(crate) fn finish(&self, _args: &Args) -> Result<String> {
+    /// Returns the bars in one list, and where the files are. A run of everything draws the
+    /// README's chart anew.
+    pub(crate) fn finish(&self, args: &Args) -> Result<String> {
         let mut text = String::from("\n");
         for row in &self.rows {
             for check in row.checks.iter().filter(|check| check.bar.is_some()) {
@@ -77,10 +79,31 @@ impl Report {
         }
         let _ = write!(
             text,
-            "written {}/fleet.json and fleet.md",
+            "written {}/fleet.json, fleet.md, fleet.svg",
             self.dir.display()
         );
+        if args.is_everything() {
+            let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench.svg");
+            write(&chart, &self.chart())?;
+            text.push_str(" and docs/bench.svg");
+        }
         Ok(text)
+    }
+
+    fn chart(&self) -> String {
+        let machine: Vec<&str> = self
+            .machine
+            .iter()
+            .filter(|(name, _)| ["server", "processor"].contains(name))
+            .map(|(_, value)| value.as_str())
+            .collect();
+        let cores = self.machine.iter().find(|(name, _)| *name == "cores");
+        let cores = cores.map_or("", |(_, cores)| cores.as_str());
+        let below = format!(
+            "medians, shorter is better; {}, {cores} cores, client and server together",
+            machine.join(", ")
+        );
+        chart::draw(&self.rows, &below)
     }
 
     fn json(&self) -> Value {
@@ -179,6 +202,10 @@ pub(crate) fn number_words(value: f64, unit: Unit) -> String {
         Unit::Seconds if value < 1.0 => format!("{:.0} ms", value * 1000.0),
         Unit::Seconds => format!("{value:.2} s"),
     }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn is_of(check: &Check, samples: &Samples) -> bool {
