@@ -5,6 +5,10 @@ use clap::{Parser, ValueEnum};
 /// Measures pricesync beside the raw limit of the server and beside other tools.
 #[derive(Debug, Parser)]
 #[command(name = "fleet")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that may be given or not"
+)]
 pub(crate) struct Args {
     /// Measure these rows only
     #[arg(long, value_name = "ROW", value_delimiter = ',')]

@@ -12,6 +12,10 @@ const CHUNK: usize = 250;
 /// How many connections build.
 const BUILDERS: usize = 2;
 
+/// What autovacuum would do in its time, for the tables that grow with the fleet.
+const TIDY: &str = "VACUUM ANALYZE pg_class, pg_attribute, pg_namespace, pg_index, pg_depend, \
+    pg_constraint, pg_type, pg_sequence, pg_attrdef, tenants_tenant, tenants_domain";
+
 /// What stands in a database before a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Base {
@@ -83,7 +87,7 @@ impl Base {
                 migrate(&[])?;
             }
         }
-        bench.run(&name, "VACUUM ANALYZE")
+        bench.run(&name, TIDY)
     }
 }
 

@@ -46,23 +46,33 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether no bar was missed, or nobody asked to be told.
+/// Returns whether every row was measured and, where it was asked, no bar was missed.
 fn run(args: &Args) -> anyhow::Result<bool> {
     let bench = Bench::start(args)?;
     let mut report = Report::new(&bench)?;
+    let mut complete = true;
     for row in rows::chosen(args) {
         for &durable in row.modes(args) {
             bench.use_mode(durable)?;
-            for result in row.measure(&bench)? {
-                say(&result.table());
-                report.push(result);
+            match row.measure(&bench) {
+                Ok(results) => {
+                    for result in results {
+                        say(&result.table());
+                        report.push(result);
+                    }
+                }
+                // The other rows are worth having.
+                Err(error) => {
+                    say(&format!("{} not measured: {error:#}\n", row.key()));
+                    complete = false;
+                }
             }
             // An interrupted run keeps what it has measured.
             report.write()?;
         }
     }
-    say(&report.finish(args)?);
-    Ok(!args.strict || report.is_met())
+    say(&report.finish(args, complete)?);
+    Ok(complete && (!args.strict || report.is_met()))
 }
 
 /// Tells the person who waits. Nobody who stopped listening ends a measurement.

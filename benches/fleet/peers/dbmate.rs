@@ -48,7 +48,10 @@ pub(crate) fn cold(
     std::fs::create_dir_all(&files)?;
     for file in tenant_files()? {
         let path = files.join(format!("{:04}_{}.sql", file.version, file.name));
-        std::fs::write(path, format!("-- migrate:up\n{}", file.text))?;
+        std::fs::write(
+            path,
+            format!("-- migrate:up\n{}\n-- migrate:down\n", file.text),
+        )?;
     }
     let line = format!(
         "{} --no-dump-schema --migrations-dir {} --url \"postgres://postgres@/{database}?socket={}&sslmode=disable&search_path=$1,public\" migrate",

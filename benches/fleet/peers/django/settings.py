@@ -15,7 +15,7 @@ DATABASES = {
     }
 }
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
-SHARED_APPS = ["django_tenants", "tenants"]
+SHARED_APPS = ["django_tenants", "django.contrib.contenttypes", "tenants"]
 TENANT_APPS = ["shop"]
 INSTALLED_APPS = SHARED_APPS + TENANT_APPS
 TENANT_MODEL = "tenants.Tenant"
