@@ -58,6 +58,10 @@ impl<'a> Bench<'a> {
             templates: String::from_utf8_lossy(&help.stdout).contains("--no-template"),
             psql: server::program("psql").context("psql is needed; make needs installs it")?,
         };
+        if let Some(ram) = bench.server.ram() {
+            let sql = format!("CREATE TABLESPACE ram LOCATION '{}'", ram.display());
+            bench.run("postgres", &sql)?;
+        }
         Ok(bench)
     }
 
@@ -137,15 +141,26 @@ impl<'a> Bench<'a> {
         Ok(name)
     }
 
+    /// Returns what CREATE DATABASE needs to put a database into memory, where there is room.
+    pub(crate) fn in_memory(&self) -> &'static str {
+        match self.server.ram() {
+            Some(_) => " TABLESPACE ram",
+            None => "",
+        }
+    }
+
     /// Returns a fresh copy of a database, with nothing left to be written.
     pub(crate) fn copy(&self, base: &str) -> Result<Copy<'_>> {
         self.copies.set(self.copies.get() + 1);
         let name = format!("run_{}", self.copies.get());
         self.wait_for_disk(false)?;
-        self.run(
-            "postgres",
-            &format!("CREATE DATABASE {name} TEMPLATE {base}"),
-        )?;
+        // Where a run waits for no disk, it shall not wait for one to make files either.
+        let place = match self.is_durable() {
+            true => " TABLESPACE pg_default",
+            false => self.in_memory(),
+        };
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {base}{place}");
+        self.run("postgres", &sql)?;
         let copy = Copy { bench: self, name };
         self.settle()?;
         Ok(copy)

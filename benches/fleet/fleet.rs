@@ -51,13 +51,14 @@ impl Base {
     pub(crate) fn build(self, bench: &Bench) -> Result<()> {
         let name = self.name();
         crate::say(&format!("building {name}"));
+        let place = bench.in_memory();
         let migrate = |args: &[&str]| {
             let args = [&["migrate-schemas"], args].concat();
             bench.seconds(bench.pricesync(&bench.projects.shipped(), &name, &args))
         };
         match self {
             Self::Empty(n) => {
-                bench.run("postgres", &format!("CREATE DATABASE {name}"))?;
+                bench.run("postgres", &format!("CREATE DATABASE {name}{place}"))?;
                 migrate(&["--shared"])?;
                 bench.run(&name, &rows(n))?;
                 in_chunks(bench, &name, 1, n, "EXECUTE format('CREATE SCHEMA %I', s);")?;
@@ -66,12 +67,12 @@ impl Base {
                 let empty = bench.base(Self::Empty(n))?;
                 bench.run(
                     "postgres",
-                    &format!("CREATE DATABASE {name} TEMPLATE {empty}"),
+                    &format!("CREATE DATABASE {name} TEMPLATE {empty}{place}"),
                 )?;
                 migrate(&[])?;
             }
             Self::Thin(n) => {
-                bench.run("postgres", &format!("CREATE DATABASE {name}"))?;
+                bench.run("postgres", &format!("CREATE DATABASE {name}{place}"))?;
                 migrate(&["--shared"])?;
                 bench.run(&name, &rows(n))?;
                 let first = schema(1);

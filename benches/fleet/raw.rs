@@ -94,18 +94,17 @@ async fn work(url: &str, queue: &Mutex<std::vec::IntoIter<String>>) -> Result<()
     Ok(())
 }
 
-/// Returns the number of connections with which a quarter of the messages are sent fastest.
+/// Returns the number of connections with which these messages are sent fastest.
 pub(crate) fn best_connections(
     bench: &Bench,
     base: &str,
     messages: &[String],
 ) -> Result<(usize, String)> {
-    let some = &messages[..messages.len().div_ceil(4)];
     let mut best = (f64::INFINITY, 1);
     let mut tried = String::new();
     for connections in CONNECTIONS {
         let copy = bench.copy(base)?;
-        let took = seconds(bench, &copy.name, connections, some.to_vec())?;
+        let took = seconds(bench, &copy.name, connections, messages.to_vec())?;
         let _ = write!(tried, " {connections}: {took:.2} s");
         if took < best.0 {
             best = (took, connections);
@@ -116,7 +115,7 @@ pub(crate) fn best_connections(
         format!(
             "raw on {} connections; tried with {} schemas:{tried}",
             best.1,
-            some.len()
+            messages.len()
         ),
     ))
 }

@@ -27,17 +27,24 @@ const SETTINGS: [&str; 4] = [
 ];
 
 /// Stops the server and removes its folder as soon as nobody holds the other end of the pipe.
-const KEEPER: &str = r#"dir=$1; shift
+const KEEPER: &str = r#"dir=$1; ram=$2; shift 2
 "$@" < /dev/null > "$dir/log" 2>&1 &
 server=$!
 read -r _
 # Again and again: a server that has just been started does not listen to its first one.
 while kill -INT $server 2> /dev/null; do sleep 0.1; done
-rm -rf "$dir""#;
+rm -rf "$dir" "$ram""#;
+
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
+
+/// As much must be free there; a complete run takes about half of it.
+const ROOM: u64 = 4 << 30;
 
 /// A running server and its folder.
 pub(crate) struct Server {
     dir: PathBuf,
+    ram: Option<PathBuf>,
     bin: PathBuf,
     keeper: Child,
 }
@@ -46,11 +53,15 @@ impl Server {
     /// Makes a cluster in a temporary folder and starts it.
     pub(crate) fn start() -> Result<Self> {
         let bin = programs()?;
-        let dir = env::temp_dir().join(format!("pricesync-bench-{}", std::process::id()));
+        let name = format!("pricesync-bench-{}", std::process::id());
+        let dir = env::temp_dir().join(&name);
+        let ram = has_memory().then(|| Path::new(MEMORY).join(&name));
         let account = account()?;
-        fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        if let Some((uid, gid)) = account {
-            chown(&dir, Some(uid), Some(gid))?;
+        for dir in [Some(&dir), ram.as_ref()].into_iter().flatten() {
+            fs::create_dir(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+            if let Some((uid, gid)) = account {
+                chown(dir, Some(uid), Some(gid))?;
+            }
         }
         let as_account = |command: &mut Command| {
             command.current_dir(&dir).env("LC_ALL", "C.UTF-8");
@@ -78,6 +89,7 @@ impl Server {
         }
         let mut keeper = process::command("/bin/sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(&dir);
+        keeper.arg(ram.as_deref().unwrap_or(Path::new("")));
         keeper.arg(bin.join("postgres")).arg("-D").arg(&data);
         for setting in SETTINGS {
             keeper.args(["-c", setting]);
@@ -92,7 +104,12 @@ impl Server {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let server = Self { dir, bin, keeper };
+        let server = Self {
+            dir,
+            ram,
+            bin,
+            keeper,
+        };
         server.wait()?;
         Ok(server)
     }
@@ -112,6 +129,11 @@ impl Server {
     /// Returns the folder of the socket.
     pub(crate) fn socket_dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Returns the folder in memory where databases may be that need no disk.
+    pub(crate) fn ram(&self) -> Option<&Path> {
+        self.ram.as_deref()
     }
 
     /// Returns the URL of a database, for libpq's programs and everybody else.
@@ -156,7 +178,12 @@ impl Drop for Server {
         let _ = self.keeper.wait();
         // The keeper may not delete the folder itself where the one above is not everybody's.
         let _ = fs::remove_dir_all(&self.dir);
+        let _ = self.ram.as_ref().map(fs::remove_dir_all);
     }
+}
+
+fn has_memory() -> bool {
+    rustix::fs::statvfs(MEMORY).is_ok_and(|stat| stat.f_bavail * stat.f_frsize >= ROOM)
 }
 
 /// Finds the server's programs where pricesync would.

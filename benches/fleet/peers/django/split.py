@@ -15,6 +15,7 @@ django.setup()
 from django.db import migrations
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
 from django.apps import apps
@@ -27,9 +28,10 @@ LATER = {
 TABLES = {"user": 1, "product": 2, "pricehistory": 3, "subscription": 4}
 LATER_NAMES = {"products_brand_idx": 5, "price_history_curve_idx": 6, "subscriptions_trial_days_sane": 7}
 
-loader = MigrationLoader(None, ignore_no_initial=True)
-detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
-found = detector.changes(graph=loader.graph)["shop"]
+loader = MigrationLoader(None)
+asked = MigrationQuestioner(defaults={"ask_initial": True})
+detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps), asked)
+found = detector.changes(graph=loader.graph, trim_to_apps={"shop"}, convert_apps={"shop"})["shop"]
 steps = {number: [] for number in range(1, 9)}
 for operation in [operation for migration in found for operation in migration.operations]:
     if isinstance(operation, migrations.CreateModel):
