@@ -37,9 +37,8 @@ fn over(bench: &Bench, base: Base, schemas: usize, bar: f64) -> Result<Measured>
     ];
     let samples = in_turns(bench.args.repetitions(), &mut sides)?;
     let title = format!("nothing pending in {schemas} schemas, whole process");
-    Ok(Measured::new(bench, RowName::Idle, title, samples).ratio(
-        "pricesync",
-        "psql -c 'select 1'",
-        Some(Bar::AtMost(bar)),
-    ))
+    Ok(Measured::new(bench, RowName::Idle, title, samples)
+        .ratio("pricesync", "psql -c 'select 1'", Some(Bar::AtMost(bar)))
+        .ratio("pricesync", "psql from PATH -c 'select 1'", None)
+        .note("psql from PATH is Debian's script around psql where there is one"))
 }
