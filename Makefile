@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test lint picture needs
+.PHONY: demo test lint picture bench needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -20,6 +20,11 @@ lint:
 picture: needs
 	cargo build
 	scripts/picture
+
+# How fast it is, beside the raw limit of the server and beside other tools, on a private
+# server. make bench ARGS=--quick takes some three minutes; ARGS=--help tells the rest.
+bench: needs
+	cargo bench --bench fleet -- $(ARGS)
 
 # PostgreSQL's server programs and a C compiler; installed only where they are missing.
 needs:

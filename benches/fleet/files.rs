@@ -1,0 +1,128 @@
+//! The migration files that the repository ships, and projects that hold them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// One file of the tenant set.
+pub(crate) struct File {
+    /// Its version.
+    pub(crate) version: u32,
+    /// Its name without version and ending.
+    pub(crate) name: String,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+/// What a new release brings: a column without a default, and an index.
+const NEW_FILE: &str = "ALTER TABLE products ADD COLUMN weight_grams integer;\n\
+    CREATE INDEX products_weight_idx ON products (weight_grams);\n";
+
+/// The same where schemas hold nothing but a history.
+const NEW_TABLE: &str = "CREATE TABLE notes (id bigint PRIMARY KEY, body text);\n";
+
+/// Folders with a `pricesync.toml` and migrations, for the program to work in.
+pub(crate) struct Projects {
+    root: PathBuf,
+}
+
+impl Projects {
+    /// Writes the projects into an empty folder.
+    pub(crate) fn write(root: PathBuf) -> Result<Self> {
+        let new = [
+            ("shipped", None),
+            ("new-file", Some(NEW_FILE)),
+            ("new-table", Some(NEW_TABLE)),
+        ];
+        for (name, extra) in new {
+            let project = root.join(name);
+            copy(&migrations(), &project.join("migrations"))?;
+            fs::write(project.join("pricesync.toml"), "")?;
+            if let Some(sql) = extra {
+                let version = tenant_files()?.last().map_or(0, |file| file.version) + 1;
+                let file = format!("migrations/tenant/V{version}__new.sql");
+                fs::write(project.join(file), sql)?;
+            }
+        }
+        Ok(Self { root })
+    }
+
+    /// Returns the project with the files as they are shipped.
+    pub(crate) fn shipped(&self) -> PathBuf {
+        self.root.join("shipped")
+    }
+
+    /// Returns the project with one file more.
+    pub(crate) fn with_new_file(&self) -> PathBuf {
+        self.root.join("new-file")
+    }
+
+    /// Returns the project with one file more, which needs no table of an earlier one.
+    pub(crate) fn with_new_table(&self) -> PathBuf {
+        self.root.join("new-table")
+    }
+
+    /// Returns a folder for what other tools need.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.root.join(name);
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+}
+
+/// Returns the new file of [`Projects::with_new_file`], for those who do without a project.
+pub(crate) fn new_file() -> Result<File> {
+    Ok(File {
+        version: tenant_files()?.last().map_or(0, |file| file.version) + 1,
+        name: "new".to_owned(),
+        text: NEW_FILE.to_owned(),
+    })
+}
+
+/// Returns the shipped tenant files in order.
+pub(crate) fn tenant_files() -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    gather(&migrations().join("tenant"), &mut files)?;
+    files.sort_by_key(|file| file.version);
+    Ok(files)
+}
+
+fn migrations() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")
+}
+
+fn gather(dir: &Path, files: &mut Vec<File>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            gather(&path, files)?;
+            continue;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (version, name) = stem
+            .strip_prefix('V')
+            .and_then(|rest| rest.split_once("__"))
+            .with_context(|| format!("{} is no migration", path.display()))?;
+        files.push(File {
+            version: version.parse()?,
+            name: name.to_owned(),
+            text: fs::read_to_string(&path)?,
+        });
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().context("an entry has a name")?);
+        if path.is_dir() {
+            copy(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The only file that uses pricesync as a library: creating tenants without a process for each.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use pricesync::domain::script::Scope;
+use pricesync::domain::tenant::{Hostname, NewTenant, Slug};
+use pricesync::migrations::MigrationSet;
+use pricesync::postgres::catalog::PostgresCatalog;
+use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::migrator::Rules;
+use pricesync::postgres::pool::Database;
+use pricesync::postgres::tls;
+use pricesync::service::event::Progress;
+use pricesync::settings::TableName;
+
+use crate::bench::Bench;
+use crate::files::tenant_files;
+
+/// Creates tenants one after the other and returns the seconds, without those of connecting.
+pub(crate) fn create(bench: &Bench, database: &str, slugs: &[String]) -> Result<f64> {
+    bench
+        .runtime
+        .block_on(create_all(&bench.url(database), slugs))
+}
+
+async fn create_all(url: &str, slugs: &[String]) -> Result<f64> {
+    let files: Vec<(String, String)> = tenant_files()?
+        .into_iter()
+        .map(|file| (format!("V{}__{}.sql", file.version, file.name), file.text))
+        .collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let set = MigrationSet::embedded(Scope::Tenant, &files)?;
+    let options = ConnectOptions::resolve(Some(url), &Environment::from_process())?;
+    let tls = tls::connector(&options)?;
+    let sessions = NonZeroUsize::new(3).context("three is not zero")?;
+    let database = Database::open(&options, tls, sessions, Duration::ZERO).await?;
+    let tenants = table("tenants_tenant");
+    let catalog = PostgresCatalog::new(database.clone(), &tenants, &table("tenants_domain"));
+    let rules = Rules::new(&database, &tenants);
+    let (progress, _nobody) = Progress::channel();
+    let begun = Instant::now();
+    for slug in slugs {
+        let slug = Slug::parse(slug)?;
+        let new = NewTenant {
+            name: format!("Tenant {slug}"),
+            schema: slug.schema("tenant_")?,
+            hostnames: vec![Hostname::parse(&format!("{slug}.example.com"))?],
+            slug,
+        };
+        catalog
+            .create(&new, Some(&set), &rules, &progress)
+            .await
+            .map_err(|error| anyhow!("tenant {} was not created: {error:?}", new.slug))?;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+fn table(name: &str) -> TableName {
+    TableName {
+        schema: "public".to_owned(),
+        table: name.to_owned(),
+    }
+}

@@ -1,0 +1,105 @@
+//! Programs that are measured: started, waited for, watched.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How often a running program is looked at. Its peak is kept by the kernel, so that only
+/// what it grows in its very last moment is missed.
+const GLANCE: Duration = Duration::from_millis(2);
+
+/// Returns a command without anything that could lead it to another server or project.
+pub(crate) fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("PG") || text.starts_with("PRICESYNC_") || text == "DATABASE_URL" {
+            command.env_remove(&name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Runs a program to its end and returns the seconds from start to exit.
+///
+/// # Errors
+///
+/// A program that fails, with the end of what it said.
+pub(crate) fn seconds(mut command: Command, log: &Path) -> Result<f64> {
+    let name = name(&command);
+    command.stderr(file(log)?);
+    let begun = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {name}"))?;
+    let took = begun.elapsed().as_secs_f64();
+    if !status.success() {
+        bail!("{name} ended with {status}:\n{}", tail(log));
+    }
+    Ok(took)
+}
+
+/// Runs a program to its end and returns its peak of resident memory in MiB; `watch` is
+/// called now and then while it runs.
+///
+/// # Errors
+///
+/// A program that fails, with the end of what it said.
+pub(crate) fn peak(mut command: Command, log: &Path, mut watch: impl FnMut()) -> Result<f64> {
+    let name = name(&command);
+    command.stderr(file(log)?);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {name}"))?;
+    let mut peak = 0;
+    let status = loop {
+        peak = high_water(&child).unwrap_or(peak).max(peak);
+        watch();
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        thread::sleep(GLANCE);
+    };
+    if !status.success() {
+        bail!("{name} ended with {status}:\n{}", tail(log));
+    }
+    Ok(mebibytes(peak))
+}
+
+/// Returns kibibytes as MiB.
+pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
+    f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0
+}
+
+/// Returns the number of kibibytes behind a word in one of the kernel's files.
+pub(crate) fn kibibytes(text: &str, word: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn high_water(child: &Child) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    kibibytes(&text, "VmHWM:")
+}
+
+fn name(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let argument = command.get_args().next().unwrap_or_default();
+    format!("{name} {}", argument.to_string_lossy())
+}
+
+fn file(log: &Path) -> Result<fs::File> {
+    fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}

@@ -1,0 +1,121 @@
+//! The raw limit: what the server needs when nobody asks it anything.
+//!
+//! One message per tenant holds the whole transaction, history rows included, and a few
+//! plain connections send them. No lock, no look at what is there, no check.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::Result;
+use futures_util::future::join_all;
+
+use crate::bench::Bench;
+use crate::files::File;
+use crate::session::Session;
+
+/// As many connections as are tried to find the best number.
+const CONNECTIONS: [usize; 4] = [1, 2, 4, 8];
+
+/// Returns the message that brings an empty schema to the newest version.
+pub(crate) fn cold(schema: &str, files: &[File]) -> String {
+    let mut sql = format!("BEGIN; SET LOCAL search_path TO \"{schema}\", public; ");
+    replay(&mut sql, files);
+    sql + "COMMIT"
+}
+
+/// Returns the message that applies one more file to a migrated schema.
+pub(crate) fn one_more(schema: &str, file: &File) -> String {
+    let mut sql = format!("BEGIN; SET LOCAL search_path TO \"{schema}\", public; ");
+    apply(&mut sql, file);
+    sql + "COMMIT"
+}
+
+/// Returns the message that creates a tenant with everything.
+pub(crate) fn create(slug: &str, files: &[File]) -> String {
+    let mut sql = format!(
+        "BEGIN; WITH t AS (INSERT INTO tenants_tenant (schema_name, name, slug) \
+         VALUES ('tenant_{slug}', 'Tenant {slug}', '{slug}') RETURNING id) \
+         INSERT INTO tenants_domain (domain, is_primary, tenant_id) \
+         SELECT '{slug}.example.com', true, id FROM t; \
+         CREATE SCHEMA \"tenant_{slug}\"; SET LOCAL search_path TO \"tenant_{slug}\", public; "
+    );
+    replay(&mut sql, files);
+    sql + "COMMIT"
+}
+
+fn replay(sql: &mut String, files: &[File]) {
+    sql.push_str(
+        "CREATE TABLE refinery_schema_history (version int8 PRIMARY KEY, \
+         name varchar(255), applied_on varchar(255), checksum varchar(255)); ",
+    );
+    for file in files {
+        apply(sql, file);
+    }
+}
+
+fn apply(sql: &mut String, file: &File) {
+    // A checksum of the usual length: nobody reads it again.
+    let _ = write!(
+        sql,
+        "{}\n; INSERT INTO refinery_schema_history VALUES ({}, '{}', now()::text, '12345678901234567890'); ",
+        file.text, file.version, file.name
+    );
+}
+
+/// Sends every message over so many connections and returns the seconds, connecting included.
+pub(crate) fn seconds(
+    bench: &Bench,
+    database: &str,
+    connections: usize,
+    messages: Vec<String>,
+) -> Result<f64> {
+    let url = bench.url(database);
+    let queue = Mutex::new(messages.into_iter());
+    let begun = Instant::now();
+    bench.runtime.block_on(async {
+        let workers = (0..connections).map(|_| work(&url, &queue));
+        join_all(workers)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>>>()
+    })?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+async fn work(url: &str, queue: &Mutex<std::vec::IntoIter<String>>) -> Result<()> {
+    let session = Session::open(url).await?;
+    loop {
+        let next = queue.lock().expect("no worker panics").next();
+        let Some(message) = next else { break };
+        session.run(&message).await?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// Returns the number of connections with which these messages are sent fastest.
+pub(crate) fn best_connections(
+    bench: &Bench,
+    base: &str,
+    messages: &[String],
+) -> Result<(usize, String)> {
+    let mut best = (f64::INFINITY, 1);
+    let mut tried = String::new();
+    for connections in CONNECTIONS {
+        let copy = bench.copy(base)?;
+        let took = seconds(bench, &copy.name, connections, messages.to_vec())?;
+        let _ = write!(tried, " {connections}: {took:.2} s");
+        if took < best.0 {
+            best = (took, connections);
+        }
+    }
+    Ok((
+        best.1,
+        format!(
+            "raw on {} connections; tried with {} schemas:{tried}",
+            best.1,
+            messages.len()
+        ),
+    ))
+}

@@ -1,0 +1,58 @@
+//! One file for each row of the table.
+
+mod cold;
+mod create;
+mod drop;
+mod idle;
+mod listings;
+mod memory;
+mod new_file;
+mod peers;
+
+use anyhow::Result;
+use clap::ValueEnum as _;
+
+use crate::args::{Args, RowName};
+use crate::bench::Bench;
+use crate::measure::Measured;
+
+/// Returns the rows that were asked for, in the order of the table.
+pub(crate) fn chosen(args: &Args) -> Vec<RowName> {
+    let mut rows = RowName::value_variants().to_vec();
+    rows.retain(|row| args.only.is_empty() || args.only.contains(row));
+    rows
+}
+
+impl RowName {
+    /// Returns in which modes it is measured, `true` for durable: both where the disk matters.
+    pub(crate) fn modes(self, args: &Args) -> &'static [bool] {
+        let waits = matches!(self, Self::Cold | Self::NewFile | Self::Create | Self::Drop);
+        match (args.durable, args.fast) {
+            (true, _) => &[true],
+            (_, true) => &[false],
+            _ if waits => &[false, true],
+            _ => &[false],
+        }
+    }
+
+    /// Measures it.
+    pub(crate) fn measure(self, bench: &Bench) -> Result<Vec<Measured>> {
+        match self {
+            Self::Cold => cold::measure(bench),
+            Self::NewFile => new_file::measure(bench),
+            Self::Create => create::measure(bench),
+            Self::Idle => idle::measure(bench),
+            Self::Peers => peers::measure(bench),
+            Self::Listings => listings::measure(bench),
+            Self::Memory => memory::measure(bench),
+            Self::Drop => drop::measure(bench),
+        }
+    }
+
+    /// Returns the name by which `--only` takes it.
+    pub(crate) fn key(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
