@@ -14,7 +14,7 @@ use crate::postgres::provision::CreateError;
 use crate::service::event::{MigrateError, Progress, Target};
 use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
 use crate::settings::Overrides;
-use crate::ui::{count, explain, took};
+use crate::ui::{Verbosity, count, explain, took};
 
 /// Create a tenant: its row, its hosts, its schema, and every migration
 ///
@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
+    /// Run the files one by one, even where one script would do the same
+    #[arg(long)]
+    no_template: bool,
 }
 
 impl Args {
@@ -52,6 +55,11 @@ impl Args {
             "run.lock_timeout",
             "--lock-timeout",
             self.lock_timeout.as_deref(),
+        );
+        overrides.set(
+            "run.template",
+            "--no-template",
+            self.no_template.then_some("off"),
         );
     }
 
@@ -116,6 +124,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         ));
     }
     let rules = app.rules(&database);
+    let template_rules = rules.clone();
     let (progress, _nobody) = Progress::channel();
     let begun = std::time::Instant::now();
     let set = (!args.no_migrate).then_some(&*sets.tenant);
@@ -156,6 +165,14 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         )?;
     }
     out.flush()?;
+    if created.lacks_template
+        && let Some(set) = set
+        && let Err(why) = catalog.write_template(set, &template_rules).await
+        && app.terminal.verbosity() > Verbosity::Normal
+    {
+        app.terminal
+            .note(&format!("the next tenant is made file by file too: {why}"));
+    }
     Ok(exit)
 }
 

@@ -57,6 +57,9 @@ pub(super) struct Args {
     /// How long a statement may run; 0 is for ever
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
+    /// Run the files one by one, even where one script would do the same
+    #[arg(long)]
+    no_template: bool,
     /// The summary on stdout when the run is over
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<SummaryFormat>,
@@ -85,6 +88,11 @@ impl Args {
             "run.lock_timeout",
             "--lock-timeout",
             self.lock_timeout.as_deref(),
+        );
+        overrides.set(
+            "run.template",
+            "--no-template",
+            self.no_template.then_some("off"),
         );
         overrides.set("run.lock_wait", "--lock-wait", self.lock_wait.as_deref());
         overrides.set(

@@ -6,6 +6,7 @@ pub mod load_error;
 pub mod new_script;
 mod parser;
 mod place;
+mod predictable;
 pub mod refusal;
 pub mod script;
 pub mod script_name;

@@ -16,10 +16,16 @@ use crate::migrations::MigrationSet;
 use crate::service::event::{MigrateError, Progress, Target};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
-const FILES: &[(&str, &str)] = &[(
-    "V1__unfinished_script.sql",
-    include_str!("bookkeeping/V1__unfinished_script.sql"),
-)];
+const FILES: &[(&str, &str)] = &[
+    (
+        "V1__unfinished_script.sql",
+        include_str!("bookkeeping/V1__unfinished_script.sql"),
+    ),
+    (
+        "V4__template.sql",
+        include_str!("bookkeeping/V4__template.sql"),
+    ),
+];
 
 /// Makes sure that the schema and its tables are there.
 ///
@@ -63,6 +69,7 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
         fake: false,
         search_path: Vec::new(),
         unlisted: true,
+        templates: false,
         ..rules.clone()
     };
     let migrator = PostgresMigrator::new(database.clone(), rules, Arc::clone(&set), set);

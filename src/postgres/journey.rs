@@ -15,6 +15,7 @@ use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
 use super::pool::Session;
 use super::runner::{self, Work};
+use super::template::{Applying, Template, Unfit};
 use super::transaction::{Opened, Opening, WorkError, open, rollback};
 use crate::domain::plan::{Atomic, Plan};
 use crate::migrations::{Script, Transaction};
@@ -34,6 +35,8 @@ pub(super) struct Journey<'a> {
     pub(super) committed: Vec<AppliedScript>,
     pub(super) expect_history: bool,
     pub(super) attempt: u32,
+    /// What fills the schema if it is empty; given up after it did not fit once.
+    pub(super) template: Option<&'a Template>,
 }
 
 /// How one transaction ended.
@@ -176,6 +179,9 @@ impl Journey<'_> {
             Atomic::Schema => together,
             Atomic::Migration => 1,
         };
+        let template = self
+            .template
+            .filter(|_| rows.is_empty() && !opened.has_history);
         // Neither what waits for a later transaction nor what lies beyond the goal.
         let concerned: HashSet<i64> = rows
             .iter()
@@ -192,7 +198,7 @@ impl Journey<'_> {
             pending: &pending[..together],
             fake: rules.fake,
         };
-        self.apply(session, opened, &work).await
+        self.apply(session, opened, &work, template).await
     }
 
     /// Applies scripts in the open transaction and commits it.
@@ -201,20 +207,34 @@ impl Journey<'_> {
         session: Session,
         opened: Opened,
         work: &Work<'_>,
+        template: Option<&Template>,
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut attendance = self.attend(opened.pid);
-        let worked = attendance
-            .during(runner::run(
-                &session,
-                &opened,
+        let worked = if let Some(template) = template {
+            let templates = &self.migrator.templates;
+            let applying = Applying {
+                template,
+                scripts: work.pending,
+                schema: &target.schema,
                 rules,
-                target,
-                work,
-                self.progress,
-            ))
-            .await;
+                may_be_filled: true,
+                proven: !templates.is_unproven(),
+            };
+            let guarded = rules.guards(target);
+            let run = applying.run(&session, &opened, guarded, self.progress);
+            match attendance.during(run).await {
+                Ok(worked) => {
+                    templates.prove();
+                    Ok(worked)
+                }
+                Err(unfit) => return self.unfit(session, unfit, work.pending),
+            }
+        } else {
+            let run = runner::run(&session, &opened, rules, target, work, self.progress);
+            attendance.during(run).await
+        };
         let blockers = attendance.blockers;
         let worked = match worked {
             Ok(worked) => worked,
@@ -259,6 +279,27 @@ impl Journey<'_> {
                 Err(self.work_failed(error, work.pending, blockers))
             }
         }
+    }
+
+    /// The template did not fit, so the files are run instead.
+    fn unfit(
+        &mut self,
+        session: Session,
+        unfit: Unfit,
+        pending: &[&Script],
+    ) -> Result<Step, StepError> {
+        session.discard();
+        self.template = None;
+        match unfit {
+            Unfit::Server(error)
+                if is_connection_lost(&error) || self.interrupts.level() == Interrupt::Cancel =>
+            {
+                return Err(self.work_failed(WorkError::Ours(error), pending, Vec::new()));
+            }
+            Unfit::Different => self.migrator.templates.refute(),
+            Unfit::Server(_) | Unfit::Identity => {}
+        }
+        Ok(Step::Committed(Vec::new()))
     }
 
     async fn without_transaction(

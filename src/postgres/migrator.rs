@@ -12,6 +12,7 @@ use super::histories::{Found, read_all};
 use super::journey::Journey;
 use super::pool::Database;
 use super::runner::{self};
+use super::template::{self, Template, Templates};
 use super::transaction::{self, Reach};
 use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
@@ -50,6 +51,8 @@ pub struct Rules {
     pub tenant_table: String,
     /// Whether schemas need no row in the tenant table: they are pricesync's own, or not inserted yet.
     pub unlisted: bool,
+    /// Whether an empty schema may be filled by a template.
+    pub templates: bool,
     /// `server_version_num` of the server.
     pub server_version: u32,
 }
@@ -70,6 +73,7 @@ impl Rules {
             history_table: "refinery_schema_history".to_owned(),
             tenant_table: quoted(tenant_table),
             unlisted: false,
+            templates: true,
             server_version: database.facts().version,
         }
     }
@@ -92,6 +96,8 @@ pub struct PostgresMigrator {
     tenant: Arc<MigrationSet>,
     /// Whether our own tables are known to be there; asked for once in a run.
     pub(super) bookkeeping: Arc<OnceCell<()>>,
+    /// What fills empty schemas in this run.
+    pub(super) templates: Arc<Templates>,
 }
 
 impl SchemaMigrator for PostgresMigrator {
@@ -112,11 +118,18 @@ impl SchemaMigrator for PostgresMigrator {
                 doing: doing(),
                 error: server_error(&error),
             })?;
-        Ok(found
+        let states: Vec<SchemaState> = found
             .into_iter()
             .zip(targets)
             .map(|(found, target)| self.judge(found, target))
-            .collect())
+            .collect();
+        let is_new = |(state, target): &(&SchemaState, &Arc<Target>)| {
+            target.scope == Scope::Tenant
+                && matches!(state, SchemaState::Known(plan) if plan.version.is_none() && !plan.pending.is_empty())
+        };
+        self.templates
+            .expect(states.iter().zip(targets).filter(is_new).count());
+        Ok(states)
     }
 
     async fn migrate(
@@ -133,6 +146,7 @@ impl SchemaMigrator for PostgresMigrator {
             committed: Vec::new(),
             expect_history: true,
             attempt: 0,
+            template: self.template_for(target).await,
         };
         let result = journey.travel().await;
         match result {
@@ -163,6 +177,7 @@ impl PostgresMigrator {
             shared,
             tenant,
             bookkeeping: Arc::default(),
+            templates: Arc::default(),
         }
     }
 
@@ -224,6 +239,21 @@ impl PostgresMigrator {
             sql.push_str("COMMIT;\n\n");
         }
         sql
+    }
+
+    /// Returns the template for a target, should its schema turn out to be empty.
+    async fn template_for(&self, target: &Target) -> Option<&Template> {
+        let rules = &self.rules;
+        let wanted = rules.templates
+            && target.scope == Scope::Tenant
+            && !rules.fake
+            && rules.goal == Goal::Latest
+            && rules.atomic == Atomic::Schema;
+        if !wanted {
+            return None;
+        }
+        let scripts = template::together(&self.tenant);
+        self.templates.get(&self.database, rules, &scripts).await
     }
 
     pub(super) fn set(&self, scope: Scope) -> &MigrationSet {

@@ -9,12 +9,13 @@ use super::guard::seen_by_others;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
+use super::template::{self, Applying, Kept, Template, Unfit};
 use super::transaction::{Batch, Opening, WorkError, begin, interpret, probe};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::{AppliedScript, MigrateError, Progress, Target};
+use crate::service::event::{AppliedScript, MigrateError, Progress, ServerError, Target};
 
 /// A tenant that was created.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Created {
     pub applied: Vec<AppliedScript>,
     /// How many scripts are left: those from the first one on that runs without a transaction.
     pub left: usize,
+    /// Whether [`PostgresCatalog::write_template`] would make the next one cheaper.
+    pub lacks_template: bool,
 }
 
 /// Why a tenant was not created; nothing of it is there.
@@ -56,12 +59,65 @@ impl PostgresCatalog {
         progress: &Progress,
     ) -> Result<Created, CreateError> {
         let session = self.session().await?;
-        let result = self.create_in(&session, new, set, rules, progress).await;
+        let kept = match set.filter(|_| rules.templates) {
+            // Whatever is wrong with it, the files are there.
+            Some(set) => self.kept(&session, set, rules).await.ok(),
+            None => None,
+        };
+        let lacks_template = kept.as_ref().is_some_and(|kept| kept.compiled.is_none());
+        let template = kept.as_ref().and_then(Kept::template);
+        let mut result = self
+            .create_in(&session, new, set, rules, template, progress)
+            .await;
+        let mut session = Some(session);
+        if template.is_some() && matches!(result, Err(CreateError::Migrate(_))) {
+            session.take().map(Session::discard);
+            let again = self.session().await?;
+            result = self
+                .create_in(&again, new, set, rules, None, progress)
+                .await;
+            session = Some(again);
+        }
         if result.is_err() {
             // Closing the connection rolls back, whatever state it is in.
-            session.discard();
+            session.map(Session::discard);
         }
-        result
+        result.map(|created| Created {
+            lacks_template,
+            ..created
+        })
+    }
+
+    /// Writes the template that makes the next tenant cheaper.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in words; nothing is lost by it.
+    pub async fn write_template(&self, set: &MigrationSet, rules: &Rules) -> Result<(), String> {
+        let said = |error: Error| server_error(&error).to_string();
+        let session = self.session().await.map_err(|error| error.to_string())?;
+        let kept = self.kept(&session, set, rules).await.map_err(said)?;
+        let compiled = match kept.compiled {
+            Some(compiled) => return compiled.map(drop),
+            None => template::compile(&session, rules, &template::together(set))
+                .await
+                .map_err(said)?,
+        };
+        drop(session);
+        template::store(self.database(), rules, &kept.key, &compiled)
+            .await
+            .map_err(|error| error.to_string())?;
+        compiled.map(drop)
+    }
+
+    async fn kept(
+        &self,
+        session: &Session,
+        set: &MigrationSet,
+        rules: &Rules,
+    ) -> Result<Kept, Error> {
+        let role = &self.database().facts().role;
+        template::load(session, rules, role, &template::together(set)).await
     }
 
     async fn create_in(
@@ -70,6 +126,7 @@ impl PostgresCatalog {
         new: &NewTenant,
         set: Option<&MigrationSet>,
         rules: &Rules,
+        template: Option<&Template>,
         progress: &Progress,
     ) -> Result<Created, CreateError> {
         let target = Target {
@@ -102,16 +159,37 @@ impl PostgresCatalog {
             .count();
         let mut applied = Vec::new();
         if set.is_some() {
-            let create_history = runner::create_history(&new.schema, &rules.history_table);
-            let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
-            for script in &scripts[..together] {
-                batch.push(&new.schema, &rules.history_table, script, false);
-            }
-            let worked = batch
-                .run(session, &opened, &new.schema, true, progress)
-                .await;
-            let (done, touched) =
-                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
+            let (done, touched) = if let Some(template) = template {
+                let applying = Applying {
+                    template,
+                    scripts: &scripts[..together],
+                    schema: &new.schema,
+                    rules,
+                    may_be_filled: false,
+                    // Its seal fits; comparing what one schema became costs more than making it.
+                    proven: true,
+                };
+                let worked = applying.run(session, &opened, true, progress).await;
+                let worked = worked.map_err(|unfit| {
+                    let error = match unfit {
+                        Unfit::Server(error) => server_error(&error),
+                        Unfit::Identity | Unfit::Different => ServerError::default(),
+                    };
+                    let doing = "applying the template".to_owned();
+                    CreateError::Migrate(Box::new(MigrateError::Database { doing, error }))
+                })?;
+                (worked.applied, worked.touched)
+            } else {
+                let create_history = runner::create_history(&new.schema, &rules.history_table);
+                let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+                for script in &scripts[..together] {
+                    batch.push(&new.schema, &rules.history_table, script, false);
+                }
+                let worked = batch
+                    .run(session, &opened, &new.schema, true, progress)
+                    .await;
+                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?
+            };
             let mut outside = touched.outside.clone();
             if touched.is_open() {
                 let other = self.session().await?;
@@ -144,6 +222,7 @@ impl PostgresCatalog {
             tenant,
             applied,
             left: scripts.len() - together,
+            lacks_template: false,
         })
     }
 

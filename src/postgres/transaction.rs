@@ -44,6 +44,22 @@ struct Identity {
     schema: String,
 }
 
+impl Opened {
+    /// Returns whether the columns from the second on show what the transaction began with.
+    pub(super) fn is_unchanged(&self, row: &SimpleQueryRow) -> bool {
+        let identity = &self.identity;
+        [
+            &identity.transaction,
+            &identity.role,
+            &identity.session_role,
+            &identity.schema,
+        ]
+        .into_iter()
+        .enumerate()
+        .all(|(place, was)| row.get(place + 1) == Some(was))
+    }
+}
+
 /// What came of asking for a transaction.
 pub(super) enum Opening {
     /// It is open.
@@ -256,10 +272,7 @@ impl<'a> Batch<'a> {
     pub(super) fn new(first: Option<&str>) -> Self {
         Self {
             first: first.map(str::to_owned),
-            nonce: format!(
-                "pricesync-{:016x}",
-                RandomState::new().hash_one(Instant::now())
-            ),
+            nonce: nonce(),
             parts: Vec::new(),
         }
     }
@@ -394,8 +407,16 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Returns a text that no script can know, by which our own row is found.
+pub(super) fn nonce() -> String {
+    format!(
+        "pricesync-{:016x}",
+        RandomState::new().hash_one(Instant::now())
+    )
+}
+
 /// The server's clock in seconds: what a script took is measured where it ran.
-const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
+pub(super) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
 
 /// What is still to be answered.
 struct Answers {
@@ -414,11 +435,14 @@ async fn drain(answers: SimpleQueryStream) -> Result<Vec<SimpleQueryRow>, Error>
     Ok(rows)
 }
 
+/// The server's clock as refinery writes it.
+pub(super) const NOW: &str =
+    "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
 /// Returns the statement that records a script, in refinery's format but with the server's clock.
 pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String {
     format!(
-        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, \
-         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), '{}')",
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {NOW}, '{}')",
         histories::qualified(schema, table),
         script.id.version,
         escape_literal(&script.id.name),
