@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::app::{Access, App};
+use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::TenantCatalog as _;
@@ -43,9 +44,8 @@ pub(super) struct Args {
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
-    /// Run the files one by one, even where one script would do the same
-    #[arg(long)]
-    no_template: bool,
+    #[command(flatten)]
+    template: TemplateArgs,
 }
 
 impl Args {
@@ -56,11 +56,7 @@ impl Args {
             "--lock-timeout",
             self.lock_timeout.as_deref(),
         );
-        overrides.set(
-            "run.template",
-            "--no-template",
-            self.no_template.then_some("off"),
-        );
+        self.template.override_settings(overrides);
     }
 
     fn tenant(&self, app: &App) -> Result<NewTenant, Failure> {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::app::{Access, App, Sets, connections_for};
 use super::select::SelectArgs;
+use super::template_args::TemplateArgs;
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
@@ -57,9 +58,8 @@ pub(super) struct Args {
     /// How long a statement may run; 0 is for ever
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
-    /// Run the files one by one, even where one script would do the same
-    #[arg(long)]
-    no_template: bool,
+    #[command(flatten)]
+    template: TemplateArgs,
     /// The summary on stdout when the run is over
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<SummaryFormat>,
@@ -89,11 +89,7 @@ impl Args {
             "--lock-timeout",
             self.lock_timeout.as_deref(),
         );
-        overrides.set(
-            "run.template",
-            "--no-template",
-            self.no_template.then_some("off"),
-        );
+        self.template.override_settings(overrides);
         overrides.set("run.lock_wait", "--lock-wait", self.lock_wait.as_deref());
         overrides.set(
             "run.statement_timeout",

@@ -20,6 +20,7 @@ mod select;
 mod server;
 mod shell;
 mod status;
+mod template_args;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -71,16 +71,20 @@ impl PostgresCatalog {
             .await;
         let mut session = Some(session);
         if template.is_some() && matches!(result, Err(CreateError::Migrate(_))) {
-            session.take().map(Session::discard);
+            if let Some(session) = session.take() {
+                session.discard();
+            }
             let again = self.session().await?;
             result = self
                 .create_in(&again, new, set, rules, None, progress)
                 .await;
             session = Some(again);
         }
-        if result.is_err() {
+        if result.is_err()
+            && let Some(session) = session
+        {
             // Closing the connection rolls back, whatever state it is in.
-            session.map(Session::discard);
+            session.discard();
         }
         result.map(|created| Created {
             lacks_template,
@@ -97,13 +101,13 @@ impl PostgresCatalog {
         let said = |error: Error| server_error(&error).to_string();
         let session = self.session().await.map_err(|error| error.to_string())?;
         let kept = self.kept(&session, set, rules).await.map_err(said)?;
-        let compiled = match kept.compiled {
-            Some(compiled) => return compiled.map(drop),
-            None => template::compile(&session, rules, &template::together(set))
-                .await
-                .map_err(said)?,
-        };
         drop(session);
+        if let Some(compiled) = kept.compiled {
+            return compiled.map(drop);
+        }
+        let compiled = template::compile(self.database(), rules, &template::together(set))
+            .await
+            .map_err(|error| error.to_string())?;
         template::store(self.database(), rules, &kept.key, &compiled)
             .await
             .map_err(|error| error.to_string())?;

@@ -11,20 +11,23 @@ mod storage;
 mod writing;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
 use super::diagnostics::server_error;
 use super::fingerprint::{Fingerprint, digest};
+use super::guard::seen_by_others;
 use super::migrator::Rules;
-use super::pool::Session;
+use super::pool::{Database, Session};
 use super::runner;
-use super::transaction::{Batch, Opening, Reach, WorkError, begin, interpret, probe, settings};
+use super::transaction::{
+    Batch, Opening, Reach, WorkError, begin, interpret, probe, rollback, settings,
+};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{MigrationSet, Script, Transaction};
-use crate::service::event::{Progress, Target};
+use crate::service::event::{Progress, ServerError, Target};
 
 pub(super) use applying::{Applying, Unfit};
 pub(super) use storage::{Kept, Templates, load, store};
@@ -74,35 +77,47 @@ fn key(scripts: &[&Script], rules: &Rules, role: &str, public: &str) -> String {
 ///
 /// # Errors
 ///
-/// Only a connection that broke. Whatever else is in the way is the reason why there is no template.
+/// Only connections that cannot be had or break. Whatever else is in the way is the reason
+/// why there is no template.
 pub(super) async fn compile(
-    session: &Session,
+    database: &Database,
     rules: &Rules,
     scripts: &[&Script],
-) -> Result<Compiled, Error> {
+) -> Result<Compiled, ServerError> {
     if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
         return Ok(Err(why));
     }
-    let compiled = rehearse(session, rules, scripts).await;
-    session.client().simple_query("ROLLBACK").await?;
-    Ok(compiled.unwrap_or_else(|error| Err(server_error(&error).to_string())))
+    let session = database.session(Duration::ZERO).await?;
+    let compiled = rehearse(database, &session, rules, scripts).await;
+    if let Err(error) = rollback(&session).await {
+        session.discard();
+        return Err(server_error(&error));
+    }
+    Ok(compiled.unwrap_or_else(|error| Err(error.to_string())))
 }
 
 async fn rehearse(
+    database: &Database,
     session: &Session,
     rules: &Rules,
     scripts: &[&Script],
-) -> Result<Compiled, Error> {
+) -> Result<Compiled, ServerError> {
+    let said = |error: Error| server_error(&error);
     let table = &rules.history_table;
-    let replayed = match replay(session, rules, scripts).await? {
+    let replayed = match replay(database, session, rules, scripts).await? {
         Ok(schema) => schema,
         Err(why) => return Ok(Err(why)),
     };
-    let wanted = Fingerprint::read(session, &replayed, table).await?;
+    let wanted = Fingerprint::read(session, &replayed, table)
+        .await
+        .map_err(said)?;
     if let Some(filled) = wanted.filled_table() {
         return Ok(Err(format!("the files leave rows behind: {filled}")));
     }
-    let sql = match writing::script(session, &replayed, table).await? {
+    let sql = match writing::script(session, &replayed, table)
+        .await
+        .map_err(said)?
+    {
         Ok(sql) => sql,
         Err(why) => return Ok(Err(why)),
     };
@@ -111,17 +126,19 @@ async fn rehearse(
     }
     let made = scratch();
     let target = target(&made);
-    let make = format!(
+    let whole = format!(
         "CREATE SCHEMA {}; {}{} {sql}",
         made.quoted(),
         settings(rules, &target, Reach::Transaction),
         runner::create_history(&made, table)
     );
-    if let Err(error) = session.rows(&make).await {
+    if let Err(error) = session.rows(&whole).await {
         let why = format!("the template did not run: {}", server_error(&error));
         return Ok(Err(why));
     }
-    let found = Fingerprint::read(session, &made, table).await?;
+    let found = Fingerprint::read(session, &made, table)
+        .await
+        .map_err(said)?;
     Ok(match wanted.first_difference(&found) {
         Some(line) => Err(format!("the template made something else: {line}")),
         None => Ok(Template {
@@ -133,20 +150,23 @@ async fn rehearse(
 
 /// Runs the scripts into a scratch schema the way a tenant gets them.
 async fn replay(
+    database: &Database,
     session: &Session,
     rules: &Rules,
     scripts: &[&Script],
-) -> Result<Result<SchemaName, String>, Error> {
+) -> Result<Result<SchemaName, String>, ServerError> {
+    let said = |error: Error| server_error(&error);
     let schema = scratch();
     let target = target(&schema);
-    session.rows("DISCARD ALL").await?;
+    session.rows("DISCARD ALL").await.map_err(said)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
         begin(rules, &target),
         schema.quoted(),
         probe(&schema, &rules.history_table)
     );
-    let Opening::Ready(opened) = interpret(&session.rows(&open).await?, &schema) else {
+    let rows = session.rows(&open).await.map_err(said)?;
+    let Opening::Ready(opened) = interpret(&rows, &schema) else {
         return Ok(Err("the scratch schema could not be entered".to_owned()));
     };
     let create_history = runner::create_history(&schema, &rules.history_table);
@@ -155,14 +175,20 @@ async fn replay(
         batch.push(&schema, &rules.history_table, script, false);
     }
     let (silent, _nobody) = Progress::channel();
-    match batch.run(session, &opened, &schema, true, &silent).await {
-        Ok((_, touched)) if touched.is_open() || !touched.outside.is_empty() => {
-            Ok(Err("the files touch what is outside the schema".to_owned()))
-        }
-        Ok(_) => Ok(Ok(schema)),
-        Err(WorkError::Identity(_, why)) => Ok(Err(why)),
-        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => Err(error),
+    let mut touched = match batch.run(session, &opened, &schema, true, &silent).await {
+        Ok((_, touched)) => touched,
+        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
+        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(said(error)),
+    };
+    if touched.is_open() {
+        let other = database.session(Duration::ZERO).await?;
+        let seen = seen_by_others(&other, &schema, &touched).await;
+        touched.outside.extend(seen.map_err(said)?);
     }
+    Ok(match touched.outside.first() {
+        Some(what) => Err(format!("the files touch {what}")),
+        None => Ok(schema),
+    })
 }
 
 /// Nobody can guess the name, so nothing in a file can mean it.

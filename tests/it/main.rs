@@ -19,3 +19,4 @@ mod output;
 mod picture;
 mod readme;
 mod support;
+mod template;

@@ -51,8 +51,9 @@ WITH ns AS (
         format('function %I(%s)', proname, pg_get_function_identity_arguments(oid)) FROM proc
     UNION ALL SELECT 'pg_type'::regclass, oid, 'type ' || quote_ident(typname) FROM kind
     UNION ALL
-    SELECT m.classid, m.objid, a.type || ' ' || array_to_string(a.object_names, '.')
-    FROM member m, LATERAL pg_identify_object_as_address(m.classid, m.objid, 0) a
+    SELECT m.classid, m.objid, a.type || ' ' || (SELECT string_agg(CASE WHEN name = ns.nspname THEN '' WHEN starts_with(name, ns.prefix) THEN substr(name, length(ns.prefix) + 1) ELSE name END,
+        '.' ORDER BY place) FROM unnest(a.object_names) WITH ORDINALITY o(name, place))
+    FROM member m, ns, LATERAL pg_identify_object_as_address(m.classid, m.objid, 0) a
     WHERE m.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
 )
 SELECT concat_ws(' ', 'relation', quote_ident(relname), 'kind=' || relkind::text, 'persistence=' || relpersistence::text,
@@ -120,7 +121,8 @@ SELECT concat_ws(' ', 'sequence', quote_ident(rel.relname), format_type(q.seqtyp
 FROM rel JOIN pg_sequence q ON q.seqrelid = rel.oid
 UNION ALL
 SELECT concat_ws(' ', 'state', quote_ident(relname),
-    regexp_replace(query_to_xml(format('SELECT last_value, is_called FROM %I.%I', ns.nspname, relname), false, true, '')::text, '\s+', '', 'g'))
+    regexp_replace(query_to_xml(format('SELECT last_value, is_called FROM %I.%I', ns.nspname, relname), false, true, '')::text,
+        '.*<last_value>(.*)</last_value>.*<is_called>(.*)</is_called>.*', '\1 \2'))
 FROM rel, ns WHERE relkind = 'S'
 UNION ALL
 SELECT concat_ws(' ', 'trigger', quote_ident(tgname), 'on', owner, pg_get_triggerdef(oid, true), 'enabled=' || tgenabled::text) FROM trg
@@ -137,7 +139,8 @@ FROM pol
 UNION ALL
 SELECT concat_ws(' ', 'function', quote_ident(proname), pg_get_function_identity_arguments(oid), 'kind=' || prokind::text, 'owner=' || pg_get_userbyid(proowner),
     'acl=' || (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(proacl) a),
-    CASE WHEN prokind <> 'a' THEN regexp_replace(pg_get_functiondef(oid), '^(CREATE OR REPLACE \w+ ).*?(?=\()', '\1')
+    CASE WHEN prokind <> 'a' THEN (SELECT substr(def, length(ns.prefix) + length('CREATE OR REPLACE ' || CASE prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END) + 1)
+        FROM pg_get_functiondef(oid) def, ns)
     ELSE (SELECT concat_ws(' ', format_type(g.aggtranstype, NULL), g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn,
         g.aggmfinalfn, g.aggkind, g.aggnumdirectargs, g.aggsortop::regoperator, g.aggtransspace, g.agginitval, g.aggminitval) FROM pg_aggregate g WHERE g.aggfnoid = proc.oid) END)
 FROM proc
@@ -153,7 +156,7 @@ SELECT concat_ws(' ', 'type', quote_ident(typname), 'kind=' || typtype::text, 'o
         typsend, typmodin, typmodout, typanalyze, typalign, typstorage, CASE WHEN typelem <> 0 THEN format_type(typelem, NULL) END) END)
 FROM kind
 UNION ALL
-SELECT concat_ws(' ', 'statistics', quote_ident(x.stxname), regexp_replace(pg_get_statisticsobjdef(x.oid), '^(CREATE STATISTICS ).*?(?= (\(|ON ))', '\1'),
+SELECT concat_ws(' ', 'statistics', quote_ident(x.stxname), (SELECT substr(pg_get_statisticsobjdef(x.oid), length('CREATE STATISTICS ' || ns.prefix) + 1) FROM ns),
     'owner=' || pg_get_userbyid(x.stxowner), 'target=' || nullif(to_jsonb(x)->>'stxstattarget', '-1'))
 FROM member m JOIN pg_statistic_ext x ON x.oid = m.objid WHERE m.classid = 'pg_statistic_ext'::regclass
 UNION ALL
@@ -169,6 +172,7 @@ SELECT format('label on %s %s: %s %s', n.label, (SELECT a.attname FROM pg_attrib
 FROM named n JOIN pg_seclabel s ON s.objoid = n.objid AND s.classoid = n.classid
 UNION ALL
 SELECT concat_ws(' ', 'member', a.type,
-    (SELECT string_agg(CASE WHEN name = ns.nspname THEN '' ELSE name END, '.' ORDER BY place) FROM unnest(a.object_names) WITH ORDINALITY o(name, place)),
+    (SELECT string_agg(CASE WHEN name = ns.nspname THEN '' WHEN starts_with(name, ns.prefix) THEN substr(name, length(ns.prefix) + 1) ELSE name END,
+        '.' ORDER BY place) FROM unnest(a.object_names) WITH ORDINALITY o(name, place)),
     (SELECT string_agg(replace(name, ns.prefix, ''), ',' ORDER BY place) FROM unnest(a.object_args) WITH ORDINALITY o(name, place)))
 FROM member m, ns, LATERAL pg_identify_object_as_address(m.classid, m.objid, 0) a

@@ -65,18 +65,18 @@ impl Applying<'_> {
         let (work, question) = (self.message(&nonce), guard::question(self.schema));
         let table = &self.rules.history_table;
         let guard = async {
-            match guarded {
-                true => session.rows(&question).await.map(|rows| guard::read(&rows)),
-                false => Ok(Touched::default()),
+            if !guarded {
+                return Ok(Touched::default());
             }
+            session.rows(&question).await.map(|rows| guard::read(&rows))
         };
         let compare = async {
-            match self.proven {
-                true => Ok(None),
-                false => Fingerprint::read(session, self.schema, table)
-                    .await
-                    .map(Some),
+            if self.proven {
+                return Ok(None);
             }
+            Fingerprint::read(session, self.schema, table)
+                .await
+                .map(Some)
         };
         // All sent before the first is answered.
         let (worked, touched, found) =

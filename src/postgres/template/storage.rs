@@ -199,8 +199,8 @@ impl Templates {
         if empty < WORTH_COMPILING {
             return Ok(None);
         }
-        let compiled = compile(&session, rules, scripts).await.map_err(said)?;
         drop(session);
+        let compiled = compile(database, rules, scripts).await?;
         // It was compared with the files a moment ago.
         self.proven.store(compiled.is_ok(), Ordering::Relaxed);
         // The next run compiles it again where it cannot be kept.

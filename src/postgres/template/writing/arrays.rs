@@ -5,6 +5,8 @@
 //! goes to each element, because the parser hands it down to an array that stands right below it.
 //! A cast to the elements' own type in between keeps it out, and is itself not kept.
 
+use std::fmt::Write as _;
+
 /// Returns the SQL with such casts in place.
 pub(super) fn with_element_types(sql: &str) -> String {
     const MARK: &str = "ARRAY[";
@@ -21,9 +23,9 @@ pub(super) fn with_element_types(sql: &str) -> String {
         let end = MARK.len() + array.length;
         let (text, behind) = (&rest[..end], &rest[end..]);
         if behind.starts_with(")::") {
-            result.push_str(&format!("{text}::{}[]", array.element_type));
+            let _ = write!(result, "{text}::{}[]", array.element_type);
         } else if behind.starts_with("::") {
-            result.push_str(&format!("({text}::{}[])", array.element_type));
+            let _ = write!(result, "({text}::{}[])", array.element_type);
         } else {
             result.push_str(text);
         }
