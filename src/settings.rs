@@ -96,6 +96,7 @@ const KEYS: &[Key] = &[
     ),
     key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
     key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
+    key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
     key(
         "run.search_path",
         &["PRICESYNC_SEARCH_PATH"],
@@ -158,6 +159,15 @@ pub enum Jobs {
     Fixed(NonZeroUsize),
 }
 
+/// Whether empty schemas get the final shape at once or file by file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseTemplate {
+    /// By a template, where there is one that makes the same.
+    Auto,
+    /// Always file by file.
+    Off,
+}
+
 /// A table by schema and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableName {
@@ -210,6 +220,8 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// `run.atomic`.
     pub atomic: Atomic,
+    /// `run.template`: whether an empty schema may be filled by a template.
+    pub template: UseTemplate,
     /// `run.search_path`: what follows the tenant itself.
     pub search_path: Vec<SchemaName>,
     /// `local.data_dir`, absolute.
@@ -375,6 +387,11 @@ impl Settings {
                 "schema" => Ok(Atomic::Schema),
                 "migration" => Ok(Atomic::Migration),
                 _ => Err("'schema' or 'migration'".to_owned()),
+            })?,
+            template: read.parsed("run.template", |text| match text {
+                "auto" => Ok(UseTemplate::Auto),
+                "off" => Ok(UseTemplate::Off),
+                _ => Err("'auto' or 'off'".to_owned()),
             })?,
             search_path: read.parsed("run.search_path", search_path)?,
             local_data_dir: read.path("local.data_dir"),

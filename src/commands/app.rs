@@ -16,7 +16,7 @@ use crate::postgres::pool::{ConnectError, Database};
 use crate::postgres::tls;
 use crate::service::event::ServerError;
 use crate::service::pace::Pace;
-use crate::settings::{Jobs, Origin, Settings};
+use crate::settings::{Jobs, Origin, Settings, UseTemplate};
 use crate::ui::{ProgressMode, Terminal};
 
 /// The word that stands for the private server of this project.
@@ -173,6 +173,7 @@ impl App {
             lock_retries: settings.lock_retries,
             lock_wait: settings.lock_wait,
             atomic: settings.atomic,
+            templates: settings.template == UseTemplate::Auto,
             search_path: settings.search_path.clone(),
             history_table: settings.history_table.clone(),
             ..Rules::new(database, &settings.tenant_table)

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::app::{Access, App};
+use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::TenantCatalog as _;
@@ -14,7 +15,7 @@ use crate::postgres::provision::CreateError;
 use crate::service::event::{MigrateError, Progress, Target};
 use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
 use crate::settings::Overrides;
-use crate::ui::{count, explain, took};
+use crate::ui::{Verbosity, count, explain, took};
 
 /// Create a tenant: its row, its hosts, its schema, and every migration
 ///
@@ -43,6 +44,8 @@ pub(super) struct Args {
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
+    #[command(flatten)]
+    template: TemplateArgs,
 }
 
 impl Args {
@@ -53,6 +56,7 @@ impl Args {
             "--lock-timeout",
             self.lock_timeout.as_deref(),
         );
+        self.template.override_settings(overrides);
     }
 
     fn tenant(&self, app: &App) -> Result<NewTenant, Failure> {
@@ -116,6 +120,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         ));
     }
     let rules = app.rules(&database);
+    let template_rules = rules.clone();
     let (progress, _nobody) = Progress::channel();
     let begun = std::time::Instant::now();
     let set = (!args.no_migrate).then_some(&*sets.tenant);
@@ -156,6 +161,14 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         )?;
     }
     out.flush()?;
+    if created.lacks_template
+        && let Some(set) = set
+        && let Err(why) = catalog.write_template(set, &template_rules).await
+        && app.terminal.verbosity() > Verbosity::Normal
+    {
+        app.terminal
+            .note(&format!("the next tenant is made file by file too: {why}"));
+    }
     Ok(exit)
 }
 

@@ -9,6 +9,7 @@ use super::app::{Access, App, Sets, connections_for};
 use super::record::Recorder;
 use super::select::{SelectArgs, Selectors};
 use super::stage::StageArgs;
+use super::template_args::TemplateArgs;
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -73,6 +74,8 @@ pub(super) struct Args {
     /// How long a statement may run; 0 is for ever
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
+    #[command(flatten)]
+    template: TemplateArgs,
     /// The summary on stdout when the run is over
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<SummaryFormat>,
@@ -102,6 +105,7 @@ impl Args {
             "--lock-timeout",
             self.lock_timeout.as_deref(),
         );
+        self.template.override_settings(overrides);
         overrides.set("run.lock_wait", "--lock-wait", self.lock_wait.as_deref());
         overrides.set(
             "run.statement_timeout",

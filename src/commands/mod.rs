@@ -25,6 +25,7 @@ mod server;
 mod shell;
 mod stage;
 mod status;
+mod template_args;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -8,6 +8,7 @@ pub mod new_script;
 mod parser;
 mod place;
 mod predicate;
+mod predictable;
 pub mod refusal;
 pub mod script;
 pub mod script_name;

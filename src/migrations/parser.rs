@@ -1,6 +1,7 @@
 //! The second opinion: a full parser that has to see the same statements.
 
-use squawk_syntax::SourceFile;
+use squawk_syntax::ast::{self, AstNode as _, Stmt};
+use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 
 use super::statement::Statement;
 
@@ -39,6 +40,27 @@ pub(super) fn agrees(text: &str, statements: &[Statement]) -> bool {
     with_room(|| statements.iter().all(is_one)).unwrap_or(false)
 }
 
+/// Returns the first statement whose effect on an empty schema is not known to be the same
+/// every time, and what it is about it. Ask only for texts that [`agrees`] was true for.
+pub(super) fn first_unpredictable(
+    text: &str,
+    statements: &[Statement],
+) -> Option<(usize, &'static str)> {
+    let examine = || {
+        statements
+            .iter()
+            .enumerate()
+            .find_map(|(index, statement)| {
+                let parse = SourceFile::parse(&text[statement.range.clone()]);
+                match parse.tree().stmts().next() {
+                    Some(stmt) => unpredictable(&stmt).map(|why| (index, why)),
+                    None => Some((index, "it is not understood")),
+                }
+            })
+    };
+    with_room(examine).unwrap_or(Some((0, "it is not understood")))
+}
+
 /// Does what calls the parser, on a thread with room for it. `None` where it could not be
 /// started or panicked: overflowing a stack ends the process, a panic only the thread it is in.
 pub(super) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
@@ -50,6 +72,102 @@ pub(super) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
             .ok()
             .and_then(|thread| thread.join().ok())
     })
+}
+
+/// Only kinds that are listed pass: whatever the parser learns next is unknown here.
+fn unpredictable(stmt: &Stmt) -> Option<&'static str> {
+    let known = matches!(
+        stmt,
+        Stmt::CreateTable(_)
+            | Stmt::AlterTable(_)
+            | Stmt::DropTable(_)
+            | Stmt::CreateIndex(_)
+            | Stmt::AlterIndex(_)
+            | Stmt::DropIndex(_)
+            | Stmt::CreateSequence(_)
+            | Stmt::AlterSequence(_)
+            | Stmt::DropSequence(_)
+            | Stmt::CreateType(_)
+            | Stmt::AlterType(_)
+            | Stmt::DropType(_)
+            | Stmt::CreateDomain(_)
+            | Stmt::AlterDomain(_)
+            | Stmt::DropDomain(_)
+            | Stmt::CreateView(_)
+            | Stmt::AlterView(_)
+            | Stmt::DropView(_)
+            | Stmt::CreateFunction(_)
+            | Stmt::AlterFunction(_)
+            | Stmt::DropFunction(_)
+            | Stmt::CreateProcedure(_)
+            | Stmt::AlterProcedure(_)
+            | Stmt::DropProcedure(_)
+            | Stmt::CreateTrigger(_)
+            | Stmt::AlterTrigger(_)
+            | Stmt::DropTrigger(_)
+            | Stmt::CreatePolicy(_)
+            | Stmt::AlterPolicy(_)
+            | Stmt::DropPolicy(_)
+            | Stmt::CreateStatistics(_)
+            | Stmt::AlterStatistics(_)
+            | Stmt::DropStatistics(_)
+            | Stmt::CommentOn(_)
+            | Stmt::Update(_)
+            | Stmt::Delete(_)
+    );
+    if !known {
+        return Some("it is of a kind that may depend on data or on what is outside the schema");
+    }
+    let changes_rows = matches!(stmt, Stmt::Update(_) | Stmt::Delete(_));
+    let says_words = matches!(stmt, Stmt::CommentOn(_));
+    stmt.syntax().descendants_with_tokens().find_map(|element| {
+        if let Some(node) = element.as_node() {
+            return copies(node)
+                .or_else(|| {
+                    (changes_rows && ast::WithClause::can_cast(node.kind()))
+                        .then_some("a WITH may change other tables")
+                })
+                .or_else(|| {
+                    ast::Temp::can_cast(node.kind()).then_some("a temporary object is in no schema")
+                });
+        }
+        let token = element.as_token()?;
+        (!says_words && is_quoted(token.kind()) && tells_time(token.text()))
+            .then_some("'now' and its like become the time at which the statement runs")
+    })
+}
+
+/// What takes over the shape of another object as it is at that moment.
+fn copies(node: &SyntaxNode) -> Option<&'static str> {
+    let kind = node.kind();
+    (ast::LikeClause::can_cast(kind)
+        || ast::Inherits::can_cast(kind)
+        || ast::PartitionOf::can_cast(kind)
+        || ast::OfType::can_cast(kind)
+        || ast::PercentType::can_cast(kind)
+        || ast::PercentTypeClause::can_cast(kind))
+    .then_some("it takes over what another table is like at that moment")
+}
+
+const fn is_quoted(kind: SyntaxKind) -> bool {
+    matches!(
+        kind,
+        SyntaxKind::STRING
+            | SyntaxKind::ESC_STRING
+            | SyntaxKind::UNICODE_ESC_STRING
+            | SyntaxKind::NATIONAL_STRING
+    )
+}
+
+/// Words that the server's date input resolves when it reads them (manual section 8.5.1.4).
+fn tells_time(literal: &str) -> bool {
+    literal
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .any(|word| {
+            ["now", "today", "tomorrow", "yesterday"]
+                .iter()
+                .any(|time| word.eq_ignore_ascii_case(time))
+        })
 }
 
 #[cfg(test)]

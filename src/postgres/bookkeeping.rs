@@ -24,6 +24,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("V2__ledger.sql", include_str!("bookkeeping/V2__ledger.sql")),
     ("V3__runs.sql", include_str!("bookkeeping/V3__runs.sql")),
+    (
+        "V4__template.sql",
+        include_str!("bookkeeping/V4__template.sql"),
+    ),
 ];
 
 /// Makes sure that the schema and its tables are there.
@@ -82,6 +86,7 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
         fake: false,
         search_path: Vec::new(),
         unlisted: true,
+        templates: false,
         ..rules.clone()
     };
     let migrator = PostgresMigrator::new(database.clone(), rules, Arc::clone(&set), set);

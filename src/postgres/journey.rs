@@ -16,6 +16,7 @@ use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
 use super::pool::Session;
 use super::runner::{self, Work};
+use super::template::{Applying, Template, Unfit};
 use super::transaction::{Ending, Opened, Opening, WorkError, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::migrations::{Script, Transaction};
@@ -37,6 +38,8 @@ pub(super) struct Journey<'a> {
     pub(super) attempt: u32,
     /// Whether what is committed is noted in the ledger.
     pub(super) keeps_ledger: bool,
+    /// What fills the schema if it is empty; given up after it did not fit once.
+    pub(super) template: Option<&'a Template>,
 }
 
 /// How one transaction ended.
@@ -191,6 +194,9 @@ impl Journey<'_> {
             Atomic::Schema => together,
             Atomic::Migration => 1,
         };
+        let template = self
+            .template
+            .filter(|_| rows.is_empty() && !opened.has_history);
         // Neither what waits for a later transaction nor what lies beyond the goal.
         let concerned: HashSet<i64> = rows
             .iter()
@@ -210,7 +216,7 @@ impl Journey<'_> {
         let claimed = pending[..together].iter().map(|script| script.id.claimed());
         let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
         let is_all = together == pending.len();
-        match self.apply(session, opened, &work, &after).await? {
+        match self.apply(session, opened, &work, &after, template).await? {
             Step::Committed(scripts) if is_all => Ok(Step::Arrived(scripts)),
             step => Ok(step),
         }
@@ -223,6 +229,7 @@ impl Journey<'_> {
         opened: Opened,
         work: &Work<'_>,
         after: &[Applied],
+        template: Option<&Template>,
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let (schema, table) = (&target.schema, &rules.history_table);
@@ -233,8 +240,26 @@ impl Journey<'_> {
         };
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut attendance = self.attend(opened.pid);
-        let worked = attendance
-            .during(runner::run(
+        let worked = if let Some(template) = template {
+            let templates = &self.migrator.templates;
+            let applying = Applying {
+                template,
+                scripts: work.pending,
+                schema: &target.schema,
+                rules,
+                may_be_filled: true,
+                proven: !templates.is_unproven(),
+            };
+            let run = applying.run(&session, &opened, &ending, self.progress);
+            match attendance.during(run).await {
+                Ok(worked) => {
+                    templates.prove();
+                    Ok(worked)
+                }
+                Err(unfit) => return self.unfit(session, unfit, work.pending),
+            }
+        } else {
+            let run = runner::run(
                 &session,
                 &opened,
                 rules,
@@ -242,8 +267,9 @@ impl Journey<'_> {
                 work,
                 &ending,
                 self.progress,
-            ))
-            .await;
+            );
+            attendance.during(run).await
+        };
         let blockers = attendance.blockers;
         let worked = match worked {
             Ok(worked) => worked,
@@ -328,6 +354,28 @@ impl Journey<'_> {
         self.migrator.give_up_ledger();
         self.keeps_ledger = false;
         Step::Again
+    }
+
+    /// The template did not fit, so the files are run instead.
+    fn unfit(
+        &mut self,
+        session: Session,
+        unfit: Unfit,
+        pending: &[&Script],
+    ) -> Result<Step, StepError> {
+        session.discard();
+        self.template = None;
+        match unfit {
+            Unfit::Server(error)
+                if is_connection_lost(&error) || self.interrupts.level() == Interrupt::Cancel =>
+            {
+                return Err(self.work_failed(WorkError::Ours(error), pending, Vec::new()));
+            }
+            Unfit::Different => self.migrator.templates.refute(),
+            Unfit::NoLedger => return Ok(self.without_ledger()),
+            Unfit::Server(_) | Unfit::Identity => {}
+        }
+        Ok(Step::Again)
     }
 
     async fn without_transaction(

@@ -17,6 +17,7 @@ use super::journey::Journey;
 use super::ledger::{self, Believed};
 use super::pool::{AtHand, Database, Session};
 use super::runner::{self};
+use super::template::{self, Template, Templates};
 use super::transaction::{self, Reach};
 use crate::domain::digest::{of_history, of_prefixes};
 use crate::domain::plan::{Applied, Atomic, Goal, Plan, SchemaState};
@@ -56,6 +57,8 @@ pub struct Rules {
     pub tenant_table: String,
     /// Whether schemas need no row in the tenant table: they are pricesync's own, or not inserted yet.
     pub unlisted: bool,
+    /// Whether an empty schema may be filled by a template.
+    pub templates: bool,
     /// `server_version_num` of the server.
     pub server_version: u32,
 }
@@ -76,6 +79,7 @@ impl Rules {
             history_table: "refinery_schema_history".to_owned(),
             tenant_table: quoted(tenant_table),
             unlisted: false,
+            templates: true,
             server_version: database.facts().version,
         }
     }
@@ -102,6 +106,8 @@ pub struct PostgresMigrator {
     ledger: Arc<LedgerUse>,
     /// Connections kept from one schema to the next.
     pub(super) at_hand: Arc<AtHand>,
+    /// What fills empty schemas in this run.
+    pub(super) templates: Arc<Templates>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -136,6 +142,7 @@ impl SchemaMigrator for PostgresMigrator {
             expect_history: true,
             attempt: 0,
             keeps_ledger: false,
+            template: self.template_for(target).await,
         };
         let result = journey.travel().await;
         match result {
@@ -168,6 +175,7 @@ impl PostgresMigrator {
             bookkeeping: Arc::default(),
             ledger: Arc::default(),
             at_hand: Arc::default(),
+            templates: Arc::default(),
         }
     }
 
@@ -355,7 +363,14 @@ impl PostgresMigrator {
                 let _ = ledger::take_up(session, &to_take_up, table).await;
             }
         }
-        Ok(states.into_iter().flatten().collect())
+        let states: Vec<SchemaState> = states.into_iter().flatten().collect();
+        let is_new = |(state, target): &(&SchemaState, &Arc<Target>)| {
+            target.scope == Scope::Tenant
+                && matches!(state, SchemaState::Known(plan) if plan.version.is_none() && !plan.pending.is_empty())
+        };
+        self.templates
+            .expect(states.iter().zip(targets).filter(is_new).count());
+        Ok(states)
     }
 
     /// Reads every history, whatever the ledger says, and compares the two. Changes nothing.
@@ -437,6 +452,21 @@ impl PostgresMigrator {
             }
         }
         answers
+    }
+
+    /// Returns the template for a target, should its schema turn out to be empty.
+    async fn template_for(&self, target: &Target) -> Option<&Template> {
+        let rules = &self.rules;
+        let wanted = rules.templates
+            && target.scope == Scope::Tenant
+            && !rules.fake
+            && rules.goal == Goal::Latest
+            && rules.atomic == Atomic::Schema;
+        if !wanted {
+            return None;
+        }
+        let scripts = template::together(&self.tenant);
+        self.templates.get(&self.database, rules, &scripts).await
     }
 
     pub(super) fn set(&self, scope: Scope) -> &MigrationSet {

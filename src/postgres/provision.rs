@@ -11,6 +11,7 @@ use super::ledger;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
+use super::template::{self, Applying, Kept, Template, Unfit};
 use super::transaction::{Batch, Ending, Opening, WorkError, Worked, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
@@ -18,7 +19,7 @@ use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Slug, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::{AppliedScript, MigrateError, Progress, Target};
+use crate::service::event::{AppliedScript, MigrateError, Progress, ServerError, Target};
 
 /// A tenant that was created.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Created {
     pub applied: Vec<AppliedScript>,
     /// How many scripts are left: those from the first one on that runs without a transaction.
     pub left: usize,
+    /// Whether [`PostgresCatalog::write_template`] would make the next one cheaper.
+    pub lacks_template: bool,
 }
 
 /// Why a tenant was not created; nothing of it is there.
@@ -44,6 +47,16 @@ impl From<CatalogError> for CreateError {
     fn from(error: CatalogError) -> Self {
         Self::Catalog(error)
     }
+}
+
+/// How a tenant is made.
+struct Making<'a> {
+    new: &'a NewTenant,
+    set: Option<&'a MigrationSet>,
+    rules: &'a Rules,
+    template: Option<&'a Template>,
+    keeps_ledger: bool,
+    progress: &'a Progress,
 }
 
 impl PostgresCatalog {
@@ -62,25 +75,89 @@ impl PostgresCatalog {
         // The tenant can do without the ledger; the next survey takes its schema up.
         let keeps_ledger = bookkeeping::ensure(self.database(), rules).await.is_ok();
         let session = self.session().await?;
-        let result = self
-            .create_in(&session, new, set, rules, progress, keeps_ledger)
-            .await;
-        if result.is_err() {
+        let kept = match set.filter(|_| rules.templates) {
+            // Whatever is wrong with it, the files are there.
+            Some(set) => self.kept(&session, set, rules).await.ok(),
+            None => None,
+        };
+        let lacks_template = kept.as_ref().is_some_and(|kept| kept.compiled.is_none());
+        let template = kept.as_ref().and_then(Kept::template);
+        let mut making = Making {
+            new,
+            set,
+            rules,
+            template,
+            keeps_ledger,
+            progress,
+        };
+        let mut result = self.create_in(&session, &making).await;
+        let mut session = Some(session);
+        if template.is_some() && matches!(result, Err(CreateError::Migrate(_))) {
+            if let Some(session) = session.take() {
+                session.discard();
+            }
+            let again = self.session().await?;
+            making.template = None;
+            result = self.create_in(&again, &making).await;
+            session = Some(again);
+        }
+        if result.is_err()
+            && let Some(session) = session
+        {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
-        result
+        result.map(|created| Created {
+            lacks_template,
+            ..created
+        })
+    }
+
+    /// Writes the template that makes the next tenant cheaper.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, in words; nothing is lost by it.
+    pub async fn write_template(&self, set: &MigrationSet, rules: &Rules) -> Result<(), String> {
+        let said = |error: Error| server_error(&error).to_string();
+        let session = self.session().await.map_err(|error| error.to_string())?;
+        let kept = self.kept(&session, set, rules).await.map_err(said)?;
+        drop(session);
+        if let Some(compiled) = kept.compiled {
+            return compiled.map(drop);
+        }
+        let compiled = template::compile(self.database(), rules, &template::together(set))
+            .await
+            .map_err(|error| error.to_string())?;
+        template::store(self.database(), rules, &kept.key, &compiled)
+            .await
+            .map_err(|error| error.to_string())?;
+        compiled.map(drop)
+    }
+
+    async fn kept(
+        &self,
+        session: &Session,
+        set: &MigrationSet,
+        rules: &Rules,
+    ) -> Result<Kept, Error> {
+        let role = &self.database().facts().role;
+        template::load(session, rules, role, &template::together(set)).await
     }
 
     async fn create_in(
         &self,
         session: &Session,
-        new: &NewTenant,
-        set: Option<&MigrationSet>,
-        rules: &Rules,
-        progress: &Progress,
-        keeps_ledger: bool,
+        making: &Making<'_>,
     ) -> Result<Created, CreateError> {
+        let Making {
+            new,
+            set,
+            rules,
+            template,
+            keeps_ledger,
+            progress,
+        } = *making;
         let target = Target {
             schema: new.schema.clone(),
             label: new.slug.as_str().to_owned(),
@@ -111,19 +188,45 @@ impl PostgresCatalog {
             .count();
         let mut applied = Vec::new();
         if set.is_some() {
-            let create_history = runner::create_history(&new.schema, &rules.history_table);
-            let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
-            for script in &scripts[..together] {
-                batch.push(&new.schema, &rules.history_table, script, false);
-            }
-            let worked = batch
-                .run(session, &opened, &new.schema, &Ending::Guarded, progress)
-                .await;
+            let worked = if let Some(template) = template {
+                let applying = Applying {
+                    template,
+                    scripts: &scripts[..together],
+                    schema: &new.schema,
+                    rules,
+                    may_be_filled: false,
+                    // Its seal fits; comparing what one schema became costs more than making it.
+                    proven: true,
+                };
+                let worked = applying
+                    .run(session, &opened, &Ending::Guarded, progress)
+                    .await;
+                worked.map_err(|unfit| {
+                    let error = match unfit {
+                        Unfit::Server(error) => server_error(&error),
+                        Unfit::Identity | Unfit::Different | Unfit::NoLedger => {
+                            ServerError::default()
+                        }
+                    };
+                    let doing = "applying the template".to_owned();
+                    CreateError::Migrate(Box::new(MigrateError::Database { doing, error }))
+                })?
+            } else {
+                let create_history = runner::create_history(&new.schema, &rules.history_table);
+                let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+                for script in &scripts[..together] {
+                    batch.push(&new.schema, &rules.history_table, script, false);
+                }
+                let worked = batch
+                    .run(session, &opened, &new.schema, &Ending::Guarded, progress)
+                    .await;
+                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?
+            };
             let Worked {
                 applied: done,
                 touched,
                 ..
-            } = worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?;
+            } = worked;
             let mut outside = touched.outside.clone();
             if touched.is_open() {
                 let other = self.session().await?;
@@ -164,6 +267,7 @@ impl PostgresCatalog {
             tenant,
             applied,
             left: scripts.len() - together,
+            lacks_template: false,
         })
     }
 

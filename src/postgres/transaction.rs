@@ -47,6 +47,22 @@ struct Identity {
     schema: String,
 }
 
+impl Opened {
+    /// Returns whether the columns from the second on show what the transaction began with.
+    pub(super) fn is_unchanged(&self, row: &SimpleQueryRow) -> bool {
+        let identity = &self.identity;
+        [
+            &identity.transaction,
+            &identity.role,
+            &identity.session_role,
+            &identity.schema,
+        ]
+        .into_iter()
+        .enumerate()
+        .all(|(place, was)| row.get(place + 1) == Some(was))
+    }
+}
+
 /// What came of asking for a transaction.
 pub(super) enum Opening {
     /// It is open.
@@ -267,10 +283,7 @@ impl<'a> Batch<'a> {
     pub(super) fn new(first: Option<&str>) -> Self {
         Self {
             first: first.map(str::to_owned),
-            nonce: format!(
-                "pricesync-{:016x}",
-                RandomState::new().hash_one(Instant::now())
-            ),
+            nonce: nonce(),
             parts: Vec::new(),
         }
     }
@@ -353,11 +366,7 @@ impl<'a> Batch<'a> {
                     .map_err(WorkError::Ours)?,
             );
         }
-        let last = match ending {
-            Ending::Unguarded => None,
-            Ending::Guarded => Some(guard::glance(opened.schema_oid)),
-            Ending::Noted(leave) => Some(leave.clone()),
-        };
+        let last = ending.question(opened);
         let guard = match last {
             Some(sql) => {
                 let sent = client.simple_query_raw(&sql).await;
@@ -404,24 +413,10 @@ impl<'a> Batch<'a> {
             }
             done.extend(follower.applied);
         }
-        let mut touched = Touched::default();
-        let mut noted = false;
-        if let Some(answers) = answers.guard {
-            let said = drain(answers).await;
-            let said = said.map_err(|error| match ending {
-                Ending::Noted(_) if is_absent(&error) => WorkError::NoLedger,
-                _ => WorkError::Ours(error),
-            })?;
-            let is_clear = match ending {
-                Ending::Noted(_) => said.first().and_then(|row| row.get(0)) == Some("f"),
-                Ending::Guarded | Ending::Unguarded => said.is_empty(),
-            };
-            noted = is_clear && matches!(ending, Ending::Noted(_));
-            if !is_clear {
-                let rows = session.rows(&guard::question(schema)).await;
-                touched = guard::read(&rows.map_err(WorkError::Ours)?);
-            }
-        }
+        let (touched, noted) = match answers.guard {
+            Some(answers) => ending.judge(session, schema, drain(answers).await).await?,
+            None => (Touched::default(), false),
+        };
         Ok(Worked {
             applied: done,
             touched,
@@ -440,6 +435,43 @@ pub(super) enum Ending {
     Noted(String),
 }
 
+impl Ending {
+    /// Returns the statement that asks, if anything is asked.
+    pub(super) fn question(&self, opened: &Opened) -> Option<String> {
+        match self {
+            Self::Unguarded => None,
+            Self::Guarded => Some(guard::glance(opened.schema_oid)),
+            Self::Noted(leave) => Some(leave.clone()),
+        }
+    }
+
+    /// Returns what the transaction touched outside its schema, asking closely where the answer
+    /// leaves that open, and whether the ledger knows what the history says.
+    pub(super) async fn judge(
+        &self,
+        session: &Session,
+        schema: &SchemaName,
+        said: Result<Vec<SimpleQueryRow>, Error>,
+    ) -> Result<(Touched, bool), WorkError> {
+        let noting = matches!(self, Self::Noted(_));
+        let said = said.map_err(|error| match self {
+            Self::Noted(_) if is_absent(&error) => WorkError::NoLedger,
+            _ => WorkError::Ours(error),
+        })?;
+        let is_clear = if noting {
+            said.first().and_then(|row| row.get(0)) == Some("f")
+        } else {
+            said.is_empty()
+        };
+        if is_clear {
+            return Ok((Touched::default(), noting));
+        }
+        let rows = session.rows(&guard::question(schema)).await;
+        let touched = guard::read(&rows.map_err(WorkError::Ours)?);
+        Ok((touched, false))
+    }
+}
+
 /// What the scripts of one transaction did, not committed yet.
 pub(super) struct Worked {
     /// The scripts, with their times.
@@ -450,8 +482,16 @@ pub(super) struct Worked {
     pub(super) noted: bool,
 }
 
+/// Returns a text that no script can know, by which our own row is found.
+pub(super) fn nonce() -> String {
+    format!(
+        "pricesync-{:016x}",
+        RandomState::new().hash_one(Instant::now())
+    )
+}
+
 /// The server's clock in seconds: what a script took is measured where it ran.
-const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
+pub(super) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
 
 /// What is still to be answered.
 struct Answers {
@@ -470,11 +510,14 @@ async fn drain(answers: SimpleQueryStream) -> Result<Vec<SimpleQueryRow>, Error>
     Ok(rows)
 }
 
+/// The server's clock as refinery writes it.
+pub(super) const NOW: &str =
+    "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
 /// Returns the statement that records a script, in refinery's format but with the server's clock.
 pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String {
     format!(
-        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, \
-         to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), '{}')",
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {NOW}, '{}')",
         histories::qualified(schema, table),
         script.id.version,
         escape_literal(&script.id.name),

@@ -23,3 +23,4 @@ mod picture;
 mod readme;
 mod rollout;
 mod support;
+mod template;

@@ -1,0 +1,178 @@
+//! A template run in a schema: claims first, then the script, then the same checks as behind a file.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use futures_util::future::join3;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Error, SimpleQueryMessage};
+
+use super::super::fingerprint::Fingerprint;
+use super::super::guard::Touched;
+use super::super::histories::qualified;
+use super::super::migrator::Rules;
+use super::super::pool::Session;
+use super::super::runner;
+use super::super::transaction::{CLOCK, Ending, NOW, Opened, WorkError, Worked, nonce};
+use super::Template;
+use crate::domain::schema_name::SchemaName;
+use crate::migrations::Script;
+use crate::service::event::{AppliedScript, EventKind, Progress};
+
+/// A template on its way into one schema.
+pub(in super::super) struct Applying<'a> {
+    pub(in super::super) template: &'a Template,
+    /// The scripts that it stands for.
+    pub(in super::super) scripts: &'a [&'a Script],
+    pub(in super::super) schema: &'a SchemaName,
+    pub(in super::super) rules: &'a Rules,
+    /// Whether the schema was there before and has to be proven empty.
+    pub(in super::super) may_be_filled: bool,
+    /// Whether what comes of it is compared with the template's fingerprint.
+    pub(in super::super) proven: bool,
+}
+
+/// Why a template was not applied; the transaction is of no more use, and the files may be
+/// run instead.
+#[derive(Debug)]
+pub(in super::super) enum Unfit {
+    /// The server refused something: the schema is not empty, a lock, a broken connection.
+    Server(Error),
+    /// It changed what it may not.
+    Identity,
+    /// The schema is not what the template should have made.
+    Different,
+    /// The ledger has gone.
+    NoLedger,
+}
+
+impl Applying<'_> {
+    /// Runs the template in the open transaction and returns what running its scripts would have.
+    ///
+    /// The scripts were not run one by one, so each is said to have taken an equal share of
+    /// the template's time, in the outcome as in the events: what a schema's scripts took adds up to
+    /// what the server worked for it. All are said to be finished once it is known that they are.
+    pub(in super::super) async fn run(
+        &self,
+        session: &Session,
+        opened: &Opened,
+        ending: &Ending,
+        progress: &Progress,
+    ) -> Result<Worked, Unfit> {
+        if let Some(first) = self.scripts.first() {
+            let script = first.id.reference();
+            progress.send(EventKind::ScriptStarted { script });
+        }
+        let nonce = nonce();
+        let (work, question) = (self.message(&nonce), ending.question(opened));
+        let table = &self.rules.history_table;
+        let guard = async {
+            match &question {
+                Some(question) => session.rows(question).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let compare = async {
+            if self.proven {
+                return Ok(None);
+            }
+            Fingerprint::read(session, self.schema, table)
+                .await
+                .map(Some)
+        };
+        // All sent before the first is answered.
+        let (worked, said, found) =
+            join3(session.client().simple_query(&work), guard, compare).await;
+        let messages = worked.map_err(Unfit::Server)?;
+        let rows: Vec<_> = messages
+            .iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect();
+        let check = rows.iter().find(|row| row.get(0) == Some(&nonce));
+        let Some(check) = check.filter(|row| opened.is_unchanged(row)) else {
+            return Err(Unfit::Identity);
+        };
+        let (touched, noted) = match said.transpose() {
+            Some(said) => {
+                let judged = ending.judge(session, self.schema, said).await;
+                judged.map_err(|error| match error {
+                    WorkError::Ours(error) | WorkError::Script(_, _, error) => Unfit::Server(error),
+                    WorkError::Identity(..) => Unfit::Identity,
+                    WorkError::NoLedger => Unfit::NoLedger,
+                })?
+            }
+            None => (Touched::default(), false),
+        };
+        let found = found.map_err(Unfit::Server)?;
+        if found.is_some_and(|found| found.hash() != self.template.fingerprint) {
+            return Err(Unfit::Different);
+        }
+        let took = Duration::try_from_secs_f64(clock(check, 6) - clock(check, 5));
+        let share =
+            took.unwrap_or_default() / u32::try_from(self.scripts.len()).unwrap_or(1).max(1);
+        let applied = self.scripts.iter().map(|script| AppliedScript {
+            script: script.id.reference(),
+            took: share,
+        });
+        let applied: Vec<AppliedScript> = applied.collect();
+        for script in &applied {
+            progress.send(EventKind::ScriptFinished {
+                script: script.clone(),
+            });
+        }
+        Ok(Worked {
+            applied,
+            touched,
+            noted,
+        })
+    }
+
+    fn message(&self, nonce: &str) -> String {
+        let table = &self.rules.history_table;
+        let mut sql = String::with_capacity(self.template.sql.len() + 2_048);
+        if self.may_be_filled {
+            // Everything that is in a schema depends on it. The text is no number, which ends
+            // the message before anything is done.
+            let _ = write!(
+                sql,
+                "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_namespace n ON n.oid = d.refobjid \
+                 WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.nspname = {}) THEN 'the schema is not empty' ELSE '0' END::int; ",
+                escape_literal(self.schema.as_str())
+            );
+        }
+        sql.push_str(&runner::create_history(self.schema, table));
+        let rows: Vec<String> = self
+            .scripts
+            .iter()
+            .map(|script| {
+                format!(
+                    "({}, {}, {NOW}, '{}')",
+                    script.id.version,
+                    escape_literal(&script.id.name),
+                    script.id.checksum
+                )
+            })
+            .collect();
+        // Planning how many workers could build an empty index costs more than building it.
+        let _ = write!(
+            sql,
+            " INSERT INTO {} (version, name, applied_on, checksum) VALUES {}; \
+             SET LOCAL max_parallel_maintenance_workers TO 0; SET LOCAL check_function_bodies TO off; \
+             {};\nSELECT '{nonce}', pg_current_xact_id(), current_user, session_user, current_schema(), \
+             extract(epoch FROM statement_timestamp()), {CLOCK}",
+            qualified(self.schema, table),
+            rows.join(", "),
+            self.template.sql
+        );
+        sql
+    }
+}
+
+fn clock(row: &tokio_postgres::SimpleQueryRow, column: usize) -> f64 {
+    row.get(column)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
+}
