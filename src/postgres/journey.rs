@@ -143,6 +143,8 @@ impl Journey<'_> {
             }
             Opening::Expect(history) => {
                 self.expect_history = history;
+                let last_was_new = &self.migrator.last_was_new;
+                last_was_new.store(!history, std::sync::atomic::Ordering::Relaxed);
                 // Whoever holds a connection while asking for another may wait for himself.
                 drop(session);
                 return Box::pin(self.step(in_doubt)).await;

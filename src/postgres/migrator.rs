@@ -108,6 +108,8 @@ pub struct PostgresMigrator {
     pub(super) at_hand: Arc<AtHand>,
     /// What fills empty schemas in this run.
     pub(super) templates: Arc<Templates>,
+    /// Whether the last schema that was opened was without a history: so is the next, most likely.
+    pub(super) last_was_new: Arc<AtomicBool>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -139,7 +141,7 @@ impl SchemaMigrator for PostgresMigrator {
             progress,
             interrupts,
             committed: Vec::new(),
-            expect_history: true,
+            expect_history: !self.last_was_new.load(Ordering::Relaxed),
             attempt: 0,
             keeps_ledger: false,
             template: self.template_for(target).await,
@@ -176,6 +178,7 @@ impl PostgresMigrator {
             ledger: Arc::default(),
             at_hand: Arc::default(),
             templates: Arc::default(),
+            last_was_new: Arc::default(),
         }
     }
 
