@@ -222,7 +222,8 @@ impl Journey<'_> {
                 may_be_filled: true,
                 proven: !templates.is_unproven(),
             };
-            let guarded = rules.guards(target);
+            // The guard looked on when the template was made; until that is known to be this one, it does again.
+            let guarded = !applying.proven && rules.guards(target);
             let run = applying.run(&session, &opened, guarded, self.progress);
             match attendance.during(run).await {
                 Ok(worked) => {

@@ -173,7 +173,8 @@ impl PostgresCatalog {
                     // Its seal fits; comparing what one schema became costs more than making it.
                     proven: true,
                 };
-                let worked = applying.run(session, &opened, true, progress).await;
+                // The guard looked on when the template was made.
+                let worked = applying.run(session, &opened, false, progress).await;
                 let worked = worked.map_err(|unfit| {
                     let error = match unfit {
                         Unfit::Server(error) => server_error(&error),
