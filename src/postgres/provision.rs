@@ -198,8 +198,9 @@ impl PostgresCatalog {
                     // Its seal fits; comparing what one schema became costs more than making it.
                     proven: true,
                 };
+                // The guard looked on when the template was made.
                 let worked = applying
-                    .run(session, &opened, &Ending::Guarded, progress)
+                    .run(session, &opened, &Ending::Unguarded, progress)
                     .await;
                 worked.map_err(|unfit| {
                     let error = match unfit {

@@ -17,12 +17,12 @@ use tokio_postgres::Error;
 
 use super::diagnostics::server_error;
 use super::fingerprint::{Fingerprint, digest};
-use super::guard::seen_by_others;
+use super::guard::{Touched, seen_by_others};
 use super::migrator::Rules;
 use super::pool::{Database, Session};
 use super::runner;
 use super::transaction::{
-    Batch, Ending, Opening, Reach, WorkError, begin, interpret, probe, rollback, settings,
+    Batch, Ending, Opened, Opening, WorkError, begin, interpret, probe, rollback,
 };
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -73,7 +73,9 @@ fn key(scripts: &[&Script], rules: &Rules, role: &str, public: &str) -> String {
     digest(texts.iter().map(String::as_str))
 }
 
-/// Writes the template for these scripts in a transaction that is rolled back.
+/// Writes the template for these scripts, in two transactions that are rolled back: one for
+/// the files, one for what was written. The guard looks on in both, so that it need not do so again
+/// wherever the same script runs into a schema that is as empty.
 ///
 /// # Errors
 ///
@@ -104,10 +106,29 @@ async fn rehearse(
 ) -> Result<Compiled, ServerError> {
     let said = |error: Error| server_error(&error);
     let table = &rules.history_table;
-    let replayed = match replay(database, session, rules, scripts).await? {
-        Ok(schema) => schema,
+    let replayed = scratch();
+    let opened = match enter(session, rules, &replayed).await? {
+        Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
+    let create_history = runner::create_history(&replayed, table);
+    let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+    for script in scripts {
+        batch.push(&replayed, table, script, false);
+    }
+    let (silent, _nobody) = Progress::channel();
+    let touched = match batch
+        .run(session, &opened, &replayed, &Ending::Guarded, &silent)
+        .await
+    {
+        Ok(worked) => worked.touched,
+        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
+        Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
+        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(said(error)),
+    };
+    if let Some(what) = outside(database, &replayed, touched).await? {
+        return Ok(Err(format!("the files touch {what}")));
+    }
     let wanted = Fingerprint::read(session, &replayed, table)
         .await
         .map_err(said)?;
@@ -124,75 +145,91 @@ async fn rehearse(
     if sql.contains(replayed.as_str()) {
         return Ok(Err("something holds the name of the schema".to_owned()));
     }
+    // The guard would take the first schema's locks for an escape.
+    rollback(session).await.map_err(said)?;
+
+    let template = Template {
+        sql,
+        fingerprint: wanted.hash(),
+    };
     let made = scratch();
-    let target = target(&made);
-    let whole = format!(
-        "CREATE SCHEMA {}; {}{} {sql}",
-        made.quoted(),
-        settings(rules, &target, Reach::Transaction),
-        runner::create_history(&made, table)
-    );
-    if let Err(error) = session.rows(&whole).await {
-        let why = format!("the template did not run: {}", server_error(&error));
-        return Ok(Err(why));
+    let opened = match enter(session, rules, &made).await? {
+        Ok(opened) => opened,
+        Err(why) => return Ok(Err(why)),
+    };
+    let applying = Applying {
+        template: &template,
+        scripts,
+        schema: &made,
+        rules,
+        may_be_filled: false,
+        proven: true,
+    };
+    let touched = match applying
+        .run(session, &opened, &Ending::Guarded, &silent)
+        .await
+    {
+        Ok(worked) => worked.touched,
+        Err(Unfit::Server(error)) => {
+            let why = format!("the template did not run: {}", said(error));
+            return Ok(Err(why));
+        }
+        Err(Unfit::Identity | Unfit::Different | Unfit::NoLedger) => {
+            return Ok(Err("the template left its schema".to_owned()));
+        }
+    };
+    if let Some(what) = outside(database, &made, touched).await? {
+        return Ok(Err(format!("the template touches {what}")));
     }
     let found = Fingerprint::read(session, &made, table)
         .await
         .map_err(said)?;
     Ok(match wanted.first_difference(&found) {
         Some(line) => Err(format!("the template made something else: {line}")),
-        None => Ok(Template {
-            sql,
-            fingerprint: found.hash(),
-        }),
+        None => Ok(template),
     })
 }
 
-/// Runs the scripts into a scratch schema the way a tenant gets them.
-async fn replay(
-    database: &Database,
+/// Makes a scratch schema in a transaction of its own, the way a tenant's is made.
+async fn enter(
     session: &Session,
     rules: &Rules,
-    scripts: &[&Script],
-) -> Result<Result<SchemaName, String>, ServerError> {
+    schema: &SchemaName,
+) -> Result<Result<Opened, String>, ServerError> {
     let said = |error: Error| server_error(&error);
-    let schema = scratch();
-    let target = target(&schema);
+    let target = Target {
+        schema: schema.clone(),
+        label: "template".to_owned(),
+        scope: Scope::Tenant,
+    };
     session.rows("DISCARD ALL").await.map_err(said)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
         begin(rules, &target),
         schema.quoted(),
-        probe(&schema, &rules.history_table)
+        probe(schema, &rules.history_table)
     );
     let rows = session.rows(&open).await.map_err(said)?;
-    let Opening::Ready(opened) = interpret(&rows, &schema) else {
-        return Ok(Err("the scratch schema could not be entered".to_owned()));
-    };
-    let create_history = runner::create_history(&schema, &rules.history_table);
-    let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
-    for script in scripts {
-        batch.push(&schema, &rules.history_table, script, false);
-    }
-    let (silent, _nobody) = Progress::channel();
-    let mut touched = match batch
-        .run(session, &opened, &schema, &Ending::Guarded, &silent)
-        .await
-    {
-        Ok(worked) => worked.touched,
-        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
-        Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
-        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(said(error)),
-    };
+    Ok(match interpret(&rows, schema) {
+        Opening::Ready(opened) => Ok(opened),
+        _ => Err("the scratch schema could not be entered".to_owned()),
+    })
+}
+
+/// Returns something that was touched outside of a schema.
+async fn outside(
+    database: &Database,
+    schema: &SchemaName,
+    mut touched: Touched,
+) -> Result<Option<String>, ServerError> {
     if touched.is_open() {
         let other = database.session(Duration::ZERO).await?;
-        let seen = seen_by_others(&other, &schema, &touched).await;
-        touched.outside.extend(seen.map_err(said)?);
+        let seen = seen_by_others(&other, schema, &touched).await;
+        touched
+            .outside
+            .extend(seen.map_err(|error| server_error(&error))?);
     }
-    Ok(match touched.outside.first() {
-        Some(what) => Err(format!("the files touch {what}")),
-        None => Ok(schema),
-    })
+    Ok(touched.outside.into_iter().next())
 }
 
 /// Nobody can guess the name, so nothing in a file can mean it.
@@ -200,12 +237,4 @@ fn scratch() -> SchemaName {
     let chance = |salt: u8| RandomState::new().hash_one((Instant::now(), salt));
     let name = format!("pricesync_scratch_{:016x}{:016x}", chance(0), chance(1));
     SchemaName::parse(&name).expect("50 plain letters and digits, which nobody has reserved")
-}
-
-fn target(schema: &SchemaName) -> Target {
-    Target {
-        schema: schema.clone(),
-        label: "template".to_owned(),
-        scope: Scope::Tenant,
-    }
 }

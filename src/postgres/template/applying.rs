@@ -138,8 +138,8 @@ impl Applying<'_> {
             // the message before anything is done.
             let _ = write!(
                 sql,
-                "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_namespace n ON n.oid = d.refobjid \
-                 WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.nspname = {}) THEN 'the schema is not empty' ELSE '0' END::int; ",
+                "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+                 AND refobjid = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = {})) THEN 'the schema is not empty' ELSE '0' END::int; ",
                 escape_literal(self.schema.as_str())
             );
         }
