@@ -48,7 +48,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     let database = app.database(access, 2).await?;
     let catalog = app.catalog(&database);
-    let list = catalog.list().await?;
+    let list = catalog.list_briefly().await?;
     let mut targets = vec![std::sync::Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
     let migrator = app

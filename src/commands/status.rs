@@ -45,13 +45,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if args.shared {
         return one(&SchemaName::public(), &sets.shared, args, app, &database).await;
     }
-    let list = app.catalog(&database).list().await;
+    let catalog = app.catalog(&database);
     if let Some(word) = &args.tenant {
-        let tenant = named(word, list?)?;
+        let tenant = named(word, catalog.list().await?)?;
         return one(&tenant.schema, &sets.tenant, args, app, &database).await;
     }
     // Before the first run there are no tenant tables, and that is what the status says.
-    let list = match list {
+    let list = match catalog.list_briefly().await {
         Err(CatalogError::TablesMissing(_)) => TenantList::default(),
         other => other?,
     };

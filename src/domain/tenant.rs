@@ -328,6 +328,11 @@ pub trait TenantCatalog: Send + Sync {
     /// Returns every tenant, in the order of slugs.
     fn list(&self) -> impl Future<Output = Result<TenantList, CatalogError>> + Send;
 
+    /// Returns the same tenants without their hosts and times, which is a fraction of the work.
+    fn list_briefly(&self) -> impl Future<Output = Result<TenantList, CatalogError>> + Send {
+        self.list()
+    }
+
     /// Returns the tenant that answers to a host.
     fn resolve(&self, host: &Hostname)
     -> impl Future<Output = Result<Tenant, CatalogError>> + Send;

@@ -18,6 +18,13 @@ use crate::settings::TableName;
 /// Parts hosts in one text; no host name holds it.
 const SEPARATOR: char = '\u{1f}';
 
+/// The hosts of a tenant, the primary one first.
+const HOSTS: &str = "string_agg(d.domain, '\u{1f}' ORDER BY d.is_primary DESC, d.id)";
+
+/// When a tenant was made.
+const CREATED_AT: &str =
+    "to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+
 /// The catalog in a PostgreSQL database.
 #[derive(Clone, Debug)]
 pub struct PostgresCatalog {
@@ -147,10 +154,8 @@ impl PostgresCatalog {
             tenants, domains, ..
         } = &self.tables;
         format!(
-            "SELECT t.id, t.name, t.slug, t.schema_name, \
-             to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-             (SELECT string_agg(d.domain, '{SEPARATOR}' ORDER BY d.is_primary DESC, d.id) \
-             FROM {domains} d WHERE d.tenant_id = t.id) \
+            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, \
+             (SELECT {HOSTS} FROM {domains} d WHERE d.tenant_id = t.id) \
              FROM {tenants} t {condition} ORDER BY t.slug COLLATE \"C\""
         )
     }
@@ -200,10 +205,51 @@ impl PostgresCatalog {
 
 impl TenantCatalog for PostgresCatalog {
     async fn list(&self) -> Result<TenantList, CatalogError> {
+        let Tables {
+            tenants, domains, ..
+        } = &self.tables;
+        // Hosts of all tenants at once; asking for those of each takes half as long again.
+        self.read_all(&format!(
+            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {tenants} t LEFT JOIN \
+             (SELECT d.tenant_id, {HOSTS} AS hosts FROM {domains} d GROUP BY d.tenant_id) d ON d.tenant_id = t.id \
+             ORDER BY t.slug COLLATE \"C\""
+        ))
+        .await
+    }
+
+    async fn list_briefly(&self) -> Result<TenantList, CatalogError> {
+        self.read_all(&format!(
+            "SELECT t.id, t.name, t.slug, t.schema_name, NULL, NULL FROM {} t ORDER BY t.slug COLLATE \"C\"",
+            self.tables.tenants
+        ))
+        .await
+    }
+
+    async fn resolve(&self, host: &Hostname) -> Result<Tenant, CatalogError> {
+        let condition = format!(
+            "WHERE t.id = (SELECT d.tenant_id FROM {} d WHERE d.domain = {} LIMIT 1)",
+            self.tables.domains,
+            escape_literal(host.as_str())
+        );
+        let session = self.session().await?;
+        let rows = session
+            .read(&self.select(&condition))
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        let mut list = TenantList::default();
+        for row in &rows {
+            read(row, &mut list);
+        }
+        let found = list.tenants.into_iter().next();
+        found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
+    }
+}
+
+impl PostgresCatalog {
+    async fn read_all(&self, select: &str) -> Result<TenantList, CatalogError> {
         let session = self.session().await?;
         let sql = format!(
-            "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {}; COMMIT",
-            self.select("")
+            "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {select}; COMMIT"
         );
         let mut list = TenantList::default();
         let mut rows = std::pin::pin!(
@@ -227,25 +273,6 @@ impl TenantCatalog for PostgresCatalog {
             return Err(catalog_error(&error));
         }
         Ok(list)
-    }
-
-    async fn resolve(&self, host: &Hostname) -> Result<Tenant, CatalogError> {
-        let condition = format!(
-            "WHERE t.id = (SELECT d.tenant_id FROM {} d WHERE d.domain = {} LIMIT 1)",
-            self.tables.domains,
-            escape_literal(host.as_str())
-        );
-        let session = self.session().await?;
-        let rows = session
-            .read(&self.select(&condition))
-            .await
-            .map_err(|error| catalog_error(&error))?;
-        let mut list = TenantList::default();
-        for row in &rows {
-            read(row, &mut list);
-        }
-        let found = list.tenants.into_iter().next();
-        found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
     }
 }
 

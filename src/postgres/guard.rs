@@ -10,8 +10,8 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::pool::Session;
 use crate::domain::schema_name::SchemaName;
 
-/// Returns the statement that asks whether there is anything to look at closely: it brings a
-/// row unless the transaction certainly stayed in the schema with this oid.
+/// Returns the expression that tells whether there is anything to look at closely: it is true
+/// unless the transaction certainly stayed in the schema with this oid.
 ///
 /// [`question`] takes the server longer than most migrations, so it is asked only where this
 /// cheap one is answered: where a lock that tells is held on something outside, where
@@ -22,7 +22,7 @@ use crate::domain::schema_name::SchemaName;
 /// the plans of a function are kept from one schema to the next, and making them costs most.
 pub(super) fn glance(schema_oid: u32) -> String {
     format!(
-        "SELECT 1 WHERE EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation \
+        "(EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation \
          WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
          AND (c.oid IS NULL OR c.relnamespace NOT IN (11, 99, {schema_oid})) \
          OR l.locktype = 'object' AND (l.classid = 'pg_namespace'::regclass AND l.objid NOT IN (99, {schema_oid}) \
@@ -32,7 +32,7 @@ pub(super) fn glance(schema_oid: u32) -> String {
          AND d.classid <> 'pg_class'::regclass AND age(d.xmin) <= age(pg_current_xact_id()::xid)) \
          OR pg_stat_get_xact_tuples_inserted('pg_proc'::regclass) + pg_stat_get_xact_tuples_updated('pg_proc'::regclass) \
          + pg_stat_get_xact_tuples_updated('pg_type'::regclass) + pg_stat_get_xact_tuples_updated('pg_depend'::regclass) > 0 \
-         OR current_setting('track_counts') = 'off'"
+         OR current_setting('track_counts') = 'off')"
     )
 }
 

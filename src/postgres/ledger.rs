@@ -93,9 +93,8 @@ pub(super) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> Str
     insert(&values(schema, table, history))
 }
 
-/// Returns the statement that asks whether the transaction stayed in its schema, and notes
-/// the same where it certainly did. It brings `t` where [`guard::question`](super::guard::question)
-/// is to be asked and nothing was noted.
+/// Returns the expression that tells whether [`guard::question`](super::guard::question) has to
+/// be asked, and notes what the history says where it has not.
 pub(super) fn leave(
     schema_oid: u32,
     schema: &SchemaName,
@@ -103,7 +102,7 @@ pub(super) fn leave(
     history: &[Applied],
 ) -> String {
     format!(
-        "SELECT pricesync.leave({schema_oid}, {}, {}::regclass, {}, {}, '{}')",
+        "pricesync.leave({schema_oid}, {}, {}::regclass, {}, {}, '{}')",
         escape_literal(schema.as_str()),
         escape_literal(&qualified(schema, table)),
         version_of(history),

@@ -277,6 +277,9 @@ impl PostgresMigrator {
                 );
             }
             if position == 0 && plan.version.is_none() {
+                if inside {
+                    let _ = writeln!(sql, "{};", runner::ALONE);
+                }
                 let _ = writeln!(sql, "{}", runner::create_history(&target.schema, table));
             }
             let _ = writeln!(

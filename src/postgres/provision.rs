@@ -214,7 +214,8 @@ impl PostgresCatalog {
                 })?
             } else {
                 let create_history = runner::create_history(&new.schema, &rules.history_table);
-                let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+                let first = format!("{}; {create_history}", runner::ALONE);
+                let mut batch = Batch::new(Some(first.trim_end_matches(';')));
                 for script in &scripts[..together] {
                     batch.push(&new.schema, &rules.history_table, script, false);
                 }

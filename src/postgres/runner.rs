@@ -78,6 +78,10 @@ pub(super) fn create_history(schema: &SchemaName, table: &str) -> String {
     SchemaConnection::assert_migrations_table_query(&qualified(schema, table))
 }
 
+/// Asking how many workers could build the index of an empty table costs more than building it,
+/// and a schema that has no history has no filled tables.
+pub(super) const ALONE: &str = "SET LOCAL max_parallel_maintenance_workers TO 0";
+
 /// The connection that refinery sees: one open transaction of one schema.
 struct SchemaConnection<'a> {
     session: &'a Session,
@@ -140,8 +144,9 @@ impl AsyncTransaction for SchemaConnection<'_> {
         let first = self
             .create_history
             .as_deref()
-            .filter(|_| !self.opened.has_history);
-        let mut batch = Batch::new(first);
+            .filter(|_| !self.opened.has_history)
+            .map(|create| format!("{ALONE}; {create}"));
+        let mut batch = Batch::new(first.as_deref());
         for script in self.work.pending {
             batch.push(
                 &self.target.schema,

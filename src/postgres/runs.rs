@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_postgres::Error;
 
@@ -60,6 +60,8 @@ pub struct RunItem {
 pub struct RunLog {
     id: i64,
     items: mpsc::UnboundedSender<RunItem>,
+    /// Dropped when there is nothing more to wait for.
+    going_on: oneshot::Sender<()>,
     writer: JoinHandle<Database>,
 }
 
@@ -78,10 +80,12 @@ impl PostgresMigrator {
         let rows = session.rows(&sql).await.ok()?;
         let id = rows.first()?.get(0)?.parse().ok()?;
         let (items, queue) = mpsc::unbounded_channel();
+        let (going_on, ended) = oneshot::channel();
         Some(RunLog {
             id,
             items,
-            writer: tokio::spawn(write(self.database.clone(), id, queue)),
+            going_on,
+            writer: tokio::spawn(write(self.database.clone(), id, queue, ended)),
         })
     }
 }
@@ -101,8 +105,13 @@ impl RunLog {
 
     /// Waits until everything is stored and notes the end; `schemas` may have grown meanwhile.
     pub async fn finish(self, schemas: usize, up_to_date: usize, interrupted: bool) {
-        let Self { id, items, writer } = self;
-        drop(items);
+        let Self {
+            id,
+            items,
+            going_on,
+            writer,
+        } = self;
+        drop((items, going_on));
         let Ok(database) = writer.await else { return };
         let Ok(session) = database.session(Duration::ZERO).await else {
             return;
@@ -120,6 +129,7 @@ async fn write(
     database: Database,
     run: i64,
     mut queue: mpsc::UnboundedReceiver<RunItem>,
+    mut ended: oneshot::Receiver<()>,
 ) -> Database {
     let mut gathered = Vec::new();
     while queue.recv_many(&mut gathered, BATCH).await > 0 {
@@ -128,7 +138,7 @@ async fn write(
         }
         gathered.clear();
         if !queue.is_closed() {
-            tokio::time::sleep(GATHER).await;
+            let _ = tokio::time::timeout(GATHER, &mut ended).await;
         }
     }
     database

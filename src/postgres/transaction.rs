@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join3;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::error::{ErrorPosition, SqlState};
-use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::histories::{self, History};
 use super::ledger::is_absent;
@@ -258,7 +258,7 @@ pub(super) enum WorkError {
     NoLedger,
 }
 
-/// Several scripts, each a message of its own with its history row in front and a check behind.
+/// Several scripts, each a message of its own with its history row in front.
 ///
 /// All messages are sent before the first is answered, so they cost one wait together; the
 /// server answers each as it is done, so that a long one shows.
@@ -278,6 +278,17 @@ struct Part<'a> {
     fake: bool,
 }
 
+impl Part<'_> {
+    /// Returns how many statements the server answers between the claim and the check.
+    fn answers(&self) -> usize {
+        match self.script.seal {
+            _ if self.fake => 0,
+            Seal::Parsed => self.script.statements.len(),
+            Seal::Server => 1,
+        }
+    }
+}
+
 impl<'a> Batch<'a> {
     /// Begins a batch, with a statement of our own where there is one to put first.
     pub(super) fn new(first: Option<&str>) -> Self {
@@ -288,8 +299,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Adds a script: its history row first, so that whoever has the row owns the script,
-    /// then its text, then the question whether everything is as it was.
+    /// Adds a script: its history row first, so that whoever has the row owns the script, then
+    /// its text.
     pub(super) fn push(
         &mut self,
         schema: &SchemaName,
@@ -308,18 +319,31 @@ impl<'a> Batch<'a> {
         };
         let begins = sql.chars().count() + inner;
         sql.push_str(&text);
-        // The text may end in a comment or without a semicolon.
-        let _ = write!(
-            sql,
-            "\n;\nSELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}",
-            self.nonce
-        );
         self.parts.push(Part {
             script,
             sql,
             begins,
             fake,
         });
+    }
+
+    /// Returns what is sent for a script. Behind the last one and behind each that could have
+    /// changed it stands the question whether everything is as it was; behind the last one the
+    /// guard's too, in the same statement.
+    fn message(&self, index: usize, ending: Option<&str>) -> Cow<'_, str> {
+        let part = &self.parts[index];
+        let is_last = index + 1 == self.parts.len();
+        if !is_last && (part.fake || part.script.only_defines()) {
+            return Cow::Borrowed(&part.sql);
+        }
+        let more = ending
+            .filter(|_| is_last)
+            .map_or_else(String::new, |ending| format!(", {ending}"));
+        // The text may end in a comment or without a semicolon.
+        Cow::Owned(format!(
+            "{}\n;\nSELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}{more}",
+            part.sql, self.nonce
+        ))
     }
 
     /// Sends everything, with the guard's question at the end, and follows the answers.
@@ -332,78 +356,40 @@ impl<'a> Batch<'a> {
         progress: &Progress,
     ) -> Result<Worked, WorkError> {
         let client = session.client();
-        if let Some(first) = &self.first {
+        let ending_column = ending.column(opened);
+        let mut first = None;
+        if let Some(sql) = &self.first {
             // Not awaited alone: it goes out with the rest.
-            let sent = client
-                .simple_query_raw(first)
-                .await
-                .map_err(WorkError::Ours)?;
-            let parts = self.send(session, opened, ending).await?;
-            drain(sent).await.map_err(WorkError::Ours)?;
-            return self
-                .follow(parts, session, opened, schema, ending, progress)
-                .await;
+            let sent = client.simple_query_raw(sql).await;
+            first = Some(sent.map_err(WorkError::Ours)?);
         }
-        let parts = self.send(session, opened, ending).await?;
-        self.follow(parts, session, opened, schema, ending, progress)
-            .await
-    }
-
-    /// Puts every message on its way; `simple_query_raw` returns once it is written.
-    async fn send(
-        &self,
-        session: &Session,
-        opened: &Opened,
-        ending: &Ending,
-    ) -> Result<Answers, WorkError> {
-        let client = session.client();
-        let mut scripts = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            scripts.push(
-                client
-                    .simple_query_raw(&part.sql)
-                    .await
-                    .map_err(WorkError::Ours)?,
-            );
+        // `simple_query_raw` returns once a message is written.
+        let mut sent = Vec::with_capacity(self.parts.len());
+        for index in 0..self.parts.len() {
+            let message = self.message(index, ending_column.as_deref());
+            let answers = client.simple_query_raw(&message).await;
+            sent.push(answers.map_err(WorkError::Ours)?);
         }
-        let last = ending.question(opened);
-        let guard = match last {
-            Some(sql) => {
-                let sent = client.simple_query_raw(&sql).await;
-                Some(sent.map_err(WorkError::Ours)?)
+        if let Some(first) = first {
+            let mut first = std::pin::pin!(first);
+            while let Some(answer) = first.next().await {
+                answer.map_err(WorkError::Ours)?;
             }
-            None => None,
+        }
+        let mut follower = Follower {
+            batch: self,
+            identity: &opened.identity,
+            ending,
+            progress,
+            index: 0,
+            claimed: false,
+            answered: 0,
+            began: 0.0,
+            applied: Vec::with_capacity(self.parts.len()),
+            look: false,
         };
-        Ok(Answers { scripts, guard })
-    }
-
-    async fn follow(
-        &self,
-        answers: Answers,
-        session: &Session,
-        opened: &Opened,
-        schema: &SchemaName,
-        ending: &Ending,
-        progress: &Progress,
-    ) -> Result<Worked, WorkError> {
-        let mut done = Vec::with_capacity(self.parts.len());
-        for (index, (part, answers)) in self.parts.iter().zip(answers.scripts).enumerate() {
-            let mut follower = Follower {
-                part,
-                index,
-                nonce: &self.nonce,
-                identity: &opened.identity,
-                progress,
-                claimed: false,
-                answered: 0,
-                began: 0.0,
-                applied: None,
-            };
-            // The server keeps a message's answers until it is done with all of it.
-            if !part.fake {
-                let script = part.script.id.reference();
-                progress.send(EventKind::ScriptStarted { script });
-            }
+        for (index, answers) in sent.into_iter().enumerate() {
+            follower.begin(index);
             let mut answers = std::pin::pin!(answers);
             while let Some(answer) = answers.next().await {
                 match answer {
@@ -411,14 +397,11 @@ impl<'a> Batch<'a> {
                     Err(error) => return Err(follower.failure(error)),
                 }
             }
-            done.extend(follower.applied);
         }
-        let (touched, noted) = match answers.guard {
-            Some(answers) => ending.judge(session, schema, drain(answers).await).await?,
-            None => (Touched::default(), false),
-        };
+        let (applied, look) = (follower.applied, follower.look);
+        let (touched, noted) = ending.judge(session, schema, look).await?;
         Ok(Worked {
-            applied: done,
+            applied,
             touched,
             noted,
         })
@@ -431,13 +414,13 @@ pub(super) enum Ending {
     Unguarded,
     /// Whether the transaction stayed in its schema.
     Guarded,
-    /// The same, by this statement, which also notes in the ledger what the history says.
+    /// The same, by this expression, which also notes in the ledger what the history says.
     Noted(String),
 }
 
 impl Ending {
-    /// Returns the statement that asks, if anything is asked.
-    pub(super) fn question(&self, opened: &Opened) -> Option<String> {
+    /// Returns the expression that is true where [`guard::question`] has to be asked.
+    pub(super) fn column(&self, opened: &Opened) -> Option<String> {
         match self {
             Self::Unguarded => None,
             Self::Guarded => Some(guard::glance(opened.schema_oid)),
@@ -445,30 +428,27 @@ impl Ending {
         }
     }
 
-    /// Returns what the transaction touched outside its schema, asking closely where the answer
-    /// leaves that open, and whether the ledger knows what the history says.
+    /// Returns what an error of a statement that holds the expression means.
+    pub(super) fn failure(&self, error: Error) -> WorkError {
+        match self {
+            Self::Noted(_) if is_absent(&error) => WorkError::NoLedger,
+            _ => WorkError::Ours(error),
+        }
+    }
+
+    /// Returns what the transaction touched outside its schema, looking closely where the
+    /// expression was true, and whether the ledger knows what the history says.
     pub(super) async fn judge(
         &self,
         session: &Session,
         schema: &SchemaName,
-        said: Result<Vec<SimpleQueryRow>, Error>,
+        look: bool,
     ) -> Result<(Touched, bool), WorkError> {
-        let noting = matches!(self, Self::Noted(_));
-        let said = said.map_err(|error| match self {
-            Self::Noted(_) if is_absent(&error) => WorkError::NoLedger,
-            _ => WorkError::Ours(error),
-        })?;
-        let is_clear = if noting {
-            said.first().and_then(|row| row.get(0)) == Some("f")
-        } else {
-            said.is_empty()
-        };
-        if is_clear {
-            return Ok((Touched::default(), noting));
+        if !look {
+            return Ok((Touched::default(), matches!(self, Self::Noted(_))));
         }
         let rows = session.rows(&guard::question(schema)).await;
-        let touched = guard::read(&rows.map_err(WorkError::Ours)?);
-        Ok((touched, false))
+        Ok((guard::read(&rows.map_err(WorkError::Ours)?), false))
     }
 }
 
@@ -493,23 +473,6 @@ pub(super) fn nonce() -> String {
 /// The server's clock in seconds: what a script took is measured where it ran.
 pub(super) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
 
-/// What is still to be answered.
-struct Answers {
-    scripts: Vec<SimpleQueryStream>,
-    guard: Option<SimpleQueryStream>,
-}
-
-async fn drain(answers: SimpleQueryStream) -> Result<Vec<SimpleQueryRow>, Error> {
-    let mut answers = std::pin::pin!(answers);
-    let mut rows = Vec::new();
-    while let Some(answer) = answers.next().await {
-        if let SimpleQueryMessage::Row(row) = answer? {
-            rows.push(row);
-        }
-    }
-    Ok(rows)
-}
-
 /// The server's clock as refinery writes it.
 pub(super) const NOW: &str =
     "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
@@ -525,38 +488,73 @@ pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String
     )
 }
 
-/// Follows the server's answers to one script's message: claim, statements, check.
+/// Follows the server's answers: claims, statements, checks.
 struct Follower<'a> {
-    part: &'a Part<'a>,
-    index: usize,
-    nonce: &'a str,
+    batch: &'a Batch<'a>,
     identity: &'a Identity,
+    ending: &'a Ending,
     progress: &'a Progress,
-    /// Whether the claim was answered.
+    /// Which script is being answered.
+    index: usize,
+    /// Whether its claim was answered.
     claimed: bool,
-    /// How many of the script's statements were answered.
+    /// How many of its statements were answered.
     answered: usize,
-    /// The server's clock before the first statement.
+    /// The server's clock before its first statement.
     began: f64,
-    applied: Option<AppliedScript>,
+    applied: Vec<AppliedScript>,
+    /// Whether the guard has to look closely.
+    look: bool,
 }
 
 impl Follower<'_> {
+    /// The server keeps a message's answers until it is done with all of it.
+    fn begin(&mut self, index: usize) {
+        (self.index, self.claimed, self.answered) = (index, false, 0);
+        let part = &self.batch.parts[index];
+        if !part.fake {
+            let script = part.script.id.reference();
+            self.progress.send(EventKind::ScriptStarted { script });
+        }
+    }
+
     fn follow(&mut self, message: SimpleQueryMessage) -> Result<(), WorkError> {
         match message {
             SimpleQueryMessage::CommandComplete(_) if self.claimed => self.answered += 1,
             SimpleQueryMessage::CommandComplete(_) => self.claimed = true,
-            SimpleQueryMessage::Row(row) if !self.claimed => self.began = number(&row, 0),
-            SimpleQueryMessage::Row(row) if row.get(0) == Some(self.nonce) => {
-                return self.check(&row);
+            SimpleQueryMessage::Row(row) if !self.claimed => {
+                let now = number(&row, 0);
+                self.finish_until(self.index, now);
+                self.began = now;
+            }
+            SimpleQueryMessage::Row(row) if row.get(0) == Some(&self.batch.nonce) => {
+                self.check(&row)?;
+                // Only the last check asks the guard, and `get` panics behind the last column.
+                self.look |= row.len() > 6 && row.get(6) == Some("t");
+                self.finish_until(self.index + 1, number(&row, 5));
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// A script without a check of its own is finished when the next one begins.
+    fn finish_until(&mut self, index: usize, now: f64) {
+        while self.applied.len() < index {
+            let took = (now - self.began).max(0.0);
+            let script = AppliedScript {
+                script: self.batch.parts[self.applied.len()].script.id.reference(),
+                took: Duration::try_from_secs_f64(took).unwrap_or_default(),
+            };
+            self.progress.send(EventKind::ScriptFinished {
+                script: script.clone(),
+            });
+            self.applied.push(script);
+        }
+    }
+
     /// The row behind a script: is everything as it was?
-    fn check(&mut self, row: &SimpleQueryRow) -> Result<(), WorkError> {
+    fn check(&self, row: &SimpleQueryRow) -> Result<(), WorkError> {
         let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
         let before = self.identity;
         let now = Identity {
@@ -565,31 +563,23 @@ impl Follower<'_> {
             session_role: cell(3),
             schema: cell(4),
         };
-        if now != *before {
-            let why = if now.transaction != before.transaction {
-                "it ended the transaction that it ran in".to_owned()
-            } else if now.schema != before.schema {
-                format!("it left the current schema at '{}'", now.schema)
-            } else {
-                format!("it left the role at '{}'", now.role)
-            };
-            return Err(WorkError::Identity(self.index, why));
+        if now == *before {
+            return Ok(());
         }
-        let took = (number(row, 5) - self.began).max(0.0);
-        let script = AppliedScript {
-            script: self.part.script.id.reference(),
-            took: Duration::try_from_secs_f64(took).unwrap_or_default(),
+        let why = if now.transaction != before.transaction {
+            "it ended the transaction that it ran in".to_owned()
+        } else if now.schema != before.schema {
+            format!("it left the current schema at '{}'", now.schema)
+        } else {
+            format!("it left the role at '{}'", now.role)
         };
-        self.progress.send(EventKind::ScriptFinished {
-            script: script.clone(),
-        });
-        self.applied = Some(script);
-        Ok(())
+        Err(WorkError::Identity(self.index, why))
     }
 
     /// Whose statement failed, and where in its file.
     fn failure(&self, error: Error) -> WorkError {
-        let (script, text_begins) = (self.part.script, self.part.begins);
+        let part = &self.batch.parts[self.index];
+        let (script, text_begins) = (part.script, part.begins);
         let place = match error.as_db_error().and_then(|db| db.position()) {
             Some(ErrorPosition::Original(position)) => {
                 let within = (*position as usize)
@@ -599,7 +589,7 @@ impl Follower<'_> {
                     Some(within) if within <= script.text.chars().count() + 1 => {
                         Some(script.place(within))
                     }
-                    _ => return WorkError::Ours(error),
+                    _ => return self.ending.failure(error),
                 }
             }
             // A file in a sealed block is the block's inner query.
@@ -607,6 +597,8 @@ impl Follower<'_> {
                 Some(script.place(*position as usize))
             }
             _ if !self.claimed => return WorkError::Ours(error),
+            // All that is left is the question behind it.
+            _ if self.answered >= part.answers() => return self.ending.failure(error),
             _ if self.answered < script.statements.len() && script.seal == Seal::Parsed => {
                 Some(script.place_of_statement(self.answered))
             }

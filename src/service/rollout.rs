@@ -242,17 +242,23 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         before: Vec<Arc<Target>>,
         seen: &HashSet<&SchemaName>,
     ) -> Result<Survey, RolloutError> {
-        let list = match self.catalog.list().await {
+        let everybody = Selection::default();
+        let selection = match &self.scopes {
+            Scopes::Selected(tenants) | Scopes::Again { tenants, .. } => tenants,
+            Scopes::Shared | Scopes::Everything => &everybody,
+        };
+        // Hosts are for finding somebody by.
+        let list = if selection.is_everything() && self.stages.canary.is_everything() {
+            self.catalog.list_briefly().await
+        } else {
+            self.catalog.list().await
+        };
+        let list = match list {
             Ok(list) => list,
             Err(CatalogError::TablesMissing(_)) if self.scopes.have_public() => {
                 TenantList::default()
             }
             Err(error) => return Err(RolloutError::Catalog(error)),
-        };
-        let everybody = Selection::default();
-        let selection = match &self.scopes {
-            Scopes::Selected(tenants) | Scopes::Again { tenants, .. } => tenants,
-            Scopes::Shared | Scopes::Everything => &everybody,
         };
         let refused = if selection.is_everything() {
             list.refused
