@@ -1,7 +1,8 @@
 //! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
 
+use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::bookkeeping;
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
@@ -164,20 +165,28 @@ impl PostgresCatalog {
             scope: Scope::Tenant,
         };
         let failed = |error: Error| CreateError::Catalog(catalog_error(&error));
-        session.rows("DISCARD ALL").await.map_err(failed)?;
-        session.rows(&begin(rules, &target)).await.map_err(failed)?;
-        if let Some(conflict) = self.conflict(session, new).await.map_err(failed)? {
-            return Err(conflict.into());
-        }
-        let make = format!(
+        let creation = format!(
             "CREATE SCHEMA {}; {}",
             new.schema.quoted(),
             probe(&new.schema, &rules.history_table)
         );
-        let rows = session
-            .rows(&make)
-            .await
-            .map_err(|error| CreateError::Catalog(taken_meanwhile(&error, new)))?;
+        let opening = begin(rules, &target);
+        // All sent before the first is answered. What is taken is said in better words by the
+        // look at it than by whatever fails because of it.
+        let (reset, begun, conflict, made) = join4(
+            session.client().simple_query("DISCARD ALL"),
+            session.rows(&opening),
+            self.conflict(session, new),
+            session.rows(&creation),
+        )
+        .await;
+        reset.map_err(failed)?;
+        begun.map_err(failed)?;
+        if let Some(conflict) = conflict.map_err(failed)? {
+            return Err(conflict.into());
+        }
+        let taken = |error: &Error| CreateError::Catalog(taken_meanwhile(error, new));
+        let rows = made.map_err(|error| taken(&error))?;
         let Opening::Ready(opened) = interpret(&rows, &new.schema) else {
             return Err(CatalogError::SchemaMissing(new.schema.clone()).into());
         };
@@ -248,23 +257,34 @@ impl PostgresCatalog {
             }
             applied = done;
         }
-        // The rows come last, so that the guard sees nothing of ours.
-        let tenant = insert(self.tables(), session, new)
-            .await
-            .map_err(|error| CreateError::Catalog(taken_meanwhile(&error, new)))?;
-        if keeps_ledger && set.is_some() {
-            let history: Vec<Applied> = scripts[..together]
-                .iter()
-                .map(|script| script.id.claimed())
-                .collect();
-            let note = ledger::note(&new.schema, &rules.history_table, &history);
-            session.rows(&note).await.map_err(failed)?;
-        }
-        match session.rows("COMMIT").await {
-            Ok(_) => {}
+        // The rows come last, so that the guard sees nothing of ours. If one is refused, the
+        // server answers COMMIT with a rollback.
+        let history: Vec<Applied> = scripts[..together]
+            .iter()
+            .map(|script| script.id.claimed())
+            .collect();
+        let note = if keeps_ledger && set.is_some() {
+            ledger::note(&new.schema, &rules.history_table, &history)
+        } else {
+            String::new()
+        };
+        let insert = insert(self.tables(), new);
+        let (inserted, noted, committed) = join3(
+            session.rows(&insert),
+            session.client().simple_query(&note),
+            session.client().simple_query("COMMIT"),
+        )
+        .await;
+        let ended = match (inserted, noted, committed) {
+            (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => Err(error),
+        };
+        let id = match ended {
+            Ok(id) => id,
             Err(error) if is_connection_lost(&error) => self.find_out(new, &error).await?,
-            Err(error) => return Err(CreateError::Catalog(taken_meanwhile(&error, new))),
-        }
+            Err(error) => return Err(taken(&error)),
+        };
+        let tenant = listed(id, new);
         Ok(Created {
             tenant,
             applied,
@@ -325,13 +345,14 @@ impl PostgresCatalog {
                 });
             }
         }
-        let tenant = insert(self.tables(), session, new).await.map_err(failed)?;
+        let insert = insert(self.tables(), new);
+        let rows = session.rows(&insert).await.map_err(failed)?;
         session.rows("COMMIT").await.map_err(failed)?;
-        Ok(tenant)
+        Ok(listed(id_in(&rows), new))
     }
 
     /// COMMIT was sent and not answered: the catalog knows.
-    async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<(), CreateError> {
+    async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<i64, CreateError> {
         let patience = std::time::Duration::from_mins(1);
         let unknown = |said| {
             CreateError::Migrate(Box::new(MigrateError::Unknown {
@@ -341,59 +362,67 @@ impl PostgresCatalog {
         };
         let session = self.database().session(patience).await.map_err(unknown)?;
         let sql = format!(
-            "SELECT 1 FROM {} WHERE slug = {} AND schema_name = {}",
+            "SELECT id FROM {} WHERE slug = {} AND schema_name = {}",
             self.tables().tenants,
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str())
         );
         match session.read(&sql).await {
-            Ok(rows) if !rows.is_empty() => Ok(()),
+            Ok(rows) if !rows.is_empty() => Ok(id_in(&rows)),
             _ => Err(CreateError::Catalog(database_error(server_error(error)))),
         }
     }
 }
 
-async fn insert(tables: &Tables, session: &Session, new: &NewTenant) -> Result<Tenant, Error> {
-    let sql = format!(
+/// Returns the statement that inserts a tenant with its hosts and brings its id.
+fn insert(tables: &Tables, new: &NewTenant) -> String {
+    let tenant = format!(
         "INSERT INTO {} (schema_name, name, slug) VALUES ({}, {}, {}) RETURNING id",
         tables.tenants,
         escape_literal(new.schema.as_str()),
         escape_literal(&new.name),
         escape_literal(new.slug.as_str())
     );
-    let rows = session.rows(&sql).await?;
-    let id: i64 = rows
-        .first()
-        .and_then(|row| row.get(0)?.parse().ok())
-        .unwrap_or_default();
-    let domains: Vec<String> = new
+    let hosts: Vec<String> = new
         .hostnames
         .iter()
         .enumerate()
         .map(|(position, host)| {
+            let is_primary = position == 0;
             format!(
-                "({}, {}, {id})",
-                escape_literal(host.as_str()),
-                position == 0
+                "({position}, {}, {is_primary})",
+                escape_literal(host.as_str())
             )
         })
         .collect();
-    if !domains.is_empty() {
-        let sql = format!(
-            "INSERT INTO {} (domain, is_primary, tenant_id) VALUES {}",
-            tables.domains,
-            domains.join(", ")
-        );
-        session.rows(&sql).await?;
+    if hosts.is_empty() {
+        return tenant;
     }
-    Ok(Tenant {
+    format!(
+        "WITH t AS ({tenant}), d AS (INSERT INTO {} (domain, is_primary, tenant_id) \
+         SELECT v.domain, v.is_primary, t.id FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place) \
+         SELECT id FROM t",
+        tables.domains,
+        hosts.join(", ")
+    )
+}
+
+fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+    rows.first()
+        .and_then(|row| row.get(0)?.parse().ok())
+        .unwrap_or_default()
+}
+
+/// The tenant as the catalog has it now.
+fn listed(id: i64, new: &NewTenant) -> Tenant {
+    Tenant {
         id,
         name: new.name.clone(),
         slug: new.slug.clone(),
         schema: new.schema.clone(),
         hostnames: new.hostnames.clone(),
         created_at: None,
-    })
+    }
 }
 
 /// Somebody else took the name between our look and our insert.
