@@ -45,12 +45,24 @@ impl Projects {
                 fs::write(project.join(file), sql)?;
             }
         }
+        let aged = root.join("aged");
+        copy(&migrations(), &aged.join("migrations"))?;
+        fs::write(aged.join("pricesync.toml"), "")?;
+        for file in later_files()? {
+            let name = format!("migrations/tenant/V{}__{}.sql", file.version, file.name);
+            fs::write(aged.join(name), file.text)?;
+        }
         Ok(Self { root })
     }
 
     /// Returns the project with the files as they are shipped.
     pub(crate) fn shipped(&self) -> PathBuf {
         self.root.join("shipped")
+    }
+
+    /// Returns the project whose tables have been changed forty times since.
+    pub(crate) fn aged(&self) -> PathBuf {
+        self.root.join("aged")
     }
 
     /// Returns the project with one file more.
@@ -86,6 +98,41 @@ pub(crate) fn tenant_files() -> Result<Vec<File>> {
     gather(&migrations().join("tenant"), &mut files)?;
     files.sort_by_key(|file| file.version);
     Ok(files)
+}
+
+/// Returns the shipped files and the later ones of [`Projects::aged`].
+pub(crate) fn aged_files() -> Result<Vec<File>> {
+    let mut files = tenant_files()?;
+    files.extend(later_files()?);
+    Ok(files)
+}
+
+/// Some years of a product: columns come, get indexes, change, and half of them go again.
+fn later_files() -> Result<Vec<File>> {
+    let newest = tenant_files()?.last().map_or(0, |file| file.version);
+    let tables = ["users", "products", "price_history", "subscriptions"];
+    Ok((1..=40)
+        .map(|number: u32| {
+            let column = (number - 1) / 4;
+            let table = tables[column as usize % tables.len()];
+            let text = match number % 4 {
+                1 => format!("ALTER TABLE {table} ADD COLUMN later_{column} integer;\n"),
+                2 => format!(
+                    "CREATE INDEX {table}_later_{column}_idx ON {table} (later_{column});\n"
+                ),
+                3 => format!("ALTER TABLE {table} ALTER COLUMN later_{column} TYPE bigint;\n"),
+                _ if column.is_multiple_of(2) => {
+                    format!("ALTER TABLE {table} DROP COLUMN later_{column};\n")
+                }
+                _ => format!("ALTER TABLE {table} ALTER COLUMN later_{column} SET DEFAULT 0;\n"),
+            };
+            File {
+                version: newest + number,
+                name: format!("later_{number}"),
+                text,
+            }
+        })
+        .collect())
 }
 
 fn migrations() -> PathBuf {

@@ -1,22 +1,36 @@
-//! Every shipped file on a fleet of empty schemas.
+//! Every file on a fleet of empty schemas: those that are shipped, and those of tables with a past.
+
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::args::RowName;
 use crate::bench::Bench;
-use crate::files::tenant_files;
+use crate::files::{File, aged_files, tenant_files};
 use crate::fleet::{Base, schema};
 use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::raw;
 
-/// Measures pricesync, with and without templates where it has them, beside the raw limit.
+/// Measures both.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
+    let shipped = of(bench, &bench.projects.shipped(), &tenant_files()?)?;
+    let aged = of(bench, &bench.projects.aged(), &aged_files()?)?;
+    Ok(vec![
+        shipped
+            .ratio("pricesync --no-template", "raw", Some(Bar::AtMost(1.15)))
+            .ratio("pricesync", "raw", Some(Bar::AtMost(0.75))),
+        aged.ratio("pricesync --no-template", "raw", None)
+            .ratio("pricesync", "raw", None),
+    ])
+}
+
+/// Measures pricesync, with and without templates where it has them, beside the raw limit.
+fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
     let schemas = bench.args.schemas();
     let base = bench.base(Base::Empty(schemas))?;
-    let files = tenant_files()?;
     let newest = files.last().map_or(0, |file| file.version);
     let messages: Vec<String> = (1..=schemas)
-        .map(|number| raw::cold(&schema(number), &files))
+        .map(|number| raw::cold(&schema(number), files))
         .collect();
     let (connections, tried) = {
         let some = schemas.div_ceil(4);
@@ -29,8 +43,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
         move || {
             let copy = bench.copy(base)?;
             let args = [&["migrate-schemas"], args].concat();
-            let project = bench.projects.shipped();
-            let took = bench.seconds(bench.pricesync(&project, &copy.name, &args))?;
+            let took = bench.seconds(bench.pricesync(project, &copy.name, &args))?;
             copy.expect(newest, schemas)?;
             Ok(took)
         }
@@ -53,13 +66,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let samples = in_turns(bench.args.rounds(), &mut sides)?;
     drop(sides);
     let title = format!("{} files on {schemas} empty schemas", files.len());
-    let mut row = Measured::new(bench, RowName::Cold, title, samples)
-        .ratio("pricesync --no-template", "raw", Some(Bar::AtMost(1.15)))
-        .ratio("pricesync", "raw", Some(Bar::AtMost(0.75)))
-        .note(tried);
+    let mut row = Measured::new(bench, RowName::Cold, title, samples).note(tried);
     if !bench.has_templates() {
         row =
             row.note("this build has no --no-template: what it does by default is the first line");
     }
-    Ok(vec![row])
+    Ok(row)
 }
