@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
 use super::diagnostics::server_error;
@@ -48,9 +49,9 @@ async fn is_current(session: &Session, rules: &Rules) -> bool {
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
-    rows.is_ok_and(|rows| {
-        rows.first().and_then(|row| row.get(0)) == Some(FILES.len().to_string().as_str())
-    })
+    let applied = |row: &SimpleQueryRow| row.get(0)?.parse::<usize>().ok();
+    // A newer pricesync may have been here; what it added is not in our way.
+    rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }
 
 async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> {

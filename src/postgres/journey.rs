@@ -8,6 +8,7 @@ use futures_util::future::join;
 use tokio_postgres::Error;
 
 use super::attendance::{Attendance, TELL_EVERY};
+use super::batch::{Ending, WorkError};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Touched};
 use super::ledger;
@@ -17,7 +18,7 @@ use super::no_transaction;
 use super::pool::Session;
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
-use super::transaction::{Ending, Opened, Opening, WorkError, open, rollback};
+use super::transaction::{Opened, Opening, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{

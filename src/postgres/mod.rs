@@ -1,6 +1,7 @@
 //! The only SQL, and the only driver.
 
 mod attendance;
+mod batch;
 mod bookkeeping;
 pub mod catalog;
 pub mod conninfo;
@@ -22,6 +23,7 @@ pub mod provision;
 pub mod removal;
 mod runner;
 pub mod runs;
+pub mod survey;
 mod template;
 pub mod tenant_context;
 pub mod tls;

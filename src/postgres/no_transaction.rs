@@ -7,10 +7,11 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use super::attendance::Attendance;
+use super::batch::claim;
 use super::lock::CLASS;
 use super::migrator::Rules;
 use super::pool::{Database, Session};
-use super::transaction::{Reach, claim, settings};
+use super::transaction::{Reach, settings};
 use super::{histories, ledger, runner};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::QuotedIdentifier;

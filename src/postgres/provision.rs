@@ -4,6 +4,7 @@ use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::batch::{Batch, Ending, WorkError, Worked};
 use super::bookkeeping;
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
 use super::diagnostics::{is_connection_lost, server_error};
@@ -13,7 +14,7 @@ use super::migrator::Rules;
 use super::pool::Session;
 use super::runner;
 use super::template::{self, Applying, Kept, Template, Unfit};
-use super::transaction::{Batch, Ending, Opening, WorkError, Worked, begin, interpret, probe};
+use super::transaction::{Opening, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;

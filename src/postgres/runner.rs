@@ -10,10 +10,11 @@ use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction}
 use refinery_core::{Migration, Runner, Target as RefineryTarget};
 use time::OffsetDateTime;
 
+use super::batch::{Batch, Ending, WorkError, Worked};
 use super::histories::qualified;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::transaction::{Batch, Ending, Opened, WorkError, Worked};
+use super::transaction::Opened;
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;

@@ -15,15 +15,14 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
+use super::batch::{Batch, Ending, WorkError};
 use super::diagnostics::server_error;
 use super::fingerprint::{Fingerprint, digest};
 use super::guard::{Touched, seen_by_others};
 use super::migrator::Rules;
 use super::pool::{Database, Session};
 use super::runner;
-use super::transaction::{
-    Batch, Ending, Opened, Opening, WorkError, begin, interpret, probe, rollback,
-};
+use super::transaction::{Opened, Opening, begin, interpret, probe, rollback};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{MigrationSet, Script, Transaction};

@@ -7,12 +7,13 @@ use futures_util::future::join;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use super::super::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
 use super::super::fingerprint::Fingerprint;
 use super::super::histories::qualified;
 use super::super::migrator::Rules;
 use super::super::pool::Session;
 use super::super::runner;
-use super::super::transaction::{CLOCK, Ending, NOW, Opened, WorkError, Worked, nonce};
+use super::super::transaction::Opened;
 use super::Template;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;

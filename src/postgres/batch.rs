@@ -1,0 +1,388 @@
+//! The work of one transaction: scripts as messages, sent together, and their answers followed.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
+
+use super::histories;
+use super::ledger::is_absent;
+use super::pool::Session;
+use super::transaction::{Identity, Opened};
+use super::{guard, guard::Touched};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Place;
+use crate::migrations::{Script, Seal, sealed_sql};
+use crate::service::event::{AppliedScript, EventKind, Progress};
+
+/// Why the work of a transaction failed.
+pub(super) enum WorkError {
+    /// A statement of this script failed, there where the place says.
+    Script(usize, Option<Place>, Error),
+    /// A statement of ours failed.
+    Ours(Error),
+    /// This script changed what it may not; says what.
+    Identity(usize, String),
+    /// The ledger has gone; without it the work would have been done.
+    NoLedger,
+}
+
+/// Several scripts, each a message of its own with its history row in front.
+///
+/// All messages are sent before the first is answered, so they cost one wait together; the
+/// server answers each as it is done, so that a long one shows.
+pub(super) struct Batch<'a> {
+    first: Option<String>,
+    nonce: String,
+    parts: Vec<Part<'a>>,
+}
+
+/// One script as a message.
+struct Part<'a> {
+    script: &'a Script,
+    sql: String,
+    /// First character of the script's own text within the message, from 0.
+    begins: usize,
+    /// Whether only its claim is written.
+    fake: bool,
+}
+
+impl Part<'_> {
+    /// Returns how many statements the server answers between the claim and the check.
+    fn answers(&self) -> usize {
+        match self.script.seal {
+            _ if self.fake => 0,
+            Seal::Parsed => self.script.statements.len(),
+            Seal::Server => 1,
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Begins a batch, with a statement of our own where there is one to put first.
+    pub(super) fn new(first: Option<&str>) -> Self {
+        Self {
+            first: first.map(str::to_owned),
+            nonce: nonce(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a script: its history row first, so that whoever has the row owns the script, then
+    /// its text.
+    pub(super) fn push(
+        &mut self,
+        schema: &SchemaName,
+        table: &str,
+        script: &'a Script,
+        fake: bool,
+    ) {
+        let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script));
+        let (text, inner) = match script.seal {
+            _ if fake => (Cow::Borrowed(""), 0),
+            Seal::Parsed => (Cow::Borrowed(&*script.text), 0),
+            Seal::Server => {
+                let sealed = sealed_sql(&script.text);
+                (Cow::Owned(sealed.sql), sealed.text_starts_at)
+            }
+        };
+        let begins = sql.chars().count() + inner;
+        sql.push_str(&text);
+        self.parts.push(Part {
+            script,
+            sql,
+            begins,
+            fake,
+        });
+    }
+
+    /// Returns what is sent for a script. Behind the last one and behind each that could have
+    /// changed it stands the question whether everything is as it was; behind the last one the
+    /// guard's too, in the same statement.
+    fn message(&self, index: usize, ending: Option<&str>) -> Cow<'_, str> {
+        let part = &self.parts[index];
+        let is_last = index + 1 == self.parts.len();
+        if !is_last && (part.fake || part.script.only_defines()) {
+            return Cow::Borrowed(&part.sql);
+        }
+        let more = ending
+            .filter(|_| is_last)
+            .map_or_else(String::new, |ending| format!(", {ending}"));
+        // The text may end in a comment or without a semicolon.
+        Cow::Owned(format!(
+            "{}\n;\nSELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}{more}",
+            part.sql, self.nonce
+        ))
+    }
+
+    /// Sends everything, with the guard's question at the end, and follows the answers.
+    pub(super) async fn run(
+        &self,
+        session: &Session,
+        opened: &Opened,
+        schema: &SchemaName,
+        ending: &Ending,
+        progress: &Progress,
+    ) -> Result<Worked, WorkError> {
+        let client = session.client();
+        let ending_column = ending.column(opened);
+        let mut first = None;
+        if let Some(sql) = &self.first {
+            // Not awaited alone: it goes out with the rest.
+            let sent = client.simple_query_raw(sql).await;
+            first = Some(sent.map_err(WorkError::Ours)?);
+        }
+        // `simple_query_raw` returns once a message is written.
+        let mut sent = Vec::with_capacity(self.parts.len());
+        for index in 0..self.parts.len() {
+            let message = self.message(index, ending_column.as_deref());
+            let answers = client.simple_query_raw(&message).await;
+            sent.push(answers.map_err(WorkError::Ours)?);
+        }
+        if let Some(first) = first {
+            let mut first = std::pin::pin!(first);
+            while let Some(answer) = first.next().await {
+                answer.map_err(WorkError::Ours)?;
+            }
+        }
+        let mut follower = Follower {
+            batch: self,
+            identity: &opened.identity,
+            ending,
+            progress,
+            index: 0,
+            claimed: false,
+            answered: 0,
+            began: 0.0,
+            applied: Vec::with_capacity(self.parts.len()),
+            look: false,
+        };
+        for (index, answers) in sent.into_iter().enumerate() {
+            follower.begin(index);
+            let mut answers = std::pin::pin!(answers);
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(message) => follower.follow(message)?,
+                    Err(error) => return Err(follower.failure(error)),
+                }
+            }
+        }
+        let (applied, look) = (follower.applied, follower.look);
+        let (touched, noted) = ending.judge(session, schema, look).await?;
+        Ok(Worked {
+            applied,
+            touched,
+            noted,
+        })
+    }
+}
+
+/// What is asked behind the last script.
+pub(super) enum Ending {
+    /// Nothing.
+    Unguarded,
+    /// Whether the transaction stayed in its schema.
+    Guarded,
+    /// The same, by this expression, which also notes in the ledger what the history says.
+    Noted(String),
+}
+
+impl Ending {
+    /// Returns the expression that is true where [`guard::question`] has to be asked.
+    pub(super) fn column(&self, opened: &Opened) -> Option<String> {
+        match self {
+            Self::Unguarded => None,
+            Self::Guarded => Some(guard::glance(opened.schema_oid)),
+            Self::Noted(leave) => Some(leave.clone()),
+        }
+    }
+
+    /// Returns what an error of a statement that holds the expression means.
+    pub(super) fn failure(&self, error: Error) -> WorkError {
+        match self {
+            Self::Noted(_) if is_absent(&error) => WorkError::NoLedger,
+            _ => WorkError::Ours(error),
+        }
+    }
+
+    /// Returns what the transaction touched outside its schema, looking closely where the
+    /// expression was true, and whether the ledger knows what the history says.
+    pub(super) async fn judge(
+        &self,
+        session: &Session,
+        schema: &SchemaName,
+        look: bool,
+    ) -> Result<(Touched, bool), WorkError> {
+        if !look {
+            return Ok((Touched::default(), matches!(self, Self::Noted(_))));
+        }
+        let rows = session.rows(&guard::question(schema)).await;
+        Ok((guard::read(&rows.map_err(WorkError::Ours)?), false))
+    }
+}
+
+/// What the scripts of one transaction did, not committed yet.
+pub(super) struct Worked {
+    /// The scripts, with their times.
+    pub(super) applied: Vec<AppliedScript>,
+    /// What they touched outside the schema.
+    pub(super) touched: Touched,
+    /// Whether the ledger knows.
+    pub(super) noted: bool,
+}
+
+/// Returns a text that no script can know, by which our own row is found.
+pub(super) fn nonce() -> String {
+    format!(
+        "pricesync-{:016x}",
+        RandomState::new().hash_one(Instant::now())
+    )
+}
+
+/// The server's clock in seconds: what a script took is measured where it ran.
+pub(super) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
+
+/// The server's clock as refinery writes it.
+pub(super) const NOW: &str =
+    "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
+/// Returns the statement that records a script, in refinery's format but with the server's clock.
+pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String {
+    format!(
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {NOW}, '{}')",
+        histories::qualified(schema, table),
+        script.id.version,
+        escape_literal(&script.id.name),
+        script.id.checksum
+    )
+}
+
+/// Follows the server's answers: claims, statements, checks.
+struct Follower<'a> {
+    batch: &'a Batch<'a>,
+    identity: &'a Identity,
+    ending: &'a Ending,
+    progress: &'a Progress,
+    /// Which script is being answered.
+    index: usize,
+    /// Whether its claim was answered.
+    claimed: bool,
+    /// How many of its statements were answered.
+    answered: usize,
+    /// The server's clock before its first statement.
+    began: f64,
+    applied: Vec<AppliedScript>,
+    /// Whether the guard has to look closely.
+    look: bool,
+}
+
+impl Follower<'_> {
+    /// The server keeps a message's answers until it is done with all of it.
+    fn begin(&mut self, index: usize) {
+        (self.index, self.claimed, self.answered) = (index, false, 0);
+        let part = &self.batch.parts[index];
+        if !part.fake {
+            let script = part.script.id.reference();
+            self.progress.send(EventKind::ScriptStarted { script });
+        }
+    }
+
+    fn follow(&mut self, message: SimpleQueryMessage) -> Result<(), WorkError> {
+        match message {
+            SimpleQueryMessage::CommandComplete(_) if self.claimed => self.answered += 1,
+            SimpleQueryMessage::CommandComplete(_) => self.claimed = true,
+            SimpleQueryMessage::Row(row) if !self.claimed => {
+                let now = number(&row, 0);
+                self.finish_until(self.index, now);
+                self.began = now;
+            }
+            SimpleQueryMessage::Row(row) if row.get(0) == Some(&self.batch.nonce) => {
+                self.check(&row)?;
+                // Only the last check asks the guard, and `get` panics behind the last column.
+                self.look |= row.len() > 6 && row.get(6) == Some("t");
+                self.finish_until(self.index + 1, number(&row, 5));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A script without a check of its own is finished when the next one begins.
+    fn finish_until(&mut self, index: usize, now: f64) {
+        while self.applied.len() < index {
+            let took = (now - self.began).max(0.0);
+            let script = AppliedScript {
+                script: self.batch.parts[self.applied.len()].script.id.reference(),
+                took: Duration::try_from_secs_f64(took).unwrap_or_default(),
+            };
+            self.progress.send(EventKind::ScriptFinished {
+                script: script.clone(),
+            });
+            self.applied.push(script);
+        }
+    }
+
+    /// The row behind a script: is everything as it was?
+    fn check(&self, row: &SimpleQueryRow) -> Result<(), WorkError> {
+        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+        let before = self.identity;
+        let now = Identity {
+            transaction: cell(1),
+            role: cell(2),
+            session_role: cell(3),
+            schema: cell(4),
+        };
+        if now == *before {
+            return Ok(());
+        }
+        let why = if now.transaction != before.transaction {
+            "it ended the transaction that it ran in".to_owned()
+        } else if now.schema != before.schema {
+            format!("it left the current schema at '{}'", now.schema)
+        } else {
+            format!("it left the role at '{}'", now.role)
+        };
+        Err(WorkError::Identity(self.index, why))
+    }
+
+    /// Whose statement failed, and where in its file.
+    fn failure(&self, error: Error) -> WorkError {
+        let part = &self.batch.parts[self.index];
+        let (script, text_begins) = (part.script, part.begins);
+        let place = match error.as_db_error().and_then(|db| db.position()) {
+            Some(ErrorPosition::Original(position)) => {
+                let within = (*position as usize)
+                    .checked_sub(text_begins)
+                    .filter(|at| *at > 0);
+                match within {
+                    Some(within) if within <= script.text.chars().count() + 1 => {
+                        Some(script.place(within))
+                    }
+                    _ => return self.ending.failure(error),
+                }
+            }
+            // A file in a sealed block is the block's inner query.
+            Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
+                Some(script.place(*position as usize))
+            }
+            _ if !self.claimed => return WorkError::Ours(error),
+            // All that is left is the question behind it.
+            _ if self.answered >= part.answers() => return self.ending.failure(error),
+            _ if self.answered < script.statements.len() && script.seal == Seal::Parsed => {
+                Some(script.place_of_statement(self.answered))
+            }
+            _ => None,
+        };
+        WorkError::Script(self.index, place, error)
+    }
+}
+
+fn number(row: &SimpleQueryRow, column: usize) -> f64 {
+    row.get(column)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
+}
