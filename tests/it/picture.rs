@@ -106,7 +106,7 @@ fn done(screen: &Screen) -> Option<usize> {
         .into_iter()
         .skip_while(|row| !row.starts_with("migrating"));
     let bar = rows.next()?;
-    if rows.take_while(|row| row.starts_with("  tenant_")).count() < 8 {
+    if rows.take_while(|row| row.starts_with("  tenant_")).count() < 3 {
         return None;
     }
     let (before, _) = bar.split_once('/')?;
