@@ -121,7 +121,10 @@ fn embed_migrations_brings_every_tenant_to_the_newest_version() {
 fn embed_migrations_does_not_serve_when_a_tenant_is_at_odds() {
     let database = Database::create();
     create_acme(&database, &[]);
-    database.execute("DELETE FROM tenant_acme.refinery_schema_history WHERE version = 1");
+    // A history that another tool left like this, on a database that has no ledger yet.
+    database.execute(
+        "DELETE FROM tenant_acme.refinery_schema_history WHERE version = 1; DROP SCHEMA pricesync CASCADE",
+    );
     let output = example("embed_migrations", &database).output().unwrap();
     assert_eq!(output.status.code(), Some(11));
 }
