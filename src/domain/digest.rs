@@ -15,7 +15,11 @@ use super::script::ScriptId;
 pub fn of_history(rows: &[Applied]) -> String {
     let mut pairs: Vec<(i64, u64)> = rows.iter().map(|row| (row.version, row.checksum)).collect();
     pairs.sort_unstable();
-    of_pairs(pairs)
+    let mut hash = Sha256::new();
+    for (version, checksum) in pairs {
+        hash.update(line(version, checksum));
+    }
+    shorten(&hash)
 }
 
 /// Returns, for every length from none to all, the digest of a schema in which the first so
@@ -29,14 +33,6 @@ pub fn of_prefixes(scripts: &[ScriptId]) -> Vec<String> {
         digests.push(shorten(&hash));
     }
     digests
-}
-
-fn of_pairs(pairs: Vec<(i64, u64)>) -> String {
-    let mut hash = Sha256::new();
-    for (version, checksum) in pairs {
-        hash.update(line(version, checksum));
-    }
-    shorten(&hash)
 }
 
 fn line(version: i64, checksum: u64) -> String {
