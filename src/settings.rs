@@ -544,6 +544,20 @@ fn nearest(name: &str) -> Option<&'static str> {
 ///
 /// What would fit, in words.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    let time = age(text)?;
+    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
+    if i32::try_from(time.as_millis()).is_err() {
+        return Err("at most 24 days".to_owned());
+    }
+    Ok(time)
+}
+
+/// Reads a time of any length, such as `500ms`, `2s`, `5m`, `12h` or `30d`.
+///
+/// # Errors
+///
+/// What would have been understood, in words.
+pub fn age(text: &str) -> Result<Duration, String> {
     let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
     let text = text.trim();
     let digits = text
@@ -558,12 +572,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wanted()),
     };
-    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
     number
         .checked_mul(millis)
-        .filter(|&millis| i32::try_from(millis).is_ok())
+        .filter(|&millis| millis <= 1_000 * 366 * 86_400_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| "at most 24 days".to_owned())
+        .ok_or_else(|| "at most 1000 years".to_owned())
 }
 
 fn jobs(text: &str) -> Result<Jobs, String> {

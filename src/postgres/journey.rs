@@ -51,8 +51,8 @@ enum Step {
     Arrived(Vec<AppliedScript>),
     /// Nothing is pending any more.
     Finished,
-    /// The tenant is gone.
-    Gone,
+    /// The tenant is gone, or going.
+    Gone(Skipped),
     /// The lock is taken by somebody else; holds the schema's oid.
     Busy(u32),
     /// Rolled back for a reason that is gone by now.
@@ -88,7 +88,7 @@ impl Journey<'_> {
         loop {
             match self.step(&mut in_doubt).await {
                 Ok(Step::Finished) => return Ok(None),
-                Ok(Step::Gone) => return Ok(Some(Skipped::Dropped)),
+                Ok(Step::Gone(why)) => return Ok(Some(why)),
                 Ok(Step::Arrived(scripts)) => {
                     self.committed.extend(scripts);
                     return Ok(None);
@@ -129,7 +129,8 @@ impl Journey<'_> {
         let opened = match opened {
             Opening::Ready(opened) => opened,
             Opening::Busy(oid) => return Ok(Step::Busy(oid)),
-            Opening::NoTenant => return Ok(Step::Gone),
+            Opening::NoTenant => return Ok(Step::Gone(Skipped::Dropped)),
+            Opening::Dropping => return Ok(Step::Gone(Skipped::Dropping)),
             Opening::NoSchema => return Err(MigrateError::SchemaMissing.into()),
             Opening::NotUsable(role) => {
                 return Err(MigrateError::Database {

@@ -1,10 +1,12 @@
 //! The only SQL, and the only driver.
 
+mod adoption;
 mod attendance;
 mod batch;
 mod bookkeeping;
 pub mod catalog;
 pub mod conninfo;
+mod dependents;
 pub mod diagnostics;
 pub mod fingerprint;
 mod guard;
@@ -28,3 +30,4 @@ mod template;
 pub mod tenant_context;
 pub mod tls;
 mod transaction;
+pub mod trash;

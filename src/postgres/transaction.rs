@@ -14,6 +14,7 @@ use super::histories::{self, History};
 use super::lock::CLASS;
 use super::migrator::Rules;
 use super::pool::Session;
+use super::removal;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::service::event::Target;
@@ -64,6 +65,8 @@ pub(super) enum Opening {
     NoSchema,
     /// The tenant's row is gone.
     NoTenant,
+    /// The tenant is being dropped.
+    Dropping,
     /// The role may not use the schema, so that names would be looked up elsewhere.
     NotUsable(String),
     /// Another session holds the lock of the schema with this oid.
@@ -164,25 +167,36 @@ pub(super) async fn open(
         other => other,
     };
     rollback(session).await?;
-    if matches!(opening, Opening::NoSchema) && !is_listed(session, rules, target).await? {
-        return Ok(Opening::NoTenant);
+    match opening {
+        Opening::NoSchema => why_no_schema(session, rules, target).await,
+        other => Ok(other),
     }
-    Ok(opening)
 }
 
-/// Returns whether the tenant's row still stands. It is asked for only where the schema is
-/// missing: a schema that is there is pinned by its lock, which `drop-schema` takes too, and
-/// by the lock on its history, which `DROP SCHEMA` waits for.
-async fn is_listed(session: &Session, rules: &Rules, target: &Target) -> Result<bool, Error> {
+/// Tells why there is no schema: the row has gone too, the tenant is being dropped, or nobody
+/// knows. It is asked for only where the schema is missing: a schema that is there is pinned
+/// by its lock, which `drop-schema` takes too, and by the lock on its history, which
+/// `DROP SCHEMA` waits for.
+async fn why_no_schema(
+    session: &Session,
+    rules: &Rules,
+    target: &Target,
+) -> Result<Opening, Error> {
     if rules.unlisted || target.scope == Scope::Shared {
-        return Ok(true);
+        return Ok(Opening::NoSchema);
     }
+    let schema = escape_literal(target.schema.as_str());
     let sql = format!(
-        "SELECT FROM {} WHERE schema_name = {}",
+        "SELECT {schema} IN ({}) FROM {} WHERE schema_name = {schema}",
+        removal::select_dropping(&rules.tenant_table),
         rules.tenant_table,
-        escape_literal(target.schema.as_str())
     );
-    Ok(!session.read(&sql).await?.is_empty())
+    let rows = session.read(&sql).await?;
+    Ok(match rows.first().map(|row| row.get(0)) {
+        None => Opening::NoTenant,
+        Some(Some("t")) => Opening::Dropping,
+        Some(_) => Opening::NoSchema,
+    })
 }
 
 /// Is the schema there (an error otherwise), is it free, is it ours to use, has it a history?

@@ -24,3 +24,4 @@ mod readme;
 mod rollout;
 mod support;
 mod template;
+mod trash;
