@@ -11,6 +11,7 @@ mod examples;
 mod histories;
 mod interrupt;
 mod ledger;
+mod lifecycle;
 mod lint;
 mod listings;
 mod local_server;
