@@ -112,7 +112,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
                 drifts.join("; ")
             }
-            SchemaState::Known(_) => continue,
+            SchemaState::Known(_) | SchemaState::Dropped => continue,
         };
         rows.push(finding_row(target.schema.as_str(), &target.label, finding));
     }

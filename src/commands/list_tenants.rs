@@ -79,6 +79,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len()), "pending"),
             Some(SchemaState::Missing) => (None, None, "no schema"),
             Some(SchemaState::Dropping) => (None, None, "dropping"),
+            Some(SchemaState::Dropped) => return None,
             Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
             Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
             None => (None, None, "unknown"),

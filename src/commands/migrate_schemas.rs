@@ -407,7 +407,7 @@ fn check(survey: &Survey, app: &App) -> Exit {
     let mut at_odds = survey.refused.len();
     for item in &survey.schemas {
         match &item.state {
-            SchemaState::Known(_) => {}
+            SchemaState::Known(_) | SchemaState::Dropped => {}
             SchemaState::Dropping => warn_of_dropping(&item.target, app),
             SchemaState::Missing => {
                 at_odds += 1;
@@ -474,6 +474,7 @@ fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
                     ]);
                 }
             }
+            SchemaState::Dropped => {}
             SchemaState::Dropping => warn_of_dropping(&item.target, app),
             SchemaState::Missing => app.terminal.warn(&format!(
                 "{}: the schema does not exist",

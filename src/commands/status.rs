@@ -210,6 +210,7 @@ async fn fleet(
             SchemaState::Drifted(..) => (3, None, "drifted".to_owned()),
             SchemaState::Damaged(_) => (4, None, "history damaged".to_owned()),
             SchemaState::Missing => (5, None, "no schema".to_owned()),
+            SchemaState::Dropped => continue,
             SchemaState::Dropping => (6, None, "dropping".to_owned()),
         };
         let reason = match rank {

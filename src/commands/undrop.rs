@@ -88,7 +88,9 @@ async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) -> Result
             "{} pending; next: pricesync migrate-schemas --tenant {slug}",
             count(plan.pending.len(), "migration")
         )),
-        _ => app.terminal.warn(&format!(
+        // It went again meanwhile.
+        Some(SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped) | None => {}
+        Some(SchemaState::Drifted(..) | SchemaState::Damaged(_)) => app.terminal.warn(&format!(
             "its history does not agree with the files; see pricesync status --tenant {slug}"
         )),
     }

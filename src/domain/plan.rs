@@ -68,6 +68,8 @@ pub enum SchemaState {
     Missing,
     /// It is being dropped, and is half gone.
     Dropping,
+    /// The tenant was dropped after it had been listed.
+    Dropped,
     /// Its history agrees with the files.
     Known(Plan),
     /// Its history and the files disagree; holds the highest applied version too.

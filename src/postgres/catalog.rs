@@ -8,7 +8,7 @@ use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::diagnostics::server_error;
 use super::pool::{Database, Session};
-use super::removal::select_dropping;
+use super::removal::select_missing;
 use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
@@ -218,10 +218,10 @@ impl PostgresCatalog {
             Taken::Hostname => return CatalogError::AlreadyExists { what, value, owner },
         };
         let sql = format!(
-            "SELECT FROM {} t WHERE t.{column} = {} AND t.schema_name IN ({})",
+            "SELECT FROM ({}) m (schema_name, dropping) JOIN {} t ON t.schema_name = m.schema_name WHERE m.dropping AND t.{column} = {}",
+            select_missing(&self.tables.tenants),
             self.tables.tenants,
-            escape_literal(&value),
-            select_dropping(&self.tables.tenants)
+            escape_literal(&value)
         );
         let is_dropping = match self.session().await {
             Ok(session) => session.read(&sql).await.is_ok_and(|rows| !rows.is_empty()),

@@ -124,15 +124,32 @@ impl From<CatalogError> for DropError {
     }
 }
 
-/// Returns the query for the schemas of tenants whose drop has begun and not ended.
-pub(super) fn select_dropping(tenant_table: &str) -> String {
+/// Returns the query for tenants whose schema is missing, and whether that is because their
+/// drop has begun and not ended.
+pub(super) fn select_missing(tenant_table: &str) -> String {
+    let there = |name: &str| {
+        format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")
+    };
     format!(
-        "SELECT t.schema_name FROM {tenant_table} t JOIN pg_catalog.pg_namespace n ON n.nspname = '{DROPPING_PREFIX}' || t.id"
+        "SELECT t.schema_name, {} FROM {tenant_table} t WHERE NOT {}",
+        there(&format!("'{DROPPING_PREFIX}' || t.id")),
+        there("t.schema_name::text")
     )
+}
+
+/// A row without which nothing is done: it is asked for under the lock, because a name may
+/// be somebody else's by then.
+#[derive(Clone)]
+pub(super) struct Owner {
+    /// Brings the row, and keeps it.
+    pub(super) query: String,
+    /// Who it is, in words.
+    pub(super) name: String,
 }
 
 /// One transaction under a schema's lock.
 pub(super) struct Piece {
+    pub(super) owner: Option<Owner>,
     /// Whose lock is taken, by the name it has before.
     pub(super) schema: SchemaName,
     /// Tables that are locked first, so that nobody outside can begin to depend on them.
@@ -227,11 +244,13 @@ impl PostgresCatalog {
             );
         }
         let half_gone = SchemaName::dropping(tenant.id);
+        let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
             let is_last = position + 1 == contents.homes.len();
             let mark = (*home != half_gone).then(|| Mark {
                 name: half_gone.clone(),
                 statement: String::new(),
+                owner: owner.clone(),
             });
             let last = if is_last { &*last } else { "" };
             self.drop_schema(home, mark, removal.cascade_outside, last, rules)
@@ -239,6 +258,7 @@ impl PostgresCatalog {
         }
         if !contents.exists() {
             let piece = Piece {
+                owner: None,
                 schema: tenant.schema.clone(),
                 tables: Tables::None,
                 statements: last,
@@ -251,6 +271,19 @@ impl PostgresCatalog {
             let _ = session.rows(&runs::forget(&tenant.schema)).await;
         }
         Ok(())
+    }
+
+    /// The row that makes a schema this tenant's.
+    pub(super) fn owner(&self, tenant: &Tenant) -> Owner {
+        Owner {
+            query: format!(
+                "SELECT FROM {} WHERE id = {} AND schema_name = {} FOR UPDATE",
+                self.tables().tenants,
+                tenant.id,
+                escape_literal(tenant.schema.as_str())
+            ),
+            name: tenant.slug.to_string(),
+        }
     }
 
     /// Drops one schema, in one transaction where that is enough. With the first of several
@@ -270,7 +303,9 @@ impl PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         drop(session);
         let mut renamed = schema;
+        let mut owner = mark.as_ref().map(|mark| mark.owner.clone());
         if let (Some(first), Some(mark)) = (pieces.first_mut(), &mark) {
+            first.owner = owner.take();
             first.schema = schema.clone();
             let rename = if mark.name == *schema {
                 String::new()
@@ -288,6 +323,7 @@ impl PostgresCatalog {
             self.piece(piece, cascade_outside, rules).await?;
         }
         let rest = Piece {
+            owner,
             schema: renamed.clone(),
             tables: Tables::All,
             statements: format!("DROP SCHEMA IF EXISTS {} CASCADE{last}", renamed.quoted()),
@@ -311,6 +347,7 @@ impl PostgresCatalog {
             let done = transact(&session, piece, rules).await;
             match done {
                 Ok(Done::Committed) => return Ok(()),
+                Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
                     if waited >= rules.lock_wait {
@@ -328,7 +365,7 @@ impl PostgresCatalog {
                         Err(error) => {
                             session.discard();
                             attempt += 1;
-                            again(&error, attempt, rules, None)?;
+                            again(&error, attempt, piece, rules, None)?;
                         }
                     }
                 }
@@ -336,7 +373,7 @@ impl PostgresCatalog {
                     session.discard();
                     attempt += 1;
                     let budget = piece.brief.then_some((begun, patience));
-                    again(&error, attempt, rules, budget)?;
+                    again(&error, attempt, piece, rules, budget)?;
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -350,6 +387,8 @@ pub(super) struct Mark {
     pub(super) name: SchemaName,
     /// What is done besides, with a semicolon behind it.
     pub(super) statement: String,
+    /// Whose schema it is to be.
+    pub(super) owner: Owner,
 }
 
 /// Refuses where rows elsewhere refer to the tenant's row in a way that matters.
@@ -374,11 +413,19 @@ pub(super) fn refuse_referrers(
 fn again(
     error: &Error,
     attempt: u32,
+    piece: &Piece,
     rules: &Rules,
     budget: Option<(Instant, Duration)>,
 ) -> Result<(), DropError> {
     if !is_worth_retrying(error) {
-        return Err(removal_error(error).into());
+        let said = server_error(error);
+        // Another session was faster.
+        let is_gone = said.sqlstate.as_deref() == Some("3F000");
+        return Err(if is_gone {
+            CatalogError::SchemaMissing(piece.schema.clone()).into()
+        } else {
+            database_error(said).into()
+        });
     }
     let is_over = match budget {
         _ if rules.lock_timeout.is_zero() => false,
@@ -391,21 +438,13 @@ fn again(
     Ok(())
 }
 
-/// Returns the catalog's error for what the server said to a statement of a drop.
-fn removal_error(error: &Error) -> CatalogError {
-    let said = server_error(error);
-    match said.sqlstate.as_deref() {
-        // no_data_found, which only our own check raises
-        Some("P0002") => CatalogError::NotFound(said.message),
-        _ => database_error(said),
-    }
-}
-
 enum Done {
     /// The lock is taken by another session; holds the schema's oid.
     Busy(u32),
     /// The transaction is open, and this is what depends on what it is going to drop.
     Prepared(Vec<Dependent>),
+    /// The row of this owner is gone, and nothing was done.
+    NotOwned(String),
     Committed,
 }
 
@@ -467,6 +506,12 @@ async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Don
         Begun::Busy(oid) => return Ok(Done::Busy(oid)),
         Begun::Open(oid) => oid,
     };
+    if let Some(owner) = &piece.owner
+        && session.rows(&owner.query).await?.is_empty()
+    {
+        session.rows("ROLLBACK").await?;
+        return Ok(Done::NotOwned(owner.name.clone()));
+    }
     let (Some(oid), false) = (oid, matches!(piece.tables, Tables::None)) else {
         finish(session, piece).await?;
         return Ok(Done::Committed);
@@ -561,6 +606,7 @@ async fn pieces(
          WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
     );
     let plain = |tables, statements, brief| Piece {
+        owner: None,
         schema: name.clone(),
         tables,
         statements,

@@ -113,7 +113,7 @@ impl PostgresMigrator {
             }
         }
         let mut states: Vec<SchemaState> = states.into_iter().flatten().collect();
-        self.tell_dropping(session, targets, &mut states).await?;
+        self.tell_missing(session, targets, &mut states).await?;
         let is_new = |(state, target): &(&SchemaState, &Arc<Target>)| {
             target.scope == Scope::Tenant
                 && matches!(state, SchemaState::Known(plan) if plan.version.is_none() && !plan.pending.is_empty())
@@ -146,14 +146,14 @@ impl PostgresMigrator {
             }
             verified.states.push(self.judge(found, &targets[position]));
         }
-        self.tell_dropping(&session, targets, &mut verified.states)
+        self.tell_missing(&session, targets, &mut verified.states)
             .await
             .map_err(failed)?;
         Ok(verified)
     }
 
-    /// Tells schemas that are missing from those whose drop has begun. Asks nothing where none is missing.
-    async fn tell_dropping(
+    /// Tells why schemas are missing. Asks nothing where none is.
+    async fn tell_missing(
         &self,
         session: &Session,
         targets: &[Arc<Target>],
@@ -162,17 +162,24 @@ impl PostgresMigrator {
         if self.rules.unlisted || !states.contains(&SchemaState::Missing) {
             return Ok(());
         }
-        let sql = removal::select_dropping(&self.rules.tenant_table);
+        let sql = removal::select_missing(&self.rules.tenant_table);
         let rows = match session.read(&sql).await {
             Ok(rows) => rows,
             // Without the table nobody is listed as anything.
             Err(error) if ledger::is_absent(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let dropping: HashSet<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
+        let missing: HashMap<&str, bool> = rows
+            .iter()
+            .filter_map(|row| Some((row.get(0)?, row.get(1) == Some("t"))))
+            .collect();
         for (target, state) in targets.iter().zip(states) {
-            if *state == SchemaState::Missing && dropping.contains(target.schema.as_str()) {
-                *state = SchemaState::Dropping;
+            if *state == SchemaState::Missing && target.scope == Scope::Tenant {
+                match missing.get(target.schema.as_str()) {
+                    Some(true) => *state = SchemaState::Dropping,
+                    Some(false) => {}
+                    None => *state = SchemaState::Dropped,
+                }
             }
         }
         Ok(())

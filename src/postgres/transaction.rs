@@ -173,10 +173,10 @@ pub(super) async fn open(
     }
 }
 
-/// Tells why there is no schema: the row has gone too, the tenant is being dropped, or nobody
-/// knows. It is asked for only where the schema is missing: a schema that is there is pinned
-/// by its lock, which `drop-schema` takes too, and by the lock on its history, which
-/// `DROP SCHEMA` waits for.
+/// Tells why there is no schema: the tenant was dropped, perhaps created again since, or is being
+/// dropped, or nobody knows. It is asked for only where the schema is missing: a schema that is
+/// there is pinned by its lock, which `drop-schema` takes too, and by the lock on its history,
+/// which `DROP SCHEMA` waits for.
 async fn why_no_schema(
     session: &Session,
     rules: &Rules,
@@ -185,14 +185,13 @@ async fn why_no_schema(
     if rules.unlisted || target.scope == Scope::Shared {
         return Ok(Opening::NoSchema);
     }
-    let schema = escape_literal(target.schema.as_str());
     let sql = format!(
-        "SELECT {schema} IN ({}) FROM {} WHERE schema_name = {schema}",
-        removal::select_dropping(&rules.tenant_table),
-        rules.tenant_table,
+        "{} AND t.schema_name = {}",
+        removal::select_missing(&rules.tenant_table),
+        escape_literal(target.schema.as_str())
     );
     let rows = session.read(&sql).await?;
-    Ok(match rows.first().map(|row| row.get(0)) {
+    Ok(match rows.first().map(|row| row.get(1)) {
         None => Opening::NoTenant,
         Some(Some("t")) => Opening::Dropping,
         Some(_) => Opening::NoSchema,

@@ -14,7 +14,7 @@ use super::migrator::Rules;
 use super::pool::Session;
 use super::provision::taken_meanwhile;
 use super::removal::{
-    Contents, DropError, Mark, Piece, Tables, contents_of, refuse_referrers, under_lock,
+    Contents, DropError, Mark, Owner, Piece, Tables, contents_of, refuse_referrers, under_lock,
 };
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
@@ -123,25 +123,21 @@ impl PostgresCatalog {
         let id = tenant.id;
         let statements = format!(
             "SET LOCAL extra_float_digits TO 1; SET LOCAL IntervalStyle TO postgres; \
-             SELECT FROM {tenants} WHERE id = {id} FOR UPDATE; \
              INSERT INTO pricesync.trash (id, tenant_id, slug, name, schema_name, tenant, domains, hosts, tables, bytes) \
              SELECT {number}, t.id, t.slug, t.name, t.schema_name, row_to_json(t), \
              (SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.id), '[]') FROM {domains} d WHERE d.tenant_id = t.id), \
              (SELECT coalesce(array_agg(d.domain::text ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {domains} d WHERE d.tenant_id = t.id), \
-             {}, {} FROM {tenants} t WHERE t.id = {id} AND t.schema_name = {}; \
-             DO $gone$ BEGIN IF NOT EXISTS (SELECT FROM pricesync.trash WHERE id = {number}) THEN \
-             RAISE EXCEPTION USING ERRCODE = 'P0002', MESSAGE = {}; END IF; END $gone$; \
+             {}, {} FROM {tenants} t WHERE t.id = {id}; \
              DELETE FROM {domains} WHERE tenant_id = {id}; DELETE FROM {tenants} WHERE id = {id}; \
              ALTER SCHEMA {} RENAME TO {}; {}",
             contents.tables,
             contents.bytes,
-            escape_literal(tenant.schema.as_str()),
-            escape_literal(tenant.slug.as_str()),
             tenant.schema.quoted(),
             place.quoted(),
             runs::forget(&tenant.schema),
         );
         let piece = Piece {
+            owner: Some(self.owner(tenant)),
             schema: tenant.schema.clone(),
             tables: Tables::None,
             statements,
@@ -355,6 +351,13 @@ impl PostgresCatalog {
                 "UPDATE pricesync.trash SET purge_began_at = clock_timestamp() WHERE id = {}; ",
                 trashed.id
             ),
+            owner: Owner {
+                query: format!(
+                    "SELECT FROM pricesync.trash WHERE id = {} FOR UPDATE",
+                    trashed.id
+                ),
+                name: trashed.slug.clone(),
+            },
         };
         let last = format!("; DELETE FROM pricesync.trash WHERE id = {}", trashed.id);
         self.drop_schema(&place, Some(mark), cascade_outside, &last, rules)

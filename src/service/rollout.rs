@@ -437,6 +437,11 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
                 why: Skipped::Dropping,
             });
         }
+        SchemaState::Dropped => {
+            return Some(Outcome::Skipped {
+                why: Skipped::Dropped,
+            });
+        }
         SchemaState::Missing => MigrateError::SchemaMissing,
         SchemaState::Drifted(drifts, _) => MigrateError::Drift { drifts },
         SchemaState::Damaged(why) => MigrateError::DamagedHistory { why },

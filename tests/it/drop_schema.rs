@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use rustix::process::Signal;
 
-use crate::concurrency::{Holder, all_have_ended};
+use crate::concurrency::{CLASS, Holder, all_have_ended};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
@@ -300,6 +300,24 @@ fn of_two_drops_at_once_neither_fails_for_the_other() {
     }
     assert_eq!(rows(&given), ["globex globex.test"]);
     assert_eq!(schemas(&given), ["tenant_globex"]);
+}
+
+#[test]
+fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_for() {
+    let given = shop();
+    let lock =
+        format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
+    let holder = Holder::of(&given, &lock);
+    let late = given.spawn(&["drop-schema", "--tenant=acme", "--force"]);
+    eventually("it has asked for the lock", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND query = 'ROLLBACK'") == "1"
+    });
+    // The row is another one by the time it gets the lock.
+    given.database.execute("UPDATE tenants_domain SET tenant_id = 100 WHERE tenant_id = 1; UPDATE tenants_tenant SET id = 100 WHERE id = 1");
+    let before = given.dump(&[]);
+    holder.let_go(&given);
+    late.wait().exits(4).says("acme");
+    assert_eq!(given.dump(&[]), before);
 }
 
 #[test]
