@@ -1,6 +1,7 @@
 //! The only SQL, and the only driver.
 
 mod attendance;
+mod backend_key;
 mod batch;
 mod bookkeeping;
 pub mod catalog;

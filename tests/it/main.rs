@@ -20,6 +20,7 @@ mod migrate_schemas;
 mod no_transaction;
 mod output;
 mod picture;
+mod poolers;
 mod readme;
 mod rollout;
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod database;
 pub(crate) mod eventually;
+pub(crate) mod pooler;
 pub(crate) mod pricesync;
 pub(crate) mod project;
 pub(crate) mod pty;

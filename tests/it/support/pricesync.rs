@@ -106,7 +106,13 @@ impl Given {
 
     /// Starts the program and returns at once.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        self.spawn_with(args, &[])
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn spawn_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut command = self.command(args);
+        command.envs(variables.iter().copied());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         Running {
