@@ -23,5 +23,6 @@ mod picture;
 mod poolers;
 mod readme;
 mod rollout;
+mod servers;
 mod support;
 mod template;

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod eventually;
 pub(crate) mod pooler;
