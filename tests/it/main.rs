@@ -23,6 +23,7 @@ mod picture;
 mod poolers;
 mod readme;
 mod rollout;
+mod secrets;
 mod servers;
 mod support;
 mod template;
