@@ -1,5 +1,6 @@
 //! A server of a test's own, for what would disturb the others: standbys, settings, restarts.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -54,7 +55,8 @@ impl Cluster {
         );
         let file = cluster.dir.path().join("data/postgresql.conf");
         let mut text = fs::read_to_string(&file).unwrap();
-        text += &format!(
+        let _ = write!(
+            text,
             "\nlisten_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 8MB\n{settings}\n",
             cluster.dir.path().display()
         );
