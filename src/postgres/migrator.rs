@@ -11,7 +11,7 @@ use super::batch;
 use super::bookkeeping;
 use super::catalog::quoted;
 use super::journey::Journey;
-use super::pool::{AtHand, Database};
+use super::pool::{AtHand, Database, Route};
 use super::runner::{self};
 use super::template::{self, Template, Templates};
 use super::transaction::{self, Reach};
@@ -57,6 +57,8 @@ pub struct Rules {
     pub templates: bool,
     /// `server_version_num` of the server.
     pub server_version: u32,
+    /// What stands between us and the server.
+    pub route: Route,
 }
 
 impl Rules {
@@ -77,6 +79,7 @@ impl Rules {
             unlisted: false,
             templates: true,
             server_version: database.facts().version,
+            route: database.facts().route,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attendance;
+mod backend_key;
 mod batch;
 mod bookkeeping;
 pub mod catalog;

@@ -13,7 +13,7 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::histories::{self, History};
 use super::lock::CLASS;
 use super::migrator::Rules;
-use super::pool::Session;
+use super::pool::{Route, Session};
 use super::removal;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -112,10 +112,25 @@ pub(super) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
     sql
 }
 
+/// What `DISCARD ALL` does, as far as a transaction may: a pooler that shares sessions may have
+/// run that one in another. A temporary table that somebody left would come before the tenant's
+/// table of the same name, and dropping it here would look to the guard like leaving the schema;
+/// so that is an error for which the transaction is run again.
+pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
+     DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_depend \
+     WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema()) \
+     THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the pooler shares a session in which somebody left temporary tables'; \
+     END IF; END $$; ";
+
 /// Returns the statements that open a transaction with these settings.
 pub(super) fn begin(rules: &Rules, target: &Target) -> String {
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}{}",
+        if rules.route == Route::Pooled {
+            RESET
+        } else {
+            ""
+        },
         settings(rules, target, Reach::Transaction)
     )
 }
