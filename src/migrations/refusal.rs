@@ -369,8 +369,7 @@ fn definition(words: Words<'_>, scope: Scope) -> Option<Refusal> {
         "FOREIGN" if scope == Scope::Tenant && words.is(2, "data") => {
             Some(Refusal::SharedObjectInTenant(named(words, 4)))
         }
-        "ROLE" | "USER" | "GROUP" | "DATABASE" | "PUBLICATION" | "SUBSCRIPTION" | "SERVER"
-        | "LANGUAGE"
+        "ROLE" | "USER" | "GROUP" | "DATABASE" | "PUBLICATION" | "SERVER" | "LANGUAGE"
             if scope == Scope::Tenant && !words.is(2, "mapping") =>
         {
             Some(Refusal::SharedObjectInTenant(named(words, 2)))

@@ -1,2 +1,2 @@
--- refused at load
+-- refused by the guard
 CREATE SUBSCRIPTION hostile_sub CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false);
