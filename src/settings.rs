@@ -66,6 +66,11 @@ const KEYS: &[Key] = &[
         Some("public.tenants_domain"),
     ),
     key(
+        "catalog.shared_references",
+        &["PRICESYNC_SHARED_REFERENCES"],
+        None,
+    ),
+    key(
         "catalog.schema_prefix",
         &["PRICESYNC_SCHEMA_PREFIX"],
         Some("tenant_"),
@@ -198,6 +203,9 @@ pub struct Settings {
     pub tenant_table: TableName,
     /// `catalog.domain_table`.
     pub domain_table: TableName,
+    /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
+    /// of `public` where it is not set.
+    pub shared_references: Option<Vec<TableName>>,
     /// `catalog.schema_prefix`.
     pub schema_prefix: String,
     /// `migrations.shared`, as a path to open.
@@ -394,6 +402,10 @@ impl Settings {
                 _ => Err("'auto' or 'off'".to_owned()),
             })?,
             search_path: read.parsed("run.search_path", search_path)?,
+            shared_references: match read.text("catalog.shared_references") {
+                Some(_) => Some(read.parsed("catalog.shared_references", table_names)?),
+                None => None,
+            },
             local_data_dir: read.path("local.data_dir"),
             file,
             root,
@@ -602,6 +614,14 @@ fn table_name(text: &str) -> Result<TableName, String> {
         schema: identifier(schema)?,
         table: identifier(table)?,
     })
+}
+
+fn table_names(text: &str) -> Result<Vec<TableName>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(table_name)
+        .collect()
 }
 
 fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {

@@ -173,7 +173,13 @@ impl PostgresCatalog {
                 batch.push(schema, table, script, false);
             }
             let worked = batch
-                .run(session, opened, schema, &Ending::Guarded, progress)
+                .run(
+                    session,
+                    opened,
+                    schema,
+                    &Ending::Guarded(rules.references.clone()),
+                    progress,
+                )
                 .await
                 .map_err(|error| refused(explain(error, now)))?;
             self.stays_inside(schema, &worked.touched, now).await?;

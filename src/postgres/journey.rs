@@ -239,8 +239,11 @@ impl Journey<'_> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let (schema, table) = (&target.schema, &rules.history_table);
         let ending = match (rules.guards(target), self.keeps_ledger) {
-            (true, true) => Ending::Noted(ledger::leave(opened.schema_oid, schema, table, after)),
-            (true, false) => Ending::Guarded,
+            (true, true) => Ending::Noted(
+                ledger::leave(opened.schema_oid, schema, table, after),
+                rules.references.clone(),
+            ),
+            (true, false) => Ending::Guarded(rules.references.clone()),
             (false, _) => Ending::Unguarded,
         };
         let notices = session.forward_notices(opened.pid, self.progress);

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use super::batch;
 use super::bookkeeping;
 use super::catalog::quoted;
+pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
 use super::runner::{self};
@@ -47,6 +48,8 @@ pub struct Rules {
     pub fake: bool,
     /// What follows the tenant in `search_path`.
     pub search_path: Vec<SchemaName>,
+    /// Which shared tables the keys of tenants may point to.
+    pub references: References,
     /// Name of the history table in every schema.
     pub history_table: String,
     /// The tenant table, quoted for SQL.
@@ -74,6 +77,7 @@ impl Rules {
             goal: Goal::Latest,
             fake: false,
             search_path: vec![SchemaName::public()],
+            references: References::default(),
             history_table: "refinery_schema_history".to_owned(),
             tenant_table: quoted(tenant_table),
             unlisted: false,

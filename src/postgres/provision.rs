@@ -236,7 +236,13 @@ impl PostgresCatalog {
                     batch.push(&new.schema, &rules.history_table, script, false);
                 }
                 let worked = batch
-                    .run(session, &opened, &new.schema, &Ending::Guarded, progress)
+                    .run(
+                        session,
+                        &opened,
+                        &new.schema,
+                        &Ending::Guarded(rules.references.clone()),
+                        progress,
+                    )
                     .await;
                 worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?
             };

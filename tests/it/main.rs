@@ -9,6 +9,7 @@ mod drop_schema;
 mod escapes;
 mod examples;
 mod histories;
+mod hostile;
 mod interrupt;
 mod ledger;
 mod lifecycle;
