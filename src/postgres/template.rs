@@ -32,7 +32,7 @@ pub(super) use applying::{Applying, Unfit};
 pub(super) use storage::{Kept, Templates, load, store};
 
 /// Counted up when the writer learns something, so that older templates are written anew.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// A script that makes a schema, proven to make the same as the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
