@@ -84,7 +84,8 @@ impl fmt::Display for SlugError {
             Self::Empty => f.write_str("a slug may not be empty"),
             Self::TooLong(slug, bytes) => write!(
                 f,
-                "slug '{slug}' has {bytes} bytes; at most {MAX_IDENTIFIER_BYTES} fit"
+                "slug '{}' has {bytes} bytes; at most {MAX_IDENTIFIER_BYTES} fit",
+                slug.escape_debug()
             ),
             Self::Characters(slug, bad) => write!(
                 f,
@@ -129,7 +130,8 @@ impl Hostname {
     /// One [`HostnameError`] for each rule.
     pub fn parse(text: &str) -> Result<Self, HostnameError> {
         let host = match text.rsplit_once(':') {
-            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            // The number's own reader would take a sign.
+            Some((host, port)) if !port.starts_with('+') && port.parse::<u16>().is_ok() => host,
             Some(_) => return Err(HostnameError::Port(text.to_owned())),
             None => text,
         };
@@ -181,7 +183,11 @@ impl fmt::Display for HostnameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("a host name may not be empty"),
-            Self::TooLong(host) => write!(f, "host '{host}' is longer than 253 characters"),
+            Self::TooLong(host) => write!(
+                f,
+                "host '{}' is longer than 253 characters",
+                host.escape_debug()
+            ),
             Self::Characters(host, bad) => write!(
                 f,
                 "host '{}' may not hold '{}'",
@@ -411,7 +417,9 @@ mod tests {
         );
         assert_eq!(host("acme.example.com.").as_deref(), Ok("acme.example.com"));
         assert_eq!(host("CÔNG-TY.vn").as_deref(), Ok("công-ty.vn"));
-        for bad in ["", ":80", "a b.com", "a/b", "a..b", ".a", "a:b", "x'y"] {
+        for bad in [
+            "", ":80", "a b.com", "a/b", "a..b", ".a", "a:b", "a:+80", "x'y",
+        ] {
             assert!(host(bad).is_err(), "{bad:?}");
         }
     }
