@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test test-matrix lint picture bench needs
+.PHONY: demo test properties test-matrix lint picture bench needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -11,6 +11,11 @@ demo: needs
 # Every test, on a private server that is gone afterwards.
 test: needs
 	cargo test
+
+# What holds for any name, folder and history, on a million names and a hundred thousand of
+# the rest; "make test" tries a share of them.
+properties:
+	PRICESYNC_PROPERTIES=all cargo test --test properties -- --nocapture
 
 # Every test on PostgreSQL 14 to 18, whose programs are fetched into target/postgresql.
 test-matrix: needs
