@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test lint picture bench needs
+.PHONY: demo test torture lint picture bench needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -11,6 +11,11 @@ demo: needs
 # Every test, on a private server that is gone afterwards.
 test: needs
 	cargo test
+
+# Cuts, kills, crashes and exhausted servers by the thousand, and a table of what came of them;
+# some twenty minutes. make torture ARGS=--help tells how to choose and how to repeat.
+torture: needs
+	cargo test --test torture -- --long $(ARGS)
 
 lint:
 	cargo fmt --check

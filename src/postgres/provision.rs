@@ -1,5 +1,7 @@
 //! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
@@ -10,7 +12,7 @@ use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
 use super::diagnostics::{is_connection_lost, server_error};
 use super::guard::seen_by_others;
 use super::ledger;
-use super::migrator::Rules;
+use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runner;
 use super::template::{self, Applying, Kept, Template, Unfit};
@@ -94,7 +96,8 @@ impl PostgresCatalog {
         };
         let mut result = self.create_in(&session, &making).await;
         let mut session = Some(session);
-        if template.is_some() && matches!(result, Err(CreateError::Migrate(_))) {
+        let misfits = |error: &CreateError| matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+        if template.is_some() && result.as_ref().is_err_and(misfits) {
             if let Some(session) = session.take() {
                 session.discard();
             }
@@ -282,7 +285,10 @@ impl PostgresCatalog {
         };
         let id = match ended {
             Ok(id) => id,
-            Err(error) if is_connection_lost(&error) => self.find_out(new, &error).await?,
+            Err(error) if is_connection_lost(&error) => {
+                let transaction = &opened.identity.transaction;
+                self.find_out(new, transaction, &error).await?
+            }
             Err(error) => return Err(taken(&error)),
         };
         let tenant = listed(id, new);
@@ -352,25 +358,47 @@ impl PostgresCatalog {
         Ok(listed(id_in(&rows), new))
     }
 
-    /// COMMIT was sent and not answered: the catalog knows.
-    async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<i64, CreateError> {
-        let patience = std::time::Duration::from_mins(1);
+    /// COMMIT was sent and not answered: the server knows, as soon as it has come to it.
+    async fn find_out(
+        &self,
+        new: &NewTenant,
+        transaction: &str,
+        error: &Error,
+    ) -> Result<i64, CreateError> {
         let unknown = |said| {
             CreateError::Migrate(Box::new(MigrateError::Unknown {
                 doing: format!("creating tenant '{}'", new.slug),
                 error: said,
             }))
         };
-        let session = self.database().session(patience).await.map_err(unknown)?;
-        let sql = format!(
+        // The backend may not know yet that nobody listens. A transaction that a crash took away
+        // has no status: its number may not even have been given out.
+        let status = format!("SELECT pg_xact_status('{transaction}')");
+        let tenant = format!(
             "SELECT id FROM {} WHERE slug = {} AND schema_name = {}",
             self.tables().tenants,
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str())
         );
-        match session.read(&sql).await {
-            Ok(rows) if !rows.is_empty() => Ok(id_in(&rows)),
-            _ => Err(CreateError::Catalog(database_error(server_error(error)))),
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let session = self.database().session(PATIENCE).await.map_err(unknown)?;
+            let said = match session.read(&status).await {
+                Ok(rows) if rows.first().and_then(|row| row.get(0)) == Some("in progress") => {
+                    server_error(error)
+                }
+                Err(again) if is_connection_lost(&again) => server_error(&again),
+                _ => match session.read(&tenant).await {
+                    Ok(rows) if !rows.is_empty() => return Ok(id_in(&rows)),
+                    Err(again) if is_connection_lost(&again) => server_error(&again),
+                    _ => return Err(CreateError::Catalog(database_error(server_error(error)))),
+                },
+            };
+            if Instant::now() > give_up {
+                return Err(unknown(said));
+            }
+            drop(session);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

@@ -8,9 +8,9 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use super::diagnostics::{is_worth_retrying, server_error};
+use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::lock::{self, CLASS};
-use super::migrator::Rules;
+use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runs;
 use crate::domain::schema_name::SchemaName;
@@ -21,11 +21,23 @@ use crate::service::event::{Holder, ServerError};
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
 const PIECE: usize = 50;
 
+/// What one transaction does.
+struct Piece {
+    /// The schema that was looked at.
+    oid: Option<u32>,
+    /// What is done where that schema is still the one of its name.
+    in_schema: String,
+    /// What is done in any case.
+    rows: String,
+}
+
 /// What would be lost with a schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Whether the schema exists.
     pub exists: bool,
+    /// Its oid, where it exists: another schema of its name is not the one that was looked at.
+    pub oid: Option<u32>,
     /// How many tables.
     pub tables: usize,
     /// How many rows, by the server's own statistics.
@@ -78,6 +90,7 @@ impl PostgresCatalog {
         let dependents = session.read(&dependents(cell(0))).await.map_err(read)?;
         Ok(Contents {
             exists: true,
+            oid: cell(0).parse().ok(),
             tables: cell(1).parse().unwrap_or_default(),
             rows: cell(2).parse().unwrap_or_default(),
             bytes: cell(3).parse().unwrap_or_default(),
@@ -107,15 +120,24 @@ impl PostgresCatalog {
         }
         if contents.exists {
             for statements in self.pieces(&tenant.schema).await? {
-                self.piece(&tenant.schema, &statements, rules).await?;
+                let piece = Piece {
+                    oid: contents.oid,
+                    in_schema: statements,
+                    rows: String::new(),
+                };
+                self.piece(&tenant.schema, &piece, rules).await?;
             }
         }
-        let mut last = format!("DROP SCHEMA IF EXISTS {} CASCADE", tenant.schema.quoted());
+        let mut last = Piece {
+            oid: contents.oid,
+            in_schema: format!("DROP SCHEMA IF EXISTS {} CASCADE", tenant.schema.quoted()),
+            rows: String::new(),
+        };
         if !keep_record {
             let tables = self.tables();
             let _ = write!(
-                last,
-                "; DELETE FROM {} WHERE tenant_id = {}; DELETE FROM {} WHERE id = {}",
+                last.rows,
+                "DELETE FROM {} WHERE tenant_id = {}; DELETE FROM {} WHERE id = {}",
                 tables.domains, tenant.id, tables.tenants, tenant.id
             );
         }
@@ -133,7 +155,7 @@ impl PostgresCatalog {
         let session = self.session().await?;
         let name = escape_literal(schema.as_str());
         let keys = format!(
-            "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', n.nspname, c.relname, k.conname) \
+            "SELECT format('ALTER TABLE IF EXISTS %I.%I DROP CONSTRAINT IF EXISTS %I', n.nspname, c.relname, k.conname) \
              FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
              JOIN pg_class f ON f.oid = k.confrelid \
              WHERE k.contype = 'f' AND n.nspname = {name} AND f.relnamespace <> n.oid AND k.conparentid = 0"
@@ -158,18 +180,21 @@ impl PostgresCatalog {
         Ok(pieces)
     }
 
-    /// One short transaction under the schema's lock, run again where a lock was in the way.
+    /// One short transaction under the schema's lock, run again where a lock was in the way or
+    /// the connection was lost: doing it twice is no harm, and nobody else knows whether it was done.
     async fn piece(
         &self,
         schema: &SchemaName,
-        statements: &str,
+        piece: &Piece,
         rules: &Rules,
     ) -> Result<(), DropError> {
         let begun = Instant::now();
         let mut attempt = 0;
+        let mut patience = Duration::ZERO;
         loop {
-            let session = self.session().await?;
-            match transact(&session, schema, statements, rules).await {
+            let session = self.database().session(patience).await;
+            let session = session.map_err(database_error)?;
+            match transact(&session, schema, piece, rules).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(oid)) => {
                     let waited = begun.elapsed();
@@ -181,10 +206,11 @@ impl PostgresCatalog {
                 Err(error) => {
                     session.discard();
                     attempt += 1;
-                    if !is_worth_retrying(&error) {
+                    if is_connection_lost(&error) && attempt <= rules.lock_retries.max(1) {
+                        patience = PATIENCE;
+                    } else if !is_worth_retrying(&error) {
                         return Err(database_error(server_error(&error)).into());
-                    }
-                    if attempt > rules.lock_retries {
+                    } else if attempt > rules.lock_retries {
                         return Err(DropError::InUse(server_error(&error)));
                     }
                 }
@@ -198,7 +224,7 @@ impl PostgresCatalog {
 async fn transact(
     session: &Session,
     schema: &SchemaName,
-    statements: &str,
+    piece: &Piece,
     rules: &Rules,
 ) -> Result<Option<u32>, Error> {
     session.rows("DISCARD ALL").await?;
@@ -209,17 +235,19 @@ async fn transact(
         escape_literal(schema.as_str())
     );
     let rows = session.rows(&begin).await?;
-    if let Some(row) = rows.first()
+    let row = rows.first();
+    let oid: Option<u32> = row.and_then(|row| row.get(0)?.parse().ok());
+    if let (Some(row), Some(oid)) = (row, oid)
         && row.get(1) != Some("t")
     {
-        let oid = row
-            .get(0)
-            .and_then(|oid| oid.parse().ok())
-            .unwrap_or_default();
         session.rows("ROLLBACK").await?;
         return Ok(Some(oid));
     }
-    session.rows(statements).await?;
+    // A schema that somebody made under this name since is somebody else's.
+    if oid.is_some() && oid == piece.oid {
+        session.rows(&piece.in_schema).await?;
+    }
+    session.rows(&piece.rows).await?;
     session.rows("COMMIT").await?;
     Ok(None)
 }
