@@ -122,7 +122,7 @@ impl Line {
         streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
         drop(streams);
         let ends = (client.try_clone().unwrap(), server.try_clone().unwrap());
-        let (line, told) = (Arc::clone(self), Arc::clone(&answers));
+        let told = Arc::clone(&answers);
         thread::spawn(move || {
             let _ = carry_answers(&ends.1, &ends.0, &told);
             close(&ends.0);
