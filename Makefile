@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test torture lint picture bench needs
+.PHONY: demo test test-matrix torture lint picture bench needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -12,8 +12,12 @@ demo: needs
 test: needs
 	cargo test
 
+# Every test on PostgreSQL 14 to 18, whose programs are fetched into target/postgresql.
+test-matrix: needs
+	scripts/test-matrix.sh
+
 # Cuts, kills, crashes and exhausted servers by the thousand, and a table of what came of them;
-# some twenty minutes. make torture ARGS=--help tells how to choose and how to repeat.
+# some ten minutes. make torture ARGS=--help tells how to choose and how to repeat.
 torture: needs
 	cargo test --test torture -- --long $(ARGS)
 

@@ -89,6 +89,7 @@ apt_install_postgresql() {
 
 want_postgresql=no
 want_compiler=no
+want_pooler=no
 if found=$(find_postgresql); then
     say "PostgreSQL: $found"
 elif [ -n "${PRICESYNC_PG_BIN:-}" ]; then
@@ -102,7 +103,12 @@ fi
 if ! command -v cargo >/dev/null 2>&1; then
     fail "cargo is missing: install Rust from https://rustup.rs and run this again"
 fi
-if [ "$want_postgresql$want_compiler" = nono ]; then
+# The tests of poolers are skipped without it, but not in CI. Elsewhere it is not installed:
+# Debian's package starts a service.
+if [ -n "${CI:-}" ] && ! command -v pgbouncer >/dev/null 2>&1; then
+    want_pooler=yes
+fi
+if [ "$want_postgresql$want_compiler$want_pooler" = nonono ]; then
     exit 0
 fi
 
@@ -118,10 +124,13 @@ if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     fail "run as root, once: apt-get install postgresql build-essential (there is no sudo here)"
 fi
 
-say "installing with apt-get: PostgreSQL $want_postgresql, C compiler $want_compiler"
+say "installing with apt-get: PostgreSQL $want_postgresql, C compiler $want_compiler, PgBouncer $want_pooler"
 as_root apt-get update </dev/null >&2 || say "apt-get update failed; trying with what is known"
 if [ "$want_compiler" = yes ]; then
     apt_install build-essential
+fi
+if [ "$want_pooler" = yes ]; then
+    apt_install pgbouncer
 fi
 if [ "$want_postgresql" = yes ]; then
     apt_install_postgresql

@@ -210,7 +210,7 @@ impl From<CatalogError> for Failure {
                         "choose another --slug; names that differ in case only count as the same"
                     }
                     Taken::Schema => {
-                        "choose another --schema; an existing schema is never taken over"
+                        "choose another --schema; one that no tenant has is taken over with --adopt only"
                     }
                     Taken::Hostname => "choose another --domain; a host belongs to one tenant",
                 };
@@ -218,8 +218,23 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
                 .hint("create the shared tables first: pricesync migrate-schemas --shared"),
-            CatalogError::Dependents(_) => Self::new(Exit::Refused, error)
-                .hint("dropping the schema would drop them too; drop or move them first"),
+            CatalogError::Dependents(objects) => {
+                let extension = objects.iter().find_map(|object| object.extension.as_deref());
+                let hint = match extension {
+                    Some(name) => format!(
+                        "an extension belongs to the whole database; move it first: ALTER EXTENSION {} SET SCHEMA public",
+                        crate::domain::schema_name::QuotedIdentifier::new(name)
+                    ),
+                    None => "dropping the schema would drop them too; drop or move them first, or let them go with --cascade-outside".to_owned(),
+                };
+                Self::new(Exit::Refused, error).hint(hint)
+            }
+            CatalogError::Referred(_) => Self::new(Exit::Refused, error)
+                .hint("delete or move those rows first, or keep the tenant's row and drop the schema alone with --keep-record"),
+            CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
+                .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
+            CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync migrate-schemas --tenant SLUG --fake --to VERSION"),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }

@@ -66,6 +66,11 @@ const KEYS: &[Key] = &[
         Some("public.tenants_domain"),
     ),
     key(
+        "catalog.shared_references",
+        &["PRICESYNC_SHARED_REFERENCES"],
+        None,
+    ),
+    key(
         "catalog.schema_prefix",
         &["PRICESYNC_SCHEMA_PREFIX"],
         Some("tenant_"),
@@ -198,6 +203,9 @@ pub struct Settings {
     pub tenant_table: TableName,
     /// `catalog.domain_table`.
     pub domain_table: TableName,
+    /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
+    /// of `public` where it is not set.
+    pub shared_references: Option<Vec<TableName>>,
     /// `catalog.schema_prefix`.
     pub schema_prefix: String,
     /// `migrations.shared`, as a path to open.
@@ -394,6 +402,10 @@ impl Settings {
                 _ => Err("'auto' or 'off'".to_owned()),
             })?,
             search_path: read.parsed("run.search_path", search_path)?,
+            shared_references: match read.text("catalog.shared_references") {
+                Some(_) => Some(read.parsed("catalog.shared_references", table_names)?),
+                None => None,
+            },
             local_data_dir: read.path("local.data_dir"),
             file,
             root,
@@ -544,6 +556,20 @@ fn nearest(name: &str) -> Option<&'static str> {
 ///
 /// What would fit, in words.
 pub fn duration(text: &str) -> Result<Duration, String> {
+    let time = age(text)?;
+    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
+    if i32::try_from(time.as_millis()).is_err() {
+        return Err("at most 24 days".to_owned());
+    }
+    Ok(time)
+}
+
+/// Reads a time of any length, such as `500ms`, `2s`, `5m`, `12h` or `30d`.
+///
+/// # Errors
+///
+/// What would have been understood, in words.
+pub fn age(text: &str) -> Result<Duration, String> {
     let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
     let text = text.trim();
     let digits = text
@@ -558,12 +584,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wanted()),
     };
-    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
     number
         .checked_mul(millis)
-        .filter(|&millis| i32::try_from(millis).is_ok())
+        .filter(|&millis| millis <= 1_000 * 366 * 86_400_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| "at most 24 days".to_owned())
+        .ok_or_else(|| "at most 1000 years".to_owned())
 }
 
 fn jobs(text: &str) -> Result<Jobs, String> {
@@ -589,6 +614,14 @@ fn table_name(text: &str) -> Result<TableName, String> {
         schema: identifier(schema)?,
         table: identifier(table)?,
     })
+}
+
+fn table_names(text: &str) -> Result<Vec<TableName>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(table_name)
+        .collect()
 }
 
 fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {

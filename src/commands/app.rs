@@ -11,7 +11,7 @@ use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
-use crate::postgres::migrator::{PostgresMigrator, Rules};
+use crate::postgres::migrator::{PostgresMigrator, References, Rules};
 use crate::postgres::pool::{ConnectError, Database};
 use crate::postgres::tls;
 use crate::service::event::ServerError;
@@ -175,6 +175,7 @@ impl App {
             atomic: settings.atomic,
             templates: settings.template == UseTemplate::Auto,
             search_path: settings.search_path.clone(),
+            references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
             ..Rules::new(database, &settings.tenant_table)
         }

@@ -20,7 +20,7 @@ use crate::ui::{Verbosity, count, explain, took};
 /// Create a tenant: its row, its hosts, its schema, and every migration
 ///
 /// All of it or nothing: a taken slug, schema or host, a reserved or over-long name, or a
-/// migration that fails leaves no trace.
+/// migration that fails leaves no trace, and nothing that was there before is changed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The name that people read, such as 'Acme Inc.'
@@ -35,9 +35,12 @@ pub(super) struct Args {
     /// Schema to create [default: the configured prefix and the slug]
     #[arg(long, value_name = "SCHEMA")]
     schema: Option<String>,
-    /// Leave the schema empty
+    /// Leave the schema empty, or as it is with --adopt
     #[arg(long)]
     no_migrate: bool,
+    /// Take over a schema that exists and that no tenant has; what its history lacks is applied
+    #[arg(long)]
+    adopt: bool,
     /// Succeed when the tenant exists already with this slug and schema
     #[arg(long)]
     if_not_exists: bool,
@@ -124,7 +127,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let (progress, _nobody) = Progress::channel();
     let begun = std::time::Instant::now();
     let set = (!args.no_migrate).then_some(&*sets.tenant);
-    let created = match catalog.create(&new, set, &rules, &progress).await {
+    let made = if args.adopt {
+        catalog.adopt(&new, set, &rules, &progress).await
+    } else {
+        catalog.create(&new, set, &rules, &progress).await
+    };
+    let created = match made {
         Ok(created) => created,
         Err(CreateError::Catalog(error)) => return Err(error.into()),
         Err(CreateError::Migrate(error)) => return Ok(failed(&error, &target(&new), app)),
@@ -141,12 +149,18 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut out = app.terminal.out();
     writeln!(
         out,
-        "✓ Tenant created: {} (slug={}, schema={})",
+        "✓ Tenant {}: {} (slug={}, schema={})",
+        if args.adopt { "adopted" } else { "created" },
         crate::ui::clean(&new.name),
         new.slug,
         new.schema
     )?;
-    if args.no_migrate {
+    if args.no_migrate && args.adopt {
+        app.terminal.note(&format!(
+            "its schema is as it was; pricesync status --tenant {} tells what is pending",
+            new.slug
+        ));
+    } else if args.no_migrate {
         writeln!(
             out,
             "✓ {} pending",
@@ -208,6 +222,8 @@ fn failed(error: &MigrateError, target: &Target, app: &App) -> Exit {
         .explain(Some(target.schema.as_str()), &explain(error, target, &[]));
     match error {
         MigrateError::Unknown { .. } => Exit::Unexpected,
+        MigrateError::Locked { .. } => Exit::Locked,
+        MigrateError::Drift { .. } | MigrateError::DamagedHistory { .. } => Exit::Drift,
         _ => Exit::SchemasFailed,
     }
 }

@@ -2,19 +2,21 @@
 
 use clap::ValueEnum;
 
-use super::Output;
 use super::app::{Access, App};
+use super::{Output, create_tenant};
 use crate::domain::plan::SchemaState;
-use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::{Slug, TenantCatalog as _};
+use crate::domain::schema_name::{SchemaName, TRASH_PREFIX};
+use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::catalog::PostgresCatalog;
-use crate::service::event::Target;
+use crate::postgres::provision::CreateError;
+use crate::postgres::trash::TrashState;
+use crate::service::event::{Progress, Target};
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
-use crate::ui::{Cell, Listing, count};
+use crate::ui::{Cell, Listing, count, explain, shell_word};
 
-/// Find tenants whose schema is missing, and schemas that belong to no tenant
+/// Find tenants whose schema is missing or half dropped, and schemas that belong to no tenant
 ///
 /// Changes nothing unless --fix is given, and never drops anything. Exit 11 when something is
 /// found and stays.
@@ -94,6 +96,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 left += 1;
                 "the schema does not exist".to_owned()
             }
+            SchemaState::Dropping => {
+                left += 1;
+                format!(
+                    "its drop did not end; run: pricesync drop-schema --tenant {}",
+                    shell_word(&target.label)
+                )
+            }
             SchemaState::Damaged(why) => {
                 left += 1;
                 format!("the history is damaged: {why}")
@@ -103,7 +112,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
                 drifts.join("; ")
             }
-            SchemaState::Known(_) => continue,
+            SchemaState::Known(_) | SchemaState::Dropped => continue,
         };
         rows.push(finding_row(target.schema.as_str(), &target.label, finding));
     }
@@ -136,6 +145,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
         });
     }
+    let about_trash = trash_findings(&catalog).await?;
+    left += about_trash.len();
+    rows.extend(about_trash);
     let fixed = rows.len() - left;
     Listing::new(&["schema", "tenant", "finding"], "nothing found").write(
         &app.terminal,
@@ -156,6 +168,33 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(if left == 0 { Exit::Done } else { Exit::Drift })
 }
 
+/// What in the trash can neither be brought back nor is gone.
+async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Failure> {
+    let mut rows = Vec::new();
+    for trashed in catalog.trashed().await? {
+        let place = trashed.place();
+        let finding = match trashed.state {
+            TrashState::Whole => continue,
+            TrashState::Purging => {
+                format!("its purge did not end; run: pricesync purge --tenant {place}")
+            }
+            TrashState::SchemaMissing => format!(
+                "in the trash, and its schema is gone; pricesync purge --tenant {place} forgets it"
+            ),
+        };
+        rows.push(finding_row(place.as_str(), &trashed.slug, finding));
+    }
+    for stray in catalog.strays().await? {
+        let finding = if stray.starts_with(TRASH_PREFIX) {
+            "in the trash, and its record is gone; rename it and create-tenant --adopt it, or drop it"
+        } else {
+            "what is left of a drop, and the tenant's row is gone; drop it: DROP SCHEMA ... CASCADE"
+        };
+        rows.push(finding_row(&stray, "", finding.to_owned()));
+    }
+    Ok(rows)
+}
+
 /// Makes a tenant of a schema that nobody has. What keeps it from that is for people to read.
 async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<Slug, String> {
     let prefix = &app.settings.schema_prefix;
@@ -164,10 +203,21 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
         .strip_prefix(prefix.as_str())
         .ok_or_else(|| format!("its name does not begin with '{prefix}'"))?;
     let slug = Slug::parse(rest).map_err(|error| error.to_string())?;
-    let registered = catalog.register(&schema, &slug).await;
-    registered
-        .map(|tenant| tenant.slug)
-        .map_err(|error| error.to_string())
+    let new = NewTenant {
+        name: slug.as_str().to_owned(),
+        slug,
+        schema,
+        hostnames: Vec::new(),
+    };
+    let (progress, _nobody) = Progress::channel();
+    let rules = app.rules(catalog.database());
+    match catalog.adopt(&new, None, &rules, &progress).await {
+        Ok(_) => Ok(new.slug),
+        Err(CreateError::Catalog(error)) => Err(error.to_string()),
+        Err(CreateError::Migrate(error)) => {
+            Err(explain(&error, &create_tenant::target(&new), &[]).message())
+        }
+    }
 }
 
 fn finding_row(schema: &str, tenant: &str, finding: String) -> Vec<Cell> {

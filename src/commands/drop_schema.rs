@@ -1,21 +1,24 @@
 //! `drop-schema`: a tenant's schema and row, after the slug was typed.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use super::app::{Access, App};
-use crate::domain::tenant::{CatalogError, Hostname, Tenant, TenantCatalog as _};
+use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
-use crate::postgres::removal::{Contents, DropError};
+use crate::postgres::removal::{Contents, DropError, Removal};
 use crate::service::tenants::{find, nearest};
 use crate::settings::Overrides;
-use crate::ui::{Answer, clean, count};
+use crate::ui::{Answer, clean, count, shell_word};
 
 /// Drop a tenant: its schema with everything in it, its hosts, its row
 ///
 /// Shows what would be lost and asks for the slug to be typed. Without a terminal it refuses
 /// unless --force is given. Refuses when anything outside the schema depends on it. A drop
-/// that was killed in the middle is finished by running it again.
+/// that was killed in the middle is finished by running it again; until then the tenant is
+/// listed as dropping. With --trash nothing is lost: undrop brings the tenant back, purge ends it.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// The tenant: slug, schema or host, exactly
     #[arg(long, short = 't', value_name = "TENANT")]
@@ -26,6 +29,12 @@ pub(super) struct Args {
     /// Keep the row and the hosts, drop the schema only
     #[arg(long)]
     keep_record: bool,
+    /// Put the tenant into the trash instead: pricesync undrop brings it back
+    #[arg(long, conflicts_with_all = ["keep_record", "cascade_outside"])]
+    trash: bool,
+    /// Drop what depends on the schema from outside too, such as views in public
+    #[arg(long)]
+    cascade_outside: bool,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
@@ -51,47 +60,79 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(Access::Write, 3).await?;
     let catalog = app.catalog(&database);
     let tenant = named(&args.tenant, catalog.list().await?)?;
-    let contents = catalog.contents(&tenant.schema).await?;
-    if !contents.dependents.is_empty() {
-        return Err(CatalogError::Dependents(contents.dependents).into());
+    let contents = catalog.contents(&tenant).await?;
+    if !args.trash {
+        contents.refuse_dependents(args.cascade_outside)?;
     }
     if !args.force {
-        let question = describe(&tenant, &contents, args.keep_record);
-        match app.terminal.confirm(&question, tenant.slug.as_str())? {
-            Answer::Yes => {}
-            Answer::No => {
-                return Err(Failure::words(
-                    Exit::Refused,
-                    "not confirmed; nothing was dropped",
-                ));
-            }
-            Answer::NotATerminal => {
-                return Err(Failure::words(
-                    Exit::Refused,
-                    format!(
-                        "dropping tenant '{}' needs to be confirmed, and this is no terminal",
-                        tenant.slug
-                    ),
-                )
-                .hint(question.lines().collect::<Vec<_>>().join(" "))
-                .hint("--force drops without asking"));
-            }
-        }
+        let question = describe(&tenant, &contents, args);
+        let what = format!("dropping tenant '{}'", tenant.slug);
+        confirm(&question, tenant.slug.as_str(), &what, app)?;
     }
     let rules = app.rules(&database);
-    catalog
-        .drop(&tenant, args.keep_record, &rules)
-        .await
-        .map_err(|error| match error {
-            DropError::Catalog(error) => Failure::from(error),
-            busy => {
-                Failure::from(busy).hint("nothing is lost: run the same command again to finish")
-            }
-        })?;
     let mut out = app.terminal.out();
-    writeln!(out, "✓ Dropped {}", summary(&tenant, &contents))?;
+    if args.trash {
+        catalog
+            .trash(&tenant, &contents, &rules)
+            .await
+            .map_err(not_begun)?;
+        let moved = summary(&tenant, &contents);
+        writeln!(out, "✓ Moved to the trash: {}", clean(&moved))?;
+        out.flush()?;
+        let slug = shell_word(tenant.slug.as_str());
+        app.terminal
+            .note(&format!("pricesync undrop --tenant {slug} brings it back"));
+        return Ok(Exit::Done);
+    }
+    let removal = Removal {
+        keep_record: args.keep_record,
+        cascade_outside: args.cascade_outside,
+    };
+    catalog
+        .drop(&tenant, removal, &rules)
+        .await
+        .map_err(not_finished)?;
+    writeln!(out, "✓ Dropped {}", clean(&summary(&tenant, &contents)))?;
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// What to do about a drop that may have begun.
+pub(super) fn not_finished(error: DropError) -> Failure {
+    match error {
+        DropError::Catalog(error) => Failure::from(error),
+        busy => Failure::from(busy).hint("nothing is lost: run the same command again to finish"),
+    }
+}
+
+/// What to do about something that is done at once or not at all.
+pub(super) fn not_begun(error: DropError) -> Failure {
+    match error {
+        DropError::Catalog(error) => Failure::from(error),
+        busy => Failure::from(busy).hint("nothing was changed"),
+    }
+}
+
+/// Has a word typed, or says why the command does nothing.
+pub(super) fn confirm(
+    question: &str,
+    expected: &str,
+    what: &str,
+    app: &App,
+) -> Result<(), Failure> {
+    match app.terminal.confirm(question, expected)? {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(Failure::words(
+            Exit::Refused,
+            "not confirmed; nothing was dropped",
+        )),
+        Answer::NotATerminal => Err(Failure::words(
+            Exit::Refused,
+            format!("{what} needs to be confirmed, and this is no terminal"),
+        )
+        .hint(question.lines().collect::<Vec<_>>().join(" "))
+        .hint("--force drops without asking")),
+    }
 }
 
 /// Returns the tenant that a word names exactly, or a failure with those that look like it.
@@ -113,9 +154,9 @@ pub(super) fn named(
     })
 }
 
-fn describe(tenant: &Tenant, contents: &Contents, keep_record: bool) -> String {
+fn describe(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
     let hosts: Vec<&str> = tenant.hostnames.iter().map(Hostname::as_str).collect();
-    let record = match (keep_record, hosts.is_empty()) {
+    let mut record = match (args.keep_record, hosts.is_empty()) {
         (true, _) => "its record is kept".to_owned(),
         (false, true) => "its record goes too".to_owned(),
         (false, false) => format!(
@@ -124,31 +165,56 @@ fn describe(tenant: &Tenant, contents: &Contents, keep_record: bool) -> String {
             hosts.join(", ")
         ),
     };
-    format!(
-        "this drops {} for ever; {record}",
-        clean(&summary(tenant, contents))
-    )
+    if !args.keep_record {
+        for referrer in contents.referrers.iter().filter(|one| !one.keeps) {
+            let _ = write!(record, "; rows of {} refer to it", referrer.table);
+        }
+    }
+    for dependent in contents.dependents.iter().filter(|_| !args.trash) {
+        let _ = write!(record, "; {}", dependent.description);
+    }
+    let what = summary(tenant, contents);
+    let what = if args.trash {
+        format!("this moves {what} to the trash; {record}")
+    } else {
+        format!("this drops {what} for ever; {record}")
+    };
+    clean(&what).into_owned()
 }
 
 fn summary(tenant: &Tenant, contents: &Contents) -> String {
-    if !contents.exists {
+    if !contents.exists() {
         return format!(
             "tenant '{}' (its schema {} is gone already)",
             tenant.slug, tenant.schema
         );
     }
-    let rows = usize::try_from(contents.rows).unwrap_or(usize::MAX);
+    let left = if contents.is_dropping() {
+        "what is left of "
+    } else {
+        ""
+    };
     format!(
-        "tenant '{}': schema {}, {}, about {}, {}",
+        "tenant '{}': {left}schema {}, {}",
         tenant.slug,
         tenant.schema,
+        measure(contents)
+    )
+}
+
+/// How much is in a schema.
+pub(super) fn measure(contents: &Contents) -> String {
+    let rows = usize::try_from(contents.rows).unwrap_or(usize::MAX);
+    format!(
+        "{}, about {}, {}",
         count(contents.tables, "table"),
         count(rows, "row"),
         size(contents.bytes)
     )
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes as people read them.
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes;
     for unit in ["bytes", "KiB", "MiB", "GiB"] {
         if value < 10_240 {

@@ -7,6 +7,7 @@ use crate::domain::plan::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::Exit;
 use crate::error::Failure;
+use crate::postgres::trash::TrashState;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, OutputFormat};
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Only tenants that are not at the newest version
     #[arg(long)]
     pending: bool,
+    /// Tenants in the trash instead
+    #[arg(long, conflicts_with_all = ["pending", "tenants", "exclude", "condition", "from_file"])]
+    trashed: bool,
     /// The shape of the listing
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
@@ -26,6 +30,9 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    if args.trashed {
+        return trashed(args, app).await;
+    }
     let selectors = args.select.read()?;
     let database = app.database(Access::Read, 2).await?;
     let catalog = app.catalog(&database);
@@ -71,6 +78,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
             Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len()), "pending"),
             Some(SchemaState::Missing) => (None, None, "no schema"),
+            Some(SchemaState::Dropping) => (None, None, "dropping"),
+            Some(SchemaState::Dropped) => return None,
             Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
             Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
             None => (None, None, "unknown"),
@@ -95,6 +104,42 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let database = app.database(Access::Read, 1).await?;
+    let trash = app.catalog(&database).trashed().await?;
+    let listing = Listing::new(
+        &[
+            "slug", "name", "schema", "domains", "trash", "tables", "bytes", "state", "trashed",
+            "by",
+        ],
+        "the trash is empty",
+    );
+    let rows = trash.into_iter().map(|trashed| {
+        let place = trashed.place().to_string();
+        vec![
+            Cell::Text(trashed.slug),
+            Cell::Text(trashed.name),
+            Cell::Text(trashed.schema),
+            Cell::List(trashed.hosts),
+            Cell::Text(place),
+            Cell::Number(trashed.tables),
+            Cell::Number(i64::try_from(trashed.bytes).unwrap_or(i64::MAX)),
+            Cell::Text(
+                match trashed.state {
+                    TrashState::Whole => "whole",
+                    TrashState::Purging => "being purged",
+                    TrashState::SchemaMissing => "no schema",
+                }
+                .to_owned(),
+            ),
+            Cell::Text(trashed.trashed_at),
+            Cell::Text(trashed.trashed_by),
+        ]
+    });
+    listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+    Ok(Exit::Done)
+}
+
 /// A cron job that only lists needs no migration files; without them nothing is known to be pending.
 fn sets_or_warn(app: &App) -> Option<Sets> {
     match app.sets() {
@@ -113,6 +158,7 @@ impl Args {
         Self {
             select: SelectArgs::default(),
             pending: false,
+            trashed: false,
             output: Output::Table,
         }
     }

@@ -18,7 +18,7 @@ use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::pool::Database;
 use crate::postgres::runs;
-use crate::service::event::{EventKind, Interrupt, Progress, Summary};
+use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Summary, Target};
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
@@ -407,7 +407,8 @@ fn check(survey: &Survey, app: &App) -> Exit {
     let mut at_odds = survey.refused.len();
     for item in &survey.schemas {
         match &item.state {
-            SchemaState::Known(_) => {}
+            SchemaState::Known(_) | SchemaState::Dropped => {}
+            SchemaState::Dropping => warn_of_dropping(&item.target, app),
             SchemaState::Missing => {
                 at_odds += 1;
                 app.terminal.warn(&format!(
@@ -450,6 +451,11 @@ fn check(survey: &Survey, app: &App) -> Exit {
     }
 }
 
+fn warn_of_dropping(target: &Target, app: &App) {
+    let why = crate::ui::skipped(Skipped::Dropping);
+    app.terminal.warn(&format!("{}: {why}", target.schema));
+}
+
 fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
     let listing = Listing::new(&["schema", "migration", "file"], "nothing would run");
     let mut rows = Vec::new();
@@ -468,6 +474,8 @@ fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
                     ]);
                 }
             }
+            SchemaState::Dropped => {}
+            SchemaState::Dropping => warn_of_dropping(&item.target, app),
             SchemaState::Missing => app.terminal.warn(&format!(
                 "{}: the schema does not exist",
                 item.target.schema

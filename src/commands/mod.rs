@@ -17,6 +17,7 @@ mod locks;
 mod make_migration;
 mod man;
 mod migrate_schemas;
+mod purge;
 mod record;
 mod resolve;
 mod runs;
@@ -26,6 +27,7 @@ mod shell;
 mod stage;
 mod status;
 mod template_args;
+mod undrop;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -147,6 +149,8 @@ enum Command {
     ListTenants(list_tenants::Args),
     #[command(alias = "drop_schema")]
     DropSchema(drop_schema::Args),
+    Undrop(undrop::Args),
+    Purge(purge::Args),
     Shell(shell::Args),
     #[command(alias = "showmigrations")]
     Status(status::Args),
@@ -201,6 +205,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::MigrateSchemas(args) => args.override_settings(&mut overrides),
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
+        Command::Purge(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -215,6 +220,8 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => create_tenant::run(&args, &app).await,
         Command::ListTenants(args) => list_tenants::run(&args, &app).await,
         Command::DropSchema(args) => drop_schema::run(&args, &app).await,
+        Command::Undrop(args) => undrop::run(&args, &app).await,
+        Command::Purge(args) => purge::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),

@@ -38,7 +38,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let catalog = app.catalog(&database);
     let tenant = named(&args.tenant, catalog.list().await?)?;
     // A search path through a schema that is not there would show public instead.
-    if !catalog.contents(&tenant.schema).await?.exists {
+    let contents = catalog.contents(&tenant).await?;
+    if contents.is_dropping() {
+        return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+    }
+    if !contents.exists() {
         return Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
             .hint("run: pricesync doctor --fix missing"));
     }

@@ -48,6 +48,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let catalog = app.catalog(&database);
     if let Some(word) = &args.tenant {
         let tenant = named(word, catalog.list().await?)?;
+        if catalog.contents(&tenant).await?.is_dropping() {
+            return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+        }
         return one(&tenant.schema, &sets.tenant, args, app, &database).await;
     }
     // Before the first run there are no tenant tables, and that is what the status says.
@@ -207,10 +210,13 @@ async fn fleet(
             SchemaState::Drifted(..) => (3, None, "drifted".to_owned()),
             SchemaState::Damaged(_) => (4, None, "history damaged".to_owned()),
             SchemaState::Missing => (5, None, "no schema".to_owned()),
+            SchemaState::Dropped => continue,
+            SchemaState::Dropping => (6, None, "dropping".to_owned()),
         };
         let reason = match rank {
             2 => failure.map(|failed| failed.message.clone()),
             5 => Some("run: pricesync doctor --fix missing".to_owned()),
+            6 => Some("run: pricesync drop-schema, which finishes it".to_owned()),
             _ => None,
         };
         let key = (

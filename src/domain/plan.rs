@@ -66,6 +66,10 @@ pub enum Atomic {
 pub enum SchemaState {
     /// The schema does not exist.
     Missing,
+    /// It is being dropped, and is half gone.
+    Dropping,
+    /// The tenant was dropped after it had been listed.
+    Dropped,
     /// Its history agrees with the files.
     Known(Plan),
     /// Its history and the files disagree; holds the highest applied version too.

@@ -10,6 +10,13 @@ pub const MAX_IDENTIFIER_BYTES: usize = 63;
 /// The schema in which pricesync keeps its own bookkeeping; never a tenant.
 pub const BOOKKEEPING_SCHEMA: &str = "pricesync";
 
+/// What the name of a schema in the trash begins with; the number of its record follows.
+pub const TRASH_PREFIX: &str = "pricesync_trash_";
+
+/// What the name of a schema begins with that is being dropped in pieces; the id of its
+/// tenant's row follows, so that nothing else is needed to find it again.
+pub const DROPPING_PREFIX: &str = "pricesync_dropping_";
+
 /// The name of a tenant's schema or of `public`.
 ///
 /// It is not empty, has at most [`MAX_IDENTIFIER_BYTES`] bytes, holds no control
@@ -38,7 +45,7 @@ impl SchemaName {
     /// # Errors
     ///
     /// One [`SchemaNameError`] for each rule; `public`, `pg_*` (in any case),
-    /// `information_schema` and `pricesync` are reserved.
+    /// `information_schema`, `pricesync` and the names of dropped schemas are reserved.
     pub fn parse(text: &str) -> Result<Self, SchemaNameError> {
         if text.is_empty() {
             return Err(SchemaNameError::Empty);
@@ -51,6 +58,8 @@ impl SchemaName {
         }
         let folded = text.to_lowercase();
         if folded.starts_with("pg_")
+            || folded.starts_with(TRASH_PREFIX)
+            || folded.starts_with(DROPPING_PREFIX)
             || matches!(
                 folded.as_str(),
                 "public" | "information_schema" | BOOKKEEPING_SCHEMA
@@ -71,6 +80,18 @@ impl SchemaName {
     #[must_use]
     pub const fn bookkeeping() -> Self {
         Self(Cow::Borrowed(BOOKKEEPING_SCHEMA))
+    }
+
+    /// Returns the name under which a schema lies in the trash.
+    #[must_use]
+    pub fn trashed(record: i64) -> Self {
+        Self(Cow::Owned(format!("{TRASH_PREFIX}{record}")))
+    }
+
+    /// Returns the name under which a schema is dropped in pieces.
+    #[must_use]
+    pub fn dropping(tenant: i64) -> Self {
+        Self(Cow::Owned(format!("{DROPPING_PREFIX}{tenant}")))
     }
 
     /// Returns whether this is the schema of the shared tables.
@@ -170,6 +191,8 @@ mod tests {
             "PG_x",
             "information_schema",
             "pricesync",
+            "pricesync_trash_1",
+            "Pricesync_Dropping_7",
         ] {
             assert_eq!(
                 SchemaName::parse(name),
@@ -178,6 +201,7 @@ mod tests {
             );
         }
         assert!(SchemaName::parse("publications").is_ok());
+        assert!(SchemaName::parse("pricesync_saas").is_ok());
     }
 
     #[test]

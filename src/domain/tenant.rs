@@ -263,6 +263,15 @@ pub enum Taken {
     Hostname,
 }
 
+/// Something outside a schema that would be dropped with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependent {
+    /// What it is, in the server's words, such as `view public.report`.
+    pub description: String,
+    /// Its name where it is an extension that lives in the schema.
+    pub extension: Option<String>,
+}
+
 /// Why the catalog did not do as asked.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -280,10 +289,17 @@ pub enum CatalogError {
     },
     /// The tenant table does not exist or lacks a column; holds the server's word for it.
     TablesMissing(String),
-    /// Objects outside the schema depend on it; each in words.
-    Dependents(Vec<String>),
+    /// Objects outside the schema depend on it.
+    Dependents(Vec<Dependent>),
+    /// Rows of these tables refer to the tenant's row.
+    Referred(Vec<String>),
+    /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
+    HalfDropped(String),
     /// The schema that should be worked on does not exist.
     SchemaMissing(SchemaName),
+    /// The schema that should be taken over holds so many objects and no history, so that the
+    /// files would run over what is there.
+    NoHistory(SchemaName, u64),
     /// The server or the connection failed.
     Database(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -302,12 +318,28 @@ impl fmt::Display for CatalogError {
             }
             Self::TablesMissing(why) => write!(f, "the tenant tables are not there: {why}"),
             Self::Dependents(objects) => {
+                let words: Vec<&str> = objects.iter().map(|one| &*one.description).collect();
                 write!(
                     f,
                     "objects outside the schema depend on it: {}",
-                    objects.join(", ")
+                    words.join(", ")
                 )
             }
+            Self::Referred(tables) => {
+                write!(
+                    f,
+                    "rows refer to the tenant's row, in {}",
+                    tables.join(", ")
+                )
+            }
+            Self::HalfDropped(slug) => write!(
+                f,
+                "tenant '{slug}' is being dropped, and its schema is half gone"
+            ),
+            Self::NoHistory(schema, objects) => write!(
+                f,
+                "schema '{schema}' has no history and is not empty ({objects} objects), so every migration would run over what is there"
+            ),
             Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
             Self::Database(error) => error.fmt(f),
         }

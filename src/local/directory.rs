@@ -7,7 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::LocalError;
@@ -35,7 +36,8 @@ pub(super) fn remove(dir: &Path) -> Result<(), LocalError> {
 ///
 /// It appears with its mode: made aside and renamed. A directory that is closed for one instant
 /// looks to another process like one that the server's user cannot enter, and that process
-/// would start a second server elsewhere.
+/// would start a second server elsewhere. And it replaces nothing: an empty directory that another
+/// process has just made would be gone from under what that process is putting into it.
 pub(super) fn make(dir: &Path, mode: u32) -> Result<(), LocalError> {
     if dir.exists() {
         return Ok(());
@@ -47,7 +49,12 @@ pub(super) fn make(dir: &Path, mode: u32) -> Result<(), LocalError> {
         .map_err(LocalError::file("create", dir))?;
     fs::set_permissions(aside.path(), fs::Permissions::from_mode(mode))
         .map_err(LocalError::file("set the mode of", dir))?;
-    match fs::rename(aside.path(), dir) {
+    let renamed = match renameat_with(CWD, aside.path(), CWD, dir, RenameFlags::NOREPLACE) {
+        // The file system does not know how to.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(aside.path(), dir),
+        renamed => renamed.map_err(io::Error::from),
+    };
+    match renamed {
         Ok(()) => {
             let _ = aside.keep();
             Ok(())
@@ -120,6 +127,26 @@ mod tests {
     #[test]
     fn fingerprints_do_not_change_between_releases() {
         assert_eq!(fingerprint(Path::new("/srv/app")), "148a99b954e2c46f");
+    }
+
+    #[test]
+    fn an_empty_directory_of_another_process_is_left_where_it_is() {
+        let parent = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let dir = parent.path().join(round.to_string());
+            std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            make(&dir, 0o755).unwrap();
+                            std::fs::metadata(&dir).unwrap().ino()
+                        })
+                    })
+                    .collect();
+                let found: Vec<_> = makers.into_iter().map(|it| it.join().unwrap()).collect();
+                assert!(found.iter().all(|inode| *inode == found[0]), "{found:?}");
+            });
+        }
     }
 
     #[test]

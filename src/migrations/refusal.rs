@@ -143,7 +143,7 @@ impl fmt::Display for Refusal {
             Self::NamedSchemaInTenant(schema) => {
                 write!(
                     f,
-                    "the tenant set may not define anything in a schema by name, here '{schema}'"
+                    "the tenant set may not change anything in a schema by name, here '{schema}'"
                 )
             }
             Self::NeedsNoTransaction(words) => {
@@ -165,7 +165,17 @@ pub(super) fn judge(words: Words<'_>, scope: Scope, transaction: Transaction) ->
         | "PREPARE" => transaction_control(words, first),
         "SET" => setting(words),
         "RESET" | "DISCARD" => Some(Refusal::SessionReset(named(words, 2))),
-        "COPY" => copy(words),
+        "COPY" => copy(words, scope),
+        "GRANT" | "REVOKE" if scope == Scope::Tenant => privileges(words, &first),
+        "REASSIGN" | "LOAD" if scope == Scope::Tenant => {
+            Some(Refusal::SharedObjectInTenant(named(words, 2)))
+        }
+        "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "MERGE" | "LOCK"
+            if scope == Scope::Tenant =>
+        {
+            written(words).or_else(|| set_config(words))
+        }
+        "COMMENT" | "SECURITY" if scope == Scope::Tenant => described(words),
         "CREATE" | "DROP" | "ALTER" => {
             definition(words, scope).or_else(|| outside_only(words, transaction))
         }
@@ -244,7 +254,92 @@ fn set_config(words: Words<'_>) -> Option<Refusal> {
     })
 }
 
-fn copy(words: Words<'_>) -> Option<Refusal> {
+/// What a `GRANT` or `REVOKE` is about, if that cannot be the tenant's: a role, the database, or
+/// something in a schema by name. A bare name is looked up in the tenant's schema first.
+fn privileges(words: Words<'_>, first: &str) -> Option<Refusal> {
+    let mut depth = 0_usize;
+    let mut on = None;
+    for place in 1..words.len() {
+        match words.kind(place) {
+            Some(Kind::Open) => depth += 1,
+            Some(Kind::Close) => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            _ if on.is_none() && words.is(place, "on") => on = Some(place),
+            _ if on.is_some() && words.is_any(place, &["to", "from"]) => break,
+            _ if on.is_some() && words.raw(place) == "." && words.raw(place - 2) != "." => {
+                let schema = words.identifier(place - 1)?;
+                if schema != "pg_temp" {
+                    return Some(Refusal::NamedSchemaInTenant(schema));
+                }
+            }
+            _ => {}
+        }
+    }
+    let Some(on) = on else {
+        return Some(Refusal::SharedObjectInTenant(format!("{first} of a role")));
+    };
+    if words.is_any(
+        on + 1,
+        &[
+            "database",
+            "language",
+            "large",
+            "foreign",
+            "tablespace",
+            "parameter",
+        ],
+    ) {
+        let kind = words.raw(on + 1).to_ascii_uppercase();
+        return Some(Refusal::SharedObjectInTenant(format!("{first} ON {kind}")));
+    }
+    if words.is(on + 1, "schema") {
+        return words.identifier(on + 2).map(Refusal::NamedSchemaInTenant);
+    }
+    (words.is(on + 1, "all") && words.is(on + 3, "in") && words.is(on + 4, "schema"))
+        .then(|| words.identifier(on + 5).map(Refusal::NamedSchemaInTenant))
+        .flatten()
+}
+
+/// The schema in front of the table whose rows are changed, or which is locked.
+fn written(words: Words<'_>) -> Option<Refusal> {
+    let name =
+        (1..words.len()).find(|&place| !words.is_any(place, &["into", "from", "table", "only"]))?;
+    let schema = words.identifier(name)?;
+    (words.raw(name + 1) == "." && schema != "pg_temp")
+        .then_some(Refusal::NamedSchemaInTenant(schema))
+}
+
+/// `COMMENT ON` and `SECURITY LABEL ON` what belongs to more than one tenant.
+fn described(words: Words<'_>) -> Option<Refusal> {
+    let on = words.places("on").next()?;
+    words
+        .is_any(
+            on + 1,
+            &[
+                "database",
+                "role",
+                "tablespace",
+                "extension",
+                "language",
+                "publication",
+                "server",
+                "schema",
+            ],
+        )
+        .then(|| {
+            let kind = words.raw(on + 1).to_ascii_uppercase();
+            Refusal::SharedObjectInTenant(format!("{} ON {kind}", named(words, 1)))
+        })
+}
+
+fn copy(words: Words<'_>, scope: Scope) -> Option<Refusal> {
+    if scope == Scope::Tenant
+        && words
+            .places("program")
+            .any(|place| words.is_any(place - 1, &["to", "from"]))
+    {
+        return Some(Refusal::ServerWide("COPY with a PROGRAM".to_owned()));
+    }
     [("from", "stdin"), ("to", "stdout")]
         .into_iter()
         .find(|(direction, client)| {
@@ -264,6 +359,16 @@ fn definition(words: Words<'_>, scope: Scope) -> Option<Refusal> {
         "SYSTEM" if words.is(0, "alter") => Some(Refusal::ServerWide(named(words, 2))),
         "EXTENSION" if scope == Scope::Tenant => Some(Refusal::ExtensionInTenant(named(words, 2))),
         "SCHEMA" if scope == Scope::Tenant => Some(Refusal::SchemaInTenant(named(words, 2))),
+        "OWNED" if scope == Scope::Tenant => Some(Refusal::SharedObjectInTenant(named(words, 2))),
+        "DEFAULT" if scope == Scope::Tenant && words.is(2, "privileges") => {
+            Some(Refusal::SharedObjectInTenant(named(words, 3)))
+        }
+        "EVENT" | "ACCESS" if scope == Scope::Tenant => {
+            Some(Refusal::SharedObjectInTenant(named(words, 3)))
+        }
+        "FOREIGN" if scope == Scope::Tenant && words.is(2, "data") => {
+            Some(Refusal::SharedObjectInTenant(named(words, 4)))
+        }
         "ROLE" | "USER" | "GROUP" | "DATABASE" | "PUBLICATION" | "SERVER" | "LANGUAGE"
             if scope == Scope::Tenant && !words.is(2, "mapping") =>
         {

@@ -112,6 +112,13 @@ impl Script {
         self.seal == Seal::Parsed && self.statements.iter().all(Statement::only_defines)
     }
 
+    /// Returns whether the file runs code that was not read: blocks, procedures, and whatever
+    /// the parser does not know.
+    #[must_use]
+    pub fn runs_code(&self) -> bool {
+        self.seal == Seal::Server || self.statements.iter().any(Statement::runs_code)
+    }
+
     /// Returns the place of a position in this file's text as the server reports it: counted
     /// in characters, from 1. A position behind the end is the end.
     #[must_use]

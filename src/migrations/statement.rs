@@ -17,6 +17,7 @@ pub struct Statement {
     index: Option<Box<str>>,
     reindexes: bool,
     only_defines: bool,
+    runs_code: bool,
 }
 
 impl Statement {
@@ -33,6 +34,12 @@ impl Statement {
     #[must_use]
     pub const fn only_defines(&self) -> bool {
         self.only_defines
+    }
+
+    /// Returns whether this runs code in a text, which is not looked into: `DO` or `CALL`.
+    #[must_use]
+    pub const fn runs_code(&self) -> bool {
+        self.runs_code
     }
 
     /// Returns whether this is a `REINDEX ... CONCURRENTLY`, which leaves `_ccnew` or
@@ -110,6 +117,7 @@ impl Gathering {
             index: words.concurrent_index().map(String::into_boxed_str),
             reindexes: words.reindexes_concurrently(),
             only_defines: words.only_defines(),
+            runs_code: words.is_any(0, &["do", "call"]),
         };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();

@@ -51,7 +51,9 @@ impl<'a> Attendance<'a> {
     }
 
     /// Waits for the work. Meanwhile looks who blocks it, and on the second interrupt has
-    /// the server cancel it; the work then ends with the server's answer to that.
+    /// the server cancel it; the work then ends with the server's answer to that. Both need
+    /// another connection, and the work never waits for it: a pooler may have none to give
+    /// until the work is done.
     pub(super) async fn during<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
         let begun = Instant::now();
@@ -65,9 +67,15 @@ impl<'a> Attendance<'a> {
                 output = &mut work => return output,
                 () = interrupts.reaches(Interrupt::Cancel), if !cancelled => {
                     cancelled = true;
-                    self.database.cancel(self.pid).await;
+                    tokio::select! {
+                        output = &mut work => return output,
+                        () = self.database.cancel(self.pid) => {}
+                    }
                 }
-                _ = ticks.tick() => self.look(begun).await,
+                _ = ticks.tick() => tokio::select! {
+                    output = &mut work => return output,
+                    () = self.look(begun) => {}
+                },
             }
         }
     }

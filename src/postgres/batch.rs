@@ -9,11 +9,11 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
+use super::guard::{self, References, Touched};
 use super::histories;
 use super::ledger::is_absent;
 use super::pool::Session;
 use super::transaction::{Identity, Opened};
-use super::{guard, guard::Touched};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::migrations::{Script, Seal, sealed_sql};
@@ -129,7 +129,8 @@ impl<'a> Batch<'a> {
         progress: &Progress,
     ) -> Result<Worked, WorkError> {
         let client = session.client();
-        let ending_column = ending.column(opened);
+        let unread = self.parts.iter().any(|part| part.script.runs_code());
+        let ending_column = ending.column(opened, unread);
         let mut first = None;
         if let Some(sql) = &self.first {
             // Not awaited alone: it goes out with the rest.
@@ -172,7 +173,7 @@ impl<'a> Batch<'a> {
             }
         }
         let (applied, look) = (follower.applied, follower.look);
-        let (touched, noted) = ending.judge(session, schema, look).await?;
+        let (touched, noted) = ending.judge(session, schema, look, unread).await?;
         Ok(Worked {
             applied,
             touched,
@@ -186,25 +187,32 @@ pub(super) enum Ending {
     /// Nothing.
     Unguarded,
     /// Whether the transaction stayed in its schema.
-    Guarded,
+    Guarded(References),
     /// The same, by this expression, which also notes in the ledger what the history says.
-    Noted(String),
+    Noted(String, References),
 }
 
 impl Ending {
     /// Returns the expression that is true where [`guard::question`] has to be asked.
-    pub(super) fn column(&self, opened: &Opened) -> Option<String> {
-        match self {
-            Self::Unguarded => None,
-            Self::Guarded => Some(guard::glance(opened.schema_oid)),
-            Self::Noted(leave) => Some(leave.clone()),
+    ///
+    /// More is asked where a script runs code that is nobody's to read: `unread`.
+    pub(super) fn column(&self, opened: &Opened, unread: bool) -> Option<String> {
+        let glance = match self {
+            Self::Unguarded => return None,
+            Self::Guarded(_) => guard::glance(opened.schema_oid),
+            Self::Noted(leave, _) => leave.clone(),
+        };
+        if unread {
+            let wide = guard::wide_glance(opened.schema_oid);
+            return Some(format!("({glance} OR {wide})"));
         }
+        Some(glance)
     }
 
     /// Returns what an error of a statement that holds the expression means.
     pub(super) fn failure(&self, error: Error) -> WorkError {
         match self {
-            Self::Noted(_) if is_absent(&error) => WorkError::NoLedger,
+            Self::Noted(..) if is_absent(&error) => WorkError::NoLedger,
             _ => WorkError::Ours(error),
         }
     }
@@ -216,12 +224,14 @@ impl Ending {
         session: &Session,
         schema: &SchemaName,
         look: bool,
+        unread: bool,
     ) -> Result<(Touched, bool), WorkError> {
-        if !look {
-            return Ok((Touched::default(), matches!(self, Self::Noted(_))));
-        }
-        let rows = session.rows(&guard::question(schema)).await;
-        Ok((guard::read(&rows.map_err(WorkError::Ours)?), false))
+        let references = match self {
+            Self::Guarded(references) | Self::Noted(_, references) if look => references,
+            _ => return Ok((Touched::default(), matches!(self, Self::Noted(..)))),
+        };
+        let touched = guard::look(session, schema, references, unread).await;
+        Ok((touched.map_err(WorkError::Ours)?, false))
     }
 }
 

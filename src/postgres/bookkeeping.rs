@@ -29,6 +29,8 @@ const FILES: &[(&str, &str)] = &[
         "V4__template.sql",
         include_str!("bookkeeping/V4__template.sql"),
     ),
+    ("V5__guard.sql", include_str!("bookkeeping/V5__guard.sql")),
+    ("V6__trash.sql", include_str!("bookkeeping/V6__trash.sql")),
 ];
 
 /// Makes sure that the schema and its tables are there.

@@ -8,7 +8,8 @@ use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::diagnostics::server_error;
 use super::pool::{Database, Session};
-use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use super::removal::select_missing;
+use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
@@ -89,7 +90,9 @@ impl PostgresCatalog {
         Self { database, tables }
     }
 
-    pub(super) fn database(&self) -> &Database {
+    /// Returns the database that the catalog is in.
+    #[must_use]
+    pub fn database(&self) -> &Database {
         &self.database
     }
 
@@ -132,7 +135,7 @@ impl PostgresCatalog {
         let sql = format!(
             "SELECT n.nspname FROM pg_namespace n \
              WHERE (starts_with(n.nspname::text, {}) OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p'))) \
-             AND n.nspname NOT IN ('public', 'pricesync') \
+             AND n.nspname NOT IN ('public', 'pricesync') AND NOT starts_with(n.nspname::text, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname::text, '{DROPPING_PREFIX}') \
              AND NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text) ORDER BY 1",
             escape_literal(prefix),
             escape_literal(history_table),
@@ -160,11 +163,13 @@ impl PostgresCatalog {
         )
     }
 
-    /// Finds what of a new tenant is taken, in whatever case it is written.
+    /// Finds what of a new tenant is taken, in whatever case it is written. Whoever adopts a
+    /// schema is not kept from it because it exists.
     pub(super) async fn conflict(
         &self,
         session: &Session,
         new: &NewTenant,
+        adopts: bool,
     ) -> Result<Option<CatalogError>, Error> {
         let Tables {
             tenants, domains, ..
@@ -181,7 +186,7 @@ impl PostgresCatalog {
         let sql = format!(
             "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {tenants} t WHERE lower(t.slug) = lower({slug}) \
              UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {tenants} t WHERE lower(t.schema_name) = lower({schema}) \
-             UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text) = lower({schema}) \
+             UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND NOT ({adopts} AND n.nspname = {schema}) \
              UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {domains} d JOIN {tenants} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) ORDER BY 1",
             hosts.join(",")
@@ -200,6 +205,34 @@ impl PostgresCatalog {
                 owner: cell(2),
             }
         }))
+    }
+
+    /// Says of an owner that he is being dropped, where he is.
+    pub(super) async fn name_owner(&self, error: CatalogError) -> CatalogError {
+        let CatalogError::AlreadyExists { what, value, owner } = error else {
+            return error;
+        };
+        let column = match what {
+            Taken::Slug => "slug",
+            Taken::Schema => "schema_name",
+            Taken::Hostname => return CatalogError::AlreadyExists { what, value, owner },
+        };
+        let sql = format!(
+            "SELECT FROM ({}) m (schema_name, dropping) JOIN {} t ON t.schema_name = m.schema_name WHERE m.dropping AND t.{column} = {}",
+            select_missing(&self.tables.tenants),
+            self.tables.tenants,
+            escape_literal(&value)
+        );
+        let is_dropping = match self.session().await {
+            Ok(session) => session.read(&sql).await.is_ok_and(|rows| !rows.is_empty()),
+            Err(_) => false,
+        };
+        let owner = if is_dropping {
+            format!("{owner}, which is being dropped")
+        } else {
+            owner
+        };
+        CatalogError::AlreadyExists { what, value, owner }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use super::attendance::{Attendance, TELL_EVERY};
 use super::batch::{Ending, WorkError};
@@ -15,7 +16,7 @@ use super::ledger;
 use super::lock;
 use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
-use super::pool::Session;
+use super::pool::{Route, Session};
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
 use super::transaction::{Opened, Opening, open, rollback};
@@ -51,8 +52,8 @@ enum Step {
     Arrived(Vec<AppliedScript>),
     /// Nothing is pending any more.
     Finished,
-    /// The tenant is gone.
-    Gone,
+    /// The tenant is gone, or going.
+    Gone(Skipped),
     /// The lock is taken by somebody else; holds the schema's oid.
     Busy(u32),
     /// Rolled back for a reason that is gone by now.
@@ -88,7 +89,7 @@ impl Journey<'_> {
         loop {
             match self.step(&mut in_doubt).await {
                 Ok(Step::Finished) => return Ok(None),
-                Ok(Step::Gone) => return Ok(Some(Skipped::Dropped)),
+                Ok(Step::Gone(why)) => return Ok(Some(why)),
                 Ok(Step::Arrived(scripts)) => {
                     self.committed.extend(scripts);
                     return Ok(None);
@@ -122,7 +123,7 @@ impl Journey<'_> {
     /// One transaction, or one script without a transaction.
     async fn step(&mut self, in_doubt: &mut Vec<AppliedScript>) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
-        let session = self.session().await?;
+        let session = self.session(in_doubt.is_empty()).await?;
         let opened = match open(&session, rules, target, self.expect_history).await {
             Ok(opening) => opening,
             Err(error) => return Err(self.open_failed(session, &error)),
@@ -130,7 +131,8 @@ impl Journey<'_> {
         let opened = match opened {
             Opening::Ready(opened) => opened,
             Opening::Busy(oid) => return Ok(Step::Busy(oid)),
-            Opening::NoTenant => return Ok(Step::Gone),
+            Opening::NoTenant => return Ok(Step::Gone(Skipped::Dropped)),
+            Opening::Dropping => return Ok(Step::Gone(Skipped::Dropping)),
             Opening::NoSchema => return Err(MigrateError::SchemaMissing.into()),
             Opening::NotUsable(role) => {
                 return Err(MigrateError::Database {
@@ -238,8 +240,11 @@ impl Journey<'_> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let (schema, table) = (&target.schema, &rules.history_table);
         let ending = match (rules.guards(target), self.keeps_ledger) {
-            (true, true) => Ending::Noted(ledger::leave(opened.schema_oid, schema, table, after)),
-            (true, false) => Ending::Guarded,
+            (true, true) => Ending::Noted(
+                ledger::leave(opened.schema_oid, schema, table, after),
+                rules.references.clone(),
+            ),
+            (true, false) => Ending::Guarded(rules.references.clone()),
             (false, _) => Ending::Unguarded,
         };
         let notices = session.forward_notices(opened.pid, self.progress);
@@ -289,8 +294,14 @@ impl Journey<'_> {
         };
         let mut touched = worked.touched;
         if touched.is_open() {
-            let seen = self.seen_by_others(&touched).await?;
-            touched.outside.extend(seen);
+            match self.seen_by_others(&touched).await {
+                Ok(seen) => touched.outside.extend(seen),
+                Err(error) => {
+                    // The next borrower would find the transaction still open.
+                    session.discard();
+                    return Err(error);
+                }
+            }
         }
         let touched = touched.outside;
         if !touched.is_empty() {
@@ -325,7 +336,7 @@ impl Journey<'_> {
         match committed {
             Ok(_) => {
                 self.expect_history = true;
-                if self.leaves_nothing(work) {
+                if rules.route == Route::Direct && self.leaves_nothing(work) {
                     self.migrator.at_hand.keep(session);
                 }
                 Ok(Step::Committed(worked.applied))
@@ -392,7 +403,7 @@ impl Journey<'_> {
         let session = direct
             .session(PATIENCE)
             .await
-            .map_err(|error| self.not_connected(error))?;
+            .map_err(|error| self.not_connected(error, true))?;
         let mut run = no_transaction::Run {
             database: direct,
             rules: &self.migrator.rules,
@@ -453,7 +464,8 @@ impl Journey<'_> {
         )
     }
 
-    async fn session(&self) -> Result<Session, StepError> {
+    /// Borrows a connection. `all_known` says that no COMMIT of this journey went unanswered.
+    async fn session(&self, all_known: bool) -> Result<Session, StepError> {
         if let Some(session) = self.migrator.at_hand.take() {
             return Ok(session);
         }
@@ -461,15 +473,22 @@ impl Journey<'_> {
             .database
             .session_for_job(PATIENCE, &self.migrator.at_hand)
             .await
-            .map_err(|error| self.not_connected(error))
+            .map_err(|error| self.not_connected(error, all_known))
     }
 
-    fn not_connected(&self, error: ServerError) -> StepError {
-        MigrateError::Unknown {
-            doing: format!("connecting for {}", self.target.schema),
-            error,
+    fn not_connected(&self, error: ServerError, all_known: bool) -> StepError {
+        let doing = format!("connecting for {}", self.target.schema);
+        if !all_known {
+            return MigrateError::Unknown { doing, error }.into();
         }
-        .into()
+        let is_full = error.sqlstate.as_deref() == Some(SqlState::TOO_MANY_CONNECTIONS.code());
+        let failed = Box::new(MigrateError::Database { doing, error });
+        if is_full {
+            // There may be a place when another schema is done.
+            StepError::Retry(failed)
+        } else {
+            StepError::Fatal(failed)
+        }
     }
 
     /// Rolls back and gives the connection back, or throws it away when it will not.
@@ -485,7 +504,7 @@ impl Journey<'_> {
             session
         } else {
             let session = self.migrator.database.session(PATIENCE).await;
-            session.map_err(|error| self.not_connected(error))?
+            session.map_err(|error| self.not_connected(error, true))?
         };
         guard::seen_by_others(&other, &self.target.schema, touched)
             .await

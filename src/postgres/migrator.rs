@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 use super::batch;
 use super::bookkeeping;
 use super::catalog::quoted;
+pub use super::guard::References;
 use super::journey::Journey;
-use super::pool::{AtHand, Database};
+use super::pool::{AtHand, Database, Route};
 use super::runner::{self};
 use super::template::{self, Template, Templates};
 use super::transaction::{self, Reach};
@@ -47,6 +48,8 @@ pub struct Rules {
     pub fake: bool,
     /// What follows the tenant in `search_path`.
     pub search_path: Vec<SchemaName>,
+    /// Which shared tables the keys of tenants may point to.
+    pub references: References,
     /// Name of the history table in every schema.
     pub history_table: String,
     /// The tenant table, quoted for SQL.
@@ -57,6 +60,8 @@ pub struct Rules {
     pub templates: bool,
     /// `server_version_num` of the server.
     pub server_version: u32,
+    /// What stands between us and the server.
+    pub route: Route,
 }
 
 impl Rules {
@@ -72,11 +77,13 @@ impl Rules {
             goal: Goal::Latest,
             fake: false,
             search_path: vec![SchemaName::public()],
+            references: References::default(),
             history_table: "refinery_schema_history".to_owned(),
             tenant_table: quoted(tenant_table),
             unlisted: false,
             templates: true,
             server_version: database.facts().version,
+            route: database.facts().route,
         }
     }
 

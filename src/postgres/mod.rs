@@ -1,10 +1,14 @@
 //! The only SQL, and the only driver.
 
+mod adoption;
 mod attendance;
+mod backend_key;
 mod batch;
 mod bookkeeping;
 pub mod catalog;
+mod commit;
 pub mod conninfo;
+mod dependents;
 pub mod diagnostics;
 pub mod fingerprint;
 mod guard;
@@ -28,3 +32,4 @@ mod template;
 pub mod tenant_context;
 pub mod tls;
 mod transaction;
+pub mod trash;

@@ -9,8 +9,8 @@ use tokio_postgres::Error;
 use super::attendance::Attendance;
 use super::batch::claim;
 use super::lock::CLASS;
-use super::migrator::Rules;
-use super::pool::{Database, Session};
+use super::migrator::{PATIENCE, Rules};
+use super::pool::{Database, Route, Session};
 use super::transaction::{Reach, settings};
 use super::{histories, ledger, runner};
 use crate::domain::plan::Applied;
@@ -88,6 +88,10 @@ impl Run<'_> {
         session: &Session,
         has_history: bool,
     ) -> Result<Ended, RunError> {
+        // Before the lock: in a shared session it would stay behind.
+        if self.database.facts().route == Route::Pooled && self.is_shared(session).await? {
+            return Err(self.shared());
+        }
         let (schema, table) = (&self.target.schema, &self.rules.history_table);
         let sql = format!(
             "SELECT pg_backend_pid(), oid, pg_try_advisory_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
@@ -132,6 +136,9 @@ impl Run<'_> {
         for index in first..self.script.statements.len() {
             if self.interrupts.level() == Interrupt::Cancel {
                 return Err(RunError::Cancelled);
+            }
+            if self.database.facts().route == Route::Pooled {
+                self.prove_session(session, &ground).await?;
             }
             self.statement(session, &ground, index, resumed && index == first)
                 .await?;
@@ -180,14 +187,41 @@ impl Run<'_> {
         if cell(0) == ground.pid.to_string() && cell(1) != "0" {
             return Ok(());
         }
-        Err(failed(MigrateError::Database {
+        Err(self.shared())
+    }
+
+    fn shared(&self) -> RunError {
+        self.failed(ServerError {
+            message: "the connection goes through a pooler that shares sessions".to_owned(),
+            hint: Some("set database.direct_url to an address past the pooler".to_owned()),
+            ..ServerError::default()
+        })
+    }
+
+    fn failed(&self, error: ServerError) -> RunError {
+        failed(MigrateError::Database {
             doing: format!("running {} without a transaction", self.script.id),
-            error: ServerError {
-                message: "the connection goes through a pooler that shares sessions".to_owned(),
-                hint: Some("set database.direct_url to an address past the pooler".to_owned()),
-                ..ServerError::default()
-            },
-        }))
+            error,
+        })
+    }
+
+    /// Returns whether the session is handed to somebody else who asks while it is idle.
+    async fn is_shared(&self, session: &Session) -> Result<bool, RunError> {
+        /// A pooler gives the session that was free last, which under load may be another one.
+        const ROUNDS: u32 = 8;
+        let other = self.database.session(PATIENCE).await;
+        let other = other.map_err(|error| self.failed(error))?;
+        for _ in 0..ROUNDS {
+            let mut pids = Vec::new();
+            for session in [session, &other] {
+                let rows = session.rows("SELECT pg_backend_pid()").await?;
+                pids.push(rows.first().and_then(|row| row.get(0)).map(str::to_owned));
+            }
+            if pids[0] == pids[1] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the first statement to run, and whether an earlier attempt had begun. A file

@@ -13,12 +13,14 @@ use deadpool_postgres::{
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Error, SimpleQueryMessage, SimpleQueryRow, Socket,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::backend_key;
 use super::conninfo::{ConnectOptions, Target};
 use super::diagnostics::{is_worth_waiting_for, server_error};
 use crate::service::event::{EventKind, Progress, ServerError};
@@ -33,6 +35,16 @@ const QUEUE: Duration = Duration::from_secs(30);
 /// The oldest server on which every statement of ours runs (`pg_current_xact_id`).
 const OLDEST_SERVER: u32 = 130_000;
 
+/// What stands between us and a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Nothing that we would notice.
+    Direct,
+    /// A pooler. Its clients may share the server's sessions, so that what one leaves in a session
+    /// meets another.
+    Pooled,
+}
+
 /// What the server told about itself when it was first reached.
 #[derive(Clone, Debug)]
 pub struct ServerFacts {
@@ -46,6 +58,8 @@ pub struct ServerFacts {
     pub free_slots: usize,
     /// The role we are.
     pub role: String,
+    /// What stands in between.
+    pub route: Route,
     /// Whether it is on this machine, as far as both ends of the connection can tell.
     pub is_local: bool,
 }
@@ -119,6 +133,7 @@ impl Database {
             read_only: false,
             free_slots: 0,
             role: String::new(),
+            route: Route::Direct,
             is_local: false,
         };
         let mut database = Self {
@@ -131,6 +146,9 @@ impl Database {
             .await
             .map_err(ConnectError::Refused)?;
         database.facts = ask_server(&session).await?;
+        database.facts.route = route(&session)
+            .await
+            .map_err(|error| ConnectError::Refused(server_error(&error)))?;
         // A pooler on this machine may lead to a server elsewhere, or the other way round.
         database.facts.is_local &= options.targets().iter().all(Target::is_local);
         Ok(database)
@@ -253,7 +271,12 @@ fn pool_error(error: PoolError) -> ServerError {
     match error {
         PoolError::Backend(error) => server_error(&error),
         PoolError::Timeout(_) => ServerError {
+            sqlstate: Some(SqlState::TOO_MANY_CONNECTIONS.code().to_owned()),
             message: format!("no connection was to be had within {} s", QUEUE.as_secs()),
+            hint: Some(
+                "--jobs may be more than the server, or the pooler in front of it, has places"
+                    .to_owned(),
+            ),
             ..ServerError::default()
         },
         other => ServerError {
@@ -302,8 +325,21 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
         read_only: cell(3) == "on",
         free_slots: cell(5).parse().unwrap_or_default(),
         role: cell(4).to_owned(),
+        route: Route::Direct,
         is_local: cell(6) == "t",
     })
+}
+
+async fn route(session: &Session) -> Result<Route, Error> {
+    let rows = session.rows("SELECT pg_backend_pid()").await?;
+    let backend = rows.first().and_then(|row| row.get(0)?.parse().ok());
+    Ok(
+        if backend_key::process_id(session.client()).await == backend {
+            Route::Direct
+        } else {
+            Route::Pooled
+        },
+    )
 }
 
 /// A borrowed connection. It goes back to the pool when dropped, unless it was [discarded](Self::discard).

@@ -1,7 +1,5 @@
 //! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
 
-use std::time::{Duration, Instant};
-
 use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
@@ -9,8 +7,9 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::batch::{Batch, Ending, WorkError, Worked};
 use super::bookkeeping;
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
+use super::commit::was_committed;
 use super::diagnostics::{is_connection_lost, server_error};
-use super::guard::seen_by_others;
+use super::guard::{Touched, seen_by_others};
 use super::ledger;
 use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
@@ -20,7 +19,7 @@ use super::transaction::{Opening, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::domain::tenant::{CatalogError, NewTenant, Slug, Taken, Tenant};
+use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{AppliedScript, MigrateError, Progress, ServerError, Target};
@@ -112,10 +111,16 @@ impl PostgresCatalog {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
-        result.map(|created| Created {
-            lacks_template,
-            ..created
-        })
+        match result {
+            Ok(created) => Ok(Created {
+                lacks_template,
+                ..created
+            }),
+            Err(CreateError::Catalog(error)) => {
+                Err(CreateError::Catalog(self.name_owner(error).await))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the template that makes the next tenant cheaper.
@@ -180,7 +185,7 @@ impl PostgresCatalog {
         let (reset, begun, conflict, made) = join4(
             session.client().simple_query("DISCARD ALL"),
             session.rows(&opening),
-            self.conflict(session, new),
+            self.conflict(session, new, false),
             session.rows(&creation),
         )
         .await;
@@ -233,7 +238,13 @@ impl PostgresCatalog {
                     batch.push(&new.schema, &rules.history_table, script, false);
                 }
                 let worked = batch
-                    .run(session, &opened, &new.schema, &Ending::Guarded, progress)
+                    .run(
+                        session,
+                        &opened,
+                        &new.schema,
+                        &Ending::Guarded(rules.references.clone()),
+                        progress,
+                    )
                     .await;
                 worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?
             };
@@ -242,23 +253,8 @@ impl PostgresCatalog {
                 touched,
                 ..
             } = worked;
-            let mut outside = touched.outside.clone();
-            if touched.is_open() {
-                let other = self.session().await?;
-                let seen = seen_by_others(&other, &new.schema, &touched).await;
-                outside.extend(seen.map_err(failed)?);
-            }
-            if !outside.is_empty() {
-                let scripts = scripts[..together]
-                    .iter()
-                    .map(|script| script.id.reference())
-                    .collect();
-                let error = MigrateError::LeftSchema {
-                    scripts,
-                    touched: outside,
-                };
-                return Err(CreateError::Migrate(Box::new(error)));
-            }
+            self.stays_inside(&new.schema, &touched, &scripts[..together])
+                .await?;
             applied = done;
         }
         // The rows come last, so that the guard sees nothing of ours. If one is refused, the
@@ -273,24 +269,10 @@ impl PostgresCatalog {
             String::new()
         };
         let insert = insert(self.tables(), new);
-        let (inserted, noted, committed) = join3(
-            session.rows(&insert),
-            session.client().simple_query(&note),
-            session.client().simple_query("COMMIT"),
-        )
-        .await;
-        let ended = match (inserted, noted, committed) {
-            (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => Err(error),
-        };
-        let id = match ended {
-            Ok(id) => id,
-            Err(error) if is_connection_lost(&error) => {
-                let transaction = &opened.identity.transaction;
-                self.find_out(new, transaction, &error).await?
-            }
-            Err(error) => return Err(taken(&error)),
-        };
+        let transaction = &opened.identity.transaction;
+        let id = self
+            .commit(session, new, transaction, &insert, &note)
+            .await?;
         let tenant = listed(id, new);
         Ok(Created {
             tenant,
@@ -300,65 +282,56 @@ impl PostgresCatalog {
         })
     }
 
-    /// Gives an existing schema to a new tenant, whose name is its slug and who has no host.
-    /// The schema itself is not touched.
-    ///
-    /// # Errors
-    ///
-    /// The slug or the schema belongs to a tenant, or the schema is gone.
-    pub async fn register(&self, schema: &SchemaName, slug: &Slug) -> Result<Tenant, CatalogError> {
-        let new = NewTenant {
-            name: slug.as_str().to_owned(),
-            slug: slug.clone(),
-            schema: schema.clone(),
-            hostnames: Vec::new(),
-        };
-        let session = self.session().await?;
-        let result = self.register_in(&session, &new).await;
-        if result.is_err() {
-            // Closing the connection rolls back.
-            session.discard();
+    /// Refuses what touched something outside the schema.
+    pub(super) async fn stays_inside(
+        &self,
+        schema: &SchemaName,
+        touched: &Touched,
+        scripts: &[&Script],
+    ) -> Result<(), CreateError> {
+        let mut outside = touched.outside.clone();
+        if touched.is_open() {
+            let other = self.session().await?;
+            let seen = seen_by_others(&other, schema, touched).await;
+            outside.extend(seen.map_err(|error| CreateError::Catalog(catalog_error(&error)))?);
         }
-        result
+        if outside.is_empty() {
+            return Ok(());
+        }
+        let error = MigrateError::LeftSchema {
+            scripts: scripts.iter().map(|script| script.id.reference()).collect(),
+            touched: outside,
+        };
+        Err(CreateError::Migrate(Box::new(error)))
     }
 
-    async fn register_in(
+    /// Inserts the rows, notes what the history says, and commits; returns the tenant's id.
+    pub(super) async fn commit(
         &self,
         session: &Session,
         new: &NewTenant,
-    ) -> Result<Tenant, CatalogError> {
-        let failed = |error: Error| taken_meanwhile(&error, new);
-        let (slug, schema) = (
-            escape_literal(new.slug.as_str()),
-            escape_literal(new.schema.as_str()),
-        );
-        session.rows("DISCARD ALL").await.map_err(failed)?;
-        let look = format!(
-            "BEGIN READ WRITE; \
-             SELECT 'schema' FROM pg_catalog.pg_namespace WHERE nspname = {schema} \
-             UNION ALL SELECT slug FROM {} WHERE lower(slug) = lower({slug}) OR lower(schema_name) = lower({schema})",
-            self.tables().tenants
-        );
-        let rows = session.rows(&look).await.map_err(failed)?;
-        match rows.as_slice() {
-            [_] => {}
-            [] => return Err(CatalogError::SchemaMissing(new.schema.clone())),
-            [.., owner] => {
-                let owner = owner.get(0).unwrap_or_default();
-                return Err(CatalogError::AlreadyExists {
-                    what: Taken::Slug,
-                    value: new.slug.as_str().to_owned(),
-                    owner: format!("tenant '{owner}'"),
-                });
+        transaction: &str,
+        insert: &str,
+        note: &str,
+    ) -> Result<i64, CreateError> {
+        let (inserted, noted, committed) = join3(
+            session.rows(insert),
+            session.client().simple_query(note),
+            session.client().simple_query("COMMIT"),
+        )
+        .await;
+        match (inserted, noted, committed) {
+            (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+                if is_connection_lost(&error) {
+                    return self.find_out(new, transaction, &error).await;
+                }
+                Err(CreateError::Catalog(taken_meanwhile(&error, new)))
             }
         }
-        let insert = insert(self.tables(), new);
-        let rows = session.rows(&insert).await.map_err(failed)?;
-        session.rows("COMMIT").await.map_err(failed)?;
-        Ok(listed(id_in(&rows), new))
     }
 
-    /// COMMIT was sent and not answered: the server knows, as soon as it has come to it.
+    /// COMMIT was sent and not answered.
     async fn find_out(
         &self,
         new: &NewTenant,
@@ -371,40 +344,28 @@ impl PostgresCatalog {
                 error: said,
             }))
         };
-        // The backend may not know yet that nobody listens. A transaction that a crash took away
-        // has no status: its number may not even have been given out.
-        let status = format!("SELECT pg_xact_status('{transaction}')");
-        let tenant = format!(
+        if !was_committed(self.database(), transaction, error)
+            .await
+            .map_err(unknown)?
+        {
+            return Err(CreateError::Catalog(database_error(server_error(error))));
+        }
+        let session = self.database().session(PATIENCE).await.map_err(unknown)?;
+        let sql = format!(
             "SELECT id FROM {} WHERE slug = {} AND schema_name = {}",
             self.tables().tenants,
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str())
         );
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            let session = self.database().session(PATIENCE).await.map_err(unknown)?;
-            let said = match session.read(&status).await {
-                Ok(rows) if rows.first().and_then(|row| row.get(0)) == Some("in progress") => {
-                    server_error(error)
-                }
-                Err(again) if is_connection_lost(&again) => server_error(&again),
-                _ => match session.read(&tenant).await {
-                    Ok(rows) if !rows.is_empty() => return Ok(id_in(&rows)),
-                    Err(again) if is_connection_lost(&again) => server_error(&again),
-                    _ => return Err(CreateError::Catalog(database_error(server_error(error)))),
-                },
-            };
-            if Instant::now() > give_up {
-                return Err(unknown(said));
-            }
-            drop(session);
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        match session.read(&sql).await {
+            Ok(rows) => Ok(id_in(&rows)),
+            Err(error) => Err(unknown(server_error(&error))),
         }
     }
 }
 
 /// Returns the statement that inserts a tenant with its hosts and brings its id.
-fn insert(tables: &Tables, new: &NewTenant) -> String {
+pub(super) fn insert(tables: &Tables, new: &NewTenant) -> String {
     let tenant = format!(
         "INSERT INTO {} (schema_name, name, slug) VALUES ({}, {}, {}) RETURNING id",
         tables.tenants,
@@ -443,7 +404,7 @@ fn id_in(rows: &[SimpleQueryRow]) -> i64 {
 }
 
 /// The tenant as the catalog has it now.
-fn listed(id: i64, new: &NewTenant) -> Tenant {
+pub(super) fn listed(id: i64, new: &NewTenant) -> Tenant {
     Tenant {
         id,
         name: new.name.clone(),
@@ -455,7 +416,7 @@ fn listed(id: i64, new: &NewTenant) -> Tenant {
 }
 
 /// Somebody else took the name between our look and our insert.
-fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
+pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
     let code = error.code().map(tokio_postgres::error::SqlState::code);
     let constraint = error
         .as_db_error()
@@ -481,7 +442,7 @@ fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
 }
 
 /// What failed, without any retry: nobody else can be in the way of a schema that is not there yet.
-fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
+pub(super) fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
     match error {
         WorkError::Script(index, place, error) => MigrateError::Script {
             script: scripts[index].id.reference(),

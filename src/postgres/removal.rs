@@ -1,51 +1,106 @@
 //! Drops a tenant's schema: looks first at what depends on it, lets go of shared tables
 //! quickly, and takes large schemas in pieces.
+//!
+//! A drop that needs more than one transaction renames the schema in the first one, so that a
+//! drop that was killed half-way shows everywhere: the row still names a schema that is not
+//! there, and one named after the row's id is. Running it again finishes it.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::commit::was_committed;
+use super::dependents::{self, Start};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::lock::{self, CLASS};
 use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runs;
-use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::{CatalogError, Tenant};
+use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
+use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::service::event::{Holder, ServerError};
 
-/// Tables dropped in one transaction. Each takes several slots of the server's lock table
+/// Relations dropped in one transaction. Each takes several slots of the server's lock table
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
 const PIECE: usize = 50;
 
-/// What one transaction does.
-struct Piece {
-    /// The schema that was looked at.
-    oid: Option<u32>,
-    /// What is done where that schema is still the one of its name.
-    in_schema: String,
-    /// What is done in any case.
-    rows: String,
-}
+/// How long letting go of a shared table may wait for its lock. Whoever reads that table
+/// meanwhile waits behind it.
+const BRIEF: Duration = Duration::from_millis(200);
+
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What would be lost with a schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Whether the schema exists.
-    pub exists: bool,
-    /// Its oid, where it exists: another schema of its name is not the one that was looked at.
-    pub oid: Option<u32>,
+    /// The schemas that there are: the tenant's, or what an unfinished drop left of it.
+    pub homes: Vec<SchemaName>,
     /// How many tables.
     pub tables: usize,
     /// How many rows, by the server's own statistics.
     pub rows: u64,
     /// How many bytes on disk, indexes included.
     pub bytes: u64,
-    /// Objects outside the schema that would go with it, in words.
-    pub dependents: Vec<String>,
+    /// Objects outside the schema that would go with it.
+    pub dependents: Vec<Dependent>,
+    /// Tables outside the schema whose rows refer to the tenant's row.
+    pub referrers: Vec<Referrer>,
+}
+
+impl Contents {
+    /// Returns whether there is a schema at all.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !self.homes.is_empty()
+    }
+
+    /// Returns whether a drop has begun and was not finished.
+    #[must_use]
+    pub fn is_dropping(&self) -> bool {
+        let mut homes = self.homes.iter();
+        homes.any(|home| home.as_str().starts_with(DROPPING_PREFIX))
+    }
+
+    /// Returns why the schema may not be dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Dependents`]. An extension is never taken along: it belongs to the
+    /// whole database, and can be moved.
+    pub fn refuse_dependents(&self, cascade_outside: bool) -> Result<(), CatalogError> {
+        refuse(&self.dependents, cascade_outside)
+    }
+}
+
+fn refuse(dependents: &[Dependent], cascade_outside: bool) -> Result<(), CatalogError> {
+    let has_extension = dependents.iter().any(|one| one.extension.is_some());
+    if dependents.is_empty() || (cascade_outside && !has_extension) {
+        return Ok(());
+    }
+    Err(CatalogError::Dependents(dependents.to_vec()))
+}
+
+/// A table outside the schema with rows that refer to the tenant's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Referrer {
+    /// The table.
+    pub table: String,
+    /// Whether its rows keep the tenant's row from being deleted; else they go too, or lose
+    /// what they refer to.
+    pub keeps: bool,
+}
+
+/// What is dropped besides the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Whether the tenant's row and hosts stay.
+    pub keep_record: bool,
+    /// Whether what depends on the schema from outside goes too.
+    pub cascade_outside: bool,
 }
 
 /// Why a schema was not dropped.
@@ -70,35 +125,98 @@ impl From<CatalogError> for DropError {
     }
 }
 
+/// Returns the query for tenants whose schema is missing, and whether that is because their
+/// drop has begun and not ended.
+pub(super) fn select_missing(tenant_table: &str) -> String {
+    let there = |name: &str| {
+        format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")
+    };
+    format!(
+        "SELECT t.schema_name, {} FROM {tenant_table} t WHERE NOT {}",
+        there(&format!("'{DROPPING_PREFIX}' || t.id")),
+        there("t.schema_name::text")
+    )
+}
+
+/// A row without which nothing is done: it is asked for under the lock, because a name may
+/// be somebody else's by then.
+#[derive(Clone)]
+pub(super) struct Owner {
+    /// Brings the row, and keeps it.
+    pub(super) query: String,
+    /// Who it is, in words.
+    pub(super) name: String,
+}
+
+/// One transaction under a schema's lock.
+pub(super) struct Piece {
+    pub(super) owner: Option<Owner>,
+    /// Whose lock is taken, by the name it has before.
+    pub(super) schema: SchemaName,
+    /// Tables that are locked first, so that nobody outside can begin to depend on them.
+    pub(super) tables: Tables,
+    pub(super) statements: String,
+    /// How long each statement waits for a lock, where that is less than usual.
+    pub(super) brief: bool,
+}
+
+/// Which tables a piece drops.
+pub(super) enum Tables {
+    None,
+    /// These, by their oids.
+    These(Vec<String>),
+    /// All that are in the schema.
+    All,
+}
+
 impl PostgresCatalog {
-    /// Returns what a schema holds, and who outside depends on it. Changes nothing.
-    pub async fn contents(&self, schema: &SchemaName) -> Result<Contents, CatalogError> {
+    /// Returns what a tenant's schema holds, and who outside depends on it. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub async fn contents(&self, tenant: &Tenant) -> Result<Contents, CatalogError> {
+        let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
         let session = self.session().await?;
-        let read = |error: Error| catalog_error(&error);
-        let name = escape_literal(schema.as_str());
+        let mut contents = contents_of(&session, &names).await?;
+        contents.referrers = self
+            .referrers(&session, tenant)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        Ok(contents)
+    }
+
+    /// Which rows refer to the tenant's row? Those of other tenants' own tables are their affair
+    /// and too many to ask.
+    async fn referrers(&self, session: &Session, tenant: &Tenant) -> Result<Vec<Referrer>, Error> {
+        let super::catalog::Tables {
+            tenants, domains, ..
+        } = self.tables();
         let sql = format!(
-            "SELECT n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
-             (SELECT coalesce(sum(s.n_live_tup), 0) FROM pg_stat_all_tables s WHERE s.schemaname = n.nspname), \
-             (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S')) \
-             FROM pg_namespace n WHERE n.nspname = {name}"
+            "SELECT format('SELECT %L, %L WHERE EXISTS (SELECT FROM %s WHERE %I = {})', k.conrelid::regclass, \
+             k.confdeltype IN ('a', 'r'), k.conrelid::regclass, a.attname) \
+             FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+             JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] AND f.attname = 'id' \
+             WHERE k.contype = 'f' AND k.confrelid = {}::regclass AND k.conrelid <> {}::regclass AND k.conparentid = 0 \
+             AND cardinality(k.conkey) = 1 AND NOT starts_with(n.nspname, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname, '{DROPPING_PREFIX}') \
+             AND NOT EXISTS (SELECT FROM {tenants} t WHERE t.schema_name::text = n.nspname::text)",
+            tenant.id,
+            escape_literal(tenants),
+            escape_literal(domains),
         );
-        let rows = session.read(&sql).await.map_err(read)?;
-        let Some(row) = rows.first() else {
-            return Ok(Contents::default());
-        };
-        let cell = |column: usize| row.get(column).unwrap_or_default();
-        let dependents = session.read(&dependents(cell(0))).await.map_err(read)?;
-        Ok(Contents {
-            exists: true,
-            oid: cell(0).parse().ok(),
-            tables: cell(1).parse().unwrap_or_default(),
-            rows: cell(2).parse().unwrap_or_default(),
-            bytes: cell(3).parse().unwrap_or_default(),
-            dependents: dependents
-                .iter()
-                .filter_map(|row| row.get(0).map(str::to_owned))
-                .collect(),
-        })
+        let questions: Vec<String> = first_column(&session.read(&sql).await?);
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = session.read(&questions.join(" UNION ALL ")).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Referrer {
+                table: row.get(0).unwrap_or_default().to_owned(),
+                keeps: row.get(1) == Some("t"),
+            })
+            .collect())
     }
 
     /// Drops the schema and, unless it is to be kept, the tenant's row, which goes last: a
@@ -111,37 +229,44 @@ impl PostgresCatalog {
     pub async fn drop(
         &self,
         tenant: &Tenant,
-        keep_record: bool,
+        removal: Removal,
         rules: &Rules,
     ) -> Result<(), DropError> {
-        let contents = self.contents(&tenant.schema).await?;
-        if !contents.dependents.is_empty() {
-            return Err(CatalogError::Dependents(contents.dependents).into());
-        }
-        if contents.exists {
-            for statements in self.pieces(&tenant.schema).await? {
-                let piece = Piece {
-                    oid: contents.oid,
-                    in_schema: statements,
-                    rows: String::new(),
-                };
-                self.piece(&tenant.schema, &piece, rules).await?;
-            }
-        }
-        let mut last = Piece {
-            oid: contents.oid,
-            in_schema: format!("DROP SCHEMA IF EXISTS {} CASCADE", tenant.schema.quoted()),
-            rows: String::new(),
-        };
-        if !keep_record {
+        let contents = self.contents(tenant).await?;
+        contents.refuse_dependents(removal.cascade_outside)?;
+        let mut last = String::new();
+        if !removal.keep_record {
+            refuse_referrers(&contents, |referrer| referrer.keeps)?;
             let tables = self.tables();
             let _ = write!(
-                last.rows,
-                "DELETE FROM {} WHERE tenant_id = {}; DELETE FROM {} WHERE id = {}",
+                last,
+                "; DELETE FROM {} WHERE tenant_id = {}; DELETE FROM {} WHERE id = {}",
                 tables.domains, tenant.id, tables.tenants, tenant.id
             );
         }
-        self.piece(&tenant.schema, &last, rules).await?;
+        let half_gone = SchemaName::dropping(tenant.id);
+        let owner = self.owner(tenant);
+        for (position, home) in contents.homes.iter().enumerate() {
+            let is_last = position + 1 == contents.homes.len();
+            let mark = (*home != half_gone).then(|| Mark {
+                name: half_gone.clone(),
+                statement: String::new(),
+                owner: owner.clone(),
+            });
+            let last = if is_last { &*last } else { "" };
+            self.drop_schema(home, mark, removal.cascade_outside, last, rules)
+                .await?;
+        }
+        if !contents.exists() {
+            let piece = Piece {
+                owner: None,
+                schema: tenant.schema.clone(),
+                tables: Tables::None,
+                statements: last,
+                brief: false,
+            };
+            self.piece(&piece, removal.cascade_outside, rules).await?;
+        }
         // Nothing believes these rows any more, and without our tables there are none.
         if let Ok(session) = self.session().await {
             let _ = session.rows(&runs::forget(&tenant.schema)).await;
@@ -149,146 +274,396 @@ impl PostgresCatalog {
         Ok(())
     }
 
-    /// What goes before the schema itself: keys to tables elsewhere, one by one, because
-    /// dropping one locks the other table against everybody; then tables, some at a time.
-    async fn pieces(&self, schema: &SchemaName) -> Result<Vec<String>, CatalogError> {
-        let session = self.session().await?;
-        let name = escape_literal(schema.as_str());
-        let keys = format!(
-            "SELECT format('ALTER TABLE IF EXISTS %I.%I DROP CONSTRAINT IF EXISTS %I', n.nspname, c.relname, k.conname) \
-             FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             JOIN pg_class f ON f.oid = k.confrelid \
-             WHERE k.contype = 'f' AND n.nspname = {name} AND f.relnamespace <> n.oid AND k.conparentid = 0"
-        );
-        let tables = format!(
-            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = {name} AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.oid DESC"
-        );
-        let read = |error: Error| catalog_error(&error);
-        let first = |rows: Vec<tokio_postgres::SimpleQueryRow>| -> Vec<String> {
-            rows.iter()
-                .filter_map(|row| row.get(0).map(str::to_owned))
-                .collect()
-        };
-        let mut pieces = first(session.read(&keys).await.map_err(read)?);
-        let tables = first(session.read(&tables).await.map_err(read)?);
-        if tables.len() > PIECE {
-            let drop =
-                |piece: &[String]| format!("DROP TABLE IF EXISTS {} CASCADE", piece.join(", "));
-            pieces.extend(tables.chunks(PIECE).map(drop));
+    /// The row that makes a schema this tenant's.
+    pub(super) fn owner(&self, tenant: &Tenant) -> Owner {
+        Owner {
+            query: format!(
+                "SELECT FROM {} WHERE id = {} AND schema_name = {} FOR UPDATE",
+                self.tables().tenants,
+                tenant.id,
+                escape_literal(tenant.schema.as_str())
+            ),
+            name: tenant.slug.to_string(),
         }
-        Ok(pieces)
     }
 
-    /// One short transaction under the schema's lock, run again where a lock was in the way or
-    /// the connection was lost: doing it twice is no harm, and nobody else knows whether it was done.
-    async fn piece(
+    /// Drops one schema, in one transaction where that is enough. With the first of several
+    /// the mark is made that tells everybody; with the last one runs `last`.
+    pub(super) async fn drop_schema(
         &self,
         schema: &SchemaName,
+        mark: Option<Mark>,
+        cascade_outside: bool,
+        last: &str,
+        rules: &Rules,
+    ) -> Result<(), DropError> {
+        let session = self.session().await?;
+        let name = mark.as_ref().map_or(schema, |mark| &mark.name);
+        let mut pieces = pieces(&session, schema, name)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        drop(session);
+        let mut renamed = schema;
+        let mut owner = mark.as_ref().map(|mark| mark.owner.clone());
+        if let (Some(first), Some(mark)) = (pieces.first_mut(), &mark) {
+            first.owner = owner.take();
+            first.schema = schema.clone();
+            let rename = if mark.name == *schema {
+                String::new()
+            } else {
+                format!(
+                    "ALTER SCHEMA {} RENAME TO {}; ",
+                    schema.quoted(),
+                    mark.name.quoted()
+                )
+            };
+            first.statements = format!("{}{rename}{}", mark.statement, first.statements);
+            renamed = &mark.name;
+        }
+        for piece in &pieces {
+            self.piece(piece, cascade_outside, rules).await?;
+        }
+        let rest = Piece {
+            owner,
+            schema: renamed.clone(),
+            tables: Tables::All,
+            statements: format!("DROP SCHEMA IF EXISTS {} CASCADE{last}", renamed.quoted()),
+            brief: false,
+        };
+        self.piece(&rest, cascade_outside, rules).await
+    }
+
+    /// One short transaction under the schema's lock, run again where a lock was in the way.
+    pub(super) async fn piece(
+        &self,
         piece: &Piece,
+        cascade_outside: bool,
         rules: &Rules,
     ) -> Result<(), DropError> {
         let begun = Instant::now();
+        let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
         let mut attempt = 0;
-        let mut patience = Duration::ZERO;
+        let mut wait = Duration::ZERO;
         loop {
-            let session = self.database().session(patience).await;
+            let session = self.database().session(wait).await;
             let session = session.map_err(database_error)?;
-            match transact(&session, schema, piece, rules).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(oid)) => {
+            wait = PATIENCE;
+            let done = transact(&session, piece, rules).await;
+            match done {
+                Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
+                Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
                     if waited >= rules.lock_wait {
                         let holder = lock::holder(&session, oid).await.ok().flatten();
                         return Err(DropError::Locked { holder, waited });
                     }
                 }
+                Ok(Done::Prepared(dependents)) => {
+                    if let Err(error) = refuse(&dependents, cascade_outside) {
+                        session.discard();
+                        return Err(error.into());
+                    }
+                    match finish(&session, piece).await {
+                        Ok(()) => return Ok(()),
+                        Err(Unfinished { in_doubt, error }) => {
+                            session.discard();
+                            if let Some(transaction) = in_doubt
+                                && was_committed(self.database(), &transaction, &error)
+                                    .await
+                                    .map_err(database_error)?
+                            {
+                                return Ok(());
+                            }
+                            attempt += 1;
+                            again(&error, attempt, piece, rules, None)?;
+                        }
+                    }
+                }
                 Err(error) => {
                     session.discard();
                     attempt += 1;
-                    if is_connection_lost(&error) && attempt <= rules.lock_retries.max(1) {
-                        patience = PATIENCE;
-                    } else if !is_worth_retrying(&error) {
-                        return Err(database_error(server_error(&error)).into());
-                    } else if attempt > rules.lock_retries {
-                        return Err(DropError::InUse(server_error(&error)));
-                    }
+                    let budget = piece.brief.then_some((begun, patience));
+                    again(&error, attempt, piece, rules, budget)?;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-/// Returns the oid of the schema whose lock is taken, or nothing when the work is committed.
-async fn transact(
-    session: &Session,
-    schema: &SchemaName,
+/// How a schema shows that it is half gone.
+pub(super) struct Mark {
+    /// The name it gets, or keeps.
+    pub(super) name: SchemaName,
+    /// What is done besides, with a semicolon behind it.
+    pub(super) statement: String,
+    /// Whose schema it is to be.
+    pub(super) owner: Owner,
+}
+
+/// Refuses where rows elsewhere refer to the tenant's row in a way that matters.
+pub(super) fn refuse_referrers(
+    contents: &Contents,
+    matters: impl Fn(&Referrer) -> bool,
+) -> Result<(), CatalogError> {
+    let tables: Vec<String> = contents
+        .referrers
+        .iter()
+        .filter(|referrer| matters(referrer))
+        .map(|referrer| referrer.table.clone())
+        .collect();
+    if tables.is_empty() {
+        Ok(())
+    } else {
+        Err(CatalogError::Referred(tables))
+    }
+}
+
+/// Returns nothing where the piece is worth another attempt.
+fn again(
+    error: &Error,
+    attempt: u32,
     piece: &Piece,
     rules: &Rules,
+    budget: Option<(Instant, Duration)>,
+) -> Result<(), DropError> {
+    if is_connection_lost(error) && attempt <= rules.lock_retries.max(1) {
+        return Ok(());
+    }
+    if !is_worth_retrying(error) {
+        let said = server_error(error);
+        // Another session was faster.
+        let is_gone = said.sqlstate.as_deref() == Some("3F000");
+        return Err(if is_gone {
+            CatalogError::SchemaMissing(piece.schema.clone()).into()
+        } else {
+            database_error(said).into()
+        });
+    }
+    let is_over = match budget {
+        _ if rules.lock_timeout.is_zero() => false,
+        Some((begun, patience)) => begun.elapsed() > patience,
+        None => attempt > rules.lock_retries,
+    };
+    if is_over {
+        return Err(DropError::InUse(server_error(error)));
+    }
+    Ok(())
+}
+
+enum Done {
+    /// The lock is taken by another session; holds the schema's oid.
+    Busy(u32),
+    /// The transaction is open, and this is what depends on what it is going to drop.
+    Prepared(Vec<Dependent>),
+    /// The row of this owner is gone, and nothing was done.
+    NotOwned(String),
+}
+
+/// Opens a transaction under the lock of a schema, if there is one. Returns the schema's oid
+/// where another session has the lock, and the transaction is not open then.
+pub(super) async fn under_lock(
+    session: &Session,
+    schema: &SchemaName,
+    rules: &Rules,
 ) -> Result<Option<u32>, Error> {
+    match begin(session, schema, rules, rules.lock_timeout).await? {
+        Begun::Busy(oid) => Ok(Some(oid)),
+        Begun::Open(_) => Ok(None),
+    }
+}
+
+enum Begun {
+    /// The lock is taken by another session; holds the schema's oid.
+    Busy(u32),
+    /// The transaction is open; holds the schema's oid, if there is a schema.
+    Open(Option<u32>),
+}
+
+async fn begin(
+    session: &Session,
+    schema: &SchemaName,
+    rules: &Rules,
+    lock_timeout: Duration,
+) -> Result<Begun, Error> {
     session.rows("DISCARD ALL").await?;
     let begin = format!(
-        "BEGIN; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
+        // A killed client's backend ends within this time and frees its locks.
+        "BEGIN READ WRITE; SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
+         SET LOCAL standard_conforming_strings TO on; SET LOCAL client_min_messages TO warning; \
          SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
-        rules.lock_timeout.as_millis(),
+        rules.server_version,
+        lock_timeout.as_millis(),
         escape_literal(schema.as_str())
     );
     let rows = session.rows(&begin).await?;
-    let row = rows.first();
-    let oid: Option<u32> = row.and_then(|row| row.get(0)?.parse().ok());
-    if let (Some(row), Some(oid)) = (row, oid)
-        && row.get(1) != Some("t")
-    {
-        session.rows("ROLLBACK").await?;
-        return Ok(Some(oid));
+    let Some(row) = rows.iter().find(|row| row.len() == 2) else {
+        return Ok(Begun::Open(None));
+    };
+    let oid = row.get(0).and_then(|oid| oid.parse().ok());
+    if row.get(1) == Some("t") {
+        return Ok(Begun::Open(oid));
     }
-    // A schema that somebody made under this name since is somebody else's.
-    if oid.is_some() && oid == piece.oid {
-        session.rows(&piece.in_schema).await?;
-    }
-    session.rows(&piece.rows).await?;
-    session.rows("COMMIT").await?;
-    Ok(None)
+    session.rows("ROLLBACK").await?;
+    Ok(Begun::Busy(oid.unwrap_or_default()))
 }
 
-/// Which objects outside the schema with this oid depend on something in it?
-///
-/// An edge of `pg_depend` that crosses the border is enough: a chain from the inside to
-/// the outside crosses it somewhere. An extension that lives in the schema counts as
-/// outside, because it belongs to the whole database.
-fn dependents(schema_oid: &str) -> String {
-    let inside = [
-        ("pg_class", "relnamespace"),
-        ("pg_type", "typnamespace"),
-        ("pg_proc", "pronamespace"),
-        ("pg_operator", "oprnamespace"),
-        ("pg_opclass", "opcnamespace"),
-        ("pg_opfamily", "opfnamespace"),
-        ("pg_collation", "collnamespace"),
-        ("pg_conversion", "connamespace"),
-        ("pg_ts_config", "cfgnamespace"),
-        ("pg_ts_dict", "dictnamespace"),
-        ("pg_constraint", "connamespace"),
-        ("pg_statistic_ext", "stxnamespace"),
-    ]
-    .map(|(table, column)| {
-        format!("SELECT '{table}'::regclass::oid, oid FROM {table} WHERE {column} = {schema_oid}")
-    })
-    .join(" UNION ALL ");
-    format!(
-        "WITH inside (classid, objid) AS ({inside} UNION ALL SELECT 'pg_namespace'::regclass::oid, {schema_oid}::oid), \
-         sub (classid, objid) AS ( \
-           SELECT 'pg_attrdef'::regclass::oid, oid FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM pg_class WHERE relnamespace = {schema_oid}) \
-           UNION ALL SELECT 'pg_rewrite'::regclass::oid, oid FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM pg_class WHERE relnamespace = {schema_oid}) \
-           UNION ALL SELECT 'pg_trigger'::regclass::oid, oid FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = {schema_oid}) \
-           UNION ALL SELECT 'pg_policy'::regclass::oid, oid FROM pg_policy WHERE polrelid IN (SELECT oid FROM pg_class WHERE relnamespace = {schema_oid})) \
-         SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d \
-         JOIN inside i ON i.classid = d.refclassid AND i.objid = d.refobjid \
-         WHERE d.deptype IN ('n', 'a') \
-         AND d.classid NOT IN ('pg_default_acl'::regclass, 'pg_publication_rel'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass) \
-         AND NOT EXISTS (SELECT FROM inside o WHERE o.classid = d.classid AND o.objid = d.objid) \
-         AND NOT EXISTS (SELECT FROM sub o WHERE o.classid = d.classid AND o.objid = d.objid) \
-         ORDER BY 1 LIMIT 100"
-    )
+/// Opens the transaction, and looks at what must be looked at before it ends.
+async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Done, Error> {
+    let lock_timeout = match rules.lock_timeout {
+        usual if piece.brief && (usual.is_zero() || usual > BRIEF) => BRIEF,
+        usual => usual,
+    };
+    let oid = match begin(session, &piece.schema, rules, lock_timeout).await? {
+        Begun::Busy(oid) => return Ok(Done::Busy(oid)),
+        Begun::Open(oid) => oid,
+    };
+    if let Some(owner) = &piece.owner
+        && session.rows(&owner.query).await?.is_empty()
+    {
+        session.rows("ROLLBACK").await?;
+        return Ok(Done::NotOwned(owner.name.clone()));
+    }
+    let (Some(oid), false) = (oid, matches!(piece.tables, Tables::None)) else {
+        return Ok(Done::Prepared(Vec::new()));
+    };
+    let which = match &piece.tables {
+        Tables::These(oids) => format!("c.oid IN ({})", oids.join(", ")),
+        _ => format!("c.relnamespace = {oid}"),
+    };
+    let lock = format!(
+        "DO $lock$ DECLARE t text; BEGIN FOR t IN SELECT c.oid::regclass FROM pg_class c WHERE {which} AND c.relkind IN ('r', 'p') \
+         LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE'; END LOOP; END $lock$"
+    );
+    session.rows(&lock).await?;
+    let start = match &piece.tables {
+        Tables::These(oids) => Start::Relations(oids),
+        _ => Start::Schemas,
+    };
+    let dependents = session
+        .rows(&dependents::select(&[oid.to_string()], &start))
+        .await?;
+    Ok(Done::Prepared(dependents::read(&dependents)))
+}
+
+/// Why a transaction did not end.
+struct Unfinished {
+    /// Which transaction it is, where COMMIT was sent and nobody answered.
+    in_doubt: Option<String>,
+    error: Error,
+}
+
+async fn finish(session: &Session, piece: &Piece) -> Result<(), Unfinished> {
+    let sql = format!("{}; SELECT pg_current_xact_id()", piece.statements);
+    let rows = session.rows(&sql).await.map_err(|error| Unfinished {
+        in_doubt: None,
+        error,
+    })?;
+    let transaction = rows.last().and_then(|row| row.get(0)).unwrap_or_default();
+    match session.rows("COMMIT").await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Unfinished {
+            in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
+            error,
+        }),
+    }
+}
+
+/// Returns what schemas of these names hold, as far as they exist.
+pub(super) async fn contents_of(
+    session: &Session,
+    names: &[SchemaName],
+) -> Result<Contents, CatalogError> {
+    let read = |error: Error| catalog_error(&error);
+    let literals: Vec<String> = names
+        .iter()
+        .map(|name| escape_literal(name.as_str()))
+        .collect();
+    let sql = format!(
+        "SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
+         (SELECT coalesce(sum(s.n_live_tup), 0) FROM pg_stat_all_tables s WHERE s.schemaname = n.nspname), \
+         (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S')) \
+         FROM pg_namespace n WHERE n.nspname IN ({})",
+        literals.join(", ")
+    );
+    let rows = session.read(&sql).await.map_err(read)?;
+    let mut contents = Contents::default();
+    let mut oids = Vec::new();
+    for name in names {
+        let Some(row) = rows.iter().find(|row| row.get(0) == Some(name.as_str())) else {
+            continue;
+        };
+        let cell = |column: usize| row.get(column).unwrap_or_default();
+        contents.homes.push(name.clone());
+        oids.push(cell(1).to_owned());
+        contents.tables += cell(2).parse::<usize>().unwrap_or_default();
+        contents.rows += cell(3).parse::<u64>().unwrap_or_default();
+        contents.bytes += cell(4).parse::<u64>().unwrap_or_default();
+    }
+    if !oids.is_empty() {
+        let rows = session
+            .read(&dependents::select(&oids, &Start::Schemas))
+            .await
+            .map_err(read)?;
+        contents.dependents = dependents::read(&rows);
+    }
+    Ok(contents)
+}
+
+/// What goes before the schema itself: keys to tables elsewhere, one by one, because
+/// dropping one locks the other table against everybody; then relations, some at a time.
+/// `name` is what the schema is called by then.
+async fn pieces(
+    session: &Session,
+    schema: &SchemaName,
+    name: &SchemaName,
+) -> Result<Vec<Piece>, Error> {
+    let (literal, name_literal) = (
+        escape_literal(schema.as_str()),
+        escape_literal(name.as_str()),
+    );
+    let keys = format!(
+        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname) \
+         FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_class f ON f.oid = k.confrelid \
+         WHERE k.contype = 'f' AND n.nspname = {literal} AND f.relnamespace <> n.oid AND k.conparentid = 0 ORDER BY k.oid"
+    );
+    // Views first: a table that still has one takes it along.
+    let relations = format!(
+        "SELECT c.oid, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, \
+         format('%I.%I', {name_literal}, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
+    );
+    let plain = |tables, statements, brief| Piece {
+        owner: None,
+        schema: name.clone(),
+        tables,
+        statements,
+        brief,
+    };
+    let keys = first_column(&session.read(&keys).await?);
+    let mut pieces: Vec<Piece> = keys
+        .into_iter()
+        .map(|key| plain(Tables::None, key, true))
+        .collect();
+    let rows = session.read(&relations).await?;
+    if rows.len() > PIECE {
+        for chunk in rows.chunks(PIECE) {
+            let cell =
+                |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+            let drops: Vec<String> = chunk
+                .iter()
+                .map(|row| format!("DROP {} IF EXISTS {} CASCADE", cell(row, 1), cell(row, 2)))
+                .collect();
+            let oids = chunk.iter().map(|row| cell(row, 0)).collect();
+            pieces.push(plain(Tables::These(oids), drops.join("; "), false));
+        }
+    }
+    Ok(pieces)
+}
+
+fn first_column(rows: &[SimpleQueryRow]) -> Vec<String> {
+    rows.iter()
+        .filter_map(|row| row.get(0).map(str::to_owned))
+        .collect()
 }

@@ -10,6 +10,7 @@ use super::histories::{Found, read_all};
 use super::ledger::{self, Believed};
 use super::migrator::{PATIENCE, PostgresMigrator};
 use super::pool::Session;
+use super::removal;
 use crate::domain::digest::{of_history, of_prefixes};
 use crate::domain::plan::{Applied, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
@@ -111,7 +112,8 @@ impl PostgresMigrator {
                 let _ = ledger::take_up(session, &to_take_up, table).await;
             }
         }
-        let states: Vec<SchemaState> = states.into_iter().flatten().collect();
+        let mut states: Vec<SchemaState> = states.into_iter().flatten().collect();
+        self.tell_missing(session, targets, &mut states).await?;
         let is_new = |(state, target): &(&SchemaState, &Arc<Target>)| {
             target.scope == Scope::Tenant
                 && matches!(state, SchemaState::Known(plan) if plan.version.is_none() && !plan.pending.is_empty())
@@ -144,7 +146,43 @@ impl PostgresMigrator {
             }
             verified.states.push(self.judge(found, &targets[position]));
         }
+        self.tell_missing(&session, targets, &mut verified.states)
+            .await
+            .map_err(failed)?;
         Ok(verified)
+    }
+
+    /// Tells why schemas are missing. Asks nothing where none is.
+    async fn tell_missing(
+        &self,
+        session: &Session,
+        targets: &[Arc<Target>],
+        states: &mut [SchemaState],
+    ) -> Result<(), Error> {
+        if self.rules.unlisted || !states.contains(&SchemaState::Missing) {
+            return Ok(());
+        }
+        let sql = removal::select_missing(&self.rules.tenant_table);
+        let rows = match session.read(&sql).await {
+            Ok(rows) => rows,
+            // Without the table nobody is listed as anything.
+            Err(error) if ledger::is_absent(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let missing: HashMap<&str, bool> = rows
+            .iter()
+            .filter_map(|row| Some((row.get(0)?, row.get(1) == Some("t"))))
+            .collect();
+        for (target, state) in targets.iter().zip(states) {
+            if *state == SchemaState::Missing && target.scope == Scope::Tenant {
+                match missing.get(target.schema.as_str()) {
+                    Some(true) => *state = SchemaState::Dropping,
+                    Some(false) => {}
+                    None => *state = SchemaState::Dropped,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the ledger anew from the histories, and returns how many schemas it answers for

@@ -32,7 +32,7 @@ pub(super) use applying::{Applying, Unfit};
 pub(super) use storage::{Kept, Templates, load, store};
 
 /// Counted up when the writer learns something, so that older templates are written anew.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// A script that makes a schema, proven to make the same as the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,7 @@ fn key(scripts: &[&Script], rules: &Rules, role: &str, public: &str) -> String {
         rules.search_path.len().to_string(),
     ];
     texts.extend(rules.search_path.iter().map(ToString::to_string));
+    texts.push(format!("{:?}", rules.references));
     for script in scripts {
         texts.extend([script.id.to_string(), script.text.to_string()]);
     }
@@ -117,7 +118,13 @@ async fn rehearse(
     }
     let (silent, _nobody) = Progress::channel();
     let touched = match batch
-        .run(session, &opened, &replayed, &Ending::Guarded, &silent)
+        .run(
+            session,
+            &opened,
+            &replayed,
+            &Ending::Guarded(rules.references.clone()),
+            &silent,
+        )
         .await
     {
         Ok(worked) => worked.touched,
@@ -165,7 +172,12 @@ async fn rehearse(
         proven: true,
     };
     let touched = match applying
-        .run(session, &opened, &Ending::Guarded, &silent)
+        .run(
+            session,
+            &opened,
+            &Ending::Guarded(rules.references.clone()),
+            &silent,
+        )
         .await
     {
         Ok(worked) => worked.touched,

@@ -7,7 +7,8 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Client, Error};
 
 use super::diagnostics::server_error;
-use super::pool::{Database, Session};
+use super::pool::{Database, Route, Session};
+use super::transaction::RESET;
 use crate::domain::schema_name::SchemaName;
 use crate::service::event::ServerError;
 
@@ -39,7 +40,12 @@ impl Database {
             let _ = write!(path, ", {}", other.quoted());
         }
         let opening = format!(
-            "BEGIN; SET LOCAL search_path TO {path}; SELECT 1 WHERE current_schema() = {}",
+            "BEGIN; {}SET LOCAL search_path TO {path}; SELECT 1 WHERE current_schema() = {}",
+            if self.facts().route == Route::Pooled {
+                RESET
+            } else {
+                ""
+            },
             escape_literal(schema.as_str())
         );
         let client = session.client();

@@ -13,7 +13,8 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::histories::{self, History};
 use super::lock::CLASS;
 use super::migrator::Rules;
-use super::pool::Session;
+use super::pool::{Route, Session};
+use super::removal;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::service::event::Target;
@@ -64,6 +65,8 @@ pub(super) enum Opening {
     NoSchema,
     /// The tenant's row is gone.
     NoTenant,
+    /// The tenant is being dropped.
+    Dropping,
     /// The role may not use the schema, so that names would be looked up elsewhere.
     NotUsable(String),
     /// Another session holds the lock of the schema with this oid.
@@ -109,10 +112,25 @@ pub(super) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
     sql
 }
 
+/// What `DISCARD ALL` does, as far as a transaction may: a pooler that shares sessions may have
+/// run that one in another. A temporary table that somebody left would come before the tenant's
+/// table of the same name, and dropping it here would look to the guard like leaving the schema;
+/// so that is an error for which the transaction is run again.
+pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
+     DO $$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_depend \
+     WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema()) \
+     THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the pooler shares a session in which somebody left temporary tables'; \
+     END IF; END $$; ";
+
 /// Returns the statements that open a transaction with these settings.
 pub(super) fn begin(rules: &Rules, target: &Target) -> String {
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}",
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {}{}",
+        if rules.route == Route::Pooled {
+            RESET
+        } else {
+            ""
+        },
         settings(rules, target, Reach::Transaction)
     )
 }
@@ -164,25 +182,35 @@ pub(super) async fn open(
         other => other,
     };
     rollback(session).await?;
-    if matches!(opening, Opening::NoSchema) && !is_listed(session, rules, target).await? {
-        return Ok(Opening::NoTenant);
+    match opening {
+        Opening::NoSchema => why_no_schema(session, rules, target).await,
+        other => Ok(other),
     }
-    Ok(opening)
 }
 
-/// Returns whether the tenant's row still stands. It is asked for only where the schema is
-/// missing: a schema that is there is pinned by its lock, which `drop-schema` takes too, and
-/// by the lock on its history, which `DROP SCHEMA` waits for.
-async fn is_listed(session: &Session, rules: &Rules, target: &Target) -> Result<bool, Error> {
+/// Tells why there is no schema: the tenant was dropped, perhaps created again since, or is being
+/// dropped, or nobody knows. It is asked for only where the schema is missing: a schema that is
+/// there is pinned by its lock, which `drop-schema` takes too, and by the lock on its history,
+/// which `DROP SCHEMA` waits for.
+async fn why_no_schema(
+    session: &Session,
+    rules: &Rules,
+    target: &Target,
+) -> Result<Opening, Error> {
     if rules.unlisted || target.scope == Scope::Shared {
-        return Ok(true);
+        return Ok(Opening::NoSchema);
     }
     let sql = format!(
-        "SELECT FROM {} WHERE schema_name = {}",
-        rules.tenant_table,
+        "{} AND t.schema_name = {}",
+        removal::select_missing(&rules.tenant_table),
         escape_literal(target.schema.as_str())
     );
-    Ok(!session.read(&sql).await?.is_empty())
+    let rows = session.read(&sql).await?;
+    Ok(match rows.first().map(|row| row.get(1)) {
+        None => Opening::NoTenant,
+        Some(Some("t")) => Opening::Dropping,
+        Some(_) => Opening::NoSchema,
+    })
 }
 
 /// Is the schema there (an error otherwise), is it free, is it ours to use, has it a history?

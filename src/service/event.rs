@@ -257,6 +257,8 @@ pub enum Skipped {
     Interrupted,
     /// The tenant was dropped while the run was under way.
     Dropped,
+    /// The tenant is being dropped, and its schema is half gone.
+    Dropping,
 }
 
 /// Why a schema was never begun.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::course::Course;
 use super::event::{
-    EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Summary,
-    Target,
+    EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Skipped,
+    Summary, Target,
 };
 use super::fleet::{Fleet, SchemaMigrator};
 use super::stages::{StageKind, Stages};
@@ -432,6 +432,16 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
     let error = match state {
         SchemaState::Known(plan) if plan.pending.is_empty() => return Some(Outcome::UpToDate),
         SchemaState::Known(_) => return None,
+        SchemaState::Dropping => {
+            return Some(Outcome::Skipped {
+                why: Skipped::Dropping,
+            });
+        }
+        SchemaState::Dropped => {
+            return Some(Outcome::Skipped {
+                why: Skipped::Dropped,
+            });
+        }
         SchemaState::Missing => MigrateError::SchemaMissing,
         SchemaState::Drifted(drifts, _) => MigrateError::Drift { drifts },
         SchemaState::Damaged(why) => MigrateError::DamagedHistory { why },

@@ -153,6 +153,7 @@ pub fn skipped(why: Skipped) -> &'static str {
     match why {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
         Skipped::Dropped => "the tenant was dropped meanwhile",
+        Skipped::Dropping => "the tenant is being dropped; drop-schema finishes it",
     }
 }
 

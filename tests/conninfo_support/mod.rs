@@ -395,7 +395,12 @@ fn as_server_program(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Com
     command
 }
 
+/// Finds a program: those of the server where `PRICESYNC_PG_BIN` says, else the newest package's.
 fn program(name: &str) -> PathBuf {
+    let chosen = std::env::var_os("PRICESYNC_PG_BIN").map(|bin| PathBuf::from(bin).join(name));
+    if let Some(program) = chosen.filter(|program| program.exists()) {
+        return program;
+    }
     let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

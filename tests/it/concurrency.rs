@@ -50,6 +50,7 @@ impl Holder {
             ])
             .env("PGAPPNAME", "the-holder")
             .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         let holder = Self(child);
@@ -58,6 +59,25 @@ impl Holder {
         });
         holder
     }
+}
+
+impl Holder {
+    /// Ends the other session and waits until its locks are free.
+    pub(crate) fn let_go(mut self, given: &Given) {
+        let others = "FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()";
+        given.value(&format!("SELECT pg_terminate_backend(pid) {others}"));
+        eventually("the other session is gone", || {
+            given.value(&format!("SELECT count(*) {others}")) == "0"
+        });
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until no session of a killed run is left.
+pub(crate) fn all_have_ended(given: &Given) {
+    eventually("the killed run's sessions are gone", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()") == "0"
+    });
 }
 
 impl Drop for Holder {

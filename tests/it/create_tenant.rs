@@ -1,6 +1,6 @@
 //! `create-tenant`: everything or nothing.
 
-use crate::support::pricesync::{Given, redact};
+use crate::support::pricesync::{Given, quoted, redact};
 
 fn shop() -> Given {
     let given = Given::shipped();
@@ -204,6 +204,146 @@ fn if_not_exists_succeeds_only_for_the_same_tenant() {
     assert_eq!(all(&given), before);
 }
 
+/// A schema with data and the first migrations, that no tenant has.
+fn orphan(given: &Given, schema: &str) {
+    given
+        .run(&create(
+            "tmp",
+            &["--schema", schema, "--domain", "tmp.test"],
+        ))
+        .exits(0);
+    given.database.execute(&format!(
+        "DELETE FROM tenants_domain; DELETE FROM tenants_tenant; DELETE FROM pricesync.schema_state; \
+         INSERT INTO {0}.users (username, email, password) VALUES ('ana', 'ana@acme.test', '!')",
+        quoted(schema)
+    ));
+}
+
+#[test]
+fn an_existing_schema_is_adopted_with_its_data_and_what_is_pending_is_applied() {
+    let given = shop();
+    let hostile = "Legacy \"Ø\" ' $x$";
+    orphan(&given, hostile);
+    given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
+    given.tenant_file(
+        "V91__index.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY more_idx ON more (id);\n",
+    );
+    given
+        .run(&create("acme", &["--schema", hostile]))
+        .exits(7)
+        .says("an existing schema")
+        .says("--adopt");
+    let told = given
+        .run(&create(
+            "acme",
+            &["--schema", hostile, "--adopt", "--domain", "acme.test"],
+        ))
+        .exits(0);
+    assert_eq!(
+        redact(&told.stdout),
+        format!(
+            "✓ Tenant adopted: Acme Inc. (slug=acme, schema={hostile})\n✓ 2 migrations, TIME\n"
+        )
+    );
+    assert_eq!(given.history(hostile).len(), 10);
+    assert_eq!(
+        given.value(&format!("SELECT username FROM {}.users", quoted(hostile))),
+        "ana"
+    );
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+    given.run(&["status", "--verify"]).exits(0);
+    given
+        .run(&create("again", &["--schema", hostile, "--adopt"]))
+        .exits(7)
+        .says("tenant 'acme'");
+}
+
+#[test]
+fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
+    let given = shop();
+    orphan(&given, "tenant_acme");
+    given
+        .run(&create("other", &["--domain", "taken.test"]))
+        .exits(0);
+    given
+        .database
+        .execute("CREATE SCHEMA bare; CREATE TABLE bare.users (id int); CREATE SCHEMA tenant_odd; CREATE TABLE tenant_odd.refinery_schema_history (a int)");
+    let before = all(&given);
+    let refused = |args: &[&str], code: i32, why: &str| {
+        given
+            .run(&create("acme", &[args, &["--adopt"]].concat()))
+            .exits(code)
+            .says(why)
+            .prints_nothing();
+        assert!(all(&given) == before, "{args:?}");
+    };
+    refused(&["--domain", "TAKEN.test"], 7, "taken.test");
+    refused(&["--schema", "tenant_none"], 4, "does not exist");
+    refused(&["--schema", "tenant_other"], 7, "tenant 'other'");
+    refused(&["--schema", "TENANT_ACME"], 4, "does not exist");
+    refused(&["--schema", "public"], 7, "reserved");
+    refused(&["--schema", "bare"], 7, "no history");
+    refused(
+        &["--schema", "tenant_odd"],
+        10,
+        "reading the history of tenant_odd",
+    );
+    // A migration that fails, and one that reaches out.
+    given.tenant_file(
+        "V90__bad.sql",
+        "INSERT INTO users (username, email, password) VALUES ('b', 'b@b', '!');\nSELECT 1/0;\n",
+    );
+    refused(&[], 10, "22012");
+    given.tenant_file(
+        "V90__bad.sql",
+        "DO $$ BEGIN DELETE FROM public.auth_user; END $$;",
+    );
+    refused(&[], 10, "V90__bad");
+    given.remove_tenant_file("V90__bad.sql");
+    given.remove_tenant_file("users/V8__user_locale.sql");
+    refused(&[], 11, "V8__user_locale");
+}
+
+#[test]
+fn a_schema_without_a_history_is_registered_as_it_is_when_that_is_asked_for() {
+    let given = shop();
+    orphan(&given, "tenant_acme");
+    given
+        .database
+        .execute("DROP TABLE tenant_acme.refinery_schema_history");
+    given
+        .run(&create("acme", &["--adopt"]))
+        .exits(7)
+        .says("--fake");
+    given
+        .run(&create("acme", &["--adopt", "--no-migrate"]))
+        .exits(0)
+        .says("pricesync status --tenant acme");
+    given
+        .run(&["migrate-schemas", "--tenant=acme", "--fake", "--to=8"])
+        .exits(0);
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+    assert_eq!(given.value("SELECT username FROM tenant_acme.users"), "ana");
+}
+
+#[test]
+fn of_two_adoptions_at_once_exactly_one_wins() {
+    let given = shop();
+    orphan(&given, "legacy");
+    let racers: Vec<_> = ["one", "two", "three"]
+        .iter()
+        .map(|slug| given.spawn(&create(slug, &["--adopt", "--schema", "legacy"])))
+        .collect();
+    let mut codes: Vec<_> = racers
+        .into_iter()
+        .map(|racer| racer.wait().code())
+        .collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(7), Some(7)]);
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
+}
+
 #[test]
 fn of_two_creates_of_one_slug_at_once_exactly_one_wins() {
     let given = shop();
@@ -216,4 +356,16 @@ fn of_two_creates_of_one_slug_at_once_exactly_one_wins() {
     assert_eq!(codes, [Some(0), Some(7), Some(7), Some(7)]);
     assert_eq!(given.history("tenant_acme").len(), 8);
     assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
+}
+
+#[test]
+fn whose_schema_it_is_is_said_whatever_letters_it_has() {
+    let given = shop();
+    given.database.execute("CREATE SCHEMA \"CÔNG_TY Ø\"");
+    for schema in ["CÔNG_TY Ø", "công_ty ø"] {
+        given
+            .run(&create("acme", &["--schema", schema]))
+            .exits(7)
+            .says("schema 'CÔNG_TY Ø' is taken by an existing schema");
+    }
 }

@@ -2,11 +2,15 @@
 
 use std::fmt::Write as _;
 
+use rustix::process::Signal;
+
+use crate::concurrency::{CLASS, Holder, all_have_ended};
+use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
 
 /// Two tenants with the shipped migrations.
-fn shop() -> Given {
+pub(crate) fn shop() -> Given {
     let given = Given::shipped();
     given.run(&["migrate-schemas"]).exits(0);
     for slug in ["acme", "globex"] {
@@ -152,9 +156,192 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
             .run(&["drop-schema", "--tenant=acme", "--force"])
             .exits(7)
             .says(named)
+            .says("--cascade-outside")
             .prints_nothing();
         assert_eq!(given.dump(&[]), before, "{sql}");
+        // Whoever says so lets them go.
+        given
+            .run(&[
+                "drop-schema",
+                "--tenant=acme",
+                "--force",
+                "--cascade-outside",
+            ])
+            .exits(0);
+        assert_eq!(schemas(&given), ["tenant_globex"]);
     }
+}
+
+#[test]
+fn what_depends_on_dependents_is_listed_too_and_parts_are_not() {
+    let given = shop();
+    given.database.execute(
+        "CREATE VIEW public.first AS SELECT id, name FROM tenant_acme.products; \
+         CREATE VIEW public.second AS SELECT id FROM public.first; \
+         CREATE TABLE tenant_globex.child (id bigint REFERENCES tenant_acme.products (id), note text); \
+         CREATE FUNCTION tenant_acme.half(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 / 2'; \
+         CREATE TABLE public.halves (id int); CREATE INDEX halves_idx ON public.halves (tenant_acme.half(id))",
+    );
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(7)
+        .says(
+            "depend on it: constraint child_id_fkey on table tenant_globex.child, index public.halves_idx, \
+             view public.first, view public.second\n",
+        );
+}
+
+#[test]
+fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.invoices (id int, payer bigint REFERENCES tenants_tenant (id)); \
+         INSERT INTO public.invoices SELECT 1, id FROM tenants_tenant WHERE slug = 'acme'",
+    );
+    let before = given.dump(&[]);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(7)
+        .says("rows refer to the tenant's row, in public.invoices")
+        .says("--keep-record");
+    assert_eq!(given.dump(&[]), before);
+    // Nobody refers to the other one.
+    given
+        .run(&["drop-schema", "--tenant=globex", "--force"])
+        .exits(0);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
+        .exits(0);
+}
+
+/// A tenant whose drop takes pieces, and cannot get at its first table.
+fn stuck_in_the_middle(given: &Given) -> Holder {
+    let mut sql = String::new();
+    for number in 0..120 {
+        let _ = write!(sql, "CREATE TABLE tenant_acme.t{number} (id int);");
+    }
+    given.database.execute(&sql);
+    Holder::of(given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE")
+}
+
+#[test]
+fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
+    let given = shop();
+    let holder = stuck_in_the_middle(&given);
+    let drop = given.spawn(&[
+        "drop-schema",
+        "--tenant=acme",
+        "--force",
+        "--lock-timeout=1min",
+    ]);
+    eventually("the drop has begun", || {
+        given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
+            == "1"
+    });
+    drop.signal(Signal::KILL);
+    let _ = drop.wait();
+    holder.let_go(&given);
+    all_have_ended(&given);
+    given.run(&["list-tenants"]).exits(0).prints("dropping");
+    given
+        .run(&["status"])
+        .exits(0)
+        .prints("dropping")
+        .prints("drop-schema");
+    given
+        .run(&["status", "--tenant=acme"])
+        .exits(7)
+        .says("half gone");
+    given
+        .run(&["shell", "--tenant=acme", "-c", "SELECT 1"])
+        .exits(7)
+        .says("half gone");
+    given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 1, 0])
+        .says("being dropped");
+    given.run(&["doctor"]).exits(11).prints("drop did not end");
+    given
+        .run(&["doctor", "--fix", "missing"])
+        .exits(11)
+        .prints("drop did not end");
+    assert_eq!(schemas(&given), ["tenant_globex"], "doctor made nothing");
+    given
+        .run(&["create-tenant", "--name", "x", "--slug", "acme"])
+        .exits(7)
+        .says("being dropped");
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force", "--trash"])
+        .exits(7)
+        .says("half gone");
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0)
+        .prints("what is left of schema tenant_acme");
+    assert_eq!(rows(&given), ["globex globex.test"]);
+    assert_eq!(
+        given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'dropping'"),
+        "0"
+    );
+    given.run(&["doctor"]).exits(0);
+}
+
+#[test]
+fn of_two_drops_at_once_neither_fails_for_the_other() {
+    let given = shop();
+    let drops: Vec<_> = (0..3)
+        .map(|_| given.spawn(&["drop-schema", "--tenant=acme", "--force"]))
+        .collect();
+    for drop in drops {
+        let code = drop.wait().code();
+        assert!(matches!(code, Some(0 | 4)), "{code:?}");
+    }
+    assert_eq!(rows(&given), ["globex globex.test"]);
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+}
+
+#[test]
+fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_for() {
+    let given = shop();
+    let lock =
+        format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
+    let holder = Holder::of(&given, &lock);
+    let late = given.spawn(&["drop-schema", "--tenant=acme", "--force"]);
+    eventually("it has asked for the lock", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND query = 'ROLLBACK'") == "1"
+    });
+    // The row is another one by the time it gets the lock.
+    given.database.execute("UPDATE tenants_domain SET tenant_id = 100 WHERE tenant_id = 1; UPDATE tenants_tenant SET id = 100 WHERE id = 1");
+    let before = given.dump(&[]);
+    holder.let_go(&given);
+    late.wait().exits(4).says("acme");
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn a_shared_table_in_use_is_never_waited_for_long_and_nothing_has_begun() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
+    );
+    let before = given.dump(&[]);
+    let holder = Holder::of(&given, "SELECT FROM public.plans");
+    given
+        .run(&[
+            "drop-schema",
+            "--tenant=acme",
+            "--force",
+            "--lock-timeout=300ms",
+        ])
+        .exits(6)
+        .says("nothing is lost");
+    holder.let_go(&given);
+    assert_eq!(given.dump(&[]), before);
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0);
 }
 
 #[test]
@@ -178,20 +365,49 @@ fn an_extension_that_lives_in_the_schema_keeps_it() {
 }
 
 #[test]
-fn a_schema_of_300_tables_with_keys_to_public_goes() {
+fn a_schema_of_3000_tables_with_keys_to_public_goes() {
     let given = shop();
-    let mut sql = String::new();
-    for number in 0..300 {
-        let _ = write!(
-            sql,
-            "CREATE TABLE tenant_acme.t{number} (id serial PRIMARY KEY, tenant bigint REFERENCES tenants_tenant);"
-        );
-    }
-    given.database.execute(&sql);
+    given
+        .database
+        .execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
+    given.database.psql(&[
+        "-c",
+        "DO $$ BEGIN FOR i IN 1..3000 LOOP \
+         EXECUTE format('CREATE TABLE tenant_acme.t%s (id int PRIMARY KEY, note text, plan int %s)', i, CASE WHEN i <= 20 THEN 'REFERENCES public.plans' END); \
+         IF i % 300 = 0 THEN COMMIT; END IF; END LOOP; END $$",
+    ]);
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0);
     assert_eq!(schemas(&given), ["tenant_globex"]);
+    assert_eq!(rows(&given), ["globex globex.test"]);
+    given.run(&["doctor"]).exits(0);
+}
+
+#[test]
+fn whoever_reads_a_shared_table_gets_through_while_a_drop_waits_for_it() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
+    );
+    let holder = Holder::of(&given, "SELECT FROM public.plans");
+    let drop = given.spawn(&[
+        "drop-schema",
+        "--tenant=acme",
+        "--force",
+        "--lock-timeout=1min",
+    ]);
+    eventually("the drop waits for the shared table", || {
+        given.value("SELECT count(*) FROM pg_locks WHERE relation = 'public.plans'::regclass AND NOT granted") == "1"
+    });
+    // A drop that waited as long as it may would keep these out.
+    for _ in 0..5 {
+        given
+            .database
+            .execute("SET lock_timeout TO '20s'; SELECT count(*) FROM public.plans");
+    }
+    holder.let_go(&given);
+    drop.wait().exits(0);
     assert_eq!(rows(&given), ["globex globex.test"]);
 }
 

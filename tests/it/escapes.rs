@@ -244,3 +244,26 @@ fn the_shared_set_may_change_public() {
     given.run(&["migrate-schemas", "--shared"]).exits(0);
     assert_eq!(given.value("SELECT sum(rate) FROM rates"), "0");
 }
+
+#[test]
+fn keys_may_point_to_declared_tables_only() {
+    let given = shop();
+    given.file(
+        "pricesync.toml",
+        "[catalog]\nshared_references = [\"public.tenants_tenant\"]\n",
+    );
+    given.tenant_file(
+        "V1__key.sql",
+        "CREATE TABLE a (rate int REFERENCES rates (id))",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("V1__key reached outside its schema")
+        .says("public.rates (structure changed)");
+    given.file(
+        "pricesync.toml",
+        "[catalog]\nshared_references = [\"public.tenants_tenant\", \"rates\"]\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+}

@@ -200,7 +200,7 @@ fn the_doctor_registers_schemas_that_nobody_has_and_says_why_not() {
             (
                 "tenant_globex2",
                 &Value::Null,
-                &*format!("{stays}slug 'globex2' is taken by tenant 'globex2'")
+                &*format!("{stays}slug 'globex2' is taken by tenant 'globex2' (globex)")
             ),
         ]
     );

@@ -116,9 +116,9 @@ fn a_file_goes_on_behind_the_last_statement_that_was_done() {
     given.tenant_file(
         "V2__three.sql",
         "-- pricesync: no-transaction\n\
-         INSERT INTO public.marks VALUES (1);\n\
+         INSERT INTO marks VALUES (1);\n\
          CREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n\
-         INSERT INTO public.marks VALUES (3);\n",
+         INSERT INTO marks VALUES (3);\n",
     );
     given
         .run(&["migrate-schemas"])

@@ -195,3 +195,30 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "acme\n");
 }
+
+#[test]
+fn what_the_database_says_cannot_act_on_a_terminal() {
+    let given = Given::tenants(&["acme"]);
+    given
+        .database
+        .execute("UPDATE tenants_tenant SET name = E'A\u{1b}[2Jcme\\nforged\u{202e}'");
+    given.tenant_file(
+        "V1__raise.sql",
+        "DO $$ BEGIN RAISE EXCEPTION E'\\x1b]0;owned\\x07 \u{202e}gone'; END $$",
+    );
+    for args in [
+        &["list-tenants"][..],
+        &["list-tenants", "--format", "names"],
+        &["status"],
+        &["migrate-schemas"],
+        &["migrate-schemas", "--progress", "lines"],
+    ] {
+        let told = given.run(args).told();
+        for text in [&told.stdout, &told.stderr] {
+            assert!(
+                !text.contains(['\u{1b}', '\u{7}', '\u{202e}']) && !text.contains("\nforged"),
+                "{args:?}: {text:?}"
+            );
+        }
+    }
+}

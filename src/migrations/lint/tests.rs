@@ -298,7 +298,7 @@ fn what_changes_public_is_an_error_and_reading_it_is_not() {
     for text in [
         "alter table plans add column b int default 1",
         "insert into auth_user values (1)",
-        "update public.plans set id = 1",
+        "update plans set id = 1",
         "delete from only plans",
         "drop table plans",
         "create index i on plans (id)",

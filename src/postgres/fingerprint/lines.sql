@@ -91,7 +91,9 @@ SELECT concat_ws(' ', 'column', quote_ident(rel.relname),
     'statistics=' || nullif(to_jsonb(a)->>'attstattarget', '-1'),
     CASE WHEN NOT a.attislocal THEN 'not-local' END, 'inherited=' || nullif(a.attinhcount::int, 0),
     'acl=' || (SELECT string_agg(x::text, ',' ORDER BY x::text COLLATE "C") FROM unnest(a.attacl) x),
-    'options=' || a.attoptions::text, 'foreign=' || a.attfdwoptions::text)
+    -- 15.20 and its sisters count a column's versions there; that says when it was made, not what it is.
+    'options=' || (SELECT string_agg(o, ',' ORDER BY n) FROM unnest(a.attoptions) WITH ORDINALITY u (o, n) WHERE NOT starts_with(o, 'pg_attver=')),
+    'foreign=' || a.attfdwoptions::text)
 FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL
 SELECT concat_ws(' ', 'constraint', quote_ident(conname), 'on', owner, contype::text, pg_get_constraintdef(oid),

@@ -64,7 +64,7 @@ impl Applying<'_> {
             progress.send(EventKind::ScriptStarted { script });
         }
         let nonce = nonce();
-        let work = self.message(&nonce, ending.column(opened));
+        let work = self.message(&nonce, ending.column(opened, false));
         let compare = async {
             if self.proven {
                 return Ok(None);
@@ -94,7 +94,7 @@ impl Applying<'_> {
         };
         // `get` panics behind the last column, and without a guard there is no eighth.
         let look = check.len() > 7 && check.get(7) == Some("t");
-        let judged = ending.judge(session, self.schema, look).await;
+        let judged = ending.judge(session, self.schema, look, false).await;
         let (touched, noted) = judged.map_err(unfit)?;
         let found = found.map_err(Unfit::Server)?;
         if found.is_some_and(|found| found.hash() != self.template.fingerprint) {

@@ -1,7 +1,9 @@
 //! What the tests stand on.
 
+pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod eventually;
+pub(crate) mod pooler;
 pub(crate) mod pricesync;
 pub(crate) mod project;
 pub(crate) mod pty;

@@ -106,7 +106,13 @@ impl Given {
 
     /// Starts the program and returns at once.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        self.spawn_with(args, &[])
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn spawn_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut command = self.command(args);
+        command.envs(variables.iter().copied());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         Running {
@@ -162,8 +168,10 @@ impl Given {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "pg_dump {options:?}: {errors}");
         let text = String::from_utf8(output.stdout).unwrap();
+        // A newer pg_dump resets what an older server does not know.
+        let differs = ["\\restrict", "\\unrestrict", "SET transaction_timeout"];
         text.lines()
-            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .filter(|line| !differs.iter().any(|begin| line.starts_with(begin)))
             .fold(String::new(), |text, line| text + line + "\n")
     }
 }

@@ -1,0 +1,131 @@
+//! `undrop`: a tenant back from the trash.
+
+use std::io::Write as _;
+
+use super::app::{Access, App};
+use super::drop_schema::not_begun;
+use crate::domain::plan::SchemaState;
+use crate::domain::tenant::{CatalogError, Tenant};
+use crate::error::{Exit, Failure};
+use crate::postgres::pool::Database;
+use crate::postgres::removal::DropError;
+use crate::postgres::trash::{TrashState, Trashed};
+use crate::service::fleet::SchemaMigrator as _;
+use crate::service::tenants::target;
+use crate::ui::{clean, count, shell_word};
+
+/// Bring a tenant back from the trash: its schema's name, its row, its hosts
+///
+/// All of it or nothing: where the slug, the schema's name or a host is somebody else's by now,
+/// nothing is changed. pricesync list-tenants --trashed shows who is there.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The tenant: its slug, its schema, or what its schema is called in the trash
+    #[arg(long, short = 't', value_name = "TENANT")]
+    tenant: String,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let database = app.database(Access::Write, 2).await?;
+    let catalog = app.catalog(&database);
+    let trashed = in_trash(&args.tenant, &catalog.trashed().await?)?;
+    let place = trashed.place();
+    let tenant = catalog
+        .undrop(&trashed, &app.rules(&database))
+        .await
+        .map_err(|error| {
+            if let DropError::Catalog(taken @ CatalogError::AlreadyExists { .. }) = error {
+                // What to do instead when a tenant is created would not help.
+                return Failure::new(Exit::Refused, taken).hint(format!(
+                    "tenant '{}' stays in the trash as {place}; drop, rename or change what is in its place",
+                    trashed.slug
+                ));
+            }
+            let failure = not_begun(error);
+            if trashed.state == TrashState::SchemaMissing {
+                failure.hint(format!("pricesync purge --tenant {place} forgets the record"))
+            } else {
+                failure
+            }
+        })?;
+    let mut out = app.terminal.out();
+    let back = format!(
+        "✓ Restored: {} (slug={}, schema={}, {})",
+        tenant.name,
+        tenant.slug,
+        tenant.schema,
+        count(tenant.hostnames.len(), "host")
+    );
+    writeln!(out, "{}", clean(&back))?;
+    out.flush()?;
+    tell_pending(&tenant, app, &database).await
+}
+
+/// It may have missed migrations meanwhile.
+async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) -> Result<Exit, Failure> {
+    let sets = match app.sets() {
+        Ok(sets) => sets,
+        Err(failure) => {
+            app.terminal.warn(&format!(
+                "what is pending is not known: {:#}",
+                failure.cause
+            ));
+            return Ok(Exit::Done);
+        }
+    };
+    let migrator = app
+        .migrator(database, app.rules(database), &sets, Access::Read, 1)
+        .await?;
+    let states = migrator
+        .survey(&[target(tenant)])
+        .await
+        .map_err(crate::service::rollout::RolloutError::Survey)?;
+    let slug = shell_word(tenant.slug.as_str());
+    match states.first() {
+        Some(SchemaState::Known(plan)) if plan.pending.is_empty() => {}
+        Some(SchemaState::Known(plan)) => app.terminal.note(&format!(
+            "{} pending; next: pricesync migrate-schemas --tenant {slug}",
+            count(plan.pending.len(), "migration")
+        )),
+        // It went again meanwhile.
+        Some(SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped) | None => {}
+        Some(SchemaState::Drifted(..) | SchemaState::Damaged(_)) => app.terminal.warn(&format!(
+            "its history does not agree with the files; see pricesync status --tenant {slug}"
+        )),
+    }
+    Ok(Exit::Done)
+}
+
+/// Returns the one in the trash that a word names exactly.
+pub(super) fn in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Failure> {
+    let named: Vec<&Trashed> = trash
+        .iter()
+        .filter(|trashed| {
+            trashed.slug == word || trashed.schema == word || trashed.place().as_str() == word
+        })
+        .collect();
+    match named.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Failure::words(
+            Exit::NotFound,
+            format!("nobody in the trash has the slug or schema '{word}'"),
+        )
+        .hint("pricesync list-tenants --trashed shows who is there")),
+        several => {
+            let places: Vec<String> = several
+                .iter()
+                .map(|trashed| format!("{} ({})", trashed.place(), trashed.trashed_at))
+                .collect();
+            Err(Failure::words(
+                Exit::Refused,
+                format!(
+                    "'{word}' is in the trash {}: {}",
+                    count(several.len(), "time"),
+                    places.join(", ")
+                ),
+            )
+            .hint("say which, by the name that its schema has in the trash"))
+        }
+    }
+}

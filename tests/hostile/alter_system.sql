@@ -1,0 +1,2 @@
+-- refused at load
+ALTER SYSTEM SET work_mem = '64kB';

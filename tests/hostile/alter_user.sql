@@ -1,0 +1,2 @@
+-- refused at load
+ALTER USER hostile_reader SUPERUSER;

@@ -1,0 +1,2 @@
+-- refused by the guard
+DROP TABLE plans;

@@ -1,0 +1,2 @@
+-- refused by the guard
+GRANT SELECT ON rates TO PUBLIC;

@@ -1,0 +1,2 @@
+-- refused by the guard
+TRUNCATE rates CASCADE;

@@ -1,0 +1,2 @@
+-- refused by the guard
+UPDATE rates SET rate = 0;

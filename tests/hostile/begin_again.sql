@@ -1,0 +1,2 @@
+-- refused at load
+BEGIN ISOLATION LEVEL SERIALIZABLE;

@@ -1,0 +1,2 @@
+-- refused at load
+COMMENT ON DATABASE postgres IS 'ours now';

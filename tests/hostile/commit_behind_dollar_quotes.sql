@@ -1,0 +1,2 @@
+-- refused at load
+SELECT $a$ $b$ ; $a$; COMMIT; SELECT $b$ $b$;

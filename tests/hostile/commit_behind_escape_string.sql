@@ -1,0 +1,2 @@
+-- refused at load
+SELECT E'it\'s'; COMMIT; SELECT E'\'';

@@ -1,0 +1,2 @@
+-- refused at load
+/* outer /* inner */ still a comment ; */ COMMIT;

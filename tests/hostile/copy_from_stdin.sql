@@ -1,0 +1,6 @@
+-- refused at load
+CREATE TABLE a (id int);
+COPY a FROM STDIN;
+1
+\.
+COMMIT;

@@ -1,0 +1,2 @@
+-- refused at load
+CREATE DATABASE hostile_new;

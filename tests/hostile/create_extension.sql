@@ -1,0 +1,2 @@
+-- refused at load
+CREATE EXTENSION IF NOT EXISTS citext;

@@ -1,0 +1,2 @@
+-- refused at load
+CREATE TABLE U&"tenant\005fglobex".x (id int);

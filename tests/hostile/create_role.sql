@@ -1,0 +1,2 @@
+-- refused at load
+CREATE ROLE hostile_new SUPERUSER;

@@ -1,0 +1,2 @@
+-- refused at load
+CREATE SCHEMA hostile_new;

@@ -1,0 +1,2 @@
+-- refused at load
+DELETE FROM ONLY "tenant_globex".treasure;

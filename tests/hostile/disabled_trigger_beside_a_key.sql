@@ -1,0 +1,3 @@
+-- refused by the guard
+CREATE TABLE k (rate int REFERENCES rates (id));
+ALTER TABLE rates DISABLE TRIGGER watch;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE COLLATION public.hostile FROM "C";
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(), 'ours');
+END $$;

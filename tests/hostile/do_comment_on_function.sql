@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    COMMENT ON FUNCTION public.twice(int) IS 'ours';
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    COMMENT ON TABLE public.rates IS 'ours';
+END $$;

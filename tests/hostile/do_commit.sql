@@ -1,0 +1,4 @@
+-- refused by the server
+DO $$ BEGIN
+    CREATE TABLE a (id int); COMMIT;
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE EXTENSION pg_trgm;
+END $$;

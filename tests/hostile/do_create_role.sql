@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE ROLE hostile_new SUPERUSER;
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    EXECUTE 'DROP ' || 'TABLE plans';
+END $$;

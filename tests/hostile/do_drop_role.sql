@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    DROP ROLE hostile_spare;
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    DROP SCHEMA tenant_globex CASCADE;
+END $$;

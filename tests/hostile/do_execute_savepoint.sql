@@ -1,0 +1,4 @@
+-- refused by the server
+DO $$ BEGIN
+    EXECUTE 'SAVE' || 'POINT s';
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE OPERATOR tenant_globex.!! (RIGHTARG = int, FUNCTION = public.twice);
+END $$;

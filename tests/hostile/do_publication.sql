@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE PUBLICATION hostile_pub;
+END $$;

@@ -1,0 +1,4 @@
+-- refused by the server
+DO $$ BEGIN
+    SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;
+END $$;

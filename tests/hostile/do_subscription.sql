@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    CREATE SUBSCRIPTION hostile_sub CONNECTION 'dbname=x' PUBLICATION p WITH (connect = false);
+END $$;

@@ -1,0 +1,2 @@
+-- refused at load
+DROP OWNED BY hostile_reader CASCADE;

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    PERFORM FROM public.rates FOR UPDATE;
+END $$;

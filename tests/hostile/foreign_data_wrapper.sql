@@ -1,0 +1,2 @@
+-- refused at load
+CREATE FOREIGN DATA WRAPPER hostile_wrapper;

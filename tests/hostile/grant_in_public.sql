@@ -1,0 +1,2 @@
+-- refused at load
+GRANT ALL ON public.rates TO PUBLIC;

@@ -1,0 +1,3 @@
+-- refused at load
+DO $$ BEGIN NULL; END $$;
+REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;

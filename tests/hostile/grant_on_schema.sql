@@ -1,0 +1,2 @@
+-- refused at load
+GRANT CREATE ON SCHEMA public TO hostile_reader;

@@ -1,0 +1,2 @@
+-- refused at load
+GRANT pg_read_all_data TO hostile_reader;

@@ -1,0 +1,2 @@
+-- refused at load
+INSERT INTO public.rates VALUES (3, 1);

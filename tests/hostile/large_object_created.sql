@@ -1,0 +1,2 @@
+-- refused by the guard
+SELECT lo_create(0);

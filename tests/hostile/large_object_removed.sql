@@ -1,0 +1,2 @@
+-- refused by the guard
+SELECT lo_unlink(4711);

@@ -1,0 +1,4 @@
+-- refused by the guard
+DO $$ BEGIN
+    LOCK TABLE public.rates IN SHARE MODE;
+END $$;

@@ -1,0 +1,7 @@
+-- harmless
+CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY, t text);
+INSERT INTO a (t) VALUES ('x');
+CREATE SEQUENCE s;
+SELECT nextval('s'), setval('s', 9);
+ALTER SEQUENCE s RESTART;
+ALTER SEQUENCE s OWNED BY a.id;

@@ -1,0 +1,3 @@
+-- harmless
+CREATE TABLE a (id int);
+NOTIFY hostile_channel, 'done';

@@ -1,0 +1,5 @@
+-- harmless
+CREATE TABLE a (id int);
+PREPARE q AS INSERT INTO a VALUES ($1);
+EXECUTE q(1);
+DEALLOCATE q;

@@ -1,0 +1,6 @@
+-- harmless
+CREATE TEMPORARY TABLE scratch AS SELECT * FROM rates;
+INSERT INTO scratch VALUES (9, 9);
+TRUNCATE scratch;
+DROP TABLE scratch;
+CREATE TEMPORARY TABLE kept (id int) ON COMMIT DROP;

@@ -1,0 +1,2 @@
+-- harmless
+CREATE TABLE a (id int); SELECT ALL FROM a;

@@ -1,0 +1,2 @@
+-- refused by the guard
+CREATE POLICY p ON rates USING (false);

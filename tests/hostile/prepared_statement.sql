@@ -1,0 +1,3 @@
+-- refused by the guard
+PREPARE gone AS DELETE FROM rates;
+EXECUTE gone;

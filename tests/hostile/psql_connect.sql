@@ -1,0 +1,3 @@
+-- refused at load
+\connect postgres
+CREATE TABLE a (id int);

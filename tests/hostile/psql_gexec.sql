@@ -1,0 +1,3 @@
+-- refused at load
+SELECT 'DROP TABLE public.plans' \gexec
+

@@ -1,0 +1,3 @@
+-- refused at load
+\i /etc/passwd
+

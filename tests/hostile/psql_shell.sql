@@ -1,0 +1,4 @@
+-- refused at load
+SELECT 1;
+\! touch /tmp/hostile
+

@@ -1,0 +1,2 @@
+-- refused at load
+CREATE PUBLICATION hostile_pub FOR ALL TABLES;

@@ -1,0 +1,2 @@
+-- refused at load
+REASSIGN OWNED BY hostile_reader TO postgres;

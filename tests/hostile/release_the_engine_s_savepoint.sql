@@ -1,0 +1,2 @@
+-- refused at load
+RELEASE SAVEPOINT pricesync_relative;

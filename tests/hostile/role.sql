@@ -1,0 +1,2 @@
+-- refused at load
+SET LOCAL ROLE hostile_reader;

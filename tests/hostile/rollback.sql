@@ -1,0 +1,3 @@
+-- refused at load
+CREATE TABLE a (id int);
+ROLLBACK;

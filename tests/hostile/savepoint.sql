@@ -1,0 +1,4 @@
+-- refused at load
+SAVEPOINT s;
+CREATE TABLE a (id int);
+ROLLBACK TO SAVEPOINT s;

@@ -1,0 +1,3 @@
+-- refused at load
+SET search_path = public;
+DROP TABLE plans;

@@ -1,0 +1,2 @@
+-- refused at load
+SET U&"search\005fpath" TO public;

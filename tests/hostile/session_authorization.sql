@@ -1,0 +1,2 @@
+-- refused at load
+SET SESSION AUTHORIZATION hostile_reader;

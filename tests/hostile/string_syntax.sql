@@ -1,0 +1,3 @@
+-- refused at load
+SET standard_conforming_strings = off;
+SELECT '\'; DROP TABLE plans; --';

@@ -1,0 +1,2 @@
+-- refused by the guard
+ALTER TABLE rates SET SCHEMA tenant_acme;

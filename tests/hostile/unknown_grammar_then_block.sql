@@ -1,0 +1,3 @@
+-- refused by the server
+FROBNICATE TABLE a;
+SELECT 1;

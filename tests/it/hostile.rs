@@ -1,0 +1,127 @@
+//! Files that try to leave their tenant or their transaction, and files that only look like it.
+//!
+//! The first line of each file in `tests/hostile` says how it must end.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::pricesync::Given;
+
+/// What only `public` has, another tenant, a role, and things of the whole database.
+const OUTSIDE: &str = "CREATE TABLE plans (id int);\
+     CREATE TABLE rates (id int PRIMARY KEY, rate numeric); INSERT INTO rates VALUES (1, 0.2), (2, 0.1);\
+     CREATE TRIGGER watch BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();\
+     CREATE SEQUENCE numbers; CREATE TYPE mood AS ENUM ('good');\
+     CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';\
+     CREATE OPERATOR public.!!! (RIGHTARG = int, FUNCTION = twice);\
+     CREATE EXTENSION hstore; CREATE PUBLICATION feed FOR TABLE plans; SELECT lo_from_bytea(4711, 'kept');\
+     CREATE TABLE tenant_globex.treasure (id int); INSERT INTO tenant_globex.treasure VALUES (1);\
+     DO $$ BEGIN CREATE ROLE hostile_reader; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;\
+     DO $$ BEGIN CREATE ROLE hostile_spare; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;\
+     GRANT SELECT ON rates TO hostile_reader";
+
+/// What no dump of a database holds.
+const SERVER: &str = "SELECT concat_ws(' ', 'role', rolname, rolsuper, shobj_description(oid, 'pg_authid')) FROM pg_roles WHERE rolname ~ '^hostile' \
+     UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole) FROM pg_auth_members WHERE member::regrole::text ~ '^hostile' \
+     UNION ALL SELECT concat_ws(' ', 'setting', setrole, setconfig) FROM pg_db_role_setting WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+     UNION ALL SELECT concat_ws(' ', 'database', datname ~ 'hostile', CASE WHEN datname = current_database() THEN concat(datacl, shobj_description(oid, 'pg_database')) END) \
+     FROM pg_database WHERE datname = current_database() OR datname ~ '^hostile' \
+     UNION ALL SELECT concat_ws(' ', 'prepared', gid) FROM pg_prepared_xacts WHERE gid ~ 'hostile' ORDER BY 1";
+
+fn given() -> Given {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.database.execute(OUTSIDE);
+    given
+}
+
+/// Everything that a file of `tenant_acme` must not change, and with `own` also that schema.
+fn state(given: &Given, own: bool) -> String {
+    let mut options = vec!["-N", "pricesync", "-b"];
+    if !own {
+        options.extend(["-N", "tenant_acme"]);
+    }
+    let server = given.column(SERVER).join("\n");
+    format!("{}{server}", given.dump(&options))
+}
+
+/// Runs the files that are expected to end like this, and returns how many there were.
+fn all_end(expected: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let mut given = given();
+    let mut before = state(&given, true);
+    let mut outside = state(&given, false);
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        let (first, _) = text.split_once('\n').unwrap();
+        if first != format!("-- {expected}") {
+            continue;
+        }
+        count += 1;
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let file = format!("V1__{name}.sql");
+        given.tenant_file(&file, &text);
+        let ran = given.run(&["migrate-schemas", "--tenant=acme"]);
+        let code = ran.code();
+        let said = ran.told().stderr;
+        given.remove_tenant_file(&file);
+        let named = said.contains(&format!("V1__{name}"));
+        let left = said.contains("reached outside its schema") || said.contains("it left ");
+        let right = match expected {
+            "refused at load" => code == Some(2) && named,
+            "refused by the server" => code == Some(10) && named && !left,
+            "refused by the guard" => code == Some(10) && named && left,
+            _ => code == Some(0),
+        };
+        if !right {
+            wrong.push(format!("{name}: {code:?} {said}"));
+        }
+        let harmless = code == Some(0);
+        let after = state(&given, !harmless);
+        // A sequence does not take back what it gave.
+        let same = |before: &str| without_counter(before) == without_counter(&after);
+        if !same(if harmless { &outside } else { &before }) {
+            let differs = |line: &&str| !before.contains(*line);
+            let lines: Vec<_> = after.lines().filter(differs).take(9).collect();
+            wrong.push(format!("{name}: changed what it should not: {lines:?}"));
+        }
+        if harmless || !same(&before) {
+            given = self::given();
+            before = state(&given, true);
+            outside = state(&given, false);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    count
+}
+
+fn without_counter(state: &str) -> Vec<&str> {
+    let counts = |line: &&str| !line.contains("setval('public.numbers'");
+    state.lines().filter(counts).collect()
+}
+
+#[test]
+fn what_can_be_read_is_refused_before_anything_runs() {
+    assert!(all_end("refused at load") >= 50);
+}
+
+#[test]
+fn what_would_end_the_transaction_is_refused_by_the_server() {
+    assert!(all_end("refused by the server") >= 5);
+}
+
+#[test]
+fn what_is_hidden_is_found_before_it_is_committed() {
+    assert!(all_end("refused by the guard") >= 60);
+}
+
+#[test]
+fn what_only_looks_hostile_is_let_through() {
+    assert!(all_end("harmless") >= 15);
+}

@@ -1,0 +1,102 @@
+//! Tenants that come and go while others work on them.
+
+use std::fs;
+use std::thread;
+
+use crate::support::pricesync::Given;
+
+/// Relations of `public`, by which a migration that strayed there would show.
+fn public(given: &Given) -> Vec<String> {
+    given.column(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
+    )
+}
+
+#[test]
+fn tenants_that_older_files_create_during_a_run_end_at_the_newest_version() {
+    let given = Given::tenants(&["a", "b", "c", "d", "e", "f"]);
+    given.tenant_file("V1__first.sql", "CREATE TABLE first (id int);");
+    given.run(&["migrate-schemas"]).exits(0);
+    // An old image, which does not know the file that is being rolled out.
+    let old = given.dir.path().join("old");
+    fs::create_dir_all(old.join("migrations/tenant")).unwrap();
+    fs::create_dir_all(old.join("migrations/shared")).unwrap();
+    fs::write(old.join("pricesync.toml"), "").unwrap();
+    for file in ["tenant/V1__first.sql", "shared/V1__tenants.sql"] {
+        let from = given.dir.path().join("migrations").join(file);
+        fs::copy(from, old.join("migrations").join(file)).unwrap();
+    }
+    given.tenant_file(
+        "V2__second.sql",
+        "SELECT pg_sleep(1); CREATE TABLE second (id int);",
+    );
+    let mut run = given.spawn(&["migrate-schemas", "--jobs=1", "--progress=lines"]);
+    run.hears("Running migrations");
+    for number in 0..10 {
+        let slug = format!("new{number}");
+        let created = given
+            .command(&["create-tenant", "--name", &slug, "--slug", &slug])
+            .current_dir(&old)
+            .output()
+            .unwrap();
+        assert!(created.status.success(), "{created:?}");
+    }
+    run.wait().exits(0);
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+    for number in 0..10 {
+        assert_eq!(given.history(&format!("tenant_new{number}")), ["1", "2"]);
+    }
+}
+
+#[test]
+fn one_tenant_created_dropped_trashed_and_migrated_by_several_is_whole_or_absent() {
+    let given = Given::tenants(&["other"]);
+    given.tenant_file("V1__first.sql", "CREATE TABLE first (id int);");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file(
+        "V2__second.sql",
+        "CREATE TABLE second (tenant bigint REFERENCES public.tenants_tenant (id)); SELECT pg_sleep(0.02);",
+    );
+    let before = public(&given);
+    let loops: [&[&[&str]]; 4] = [
+        &[&["create-tenant", "--name=x", "--slug=x", "--domain=x.test"]],
+        &[
+            &["drop-schema", "--tenant=x", "--force"],
+            &["drop-schema", "--tenant=x", "--force", "--trash"],
+        ],
+        &[&["migrate-schemas", "--on-failure=continue"]],
+        &[&["undrop", "--tenant=x"], &["purge", "--all", "--force"]],
+    ];
+    thread::scope(|scope| {
+        for commands in loops {
+            let given = &given;
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let args = commands[round % commands.len()];
+                    let ran = given.run(args);
+                    let code = ran.code();
+                    // Done, gone, busy or taken: never a failure, a bug or a stray.
+                    assert!(
+                        matches!(code, Some(0 | 4 | 6 | 7)),
+                        "{code:?}: {}",
+                        ran.told().stderr
+                    );
+                }
+            });
+        }
+    });
+    assert_eq!(public(&given), before);
+    given.run(&["purge", "--all", "--force"]).exits(0);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+    given.run(&["doctor"]).exits(0);
+    let listed = given.column("SELECT schema_name FROM tenants_tenant ORDER BY 1");
+    let there = given.column(
+        "SELECT nspname FROM pg_namespace WHERE nspname ~ 'tenant_|trash|dropping' ORDER BY 1",
+    );
+    assert_eq!(listed, there);
+    for schema in listed {
+        assert_eq!(given.history(&schema), ["1", "2"]);
+        assert!(given.relations(&schema, 'r').contains(&"second".to_owned()));
+    }
+}

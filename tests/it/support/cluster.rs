@@ -1,0 +1,113 @@
+//! A server of a test's own, for what would disturb the others: standbys, settings, restarts.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::database::one;
+use super::server;
+
+/// Stopped when dropped.
+pub(crate) struct Cluster {
+    bin: PathBuf,
+    owner: Option<(u32, u32)>,
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Makes and starts one with the programs of the tests' server and these further settings.
+    pub(crate) fn start(settings: &str) -> Self {
+        let url = server::url();
+        // The programs stand beside the one that runs.
+        let shared = PathBuf::from(one(&url, "SELECT current_setting('data_directory')"));
+        let pid = fs::read_to_string(shared.join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap();
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        let owner = fs::metadata(&shared).unwrap();
+        let cluster = Self {
+            bin: program.parent().unwrap().to_owned(),
+            owner: rustix::process::geteuid()
+                .is_root()
+                .then(|| (owner.uid(), owner.gid())),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        fs::set_permissions(cluster.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        if let Some((user, group)) = cluster.owner {
+            chown(cluster.dir.path(), Some(user), Some(group)).unwrap();
+        }
+        cluster.run(
+            "initdb",
+            &[
+                "-D",
+                "data",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-N",
+                "--locale=C",
+                "-E",
+                "UTF8",
+            ],
+        );
+        let file = cluster.dir.path().join("data/postgresql.conf");
+        let mut text = fs::read_to_string(&file).unwrap();
+        let _ = write!(
+            text,
+            "\nlisten_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nshared_buffers = 8MB\n{settings}\n",
+            cluster.dir.path().display()
+        );
+        fs::write(&file, text).unwrap();
+        cluster.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
+        cluster
+    }
+
+    /// Returns the URL of a database on it.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!(
+            "postgresql:///{database}?host={}&user=postgres",
+            self.dir.path().display()
+        )
+    }
+
+    /// Restarts it as a hot standby, which has no primary and so never gets on.
+    pub(crate) fn becomes_a_standby(&self) {
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-m", "fast", "stop"]);
+        fs::write(self.dir.path().join("data/standby.signal"), "").unwrap();
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some((user, group)) = self.owner {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, program: &str, args: &[&str]) {
+        let status = self.command(program).args(args).status().unwrap();
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        assert!(status.success(), "{program} {args:?}: {log}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self
+            .command("pg_ctl")
+            .args(["-D", "data", "-w", "-s", "-m", "immediate", "stop"])
+            .status();
+    }
+}
