@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test properties test-matrix lint picture bench needs
+.PHONY: demo test properties test-matrix torture lint picture bench needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -20,6 +20,11 @@ properties:
 # Every test on PostgreSQL 14 to 18, whose programs are fetched into target/postgresql.
 test-matrix: needs
 	scripts/test-matrix.sh
+
+# Cuts, kills, crashes and exhausted servers by the thousand, and a table of what came of them;
+# some ten minutes. make torture ARGS=--help tells how to choose and how to repeat.
+torture: needs
+	cargo test --test torture -- --long $(ARGS)
 
 lint:
 	cargo fmt --check

@@ -192,7 +192,13 @@ impl PostgresCatalog {
             String::new()
         };
         let id = self
-            .commit(session, new, &insert(self.tables(), new), &note)
+            .commit(
+                session,
+                new,
+                &opened.identity.transaction,
+                &insert(self.tables(), new),
+                &note,
+            )
             .await?;
         Ok(Created {
             tenant: listed(id, new),

@@ -2,20 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
-use super::diagnostics::server_error;
+use super::diagnostics::{is_going_down, server_error};
 use super::histories::qualified;
-use super::migrator::{PostgresMigrator, Rules};
+use super::migrator::{PATIENCE, PostgresMigrator, Rules};
 use super::pool::{Database, Session};
 use crate::domain::plan::{Atomic, Goal};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::MigrationSet;
-use crate::service::event::{MigrateError, Progress, Target};
+use crate::service::event::{MigrateError, Progress, ServerError, Target};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
 const FILES: &[(&str, &str)] = &[
@@ -39,7 +39,25 @@ const FILES: &[(&str, &str)] = &[
 ///
 /// What the server refuses, most often CREATE on the database.
 pub(super) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'a> {
-    Box::pin(create(database, rules))
+    Box::pin(async {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            // A run that gave up its ledger because of a broken connection would leave rows in
+            // it that say what is no longer so.
+            match create(database, rules).await {
+                Err(MigrateError::Database { error, .. })
+                    if is_passing(&error) && Instant::now() < give_up => {}
+                done => return done,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+/// Returns whether the connection was lost, or there was none to be had.
+fn is_passing(error: &ServerError) -> bool {
+    let code = error.sqlstate.as_deref();
+    code.is_none_or(|code| is_going_down(code) || code == "53300")
 }
 
 /// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.

@@ -292,18 +292,17 @@ impl PostgresCatalog {
                 .await
                 .map_err(|error| catalog_error(&error))?
         );
-        let mut failed = None;
         // Row by row: 50,000 tenants are not kept as rows and as tenants at once.
         while let Some(message) = rows.next().await {
             match message {
                 Ok(SimpleQueryMessage::Row(row)) => read(&row, &mut list),
                 Ok(_) => {}
-                Err(error) => failed = Some(error),
+                // A connection that was lost brings this error for ever.
+                Err(error) => {
+                    session.discard();
+                    return Err(catalog_error(&error));
+                }
             }
-        }
-        if let Some(error) = failed {
-            session.discard();
-            return Err(catalog_error(&error));
         }
         Ok(list)
     }

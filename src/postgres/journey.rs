@@ -105,7 +105,8 @@ impl Journey<'_> {
                 Err(StepError::Retry(error)) => self.pause_before_retry(error).await?,
                 Err(StepError::Lost(scripts, error)) => {
                     self.migrator.at_hand.clear();
-                    in_doubt = scripts;
+                    // What was in doubt already still is: nobody has read the history since.
+                    in_doubt.extend(scripts);
                     self.attempt += 1;
                     if self.attempt > self.migrator.rules.lock_retries.max(1) {
                         let doing = format!("migrating {}", self.target.schema);
@@ -435,7 +436,17 @@ impl Journey<'_> {
                 session.discard();
                 Err(error)
             }
-            Err(no_transaction::RunError::Ours(error)) => {
+            // The record may be there all the same.
+            Err(no_transaction::RunError::Recording(applied, error))
+                if is_connection_lost(&error) =>
+            {
+                session.discard();
+                Err(StepError::Lost(vec![applied], server_error(&error)))
+            }
+            Err(
+                no_transaction::RunError::Recording(_, error)
+                | no_transaction::RunError::Ours(error),
+            ) => {
                 let error = self.work_failed(WorkError::Ours(error), &[script], Vec::new());
                 session.discard();
                 Err(error)
@@ -460,7 +471,7 @@ impl Journey<'_> {
         }
         self.migrator
             .database
-            .session(PATIENCE)
+            .session_for_job(PATIENCE, &self.migrator.at_hand)
             .await
             .map_err(|error| self.not_connected(error, all_known))
     }
@@ -488,7 +499,13 @@ impl Journey<'_> {
     }
 
     async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
-        let other = self.session(true).await?;
+        // Whoever holds a connection already must not wait for ever for another.
+        let other = if let Some(session) = self.migrator.at_hand.take() {
+            session
+        } else {
+            let session = self.migrator.database.session(PATIENCE).await;
+            session.map_err(|error| self.not_connected(error, true))?
+        };
         guard::seen_by_others(&other, &self.target.schema, touched)
             .await
             .map_err(|error| {

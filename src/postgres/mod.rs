@@ -6,6 +6,7 @@ mod backend_key;
 mod batch;
 mod bookkeeping;
 pub mod catalog;
+mod commit;
 pub mod conninfo;
 mod dependents;
 pub mod diagnostics;

@@ -50,6 +50,8 @@ pub(super) enum RunError {
     Server(Error, Option<Place>, Vec<Holder>),
     /// A statement of ours failed.
     Ours(Error),
+    /// Everything is done, and recording it failed.
+    Recording(AppliedScript, Error),
     /// Known as data already.
     Failed(Box<MigrateError>),
     /// The second interrupt came.
@@ -154,11 +156,14 @@ impl Run<'_> {
             let after: Vec<Applied> = history.into_iter().chain(claimed).collect();
             record = format!("{record}; {}", ledger::note(schema, table, &after));
         }
-        session.rows(&record).await?;
+        let recorded = session.rows(&record).await;
         let applied = AppliedScript {
             script,
             took: begun.elapsed(),
         };
+        if let Err(error) = recorded {
+            return Err(RunError::Recording(applied, error));
+        }
         self.progress.send(EventKind::ScriptFinished {
             script: applied.clone(),
         });

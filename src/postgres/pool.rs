@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
 };
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -170,6 +172,26 @@ impl Database {
     ///
     /// What the server or the system said last.
     pub async fn session(&self, patience: Duration) -> Result<Session, ServerError> {
+        self.session_unless_freed(patience, None).await
+    }
+
+    /// The same for a job among others, which also takes what they [keep](AtHand::keep). As long as
+    /// we have a connection on a server that is full, a job waits for that one: fewer at once are
+    /// no failure.
+    pub(super) async fn session_for_job(
+        &self,
+        patience: Duration,
+        at_hand: &AtHand,
+    ) -> Result<Session, ServerError> {
+        self.session_unless_freed(patience, Some(at_hand)).await
+    }
+
+    async fn session_unless_freed(
+        &self,
+        patience: Duration,
+        at_hand: Option<&AtHand>,
+    ) -> Result<Session, ServerError> {
+        let mut waiting = None;
         let give_up = Instant::now() + patience;
         let mut pause = Duration::from_millis(50);
         loop {
@@ -191,10 +213,21 @@ impl Database {
                 PoolError::Backend(error) => is_worth_waiting_for(error),
                 _ => false,
             };
-            if !waits || Instant::now() + pause > give_up {
-                return Err(pool_error(error));
+            let said = pool_error(error);
+            let is_full = said.sqlstate.as_deref() == Some("53300");
+            let has_others = at_hand.is_some() && is_full && self.pool.status().size > 0;
+            if !waits || (!has_others && Instant::now() + pause > give_up) {
+                return Err(said);
             }
-            tokio::time::sleep(pause).await;
+            match at_hand {
+                Some(at_hand) => {
+                    let waiting = waiting.get_or_insert_with(|| at_hand.wait());
+                    if let Some(session) = waiting.freed_within(pause).await {
+                        return Ok(session);
+                    }
+                }
+                None => tokio::time::sleep(pause).await,
+            }
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
@@ -390,11 +423,45 @@ impl Session {
 /// session is kept here instead of being given back. At most as many are here as schemas were
 /// worked on at once.
 #[derive(Debug, Default)]
-pub(super) struct AtHand(Mutex<Vec<Session>>);
+pub(super) struct AtHand {
+    sessions: Mutex<Vec<Session>>,
+    /// How many jobs found the server full and wait for one.
+    waiting: AtomicUsize,
+    freed: Notify,
+}
+
+/// A place in the queue of those who wait for a session at hand.
+struct Waiting<'a>(&'a AtHand);
+
+impl Waiting<'_> {
+    async fn freed_within(&self, time: Duration) -> Option<Session> {
+        // Somebody else may have been faster; the caller looks elsewhere and comes again.
+        let _ = tokio::time::timeout(time, self.0.freed.notified()).await;
+        self.0.pop()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl AtHand {
-    /// Takes one, if there is one.
+    /// Takes one, if there is one and nobody waits for it.
     pub(super) fn take(&self) -> Option<Session> {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        self.pop()
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
+    fn pop(&self) -> Option<Session> {
         let mut sessions = self.sessions();
         sessions.retain(|session| !session.client().is_closed());
         sessions.pop()
@@ -407,6 +474,7 @@ impl AtHand {
             session.discard();
         } else {
             self.sessions().push(session);
+            self.freed.notify_one();
         }
     }
 
@@ -416,7 +484,7 @@ impl AtHand {
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,10 +7,11 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::batch::{Batch, Ending, WorkError, Worked};
 use super::bookkeeping;
 use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
+use super::commit::was_committed;
 use super::diagnostics::{is_connection_lost, server_error};
 use super::guard::{Touched, seen_by_others};
 use super::ledger;
-use super::migrator::Rules;
+use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runner;
 use super::template::{self, Applying, Kept, Template, Unfit};
@@ -94,7 +95,8 @@ impl PostgresCatalog {
         };
         let mut result = self.create_in(&session, &making).await;
         let mut session = Some(session);
-        if template.is_some() && matches!(result, Err(CreateError::Migrate(_))) {
+        let misfits = |error: &CreateError| matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+        if template.is_some() && result.as_ref().is_err_and(misfits) {
             if let Some(session) = session.take() {
                 session.discard();
             }
@@ -267,7 +269,10 @@ impl PostgresCatalog {
             String::new()
         };
         let insert = insert(self.tables(), new);
-        let id = self.commit(session, new, &insert, &note).await?;
+        let transaction = &opened.identity.transaction;
+        let id = self
+            .commit(session, new, transaction, &insert, &note)
+            .await?;
         let tenant = listed(id, new);
         Ok(Created {
             tenant,
@@ -305,6 +310,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         new: &NewTenant,
+        transaction: &str,
         insert: &str,
         note: &str,
     ) -> Result<i64, CreateError> {
@@ -318,23 +324,33 @@ impl PostgresCatalog {
             (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
                 if is_connection_lost(&error) {
-                    return self.find_out(new, &error).await;
+                    return self.find_out(new, transaction, &error).await;
                 }
                 Err(CreateError::Catalog(taken_meanwhile(&error, new)))
             }
         }
     }
 
-    /// COMMIT was sent and not answered: the catalog knows.
-    async fn find_out(&self, new: &NewTenant, error: &Error) -> Result<i64, CreateError> {
-        let patience = std::time::Duration::from_mins(1);
+    /// COMMIT was sent and not answered.
+    async fn find_out(
+        &self,
+        new: &NewTenant,
+        transaction: &str,
+        error: &Error,
+    ) -> Result<i64, CreateError> {
         let unknown = |said| {
             CreateError::Migrate(Box::new(MigrateError::Unknown {
                 doing: format!("creating tenant '{}'", new.slug),
                 error: said,
             }))
         };
-        let session = self.database().session(patience).await.map_err(unknown)?;
+        if !was_committed(self.database(), transaction, error)
+            .await
+            .map_err(unknown)?
+        {
+            return Err(CreateError::Catalog(database_error(server_error(error))));
+        }
+        let session = self.database().session(PATIENCE).await.map_err(unknown)?;
         let sql = format!(
             "SELECT id FROM {} WHERE slug = {} AND schema_name = {}",
             self.tables().tenants,
@@ -342,8 +358,8 @@ impl PostgresCatalog {
             escape_literal(new.schema.as_str())
         );
         match session.read(&sql).await {
-            Ok(rows) if !rows.is_empty() => Ok(id_in(&rows)),
-            _ => Err(CreateError::Catalog(database_error(server_error(error)))),
+            Ok(rows) => Ok(id_in(&rows)),
+            Err(error) => Err(unknown(server_error(&error))),
         }
     }
 }

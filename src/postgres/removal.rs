@@ -12,10 +12,11 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::commit::was_committed;
 use super::dependents::{self, Start};
-use super::diagnostics::{is_worth_retrying, server_error};
+use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::lock::{self, CLASS};
-use super::migrator::Rules;
+use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
@@ -342,11 +343,13 @@ impl PostgresCatalog {
         let begun = Instant::now();
         let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
         let mut attempt = 0;
+        let mut wait = Duration::ZERO;
         loop {
-            let session = self.session().await?;
+            let session = self.database().session(wait).await;
+            let session = session.map_err(database_error)?;
+            wait = PATIENCE;
             let done = transact(&session, piece, rules).await;
             match done {
-                Ok(Done::Committed) => return Ok(()),
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
@@ -362,8 +365,15 @@ impl PostgresCatalog {
                     }
                     match finish(&session, piece).await {
                         Ok(()) => return Ok(()),
-                        Err(error) => {
+                        Err(Unfinished { in_doubt, error }) => {
                             session.discard();
+                            if let Some(transaction) = in_doubt
+                                && was_committed(self.database(), &transaction, &error)
+                                    .await
+                                    .map_err(database_error)?
+                            {
+                                return Ok(());
+                            }
                             attempt += 1;
                             again(&error, attempt, piece, rules, None)?;
                         }
@@ -417,6 +427,9 @@ fn again(
     rules: &Rules,
     budget: Option<(Instant, Duration)>,
 ) -> Result<(), DropError> {
+    if is_connection_lost(error) && attempt <= rules.lock_retries.max(1) {
+        return Ok(());
+    }
     if !is_worth_retrying(error) {
         let said = server_error(error);
         // Another session was faster.
@@ -445,7 +458,6 @@ enum Done {
     Prepared(Vec<Dependent>),
     /// The row of this owner is gone, and nothing was done.
     NotOwned(String),
-    Committed,
 }
 
 /// Opens a transaction under the lock of a schema, if there is one. Returns the schema's oid
@@ -496,7 +508,7 @@ async fn begin(
     Ok(Begun::Busy(oid.unwrap_or_default()))
 }
 
-/// Opens the transaction, and ends it where nothing is to be looked at in between.
+/// Opens the transaction, and looks at what must be looked at before it ends.
 async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Done, Error> {
     let lock_timeout = match rules.lock_timeout {
         usual if piece.brief && (usual.is_zero() || usual > BRIEF) => BRIEF,
@@ -513,8 +525,7 @@ async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Don
         return Ok(Done::NotOwned(owner.name.clone()));
     }
     let (Some(oid), false) = (oid, matches!(piece.tables, Tables::None)) else {
-        finish(session, piece).await?;
-        return Ok(Done::Committed);
+        return Ok(Done::Prepared(Vec::new()));
     };
     let which = match &piece.tables {
         Tables::These(oids) => format!("c.oid IN ({})", oids.join(", ")),
@@ -535,9 +546,27 @@ async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Don
     Ok(Done::Prepared(dependents::read(&dependents)))
 }
 
-async fn finish(session: &Session, piece: &Piece) -> Result<(), Error> {
-    session.rows(&piece.statements).await?;
-    session.rows("COMMIT").await.map(drop)
+/// Why a transaction did not end.
+struct Unfinished {
+    /// Which transaction it is, where COMMIT was sent and nobody answered.
+    in_doubt: Option<String>,
+    error: Error,
+}
+
+async fn finish(session: &Session, piece: &Piece) -> Result<(), Unfinished> {
+    let sql = format!("{}; SELECT pg_current_xact_id()", piece.statements);
+    let rows = session.rows(&sql).await.map_err(|error| Unfinished {
+        in_doubt: None,
+        error,
+    })?;
+    let transaction = rows.last().and_then(|row| row.get(0)).unwrap_or_default();
+    match session.rows("COMMIT").await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Unfinished {
+            in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
+            error,
+        }),
+    }
 }
 
 /// Returns what schemas of these names hold, as far as they exist.

@@ -1,0 +1,380 @@
+//! What is disturbed: a command, the database before it, and what it must have become.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::program::{Project, Ran};
+use crate::proxy::{Cut, Proxy};
+use crate::server::{self, Server, query};
+use crate::state::State;
+use crate::tally::Verdict;
+
+/// How much of the work may be there without the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Each schema is as before or as after.
+    Schema,
+    /// Each schema may be in between, where a rerun finds it.
+    Step,
+    /// All of it or nothing.
+    Whole,
+}
+
+/// One command and what precedes it.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    args: &'static [&'static str],
+    unit: Unit,
+    /// Whether the command has nothing to do, or refuses, once it is done.
+    once: bool,
+    prepare: fn(&str) -> Project,
+}
+
+/// Every scenario.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "shared",
+        args: &["migrate-schemas", "--shared", "-o", "json"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |_| Project::shipped(),
+    },
+    Scenario {
+        name: "migrate",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "2"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 6);
+            project.must(url, &["migrate-schemas"]);
+            two_more(&project);
+            project
+        },
+    },
+    Scenario {
+        name: "everything",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "1"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.file("pricesync.toml", "[run]\ntemplate = \"off\"\n");
+            project.file(
+                "migrations/shared/V90__more.sql",
+                "CREATE TABLE shared_more (id int);\n",
+            );
+            two_more(&project);
+            project
+        },
+    },
+    Scenario {
+        name: "template",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "2"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| shipped_with(url, 4),
+    },
+    Scenario {
+        name: "file-by-file",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "1"],
+        unit: Unit::Step,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 3);
+            project.file("pricesync.toml", "[run]\natomic = \"migration\"\n");
+            project.must(url, &["migrate-schemas"]);
+            two_more(&project);
+            project
+        },
+    },
+    Scenario {
+        name: "nothing-pending",
+        args: &["migrate-schemas", "-o", "json"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.must(url, &["migrate-schemas"]);
+            project
+        },
+    },
+    Scenario {
+        name: "no-transaction",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "2"],
+        unit: Unit::Step,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 3);
+            project.must(url, &["migrate-schemas"]);
+            project.file(
+                "migrations/tenant/V90__indexes.sql",
+                "-- pricesync: no-transaction\n\
+                 CREATE INDEX CONCURRENTLY products_torn ON products (id, name);\n\
+                 CREATE UNIQUE INDEX CONCURRENTLY products_torn_too ON products (id DESC);\n",
+            );
+            project.file(
+                "migrations/tenant/V91__after.sql",
+                "CREATE TABLE after_indexes (id int);\n",
+            );
+            project
+        },
+    },
+    Scenario {
+        name: "create-tenant",
+        args: CREATE,
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| shipped_with(url, 0),
+    },
+    Scenario {
+        name: "create-tenant-by-template",
+        args: CREATE,
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 0);
+            project.must(url, &["create-tenant", "--name", "One", "--slug", "one"]);
+            project
+        },
+    },
+    Scenario {
+        name: "drop-schema",
+        args: &["drop-schema", "--tenant", "t0", "--force"],
+        unit: Unit::Step,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            let mut many = String::new();
+            for number in 0..120 {
+                let _ = writeln!(many, "CREATE TABLE many_{number} (id int PRIMARY KEY);");
+            }
+            many.push_str(
+                "CREATE TABLE tied (id int, owner bigint REFERENCES public.tenants_tenant (id));\n",
+            );
+            project.file("migrations/tenant/V90__many.sql", &many);
+            project.must(url, &["migrate-schemas"]);
+            project
+        },
+    },
+];
+
+const CREATE: &[&str] = &[
+    "create-tenant",
+    "--name",
+    "Acme Inc.",
+    "--slug",
+    "acme",
+    "--domain",
+    "acme.example",
+    "--domain",
+    "www.acme.example",
+];
+
+/// Thirty tenants with something to do, for whoever comes at a random time.
+pub(crate) const FLEET: Scenario = Scenario {
+    name: "a run over 30 tenants",
+    args: &["migrate-schemas", "-o", "json", "--jobs", "4"],
+    unit: Unit::Schema,
+    once: false,
+    prepare: |url| {
+        let project = shipped_with(url, 30);
+        project.must(url, &["migrate-schemas"]);
+        two_more(&project);
+        project
+    },
+};
+
+fn shipped_with(url: &str, tenants: usize) -> Project {
+    let project = Project::shipped();
+    project.must(url, &["migrate-schemas", "--shared"]);
+    let mut sql = String::new();
+    for number in 0..tenants {
+        let _ = write!(
+            sql,
+            "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('tenant_t{number}', 'T', 't{number}'); \
+             CREATE SCHEMA tenant_t{number};"
+        );
+    }
+    query(url, &sql).unwrap();
+    project
+}
+
+/// Files whose work shows how often it was done.
+fn two_more(project: &Project) {
+    project.file(
+        "migrations/tenant/V90__marks.sql",
+        "CREATE TABLE marks (id serial PRIMARY KEY);\nINSERT INTO marks DEFAULT VALUES;\nALTER TABLE products ADD torn text DEFAULT 'x';\n",
+    );
+    project.file(
+        "migrations/tenant/V91__more_marks.sql",
+        "INSERT INTO marks DEFAULT VALUES;\nCREATE INDEX products_torn ON products (torn);\n",
+    );
+}
+
+/// A scenario on a server, with what an undisturbed run makes of it.
+pub(crate) struct Prepared<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) server: &'a Server,
+    project: Project,
+    base: String,
+    before: State,
+    after: State,
+    /// How long an undisturbed run takes.
+    pub(crate) took: Duration,
+    /// How many messages it sends.
+    pub(crate) messages: usize,
+}
+
+impl<'a> Prepared<'a> {
+    /// Makes the database and runs the command undisturbed on a copy of it.
+    pub(crate) fn new(server: &'a Server, scenario: &'a Scenario) -> Self {
+        let base = format!("base_{}", scenario.name.replace(['-', ' '], "_"));
+        server.copy("template0", &base);
+        let project = (scenario.prepare)(&server.url(&base));
+        let before = State::settled(&server.url(&base));
+        let mut prepared = Self {
+            scenario,
+            server,
+            project,
+            base,
+            before,
+            after: State::default(),
+            took: Duration::ZERO,
+            messages: 0,
+        };
+        let copy = prepared.copy("undisturbed");
+        let proxy = Proxy::start(server.folder(), None);
+        let begun = Instant::now();
+        prepared.project.must(
+            &server::url(proxy.folder(), "postgres", &copy),
+            scenario.args,
+        );
+        prepared.took = begun.elapsed();
+        prepared.messages = proxy.said();
+        drop(proxy);
+        prepared.after = State::settled(&server.url(&copy));
+        server.drop(&copy);
+        prepared
+    }
+
+    /// Makes a copy of the database for one trial.
+    pub(crate) fn copy(&self, trial: &str) -> String {
+        let name = format!("{}_{trial}", self.base);
+        self.server.copy(&self.base, &name);
+        name
+    }
+
+    /// Starts the command on a database.
+    pub(crate) fn spawn(&self, url: &str) -> crate::program::Running {
+        self.project.spawn(url, self.scenario.args)
+    }
+
+    /// Runs it with a cut at a message.
+    pub(crate) fn cut(&self, at: usize, cut: Cut) -> Verdict {
+        let database = self.copy(&format!("{at}_{cut:?}").to_lowercase());
+        let proxy = Proxy::start(self.server.folder(), Some((at, cut)));
+        let ran = self
+            .spawn(&server::url(proxy.folder(), "postgres", &database))
+            .wait();
+        let has_cut = proxy.has_cut();
+        drop(proxy);
+        let verdict = if has_cut {
+            self.judge(&database, &ran)
+        } else {
+            Verdict::Missed
+        };
+        self.server.drop(&database);
+        verdict
+    }
+
+    /// Compares what was said with what is, and finishes what was not finished.
+    pub(crate) fn judge(&self, database: &str, ran: &Ran) -> Verdict {
+        let url = self.server.url(database);
+        let state = State::settled(&url);
+        if ran.hung || ran.stderr.contains("panicked") {
+            return Verdict::Misreported(format!("hung or panicked: {}", ran.everything()));
+        }
+        if let Some(lie) = self.lie(&state, ran) {
+            return Verdict::Misreported(format!("{lie}: {}", ran.everything()));
+        }
+        if let Some(half) = self.half(&state) {
+            return Verdict::Lost(format!("{half}: {}", ran.everything()));
+        }
+        let by_itself = ran.code == Some(0);
+        let is_over = by_itself || (self.scenario.once && state == self.after);
+        if !is_over {
+            let again = self.project.run(&url, self.scenario.args);
+            if again.code != Some(0) {
+                let (first, again) = (ran.everything(), again.everything());
+                return Verdict::Lost(format!("the rerun failed: {again}\nat first: {first}"));
+            }
+            let state = State::settled(&url);
+            if let Some(difference) = state.difference(&self.after) {
+                return Verdict::Lost(format!(
+                    "after the rerun {difference}: {}",
+                    again.everything()
+                ));
+            }
+        }
+        let verified = self.project.run(&url, &["status", "--verify"]);
+        if verified.code != Some(0) {
+            return Verdict::Lost(format!(
+                "histories and ledger: {}\nat first: {}",
+                verified.everything(),
+                ran.everything()
+            ));
+        }
+        if by_itself {
+            Verdict::Converged
+        } else {
+            Verdict::Rerun
+        }
+    }
+
+    /// Returns what was said and is not so.
+    fn lie(&self, state: &State, ran: &Ran) -> Option<String> {
+        let code = ran.code?;
+        let changes = self.before != self.after;
+        match state.difference(&self.after) {
+            Some(difference) if code == 0 => return Some(format!("done, but {difference}")),
+            None if code != 0 && changes => return Some("not done, but all of it is".to_owned()),
+            _ => {}
+        }
+        let summary: serde_json::Value = serde_json::from_str(&ran.stdout).ok()?;
+        summary["schemas"].as_array()?.iter().find_map(|item| {
+            let (schema, outcome) = (item["schema"].as_str()?, item["outcome"].as_str()?);
+            let is_done = state.agrees(&self.after, schema);
+            let had_work = !self.before.agrees(&self.after, schema);
+            match outcome {
+                "migrated" | "up-to-date" if !is_done => {
+                    Some(format!("{schema} is {outcome}, but it is not"))
+                }
+                "failed" | "skipped" | "not-started" if is_done && had_work => {
+                    Some(format!("{schema} is {outcome}, but it is done"))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Returns what is there without the rest and must not be.
+    fn half(&self, state: &State) -> Option<String> {
+        match self.scenario.unit {
+            Unit::Step => None,
+            Unit::Whole => {
+                let whole = *state == self.before || *state == self.after;
+                (!whole).then(|| {
+                    let more = state.difference(&self.before).unwrap_or_default();
+                    let less = state.difference(&self.after).unwrap_or_default();
+                    format!("half done: {more}, and {less}")
+                })
+            }
+            Unit::Schema => state
+                .schemas(&self.after)
+                .find(|schema| {
+                    !state.agrees(&self.before, schema) && !state.agrees(&self.after, schema)
+                })
+                .map(|schema| format!("{schema} is half done")),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A server of our own, to be crashed, filled and exhausted.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+/// The superuser.
+const USER: &str = "postgres";
+
+/// A server on a unix socket, stopped and removed when dropped.
+pub(crate) struct Server {
+    folder: tempfile::TempDir,
+    options: String,
+}
+
+impl Server {
+    /// Makes a cluster and serves it with these settings.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = tempfile::Builder::new()
+            .prefix("pricesync-torture-")
+            .tempdir_in(if memory.is_dir() {
+                memory.to_path_buf()
+            } else {
+                std::env::temp_dir()
+            })
+            .unwrap();
+        give(folder.path());
+        let mut options = format!(
+            "-k {} -c listen_addresses= -c fsync=off -c full_page_writes=off",
+            folder.path().display()
+        );
+        for setting in settings {
+            options.push_str(" -c ");
+            options.push_str(setting);
+        }
+        let server = Self { folder, options };
+        let made = server
+            .program("initdb")
+            .args(["-D", "data", "-U", USER, "-A", "trust", "-E", "UTF8"])
+            .args(["--no-sync", "--locale=C", "--wal-segsize=4"])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "initdb: {errors}");
+        server.resume();
+        server
+    }
+
+    /// Starts it after a [crash](Self::crash).
+    pub(crate) fn resume(&self) {
+        let started = self
+            .program("pg_ctl")
+            .args(["-w", "-s", "-D", "data", "-l", "log", "-o"])
+            .args([&self.options, "start"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(started.success(), "the server starts: {}", self.log());
+    }
+
+    /// Stops it at once, without a word to anybody, as a crash would.
+    pub(crate) fn crash(&self) {
+        let _ = self
+            .program("pg_ctl")
+            .args(["-w", "-s", "-m", "immediate", "-D", "data", "stop"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+
+    /// Returns what it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Returns the folder of its socket, which its user may write in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the URL of a database for a role.
+    pub(crate) fn url_as(&self, role: &str, database: &str) -> String {
+        url(self.folder(), role, database)
+    }
+
+    /// Returns the URL of a database for the superuser.
+    pub(crate) fn url(&self, database: &str) -> String {
+        self.url_as(USER, database)
+    }
+
+    /// Runs statements in a database, each message a transaction of its own.
+    pub(crate) fn execute(&self, database: &str, statements: &[&str]) {
+        for sql in statements {
+            query(&self.url(database), sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    }
+
+    /// Makes a database that is a copy of another one, in whose way nobody may be.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let sql = format!("CREATE DATABASE {to} TEMPLATE {from}");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            match query(&self.url(USER), &sql) {
+                Ok(_) => return,
+                // A session that has just ended may still be seen in it.
+                Err(error) => assert!(Instant::now() < deadline, "{sql}: {error:?}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Drops a database with everybody in it.
+    pub(crate) fn drop(&self, database: &str) {
+        self.execute(
+            USER,
+            &[&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")],
+        );
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C")
+            .current_dir(self.folder.path());
+        if let Some((user, group)) = account() {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+/// Returns the URL of a database behind the socket in a folder.
+pub(crate) fn url(folder: &Path, role: &str, database: &str) -> String {
+    format!(
+        "postgres:///{database}?host={}&user={role}",
+        folder.display()
+    )
+}
+
+/// Runs statements in one message in a session of their own and returns all rows as text.
+pub(crate) fn query(
+    url: &str,
+    sql: &str,
+) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+            let driving = tokio::spawn(connection);
+            let messages = client.simple_query(sql).await;
+            drop(client);
+            let _ = driving.await;
+            let rows = messages?.into_iter().filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|column| row.get(column).map(str::to_owned))
+                        .collect(),
+                ),
+                _ => None,
+            });
+            Ok(rows.collect())
+        })
+}
+
+/// Gives a folder to the server's user.
+pub(crate) fn give(path: &Path) {
+    if let Some((user, group)) = account() {
+        chown(path, Some(user), Some(group)).unwrap();
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The server refuses to run as root, so root's tests run it as `postgres`.
+fn account() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .expect("a user 'postgres' to run the server as");
+    let mut ids = line.split(':').skip(2).map(|id| id.parse().unwrap());
+    Some((ids.next().unwrap(), ids.next().unwrap()))
+}
+
+fn program(name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter(|folder| folder.join("initdb").exists())
+        .collect();
+    folders.sort();
+    folders
+        .pop()
+        .map_or_else(|| name.into(), |folder| folder.join(name))
+}
