@@ -218,3 +218,21 @@ fn a_role_that_may_not_create_schemas_migrates_without_a_ledger() {
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
+
+#[test]
+fn a_history_of_another_shape_keeps_no_other_schema_out_of_the_ledger() {
+    let given = given();
+    given.database.execute(
+        "DROP SCHEMA pricesync CASCADE; \
+         ALTER TABLE tenant_globex.refinery_schema_history DROP COLUMN checksum",
+    );
+    given
+        .run(&["doctor", "--fix", "ledger"])
+        .exits(11)
+        .prints("the history is damaged: column \"checksum\" does not exist")
+        .says("the ledger answers for 3 schemas");
+    assert_eq!(
+        ledger(&given),
+        ["public 1 1", "tenant_acme 2 2", "tenant_initech 1 1"]
+    );
+}
