@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test properties test-matrix torture lint picture bench needs
+.PHONY: demo test properties test-matrix torture lint picture bench coverage needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -39,6 +39,11 @@ picture: needs
 # server. make bench ARGS=--quick takes some three minutes; ARGS=--help tells the rest.
 bench: needs
 	cargo bench --bench fleet -- $(ARGS)
+
+# Which lines of the code that changes databases the tests run. make coverage ARGS=--report
+# prints it again, with the lines that none ran.
+coverage: needs
+	@scripts/coverage.sh $(ARGS)
 
 # PostgreSQL's server programs and a C compiler; installed only where they are missing.
 needs:

@@ -267,3 +267,18 @@ fn keys_may_point_to_declared_tables_only() {
     );
     given.run(&["migrate-schemas"]).exits(0);
 }
+
+#[test]
+fn keys_may_point_nowhere_where_no_table_is_declared() {
+    let given = shop();
+    given.file("pricesync.toml", "[catalog]\nshared_references = []\n");
+    given.tenant_file(
+        "V1__key.sql",
+        "CREATE TABLE a (rate int REFERENCES rates (id))",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("public.rates (structure changed)");
+    assert!(given.relations("tenant_acme", 'r').is_empty());
+}

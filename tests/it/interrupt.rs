@@ -66,6 +66,27 @@ fn twice_cancels_what_runs_and_it_is_rolled_back() {
 }
 
 #[test]
+fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_was_done() {
+    let given = Given::tenants(&["a"]);
+    given.tenant_file(
+        "V1__wait.sql",
+        "-- pricesync: no-transaction\nCREATE TABLE made (id int);\n\
+         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 300 ELSE 0 END);\n",
+    );
+    let mut run = given.spawn(&["migrate-schemas"]);
+    eventually("the second statement runs", || sleeping(&given) == "1");
+    run.signal(Signal::INT);
+    run.hears("interrupt again to cancel them");
+    run.signal(Signal::INT);
+    run.wait().exits(130).counts([0, 1, 0, 1, 0]);
+    assert!(given.history("tenant_a").is_empty());
+    assert!(tables_of(&given, "a").contains(&"made".to_owned()));
+    given.database.execute("CREATE TABLE public.awake ()");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_a"), ["1"]);
+}
+
+#[test]
 fn three_times_ends_the_program_at_once_and_the_server_rolls_back() {
     let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(300); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
     let (given, mut run) = waiting_in_a(deaf);

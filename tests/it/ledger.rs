@@ -1,5 +1,6 @@
 //! The ledger answers for the whole fleet, and `status` tells the truth whatever befalls it.
 
+use crate::concurrency::{CLASS, Holder};
 use crate::support::pricesync::{Given, Ran};
 
 /// Three tenants at V1, and a V2 that only acme has.
@@ -217,4 +218,42 @@ fn a_role_that_may_not_create_schemas_migrates_without_a_ledger() {
     given
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn a_history_of_another_shape_keeps_no_other_schema_out_of_the_ledger() {
+    let given = given();
+    given.database.execute(
+        "DROP SCHEMA pricesync CASCADE; \
+         ALTER TABLE tenant_globex.refinery_schema_history DROP COLUMN checksum",
+    );
+    given
+        .run(&["doctor", "--fix", "ledger"])
+        .exits(11)
+        .prints("the history is damaged: column \"checksum\" does not exist")
+        .says("the ledger answers for 3 schemas");
+    assert_eq!(
+        ledger(&given),
+        ["public 1 1", "tenant_acme 2 2", "tenant_initech 1 1"]
+    );
+}
+
+#[test]
+fn a_schema_that_a_run_holds_is_left_to_that_run() {
+    let given = given();
+    given.database.execute(
+        "UPDATE pricesync.schema_state SET version = 7 WHERE schema_name = 'tenant_globex'",
+    );
+    let holder = Holder::of(
+        &given,
+        &format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_globex'::regnamespace::oid::int4)"),
+    );
+    given.run(&["doctor", "--fix", "ledger"]).exits(0);
+    assert!(!ledger(&given).contains(&"tenant_globex 1 1".to_owned()));
+    holder.let_go(&given);
+    given
+        .run(&["doctor", "--fix", "ledger"])
+        .exits(0)
+        .says("the ledger answers for 4 schemas");
+    assert!(ledger(&given).contains(&"tenant_globex 1 1".to_owned()));
 }

@@ -11,6 +11,7 @@ mod examples;
 mod histories;
 mod hostile;
 mod interrupt;
+mod journey;
 mod ledger;
 mod lifecycle;
 mod lint;

@@ -13,6 +13,8 @@ use std::process::Command;
 use pricesync::error::Exit;
 use pricesync::settings::{Overrides, Settings};
 
+use super::support::pricesync::profile;
+
 const README: &str = include_str!("../../README.md");
 
 /// The program under test.
@@ -74,6 +76,7 @@ impl Folder {
             .env("HOME", self.0.path())
             .env("LC_ALL", "C.UTF-8")
             .envs(env::var_os("PRICESYNC_PG_BIN").map(|bin| ("PRICESYNC_PG_BIN", bin)))
+            .envs(profile())
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,5 +1,7 @@
 //! The program under test in a project of its own, against a database of its own.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -13,6 +15,13 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pricesync");
 
 /// The shared set that the repository ships, in short: only the tables that name tenants.
 const TENANTS: &str = include_str!("../../../migrations/shared/tenants/V1__tenants.sql");
+
+/// The variable that says where a program built to measure coverage keeps its counts; it has to
+/// reach every program of ours whose environment is cleared.
+pub(crate) fn profile() -> Option<(&'static str, OsString)> {
+    const NAME: &str = "LLVM_PROFILE_FILE";
+    env::var_os(NAME).map(|file| (NAME, file))
+}
 
 /// A project folder and its database: what a story begins with.
 pub(crate) struct Given {
@@ -91,10 +100,11 @@ impl Given {
             .args(args)
             .current_dir(self.dir.path())
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.dir.path())
             .env("LANG", "C.UTF-8")
             .env("PRICESYNC_DATABASE_URL", self.database.url())
+            .envs(profile())
             .stdin(Stdio::null());
         command
     }
