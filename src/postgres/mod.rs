@@ -27,6 +27,7 @@ pub mod provision;
 pub mod removal;
 mod runner;
 pub mod runs;
+mod structure;
 pub mod survey;
 mod template;
 pub mod tenant_context;
