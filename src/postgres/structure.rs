@@ -54,7 +54,10 @@ pub(super) async fn read(
 ) -> Result<Structure, Error> {
     let values = [
         ("{schema}", escape_literal(schema.as_str())),
-        ("{history}", escape_literal(without_table.unwrap_or_default())),
+        (
+            "{history}",
+            escape_literal(without_table.unwrap_or_default()),
+        ),
     ];
     let rows = relative_to(session, schema, &filled(PARTS, &values)).await?;
     Ok(Structure::of(&rows))

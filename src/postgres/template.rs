@@ -244,7 +244,7 @@ async fn outside(
 }
 
 /// Nobody can guess the name, so nothing in a file can mean it.
-fn scratch() -> SchemaName {
+pub(super) fn scratch() -> SchemaName {
     let chance = |salt: u8| RandomState::new().hash_one((Instant::now(), salt));
     let name = format!("pricesync_scratch_{:016x}{:016x}", chance(0), chance(1));
     SchemaName::parse(&name).expect("50 plain letters and digits, which nobody has reserved")

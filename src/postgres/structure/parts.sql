@@ -48,7 +48,10 @@ WITH ns AS (
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 ), con AS MATERIALIZED (
     SELECT k.*, CASE WHEN k.contype = 'c' AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
-        k.conislocal OR k.coninhcount = 0 AS own FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
+        k.conislocal OR k.coninhcount = 0 AS own,
+        -- Keys of partitions that were made together with that of the whole, and those that were attached to it.
+        k.conparentid <> 0 AND NOT EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.conparentid AND s.connoinherit) AS follows,
+        EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.oid AND s.connoinherit) AS attached FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
     WHERE k.contype IN ('c', 'p', 'u', 'x', 'f', 'n')
 ), ind AS MATERIALIZED (
     SELECT x.*, rel.node AS owner, rel.called, i.relname, i.relkind, i.reltablespace,
@@ -198,7 +201,7 @@ FROM col WHERE relkind IN ('r', 'p') AND (attislocal OR EXISTS (SELECT FROM rel 
 UNION ALL
 -- What other tables need comes before what needs other tables.
 SELECT 'key', node, oid::int8 + CASE contype WHEN 'f' THEN 10000000000 ELSE 0 END, format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), owner,
-    format('ALTER TABLE %s%s ADD ', CASE WHEN contype IN ('p', 'u', 'x') THEN 'ONLY ' END, called)
+    format('ALTER TABLE %s%s ADD ', CASE WHEN contype IN ('p', 'u', 'x') AND (attached OR conparentid <> 0 OR NOT EXISTS (SELECT FROM rel WHERE rel.oid = relation AND relkind = 'p')) THEN 'ONLY ' END, called)
 FROM con WHERE contype <> 'n' AND convalidated AND conparentid = 0 AND own
 UNION ALL
 SELECT 'create', 'k' || oid, oid::int8 + 10000000000, format('ALTER TABLE %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
@@ -206,9 +209,9 @@ FROM con WHERE contype IN ('c', 'f') AND NOT convalidated AND conparentid = 0 AN
 UNION ALL
 -- The key of a partition is attached to that of the whole.
 SELECT 'create', 'k' || oid, oid::int8, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
-FROM con WHERE contype IN ('p', 'u', 'x') AND conparentid <> 0
+FROM con WHERE contype IN ('p', 'u', 'x') AND conparentid <> 0 AND NOT follows
 UNION ALL
-SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 2, format('ALTER INDEX %s ATTACH PARTITION %I', parent, relname), '', '' FROM ind WHERE parent IS NOT NULL
+SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 2, format('ALTER INDEX %s ATTACH PARTITION %I', parent, relname), '', '' FROM ind WHERE parent IS NOT NULL AND NOT EXISTS (SELECT FROM con WHERE con.oid = constraint_oid AND follows)
 UNION ALL
 SELECT 'edge', node, 0, '', owner, '' FROM con WHERE contype <> 'n'
 UNION ALL
@@ -272,7 +275,7 @@ SELECT 'create', node, oid::int8, format('CREATE COLLATION %s (PROVIDER = %s, %s
     CASE collprovider::text WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
     CASE WHEN collprovider = 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L,', collcollate, collctype)
         ELSE format('LOCALE = %L,', coalesce(to_jsonb(lang)->>'colllocale', to_jsonb(lang)->>'colliculocale', collcollate)) END,
-    collisdeterministic, ', RULES = ' || quote_literal(to_jsonb(lang)->>'collicurules')), '', ''
+    CASE WHEN collisdeterministic THEN 'true' ELSE 'false' END, ', RULES = ' || quote_literal(to_jsonb(lang)->>'collicurules')), '', ''
 FROM lang
 UNION ALL
 SELECT 'create', proc.node, proc.oid::int8, CASE WHEN prokind IN ('f', 'p', 'w') THEN (SELECT concat('CREATE ', word, ' ', substr(def, strpos(def, word) + length(word) + 1 + length(ns.prefix)))
