@@ -31,6 +31,7 @@ mod stage;
 mod status;
 mod template_args;
 mod undrop;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::event::{
     EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Skipped,
-    Summary, Target,
+    Summary, Target, Work,
 };
 use super::fleet::{Fleet, SchemaMigrator};
 use super::stages::{StageKind, Stages};
@@ -159,6 +159,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             course: Course::new(self.fleet.pace.clone()),
         };
         progress.send(EventKind::RunStarted {
+            work: Work::MIGRATION,
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
@@ -186,6 +187,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             self.pick_up_newcomers(&mut run, progress).await;
         }
         Ok(Summary {
+            work: Work::MIGRATION,
             run: None,
             outcomes: run.outcomes,
             refused: run.refused,

@@ -138,10 +138,16 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Some(run) => format!("run {run}: {schemas},"),
         None => format!("{schemas}:"),
     };
+    let done = if summary.work.is_migration() {
+        format!(
+            "{} migrated, {} up to date",
+            counts.migrated, counts.up_to_date
+        )
+    } else {
+        format!("{} {}", counts.done, summary.work.done)
+    };
     format!(
-        "{schemas} {} migrated, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}\n",
-        counts.migrated,
-        counts.up_to_date,
+        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}\n",
         counts.skipped,
         counts.not_started,
         total(summary.took),
@@ -207,6 +213,13 @@ fn rerun(summary: &Summary) -> Option<String> {
     let command = "pricesync migrate-schemas";
     match failed.len() {
         0 | 1 => None,
+        more if !summary.work.is_migration() => (more <= NAMED).then(|| {
+            format!(
+                "pricesync {} {} ...",
+                summary.work.command,
+                rerun_option(failed.into_iter())
+            )
+        }),
         more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
             Some(format!("{command} --retry-failed"))
         }
