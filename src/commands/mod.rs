@@ -215,6 +215,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
+        Command::Backup(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }

@@ -404,7 +404,7 @@ pub(super) fn hosts(domains: &str, new: &NewTenant) -> String {
     )
 }
 
-fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+pub(super) fn id_in(rows: &[SimpleQueryRow]) -> i64 {
     rows.first()
         .and_then(|row| row.get(0)?.parse().ok())
         .unwrap_or_default()

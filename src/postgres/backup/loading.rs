@@ -20,7 +20,7 @@ use crate::postgres::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::histories::qualified;
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Session;
-use crate::postgres::provision::{hosts, listed, taken_meanwhile};
+use crate::postgres::provision::{hosts, id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::{Opened, Opening, begin, interpret, probe};
 use crate::service::event::Target;
 
@@ -140,9 +140,15 @@ impl Loading<'_> {
         let new = &self.destination.new;
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
+        let mut id = None;
         let ending = loop {
             match next(&mut pieces).await? {
                 Piece::Sql(Section::Preamble | Section::Schema, _) => {}
+                Piece::Sql(Section::After, sql) => {
+                    // Keys of the tenant's tables may point to its row.
+                    id = Some(self.insert().await?);
+                    self.statements(Section::After, &sql).await?;
+                }
                 Piece::Sql(section, sql) => self.statements(section, &sql).await?,
                 Piece::Table(head) => {
                     rows += self.table(&head, &mut pieces).await?;
@@ -163,10 +169,18 @@ impl Loading<'_> {
         self.statements(Section::Schema, &about).await?;
         let differences = self.compare(&ending).await?;
         self.is_unchanged(&opened).await?;
-        let insert = self.insert().await?;
+        let Some(id) = id else {
+            return Err(ArchiveError::Damaged("it lacks what follows the rows".to_owned()).into());
+        };
         let id = self
             .catalog
-            .commit(self.session, new, &opened.identity.transaction, &insert, "")
+            .commit(
+                self.session,
+                new,
+                &opened.identity.transaction,
+                &format!("SELECT {id}"),
+                "",
+            )
             .await?;
         Ok(Restored {
             tenant: listed(id, new),
@@ -306,8 +320,17 @@ impl Loading<'_> {
         ))
     }
 
+    /// Inserts the tenant and its hosts and returns its id.
+    async fn insert(&self) -> Result<i64, BackupError> {
+        let sql = self.insertion().await?;
+        let new = &self.destination.new;
+        let rows = self.session.rows(&sql).await;
+        let rows = rows.map_err(|error| BackupError::from(taken_meanwhile(&error, new)))?;
+        Ok(id_in(&rows))
+    }
+
     /// Returns the statement that inserts the tenant and its hosts and brings its id.
-    async fn insert(&self) -> Result<String, BackupError> {
+    async fn insertion(&self) -> Result<String, BackupError> {
         let reading = || BackupError::server("reading the tenant tables");
         let Destination {
             new,

@@ -179,7 +179,9 @@ pub(super) fn first_difference(wanted: &[String], made: &[String]) -> Option<Str
     // What a line is about stands at its beginning.
     let beginning = |line: &str| line.split(' ').take(4).map(str::len).sum::<usize>() + 3;
     let about = line.get(..beginning(&line)).unwrap_or(&line);
-    let others = made.iter().filter(|other| wanted.binary_search(other).is_err());
+    let others = made
+        .iter()
+        .filter(|other| wanted.binary_search(other).is_err());
     let other = others.into_iter().find(|other| other.starts_with(about));
     Some(match other {
         Some(other) => format!("{line} (would become: {other})"),
