@@ -357,7 +357,9 @@ impl Loading<'_> {
             insert_into(&tables.tenants, &columns, &values),
             tables.tenants
         );
-        let hosts = if *keeps_hosts {
+        let hosts = if new.hostnames.is_empty() {
+            return Ok(tenant);
+        } else if *keeps_hosts {
             let rows = format!("{}::json", literal(&self.header.domains));
             let columns = self
                 .columns(&tables.domains, &rows, *is_itself)
@@ -369,8 +371,6 @@ impl Loading<'_> {
                 insert_into(&tables.domains, &columns, &values),
                 tables.domains
             )
-        } else if new.hostnames.is_empty() {
-            return Ok(tenant);
         } else {
             hosts(&tables.domains, new)
         };
