@@ -8,8 +8,9 @@ mod loading;
 mod rehearsal;
 mod snapshot;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::CatalogError;
 use crate::postgres::diagnostics::server_error;
 use crate::postgres::provision::CreateError;
@@ -141,6 +142,15 @@ impl fmt::Display for BackupError {
 }
 
 impl std::error::Error for BackupError {}
+
+/// Returns what is said of a schema, with its name in its place.
+fn about_schema(statements: &[(String, String)], schema: &SchemaName) -> String {
+    let mut sql = String::new();
+    for (before, after) in statements {
+        let _ = writeln!(sql, "{before} {}{after};", schema.quoted());
+    }
+    sql
+}
 
 /// Returns whether a text holds a name as a word of its own.
 pub(super) fn names(text: &str, name: &str) -> bool {

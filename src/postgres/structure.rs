@@ -138,7 +138,7 @@ impl Structure {
                     let why = "it holds a function or type of an unknown kind";
                     structure.refused.push(why.to_owned());
                 }
-                _ => parts.place(what, node, position, text, other, more),
+                _ => parts.place(what, node, position, text, &other, more),
             }
         }
         structure.refused.sort();
@@ -211,7 +211,7 @@ impl Parts {
         node: String,
         position: i64,
         text: String,
-        other: String,
+        owner: &str,
         more: String,
     ) {
         let table = |parts: &mut Self, node: &str, put: &dyn Fn(&mut Form)| {
@@ -239,7 +239,7 @@ impl Parts {
                         keys: BTreeSet::new(),
                     },
                     "key" => {
-                        table(self, &other, &|form| {
+                        table(self, owner, &|form| {
                             if let Form::Table { keys, .. } = form {
                                 keys.insert((position, node.clone()));
                             }

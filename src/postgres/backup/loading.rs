@@ -11,7 +11,7 @@ use tokio_postgres::Error;
 
 use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
-use super::{BackupError, Pieces, UNDER_WAY};
+use super::{BackupError, Pieces, UNDER_WAY, about_schema};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
@@ -120,8 +120,7 @@ impl PostgresCatalog {
         match (read, written) {
             (_, Ok(Some(restored))) => Ok(restored),
             // A reader that nobody listens to any more is not what failed.
-            (Err(BackupError::Archive(_)), Err(error)) | (Ok(()), Err(error)) => Err(error),
-            (Err(error), _) => Err(error),
+            (Err(BackupError::Archive(_)) | Ok(()), Err(error)) | (Err(error), _) => Err(error),
             (Ok(()), Ok(None)) => Err(BackupError::Gone),
         }
     }
@@ -160,12 +159,7 @@ impl Loading<'_> {
                 Piece::End(ending) => break ending,
             }
         };
-        let about: String = self
-            .header
-            .about_schema
-            .iter()
-            .map(|(before, after)| format!("{before} {}{after}; ", new.schema.quoted()))
-            .collect();
+        let about = about_schema(&self.header.about_schema, &new.schema);
         self.statements(Section::Schema, &about).await?;
         let differences = self.compare(&ending).await?;
         self.is_unchanged(&opened).await?;
@@ -199,7 +193,7 @@ impl Loading<'_> {
             label: new.slug.to_string(),
             scope: Scope::Tenant,
         };
-        let begin = format!(
+        let first = format!(
             "{}SET LOCAL check_function_bodies TO off; SET LOCAL row_security TO off; SET LOCAL xmloption TO content; \
              SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; SET LOCAL client_min_messages TO warning; \
              SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL statement_timeout TO 0",
@@ -214,7 +208,7 @@ impl Loading<'_> {
         // look at it than by whatever fails because of it.
         let (reset, begun, conflict, made) = join4(
             self.session.client().simple_query("DISCARD ALL"),
-            self.session.rows(&begin),
+            self.session.rows(&first),
             self.catalog.conflict(self.session, new, false),
             self.session.rows(&creation),
         )

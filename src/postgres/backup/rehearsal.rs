@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
-use super::BackupError;
 use super::snapshot::lasting;
+use super::{BackupError, about_schema};
 use crate::domain::script::Scope;
 use crate::postgres::diagnostics::server_error;
 use crate::postgres::fingerprint::digest;
@@ -143,11 +143,7 @@ async fn make(
         label: "rehearsal".to_owned(),
         scope: Scope::Tenant,
     };
-    let about: String = copy
-        .about_schema
-        .iter()
-        .map(|(before, after)| format!("{before} {}{after}; ", schema.quoted()))
-        .collect();
+    let about = about_schema(&copy.about_schema, &schema);
     for sql in [
         format!(
             "{}SET LOCAL check_function_bodies TO off; SET LOCAL client_min_messages TO warning; CREATE SCHEMA {}",

@@ -1,5 +1,6 @@
 //! Reading a tenant out of one snapshot.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -8,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::rehearsal::Rehearsals;
-use super::{BackupError, names};
+use super::{BackupError, about_schema, names};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
@@ -150,11 +151,7 @@ where
     };
     send(Piece::Sql(Section::Sequences, set_sequences(&sequences))).await?;
     send(Piece::Sql(Section::After, copy.after)).await?;
-    let about: String = copy
-        .about_schema
-        .iter()
-        .map(|(before, after)| format!("{before} {}{after};\n", schema.quoted()))
-        .collect();
+    let about = about_schema(&copy.about_schema, schema);
     send(Piece::Sql(Section::Schema, about)).await?;
     send(Piece::End(Ending {
         sequences,
@@ -367,15 +364,13 @@ async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
     let sql = format!(
         "SAVEPOINT pricesync_versions; SELECT version FROM {history} ORDER BY version; RELEASE SAVEPOINT pricesync_versions"
     );
-    match session.rows(&sql).await {
-        Ok(rows) => rows.iter().filter_map(number).collect(),
-        Err(_) => {
-            // The snapshot goes on without it.
-            let back = "ROLLBACK TO SAVEPOINT pricesync_versions";
-            let _ = session.client().simple_query(back).await;
-            Vec::new()
-        }
+    if let Ok(rows) = session.rows(&sql).await {
+        return rows.iter().filter_map(number).collect();
     }
+    // The snapshot goes on without it; where that fails too, the next statement says why.
+    let back = "ROLLBACK TO SAVEPOINT pricesync_versions";
+    let _ = session.client().simple_query(back).await;
+    Vec::new()
 }
 
 fn number(row: &SimpleQueryRow) -> Option<i64> {
@@ -419,16 +414,16 @@ async fn read_sequences(
 }
 
 fn set_sequences(sequences: &[SequenceRecord]) -> String {
-    sequences
-        .iter()
-        .map(|one| {
-            let name = QuotedIdentifier::new(&one.sequence).to_string();
-            format!(
-                "SELECT pg_catalog.setval({}, {}, {});\n",
-                escape_literal(&name),
-                one.last_value,
-                one.is_called
-            )
-        })
-        .collect()
+    let mut sql = String::new();
+    for one in sequences {
+        let name = QuotedIdentifier::new(&one.sequence).to_string();
+        let _ = writeln!(
+            sql,
+            "SELECT pg_catalog.setval({}, {}, {});",
+            escape_literal(&name),
+            one.last_value,
+            one.is_called
+        );
+    }
+    sql
 }
