@@ -9,6 +9,8 @@ mod create_tenant;
 mod demo;
 mod doctor;
 mod drop_schema;
+mod env;
+mod exec;
 mod exit_codes;
 mod init;
 mod lint;
@@ -153,6 +155,8 @@ enum Command {
     Undrop(undrop::Args),
     Purge(purge::Args),
     Shell(shell::Args),
+    Exec(exec::Args),
+    Env(env::Args),
     #[command(alias = "showmigrations")]
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
@@ -207,6 +211,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
+        Command::Exec(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -224,6 +229,8 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Undrop(args) => undrop::run(&args, &app).await,
         Command::Purge(args) => purge::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,
+        Command::Exec(args) => exec::run(&args, &app).await,
+        Command::Env(args) => env::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
         Command::Runs(args) => runs::run(&args, &app).await,
