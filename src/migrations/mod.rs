@@ -17,6 +17,7 @@ pub mod sealed_sql;
 pub mod source;
 pub mod statement;
 mod token;
+mod typed_sql;
 mod words;
 
 pub use load_error::{LoadError, LoadErrors};
@@ -26,3 +27,4 @@ pub use script::{Script, Transaction};
 pub use seal::Seal;
 pub use sealed_sql::sealed_sql;
 pub use source::{MigrationSet, check_apart};
+pub use typed_sql::{TypedSql, TypedSqlError};

@@ -9,6 +9,7 @@ mod create_tenant;
 mod drop_schema;
 mod escapes;
 mod examples;
+mod exec;
 mod histories;
 mod hostile;
 mod interrupt;
