@@ -30,6 +30,7 @@ pub mod runs;
 pub mod survey;
 mod template;
 pub mod tenant_context;
+mod tenant_tables;
 pub mod tls;
 mod transaction;
 pub mod trash;
