@@ -13,6 +13,7 @@ use super::catalog::quoted;
 pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
+use super::rehearsal::Rehearsal;
 use super::runner::{self};
 use super::template::{self, Template, Templates};
 use super::transaction::{self, Reach};
@@ -113,6 +114,8 @@ pub struct PostgresMigrator {
     pub(super) templates: Arc<Templates>,
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
     pub(super) last_was_new: Arc<AtomicBool>,
+    /// Where what is tried is kept; everything is rolled back then.
+    pub(super) rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -179,7 +182,16 @@ impl PostgresMigrator {
             at_hand: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
+            rehearsal: None,
         }
+    }
+
+    /// Tries what is pending statement by statement and rolls it back, noting in `rehearsal` what
+    /// each statement did. Files that run without a transaction are not run.
+    #[must_use]
+    pub fn rehearsing(mut self, rehearsal: Arc<Rehearsal>) -> Self {
+        self.rehearsal = Some(rehearsal);
+        self
     }
 
     /// Has surveys note in the ledger what they had to read from histories: for a run that
@@ -307,7 +319,8 @@ impl PostgresMigrator {
             && target.scope == Scope::Tenant
             && !rules.fake
             && rules.goal == Goal::Latest
-            && rules.atomic == Atomic::Schema;
+            && rules.atomic == Atomic::Schema
+            && self.rehearsal.is_none();
         if !wanted {
             return None;
         }
