@@ -12,6 +12,7 @@ use super::attendance::{Attendance, TELL_EVERY};
 use super::batch::{Ending, WorkError};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Touched};
+use super::histories;
 use super::ledger;
 use super::lock;
 use super::migrator::{PATIENCE, PostgresMigrator};
@@ -616,9 +617,17 @@ impl Journey<'_> {
             }
             WorkError::NoLedger => unreachable!("the step is taken again without it"),
             WorkError::Ours(error) => {
+                let mut said = server_error(&error);
+                if error.code() == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE) {
+                    let table = &self.migrator.rules.history_table;
+                    said.hint = Some(format!(
+                        "the history was made for short versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
+                        histories::qualified(&self.target.schema, table)
+                    ));
+                }
                 let failed = MigrateError::Database {
                     doing: format!("recording migrations in {}", self.target.schema),
-                    error: server_error(&error),
+                    error: said,
                 };
                 (failed, error)
             }
