@@ -101,6 +101,82 @@ fn a_role_that_does_not_wait_for_the_disk_waits_for_it_here() {
     assert_eq!(given.value("SELECT setting FROM tenant_acme.a"), "on");
 }
 
+#[test]
+fn what_a_role_or_a_database_sets_reaches_no_migration() {
+    let given = Given::tenants(&["acme"]);
+    let name = given.value("SELECT current_database()");
+    given.database.execute("CREATE SCHEMA elsewhere");
+    let settings = [
+        "statement_timeout = '300ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '300ms'",
+        "idle_session_timeout = '300ms'",
+        "standard_conforming_strings = off",
+        "search_path = 'elsewhere'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "timezone = 'Asia/Ho_Chi_Minh'",
+        "datestyle = 'SQL, DMY'",
+        "client_min_messages = 'error'",
+        "check_function_bodies = off",
+    ];
+    let settings = settings.map(|setting| format!("ALTER DATABASE {name} SET {setting}"));
+    given.database.execute(&settings.join(";"));
+    given.tenant_file(
+        "V1__a.sql",
+        "CREATE TABLE a (path text, words text, level text);\n\
+         SELECT pg_sleep(1);\n\
+         INSERT INTO a VALUES (current_setting('search_path'), 'a\\b', current_setting('transaction_isolation'));\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(
+        given.value("SELECT concat_ws(' | ', path, words, level) FROM tenant_acme.a"),
+        "tenant_acme, public | a\\b | read committed"
+    );
+    given
+        .run(&["create-tenant", "--name", "B\\eta's", "--slug", "beta"])
+        .exits(0);
+    assert_eq!(
+        given.value("SELECT name FROM public.tenants_tenant WHERE slug = 'beta'"),
+        "B\\eta's"
+    );
+    for args in [
+        &["status", "--verify"][..],
+        &["doctor"],
+        &["locks"],
+        &["runs"],
+        &["drop-schema", "--tenant=beta", "--force", "--trash"],
+        &["undrop", "--tenant=beta"],
+        &["drop-schema", "--tenant=beta", "--force"],
+    ] {
+        given.run(args).exits(0);
+    }
+    let empty = "SELECT count(*) FROM pg_class WHERE relnamespace = 'elsewhere'::regnamespace";
+    assert_eq!(given.value(empty), "0");
+}
+
+#[test]
+fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
+    let given = Given::shipped();
+    let cluster = Cluster::start("");
+    let url = cluster.url("postgres");
+    on(&given, &url, &["migrate-schemas"]).exits(0);
+    let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
+    on(&given, &url, &create).exits(0);
+    cluster.keeps();
+    given.tenant_file("V900__more.sql", "CREATE TABLE more (id int);\n");
+    on(&given, &url, &["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+    cluster.goes_back();
+    on(&given, &url, &["migrate-schemas", "--check"]).exits(3);
+    on(&given, &url, &["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+    on(&given, &url, &["status", "--verify"]).exits(0);
+    assert_eq!(made(&url, "more"), "tenant_acme");
+}
+
 /// A migrated fleet of `acme` and `beta`, one more file to apply, and a standby that is missing from now on.
 fn without_its_standby() -> (Given, Cluster, String) {
     let given = Given::shipped();
