@@ -75,6 +75,9 @@ pub(super) fn catalog_error(error: &Error) -> CatalogError {
 }
 
 pub(super) fn database_error(said: ServerError) -> CatalogError {
+    if said.sqlstate.as_deref() == Some("42501") {
+        return CatalogError::Forbidden(said.to_string());
+    }
     CatalogError::Database(Box::new(DatabaseError(said)))
 }
 

@@ -288,7 +288,6 @@ impl Journey<'_> {
             );
             attendance.during(run).await
         };
-        let blockers = attendance.blockers;
         let worked = match worked {
             Ok(worked) => worked,
             Err(WorkError::NoLedger) => {
@@ -296,7 +295,7 @@ impl Journey<'_> {
                 return Ok(self.without_ledger());
             }
             Err(error) => {
-                let error = self.work_failed(error, work.pending, blockers);
+                let error = self.work_failed(error, work.pending, attendance.blockers);
                 session.discard();
                 return Err(error);
             }
@@ -312,9 +311,11 @@ impl Journey<'_> {
         let client = session.client();
         let (noted, committed) = if self.keeps_ledger && !worked.noted {
             let note = ledger::note(schema, table, after);
-            join(client.simple_query(&note), client.simple_query("COMMIT")).await
+            let both = join(client.simple_query(&note), client.simple_query("COMMIT"));
+            attendance.during_commit(both).await
         } else {
-            (Ok(Vec::new()), client.simple_query("COMMIT").await)
+            let commit = client.simple_query("COMMIT");
+            (Ok(Vec::new()), attendance.during_commit(commit).await)
         };
         drop(notices);
         if let Err(error) = noted
@@ -324,12 +325,19 @@ impl Journey<'_> {
             if ledger::is_absent(&error) {
                 return Ok(self.without_ledger());
             }
-            return Err(self.work_failed(WorkError::Ours(error), work.pending, blockers));
+            return Err(self.work_failed(
+                WorkError::Ours(error),
+                work.pending,
+                attendance.blockers,
+            ));
         }
         match committed {
             Ok(_) => {
                 self.expect_history = true;
-                if rules.route == Route::Direct && self.leaves_nothing(work) {
+                if self.interrupts.level() == Interrupt::Cancel {
+                    // The request to cancel COMMIT may still be on its way.
+                    session.discard();
+                } else if rules.route == Route::Direct && self.leaves_nothing(work) {
                     self.migrator.at_hand.keep(session);
                 }
                 Ok(Step::Committed(worked.applied))
@@ -343,7 +351,7 @@ impl Journey<'_> {
             Err(error) => {
                 session.discard();
                 let error = WorkError::Script(work.pending.len() - 1, None, error);
-                Err(self.work_failed(error, work.pending, blockers))
+                Err(self.work_failed(error, work.pending, attendance.blockers))
             }
         }
     }

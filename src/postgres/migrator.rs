@@ -23,7 +23,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::MigrationSet;
 use crate::migrations::Transaction;
-use crate::service::event::{EventKind, MigrateError, Progress, Target};
+use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
 use crate::settings::TableName;
 
@@ -151,6 +151,10 @@ impl SchemaMigrator for PostgresMigrator {
         };
         let result = journey.travel().await;
         match result {
+            // What was committed before, or while the second interrupt came, stays applied.
+            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
+                Ok(Done::Migrated(journey.committed))
+            }
             Ok(Some(why)) => Ok(Done::Skipped(why)),
             Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
             Ok(None) => Ok(Done::Migrated(journey.committed)),

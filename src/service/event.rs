@@ -406,6 +406,12 @@ pub enum EventKind {
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
+    /// What was committed is not confirmed by a synchronous standby yet; told every few seconds.
+    WaitingForStandby {
+        /// For how long already.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
     /// A script's first statement is sent.
     ScriptStarted {
         /// Which.

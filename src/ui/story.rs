@@ -183,6 +183,12 @@ impl Story {
             EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
+            EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
+                "{schema}: waiting for a standby, {} so far: the server has committed, and no standby named in \
+                 synchronous_standby_names confirms it; start one or change that setting \
+                 (interrupting twice ends the wait, what is committed stays)\n",
+                whole(*waited)
+            ),
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }

@@ -76,6 +76,66 @@ fn nothing_that_only_public_has_can_be_changed() {
 }
 
 #[test]
+fn what_only_the_shared_set_makes_is_refused_by_its_bare_name_before_anything_runs() {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.shared_file(
+        "V2__rates.sql",
+        "CREATE TABLE rates (id int PRIMARY KEY, rate numeric);\nCREATE VIEW cheap AS SELECT * FROM rates;\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    let before = given.dump(&[]);
+    for (hostile, column) in [
+        ("DROP TABLE rates CASCADE", 12),
+        ("ALTER TABLE rates ADD COLUMN x int", 13),
+        ("INSERT INTO rates VALUES (3, 1)", 13),
+        ("UPDATE rates SET rate = 0", 8),
+        ("DELETE FROM rates", 13),
+        ("TRUNCATE own, rates", 15),
+        ("CREATE INDEX ON rates (rate)", 17),
+        (
+            "CREATE TRIGGER t BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            35,
+        ),
+        ("CREATE RULE r AS ON INSERT TO rates DO INSTEAD NOTHING", 31),
+        ("CREATE POLICY p ON rates USING (true)", 20),
+        ("DROP VIEW cheap", 11),
+        ("DELETE FROM tenants_tenant", 13),
+    ] {
+        given.tenant_file(
+            "V1__hostile.sql",
+            format!("CREATE TABLE own (id int);\n{hostile};\n"),
+        );
+        given
+            .run(&["migrate-schemas", "--tenant=acme"])
+            .exits(2)
+            .says(&format!("migrations/tenant/V1__hostile.sql:2:{column}: '"))
+            .says("of the shared set and by no tenant's file, so this would change public")
+            .says("move it to the shared set");
+        assert_eq!(given.dump(&[]), before, "{hostile}");
+    }
+    // Where public is not looked into, there is nothing to be found by accident.
+    given.file("pricesync.toml", "[run]\nsearch_path = []\n");
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(10)
+        .says("42P01");
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn a_bare_name_that_both_sets_make_is_the_tenant_s() {
+    let given = Given::tenants(&["acme"]);
+    given.shared_file("V2__rates.sql", "CREATE TABLE rates (id int);\n");
+    given.tenant_file(
+        "V1__own.sql",
+        "CREATE TABLE IF NOT EXISTS rates (id int);\nINSERT INTO rates VALUES (7);\nCREATE INDEX ON rates (id);\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.value("SELECT id FROM tenant_acme.rates"), "7");
+    assert_eq!(given.value("SELECT count(*) FROM public.rates"), "0");
+}
+
+#[test]
 fn nothing_can_be_created_in_public() {
     let hostile = [
         "CREATE TABLE public.x (id int)",
