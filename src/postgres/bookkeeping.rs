@@ -35,6 +35,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("V5__guard.sql", include_str!("bookkeeping/V5__guard.sql")),
     ("V6__trash.sql", include_str!("bookkeeping/V6__trash.sql")),
+    (
+        "V7__leave_quickly.sql",
+        include_str!("bookkeeping/V7__leave_quickly.sql"),
+    ),
 ];
 
 /// Makes sure that the schema and its tables are there.
