@@ -244,6 +244,9 @@ impl From<CatalogError> for Failure {
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync migrate-schemas --tenant SLUG --fake --to VERSION"),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
+            CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
+                "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
+            ),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }

@@ -60,6 +60,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         on_failure: OnFailure::Stop,
         scopes,
         stages: Stages::default(),
+        rehearsal: false,
     };
     let shared = migration(Scopes::Shared);
     let shared = shared.run(shared.survey().await?).await?;

@@ -317,6 +317,8 @@ pub enum CatalogError {
     /// The schema that should be taken over holds so many objects and no history, so that the
     /// files would run over what is there.
     NoHistory(SchemaName, u64),
+    /// The role may not do it; holds the server's word for it.
+    Forbidden(String),
     /// The server or the connection failed.
     Database(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -372,6 +374,7 @@ impl fmt::Display for CatalogError {
                 "schema '{schema}' has no history and is not empty ({objects} objects), so every migration would run over what is there"
             ),
             Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
+            Self::Forbidden(why) => write!(f, "the role may not: {why}"),
             Self::Database(error) => error.fmt(f),
         }
     }

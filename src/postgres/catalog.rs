@@ -68,7 +68,34 @@ pub(super) fn catalog_error(error: &Error) -> CatalogError {
 }
 
 pub(super) fn database_error(said: ServerError) -> CatalogError {
+    if said.sqlstate.as_deref() == Some("42501") {
+        return CatalogError::Forbidden(said.to_string());
+    }
     CatalogError::Database(Box::new(DatabaseError(said)))
+}
+
+/// An index that takes room and time and is used by nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidIndex {
+    /// Where it is.
+    pub schema: String,
+    /// Its name.
+    pub index: String,
+    /// The table that it is of.
+    pub table: String,
+}
+
+impl InvalidIndex {
+    /// Returns whether it is what a `REINDEX ... CONCURRENTLY` that did not end leaves beside the
+    /// index that it was about (manual, `REINDEX`): `_ccnew` or `_ccold`, with a number where one
+    /// was there already.
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        let name = self
+            .index
+            .trim_end_matches(|letter: char| letter.is_ascii_digit());
+        name.ends_with("_ccnew") || name.ends_with("_ccold")
+    }
 }
 
 impl PostgresCatalog {
@@ -149,6 +176,39 @@ impl PostgresCatalog {
         Ok(rows
             .iter()
             .filter_map(|row| row.get(0).map(str::to_owned))
+            .collect())
+    }
+
+    /// Returns the indexes in `public` and in tenants' schemas that no query uses because building
+    /// them did not end, unless somebody is at it right now.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
+        let session = self.session().await?;
+        // One of a partitioned table waits for those of its partitions.
+        let sql = format!(
+            "SELECT n.nspname, c.relname, t.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE NOT i.indisvalid AND c.relkind = 'i' \
+             AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
+             AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid AND p.datname = current_database()) \
+             ORDER BY 1, 2",
+            self.tables.tenants
+        );
+        let rows = session
+            .read(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+        Ok(rows
+            .iter()
+            .map(|row| InvalidIndex {
+                schema: cell(row, 0),
+                index: cell(row, 1),
+                table: cell(row, 2),
+            })
             .collect())
     }
 

@@ -12,6 +12,7 @@ use super::bookkeeping;
 pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
+use super::rehearsal::Rehearsal;
 use super::runner::{self};
 use super::template::{self, Template, Templates};
 use super::tenant_tables::Tables;
@@ -22,7 +23,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::MigrationSet;
 use crate::migrations::Transaction;
-use crate::service::event::{EventKind, MigrateError, Progress, Target};
+use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
 use crate::settings::CatalogLayout;
 
@@ -113,6 +114,8 @@ pub struct PostgresMigrator {
     pub(super) templates: Arc<Templates>,
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
     pub(super) last_was_new: Arc<AtomicBool>,
+    /// Where what is tried is kept; everything is rolled back then.
+    pub(super) rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -148,6 +151,10 @@ impl SchemaMigrator for PostgresMigrator {
         };
         let result = journey.travel().await;
         match result {
+            // What was committed before, or while the second interrupt came, stays applied.
+            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
+                Ok(Done::Migrated(journey.committed))
+            }
             Ok(Some(why)) => Ok(Done::Skipped(why)),
             Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
             Ok(None) => Ok(Done::Migrated(journey.committed)),
@@ -179,7 +186,16 @@ impl PostgresMigrator {
             at_hand: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
+            rehearsal: None,
         }
+    }
+
+    /// Tries what is pending statement by statement and rolls it back, noting in `rehearsal` what
+    /// each statement did. Files that run without a transaction are not run.
+    #[must_use]
+    pub fn rehearsing(mut self, rehearsal: Arc<Rehearsal>) -> Self {
+        self.rehearsal = Some(rehearsal);
+        self
     }
 
     /// Has surveys note in the ledger what they had to read from histories: for a run that
@@ -307,7 +323,8 @@ impl PostgresMigrator {
             && target.scope == Scope::Tenant
             && !rules.fake
             && rules.goal == Goal::Latest
-            && rules.atomic == Atomic::Schema;
+            && rules.atomic == Atomic::Schema
+            && self.rehearsal.is_none();
         if !wanted {
             return None;
         }

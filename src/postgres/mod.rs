@@ -24,6 +24,7 @@ pub mod pool;
 pub mod predicate;
 pub mod programs;
 pub mod provision;
+pub mod rehearsal;
 pub mod removal;
 mod runner;
 pub mod runs;

@@ -18,6 +18,8 @@ pub(super) struct Board {
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
+    /// Whether everything is rolled back in the end.
+    pub(super) rehearsal: bool,
     running: Vec<Running>,
     /// Which of how many stages it is, where there are several.
     pub(super) stage: Option<(usize, usize)>,
@@ -49,9 +51,13 @@ impl Board {
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
             match event.kind {
-                EventKind::RunStarted { pending, .. } | EventKind::TenantsFound { pending, .. } => {
+                EventKind::RunStarted {
+                    pending, rehearsal, ..
+                } => {
                     self.total = pending;
+                    self.rehearsal = rehearsal;
                 }
+                EventKind::TenantsFound { pending, .. } => self.total = pending,
                 EventKind::Pausing { before, of, left } => {
                     let doing = format!("  pausing before stage {before} of {of}");
                     self.pause = Some((doing, now + left));
@@ -79,6 +85,11 @@ impl Board {
                     None => "waiting for lock (".to_owned(),
                 };
                 let since = now.checked_sub(*waited).unwrap_or(now);
+                self.set(&target.schema, doing, since, Clock::Within);
+            }
+            EventKind::WaitingForStandby { waited } => {
+                let since = now.checked_sub(*waited).unwrap_or(now);
+                let doing = "waiting for a standby (".to_owned();
                 self.set(&target.schema, doing, since, Clock::Within);
             }
             EventKind::ScriptStarted { script } => {

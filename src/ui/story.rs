@@ -41,6 +41,8 @@ pub(super) struct Story {
     width: usize,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
+    /// What a script is said to be once it is through.
+    verb: &'static str,
     running: HashSet<SchemaName>,
     /// The kinds of failure that were explained, and how many lines were told by then.
     explained: HashMap<String, usize>,
@@ -60,6 +62,7 @@ impl Story {
             style,
             width,
             interleaved: false,
+            verb: "Migrated",
             running: HashSet::new(),
             explained: HashMap::new(),
             told: 0,
@@ -73,6 +76,12 @@ impl Story {
         | EventKind::TenantsFound { pending, jobs, .. } = &event.kind
         {
             self.interleaved = *jobs > 1 && *pending > 1;
+        }
+        if let EventKind::RunStarted {
+            rehearsal: true, ..
+        } = &event.kind
+        {
+            self.verb = "Tried";
         }
         self.waits.note(event);
         let text = match &event.target {
@@ -174,6 +183,12 @@ impl Story {
             EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
+            EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
+                "{schema}: waiting for a standby, {} so far: the server has committed, and no standby named in \
+                 synchronous_standby_names confirms it; start one or change that setting \
+                 (interrupting twice ends the wait, what is committed stays)\n",
+                whole(*waited)
+            ),
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
@@ -267,9 +282,10 @@ impl Story {
             let name = script.to_string();
             let name = clean(&name);
             let took = took(time);
-            let used = columns("✓ Migrated ") + columns(&name) + columns(&took);
+            let verb = self.verb;
+            let used = columns("✓ ") + columns(verb) + 1 + columns(&name) + columns(&took);
             let gap = " ".repeat(LINE.saturating_sub(used).max(2));
-            let _ = writeln!(text, "{} Migrated {name}{gap}{took}", self.style.good("✓"));
+            let _ = writeln!(text, "{} {verb} {name}{gap}{took}", self.style.good("✓"));
         }
         text
     }

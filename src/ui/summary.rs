@@ -133,13 +133,18 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
+    let (done, back) = if summary.rehearsal {
+        ("tried", " · all rolled back")
+    } else {
+        ("migrated", "")
+    };
     let schemas = count(counts.total(), "schema");
     let schemas = match summary.run {
         Some(run) => format!("run {run}: {schemas},"),
         None => format!("{schemas}:"),
     };
     format!(
-        "{schemas} {} migrated, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}\n",
+        "{schemas} {} {done}, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",
         counts.migrated,
         counts.up_to_date,
         counts.skipped,
@@ -154,6 +159,7 @@ pub fn skipped(why: Skipped) -> &'static str {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
         Skipped::Dropped => "the tenant was dropped meanwhile",
         Skipped::Dropping => "the tenant is being dropped; drop-schema finishes it",
+        Skipped::NoTransaction => "its next file runs without a transaction",
     }
 }
 
@@ -198,6 +204,9 @@ fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
 
 /// A single failure says in its own hint how to try it again.
 fn rerun(summary: &Summary) -> Option<String> {
+    if summary.rehearsal {
+        return None;
+    }
     let failed: Vec<&Target> = summary
         .outcomes
         .iter()

@@ -26,6 +26,7 @@ mod output;
 mod picture;
 mod poolers;
 mod readme;
+mod rehearsal;
 mod rollout;
 mod secrets;
 mod servers;
