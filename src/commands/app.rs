@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
-use crate::migrations::{LoadErrors, MigrationSet, check_apart};
+use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, References, Rules};
@@ -177,18 +178,14 @@ impl App {
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
-            ..Rules::new(database, &settings.tenant_table)
+            ..Rules::new(database, &settings.catalog)
         }
     }
 
     /// Returns the catalog of a database.
     #[must_use]
     pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
-        PostgresCatalog::new(
-            database.clone(),
-            &self.settings.tenant_table,
-            &self.settings.domain_table,
-        )
+        PostgresCatalog::new(database.clone(), &self.settings.catalog)
     }
 
     /// Reads both folders of migrations.
@@ -203,6 +200,10 @@ impl App {
             shared: Arc::new(Self::load(shared, Scope::Shared)?),
             tenant: Arc::new(Self::load(tenant, Scope::Tenant)?),
         };
+        // Where public is not looked into, a bare name finds nothing there.
+        if self.settings.search_path.contains(&SchemaName::public()) {
+            check_bare_names(&sets.shared, &sets.tenant)?;
+        }
         for warning in sets.shared.warnings().iter().chain(sets.tenant.warnings()) {
             self.terminal.warn(&warning.to_string());
         }

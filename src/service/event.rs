@@ -313,6 +313,8 @@ pub enum Skipped {
     Dropped,
     /// The tenant is being dropped, and its schema is half gone.
     Dropping,
+    /// Its next file runs without a transaction, so it cannot be tried and rolled back.
+    NoTransaction,
 }
 
 /// Why a schema was never begun.
@@ -413,6 +415,9 @@ pub enum EventKind {
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
+        /// Whether every schema is rolled back in the end.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        rehearsal: bool,
     },
     /// `public` had work to do, and now the tenants are known: the numbers of `run-started` anew.
     TenantsFound {
@@ -462,6 +467,12 @@ pub enum EventKind {
     WaitingForLock {
         /// Who, where the server tells.
         holder: Option<Holder>,
+        /// For how long already.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
+    /// What was committed is not confirmed by a synchronous standby yet; told every few seconds.
+    WaitingForStandby {
         /// For how long already.
         #[serde(serialize_with = "seconds")]
         waited: Duration,
@@ -544,6 +555,8 @@ pub struct Summary {
     pub interrupted: Interrupt,
     /// The command line that began the run and can begin the rest of it, where it may be shown.
     pub command: Option<String>,
+    /// Whether everything was rolled back in the end.
+    pub rehearsal: bool,
 }
 
 /// How many schemas ended in which way; the six add up to the total.

@@ -118,6 +118,8 @@ pub struct Rollout<'a, M, C> {
     pub scopes: Scopes,
     /// In how many steps the tenants are gone through.
     pub stages: Stages,
+    /// Whether the migrator rolls everything back in the end, so that what was pending still is.
+    pub rehearsal: bool,
 }
 
 impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
@@ -163,6 +165,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
+            rehearsal: self.rehearsal,
         });
         let together = Stages::default();
         if schemas
@@ -174,6 +177,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
+                Outcome::Migrated { .. } if self.rehearsal => tenants,
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
                 _ => {
                     run.leave(tenants, self.interrupted_or(NotStarted::PublicFailed));
@@ -194,6 +198,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
             command: None,
+            rehearsal: self.rehearsal,
         })
     }
 
@@ -519,6 +524,7 @@ mod tests {
             },
             scopes,
             stages,
+            rehearsal: false,
         };
         let (progress, mut events) = Progress::channel();
         let mut told = Vec::new();

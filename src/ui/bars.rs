@@ -178,6 +178,7 @@ fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> Str
     let digits = board.total.to_string().len();
     let doing = match board.stage {
         Some((number, of)) => format!("stage {number} of {of}"),
+        None if board.rehearsal => "trying".to_owned(),
         None => board.work.doing.to_owned(),
     };
     let mut line = format!("{doing}  {:>digits$}/{}", board.done, board.total);
@@ -291,6 +292,24 @@ mod tests {
         );
         assert_eq!(lines.len(), 10, "{text}");
         assert_eq!(lines[9], "  … 3 more");
+    }
+
+    #[test]
+    fn a_missing_standby_is_told_of_above_the_bars_too() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let acme = tenant("acme");
+        bars.on(&begun(1, 1, 1)).unwrap();
+        bars.on(&started(&acme, 1, 1)).unwrap();
+        let waited = Duration::from_secs(4);
+        bars.on(&of(&acme, EventKind::WaitingForStandby { waited }))
+            .unwrap();
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("tenant_acme: waiting for a standby, 4 s"));
+        assert!(
+            text.contains("  tenant_acme  waiting for a standby (4 s)"),
+            "{text}"
+        );
     }
 
     #[test]

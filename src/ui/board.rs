@@ -19,6 +19,8 @@ pub(super) struct Board {
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
+    /// Whether everything is rolled back in the end.
+    pub(super) rehearsal: bool,
     running: Vec<Running>,
     /// Which of how many stages it is, where there are several.
     pub(super) stage: Option<(usize, usize)>,
@@ -50,9 +52,15 @@ impl Board {
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
             match event.kind {
-                EventKind::RunStarted { work, pending, .. } => {
+                EventKind::RunStarted {
+                    work,
+                    pending,
+                    rehearsal,
+                    ..
+                } => {
                     self.work = work;
                     self.total = pending;
+                    self.rehearsal = rehearsal;
                 }
                 EventKind::TenantsFound { pending, .. } => self.total = pending,
                 EventKind::Pausing { before, of, left } => {
@@ -82,6 +90,11 @@ impl Board {
                     None => "waiting for lock (".to_owned(),
                 };
                 let since = now.checked_sub(*waited).unwrap_or(now);
+                self.set(&target.schema, doing, since, Clock::Within);
+            }
+            EventKind::WaitingForStandby { waited } => {
+                let since = now.checked_sub(*waited).unwrap_or(now);
+                let doing = "waiting for a standby (".to_owned();
                 self.set(&target.schema, doing, since, Clock::Within);
             }
             EventKind::ScriptStarted { script } => {

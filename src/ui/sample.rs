@@ -110,6 +110,7 @@ pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
         schemas,
         pending,
         jobs,
+        rehearsal: false,
     })
 }
 

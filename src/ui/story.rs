@@ -42,6 +42,8 @@ pub(super) struct Story {
     work: Work,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
+    /// What a script is said to be once it is through.
+    verb: &'static str,
     /// What is running, with its number where that is told at the end.
     running: HashMap<SchemaName, String>,
     /// The kinds of failure that were explained, and how many lines were told by then.
@@ -63,6 +65,7 @@ impl Story {
             width,
             work: Work::MIGRATION,
             interleaved: false,
+            verb: "Migrated",
             running: HashMap::new(),
             explained: HashMap::new(),
             told: 0,
@@ -77,8 +80,14 @@ impl Story {
         {
             self.interleaved = *jobs > 1 && *pending > 1;
         }
-        if let EventKind::RunStarted { work, .. } = &event.kind {
+        if let EventKind::RunStarted {
+            work, rehearsal, ..
+        } = &event.kind
+        {
             self.work = *work;
+            if *rehearsal {
+                self.verb = "Tried";
+            }
         }
         self.waits.note(event);
         let text = match &event.target {
@@ -188,6 +197,12 @@ impl Story {
             EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
+            EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
+                "{schema}: waiting for a standby, {} so far: the server has committed, and no standby named in \
+                 synchronous_standby_names confirms it; start one or change that setting \
+                 (interrupting twice ends the wait, what is committed stays)\n",
+                whole(*waited)
+            ),
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
@@ -291,7 +306,7 @@ impl Story {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            text += &self.ticked(&format!("Migrated {}", clean(&name)), time);
+            text += &self.ticked(&format!("{} {}", self.verb, clean(&name)), time);
         }
         text
     }

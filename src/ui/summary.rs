@@ -133,6 +133,11 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
+    let (done, back) = if summary.rehearsal {
+        ("tried", " · all rolled back")
+    } else {
+        ("migrated", "")
+    };
     let schemas = count(counts.total(), "schema");
     let schemas = match summary.run {
         Some(run) => format!("run {run}: {schemas},"),
@@ -140,14 +145,14 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
     };
     let done = if summary.work.is_migration() {
         format!(
-            "{} migrated, {} up to date",
+            "{} {done}, {} up to date",
             counts.migrated, counts.up_to_date
         )
     } else {
         format!("{} {}", counts.done, summary.work.done)
     };
     format!(
-        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}\n",
+        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",
         counts.skipped,
         counts.not_started,
         total(summary.took),
@@ -160,6 +165,7 @@ pub fn skipped(why: Skipped) -> &'static str {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
         Skipped::Dropped => "the tenant was dropped meanwhile",
         Skipped::Dropping => "the tenant is being dropped; drop-schema finishes it",
+        Skipped::NoTransaction => "its next file runs without a transaction",
     }
 }
 
@@ -204,6 +210,9 @@ fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
 
 /// A single failure says in its own hint how to try it again.
 fn rerun(summary: &Summary) -> Option<String> {
+    if summary.rehearsal {
+        return None;
+    }
     let failed: Vec<&Target> = summary
         .outcomes
         .iter()

@@ -1,6 +1,7 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod adoption;
 mod architecture;
 mod backup;
 mod bars;
@@ -27,6 +28,7 @@ mod output;
 mod picture;
 mod poolers;
 mod readme;
+mod rehearsal;
 mod rollout;
 mod secrets;
 mod servers;
