@@ -3,6 +3,8 @@
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
 
 mod app;
+mod backup;
+mod clone_tenant;
 mod completions;
 mod config;
 mod create_tenant;
@@ -20,6 +22,7 @@ mod migrate_schemas;
 mod purge;
 mod record;
 mod resolve;
+mod restore;
 mod runs;
 mod select;
 mod server;
@@ -28,6 +31,7 @@ mod stage;
 mod status;
 mod template_args;
 mod undrop;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -150,6 +154,10 @@ enum Command {
     #[command(alias = "drop_schema")]
     DropSchema(drop_schema::Args),
     Undrop(undrop::Args),
+    #[command(alias = "clone_tenant")]
+    CloneTenant(clone_tenant::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Purge(purge::Args),
     Shell(shell::Args),
     #[command(alias = "showmigrations")]
@@ -206,6 +214,8 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
+        Command::CloneTenant(args) => args.override_settings(&mut overrides),
+        Command::Backup(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -222,6 +232,9 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::DropSchema(args) => drop_schema::run(&args, &app).await,
         Command::Undrop(args) => undrop::run(&args, &app).await,
         Command::Purge(args) => purge::run(&args, &app).await,
+        Command::CloneTenant(args) => clone_tenant::run(&args, &app).await,
+        Command::Backup(args) => backup::run(&args, &app).await,
+        Command::Restore(args) => restore::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),

@@ -63,7 +63,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 }
 
 /// It may have missed migrations meanwhile.
-async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) -> Result<Exit, Failure> {
+pub(super) async fn tell_pending(
+    tenant: &Tenant,
+    app: &App,
+    database: &Database,
+) -> Result<Exit, Failure> {
     let sets = match app.sets() {
         Ok(sets) => sets,
         Err(failure) => {

@@ -3,6 +3,7 @@
 mod adoption;
 mod attendance;
 mod backend_key;
+pub mod backup;
 mod batch;
 mod bookkeeping;
 pub mod catalog;
@@ -28,6 +29,7 @@ pub mod rehearsal;
 pub mod removal;
 mod runner;
 pub mod runs;
+mod structure;
 pub mod survey;
 mod template;
 pub mod tenant_context;

@@ -373,6 +373,18 @@ pub(super) fn insert(tables: &Tables, new: &NewTenant) -> String {
         escape_literal(&new.name),
         escape_literal(new.slug.as_str())
     );
+    if new.hostnames.is_empty() {
+        return tenant;
+    }
+    format!(
+        "WITH t AS ({tenant}), d AS ({}) SELECT id FROM t",
+        hosts(&tables.domains, new)
+    )
+}
+
+/// Returns the statement that inserts a tenant's hosts, the first as the primary one; its id
+/// comes from `t`.
+pub(super) fn hosts(domains: &str, new: &NewTenant) -> String {
     let hosts: Vec<String> = new
         .hostnames
         .iter()
@@ -385,19 +397,14 @@ pub(super) fn insert(tables: &Tables, new: &NewTenant) -> String {
             )
         })
         .collect();
-    if hosts.is_empty() {
-        return tenant;
-    }
     format!(
-        "WITH t AS ({tenant}), d AS (INSERT INTO {} (domain, is_primary, tenant_id) \
-         SELECT v.domain, v.is_primary, t.id FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place) \
-         SELECT id FROM t",
-        tables.domains,
+        "INSERT INTO {domains} (domain, is_primary, tenant_id) \
+         SELECT v.domain, v.is_primary, t.id FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place",
         hosts.join(", ")
     )
 }
 
-fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+pub(super) fn id_in(rows: &[SimpleQueryRow]) -> i64 {
     rows.first()
         .and_then(|row| row.get(0)?.parse().ok())
         .unwrap_or_default()

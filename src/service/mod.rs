@@ -2,6 +2,7 @@
 
 pub mod course;
 pub mod event;
+pub mod fan_out;
 pub mod fleet;
 pub mod pace;
 pub mod rollout;

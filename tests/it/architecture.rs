@@ -5,15 +5,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A folder or file of `src/`, and which rooms of ours its code may name.
-const MAY_KNOW: [(&str, &[&str]); 6] = [
+const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("domain/", &["domain"]),
     ("migrations/", &["domain", "migrations"]),
     ("service/", &["domain", "service"]),
     ("ui/", &["domain", "service", "ui"]),
     ("local/", &["local"]),
+    ("archive/", &["archive", "domain"]),
     (
         "postgres/",
-        &["domain", "migrations", "service", "settings", "postgres"],
+        &[
+            "archive",
+            "domain",
+            "migrations",
+            "service",
+            "settings",
+            "postgres",
+        ],
     ),
 ];
 

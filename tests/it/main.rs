@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod architecture;
+mod backup;
 mod bars;
 mod concurrency;
 mod create_tenant;
