@@ -178,18 +178,14 @@ impl App {
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
-            ..Rules::new(database, &settings.tenant_table)
+            ..Rules::new(database, &settings.catalog)
         }
     }
 
     /// Returns the catalog of a database.
     #[must_use]
     pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
-        PostgresCatalog::new(
-            database.clone(),
-            &self.settings.tenant_table,
-            &self.settings.domain_table,
-        )
+        PostgresCatalog::new(database.clone(), &self.settings.catalog)
     }
 
     /// Reads both folders of migrations, to run them.

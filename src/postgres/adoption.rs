@@ -14,7 +14,7 @@ use super::ledger;
 use super::lock;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::provision::{CreateError, Created, explain, insert, listed};
+use super::provision::{CreateError, Created, explain, listed};
 use super::runner;
 use super::transaction::{Opened, Opening, open};
 use crate::domain::plan::{Goal, Plan};
@@ -196,7 +196,7 @@ impl PostgresCatalog {
                 session,
                 new,
                 &opened.identity.transaction,
-                &insert(self.tables(), new),
+                &self.tables().insert(new),
                 &note,
             )
             .await?;
