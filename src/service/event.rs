@@ -58,6 +58,19 @@ impl Work {
         done: "migrated",
     };
 
+    /// Migrations that are rolled back in the end.
+    pub const REHEARSAL: Self = Self {
+        command: "migrate-schemas --dry-run=execute",
+        doing: "trying",
+        done: "tried",
+    };
+
+    /// Returns whether it is told script by script.
+    #[must_use]
+    pub fn has_scripts(&self) -> bool {
+        [Self::MIGRATION, Self::REHEARSAL].contains(self)
+    }
+
     /// Returns whether it is the migrations.
     #[must_use]
     pub fn is_migration(&self) -> bool {
@@ -415,9 +428,6 @@ pub enum EventKind {
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
-        /// Whether every schema is rolled back in the end.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        rehearsal: bool,
     },
     /// `public` had work to do, and now the tenants are known: the numbers of `run-started` anew.
     TenantsFound {
@@ -555,8 +565,6 @@ pub struct Summary {
     pub interrupted: Interrupt,
     /// The command line that began the run and can begin the rest of it, where it may be shown.
     pub command: Option<String>,
-    /// Whether everything was rolled back in the end.
-    pub rehearsal: bool,
 }
 
 /// How many schemas ended in which way; the six add up to the total.

@@ -29,7 +29,6 @@ impl FanOut {
         let mut course = Course::new(self.fleet.pace.clone());
         course.of = targets.len();
         progress.send(EventKind::RunStarted {
-            rehearsal: false,
             work: self.work,
             schemas: targets.len(),
             pending: targets.len(),
@@ -127,7 +126,6 @@ mod tests {
         assert!(matches!(
             events[0],
             EventKind::RunStarted {
-                rehearsal: false,
                 work: COUNTING,
                 schemas: 3,
                 pending: 3,

@@ -19,8 +19,6 @@ pub(super) struct Board {
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
-    /// Whether everything is rolled back in the end.
-    pub(super) rehearsal: bool,
     running: Vec<Running>,
     /// Which of how many stages it is, where there are several.
     pub(super) stage: Option<(usize, usize)>,
@@ -52,15 +50,9 @@ impl Board {
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
             match event.kind {
-                EventKind::RunStarted {
-                    work,
-                    pending,
-                    rehearsal,
-                    ..
-                } => {
+                EventKind::RunStarted { work, pending, .. } => {
                     self.work = work;
                     self.total = pending;
-                    self.rehearsal = rehearsal;
                 }
                 EventKind::TenantsFound { pending, .. } => self.total = pending,
                 EventKind::Pausing { before, of, left } => {

@@ -190,9 +190,6 @@ fn totals(summary: &Summary) -> io::Result<Map<String, Value>> {
         "interrupted".into(),
         serde_json::to_value(summary.interrupted)?,
     );
-    if summary.rehearsal {
-        object.insert("rehearsal".into(), true.into());
-    }
     Ok(object)
 }
 

@@ -130,7 +130,6 @@ Running migrations for schema 'public'...
         });
         let events = [
             run(EventKind::RunStarted {
-                rehearsal: false,
                 work,
                 schemas: 2,
                 pending: 2,

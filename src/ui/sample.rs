@@ -110,7 +110,6 @@ pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
         schemas,
         pending,
         jobs,
-        rehearsal: false,
     })
 }
 

@@ -42,8 +42,6 @@ pub(super) struct Story {
     work: Work,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
-    /// What a script is said to be once it is through.
-    verb: &'static str,
     /// What is running, with its number where that is told at the end.
     running: HashMap<SchemaName, String>,
     /// The kinds of failure that were explained, and how many lines were told by then.
@@ -65,7 +63,6 @@ impl Story {
             width,
             work: Work::MIGRATION,
             interleaved: false,
-            verb: "Migrated",
             running: HashMap::new(),
             explained: HashMap::new(),
             told: 0,
@@ -80,14 +77,8 @@ impl Story {
         {
             self.interleaved = *jobs > 1 && *pending > 1;
         }
-        if let EventKind::RunStarted {
-            work, rehearsal, ..
-        } = &event.kind
-        {
+        if let EventKind::RunStarted { work, .. } = &event.kind {
             self.work = *work;
-            if *rehearsal {
-                self.verb = "Tried";
-            }
         }
         self.waits.note(event);
         let text = match &event.target {
@@ -179,7 +170,7 @@ impl Story {
             EventKind::SchemaStarted { number, of } => {
                 let number_of = format!("[{number}/{of}] ");
                 self.running.insert(target.schema.clone(), number_of);
-                if !self.work.is_migration() {
+                if !self.work.has_scripts() {
                     return if self.tells(Telling::Everything) {
                         format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
                     } else {
@@ -306,7 +297,12 @@ impl Story {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            text += &self.ticked(&format!("{} {}", self.verb, clean(&name)), time);
+            let verb = if self.work == Work::REHEARSAL {
+                "Tried"
+            } else {
+                "Migrated"
+            };
+            text += &self.ticked(&format!("{verb} {}", clean(&name)), time);
         }
         text
     }
