@@ -29,7 +29,7 @@ use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Done, Failed, Fleet, Interrupts, SchemaJob};
 use crate::service::tenants::target;
 use crate::settings::Overrides;
-use crate::ui::{Cell, Listing, OutputFormat, clean, count};
+use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count};
 
 /// Back tenants up, each into a file of its own
 ///
@@ -346,6 +346,9 @@ impl Job {
             row
         });
         listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+        if app.progress == ProgressMode::Json {
+            return Ok(());
+        }
         let bytes = files.iter().map(|file| file.bytes).sum();
         app.terminal.note(&format!(
             "{} in {}, {}",

@@ -220,6 +220,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Purge(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
         Command::Backup(args) => args.override_settings(&mut overrides),
+        Command::Restore(args) => args.override_settings(&mut overrides),
         Command::Exec(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
