@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
 
 mod app;
+mod baseline;
 mod completions;
 mod config;
 mod create_tenant;
@@ -156,6 +157,7 @@ enum Command {
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
+    Baseline(baseline::Args),
     Runs(runs::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
@@ -225,6 +227,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Shell(args) => shell::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
+        Command::Baseline(args) => baseline::run(&args, &app).await,
         Command::Runs(args) => runs::run(&args, &app).await,
         Command::Lint(args) => lint::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,

@@ -3,6 +3,7 @@
 mod adoption;
 mod attendance;
 mod backend_key;
+pub mod baseline;
 mod batch;
 mod bookkeeping;
 pub mod catalog;
