@@ -6,6 +6,7 @@ mod architecture;
 mod bars;
 mod concurrency;
 mod create_tenant;
+mod django;
 mod drop_schema;
 mod escapes;
 mod examples;
