@@ -20,6 +20,7 @@ mod man;
 mod migrate_schemas;
 mod purge;
 mod record;
+mod rename_tenant;
 mod resolve;
 mod runs;
 mod select;
@@ -150,6 +151,8 @@ enum Command {
     ListTenants(list_tenants::Args),
     #[command(alias = "drop_schema")]
     DropSchema(drop_schema::Args),
+    #[command(alias = "rename_tenant")]
+    RenameTenant(rename_tenant::Args),
     Undrop(undrop::Args),
     Purge(purge::Args),
     Shell(shell::Args),
@@ -208,6 +211,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
+        Command::RenameTenant(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -222,6 +226,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => create_tenant::run(&args, &app).await,
         Command::ListTenants(args) => list_tenants::run(&args, &app).await,
         Command::DropSchema(args) => drop_schema::run(&args, &app).await,
+        Command::RenameTenant(args) => rename_tenant::run(&args, &app).await,
         Command::Undrop(args) => undrop::run(&args, &app).await,
         Command::Purge(args) => purge::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,

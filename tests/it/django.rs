@@ -1,6 +1,6 @@
 //! A real django-tenants site over a database of ours, and pricesync over a database of its own.
 //!
-//! django-tenants is installed from PyPI into `target/django`: `make django`.
+//! django-tenants is installed from `PyPI` into `target/django`: `make django`.
 
 use std::env;
 use std::fs;
@@ -91,7 +91,7 @@ impl<'a> Site<'a> {
 
 /// Shown by `--nocapture`.
 fn say(text: &str) {
-    println!("{}", text.trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 fn installed() -> Result<PathBuf, String> {

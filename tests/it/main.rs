@@ -28,6 +28,7 @@ mod picture;
 mod poolers;
 mod readme;
 mod rehearsal;
+mod rename_tenant;
 mod rollout;
 mod secrets;
 mod servers;

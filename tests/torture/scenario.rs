@@ -154,6 +154,17 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "rename-tenant",
+        args: &["rename-tenant", "--tenant", "t0", "--slug", "renamed"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.must(url, &["migrate-schemas"]);
+            project
+        },
+    },
+    Scenario {
         name: "drop-schema",
         args: &["drop-schema", "--tenant", "t0", "--force"],
         unit: Unit::Step,
