@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use crate::archive::ArchiveError;
 use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
+use crate::postgres::backup::BackupError;
 use crate::postgres::pool::ConnectError;
+use crate::postgres::provision::CreateError;
 use crate::postgres::removal::DropError;
 use crate::service::event::{Interrupt, MigrateError, NotStarted, Outcome, Summary};
 use crate::service::rollout::RolloutError;
@@ -302,6 +305,60 @@ impl From<DropError> for Failure {
                 Self::words(Exit::Locked, format!("dropping the schema failed: {error}"))
                     .hint("another session uses it; try again when it is done")
             }
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Create(CreateError::Catalog(error)) => error.into(),
+            BackupError::Gone => {
+                Self::new(Exit::NotFound, error).hint("pricesync list-tenants shows who is there")
+            }
+            BackupError::Locked { .. } => {
+                Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")
+            }
+            BackupError::Inexpressible(_) => Self::new(Exit::Refused, error)
+                .hint("pg_dump can: pricesync backup --engine pg_dump"),
+            BackupError::Mentions(_) => Self::new(Exit::Refused, error),
+            BackupError::Different(_) => Self::new(Exit::Drift, error),
+            BackupError::Archive(ref archive) => {
+                let exit = match archive {
+                    ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        Exit::NotFound
+                    }
+                    ArchiveError::Newer(_) => Exit::Usage,
+                    ArchiveError::NotABackup | ArchiveError::Damaged(_) => Exit::Drift,
+                    ArchiveError::Io(_) => Exit::Unexpected,
+                };
+                let failure = Self::new(exit, error);
+                match exit {
+                    Exit::Usage => {
+                        failure.hint("read it with the version that wrote it, or a later one")
+                    }
+                    _ => failure,
+                }
+            }
+            BackupError::Server {
+                error: ref said, ..
+            } => {
+                let hint = match said.sqlstate.as_deref() {
+                    Some("42704") => {
+                        Some("create what is missing first: a role, an extension, a tablespace")
+                    }
+                    Some("42501") => Some(
+                        "owners and privileges need a role that may give them; a superuser may",
+                    ),
+                    _ => None,
+                };
+                let failure = Self::new(Exit::Unexpected, error);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            BackupError::Create(_) => Self::new(Exit::Unexpected, error),
         }
     }
 }

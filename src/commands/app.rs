@@ -188,22 +188,32 @@ impl App {
         PostgresCatalog::new(database.clone(), &self.settings.catalog)
     }
 
-    /// Reads both folders of migrations.
+    /// Reads both folders of migrations, to run them.
     ///
     /// # Errors
     ///
     /// Exit 2 with every file that is wrong.
     pub(super) fn sets(&self) -> Result<Sets, Failure> {
+        let sets = self.sets_to_judge()?;
+        // Where public is not looked into, a bare name finds nothing there.
+        if self.settings.search_path.contains(&SchemaName::public()) {
+            check_bare_names(&sets.shared, &sets.tenant)?;
+        }
+        Ok(sets)
+    }
+
+    /// The same for lint, which has its own words for what one file says of another's tables.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::sets`].
+    pub(super) fn sets_to_judge(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
         check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
         let sets = Sets {
             shared: Arc::new(Self::load(shared, Scope::Shared)?),
             tenant: Arc::new(Self::load(tenant, Scope::Tenant)?),
         };
-        // Where public is not looked into, a bare name finds nothing there.
-        if self.settings.search_path.contains(&SchemaName::public()) {
-            check_bare_names(&sets.shared, &sets.tenant)?;
-        }
         for warning in sets.shared.warnings().iter().chain(sets.tenant.warnings()) {
             self.terminal.warn(&warning.to_string());
         }

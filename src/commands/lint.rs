@@ -78,7 +78,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if args.rules {
         return list_rules(args, app);
     }
-    let sets = app.sets()?;
+    let sets = app.sets_to_judge()?;
     let chosen = chosen_files(&args.files, &sets)?;
     let linter = Linter::new(&sets.shared, &sets.tenant)?;
     let mut fleet = Known::default();

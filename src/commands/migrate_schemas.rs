@@ -12,6 +12,7 @@ use super::record::Recorder;
 use super::select::{SelectArgs, Selectors};
 use super::stage::StageArgs;
 use super::template_args::TemplateArgs;
+use super::watch::{Watch, interruptible};
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -21,7 +22,7 @@ use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::pool::Database;
 use crate::postgres::rehearsal::Rehearsal;
 use crate::postgres::runs;
-use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Summary, Target};
+use crate::service::event::{Progress, Skipped, Summary, Target};
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
@@ -291,7 +292,7 @@ impl Migration<'_> {
     pub(super) async fn run(&self, survey: Survey) -> Result<Summary, Failure> {
         let (interrupter, interrupts) = Interrupts::new();
         let (progress, mut happening) = Progress::channel();
-        let (to_reporter, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let (to_reporter, events) = tokio::sync::mpsc::unbounded_channel();
         let mut recorder = (!self.rehearsal).then(|| Recorder::new(self.migrator));
         let recording = tokio::spawn(async move {
             while let Some(event) = happening.recv().await {
@@ -303,45 +304,12 @@ impl Migration<'_> {
             }
             recorder
         });
-        let mut reporter = self.app.terminal.reporter(self.app.progress);
-        let showing = tokio::task::spawn_blocking(move || {
-            let mut readable = true;
-            while let Some(event) = events.blocking_recv() {
-                // Nobody reads any more; the run goes on all the same.
-                readable = readable && reporter.on(&event).is_ok();
-            }
-            (reporter, readable)
-        });
-        let heard = progress.clone();
-        let signals = tokio::spawn(async move {
-            let mut presses = Presses::listen()?;
-            loop {
-                presses.next().await;
-                let before = interrupter.level();
-                if before == Interrupt::Cancel {
-                    // A third press: whoever presses has no time left. The server rolls back what is open.
-                    return Ok::<Exit, std::io::Error>(Exit::Interrupted);
-                }
-                let level = interrupter.raise();
-                heard.send(EventKind::Interrupted { level });
-            }
-        });
-        let abort = signals.abort_handle();
+        let watch = Watch::begin(self.app, self.app.progress, events);
         let rollout = self.rollout(interrupts);
-        let summary = tokio::select! {
-            summary = rollout.run(survey, &progress) => Some(summary),
-            _ = signals => None,
-        };
-        abort.abort();
+        let work = rollout.run(survey, &progress);
+        let summary = interruptible(work, interrupter, progress.clone()).await?;
         drop(progress);
-        let Some(summary) = summary else {
-            return Err(Failure::words(
-                Exit::Interrupted,
-                "interrupted three times; running transactions are rolled back by the server",
-            ));
-        };
         let recorder = recording.await;
-        let shown = showing.await;
         let mut summary = Summary {
             command: command_line(),
             ..summary?
@@ -349,10 +317,7 @@ impl Migration<'_> {
         if let Ok(Some(recorder)) = recorder {
             summary.run = recorder.finish(&summary).await;
         }
-        if let Ok((mut reporter, true)) = shown {
-            // As above.
-            let _ = reporter.finish(&summary);
-        }
+        watch.finish(&summary).await;
         Ok(summary)
     }
 }
@@ -371,46 +336,6 @@ pub(super) fn command_line() -> Option<String> {
         line.push_str(&shell_word(&arg));
     }
     Some(line)
-}
-
-/// Ctrl-C, SIGTERM and SIGHUP, which mean the same.
-struct Presses {
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 3],
-}
-
-impl Presses {
-    #[cfg(unix)]
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            signals: [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
 }
 
 /// A version that no file has would silently mean another one.

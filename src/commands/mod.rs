@@ -3,13 +3,17 @@
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
 
 mod app;
+mod backup;
 mod baseline;
+mod clone_tenant;
 mod completions;
 mod config;
 mod create_tenant;
 mod demo;
 mod doctor;
 mod drop_schema;
+mod env;
+mod exec;
 mod exit_codes;
 mod init;
 mod lint;
@@ -22,6 +26,7 @@ mod purge;
 mod record;
 mod rename_tenant;
 mod resolve;
+mod restore;
 mod runs;
 mod select;
 mod server;
@@ -30,6 +35,7 @@ mod stage;
 mod status;
 mod template_args;
 mod undrop;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,8 +160,14 @@ enum Command {
     #[command(alias = "rename_tenant")]
     RenameTenant(rename_tenant::Args),
     Undrop(undrop::Args),
+    #[command(alias = "clone_tenant")]
+    CloneTenant(clone_tenant::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Purge(purge::Args),
     Shell(shell::Args),
+    Exec(exec::Args),
+    Env(env::Args),
     #[command(alias = "showmigrations")]
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
@@ -212,6 +224,9 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
         Command::RenameTenant(args) => args.override_settings(&mut overrides),
+        Command::CloneTenant(args) => args.override_settings(&mut overrides),
+        Command::Backup(args) => args.override_settings(&mut overrides),
+        Command::Exec(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -229,7 +244,12 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::RenameTenant(args) => rename_tenant::run(&args, &app).await,
         Command::Undrop(args) => undrop::run(&args, &app).await,
         Command::Purge(args) => purge::run(&args, &app).await,
+        Command::CloneTenant(args) => clone_tenant::run(&args, &app).await,
+        Command::Backup(args) => backup::run(&args, &app).await,
+        Command::Restore(args) => restore::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,
+        Command::Exec(args) => exec::run(&args, &app).await,
+        Command::Env(args) => env::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
         Command::Baseline(args) => baseline::run(&args, &app).await,

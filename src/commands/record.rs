@@ -94,6 +94,7 @@ fn item(target: &Target, outcome: &Outcome) -> RunItem {
     let (word, scripts, took, reason, failure) = match outcome {
         Outcome::Migrated { scripts, took } => ("migrated", scripts.len(), Some(*took), None, None),
         Outcome::UpToDate => ("up-to-date", 0, None, None, None),
+        Outcome::Done { result, took } => ("done", 0, Some(*took), Some(result.clone()), None),
         Outcome::Failed { error, applied } => (
             "failed",
             applied.len(),
@@ -131,7 +132,8 @@ fn sqlstate(error: &MigrateError) -> Option<String> {
     match error {
         MigrateError::Script { error, .. }
         | MigrateError::Database { error, .. }
-        | MigrateError::Unknown { error, .. } => error.sqlstate.clone(),
+        | MigrateError::Unknown { error, .. }
+        | MigrateError::Work { error, .. } => error.sqlstate.clone(),
         _ => None,
     }
 }

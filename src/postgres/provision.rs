@@ -370,7 +370,7 @@ impl PostgresCatalog {
     }
 }
 
-fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+pub(super) fn id_in(rows: &[SimpleQueryRow]) -> i64 {
     rows.first()
         .and_then(|row| row.get(0)?.parse().ok())
         .unwrap_or_default()

@@ -8,7 +8,6 @@
 
 mod applying;
 mod storage;
-mod writing;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use super::guard::{Touched, seen_by_others};
 use super::migrator::Rules;
 use super::pool::{Database, Session};
 use super::runner;
+use super::structure;
 use super::transaction::{Opened, Opening, begin, interpret, probe, rollback};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -32,7 +32,7 @@ pub(super) use applying::{Applying, Unfit};
 pub(super) use storage::{Kept, Templates, load, store};
 
 /// Counted up when the writer learns something, so that older templates are written anew.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// A script that makes a schema, proven to make the same as the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,10 +205,10 @@ async fn rehearse(
     if let Some(filled) = wanted.filled_table() {
         return Ok(Err(format!("the files leave rows behind: {filled}")));
     }
-    let sql = match writing::script(session, &replayed, table)
+    let structure = structure::read(session, &replayed, Some(table))
         .await
-        .map_err(said)?
-    {
+        .map_err(said)?;
+    let sql = match structure.script() {
         Ok(sql) => sql,
         Err(why) => return Ok(Err(why)),
     };
@@ -308,7 +308,7 @@ async fn outside(
 }
 
 /// Nobody can guess the name, so nothing in a file can mean it.
-fn scratch() -> SchemaName {
+pub(super) fn scratch() -> SchemaName {
     let chance = |salt: u8| RandomState::new().hash_one((Instant::now(), salt));
     let name = format!("pricesync_scratch_{:016x}{:016x}", chance(0), chance(1));
     SchemaName::parse(&name).expect("50 plain letters and digits, which nobody has reserved")

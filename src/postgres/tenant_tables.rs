@@ -28,7 +28,7 @@ pub(super) struct Tables {
     pub(super) schema: String,
     slug: Option<String>,
     name: Option<String>,
-    created: Option<String>,
+    pub(super) created: Option<String>,
     /// The table of hosts.
     pub(super) domains: Option<Domains>,
     /// The schema of the tenant table, where a condition on tenants looks up other names.
@@ -169,9 +169,31 @@ impl Tables {
             "INSERT INTO {} ({columns}) VALUES ({values}) RETURNING {} AS id",
             self.tenants, self.id
         );
-        let Some(domains) = self.domains.as_ref().filter(|_| !new.hostnames.is_empty()) else {
-            return tenant;
-        };
+        match self.insert_hosts(new) {
+            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id FROM t"),
+            None => tenant,
+        }
+    }
+
+    /// Returns what a row says that is this tenant's: quoted columns and their values, quoted too.
+    pub(super) fn naming(&self, new: &NewTenant) -> Vec<(String, String)> {
+        let slug = self.slug.iter().map(|column| (column, new.slug.as_str()));
+        let name = self.name.iter().map(|column| (column, new.name.as_str()));
+        let schema = std::iter::once((&self.schema, new.schema.as_str()));
+        schema
+            .chain(slug)
+            .chain(name)
+            .map(|(column, value)| (column.clone(), escape_literal(value)))
+            .collect()
+    }
+
+    /// Returns the statement that inserts a tenant's hosts, the first as the primary one, with
+    /// the tenant's id from `t`; none where there are none.
+    pub(super) fn insert_hosts(&self, new: &NewTenant) -> Option<String> {
+        let domains = self
+            .domains
+            .as_ref()
+            .filter(|_| !new.hostnames.is_empty())?;
         let hosts: Vec<String> = new
             .hostnames
             .iter()
@@ -188,15 +210,14 @@ impl Tables {
             Some(primary) => (format!(", {primary}"), ", v.is_primary"),
             None => (String::new(), ""),
         };
-        format!(
-            "WITH t AS ({tenant}), d AS (INSERT INTO {} ({}, {}{column}) \
-             SELECT v.domain, t.id{value} FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place) \
-             SELECT id FROM t",
+        Some(format!(
+            "INSERT INTO {} ({}, {}{column}) \
+             SELECT v.domain, t.id{value} FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place",
             domains.table,
             domains.domain,
             domains.tenant,
             hosts.join(", ")
-        )
+        ))
     }
 
     /// Returns the statement that gives a tenant's row another schema, slug and name.

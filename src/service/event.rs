@@ -39,6 +39,58 @@ impl Target {
     }
 }
 
+/// What a run does with each of its schemas, in the words of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The command, such as `migrate-schemas`.
+    pub command: &'static str,
+    /// What happens now, such as `migrating`.
+    pub doing: &'static str,
+    /// What was done to the schemas that are counted as done, such as `migrated`.
+    pub done: &'static str,
+}
+
+impl Work {
+    /// Migrations, which are told script by script.
+    pub const MIGRATION: Self = Self {
+        command: "migrate-schemas",
+        doing: "migrating",
+        done: "migrated",
+    };
+
+    /// Migrations that are rolled back in the end.
+    pub const REHEARSAL: Self = Self {
+        command: "migrate-schemas --dry-run=execute",
+        doing: "trying",
+        done: "tried",
+    };
+
+    /// Returns whether it is told script by script.
+    #[must_use]
+    pub fn has_scripts(&self) -> bool {
+        [Self::MIGRATION, Self::REHEARSAL].contains(self)
+    }
+
+    /// Returns whether it is the migrations.
+    #[must_use]
+    pub fn is_migration(&self) -> bool {
+        *self == Self::MIGRATION
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self::MIGRATION
+    }
+}
+
+/// Told to machines as the command.
+impl Serialize for Work {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.command)
+    }
+}
+
 /// A script that is applied, and how long its statements took on the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AppliedScript {
@@ -202,6 +254,15 @@ pub enum MigrateError {
         /// What the driver said.
         error: ServerError,
     },
+    /// Work that is not a migration failed.
+    Work {
+        /// What was being done.
+        doing: String,
+        /// What was said; without a SQLSTATE where it was not the server.
+        error: ServerError,
+        /// What to do next, each a line.
+        hints: Vec<String>,
+    },
     /// A bug in pricesync.
     Panicked {
         /// What the panic said.
@@ -215,7 +276,9 @@ impl MigrateError {
     pub fn ends_the_run(&self) -> bool {
         match self {
             Self::Unknown { .. } => true,
-            Self::Script { error, .. } | Self::Database { error, .. } => {
+            Self::Script { error, .. }
+            | Self::Database { error, .. }
+            | Self::Work { error, .. } => {
                 matches!(
                     error.sqlstate.as_deref(),
                     Some("53100" | "57P01" | "57P02" | "57P03")
@@ -244,6 +307,10 @@ impl MigrateError {
             Self::Locked { .. } => "locked".to_owned(),
             Self::Database { doing, error } | Self::Unknown { doing, error } => {
                 format!("database {doing} {:?}", error.sqlstate)
+            }
+            Self::Work { doing, error, .. } => {
+                let why = error.sqlstate.as_ref().unwrap_or(&error.message);
+                format!("work {doing} {why}")
             }
             Self::SchemaMissing => "missing".to_owned(),
             Self::Drift { drifts } => format!("drift {drifts:?}"),
@@ -304,7 +371,15 @@ pub enum Outcome {
     },
     /// Nothing was pending.
     UpToDate,
-    /// It could not be migrated.
+    /// Work that is not a migration was done.
+    Done {
+        /// What came of it, in a few words, such as `3 rows`; may be empty.
+        result: String,
+        /// From its begin to its end.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// It could not be done.
     Failed {
         /// Why.
         error: Box<MigrateError>,
@@ -354,15 +429,15 @@ pub struct Event {
 pub enum EventKind {
     /// The run begins.
     RunStarted {
+        /// What is done, where it is not the migrations.
+        #[serde(rename = "command", skip_serializing_if = "Work::is_migration")]
+        work: Work,
         /// How many schemas are selected.
         schemas: usize,
         /// How many of them have something pending.
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
-        /// Whether every schema is rolled back in the end.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        rehearsal: bool,
     },
     /// `public` had work to do, and now the tenants are known: the numbers of `run-started` anew.
     TenantsFound {
@@ -455,6 +530,11 @@ pub enum EventKind {
         /// Its text.
         message: String,
     },
+    /// A program that runs for the schema wrote a line to its stderr.
+    Output {
+        /// The line.
+        line: String,
+    },
     /// Work on a schema ended.
     SchemaFinished {
         /// How.
@@ -481,6 +561,8 @@ pub struct SchemaOutcome {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Summary {
+    /// What was done.
+    pub work: Work,
     /// The number under which the run is stored, where it is.
     pub run: Option<i64>,
     /// The outcomes.
@@ -493,11 +575,9 @@ pub struct Summary {
     pub interrupted: Interrupt,
     /// The command line that began the run and can begin the rest of it, where it may be shown.
     pub command: Option<String>,
-    /// Whether everything was rolled back in the end.
-    pub rehearsal: bool,
 }
 
-/// How many schemas ended in which way; the five add up to the total.
+/// How many schemas ended in which way; the six add up to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Counts {
@@ -505,7 +585,10 @@ pub struct Counts {
     pub migrated: usize,
     /// Nothing was pending.
     pub up_to_date: usize,
-    /// Could not be migrated.
+    /// Other work was done.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub done: usize,
+    /// Could not be migrated, or otherwise worked on.
     pub failed: usize,
     /// Passed over.
     pub skipped: usize,
@@ -519,6 +602,7 @@ impl Counts {
         match outcome {
             Outcome::Migrated { .. } => self.migrated += 1,
             Outcome::UpToDate => self.up_to_date += 1,
+            Outcome::Done { .. } => self.done += 1,
             Outcome::Failed { .. } => self.failed += 1,
             Outcome::Skipped { .. } => self.skipped += 1,
             Outcome::NotStarted { .. } => self.not_started += 1,
@@ -528,7 +612,7 @@ impl Counts {
     /// Returns the sum.
     #[must_use]
     pub const fn total(&self) -> usize {
-        self.migrated + self.up_to_date + self.failed + self.skipped + self.not_started
+        self.migrated + self.up_to_date + self.done + self.failed + self.skipped + self.not_started
     }
 }
 
@@ -645,6 +729,11 @@ impl Progress {
             kind,
         });
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Durations are told to machines in seconds with microseconds.

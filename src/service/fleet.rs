@@ -15,13 +15,15 @@ use super::event::{
 use super::pace::{Pace, Round};
 use crate::domain::plan::{OnFailure, SchemaState};
 
-/// What a migrator did in one schema.
+/// What was done in one schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     /// Something was applied, and is committed.
     Migrated(Vec<AppliedScript>),
     /// Nothing was pending once the lock was held: somebody else had done it.
     UpToDate,
+    /// Work that is not a migration was done; says what came of it, in a few words.
+    Finished(String),
     /// It was passed over.
     Skipped(Skipped),
 }
@@ -44,7 +46,29 @@ impl From<MigrateError> for Failed {
     }
 }
 
-/// What the fleet asks of whoever knows how to migrate a schema.
+/// What the fleet does in each schema.
+pub trait SchemaJob: Send + Sync + 'static {
+    /// Does it in one schema. When it returns, nothing of it is left running.
+    fn run(
+        &self,
+        target: &Target,
+        progress: &Progress,
+        interrupts: Interrupts,
+    ) -> impl Future<Output = Result<Done, Failed>> + Send;
+}
+
+impl<M: SchemaMigrator> SchemaJob for M {
+    async fn run(
+        &self,
+        target: &Target,
+        progress: &Progress,
+        interrupts: Interrupts,
+    ) -> Result<Done, Failed> {
+        self.migrate(target, progress, interrupts).await
+    }
+}
+
+/// What a rollout asks of whoever knows how to migrate a schema.
 pub trait SchemaMigrator: Send + Sync + 'static {
     /// Tells the state of every target, in the same order. Only reads, and takes no lock.
     fn survey(
@@ -130,7 +154,7 @@ struct Running {
 }
 
 impl Fleet {
-    /// Migrates every target and returns one outcome for each, in the order of `targets`.
+    /// Does the job in every target and returns one outcome for each, in the order of `targets`.
     ///
     /// Never more are in flight than the pace allows. A panic in one is that target's
     /// failure. After an interrupt, and after a failure where `on_failure` says so, nothing
@@ -138,9 +162,9 @@ impl Fleet {
     /// as it may, so that more can fail than `on_failure` allows, by one less than are in
     /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
     /// whatever `on_failure` says. A course that is halted begins nothing.
-    pub async fn run<M: SchemaMigrator>(
+    pub async fn run<J: SchemaJob>(
         &self,
-        migrator: &Arc<M>,
+        job: &Arc<J>,
         targets: &[Arc<Target>],
         course: &mut Course,
         progress: &Progress,
@@ -170,7 +194,7 @@ impl Fleet {
                     position,
                 };
                 let work = attempt(
-                    Arc::clone(migrator),
+                    Arc::clone(job),
                     Arc::clone(&target),
                     progress.of(&target).overheard(overheard),
                     self.interrupts.clone(),
@@ -206,6 +230,7 @@ impl Fleet {
                         took,
                     },
                     Ok(Done::UpToDate) => Outcome::UpToDate,
+                    Ok(Done::Finished(result)) => Outcome::Done { result, took },
                     Ok(Done::Skipped(why)) => Outcome::Skipped { why },
                     Err(Failed { error, applied }) => Outcome::Failed { error, applied },
                 },
@@ -257,8 +282,8 @@ struct Ended {
     took: Duration,
 }
 
-async fn attempt<M: SchemaMigrator>(
-    migrator: Arc<M>,
+async fn attempt<J: SchemaJob>(
+    job: Arc<J>,
     target: Arc<Target>,
     progress: Progress,
     interrupts: Interrupts,
@@ -266,7 +291,7 @@ async fn attempt<M: SchemaMigrator>(
 ) -> Ended {
     progress.send(started);
     let begun = Instant::now();
-    let result = migrator.migrate(&target, &progress, interrupts).await;
+    let result = job.run(&target, &progress, interrupts).await;
     Ended {
         result,
         took: begun.elapsed(),
@@ -425,6 +450,7 @@ pub(crate) mod tests {
                 let word = match outcome {
                     Outcome::Migrated { .. } => "migrated".to_owned(),
                     Outcome::UpToDate => "up to date".to_owned(),
+                    Outcome::Done { result, .. } => result.clone(),
                     Outcome::Failed { error, .. } => match &**error {
                         MigrateError::Panicked { message } => format!("panicked: {message}"),
                         _ => "failed".to_owned(),

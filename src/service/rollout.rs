@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::event::{
     EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Skipped,
-    Summary, Target,
+    Summary, Target, Work,
 };
 use super::fleet::{Fleet, SchemaMigrator};
 use super::stages::{StageKind, Stages};
@@ -161,10 +161,10 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             course: Course::new(self.fleet.pace.clone()),
         };
         progress.send(EventKind::RunStarted {
+            work: self.work(),
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
-            rehearsal: self.rehearsal,
         });
         let together = Stages::default();
         if schemas
@@ -190,14 +190,22 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             self.pick_up_newcomers(&mut run, progress).await;
         }
         Ok(Summary {
+            work: self.work(),
             run: None,
             outcomes: run.outcomes,
             refused: run.refused,
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
             command: None,
-            rehearsal: self.rehearsal,
         })
+    }
+
+    fn work(&self) -> Work {
+        if self.rehearsal {
+            Work::REHEARSAL
+        } else {
+            Work::MIGRATION
+        }
     }
 
     /// The tenant tables may only just have been created, and shared migrations may have

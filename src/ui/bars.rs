@@ -178,8 +178,7 @@ fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> Str
     let digits = board.total.to_string().len();
     let doing = match board.stage {
         Some((number, of)) => format!("stage {number} of {of}"),
-        None if board.rehearsal => "trying".to_owned(),
-        None => "migrating".to_owned(),
+        None => board.work.doing.to_owned(),
     };
     let mut line = format!("{doing}  {:>digits$}/{}", board.done, board.total);
     let mut used = columns(&line);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::{Event, EventKind, Outcome};
+use crate::service::event::{Event, EventKind, Outcome, Work};
 
 use super::style::Style;
 use super::text::{clean, columns, fit, pad, rounded, whole};
@@ -15,11 +15,10 @@ const LINES: usize = 8;
 /// The state behind the bars; grows with the number of jobs, not with the fleet.
 #[derive(Debug, Default)]
 pub(super) struct Board {
+    pub(super) work: Work,
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
-    /// Whether everything is rolled back in the end.
-    pub(super) rehearsal: bool,
     running: Vec<Running>,
     /// Which of how many stages it is, where there are several.
     pub(super) stage: Option<(usize, usize)>,
@@ -51,11 +50,9 @@ impl Board {
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
             match event.kind {
-                EventKind::RunStarted {
-                    pending, rehearsal, ..
-                } => {
+                EventKind::RunStarted { work, pending, .. } => {
+                    self.work = work;
                     self.total = pending;
-                    self.rehearsal = rehearsal;
                 }
                 EventKind::TenantsFound { pending, .. } => self.total = pending,
                 EventKind::Pausing { before, of, left } => {

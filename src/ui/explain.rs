@@ -209,6 +209,17 @@ impl Reach<'_> {
                 )],
                 ..Explanation::default()
             },
+            MigrateError::Work {
+                doing,
+                error,
+                hints,
+            } => Explanation {
+                headline: format!("{doing} failed"),
+                caused_by: vec![error.to_string()],
+                details: details(error, &[], 1),
+                hints: hint_of_server(error).chain(hints.iter().cloned()).collect(),
+                ..Explanation::default()
+            },
             MigrateError::Panicked { message } => Explanation {
                 headline: "pricesync has a bug and gave up on this schema".to_owned(),
                 caused_by: vec![message.clone()],

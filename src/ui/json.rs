@@ -180,6 +180,9 @@ fn head(elapsed: Duration) -> Map<String, Value> {
 
 fn totals(summary: &Summary) -> io::Result<Map<String, Value>> {
     let mut object = Map::new();
+    if !summary.work.is_migration() {
+        object.insert("command".into(), summary.work.command.into());
+    }
     object.extend(summary.run.map(|run| ("run".to_owned(), run.into())));
     object.insert("counts".into(), serde_json::to_value(summary.counts())?);
     object.insert("took".into(), seconds(summary.took));
@@ -187,9 +190,6 @@ fn totals(summary: &Summary) -> io::Result<Map<String, Value>> {
         "interrupted".into(),
         serde_json::to_value(summary.interrupted)?,
     );
-    if summary.rehearsal {
-        object.insert("rehearsal".into(), true.into());
-    }
     Ok(object)
 }
 

@@ -54,7 +54,9 @@ mod tests {
 
     use super::super::sample::*;
     use super::*;
-    use crate::service::event::{EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped};
+    use crate::service::event::{
+        EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped, Work,
+    };
     use crate::service::stages::StageKind;
 
     fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {
@@ -107,6 +109,54 @@ Running migrations for schema 'public'...
             .raw()
         );
         assert_eq!(told(Telling::Failures, &events, &summary), "");
+    }
+
+    #[test]
+    fn other_work_has_a_line_for_each_schema_and_words_of_its_own() {
+        let work = Work {
+            command: "backup",
+            doing: "backing up",
+            done: "backed up",
+        };
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let good = Outcome::Done {
+            result: "3 tables, 12 MB".to_owned(),
+            took: Duration::from_millis(9),
+        };
+        let bad = failed(MigrateError::Work {
+            doing: "reading products".to_owned(),
+            error: server_error("42501", "permission denied for table products"),
+            hints: vec!["use a role that may read it".to_owned()],
+        });
+        let events = [
+            run(EventKind::RunStarted {
+                work,
+                schemas: 2,
+                pending: 2,
+                jobs: 2,
+            }),
+            started(&acme, 1, 2),
+            started(&globex, 2, 2),
+            finished(&globex, bad.clone()),
+            finished(&acme, good.clone()),
+        ];
+        let summary = Summary {
+            work,
+            ..summary(vec![(&acme, good), (&globex, bad)])
+        };
+        assert_data_eq!(
+            told(Telling::Progress, &events, &summary),
+            str![[r#"
+tenant_globex: ✗ FAILED
+tenant_globex: error: reading products failed
+tenant_globex:   caused by: permission denied for table products (42501)
+tenant_globex:   hint: use a role that may read it
+✓ [1/2] tenant_acme  3 tables, 12 MB                 9 ms
+2 schemas: 1 backed up, 1 failed, 0 skipped, 0 not started · 0.21 s
+
+"#]]
+            .raw()
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
 use crate::service::event::{
     AppliedScript, Event, EventKind, Holder, MigrateError, Outcome, SchemaOutcome, ServerError,
-    Summary, Target,
+    Summary, Target, Work,
 };
 
 use super::Reporter;
@@ -106,10 +106,10 @@ pub(super) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
 
 pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
     run(EventKind::RunStarted {
+        work: Work::MIGRATION,
         schemas,
         pending,
         jobs,
-        rehearsal: false,
     })
 }
 

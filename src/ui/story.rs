@@ -1,6 +1,6 @@
 //! A run told in lines of text: what is worth a line, and how the line reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::ScriptRef;
 use crate::service::event::{
     AppliedScript, Event, EventKind, Holder, Interrupt, MigrateError, Outcome, ServerError,
-    Summary, Target,
+    Summary, Target, Work,
 };
 use crate::service::stages::StageKind;
 
@@ -39,11 +39,11 @@ pub(super) struct Story {
     telling: Telling,
     style: Style,
     width: usize,
+    work: Work,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
-    /// What a script is said to be once it is through.
-    verb: &'static str,
-    running: HashSet<SchemaName>,
+    /// What is running, with its number where that is told at the end.
+    running: HashMap<SchemaName, String>,
     /// The kinds of failure that were explained, and how many lines were told by then.
     explained: HashMap<String, usize>,
     told: usize,
@@ -61,9 +61,9 @@ impl Story {
             telling,
             style,
             width,
+            work: Work::MIGRATION,
             interleaved: false,
-            verb: "Migrated",
-            running: HashSet::new(),
+            running: HashMap::new(),
             explained: HashMap::new(),
             told: 0,
             waits: Waits::default(),
@@ -77,11 +77,8 @@ impl Story {
         {
             self.interleaved = *jobs > 1 && *pending > 1;
         }
-        if let EventKind::RunStarted {
-            rehearsal: true, ..
-        } = &event.kind
-        {
-            self.verb = "Tried";
+        if let EventKind::RunStarted { work, .. } = &event.kind {
+            self.work = *work;
         }
         self.waits.note(event);
         let text = match &event.target {
@@ -171,7 +168,15 @@ impl Story {
         let schema = clean(target.schema.as_str());
         match kind {
             EventKind::SchemaStarted { number, of } => {
-                self.running.insert(target.schema.clone());
+                let number_of = format!("[{number}/{of}] ");
+                self.running.insert(target.schema.clone(), number_of);
+                if !self.work.has_scripts() {
+                    return if self.tells(Telling::Everything) {
+                        format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
+                    } else {
+                        String::new()
+                    };
+                }
                 match (self.tells(Telling::Progress), number) {
                     (false, _) => String::new(),
                     (true, 0) => format!("Running migrations for schema '{schema}'...\n"),
@@ -206,22 +211,34 @@ impl Story {
             EventKind::Notice { severity, message } => {
                 self.notice(Some(&schema), severity, message)
             }
+            EventKind::Output { line } if self.tells(Telling::Troubles) => {
+                format!("{}: {}\n", clean(&target.label), clean(line))
+            }
             EventKind::SchemaFinished { outcome } => {
-                let started = self.running.remove(&target.schema);
-                self.finished(target, outcome, started)
+                let number = self.running.remove(&target.schema);
+                self.finished(target, outcome, number.as_deref())
             }
             _ => String::new(),
         }
     }
 
-    fn finished(&mut self, target: &Target, outcome: &Outcome, started: bool) -> String {
+    fn finished(&mut self, target: &Target, outcome: &Outcome, started: Option<&str>) -> String {
         let done = format!("{} Done\n", self.style.good("✓"));
         match outcome {
             Outcome::Migrated { scripts, .. } if self.tells(Telling::Progress) => {
                 self.prefixed(target, &(self.migrated(scripts.iter()) + &done))
             }
-            Outcome::UpToDate if started && self.tells(Telling::Progress) => {
+            Outcome::UpToDate if started.is_some() && self.tells(Telling::Progress) => {
                 self.prefixed(target, &done)
+            }
+            Outcome::Done { result, took: time } if self.tells(Telling::Progress) => {
+                let name = format!(
+                    "{}{}  {}",
+                    started.unwrap_or_default(),
+                    clean(target.schema.as_str()),
+                    clean(result)
+                );
+                self.ticked(name.trim_end(), *time)
             }
             Outcome::Failed { error, applied } => self.failed(target, error, applied),
             Outcome::Skipped { why } if self.tells(Telling::Troubles) => format!(
@@ -280,14 +297,22 @@ impl Story {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            let name = clean(&name);
-            let took = took(time);
-            let verb = self.verb;
-            let used = columns("✓ ") + columns(verb) + 1 + columns(&name) + columns(&took);
-            let gap = " ".repeat(LINE.saturating_sub(used).max(2));
-            let _ = writeln!(text, "{} {verb} {name}{gap}{took}", self.style.good("✓"));
+            let verb = if self.work == Work::REHEARSAL {
+                "Tried"
+            } else {
+                "Migrated"
+            };
+            text += &self.ticked(&format!("{verb} {}", clean(&name)), time);
         }
         text
+    }
+
+    /// Returns a line about what is done, with its time at the end.
+    fn ticked(&self, what: &str, time: Duration) -> String {
+        let took = took(time);
+        let used = columns("✓ ") + columns(what) + columns(&took);
+        let gap = " ".repeat(LINE.saturating_sub(used).max(2));
+        format!("{} {what}{gap}{took}\n", self.style.good("✓"))
     }
 
     fn notice(&self, schema: Option<&str>, severity: &str, message: &str) -> String {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::domain::script::Scope;
 use crate::service::event::{
     AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, SchemaOutcome, Skipped, Summary,
-    Target,
+    Target, Work,
 };
 
 use super::explain::{explain, explain_group, rerun_option};
@@ -133,20 +133,26 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
-    let (done, back) = if summary.rehearsal {
-        ("tried", " · all rolled back")
+    let back = if summary.work == Work::REHEARSAL {
+        " · all rolled back"
     } else {
-        ("migrated", "")
+        ""
     };
     let schemas = count(counts.total(), "schema");
     let schemas = match summary.run {
         Some(run) => format!("run {run}: {schemas},"),
         None => format!("{schemas}:"),
     };
+    let done = if summary.work.has_scripts() {
+        format!(
+            "{} {}, {} up to date",
+            counts.migrated, summary.work.done, counts.up_to_date
+        )
+    } else {
+        format!("{} {}", counts.done, summary.work.done)
+    };
     format!(
-        "{schemas} {} {done}, {} up to date, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",
-        counts.migrated,
-        counts.up_to_date,
+        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",
         counts.skipped,
         counts.not_started,
         total(summary.took),
@@ -204,9 +210,6 @@ fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
 
 /// A single failure says in its own hint how to try it again.
 fn rerun(summary: &Summary) -> Option<String> {
-    if summary.rehearsal {
-        return None;
-    }
     let failed: Vec<&Target> = summary
         .outcomes
         .iter()
@@ -216,6 +219,13 @@ fn rerun(summary: &Summary) -> Option<String> {
     let command = "pricesync migrate-schemas";
     match failed.len() {
         0 | 1 => None,
+        more if !summary.work.is_migration() => (more <= NAMED).then(|| {
+            format!(
+                "pricesync {} {} ...",
+                summary.work.command,
+                rerun_option(failed.into_iter())
+            )
+        }),
         more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
             Some(format!("{command} --retry-failed"))
         }

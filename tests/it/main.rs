@@ -3,6 +3,7 @@
 
 mod adoption;
 mod architecture;
+mod backup;
 mod bars;
 mod concurrency;
 mod create_tenant;
@@ -10,6 +11,7 @@ mod django;
 mod drop_schema;
 mod escapes;
 mod examples;
+mod exec;
 mod histories;
 mod hostile;
 mod interrupt;

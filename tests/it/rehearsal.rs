@@ -47,7 +47,7 @@ fn every_statement_is_tried_in_every_tenant_and_nothing_stays() {
     ]);
     let run = run.exits(10).says("tenant_globex").says("V2__change.sql:3");
     let document: Value = serde_json::from_str(&run.stdout).unwrap();
-    assert_eq!(document["rehearsal"], true);
+    assert_eq!(document["command"], "migrate-schemas --dry-run=execute");
     assert_eq!(document["counts"]["migrated"], 2);
     assert_eq!(document["counts"]["failed"], 1);
     assert_eq!(document["run"], Value::Null);

@@ -1,0 +1,119 @@
+//! A run that somebody watches: a reporter shows it, and signals end it early.
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use super::app::App;
+use crate::error::{Exit, Failure};
+use crate::service::event::{Event, EventKind, Interrupt, Progress, Summary};
+use crate::service::fleet::Interrupter;
+use crate::ui::{ProgressMode, Reporter};
+
+/// The reporter of a run, at work in a thread of its own.
+pub(super) struct Watch {
+    showing: JoinHandle<(Box<dyn Reporter + Send>, bool)>,
+}
+
+impl Watch {
+    /// Begins to show what comes.
+    pub(super) fn begin(
+        app: &App,
+        mode: ProgressMode,
+        mut events: UnboundedReceiver<Event>,
+    ) -> Self {
+        let mut reporter = app.terminal.reporter(mode);
+        let showing = tokio::task::spawn_blocking(move || {
+            let mut readable = true;
+            while let Some(event) = events.blocking_recv() {
+                // Nobody reads any more; the run goes on all the same.
+                readable = readable && reporter.on(&event).is_ok();
+            }
+            (reporter, readable)
+        });
+        Self { showing }
+    }
+
+    /// Waits until every sender of events is gone, and shows how the run ended.
+    pub(super) async fn finish(self, summary: &Summary) {
+        if let Ok((mut reporter, true)) = self.showing.await {
+            // As above.
+            let _ = reporter.finish(summary);
+        }
+    }
+}
+
+/// Does work until it is done, while signals raise the level of interruption.
+///
+/// # Errors
+///
+/// Exit 130 for the third signal, which ends the work where it is.
+pub(super) async fn interruptible<T>(
+    work: impl Future<Output = T>,
+    interrupter: Interrupter,
+    progress: Progress,
+) -> Result<T, Failure> {
+    let signals = tokio::spawn(async move {
+        let mut presses = Presses::listen()?;
+        loop {
+            presses.next().await;
+            if interrupter.level() == Interrupt::Cancel {
+                // A third press: whoever presses has no time left. The server rolls back what is open.
+                return Ok::<(), std::io::Error>(());
+            }
+            let level = interrupter.raise();
+            progress.send(EventKind::Interrupted { level });
+        }
+    });
+    let abort = signals.abort_handle();
+    let done = tokio::select! {
+        done = work => Some(done),
+        _ = signals => None,
+    };
+    abort.abort();
+    done.ok_or_else(|| {
+        Failure::words(
+            Exit::Interrupted,
+            "interrupted three times; running transactions are rolled back by the server",
+        )
+    })
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP, which mean the same.
+struct Presses {
+    #[cfg(unix)]
+    signals: [tokio::signal::unix::Signal; 3],
+}
+
+impl Presses {
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            signals: [
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            ],
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

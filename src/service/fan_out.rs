@@ -1,0 +1,151 @@
+//! The same work in each of many schemas, where there is nothing to find out before.
+
+use std::sync::Arc;
+
+use super::course::Course;
+use super::event::{EventKind, Progress, SchemaOutcome, Summary, Target, Work};
+use super::fleet::{Fleet, SchemaJob};
+
+/// A run that does one job in each schema: several at once, with one outcome for each.
+///
+/// A migration run is a [`Rollout`](super::rollout::Rollout), which also knows what is pending.
+#[derive(Clone, Debug)]
+pub struct FanOut {
+    /// What the job is, in words.
+    pub work: Work,
+    /// How it goes about it.
+    pub fleet: Fleet,
+}
+
+impl FanOut {
+    /// Does the job in every target. Jobs begin in the order of `targets`; see [`Fleet::run`] for
+    /// failures, panics and interrupts. What is reported is what a migration run reports.
+    pub async fn run<J: SchemaJob>(
+        &self,
+        job: &Arc<J>,
+        targets: &[Arc<Target>],
+        progress: &Progress,
+    ) -> Summary {
+        let mut course = Course::new(self.fleet.pace.clone());
+        course.of = targets.len();
+        progress.send(EventKind::RunStarted {
+            work: self.work,
+            schemas: targets.len(),
+            pending: targets.len(),
+            jobs: course.pace.jobs().min(targets.len().max(1)),
+        });
+        let outcomes = self.fleet.run(job, targets, &mut course, progress).await;
+        let outcomes = targets
+            .iter()
+            .zip(outcomes)
+            .map(|(target, outcome)| SchemaOutcome {
+                target: Arc::clone(target),
+                outcome,
+            })
+            .collect();
+        Summary {
+            work: self.work,
+            outcomes,
+            took: progress.elapsed(),
+            interrupted: self.fleet.interrupts.level(),
+            ..Summary::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::super::event::{MigrateError, NotStarted, Outcome, ServerError};
+    use super::super::fleet::{Done, Failed, Interrupts};
+    use super::super::pace::Pace;
+    use super::super::tenants::{target, tests::tenant};
+    use super::*;
+    use crate::domain::plan::OnFailure;
+
+    const COUNTING: Work = Work {
+        command: "count",
+        doing: "counting",
+        done: "counted",
+    };
+
+    struct Counting {
+        bad: &'static str,
+    }
+
+    impl SchemaJob for Counting {
+        async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> Result<Done, Failed> {
+            if target.label == self.bad {
+                return Err(MigrateError::Work {
+                    doing: "counting".to_owned(),
+                    error: ServerError::default(),
+                    hints: Vec::new(),
+                }
+                .into());
+            }
+            Ok(Done::Finished(format!("{} letters", target.label.len())))
+        }
+    }
+
+    async fn run(on_failure: OnFailure) -> (Summary, Vec<EventKind>) {
+        let (_interrupter, interrupts) = Interrupts::new();
+        let fan_out = FanOut {
+            work: COUNTING,
+            fleet: Fleet {
+                pace: Pace::fixed(NonZeroUsize::MIN),
+                on_failure,
+                interrupts,
+            },
+        };
+        let (progress, mut events) = Progress::channel();
+        let targets: Vec<_> = ["acme", "globex", "initech"]
+            .into_iter()
+            .zip(1..)
+            .map(|(slug, id)| target(&tenant(id, slug)))
+            .collect();
+        let job = Arc::new(Counting { bad: "globex" });
+        let summary = fan_out.run(&job, &targets, &progress).await;
+        drop(progress);
+        let mut kinds = Vec::new();
+        while let Some(event) = events.recv().await {
+            kinds.push(event.kind);
+        }
+        (summary, kinds)
+    }
+
+    #[tokio::test]
+    async fn every_target_has_one_outcome_and_the_run_says_what_it_does() {
+        let (summary, events) = run(OnFailure::Continue).await;
+        let counts = summary.counts();
+        assert_eq!((counts.done, counts.failed, counts.total()), (2, 1, 3));
+        assert!(matches!(
+            &summary.outcomes[2].outcome,
+            Outcome::Done { result, .. } if result == "7 letters"
+        ));
+        assert!(matches!(
+            events[0],
+            EventKind::RunStarted {
+                work: COUNTING,
+                schemas: 3,
+                pending: 3,
+                jobs: 1
+            }
+        ));
+        assert!(matches!(
+            events[1],
+            EventKind::SchemaStarted { number: 1, of: 3 }
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_failure_stops_the_rest_when_asked_to() {
+        let (summary, _) = run(OnFailure::Stop).await;
+        assert_eq!(
+            summary.outcomes[2].outcome,
+            Outcome::NotStarted {
+                why: NotStarted::EarlierFailure
+            }
+        );
+    }
+}
