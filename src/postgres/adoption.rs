@@ -192,13 +192,7 @@ impl PostgresCatalog {
             String::new()
         };
         let id = self
-            .commit(
-                session,
-                new,
-                &opened.identity.transaction,
-                &insert(self.tables(), new),
-                &note,
-            )
+            .commit(session, new, opened, &insert(self.tables(), new), &note)
             .await?;
         Ok(Created {
             tenant: listed(id, new),

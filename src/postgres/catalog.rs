@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
+use super::attendance::Attendance;
 use super::diagnostics::server_error;
 use super::pool::{Database, Session};
 use super::removal::select_missing;
@@ -13,7 +14,8 @@ use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, 
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
-use crate::service::event::ServerError;
+use crate::service::event::{Progress, ServerError};
+use crate::service::fleet::Interrupts;
 use crate::settings::TableName;
 
 /// Parts hosts in one text; no host name holds it.
@@ -31,6 +33,7 @@ const CREATED_AT: &str =
 pub struct PostgresCatalog {
     database: Database,
     tables: Tables,
+    progress: Progress,
 }
 
 /// The two tables, quoted for SQL.
@@ -114,7 +117,27 @@ impl PostgresCatalog {
             domains: quoted(domains),
             home: QuotedIdentifier::new(&tenants.schema).to_string(),
         };
-        Self { database, tables }
+        let (progress, _nobody) = Progress::channel();
+        Self {
+            database,
+            tables,
+            progress,
+        }
+    }
+
+    /// Returns the same catalog, which tells here what it waits for.
+    #[must_use]
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Waits for a backend's COMMIT, and tells where that waits for a standby.
+    pub(super) async fn committing<F: Future>(&self, pid: i32, commit: F) -> F::Output {
+        let (_nobody, interrupts) = Interrupts::new();
+        let timeout = std::time::Duration::ZERO;
+        Attendance::new(&self.database, pid, timeout, &self.progress, interrupts)
+            .during_commit(commit)
+            .await
     }
 
     /// Returns the database that the catalog is in.

@@ -32,6 +32,7 @@ pub use explain::{explain, explain_group};
 pub use failure::{Explanation, Extent};
 pub use json::{SummaryDocument, summary_document, write_document};
 pub use remark::{Remark, Weight};
+pub use story::waiting_for_standby;
 pub use style::Style;
 pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat, Sheet};
