@@ -221,6 +221,14 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
                 .hint("create the shared tables first: pricesync migrate-schemas --shared"),
+            CatalogError::ColumnMissing(_) | CatalogError::UnfitId(..) => Self::new(Exit::Usage, error)
+                .hint("say under [catalog] in pricesync.toml what the columns are called, such as slug_column = \"subdomain\"; \"\" where there is none"),
+            CatalogError::ColumnUnset(column, _) => {
+                let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
+                Self::new(Exit::Refused, error).hint(hint)
+            }
+            CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
+                .hint("name the one that is meant by its schema or a host that no other has"),
             CatalogError::Dependents(objects) => {
                 let extension = objects.iter().find_map(|object| object.extension.as_deref());
                 let hint = match extension {

@@ -186,7 +186,7 @@ pub struct Ending {
     pub tables: Vec<TableRecord>,
     /// Its sequences.
     pub sequences: Vec<SequenceRecord>,
-    /// SHA-256 of the text before the last line.
+    /// SHA-256 of the text before the last line, and of the tables and sequences in it.
     #[serde(default)]
     pub sha256: String,
 }
@@ -196,6 +196,14 @@ impl Ending {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.tables.iter().map(|table| table.rows).sum()
+    }
+
+    /// Returns the digest of a text that ended this way.
+    fn digest(&self, mut text: Sha256) -> io::Result<String> {
+        let said =
+            serde_json::to_vec(&(&self.tables, &self.sequences)).map_err(io::Error::other)?;
+        text.update(&said);
+        Ok(hexadecimal(text))
     }
 }
 

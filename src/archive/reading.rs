@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     ArchiveError, END, Ending, FIRST, FORMAT, HEADER, Header, LONGEST, Piece, ROWS_END, RowCount,
-    SECTION, Section, TABLE, TableHead, TableRecord, hexadecimal,
+    SECTION, Section, TABLE, TableHead, TableRecord,
 };
 
 /// What a zstd frame begins with.
@@ -183,7 +183,7 @@ impl ArchiveReader {
         let ending: Ending = serde_json::from_str(text)
             .map_err(|_| ArchiveError::damaged("its end cannot be read"))?;
         self.compare(&ending)?;
-        if ending.sha256 != hexadecimal(before) {
+        if ending.sha256 != ending.digest(before)? {
             return Err(ArchiveError::damaged("its text has another digest"));
         }
         if !self.text.look(1)?.is_empty() {

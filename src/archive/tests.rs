@@ -165,7 +165,7 @@ fn a_byte_that_changed_is_seen() {
     let text = unpacked(&written.path);
     let ends = text.len() - 900;
     let places =
-        (0..text.len()).filter(|at| at % if (1000..ends).contains(at) { 9973 } else { 11 } == 0);
+        (0..text.len()).filter(|at| at % if (1000..ends).contains(at) { 9973 } else { 7 } == 0);
     for at in places {
         let mut spoilt = text.clone();
         spoilt[at] ^= 1;

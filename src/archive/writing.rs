@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::{
     END, Ending, FIRST, FORMAT, HEADER, Header, LONGEST, Piece, ROWS_END, RowCount, SECTION,
-    Section, TABLE, TableHead, TableRecord, hexadecimal,
+    Section, TABLE, TableHead, TableRecord,
 };
 
 /// How hard the text is packed: zstd's own default, from which on time grows faster than room shrinks.
@@ -98,11 +98,11 @@ impl ArchiveWriter {
     ///
     /// What the system says; a file that exists by now is an error. There is no file then.
     pub fn finish(mut self, ending: Ending) -> io::Result<Written> {
-        let ending = Ending {
+        let mut ending = Ending {
             tables: std::mem::take(&mut self.tables),
-            sha256: hexadecimal(self.hash.clone()),
             ..ending
         };
+        ending.sha256 = ending.digest(self.hash.clone())?;
         self.line(END, &json(&ending)?)?;
         let file = self.to.finish()?;
         file.as_file().sync_all()?;

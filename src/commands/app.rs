@@ -178,7 +178,7 @@ impl App {
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
-            ..Rules::new(database, &settings.tenant_table)
+            ..Rules::new(database, &settings.catalog)
         }
     }
 
@@ -194,12 +194,7 @@ impl App {
                 }
             }
         });
-        PostgresCatalog::new(
-            database.clone(),
-            &self.settings.tenant_table,
-            &self.settings.domain_table,
-        )
-        .telling(progress)
+        PostgresCatalog::new(database.clone(), &self.settings.catalog).telling(progress)
     }
 
     /// Reads both folders of migrations, to run them.

@@ -56,7 +56,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
     let slug = Slug::parse(&args.slug).map_err(|error| refused(&error))?;
     let schema = slug
-        .schema(&app.settings.schema_prefix)
+        .schema(&app.settings.catalog.schema_prefix)
         .map_err(|error| refused(&error))?;
     let hostnames = hosts(&args.domains)?;
     if let Some(name) = &args.name
@@ -73,6 +73,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             slug,
             schema,
             hostnames,
+            columns: Vec::new(),
         },
         is_itself: false,
         keeps_hosts: false,

@@ -113,6 +113,7 @@ async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result
             ],
             slug,
             name,
+            columns: Vec::new(),
         };
         match catalog.create(&new, None, rules, &progress).await {
             Ok(_) => created += 1,

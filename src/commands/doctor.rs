@@ -130,7 +130,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         rows.push(finding_row(&row.schema, &row.slug, row.reason.to_string()));
     }
     for orphan in catalog
-        .orphans(&app.settings.schema_prefix, &app.settings.history_table)
+        .orphans(
+            &app.settings.catalog.schema_prefix,
+            &app.settings.history_table,
+            &app.settings.search_path,
+        )
         .await?
     {
         let registered = match args.fix {
@@ -223,7 +227,7 @@ async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Fai
 
 /// Makes a tenant of a schema that nobody has. What keeps it from that is for people to read.
 async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<Slug, String> {
-    let prefix = &app.settings.schema_prefix;
+    let prefix = &app.settings.catalog.schema_prefix;
     let schema = SchemaName::parse(orphan).map_err(|error| error.to_string())?;
     let rest = orphan
         .strip_prefix(prefix.as_str())
@@ -234,6 +238,7 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
         slug,
         schema,
         hostnames: Vec::new(),
+        columns: Vec::new(),
     };
     let (progress, _nobody) = Progress::channel();
     let rules = app.rules(catalog.database());

@@ -11,6 +11,8 @@ mod create_tenant;
 mod demo;
 mod doctor;
 mod drop_schema;
+mod env;
+mod exec;
 mod exit_codes;
 mod init;
 mod lint;
@@ -160,6 +162,8 @@ enum Command {
     Restore(restore::Args),
     Purge(purge::Args),
     Shell(shell::Args),
+    Exec(exec::Args),
+    Env(env::Args),
     #[command(alias = "showmigrations")]
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
@@ -216,6 +220,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Purge(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
         Command::Backup(args) => args.override_settings(&mut overrides),
+        Command::Exec(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
     }
@@ -236,6 +241,8 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Backup(args) => backup::run(&args, &app).await,
         Command::Restore(args) => restore::run(&args, &app).await,
         Command::Shell(args) => shell::run(&args, &app).await,
+        Command::Exec(args) => exec::run(&args, &app).await,
+        Command::Env(args) => env::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
         Command::Runs(args) => runs::run(&args, &app).await,

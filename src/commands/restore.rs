@@ -72,7 +72,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut out = app.terminal.out();
     writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
     out.flush()?;
-    tell_pending(&tenant, app, &database).await
+    tell_pending(&tenant, app, &database).await;
+    Ok(Exit::Done)
 }
 
 fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, Failure> {
@@ -81,7 +82,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
     let (slug, schema) = match &args.slug {
         Some(slug) => {
             let slug = Slug::parse(slug).map_err(|error| refused(&error))?;
-            let schema = slug.schema(&app.settings.schema_prefix);
+            let schema = slug.schema(&app.settings.catalog.schema_prefix);
             (slug, schema)
         }
         None => (
@@ -102,6 +103,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
             slug,
             schema: schema.map_err(|error| refused(&error))?,
             hostnames,
+            columns: Vec::new(),
         },
         is_itself,
         keeps_hosts,

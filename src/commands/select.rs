@@ -54,6 +54,12 @@ impl SelectArgs {
             && self.exclude.is_empty()
     }
 
+    /// Returns whether nothing was typed that names somebody.
+    #[must_use]
+    pub(super) fn names_nobody(&self) -> bool {
+        self.tenants.is_empty() && self.from_file.is_none() && self.condition.is_none()
+    }
+
     /// Reads the file and the condition.
     ///
     /// # Errors

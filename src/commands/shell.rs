@@ -4,9 +4,11 @@ use std::ffi::OsString;
 
 use super::app::{Access, App};
 use super::drop_schema::named;
-use crate::domain::tenant::{CatalogError, TenantCatalog as _};
+use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
+use crate::postgres::pool::Database;
 use crate::postgres::programs::{Psql, PsqlError};
+use crate::postgres::tenant_environment::TenantEnvironment;
 
 /// Open psql in a tenant's schema
 ///
@@ -35,24 +37,16 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let options = app.connection().await?;
     let database = app.database(Access::Read, 1).await?;
-    let catalog = app.catalog(&database);
-    let tenant = named(&args.tenant, catalog.list().await?)?;
-    // A search path through a schema that is not there would show public instead.
-    let contents = catalog.contents(&tenant).await?;
-    if contents.is_dropping() {
-        return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
-    }
-    if !contents.exists() {
-        return Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
-            .hint("run: pricesync doctor --fix missing"));
-    }
-    drop(catalog);
+    let tenant = entered(&args.tenant, app, &database).await?;
     drop(database);
+    let environment = TenantEnvironment {
+        options,
+        search_path: app.settings.search_path.clone(),
+    };
     // Ctrl-C is psql's: it cancels the statement there, and must not end us before psql.
     let psql = Psql {
-        options: &options,
+        environment: &environment,
         tenant: &tenant,
-        search_path: &app.settings.search_path,
         read_only: args.read_only,
         commands: &args.commands,
         arguments: &args.arguments,
@@ -72,4 +66,25 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             .hint("install it: apt-get install postgresql-client, or brew install libpq")),
         Err(error) => Err(Failure::new(Exit::Unexpected, error)),
     }
+}
+
+/// Returns a tenant whose schema is there: a search path through a missing one would show public
+/// instead.
+///
+/// # Errors
+///
+/// Exit 4 for a tenant that nobody knows and for a schema that is missing, exit 7 for one that is
+/// half dropped.
+pub(super) async fn entered(word: &str, app: &App, database: &Database) -> Result<Tenant, Failure> {
+    let catalog = app.catalog(database);
+    let tenant = named(word, catalog.list().await?)?;
+    let contents = catalog.contents(&tenant).await?;
+    if contents.is_dropping() {
+        return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+    }
+    if !contents.exists() {
+        return Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
+            .hint("run: pricesync doctor --fix missing"));
+    }
+    Ok(tenant)
 }

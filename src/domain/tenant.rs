@@ -233,6 +233,8 @@ pub struct NewTenant {
     pub schema: SchemaName,
     /// Host names; the first becomes the primary one.
     pub hostnames: Vec<Hostname>,
+    /// What further columns of its row get, by their names; the server reads the texts.
+    pub columns: Vec<(String, String)>,
 }
 
 /// A row of the tenant table that no command may work on, and why.
@@ -293,8 +295,17 @@ pub enum CatalogError {
         /// Whose it is, in words.
         owner: String,
     },
-    /// The tenant table does not exist or lacks a column; holds the server's word for it.
+    /// The tenant table does not exist; holds the server's word for it.
     TablesMissing(String),
+    /// A table of the catalog lacks a column; holds the server's word for it.
+    ColumnMissing(String),
+    /// A column of a tenant's new row has neither a value nor a default; holds the column and the
+    /// server's word for it.
+    ColumnUnset(String, String),
+    /// The id of a tenant is no whole number; holds the id and the schema.
+    UnfitId(String, String),
+    /// A word names several tenants; holds it and their schemas.
+    Ambiguous(String, Vec<String>),
     /// Objects outside the schema depend on it.
     Dependents(Vec<Dependent>),
     /// Rows of these tables refer to the tenant's row.
@@ -325,6 +336,20 @@ impl fmt::Display for CatalogError {
                 write!(f, "{what} '{value}' is taken by {owner}")
             }
             Self::TablesMissing(why) => write!(f, "the tenant tables are not there: {why}"),
+            Self::ColumnMissing(why) => {
+                write!(f, "the tenant tables have other columns: {why}")
+            }
+            Self::ColumnUnset(_, why) => f.write_str(why),
+            Self::UnfitId(id, schema) => write!(
+                f,
+                "the tenant of schema '{schema}' has the id '{id}', which is no whole number"
+            ),
+            Self::Ambiguous(word, schemas) => write!(
+                f,
+                "'{word}' names {} tenants, whose schemas are {}",
+                schemas.len(),
+                schemas.join(", ")
+            ),
             Self::Dependents(objects) => {
                 let words: Vec<&str> = objects.iter().map(|one| &*one.description).collect();
                 write!(

@@ -18,6 +18,7 @@ pub mod sealed_sql;
 pub mod source;
 pub mod statement;
 mod token;
+mod typed_sql;
 mod words;
 
 pub use bare_names::check_bare_names;
@@ -28,3 +29,4 @@ pub use script::{Script, Transaction};
 pub use seal::Seal;
 pub use sealed_sql::sealed_sql;
 pub use source::{MigrationSet, check_apart};
+pub use typed_sql::{TypedSql, TypedSqlError};

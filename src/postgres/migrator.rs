@@ -9,13 +9,13 @@ use tokio::sync::OnceCell;
 
 use super::batch;
 use super::bookkeeping;
-use super::catalog::quoted;
 pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
 use super::rehearsal::Rehearsal;
 use super::runner::{self};
 use super::template::{self, Template, Templates};
+use super::tenant_tables::Tables;
 use super::transaction::{self, Reach};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
@@ -25,7 +25,7 @@ use crate::migrations::MigrationSet;
 use crate::migrations::Transaction;
 use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
-use crate::settings::TableName;
+use crate::settings::CatalogLayout;
 
 /// How long a server that went away is waited for before its schema is given up.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
@@ -53,8 +53,8 @@ pub struct Rules {
     pub references: References,
     /// Name of the history table in every schema.
     pub history_table: String,
-    /// The tenant table, quoted for SQL.
-    pub tenant_table: String,
+    /// The tenants, as they stand in a query.
+    pub tenants: String,
     /// Whether schemas need no row in the tenant table: they are pricesync's own, or not inserted yet.
     pub unlisted: bool,
     /// Whether an empty schema may be filled by a template.
@@ -66,9 +66,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Returns the documented defaults for a database whose tenants stand in this table.
+    /// Returns the documented defaults for a database whose tenants stand in these tables.
     #[must_use]
-    pub fn new(database: &Database, tenant_table: &TableName) -> Self {
+    pub fn new(database: &Database, layout: &CatalogLayout) -> Self {
         Self {
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::ZERO,
@@ -80,7 +80,7 @@ impl Rules {
             search_path: vec![SchemaName::public()],
             references: References::default(),
             history_table: "refinery_schema_history".to_owned(),
-            tenant_table: quoted(tenant_table),
+            tenants: Tables::new(layout).rows,
             unlisted: false,
             templates: true,
             server_version: database.facts().version,

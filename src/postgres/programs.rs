@@ -2,13 +2,13 @@
 //! nothing of the caller's environment that could lead them elsewhere.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use super::conninfo::ConnectOptions;
+use super::tenant_environment::TenantEnvironment;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::Tenant;
 
@@ -16,11 +16,9 @@ use crate::domain::tenant::Tenant;
 #[derive(Debug)]
 pub struct Psql<'a> {
     /// Where to connect.
-    pub options: &'a ConnectOptions,
+    pub environment: &'a TenantEnvironment,
     /// Whose schema.
     pub tenant: &'a Tenant,
-    /// What follows the tenant in `search_path`.
-    pub search_path: &'a [SchemaName],
     /// Whether transactions may write.
     pub read_only: bool,
     /// Commands to run instead of asking a person.
@@ -131,9 +129,12 @@ impl Psql<'_> {
     pub fn run(&self) -> Result<ExitStatus, PsqlError> {
         let start_up = self.start_up_file().map_err(PsqlError::Io)?;
         let mut command = Command::new("psql");
-        self.options.apply_to(&mut command);
+        self.environment.options.apply_to(&mut command);
+        let options = self
+            .environment
+            .server_options(&self.tenant.schema, self.read_only);
         command
-            .env("PGOPTIONS", self.server_options())
+            .env("PGOPTIONS", options)
             .env("PSQLRC", start_up.path());
         for sql in self.commands {
             command.arg("-c").arg(sql);
@@ -144,26 +145,6 @@ impl Psql<'_> {
             _ => PsqlError::Io(error),
         })?;
         Ok(status)
-    }
-
-    /// Settings that also survive `RESET` and `\c`, unlike those of a first statement.
-    fn server_options(&self) -> String {
-        let mut path = self.tenant.schema.quoted().to_string();
-        for schema in self.search_path {
-            let _ = write!(path, ", {}", schema.quoted());
-        }
-        let mut options = self
-            .options
-            .child_environment()
-            .into_iter()
-            .find(|(name, _)| *name == "PGOPTIONS")
-            .map(|(_, value)| value.to_string_lossy().into_owned() + " ")
-            .unwrap_or_default();
-        let _ = write!(options, "-c search_path={}", escaped(&path));
-        if self.read_only {
-            options.push_str(" -c default_transaction_read_only=on");
-        }
-        options
     }
 
     /// The person's own start-up file, then a prompt that names the tenant.
@@ -197,24 +178,20 @@ impl Psql<'_> {
     }
 }
 
-/// In `options` spaces part words and backslashes escape (manual section 34.1.2).
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace(' ', "\\ ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::schema_name::SchemaName;
     use crate::domain::tenant::Slug;
-    use crate::postgres::conninfo::Environment;
+    use crate::postgres::conninfo::{ConnectOptions, Environment};
 
     fn psql(schema: &str, check: impl FnOnce(&Psql<'_>)) {
         let environment = Environment::from_pairs::<&str, &str>([]);
-        let options = ConnectOptions::resolve(
-            Some("postgresql://app@db/x?options=-cwork_mem%3D1MB"),
-            &environment,
-        )
-        .expect("fine");
+        let environment = TenantEnvironment {
+            options: ConnectOptions::resolve(Some("postgresql://app@db/x"), &environment)
+                .expect("fine"),
+            search_path: Vec::new(),
+        };
         let tenant = Tenant {
             id: 1,
             name: "x".to_owned(),
@@ -224,22 +201,11 @@ mod tests {
             created_at: None,
         };
         check(&Psql {
-            options: &options,
+            environment: &environment,
             tenant: &tenant,
-            search_path: &[SchemaName::public()],
             read_only: true,
             commands: &[],
             arguments: &[],
-        });
-    }
-
-    #[test]
-    fn the_search_path_is_quoted_for_sql_and_escaped_for_the_server() {
-        psql("tenant a\\b\"c", |psql| {
-            assert_eq!(
-                psql.server_options(),
-                "-cwork_mem=1MB -c search_path=\"tenant\\ a\\\\b\"\"c\",\\ \"public\" -c default_transaction_read_only=on"
-            );
         });
     }
 

@@ -205,7 +205,7 @@ async fn why_no_schema(
     }
     let sql = format!(
         "{} AND t.schema_name = {}",
-        removal::select_missing(&rules.tenant_table),
+        removal::select_missing(&rules.tenants),
         escape_literal(target.schema.as_str())
     );
     let rows = session.read(&sql).await?;

@@ -520,6 +520,11 @@ pub enum EventKind {
         /// Its text.
         message: String,
     },
+    /// A program that runs for the schema wrote a line to its stderr.
+    Output {
+        /// The line.
+        line: String,
+    },
     /// Work on a schema ended.
     SchemaFinished {
         /// How.

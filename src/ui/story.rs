@@ -209,6 +209,9 @@ impl Story {
             EventKind::Notice { severity, message } => {
                 self.notice(Some(&schema), severity, message)
             }
+            EventKind::Output { line } if self.tells(Telling::Troubles) => {
+                format!("{}: {}\n", clean(&target.label), clean(line))
+            }
             EventKind::SchemaFinished { outcome } => {
                 let number = self.running.remove(&target.schema);
                 self.finished(target, outcome, number.as_deref())

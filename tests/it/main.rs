@@ -1,6 +1,7 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod adoption;
 mod architecture;
 mod backup;
 mod bars;
@@ -9,6 +10,7 @@ mod create_tenant;
 mod drop_schema;
 mod escapes;
 mod examples;
+mod exec;
 mod histories;
 mod hostile;
 mod interrupt;

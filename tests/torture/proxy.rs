@@ -200,7 +200,8 @@ fn carry_answers(
             return client.write_all(&message[..extra.min(message.len())]);
         }
         client.write_all(&message)?;
-        answers.ready += usize::from(message[0] == b'Z');
+        // Behind the beginning of a COPY from the program the server ignores the `Sync` that came with it.
+        answers.ready += usize::from(matches!(message[0], b'Z' | b'G'));
         if answers.limit == Some((answers.ready, 0)) {
             return Ok(());
         }

@@ -1,7 +1,5 @@
 //! A tenant made of pieces: row, hosts, schema and rows in one transaction, or nothing.
 
-use std::fmt::Write as _;
-
 use futures_util::SinkExt as _;
 use futures_util::future::join4;
 use postgres_protocol::escape::escape_literal;
@@ -13,14 +11,14 @@ use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
 use super::{BackupError, Pieces, UNDER_WAY, about_schema};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
-use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::histories::qualified;
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Session;
-use crate::postgres::provision::{hosts, id_in, listed, taken_meanwhile};
+use crate::postgres::provision::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::{Opened, Opening, begin, interpret, probe};
 use crate::service::event::Target;
 
@@ -213,7 +211,9 @@ impl Loading<'_> {
         if let Some(conflict) = looked {
             return Err(conflict.into());
         }
-        let rows = made.map_err(|error| BackupError::from(taken_meanwhile(&error, new)))?;
+        let rows = made.map_err(|error| {
+            BackupError::from(taken_meanwhile(&error, new, self.catalog.tables()))
+        })?;
         match interpret(&rows, &new.schema) {
             Opening::Ready(opened) => Ok(opened),
             _ => Err(CatalogError::SchemaMissing(new.schema.clone()).into()),
@@ -313,7 +313,9 @@ impl Loading<'_> {
         let sql = self.insertion().await?;
         let new = &self.destination.new;
         let rows = self.session.rows(&sql).await;
-        let rows = rows.map_err(|error| BackupError::from(taken_meanwhile(&error, new)))?;
+        let rows = rows.map_err(|error| {
+            BackupError::from(taken_meanwhile(&error, new, self.catalog.tables()))
+        })?;
         Ok(id_in(&rows))
     }
 
@@ -328,59 +330,59 @@ impl Loading<'_> {
         let tables = self.catalog.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
         let mut columns = self
-            .columns(&tables.tenants, &row, *is_itself)
+            .columns(&tables.tenants, &tables.id, &row, *is_itself)
             .await
             .map_err(reading())?;
         if !is_itself {
             // It is made now.
-            columns.retain(|column| column != "created_at");
+            columns.retain(|column| Some(column) != tables.created.as_ref());
         }
-        let values = [
-            ("slug", escape_literal(new.slug.as_str())),
-            ("schema_name", escape_literal(new.schema.as_str())),
-            ("name", escape_literal(&new.name)),
-        ];
         let tenant = format!(
-            "{} FROM json_populate_recordset(NULL::{}, {row}) r RETURNING id",
-            insert_into(&tables.tenants, &columns, &values),
-            tables.tenants
+            "{} FROM json_populate_recordset(NULL::{}, {row}) r RETURNING {} AS id",
+            insert_into(&tables.tenants, &columns, &tables.naming(new)),
+            tables.tenants,
+            tables.id
         );
-        let hosts = if new.hostnames.is_empty() {
-            return Ok(tenant);
-        } else if *keeps_hosts {
-            let rows = format!("{}::json", literal(&self.header.domains));
-            let columns = self
-                .columns(&tables.domains, &rows, *is_itself)
-                .await
-                .map_err(reading())?;
-            let values = [("tenant_id", "t.id".to_owned())];
-            format!(
-                "{} FROM t, json_populate_recordset(NULL::{}, {rows}) r",
-                insert_into(&tables.domains, &columns, &values),
-                tables.domains
-            )
-        } else {
-            hosts(&tables.domains, new)
+        let hosts = match &tables.domains {
+            Some(domains) if *keeps_hosts && !new.hostnames.is_empty() => {
+                let rows = format!("{}::json", literal(&self.header.domains));
+                let columns = self
+                    .columns(&domains.table, &domains.id, &rows, *is_itself)
+                    .await
+                    .map_err(reading())?;
+                let owner = [(domains.tenant.clone(), "t.id".to_owned())];
+                Some(format!(
+                    "{} FROM t, json_populate_recordset(NULL::{}, {rows}) r",
+                    insert_into(&domains.table, &columns, &owner),
+                    domains.table
+                ))
+            }
+            _ => tables.insert_hosts(new),
         };
-        Ok(format!(
-            "WITH t AS ({tenant}), d AS ({hosts}) SELECT id FROM t"
-        ))
+        Ok(match hosts {
+            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id FROM t"),
+            None => tenant,
+        })
     }
 
-    /// Returns the columns of a table that these rows have. The id is among them where all ids
-    /// are free and were given out here: another number would be given out a second time.
+    /// Returns the columns of a table that these rows have, quoted. The id is among them where all
+    /// ids are free and were given out here: another number would be given out a second time.
     async fn columns(
         &self,
         table: &str,
+        id: &str,
         rows: &str,
         keeps_ids: bool,
     ) -> Result<Vec<String>, Error> {
-        let name = escape_literal(table);
+        let (name, id_name) = (escape_literal(table), escape_literal(id));
         let sql = format!(
-            "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {name}::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-             AND EXISTS (SELECT FROM json_array_elements({rows}) e, json_object_keys(e) k WHERE k = a.attname) \
-             AND (a.attname <> 'id' OR {keeps_ids} AND NOT EXISTS (SELECT FROM json_array_elements({rows}) e WHERE EXISTS (SELECT FROM {table} o WHERE o.id = (e->>'id')::bigint) \
-             OR (e->>'id')::bigint > coalesce(pg_sequence_last_value(pg_get_serial_sequence({name}, 'id')::regclass), 0))) ORDER BY a.attnum"
+            "SELECT c.called FROM (SELECT a.attnum, a.attname::text AS name, format('\"%s\"', replace(a.attname, '\"', '\"\"')) AS called, \
+             pg_get_serial_sequence({name}, a.attname::text) AS sequence FROM pg_attribute a \
+             WHERE a.attrelid = {name}::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') c \
+             WHERE EXISTS (SELECT FROM json_array_elements({rows}) e, json_object_keys(e) k WHERE k = c.name) \
+             AND (c.called <> {id_name} OR {keeps_ids} AND NOT EXISTS (SELECT FROM json_array_elements({rows}) e \
+             WHERE EXISTS (SELECT FROM {table} o WHERE o.{id}::text = e->>c.name) OR CASE WHEN c.sequence IS NOT NULL \
+             THEN (e->>c.name)::numeric > coalesce(pg_sequence_last_value(c.sequence::regclass), 0) END)) ORDER BY c.attnum"
         );
         let rows = self.session.rows(&sql).await?;
         Ok(rows
@@ -390,19 +392,22 @@ impl Loading<'_> {
     }
 }
 
-/// Returns `INSERT INTO t (a, b) SELECT r.a, value`.
-fn insert_into(table: &str, columns: &[String], values: &[(&str, String)]) -> String {
-    let (mut names, mut expressions) = (String::new(), String::new());
-    for (number, column) in columns.iter().enumerate() {
-        let comma = if number == 0 { "" } else { ", " };
-        let quoted = QuotedIdentifier::new(column);
-        let _ = write!(names, "{comma}{quoted}");
-        let _ = match values.iter().find(|(name, _)| name == column) {
-            Some((_, value)) => write!(expressions, "{comma}{value}"),
-            None => write!(expressions, "{comma}r.{quoted}"),
-        };
-    }
-    format!("INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {expressions}")
+/// Returns `INSERT INTO t (a, b) SELECT r.a, value`; all names are quoted.
+fn insert_into(table: &str, columns: &[String], values: &[(String, String)]) -> String {
+    let expressions: Vec<String> = columns
+        .iter()
+        .map(
+            |column| match values.iter().find(|(name, _)| name == column) {
+                Some((_, value)) => value.clone(),
+                None => format!("r.{column}"),
+            },
+        )
+        .collect();
+    format!(
+        "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {}",
+        columns.join(", "),
+        expressions.join(", ")
+    )
 }
 
 fn literal(json: &RawValue) -> String {

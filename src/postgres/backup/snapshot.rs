@@ -318,13 +318,22 @@ async fn describe(
 ) -> Result<Header, BackupError> {
     let tables = source.catalog.tables();
     let id = source.tenant.id;
+    let domains = match &tables.domains {
+        Some(domains) => format!(
+            "(SELECT coalesce(json_agg(row_to_json(c) ORDER BY c.{}), '[]') FROM {} c WHERE c.{} = '{id}')",
+            domains.id, domains.table, domains.tenant
+        ),
+        None => "'[]'".to_owned(),
+    };
     let sql = format!(
-        "SELECT row_to_json(t), (SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.id), '[]') FROM {domains} d WHERE d.tenant_id = t.id), \
+        "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = '{id}'), {domains}, \
          t.slug, t.name, current_user, to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-         (SELECT coalesce(json_agg(d.domain::text ORDER BY d.is_primary DESC, d.id), '[]') FROM {domains} d WHERE d.tenant_id = t.id) \
-         FROM {tenants} t WHERE t.id = {id} AND t.schema_name = {schema}",
-        domains = tables.domains,
+         (SELECT coalesce(json_agg(d.domain ORDER BY d.is_primary DESC, d.id), '[]') FROM {hosts} d WHERE d.tenant_id = '{id}') \
+         FROM {rows} t WHERE t.id = '{id}' AND t.schema_name = {schema}",
         tenants = tables.tenants,
+        id_column = tables.id,
+        hosts = tables.hosts,
+        rows = tables.rows,
         schema = escape_literal(source.tenant.schema.as_str()),
     );
     let rows = session

@@ -262,6 +262,11 @@ impl Ran {
         self.code
     }
 
+    /// Returns what it wrote to the standard output, whatever the exit code was.
+    pub(crate) fn stdout(&self) -> &str {
+        &self.told.stdout
+    }
+
     /// Returns what it said, whatever the exit code was.
     pub(crate) fn told(self) -> Told {
         self.told

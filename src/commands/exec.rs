@@ -1,0 +1,321 @@
+//! `exec`: the same SQL, or the same program, for many tenants.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Output;
+use super::app::{Access, App, connections_for};
+use super::migrate_schemas::command_line;
+use super::select::SelectArgs;
+use super::watch::{Watch, interruptible};
+use crate::domain::plan::OnFailure;
+use crate::domain::tenant::TenantCatalog as _;
+use crate::error::{Exit, Failure};
+use crate::migrations::TypedSql;
+use crate::postgres::behind::Behind;
+use crate::postgres::exec::Exec;
+use crate::postgres::pool::Database;
+use crate::postgres::program_job::RunProgram;
+use crate::postgres::tenant_environment::TenantEnvironment;
+use crate::service::event::{Progress, Target, Work};
+use crate::service::fan_out::FanOut;
+use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
+use crate::service::merge::merge;
+use crate::service::tenants::target;
+use crate::settings::{self, Overrides};
+use crate::ui::{OutputFormat, ProgressMode, Rows, clean, is_broken_pipe};
+
+const EXEC: Work = Work {
+    command: "exec",
+    doing: "executing",
+    done: "executed",
+};
+
+/// Run SQL, or a program, for many tenants
+///
+/// SQL runs in one transaction for each tenant, which may only read unless --write is given and
+/// even then may change nothing outside the tenant's schema. The results become one, with the
+/// tenant as its first column, in the order of the tenants; of several statements the last one's.
+/// A program gets DATABASE_URL, PGHOST and the like, PGOPTIONS with the search path,
+/// PRICESYNC_TENANT and PRICESYNC_SCHEMA; its lines are shown with the tenant in front.
+#[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["command", "file", "program"])))]
+pub(super) struct Args {
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Every tenant
+    #[arg(long, help_heading = "Selection", conflicts_with_all = ["tenants", "from_file", "condition"])]
+    all: bool,
+    /// Run this SQL
+    #[arg(short = 'c', long, value_name = "SQL")]
+    command: Option<String>,
+    /// Run the SQL of this file; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Configuration file
+    #[arg(long, id = "config", value_name = "FILE", hide = true)]
+    _config: Option<PathBuf>,
+    /// Run this program
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+    /// Let the transactions write
+    #[arg(long)]
+    write: bool,
+    /// The shape of the result
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        conflicts_with = "program"
+    )]
+    output: Output,
+    /// How many tenants at once: a number, or auto: what the server is good for
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<String>,
+    /// How long a statement, or the program, may run, such as 30s [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = settings::duration)]
+    timeout: Option<Duration>,
+    /// After a failed tenant: stop or continue [default: continue; with --write what [run] says]
+    #[arg(long, value_name = "WHAT")]
+    on_failure: Option<String>,
+}
+
+impl Args {
+    /// Notes the settings that were typed.
+    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+        overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
+        overrides.set("run.on_failure", "--on-failure", self.on_failure.as_deref());
+    }
+
+    fn on_failure(&self, app: &App) -> OnFailure {
+        if self.write || self.on_failure.is_some() {
+            app.settings.on_failure
+        } else {
+            OnFailure::Continue
+        }
+    }
+
+    /// Reads what is to be run, where it is SQL.
+    fn sql(&self) -> Result<Option<TypedSql>, Failure> {
+        let (name, text) = match (&self.command, &self.file) {
+            (Some(text), _) => ("-c".to_owned(), text.clone()),
+            (None, Some(path)) => read(path)?,
+            (None, None) => return Ok(None),
+        };
+        let sql = TypedSql::read(&text).map_err(|error| {
+            let cause = anyhow::Error::new(error).context(format!("{name} is not run"));
+            Failure::new(Exit::Usage, cause)
+        })?;
+        Ok(Some(sql))
+    }
+
+    fn chosen(&self) -> Result<(), Failure> {
+        if self.all || !self.select.names_nobody() {
+            return Ok(());
+        }
+        Err(Failure::words(Exit::Usage, "no tenant is selected")
+            .hint("--tenant acme, --from-file, --where, or --all for every tenant"))
+    }
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    args.chosen()?;
+    let sql = args.sql()?;
+    let selectors = args.select.read()?;
+    let access = if args.write {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    let database = app.database(access, 1).await?;
+    let pace = app.pace(&database);
+    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
+    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
+    let catalog = app.catalog(&database);
+    let list = catalog.list().await?;
+    for row in &list.refused {
+        app.terminal.warn(&format!(
+            "tenant '{}' (row {}): {}",
+            row.slug, row.id, row.reason
+        ));
+    }
+    let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
+    let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
+    drop(tenants);
+    if targets.is_empty() {
+        app.terminal.note("no tenants");
+    }
+    let (interrupter, interrupts) = Interrupts::new();
+    let run = Run {
+        app,
+        fan_out: FanOut {
+            work: EXEC,
+            fleet: Fleet {
+                pace,
+                on_failure: args.on_failure(app),
+                interrupts,
+            },
+        },
+        interrupter,
+        targets,
+        timeout: args.timeout,
+    };
+    match sql {
+        Some(sql) => run.sql(args, sql, database).await,
+        None => run.program(args).await,
+    }
+}
+
+/// A run over the chosen tenants.
+struct Run<'a> {
+    app: &'a App,
+    fan_out: FanOut,
+    interrupter: Interrupter,
+    targets: Vec<Arc<Target>>,
+    timeout: Option<Duration>,
+}
+
+impl Run<'_> {
+    async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
+        let (app, format) = (self.app, OutputFormat::from(args.output));
+        let rules = app.rules(&database);
+        let migrator = match app.sets() {
+            Ok(sets) => Some(
+                app.migrator(&database, rules.clone(), &sets, Access::Read, 1)
+                    .await?,
+            ),
+            Err(_) => None,
+        };
+        let (shares, merge) = merge();
+        let positions = self.targets.iter().zip(0..);
+        let job = Arc::new(Exec {
+            sql,
+            search_path: app.settings.search_path.clone(),
+            write: args.write,
+            timeout: self.timeout.unwrap_or(app.settings.statement_timeout),
+            lock_timeout: rules.lock_timeout,
+            references: rules.references.clone(),
+            typed: format == OutputFormat::Json,
+            shares,
+            positions: positions
+                .map(|(target, position)| (target.schema.clone(), position))
+                .collect(),
+            behind: Behind::new(migrator, self.targets.clone()),
+            database,
+        });
+        let (terminal, names) = (app.terminal.clone(), self.targets.clone());
+        let stop = self.interrupter.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut rows = Rows::on_stdout(&terminal, format);
+            let merged = merge.run(|columns, position, values| {
+                rows.row(columns, &names[position].label, &values)
+            });
+            let ended = merged.and_then(|columns| rows.end(columns.as_deref()));
+            if ended.is_err() {
+                // Nobody reads any more, so nothing more is asked for.
+                stop.raise();
+                stop.raise();
+            }
+            ended.map(drop)
+        });
+        let streams = format != OutputFormat::Table;
+        self.watched(job, writing, streams).await
+    }
+
+    async fn program(self, args: &Args) -> Result<Exit, Failure> {
+        let (lines, mut written) = tokio::sync::mpsc::channel(64);
+        let app = self.app;
+        let job = Arc::new(RunProgram {
+            environment: TenantEnvironment {
+                options: app.connection().await?,
+                search_path: app.settings.search_path.clone(),
+            },
+            read_only: !args.write,
+            words: args.program.clone(),
+            timeout: self.timeout.unwrap_or_default(),
+            lines,
+        });
+        let watched = app.terminal.stdout().is_terminal;
+        let stop = self.interrupter.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut write = || -> io::Result<()> {
+                while let Some(output) = written.blocking_recv() {
+                    let line = if watched {
+                        clean(&output.line).into_owned()
+                    } else {
+                        output.line
+                    };
+                    writeln!(io::stdout(), "{}: {line}", clean(&output.tenant))?;
+                }
+                Ok(())
+            };
+            let ended = write();
+            if ended.is_err() {
+                stop.raise();
+                stop.raise();
+            }
+            ended
+        });
+        self.watched(job, writing, true).await
+    }
+
+    /// Does the job while it is shown, and while somebody writes what comes of it.
+    async fn watched<J: SchemaJob>(
+        self,
+        job: Arc<J>,
+        writing: tokio::task::JoinHandle<io::Result<()>>,
+        streams: bool,
+    ) -> Result<Exit, Failure> {
+        let (progress, events) = Progress::channel();
+        // What moves on the same terminal would be written over.
+        let mode = match self.app.progress {
+            ProgressMode::Auto if streams && self.app.terminal.stdout().is_terminal => {
+                ProgressMode::None
+            }
+            mode => mode,
+        };
+        let watch = Watch::begin(self.app, mode, events);
+        let work = self.fan_out.run(&job, &self.targets, &progress);
+        let summary = interruptible(work, self.interrupter, progress.clone()).await?;
+        drop((progress, job));
+        let written = writing
+            .await
+            .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+        if let Err(error) = written {
+            if !is_broken_pipe(&error) {
+                watch.finish(&summary).await;
+            }
+            return Err(error.into());
+        }
+        let summary = crate::service::event::Summary {
+            command: command_line(),
+            ..summary
+        };
+        watch.finish(&summary).await;
+        Ok(Exit::of(&summary))
+    }
+}
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    let (name, text) = if path == Path::new("-") {
+        let mut text = String::new();
+        let read = io::stdin().lock().read_to_string(&mut text);
+        ("stdin".to_owned(), read.map(|_| text))
+    } else {
+        (path.display().to_string(), std::fs::read_to_string(path))
+    };
+    match text {
+        Ok(text) => Ok((name, text)),
+        Err(error) => {
+            let cause = anyhow::Error::new(error).context(format!("cannot read {name}"));
+            Err(Failure::new(Exit::Usage, cause))
+        }
+    }
+}
