@@ -195,7 +195,7 @@ impl PostgresCatalog {
              AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
              AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid AND p.datname = current_database()) \
              ORDER BY 1, 2",
-            self.tables.tenants
+            self.tables.rows
         );
         let rows = session
             .read(&sql)
