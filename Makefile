@@ -29,6 +29,7 @@ torture: needs
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
 
 # Draws docs/run.svg anew from a real run.
 picture: needs
