@@ -34,6 +34,7 @@ django: needs
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
 
 # Draws docs/run.svg anew from a real run.
 picture: needs

@@ -299,3 +299,45 @@ impl From<Progress> for ProgressMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Takes a command apart as a shell does, as far as our examples need it.
+    fn words(command: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (place, part) in command.split('\'').enumerate() {
+            let is_quoted = place % 2 == 1;
+            for (gap, piece) in part.split(' ').enumerate() {
+                if is_quoted {
+                    let text = if gap == 0 { "" } else { " " };
+                    words.last_mut().expect("one").push_str(text);
+                } else if gap > 0 {
+                    words.push(String::new());
+                }
+                words.last_mut().expect("one").push_str(piece);
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_command() {
+        let mut tried = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_long_help();
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                for example in line.trim().split(" | ") {
+                    let parsed = Cli::try_parse_from(words(example));
+                    assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 20, "the examples are found");
+    }
+}
