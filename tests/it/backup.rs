@@ -372,9 +372,8 @@ fn forged(text: &str) -> Vec<u8> {
     let at = text.rfind("-- end ").unwrap();
     let mut end: serde_json::Value = serde_json::from_str(&text[at + 7..]).unwrap();
     let mut hex = String::new();
-    let said = serde_json::to_vec(&(&end["tables"], &end["sequences"])).unwrap();
-    let whole = [&text.as_bytes()[..at], &said].concat();
-    for byte in Sha256::digest(whole) {
+    let said = serde_json::to_string(&(&end["tables"], &end["sequences"])).unwrap();
+    for byte in Sha256::digest(text[..at].to_owned() + &said) {
         write!(hex, "{byte:02x}").unwrap();
     }
     end["sha256"] = hex.into();

@@ -167,13 +167,7 @@ impl Loading<'_> {
         };
         let id = self
             .catalog
-            .commit(
-                self.session,
-                new,
-                &opened.identity.transaction,
-                &format!("SELECT {id}"),
-                "",
-            )
+            .commit(self.session, new, &opened, &format!("SELECT {id}"), "")
             .await?;
         Ok(Restored {
             tenant: listed(id, new),
