@@ -8,6 +8,7 @@ mod config;
 mod create_tenant;
 mod demo;
 mod doctor;
+mod domains;
 mod drop_schema;
 mod env;
 mod exec;
@@ -165,6 +166,7 @@ enum Command {
     Lint(lint::Args),
     Doctor(doctor::Args),
     Locks(locks::Args),
+    Domains(domains::Args),
     Resolve(resolve::Args),
     Server(server::Args),
     Demo(demo::Args),
@@ -237,6 +239,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Lint(args) => lint::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
         Command::Locks(args) => locks::run(&args, &app).await,
+        Command::Domains(args) => domains::run(&args, &app).await,
         Command::Resolve(args) => resolve::run(&args, &app).await,
         Command::Server(args) => server::run(&args, &app).await,
         Command::Demo(args) => demo::run(&args, &app).await,

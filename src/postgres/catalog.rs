@@ -1,5 +1,6 @@
 //! The tenant tables: who is there, who answers to a host, what is taken.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use futures_util::StreamExt as _;
@@ -151,6 +152,30 @@ impl PostgresCatalog {
             .collect())
     }
 
+    /// Returns the primary hosts of all tenants.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantCatalog::list`].
+    pub async fn primary_hosts(&self) -> Result<HashSet<Hostname>, CatalogError> {
+        let session = self.session().await?;
+        let sql = format!(
+            "SELECT domain FROM {} WHERE is_primary",
+            self.tables.domains
+        );
+        let rows = session
+            .read(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                row.get(0)
+                    .map(|host| Hostname::from_catalog(host.to_owned()))
+            })
+            .collect())
+    }
+
     /// Every row of the catalog, with its hosts, the primary one first.
     fn select(&self, condition: &str) -> String {
         let Tables {
@@ -181,7 +206,8 @@ impl PostgresCatalog {
         let hosts: Vec<String> = new
             .hostnames
             .iter()
-            .map(|host| escape_literal(host.as_str()))
+            .flat_map(|host| std::iter::once(host.to_string()).chain(host.unicode()))
+            .map(|host| escape_literal(&host))
             .collect();
         let sql = format!(
             "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {tenants} t WHERE lower(t.slug) = lower({slug}) \

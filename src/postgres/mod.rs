@@ -11,6 +11,7 @@ mod commit;
 pub mod conninfo;
 mod dependents;
 pub mod diagnostics;
+pub mod domains;
 pub mod exec;
 pub mod fingerprint;
 mod guard;

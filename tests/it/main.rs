@@ -5,6 +5,7 @@ mod architecture;
 mod bars;
 mod concurrency;
 mod create_tenant;
+mod domains;
 mod drop_schema;
 mod escapes;
 mod examples;
