@@ -186,13 +186,7 @@ impl Run<'_> {
     async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
         let rules = app.rules(&database);
-        let migrator = match app.sets() {
-            Ok(sets) => Some(
-                app.migrator(&database, rules.clone(), &sets, Access::Read, 1)
-                    .await?,
-            ),
-            Err(_) => None,
-        };
+        let surveyor = app.surveyor(&database).await;
         let (shares, merge) = merge();
         let positions = self.targets.iter().zip(0..);
         let job = Arc::new(Exec {
@@ -207,7 +201,7 @@ impl Run<'_> {
             positions: positions
                 .map(|(target, position)| (target.schema.clone(), position))
                 .collect(),
-            behind: Behind::new(migrator, self.targets.clone()),
+            behind: Behind::new(surveyor, self.targets.clone()),
             database,
         });
         let (terminal, names) = (app.terminal.clone(), self.targets.clone());

@@ -38,3 +38,4 @@ pub mod tenant_environment;
 pub mod tls;
 mod transaction;
 pub mod trash;
+pub mod users;

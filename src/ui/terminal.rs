@@ -10,7 +10,7 @@ use super::json::JsonLines;
 use super::lines::Lines;
 use super::story::Telling;
 use super::style::Style;
-use super::text::clean_lines;
+use super::text::{clean, clean_lines};
 use super::{ColorChoice, ProgressMode, Reporter, Verbosity};
 
 /// What is known about one stream.
@@ -166,6 +166,16 @@ impl Terminal {
             &mut io::stderr(),
             &mut io::stdin().lock(),
         )
+    }
+
+    /// Asks on the terminal for something that is not shown while it is typed; `None` where
+    /// nobody can be asked.
+    pub fn secret(&self, question: &str) -> io::Result<Option<String>> {
+        if !self.answers || !self.stderr.is_terminal {
+            return Ok(None);
+        }
+        say(&clean(question));
+        rpassword::read_password().map(Some)
     }
 
     fn settle(&self, mode: ProgressMode) -> ProgressMode {

@@ -4,8 +4,10 @@
 mod architecture;
 mod bars;
 mod concurrency;
+mod create_superuser;
 mod create_tenant;
 mod domains;
+mod dotenv;
 mod drop_schema;
 mod escapes;
 mod examples;
