@@ -124,6 +124,32 @@ impl Args {
     }
 }
 
+/// Runs SQL in one tenant where psql is missing, and shows it as a table.
+pub(super) async fn instead_of_psql(
+    slug: &str,
+    sql: String,
+    read_only: bool,
+    app: &App,
+) -> Result<Exit, Failure> {
+    let args = Args {
+        select: SelectArgs {
+            tenants: vec![slug.to_owned()],
+            ..SelectArgs::default()
+        },
+        all: false,
+        command: Some(sql),
+        file: None,
+        _config: None,
+        program: Vec::new(),
+        write: !read_only,
+        output: Output::Table,
+        jobs: None,
+        timeout: None,
+        on_failure: None,
+    };
+    run(&args, app).await
+}
+
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     args.chosen()?;

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The program with a terminal as all three streams.
 pub(crate) struct OnTerminal {
     child: Box<dyn Child + Send + Sync>,
-    master: Box<dyn MasterPty + Send>,
+    /// Closing it would hang up.
+    _master: Box<dyn MasterPty + Send>,
     writer: Box<dyn Write + Send>,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
@@ -55,7 +56,7 @@ impl OnTerminal {
         Self {
             child,
             writer: pair.master.take_writer().unwrap(),
-            master: pair.master,
+            _master: pair.master,
             output,
             screen: vt100::Parser::new(extent(24), extent(100), 1000),
         }
