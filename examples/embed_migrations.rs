@@ -26,7 +26,7 @@ use pricesync::service::fleet::{Fleet, Interrupts};
 use pricesync::service::pace::Pace;
 use pricesync::service::rollout::{Rollout, Scopes};
 use pricesync::service::stages::Stages;
-use pricesync::settings::TableName;
+use pricesync::settings::CatalogLayout;
 use pricesync::ui::{ColorChoice, ProgressMode, Terminal, Verbosity};
 
 /// Includes files of this repository's `migrations` folder.
@@ -73,9 +73,9 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let patience = Duration::from_secs(30);
     let database = Database::open(&options, tls, jobs.saturating_add(2), patience).await?;
 
-    let tenants = table("tenants_tenant");
-    let catalog = PostgresCatalog::new(database.clone(), &tenants, &table("tenants_domain"));
-    let rules = Rules::new(&database, &tenants);
+    let layout = CatalogLayout::default();
+    let catalog = PostgresCatalog::new(database.clone(), &layout);
+    let rules = Rules::new(&database, &layout);
     let migrator = PostgresMigrator::new(database, rules, Arc::new(shared), Arc::new(tenant));
 
     // A service that has to stop while it starts raises the first of the pair.
@@ -90,6 +90,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         },
         scopes: Scopes::Everything,
         stages: Stages::default(),
+        rehearsal: false,
     };
     let (progress, mut events) = Progress::channel();
     let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Normal);
@@ -107,11 +108,4 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let summary = summary?;
     reporter.finish(&summary)?;
     Ok(Exit::of(&summary))
-}
-
-fn table(name: &str) -> TableName {
-    TableName {
-        schema: "public".to_owned(),
-        table: name.to_owned(),
-    }
 }

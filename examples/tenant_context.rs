@@ -15,7 +15,7 @@ use pricesync::postgres::catalog::PostgresCatalog;
 use pricesync::postgres::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::pool::Database;
 use pricesync::postgres::tls;
-use pricesync::settings::TableName;
+use pricesync::settings::CatalogLayout;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -25,11 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tls = tls::connector(&options)?;
     // One connection, so that what follows can only be told by the one that was given back.
     let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await?;
-    let [tenants, domains] = ["tenants_tenant", "tenants_domain"].map(|name| TableName {
-        schema: "public".to_owned(),
-        table: name.to_owned(),
-    });
-    let catalog = PostgresCatalog::new(database.clone(), &tenants, &domains);
+    let catalog = PostgresCatalog::new(database.clone(), &CatalogLayout::default());
 
     // As it stands in a request: with a port, in any case.
     let tenant = catalog.resolve(&Hostname::parse(&host)?).await?;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use crate::archive::ArchiveError;
 use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
+use crate::postgres::backup::BackupError;
 use crate::postgres::pool::ConnectError;
+use crate::postgres::provision::CreateError;
 use crate::postgres::removal::DropError;
 use crate::service::event::{Interrupt, MigrateError, NotStarted, Outcome, Summary};
 use crate::service::rollout::RolloutError;
@@ -218,6 +221,14 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
                 .hint("create the shared tables first: pricesync migrate-schemas --shared"),
+            CatalogError::ColumnMissing(_) | CatalogError::UnfitId(..) => Self::new(Exit::Usage, error)
+                .hint("say under [catalog] in pricesync.toml what the columns are called, such as slug_column = \"subdomain\"; \"\" where there is none"),
+            CatalogError::ColumnUnset(column, _) => {
+                let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
+                Self::new(Exit::Refused, error).hint(hint)
+            }
+            CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
+                .hint("name the one that is meant by its schema or a host that no other has"),
             CatalogError::Dependents(objects) => {
                 let extension = objects.iter().find_map(|object| object.extension.as_deref());
                 let hint = match extension {
@@ -231,11 +242,16 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::Referred(_) => Self::new(Exit::Refused, error)
                 .hint("delete or move those rows first, or keep the tenant's row and drop the schema alone with --keep-record"),
+            CatalogError::Mentioned(..) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or mend them afterwards with --leave-mentions"),
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync migrate-schemas --tenant SLUG --fake --to VERSION"),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
+            CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
+                "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
+            ),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }
@@ -289,6 +305,60 @@ impl From<DropError> for Failure {
                 Self::words(Exit::Locked, format!("dropping the schema failed: {error}"))
                     .hint("another session uses it; try again when it is done")
             }
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Create(CreateError::Catalog(error)) => error.into(),
+            BackupError::Gone => {
+                Self::new(Exit::NotFound, error).hint("pricesync list-tenants shows who is there")
+            }
+            BackupError::Locked { .. } => {
+                Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")
+            }
+            BackupError::Inexpressible(_) => Self::new(Exit::Refused, error)
+                .hint("pg_dump can: pricesync backup --engine pg_dump"),
+            BackupError::Mentions(_) => Self::new(Exit::Refused, error),
+            BackupError::Different(_) => Self::new(Exit::Drift, error),
+            BackupError::Archive(ref archive) => {
+                let exit = match archive {
+                    ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        Exit::NotFound
+                    }
+                    ArchiveError::Newer(_) => Exit::Usage,
+                    ArchiveError::NotABackup | ArchiveError::Damaged(_) => Exit::Drift,
+                    ArchiveError::Io(_) => Exit::Unexpected,
+                };
+                let failure = Self::new(exit, error);
+                match exit {
+                    Exit::Usage => {
+                        failure.hint("read it with the version that wrote it, or a later one")
+                    }
+                    _ => failure,
+                }
+            }
+            BackupError::Server {
+                error: ref said, ..
+            } => {
+                let hint = match said.sqlstate.as_deref() {
+                    Some("42704") => {
+                        Some("create what is missing first: a role, an extension, a tablespace")
+                    }
+                    Some("42501") => Some(
+                        "owners and privileges need a role that may give them; a superuser may",
+                    ),
+                    _ => None,
+                };
+                let failure = Self::new(Exit::Unexpected, error);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            BackupError::Create(_) => Self::new(Exit::Unexpected, error),
         }
     }
 }

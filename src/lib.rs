@@ -11,6 +11,7 @@
 //! | [`domain`] | words of the problem; pure |
 //! | [`migrations`] | the SQL files on disk |
 //! | [`postgres`] | the only SQL and the only driver |
+//! | [`archive`] | the file that a backup is |
 //! | [`local`] | the private server that a newcomer gets |
 //! | [`ui`] | everything a person or a script reads |
 //!
@@ -22,6 +23,7 @@
 //! [`postgres::pool::Database`] and either [`postgres::migrator::PostgresMigrator`] (migrate
 //! at start-up) or [`postgres::tenant_context::TenantContext`] (work as one tenant).
 
+pub mod archive;
 pub mod commands;
 pub mod domain;
 pub mod error;

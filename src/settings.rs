@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+mod layout;
+
+pub use layout::{CatalogLayout, DomainTable, TenantTable};
+
 use crate::domain::plan::{Atomic, OnFailure};
 use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
 
@@ -134,6 +138,47 @@ const KEYS: &[Key] = &[
         "catalog.domain_table",
         &["PRICESYNC_DOMAIN_TABLE"],
         Some("public.tenants_domain"),
+    ),
+    key("catalog.id_column", &["PRICESYNC_ID_COLUMN"], Some("id")),
+    key(
+        "catalog.schema_column",
+        &["PRICESYNC_SCHEMA_COLUMN"],
+        Some("schema_name"),
+    ),
+    key(
+        "catalog.slug_column",
+        &["PRICESYNC_SLUG_COLUMN"],
+        Some("slug"),
+    ),
+    key(
+        "catalog.name_column",
+        &["PRICESYNC_NAME_COLUMN"],
+        Some("name"),
+    ),
+    key(
+        "catalog.created_column",
+        &["PRICESYNC_CREATED_COLUMN"],
+        Some("created_at"),
+    ),
+    key(
+        "catalog.domain_id_column",
+        &["PRICESYNC_DOMAIN_ID_COLUMN"],
+        Some("id"),
+    ),
+    key(
+        "catalog.domain_column",
+        &["PRICESYNC_DOMAIN_COLUMN"],
+        Some("domain"),
+    ),
+    key(
+        "catalog.domain_tenant_column",
+        &["PRICESYNC_DOMAIN_TENANT_COLUMN"],
+        Some("tenant_id"),
+    ),
+    key(
+        "catalog.domain_primary_column",
+        &["PRICESYNC_DOMAIN_PRIMARY_COLUMN"],
+        Some("is_primary"),
     ),
     key(
         "catalog.shared_references",
@@ -347,15 +392,11 @@ pub struct Settings {
     pub database_url: Option<String>,
     /// `database.direct_url`: past a pooler.
     pub direct_url: Option<String>,
-    /// `catalog.tenant_table`.
-    pub tenant_table: TableName,
-    /// `catalog.domain_table`.
-    pub domain_table: TableName,
+    /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
+    pub catalog: CatalogLayout,
     /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
     /// of `public` where it is not set.
     pub shared_references: Option<Vec<TableName>>,
-    /// `catalog.schema_prefix`.
-    pub schema_prefix: String,
     /// `migrations.shared`, as a path to open.
     pub shared_dir: PathBuf,
     /// `migrations.tenant`, as a path to open.
@@ -520,9 +561,7 @@ impl Settings {
         Ok(Self {
             database_url: read.text("database.url").map(str::to_owned),
             direct_url: read.text("database.direct_url").map(str::to_owned),
-            tenant_table: read.parsed("catalog.tenant_table", table_name)?,
-            domain_table: read.parsed("catalog.domain_table", table_name)?,
-            schema_prefix: read.parsed("catalog.schema_prefix", |text| Ok(text.to_owned()))?,
+            catalog: read.catalog()?,
             shared_dir: read.path("migrations.shared"),
             tenant_dir: read.path("migrations.tenant"),
             history_table: read.parsed("migrations.history_table", identifier)?,
@@ -622,6 +661,48 @@ impl Reader<'_> {
                 text.to_owned(),
                 wanted,
             )
+        })
+    }
+
+    fn catalog(&self) -> Result<CatalogLayout, SettingsError> {
+        let tenants = TenantTable {
+            table: self.parsed("catalog.tenant_table", table_name)?,
+            id: self.parsed("catalog.id_column", identifier)?,
+            schema: self.parsed("catalog.schema_column", identifier)?,
+            slug: self.parsed("catalog.slug_column", maybe(identifier))?,
+            name: self.parsed("catalog.name_column", maybe(identifier))?,
+            created: self.parsed("catalog.created_column", maybe(identifier))?,
+        };
+        // One column cannot be written twice.
+        let mut known = vec![tenants.id.clone(), tenants.schema.clone()];
+        for (key, column) in [
+            ("catalog.slug_column", &tenants.slug),
+            ("catalog.name_column", &tenants.name),
+            ("catalog.created_column", &tenants.created),
+        ] {
+            let Some(column) = column else { continue };
+            if known.contains(column) {
+                return self.parsed(key, |_| {
+                    Err("a column that no other key names, or \"\" where there is none".to_owned())
+                });
+            }
+            known.push(column.clone());
+        }
+        let domains = match self.parsed("catalog.domain_table", maybe(table_name))? {
+            Some(table) => Some(DomainTable {
+                table,
+                id: self.parsed("catalog.domain_id_column", identifier)?,
+                domain: self.parsed("catalog.domain_column", identifier)?,
+                tenant: self.parsed("catalog.domain_tenant_column", identifier)?,
+                primary: self.parsed("catalog.domain_primary_column", maybe(identifier))?,
+            }),
+            None => None,
+        };
+        let schema_prefix = self.parsed("catalog.schema_prefix", |text| Ok(text.to_owned()))?;
+        Ok(CatalogLayout {
+            tenants,
+            domains,
+            schema_prefix,
         })
     }
 
@@ -772,6 +853,19 @@ fn identifier(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Reads something that may be missing; then it is the empty text.
+fn maybe<T>(
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| {
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            parse(text).map(Some)
+        }
+    }
+}
+
 fn table_name(text: &str) -> Result<TableName, String> {
     let (schema, table) = text.split_once('.').unwrap_or(("public", text));
     Ok(TableName {
@@ -916,6 +1010,31 @@ mod tests {
             broken.starts_with("DIR/pricesync.toml:1: not valid TOML: "),
             "{broken}"
         );
+    }
+
+    #[test]
+    fn columns_have_other_names_or_are_missing() {
+        let settings = resolve(
+            "[catalog]\ntenant_table = \"crm.Client\"\nschema_column = \"Sub domain\"\nslug_column = \"\"\ndomain_table = \"\"\nschema_prefix = \"\"\n",
+            &[],
+            &Overrides::default(),
+        );
+        let catalog = settings.expect("fine").catalog;
+        assert_eq!(catalog.tenants.table.to_string(), "crm.Client");
+        assert_eq!(catalog.tenants.schema, "Sub domain");
+        assert_eq!((catalog.tenants.slug, catalog.domains), (None, None));
+        let standard = resolve("", &[], &Overrides::default());
+        assert_eq!(standard.expect("fine").catalog, CatalogLayout::default());
+        assert_eq!(
+            resolve(
+                "[catalog]\nslug_column = \"schema_name\"\n",
+                &[],
+                &Overrides::default()
+            )
+            .expect_err("twice"),
+            "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' does not fit: a column that no other key names, or \"\" where there is none"
+        );
+        assert!(resolve("[catalog]\nid_column = \"\"\n", &[], &Overrides::default()).is_err());
     }
 
     #[test]

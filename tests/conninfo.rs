@@ -386,6 +386,15 @@ fn each_sslmode_keeps_its_promise() {
             "host=localhost port={old} sslmode=verify-ca sslrootcert={files}/ca.crt",
             Refused,
         ),
+        ("host=localhost port={expired} sslmode=require", Connected),
+        (
+            "host=localhost port={expired} sslmode=verify-ca sslrootcert={files}/ca.crt",
+            Refused,
+        ),
+        (
+            "host=localhost port={expired} sslmode=verify-full sslrootcert={files}/ca.crt",
+            Refused,
+        ),
     ] {
         let text = format!("{text} {LOGIN}");
         agree(&Person::new(&[], &servers), &servers, Some(&text), expected);
@@ -413,6 +422,10 @@ fn a_client_certificate_logs_in() {
     let named = "sslcert={files}/client.crt sslkey={files}/client.key";
     for (words, expected) in [
         (named, Connected),
+        (
+            "sslcert={files}/expired-client.crt sslkey={files}/expired-client.key",
+            Refused,
+        ),
         ("", Refused),
         ("sslcert={files}/client.crt", Refused),
         (
@@ -467,6 +480,10 @@ fn a_refused_certificate_comes_with_the_way_out() {
         (
             "port={old} sslmode=verify-full sslrootcert={files}/version_one.crt",
             "X.509 version 1",
+        ),
+        (
+            "port={expired} sslmode=verify-full sslrootcert={files}/ca.crt",
+            "the server's certificate has expired: have it renewed",
         ),
     ] {
         let text = servers.fill(&format!("host=localhost {LOGIN} {text}"));

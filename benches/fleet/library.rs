@@ -13,7 +13,7 @@ use pricesync::postgres::migrator::Rules;
 use pricesync::postgres::pool::Database;
 use pricesync::postgres::tls;
 use pricesync::service::event::Progress;
-use pricesync::settings::TableName;
+use pricesync::settings::CatalogLayout;
 
 use crate::bench::Bench;
 use crate::files::tenant_files;
@@ -39,9 +39,9 @@ async fn create_all(url: &str, slugs: &[String]) -> Result<f64> {
     let tls = tls::connector(&options)?;
     let sessions = NonZeroUsize::new(3).context("three is not zero")?;
     let database = Database::open(&options, tls, sessions, Duration::ZERO).await?;
-    let tenants = table("tenants_tenant");
-    let catalog = PostgresCatalog::new(database.clone(), &tenants, &table("tenants_domain"));
-    let rules = Rules::new(&database, &tenants);
+    let layout = CatalogLayout::default();
+    let catalog = PostgresCatalog::new(database.clone(), &layout);
+    let rules = Rules::new(&database, &layout);
     let (progress, _nobody) = Progress::channel();
     let begun = Instant::now();
     for slug in slugs {
@@ -51,6 +51,7 @@ async fn create_all(url: &str, slugs: &[String]) -> Result<f64> {
             schema: slug.schema("tenant_")?,
             hostnames: vec![Hostname::parse(&format!("{slug}.example.com"))?],
             slug,
+            columns: Vec::new(),
         };
         catalog
             .create(&new, Some(&set), &rules, &progress)
@@ -58,11 +59,4 @@ async fn create_all(url: &str, slugs: &[String]) -> Result<f64> {
             .map_err(|error| anyhow!("tenant {} was not created: {error:?}", new.slug))?;
     }
     Ok(begun.elapsed().as_secs_f64())
-}
-
-fn table(name: &str) -> TableName {
-    TableName {
-        schema: "public".to_owned(),
-        table: name.to_owned(),
-    }
 }

@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
-use crate::migrations::{LoadErrors, MigrationSet, check_apart};
+use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, References, Rules};
 use crate::postgres::pool::{ConnectError, Database};
 use crate::postgres::tls;
-use crate::service::event::ServerError;
+use crate::service::event::{EventKind, Progress, ServerError};
 use crate::service::pace::Pace;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
-use crate::ui::{ProgressMode, Terminal};
+use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 
 /// The word that stands for the private server of this project.
 pub(super) const LOCAL: &str = "local";
@@ -177,26 +178,45 @@ impl App {
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
-            ..Rules::new(database, &settings.tenant_table)
+            ..Rules::new(database, &settings.catalog)
         }
     }
 
     /// Returns the catalog of a database.
     #[must_use]
     pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
-        PostgresCatalog::new(
-            database.clone(),
-            &self.settings.tenant_table,
-            &self.settings.domain_table,
-        )
+        let (progress, mut events) = Progress::channel();
+        let terminal = self.terminal.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let EventKind::WaitingForStandby { waited } = event.kind {
+                    terminal.warn(&waiting_for_standby(waited));
+                }
+            }
+        });
+        PostgresCatalog::new(database.clone(), &self.settings.catalog).telling(progress)
     }
 
-    /// Reads both folders of migrations.
+    /// Reads both folders of migrations, to run them.
     ///
     /// # Errors
     ///
     /// Exit 2 with every file that is wrong.
     pub(super) fn sets(&self) -> Result<Sets, Failure> {
+        let sets = self.sets_to_judge()?;
+        // Where public is not looked into, a bare name finds nothing there.
+        if self.settings.search_path.contains(&SchemaName::public()) {
+            check_bare_names(&sets.shared, &sets.tenant)?;
+        }
+        Ok(sets)
+    }
+
+    /// The same for lint, which has its own words for what one file says of another's tables.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::sets`].
+    pub(super) fn sets_to_judge(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
         check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
         let sets = Sets {

@@ -22,6 +22,9 @@ use crate::ui::{Verbosity, count, explain, took};
 /// All of it or nothing: a taken slug, schema or host, a reserved or over-long name, or a
 /// migration that fails leaves no trace, and nothing that was there before is changed.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync create-tenant --name 'Acme Inc.' --slug acme --domain acme.example.com
+  pricesync create-tenant --name Acme --slug acme --schema legacy_acme --adopt")]
 pub(super) struct Args {
     /// The name that people read, such as 'Acme Inc.'
     #[arg(long, value_name = "NAME")]
@@ -35,6 +38,9 @@ pub(super) struct Args {
     /// Schema to create [default: the configured prefix and the slug]
     #[arg(long, value_name = "SCHEMA")]
     schema: Option<String>,
+    /// What a further column of the tenant table gets; may be repeated
+    #[arg(long = "set", value_name = "COLUMN=VALUE", value_parser = assignment)]
+    columns: Vec<(String, String)>,
     /// Leave the schema empty, or as it is with --adopt
     #[arg(long)]
     no_migrate: bool,
@@ -73,7 +79,7 @@ impl Args {
         let slug = Slug::parse(&self.slug).map_err(|error| refused(&error))?;
         let schema = match &self.schema {
             Some(schema) => SchemaName::parse(schema),
-            None => slug.schema(&app.settings.schema_prefix),
+            None => slug.schema(&app.settings.catalog.schema_prefix),
         }
         .map_err(|error| refused(&error))?;
         let mut hostnames = Vec::new();
@@ -84,12 +90,33 @@ impl Args {
             }
             hostnames.push(host);
         }
+        let catalog = &app.settings.catalog;
+        if catalog.domains.is_none() && !hostnames.is_empty() {
+            return Err(Failure::words(
+                Exit::Usage,
+                "catalog.domain_table is \"\": there is no table that keeps hosts",
+            ));
+        }
+        let derived = catalog.slug_of(schema.as_str());
+        if catalog.tenants.slug.is_none() && derived != slug.as_str() {
+            return Err(refused(&format!(
+                "catalog.slug_column is \"\", so the tenant in schema '{schema}' is '{derived}' and cannot be '{slug}'"
+            )));
+        }
         Ok(NewTenant {
             name: self.name.clone(),
             slug,
             schema,
             hostnames,
+            columns: self.columns.clone(),
         })
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((column, value)) if !column.is_empty() => Ok((column.to_owned(), value.to_owned())),
+        _ => Err("COLUMN=VALUE, such as paid_until=2027-01-01".to_owned()),
     }
 }
 
@@ -121,6 +148,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 tenant.slug, tenant.schema
             ),
         ));
+    }
+    if app.settings.catalog.tenants.name.is_none() && new.name != new.slug.as_str() {
+        app.terminal
+            .warn("no column keeps the name (catalog.name_column); the slug stands for it");
     }
     let rules = app.rules(&database);
     let template_rules = rules.clone();

@@ -60,6 +60,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         on_failure: OnFailure::Stop,
         scopes,
         stages: Stages::default(),
+        rehearsal: false,
     };
     let shared = migration(Scopes::Shared);
     let shared = shared.run(shared.survey().await?).await?;
@@ -112,6 +113,7 @@ async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result
             ],
             slug,
             name,
+            columns: Vec::new(),
         };
         match catalog.create(&new, None, rules, &progress).await {
             Ok(_) => created += 1,

@@ -5,10 +5,10 @@ use clap::ValueEnum;
 use super::app::{Access, App};
 use super::{Output, create_tenant};
 use crate::domain::plan::SchemaState;
-use crate::domain::schema_name::{SchemaName, TRASH_PREFIX};
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
-use crate::postgres::catalog::PostgresCatalog;
+use crate::postgres::catalog::{InvalidIndex, PostgresCatalog};
 use crate::postgres::provision::CreateError;
 use crate::postgres::trash::TrashState;
 use crate::service::event::{Progress, Target};
@@ -16,7 +16,8 @@ use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, count, explain, shell_word};
 
-/// Find tenants whose schema is missing or half dropped, and schemas that belong to no tenant
+/// Find tenants whose schema is missing or half dropped, schemas that belong to no tenant, and
+/// indexes whose building did not end
 ///
 /// Changes nothing unless --fix is given, and never drops anything. Exit 11 when something is
 /// found and stays.
@@ -116,12 +117,24 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         };
         rows.push(finding_row(target.schema.as_str(), &target.label, finding));
     }
+    for invalid in catalog.invalid_indexes().await? {
+        left += 1;
+        let of = targets
+            .iter()
+            .find(|target| target.schema.as_str() == invalid.schema);
+        let tenant = of.map_or("", |target| &*target.label);
+        rows.push(finding_row(&invalid.schema, tenant, about_index(&invalid)));
+    }
     for row in &list.refused {
         left += 1;
         rows.push(finding_row(&row.schema, &row.slug, row.reason.to_string()));
     }
     for orphan in catalog
-        .orphans(&app.settings.schema_prefix, &app.settings.history_table)
+        .orphans(
+            &app.settings.catalog.schema_prefix,
+            &app.settings.history_table,
+            &app.settings.search_path,
+        )
         .await?
     {
         let registered = match args.fix {
@@ -168,6 +181,23 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(if left == 0 { Exit::Done } else { Exit::Drift })
 }
 
+/// What to do about an index whose building did not end.
+fn about_index(invalid: &InvalidIndex) -> String {
+    let [schema, index] = [&invalid.schema, &invalid.index].map(|name| QuotedIdentifier::new(name));
+    let (left_by, then) = if invalid.is_spare() {
+        ("REINDEX CONCURRENTLY", String::new())
+    } else {
+        (
+            "CREATE INDEX CONCURRENTLY",
+            format!(", or build it: REINDEX INDEX CONCURRENTLY {schema}.{index}"),
+        )
+    };
+    format!(
+        "index '{}' on '{}' is invalid, left by {left_by}; drop it: DROP INDEX CONCURRENTLY {schema}.{index}{then}",
+        invalid.index, invalid.table
+    )
+}
+
 /// What in the trash can neither be brought back nor is gone.
 async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Failure> {
     let mut rows = Vec::new();
@@ -197,7 +227,7 @@ async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Fai
 
 /// Makes a tenant of a schema that nobody has. What keeps it from that is for people to read.
 async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<Slug, String> {
-    let prefix = &app.settings.schema_prefix;
+    let prefix = &app.settings.catalog.schema_prefix;
     let schema = SchemaName::parse(orphan).map_err(|error| error.to_string())?;
     let rest = orphan
         .strip_prefix(prefix.as_str())
@@ -208,6 +238,7 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
         slug,
         schema,
         hostnames: Vec::new(),
+        columns: Vec::new(),
     };
     let (progress, _nobody) = Progress::channel();
     let rules = app.rules(catalog.database());

@@ -33,6 +33,10 @@ use crate::ui::{Cell, Listing, OutputFormat, count};
 /// an empty line at the top of the file, everywhere in the file. Files that are applied
 /// somewhere cannot be edited any more: let CI lint the files that a change adds, or --pending.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync lint --deny warning
+  pricesync lint --pending --fleet
+  pricesync lint migrations/tenant/products")]
 pub(super) struct Args {
     /// Only these files or folders
     #[arg(value_name = "FILE")]
@@ -78,7 +82,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if args.rules {
         return list_rules(args, app);
     }
-    let sets = app.sets()?;
+    let sets = app.sets_to_judge()?;
     let chosen = chosen_files(&args.files, &sets)?;
     let linter = Linter::new(&sets.shared, &sets.tenant)?;
     let mut fleet = Known::default();

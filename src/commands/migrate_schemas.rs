@@ -1,5 +1,7 @@
 //! `migrate-schemas`: bring public and the tenants to the newest version.
 
+mod rehearse;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::pool::Database;
+use crate::postgres::rehearsal::Rehearsal;
 use crate::postgres::runs;
 use crate::service::event::{Progress, Skipped, Summary, Target};
 use crate::service::fleet::{Fleet, Interrupts};
@@ -33,6 +36,12 @@ use crate::ui::{Cell, Listing, OutputFormat, shell_word, summary_document, write
 /// first, then every tenant in parallel. A schema is wholly at the new version or untouched;
 /// running again is always safe. --canary and --batches go through the tenants in stages.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync migrate-schemas --check
+  pricesync migrate-schemas --tenant acme,globex --dry-run=sql
+  pricesync migrate-schemas --on-failure continue -o json
+  pricesync migrate-schemas --canary acme --batches 5%,25% --pause 2m
+  pricesync list-tenants --pending -o names | pricesync migrate-schemas --from-file -")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// Migrate public only
@@ -48,7 +57,7 @@ pub(super) struct Args {
     /// Change nothing; exit 3 when something is pending
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
-    /// Change nothing; list what would run where, or print the SQL
+    /// Change nothing; list what would run where, print the SQL, or run it statement by statement and roll it back
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "list", value_name = "WHAT")]
     dry_run: Option<DryRun>,
     /// Go no further than this version
@@ -88,6 +97,8 @@ enum DryRun {
     List,
     /// The exact SQL
     Sql,
+    /// What it does: every schema's pending files in a transaction that is rolled back, with time and locks of each statement
+    Execute,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -169,7 +180,17 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         version_exists(version, args, &sets)?;
     }
     let selectors = args.select.read()?;
-    let only_reads = args.check || args.dry_run.is_some();
+    let rehearsal = match args.dry_run {
+        Some(DryRun::Execute) if args.fake => {
+            return Err(Failure::words(
+                Exit::Usage,
+                "--fake runs nothing, so there is nothing for --dry-run=execute to try",
+            ));
+        }
+        Some(DryRun::Execute) => Some(Arc::new(Rehearsal::default())),
+        _ => None,
+    };
+    let only_reads = args.check || (args.dry_run.is_some() && rehearsal.is_none());
     let access = if only_reads {
         Access::Read
     } else {
@@ -187,9 +208,18 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         app.terminal.note("nothing failed in the last run");
         return finish(&Summary::default(), args, app);
     };
-    let migrator = app
-        .migrator(&database, rules, &sets, access, pace.jobs())
+    // A rehearsal takes no histories up into the ledger either.
+    let writes = if rehearsal.is_some() {
+        Access::Read
+    } else {
+        access
+    };
+    let mut migrator = app
+        .migrator(&database, rules, &sets, writes, pace.jobs())
         .await?;
+    if let Some(rehearsal) = &rehearsal {
+        migrator = Arc::new(PostgresMigrator::clone(&migrator).rehearsing(Arc::clone(rehearsal)));
+    }
     let run = Migration {
         app,
         migrator: &migrator,
@@ -198,6 +228,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         on_failure,
         scopes,
         stages,
+        rehearsal: rehearsal.is_some(),
     };
     if args.check {
         return Ok(check(&run.survey().await?, app));
@@ -205,12 +236,16 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     match args.dry_run {
         Some(DryRun::List) => list(&run.survey().await?, &sets, app),
         Some(DryRun::Sql) => sql(&run.survey().await?, &migrator, app),
-        None => {
+        Some(DryRun::Execute) | None => {
             let survey = run.survey().await?;
             if !args.fake {
                 super::lint::warn_before(&survey, &sets, app);
             }
-            finish(&run.run(survey).await?, args, app)
+            let summary = run.run(survey).await?;
+            match rehearsal {
+                Some(rehearsal) => rehearse::finish(&summary, &rehearsal.tried(), args.output, app),
+                None => finish(&summary, args, app),
+            }
         }
     }
 }
@@ -233,6 +268,8 @@ pub(super) struct Migration<'a> {
     pub(super) on_failure: OnFailure,
     pub(super) scopes: Scopes,
     pub(super) stages: Stages,
+    /// Whether the migrator rolls everything back in the end; such a run is not stored.
+    pub(super) rehearsal: bool,
 }
 
 impl Migration<'_> {
@@ -253,6 +290,7 @@ impl Migration<'_> {
             },
             scopes: self.scopes.clone(),
             stages: self.stages.clone(),
+            rehearsal: self.rehearsal,
         }
     }
 
@@ -261,10 +299,12 @@ impl Migration<'_> {
         let (interrupter, interrupts) = Interrupts::new();
         let (progress, mut happening) = Progress::channel();
         let (to_reporter, events) = tokio::sync::mpsc::unbounded_channel();
-        let mut recorder = Recorder::new(self.migrator);
+        let mut recorder = (!self.rehearsal).then(|| Recorder::new(self.migrator));
         let recording = tokio::spawn(async move {
             while let Some(event) = happening.recv().await {
-                recorder.on(&event).await;
+                if let Some(recorder) = &mut recorder {
+                    recorder.on(&event).await;
+                }
                 // A reporter that went away must not end the record.
                 let _ = to_reporter.send(event);
             }
@@ -280,7 +320,7 @@ impl Migration<'_> {
             command: command_line(),
             ..summary?
         };
-        if let Ok(recorder) = recorder {
+        if let Ok(Some(recorder)) = recorder {
             summary.run = recorder.finish(&summary).await;
         }
         watch.finish(&summary).await;

@@ -44,7 +44,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             row("lower case", text(&steps.lower)),
             row("ASCII (IDNA)", text(steps.host.as_str())),
             row(
-                &format!("{}.domain", app.settings.domain_table),
+                "lookup",
                 text(if tenant.is_some() {
                     "found"
                 } else {

@@ -59,21 +59,23 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     );
     writeln!(out, "{}", clean(&back))?;
     out.flush()?;
-    tell_pending(&tenant, app, &database).await
+    tell_pending(&tenant, app, &database).await;
+    Ok(Exit::Done)
 }
 
 /// It may have missed migrations meanwhile.
-async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) -> Result<Exit, Failure> {
-    let sets = match app.sets() {
-        Ok(sets) => sets,
-        Err(failure) => {
-            app.terminal.warn(&format!(
-                "what is pending is not known: {:#}",
-                failure.cause
-            ));
-            return Ok(Exit::Done);
-        }
-    };
+pub(super) async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) {
+    if let Err(failure) = look_for_pending(tenant, app, database).await {
+        // The tenant is back, whatever keeps us from looking further.
+        app.terminal.warn(&format!(
+            "what is pending is not known: {:#}",
+            failure.cause
+        ));
+    }
+}
+
+async fn look_for_pending(tenant: &Tenant, app: &App, database: &Database) -> Result<(), Failure> {
+    let sets = app.sets()?;
     let migrator = app
         .migrator(database, app.rules(database), &sets, Access::Read, 1)
         .await?;
@@ -94,7 +96,7 @@ async fn tell_pending(tenant: &Tenant, app: &App, database: &Database) -> Result
             "its history does not agree with the files; see pricesync status --tenant {slug}"
         )),
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Returns the one in the trash that a word names exactly.

@@ -294,6 +294,8 @@ pub struct NewTenant {
     pub schema: SchemaName,
     /// Host names; the first becomes the primary one.
     pub hostnames: Vec<Hostname>,
+    /// What further columns of its row get, by their names; the server reads the texts.
+    pub columns: Vec<(String, String)>,
 }
 
 /// A row of the tenant table that no command may work on, and why.
@@ -354,12 +356,23 @@ pub enum CatalogError {
         /// Whose it is, in words.
         owner: String,
     },
-    /// The tenant table does not exist or lacks a column; holds the server's word for it.
+    /// The tenant table does not exist; holds the server's word for it.
     TablesMissing(String),
+    /// A table of the catalog lacks a column; holds the server's word for it.
+    ColumnMissing(String),
+    /// A column of a tenant's new row has neither a value nor a default; holds the column and the
+    /// server's word for it.
+    ColumnUnset(String, String),
+    /// The id of a tenant is no whole number; holds the id and the schema.
+    UnfitId(String, String),
+    /// A word names several tenants; holds it and their schemas.
+    Ambiguous(String, Vec<String>),
     /// Objects outside the schema depend on it.
     Dependents(Vec<Dependent>),
     /// Rows of these tables refer to the tenant's row.
     Referred(Vec<String>),
+    /// These say the name of the schema that should be renamed, and would not follow.
+    Mentioned(SchemaName, Vec<String>),
     /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
     HalfDropped(String),
     /// The schema that should be worked on does not exist.
@@ -367,6 +380,8 @@ pub enum CatalogError {
     /// The schema that should be taken over holds so many objects and no history, so that the
     /// files would run over what is there.
     NoHistory(SchemaName, u64),
+    /// The role may not do it; holds the server's word for it.
+    Forbidden(String),
     /// The server or the connection failed.
     Database(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -384,6 +399,20 @@ impl fmt::Display for CatalogError {
                 write!(f, "{what} '{value}' is taken by {owner}")
             }
             Self::TablesMissing(why) => write!(f, "the tenant tables are not there: {why}"),
+            Self::ColumnMissing(why) => {
+                write!(f, "the tenant tables have other columns: {why}")
+            }
+            Self::ColumnUnset(_, why) => f.write_str(why),
+            Self::UnfitId(id, schema) => write!(
+                f,
+                "the tenant of schema '{schema}' has the id '{id}', which is no whole number"
+            ),
+            Self::Ambiguous(word, schemas) => write!(
+                f,
+                "'{word}' names {} tenants, whose schemas are {}",
+                schemas.len(),
+                schemas.join(", ")
+            ),
             Self::Dependents(objects) => {
                 let words: Vec<&str> = objects.iter().map(|one| &*one.description).collect();
                 write!(
@@ -399,6 +428,9 @@ impl fmt::Display for CatalogError {
                     tables.join(", ")
                 )
             }
+            Self::Mentioned(schema, what) => {
+                write!(f, "the name '{schema}' is said by {}", what.join(", "))
+            }
             Self::HalfDropped(slug) => write!(
                 f,
                 "tenant '{slug}' is being dropped, and its schema is half gone"
@@ -408,6 +440,7 @@ impl fmt::Display for CatalogError {
                 "schema '{schema}' has no history and is not empty ({objects} objects), so every migration would run over what is there"
             ),
             Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
+            Self::Forbidden(why) => write!(f, "the role may not: {why}"),
             Self::Database(error) => error.fmt(f),
         }
     }

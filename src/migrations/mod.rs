@@ -1,6 +1,7 @@
 //! The SQL files on disk: read, named, ordered, and kept from leaving the transaction and
 //! the schema that the engine runs them in. No server is needed here.
 
+mod bare_names;
 mod folder;
 pub mod lint;
 pub mod load_error;
@@ -20,6 +21,7 @@ mod token;
 mod typed_sql;
 mod words;
 
+pub use bare_names::check_bare_names;
 pub use load_error::{LoadError, LoadErrors};
 pub use new_script::NewScript;
 pub use predicate::{Predicate, PredicateError};

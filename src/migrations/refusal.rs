@@ -37,6 +37,13 @@ pub enum Refusal {
     /// What it defines is said to be in some schema, which cannot be the tenant's own: that
     /// one has another name in every tenant.
     NamedSchemaInTenant(String),
+    /// No tenant's file makes this table, and the shared set does: the server would find that one.
+    SharedByBareName {
+        /// The table or view.
+        table: String,
+        /// The script of the shared set.
+        maker: String,
+    },
     /// The server refuses it inside a transaction (SQLSTATE 25001).
     NeedsNoTransaction(String),
 }
@@ -68,6 +75,9 @@ impl Refusal {
             }
             Self::NamedSchemaInTenant(_) => {
                 "write the bare name: it is looked up in the tenant's own schema first"
+            }
+            Self::SharedByBareName { .. } => {
+                "move it to the shared set; or where each tenant has such a table of its own, say so in a tenant's file: CREATE TABLE IF NOT EXISTS"
             }
             Self::NeedsNoTransaction(_) => {
                 "make the first line of the file: -- pricesync: no-transaction"
@@ -144,6 +154,12 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "the tenant set may not change anything in a schema by name, here '{schema}'"
+                )
+            }
+            Self::SharedByBareName { table, maker } => {
+                write!(
+                    f,
+                    "'{table}' is made by {maker} of the shared set and by no tenant's file, so this would change public"
                 )
             }
             Self::NeedsNoTransaction(words) => {

@@ -15,7 +15,6 @@ pub struct Statement {
     /// Its bytes in the text of the file, without the semicolon.
     pub range: Range<usize>,
     index: Option<Box<str>>,
-    reindexes: bool,
     only_defines: bool,
     runs_code: bool,
 }
@@ -40,13 +39,6 @@ impl Statement {
     #[must_use]
     pub const fn runs_code(&self) -> bool {
         self.runs_code
-    }
-
-    /// Returns whether this is a `REINDEX ... CONCURRENTLY`, which leaves `_ccnew` or
-    /// `_ccold` indexes behind when it fails.
-    #[must_use]
-    pub const fn reindexes_concurrently(&self) -> bool {
-        self.reindexes
     }
 }
 
@@ -115,7 +107,6 @@ impl Gathering {
         let statement = Statement {
             range: self.tokens.first().map_or(self.end, |token| token.start)..self.end,
             index: words.concurrent_index().map(String::into_boxed_str),
-            reindexes: words.reindexes_concurrently(),
             only_defines: words.only_defines(),
             runs_code: words.is_any(0, &["do", "call"]),
         };

@@ -72,6 +72,9 @@ impl fmt::Display for TypedSqlError {
             Refusal::NeedsNoTransaction(words) => {
                 write!(f, "{words} cannot run inside a transaction")
             }
+            Refusal::SharedByBareName { table, .. } => {
+                write!(f, "'{table}' is a shared table")
+            }
             Refusal::NamedSchemaInTenant(schema) => write!(
                 f,
                 "nothing may be changed in a schema by name, here '{schema}'"

@@ -19,6 +19,10 @@ impl<'a> Words<'a> {
         self.tokens.first().map_or(0, |token| token.start)
     }
 
+    pub(super) fn offset(self, place: usize) -> Option<usize> {
+        self.tokens.get(place).map(|token| token.start)
+    }
+
     pub(super) fn len(self) -> usize {
         self.tokens.len()
     }

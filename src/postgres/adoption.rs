@@ -14,7 +14,7 @@ use super::ledger;
 use super::lock;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::provision::{CreateError, Created, explain, insert, listed};
+use super::provision::{CreateError, Created, explain, listed};
 use super::runner;
 use super::transaction::{Opened, Opening, open};
 use crate::domain::plan::{Goal, Plan};
@@ -192,13 +192,7 @@ impl PostgresCatalog {
             String::new()
         };
         let id = self
-            .commit(
-                session,
-                new,
-                &opened.identity.transaction,
-                &insert(self.tables(), new),
-                &note,
-            )
+            .commit(session, new, opened, &self.tables().insert(new), &note)
             .await?;
         Ok(Created {
             tenant: listed(id, new),

@@ -12,6 +12,9 @@ use crate::service::fleet::Interrupts;
 /// How often the reporter hears that a lock is still waited for.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(5);
 
+/// How long COMMIT takes before it is looked at: an ordinary one costs no question.
+const LONG_COMMIT: Duration = Duration::from_secs(3);
+
 /// The watch over one backend.
 pub(super) struct Attendance<'a> {
     database: &'a Database,
@@ -80,6 +83,13 @@ impl<'a> Attendance<'a> {
         }
     }
 
+    /// Waits for COMMIT. What a cancelled one has done is in its answer: where it waited for a
+    /// standby it has committed, and only the wait ends.
+    pub(super) async fn during_commit<F: Future>(&mut self, commit: F) -> F::Output {
+        self.every = LONG_COMMIT;
+        self.during(commit).await
+    }
+
     async fn look(&mut self, begun: Instant) {
         let Some(session) = self.database.spare_session().await else {
             return;
@@ -89,15 +99,32 @@ impl<'a> Attendance<'a> {
             return;
         };
         if blockers.is_empty() {
-            return;
-        }
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
-            self.progress.send(EventKind::WaitingForLock {
-                holder: blockers.first().cloned(),
+            match lock::waits_for_standby(&session, self.pid).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => return session.discard(),
+            }
+            self.tell(EventKind::WaitingForStandby {
                 waited: begun.elapsed(),
             });
+            // A cancel request that came before the wait had nothing to cancel.
+            if self.interrupts.level() == Interrupt::Cancel {
+                drop(session);
+                self.database.cancel(self.pid).await;
+            }
+            return;
         }
+        self.tell(EventKind::WaitingForLock {
+            holder: blockers.first().cloned(),
+            waited: begun.elapsed(),
+        });
         self.blockers = blockers;
+    }
+
+    fn tell(&mut self, wait: EventKind) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            self.progress.send(wait);
+        }
     }
 }

@@ -18,6 +18,10 @@ use crate::migrations::MigrationSet;
 use crate::service::event::{MigrateError, Progress, ServerError, Target};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
+/// For transactions that change nothing but our own tables: they wait for no standby. What they
+/// note is proven or made again where it is lost, and a missing standby has to be told of first.
+pub(super) const UNCONFIRMED: &str = "SET LOCAL synchronous_commit TO local";
+
 const FILES: &[(&str, &str)] = &[
     (
         "V1__unfinished_script.sql",
@@ -31,6 +35,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("V5__guard.sql", include_str!("bookkeeping/V5__guard.sql")),
     ("V6__trash.sql", include_str!("bookkeeping/V6__trash.sql")),
+    (
+        "V7__leave_quickly.sql",
+        include_str!("bookkeeping/V7__leave_quickly.sql"),
+    ),
 ];
 
 /// Makes sure that the schema and its tables are there.
@@ -86,7 +94,7 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
     }
     // A role that may not create schemas may still use one that an administrator made.
     let sql = format!(
-        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
+        "{UNCONFIRMED}; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
          THEN CREATE SCHEMA IF NOT EXISTS {}; END IF; END $$",
         schema.quoted()
     );
@@ -105,6 +113,7 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
         atomic: Atomic::Schema,
         goal: Goal::Latest,
         fake: false,
+        baseline: None,
         search_path: Vec::new(),
         unlisted: true,
         templates: false,

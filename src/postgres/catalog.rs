@@ -7,15 +7,18 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
+use super::attendance::Attendance;
 use super::diagnostics::server_error;
 use super::pool::{Database, Session};
 use super::removal::select_missing;
+use super::tenant_tables::Tables;
 use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
-use crate::service::event::ServerError;
-use crate::settings::TableName;
+use crate::service::event::{Progress, ServerError};
+use crate::service::fleet::Interrupts;
+use crate::settings::{CatalogLayout, TableName};
 
 /// Parts hosts in one text; no host name holds it.
 const SEPARATOR: char = '\u{1f}';
@@ -24,23 +27,14 @@ const SEPARATOR: char = '\u{1f}';
 const HOSTS: &str = "string_agg(d.domain, '\u{1f}' ORDER BY d.is_primary DESC, d.id)";
 
 /// When a tenant was made.
-const CREATED_AT: &str =
-    "to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+const CREATED_AT: &str = "to_char(t.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
 
 /// The catalog in a PostgreSQL database.
 #[derive(Clone, Debug)]
 pub struct PostgresCatalog {
     database: Database,
     tables: Tables,
-}
-
-/// The two tables, quoted for SQL.
-#[derive(Clone, Debug)]
-pub(super) struct Tables {
-    pub(super) tenants: String,
-    pub(super) domains: String,
-    /// The schema of the tenant table, where a condition on tenants looks up other names.
-    pub(super) home: String,
+    progress: Progress,
 }
 
 /// Returns a table's name, quoted for SQL.
@@ -69,26 +63,71 @@ impl std::error::Error for DatabaseError {}
 pub(super) fn catalog_error(error: &Error) -> CatalogError {
     let said = server_error(error);
     match said.sqlstate.as_deref() {
-        // undefined_table, undefined_column, invalid_schema_name
-        Some("42P01" | "42703" | "3F000") => CatalogError::TablesMissing(said.to_string()),
+        // undefined_table, invalid_schema_name
+        Some("42P01" | "3F000") => CatalogError::TablesMissing(said.to_string()),
+        // undefined_column
+        Some("42703") => CatalogError::ColumnMissing(said.to_string()),
         _ => database_error(said),
     }
 }
 
 pub(super) fn database_error(said: ServerError) -> CatalogError {
+    if said.sqlstate.as_deref() == Some("42501") {
+        return CatalogError::Forbidden(said.to_string());
+    }
     CatalogError::Database(Box::new(DatabaseError(said)))
 }
 
-impl PostgresCatalog {
-    /// Returns the catalog that these two tables make.
+/// An index that takes room and time and is used by nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidIndex {
+    /// Where it is.
+    pub schema: String,
+    /// Its name.
+    pub index: String,
+    /// The table that it is of.
+    pub table: String,
+}
+
+impl InvalidIndex {
+    /// Returns whether it is what a `REINDEX ... CONCURRENTLY` that did not end leaves beside the
+    /// index that it was about (manual, `REINDEX`): `_ccnew` or `_ccold`, with a number where one
+    /// was there already.
     #[must_use]
-    pub fn new(database: Database, tenants: &TableName, domains: &TableName) -> Self {
-        let tables = Tables {
-            tenants: quoted(tenants),
-            domains: quoted(domains),
-            home: QuotedIdentifier::new(&tenants.schema).to_string(),
-        };
-        Self { database, tables }
+    pub fn is_spare(&self) -> bool {
+        let name = self
+            .index
+            .trim_end_matches(|letter: char| letter.is_ascii_digit());
+        name.ends_with("_ccnew") || name.ends_with("_ccold")
+    }
+}
+
+impl PostgresCatalog {
+    /// Returns the catalog that these tables make.
+    #[must_use]
+    pub fn new(database: Database, layout: &CatalogLayout) -> Self {
+        let tables = Tables::new(layout);
+        let (progress, _nobody) = Progress::channel();
+        Self {
+            database,
+            tables,
+            progress,
+        }
+    }
+
+    /// Returns the same catalog, which tells here what it waits for.
+    #[must_use]
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Waits for a backend's COMMIT, and tells where that waits for a standby.
+    pub(super) async fn committing<F: Future>(&self, pid: i32, commit: F) -> F::Output {
+        let (_nobody, interrupts) = Interrupts::new();
+        let timeout = std::time::Duration::ZERO;
+        Attendance::new(&self.database, pid, timeout, &self.progress, interrupts)
+            .during_commit(commit)
+            .await
     }
 
     /// Returns the database that the catalog is in.
@@ -122,7 +161,8 @@ impl PostgresCatalog {
     }
 
     /// Returns the schemas that begin with the prefix or hold a history table, and that no
-    /// tenant has.
+    /// tenant has. Those in `apart` are shared, and with an empty prefix so are those in which
+    /// extensions live.
     ///
     /// # Errors
     ///
@@ -131,16 +171,27 @@ impl PostgresCatalog {
         &self,
         prefix: &str,
         history_table: &str,
+        apart: &[SchemaName],
     ) -> Result<Vec<String>, CatalogError> {
         let session = self.session().await?;
+        let shared: Vec<String> = apart
+            .iter()
+            .map(|schema| escape_literal(schema.as_str()))
+            .collect();
         let sql = format!(
             "SELECT n.nspname FROM pg_namespace n \
              WHERE (starts_with(n.nspname::text, {}) OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p'))) \
-             AND n.nspname NOT IN ('public', 'pricesync') AND NOT starts_with(n.nspname::text, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname::text, '{DROPPING_PREFIX}') \
+             AND n.nspname NOT IN ('public', 'pricesync', 'information_schema') AND NOT starts_with(n.nspname::text, 'pg_') \
+             AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid AND e.deptype = 'e') \
+             AND NOT n.nspname = ANY (ARRAY[{}]::name[]) \
+             AND ({} <> '' OR NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid)) \
+             AND NOT starts_with(n.nspname::text, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname::text, '{DROPPING_PREFIX}') \
              AND NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text) ORDER BY 1",
             escape_literal(prefix),
             escape_literal(history_table),
-            self.tables.tenants
+            shared.join(","),
+            escape_literal(prefix),
+            self.tables.rows
         );
         let rows = session
             .read(&sql)
@@ -160,8 +211,8 @@ impl PostgresCatalog {
     pub async fn primary_hosts(&self) -> Result<HashSet<Hostname>, CatalogError> {
         let session = self.session().await?;
         let sql = format!(
-            "SELECT domain FROM {} WHERE is_primary",
-            self.tables.domains
+            "SELECT d.domain FROM {} d WHERE d.is_primary",
+            self.tables.hosts
         );
         let rows = session
             .read(&sql)
@@ -176,15 +227,46 @@ impl PostgresCatalog {
             .collect())
     }
 
+    /// Returns the indexes in `public` and in tenants' schemas that no query uses because building
+    /// them did not end, unless somebody is at it right now.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
+        let session = self.session().await?;
+        // One of a partitioned table waits for those of its partitions.
+        let sql = format!(
+            "SELECT n.nspname, c.relname, t.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+             JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE NOT i.indisvalid AND c.relkind = 'i' \
+             AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
+             AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid AND p.datname = current_database()) \
+             ORDER BY 1, 2",
+            self.tables.rows
+        );
+        let rows = session
+            .read(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+        Ok(rows
+            .iter()
+            .map(|row| InvalidIndex {
+                schema: cell(row, 0),
+                index: cell(row, 1),
+                table: cell(row, 2),
+            })
+            .collect())
+    }
+
     /// Every row of the catalog, with its hosts, the primary one first.
     fn select(&self, condition: &str) -> String {
-        let Tables {
-            tenants, domains, ..
-        } = &self.tables;
+        let Tables { rows, hosts, .. } = &self.tables;
         format!(
             "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, \
-             (SELECT {HOSTS} FROM {domains} d WHERE d.tenant_id = t.id) \
-             FROM {tenants} t {condition} ORDER BY t.slug COLLATE \"C\""
+             (SELECT {HOSTS} FROM {hosts} d WHERE d.tenant_id = t.id) \
+             FROM {rows} t {condition} ORDER BY t.slug COLLATE \"C\""
         )
     }
 
@@ -196,26 +278,24 @@ impl PostgresCatalog {
         new: &NewTenant,
         adopts: bool,
     ) -> Result<Option<CatalogError>, Error> {
-        let Tables {
-            tenants, domains, ..
-        } = &self.tables;
+        let Tables { rows, hosts, .. } = &self.tables;
         let (slug, schema) = (
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str()),
         );
-        let hosts: Vec<String> = new
+        let wanted: Vec<String> = new
             .hostnames
             .iter()
             .flat_map(|host| std::iter::once(host.to_string()).chain(host.unicode()))
             .map(|host| escape_literal(&host))
             .collect();
         let sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {tenants} t WHERE lower(t.slug) = lower({slug}) \
-             UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {tenants} t WHERE lower(t.schema_name) = lower({schema}) \
+            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.slug) = lower({slug}) \
+             UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) \
              UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND NOT ({adopts} AND n.nspname = {schema}) \
-             UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {domains} d JOIN {tenants} t ON t.id = d.tenant_id \
+             UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {hosts} d JOIN {rows} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) ORDER BY 1",
-            hosts.join(",")
+            wanted.join(",")
         );
         // Inside the transaction that is going to create it, so not through `read`.
         let rows = session.rows(&sql).await?;
@@ -245,8 +325,8 @@ impl PostgresCatalog {
         };
         let sql = format!(
             "SELECT FROM ({}) m (schema_name, dropping) JOIN {} t ON t.schema_name = m.schema_name WHERE m.dropping AND t.{column} = {}",
-            select_missing(&self.tables.tenants),
-            self.tables.tenants,
+            select_missing(&self.tables.rows),
+            self.tables.rows,
             escape_literal(&value)
         );
         let is_dropping = match self.session().await {
@@ -264,13 +344,11 @@ impl PostgresCatalog {
 
 impl TenantCatalog for PostgresCatalog {
     async fn list(&self) -> Result<TenantList, CatalogError> {
-        let Tables {
-            tenants, domains, ..
-        } = &self.tables;
+        let Tables { rows, hosts, .. } = &self.tables;
         // Hosts of all tenants at once; asking for those of each takes half as long again.
         self.read_all(&format!(
-            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {tenants} t LEFT JOIN \
-             (SELECT d.tenant_id, {HOSTS} AS hosts FROM {domains} d GROUP BY d.tenant_id) d ON d.tenant_id = t.id \
+            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {rows} t LEFT JOIN \
+             (SELECT d.tenant_id, {HOSTS} AS hosts FROM {hosts} d GROUP BY d.tenant_id) d ON d.tenant_id = t.id \
              ORDER BY t.slug COLLATE \"C\""
         ))
         .await
@@ -279,7 +357,7 @@ impl TenantCatalog for PostgresCatalog {
     async fn list_briefly(&self) -> Result<TenantList, CatalogError> {
         self.read_all(&format!(
             "SELECT t.id, t.name, t.slug, t.schema_name, NULL, NULL FROM {} t ORDER BY t.slug COLLATE \"C\"",
-            self.tables.tenants
+            self.tables.rows
         ))
         .await
     }
@@ -287,7 +365,7 @@ impl TenantCatalog for PostgresCatalog {
     async fn resolve(&self, host: &Hostname) -> Result<Tenant, CatalogError> {
         let condition = format!(
             "WHERE t.id = (SELECT d.tenant_id FROM {} d WHERE d.domain = {} LIMIT 1)",
-            self.tables.domains,
+            self.tables.hosts,
             escape_literal(host.as_str())
         );
         let session = self.session().await?;
@@ -297,7 +375,7 @@ impl TenantCatalog for PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         let mut list = TenantList::default();
         for row in &rows {
-            read(row, &mut list);
+            read(row, &mut list)?;
         }
         let found = list.tenants.into_iter().next();
         found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
@@ -321,7 +399,7 @@ impl PostgresCatalog {
         // Row by row: 50,000 tenants are not kept as rows and as tenants at once.
         while let Some(message) = rows.next().await {
             match message {
-                Ok(SimpleQueryMessage::Row(row)) => read(&row, &mut list),
+                Ok(SimpleQueryMessage::Row(row)) => read(&row, &mut list)?,
                 Ok(_) => {}
                 // A connection that was lost brings this error for ever.
                 Err(error) => {
@@ -334,13 +412,16 @@ impl PostgresCatalog {
     }
 }
 
-fn read(row: &SimpleQueryRow, list: &mut TenantList) {
+fn read(row: &SimpleQueryRow, list: &mut TenantList) -> Result<(), CatalogError> {
     let cell = |column: usize| row.get(column).unwrap_or_default();
-    let (id, schema) = (cell(0).parse().unwrap_or_default(), cell(3));
+    let schema = cell(3);
     // django-tenants keeps a row for the shared schema itself.
     if schema == "public" {
-        return;
+        return Ok(());
     }
+    let id = cell(0)
+        .parse()
+        .map_err(|_| CatalogError::UnfitId(cell(0).to_owned(), schema.to_owned()))?;
     match SchemaName::parse(schema) {
         Ok(schema) => list.tenants.push(Tenant {
             id,
@@ -361,4 +442,5 @@ fn read(row: &SimpleQueryRow, list: &mut TenantList) {
             reason,
         }),
     }
+    Ok(())
 }

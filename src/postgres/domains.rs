@@ -8,6 +8,7 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::diagnostics::server_error;
 use super::pool::Route;
 use super::pool::Session;
+use super::tenant_tables::Domains;
 use super::transaction::RESET;
 use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
 
@@ -17,6 +18,8 @@ use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
 pub enum DomainError {
     /// The catalog's own reasons; a taken host is among them.
     Catalog(CatalogError),
+    /// No table keeps hosts.
+    NoTable,
     /// The tenant does not have this host.
     NotIts {
         /// The host that was asked for.
@@ -37,6 +40,9 @@ impl std::fmt::Display for DomainError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Catalog(error) => error.fmt(f),
+            Self::NoTable => {
+                f.write_str("no table keeps the hosts of tenants (catalog.domain_table is empty)")
+            }
             Self::NotIts { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
             Self::Last { host, tenant } => {
                 write!(f, "'{host}' is the last host of tenant '{tenant}'")
@@ -102,11 +108,20 @@ impl PostgresCatalog {
                 if becomes_primary {
                     self.no_primary(&session, tenant).await?;
                 }
+                let domains = self.table()?;
+                let (mut columns, mut values) = (String::new(), String::new());
+                if let Some(primary) = &domains.primary {
+                    columns = format!(", {primary}");
+                    values = format!(", {becomes_primary}");
+                }
                 let sql = format!(
-                    "INSERT INTO {} (domain, is_primary, tenant_id) VALUES ({}, {becomes_primary}, {}) RETURNING id",
-                    self.tables().domains,
+                    "INSERT INTO {} ({}, {}{columns}) VALUES ({}, {}{values}) RETURNING {}",
+                    domains.table,
+                    domains.domain,
+                    domains.tenant,
                     escape_literal(host.as_str()),
-                    tenant.id
+                    tenant.id,
+                    domains.id
                 );
                 let inserted = run(&session, &sql).await?;
                 rows.push(Row {
@@ -147,17 +162,22 @@ impl PostgresCatalog {
                         tenant: tenant.slug.to_string(),
                     });
                 }
+                let domains = self.table()?;
                 let sql = format!(
-                    "DELETE FROM {} WHERE id = {}",
-                    self.tables().domains,
-                    row.id
+                    "DELETE FROM {} WHERE {} = {}",
+                    domains.table,
+                    domains.id,
+                    escape_literal(&row.id)
                 );
                 run(&session, &sql).await?;
                 let id = row.id.clone();
                 rows.retain(|row| row.id != id);
             }
             let successor = match rows.first() {
-                Some(first) if !rows.iter().any(|row| row.is_primary) => {
+                Some(first)
+                    if self.table()?.primary.is_some()
+                        && !rows.iter().any(|row| row.is_primary) =>
+                {
                     self.make_primary(&session, tenant, &first.id).await?;
                     Some(first.domain.clone())
                 }
@@ -190,6 +210,10 @@ impl PostgresCatalog {
         end(session, done).await
     }
 
+    fn table(&self) -> Result<&Domains, DomainError> {
+        self.tables().domains.as_ref().ok_or(DomainError::NoTable)
+    }
+
     /// Opens a transaction in which nobody else changes hosts, and reads the tenant's.
     async fn begin(
         &self,
@@ -209,21 +233,21 @@ impl PostgresCatalog {
                  SET LOCAL standard_conforming_strings TO on; \
                  LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
                 lock_timeout.as_millis(),
-                tables.domains
+                self.table()?.table
             ),
         )
         .await?;
         // The row is held, so that nobody drops the tenant meanwhile.
         let sql = format!(
-            "SELECT 1 FROM {} WHERE id = {} FOR KEY SHARE",
-            tables.tenants, tenant.id
+            "SELECT 1 FROM {} WHERE {} = {} FOR KEY SHARE",
+            tables.tenants, tables.id, tenant.id
         );
         if run(session, &sql).await?.is_empty() {
             return Err(CatalogError::NotFound(tenant.slug.to_string()).into());
         }
         let sql = format!(
-            "SELECT id, domain, is_primary FROM {} WHERE tenant_id = {} ORDER BY is_primary DESC, id",
-            tables.domains, tenant.id
+            "SELECT d.id, d.domain, d.is_primary FROM {} d WHERE d.tenant_id = {} ORDER BY d.is_primary DESC, d.id",
+            tables.hosts, tenant.id
         );
         let rows = session
             .rows(&sql)
@@ -249,8 +273,8 @@ impl PostgresCatalog {
         let sql = format!(
             "SELECT d.domain || chr(31) || t.slug FROM {} d JOIN {} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) LIMIT 1",
-            tables.domains,
-            tables.tenants,
+            tables.hosts,
+            tables.rows,
             forms.join(", ")
         );
         match run(session, &sql).await?.first() {
@@ -268,10 +292,13 @@ impl PostgresCatalog {
     }
 
     async fn no_primary(&self, session: &Session, tenant: &Tenant) -> Result<(), DomainError> {
+        let domains = self.table()?;
+        let Some(primary) = &domains.primary else {
+            return Ok(());
+        };
         let sql = format!(
-            "UPDATE {} SET is_primary = false WHERE tenant_id = {} AND is_primary",
-            self.tables().domains,
-            tenant.id
+            "UPDATE {} SET {primary} = false WHERE {} = {} AND {primary}",
+            domains.table, domains.tenant, tenant.id
         );
         run(session, &sql).await.map(drop)
     }
@@ -284,9 +311,14 @@ impl PostgresCatalog {
     ) -> Result<(), DomainError> {
         // Two statements: an index that lets a tenant have one primary host is not deferrable.
         self.no_primary(session, tenant).await?;
+        let domains = self.table()?;
+        let Some(primary) = &domains.primary else {
+            return Ok(());
+        };
         let sql = format!(
-            "UPDATE {} SET is_primary = true WHERE id = {}",
-            self.tables().domains,
+            "UPDATE {} SET {primary} = true WHERE {} = {}",
+            domains.table,
+            domains.id,
             escape_literal(id)
         );
         run(session, &sql).await.map(drop)

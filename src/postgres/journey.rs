@@ -12,11 +12,13 @@ use super::attendance::{Attendance, TELL_EVERY};
 use super::batch::{Ending, WorkError};
 use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Touched};
+use super::histories;
 use super::ledger;
 use super::lock;
 use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
 use super::pool::{Route, Session};
+use super::rehearsal::{self, Rehearsal};
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
 use super::transaction::{Opened, Opening, open, rollback};
@@ -83,7 +85,8 @@ impl Journey<'_> {
     pub(super) async fn travel(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
         let begun = Instant::now();
         // Before this schema takes a connection: everybody may need this at once.
-        self.keeps_ledger = self.migrator.keeps_ledger(self.progress).await;
+        self.keeps_ledger =
+            self.migrator.rehearsal.is_none() && self.migrator.keeps_ledger(self.progress).await;
         let mut told = None;
         let mut in_doubt: Vec<AppliedScript> = Vec::new();
         loop {
@@ -188,14 +191,39 @@ impl Journey<'_> {
             self.leave(session).await;
             return Ok(Step::Finished);
         };
+        if let Some(baseline) = &rules.baseline {
+            let lacks = if rows.is_empty() {
+                let oid = opened.schema_oid.to_string();
+                match baseline.missing(&session, &oid, &rules.history_table).await {
+                    Ok(missing) if missing.is_empty() => None,
+                    Ok(missing) => Some(MigrateError::Unfit { missing }),
+                    Err(error) => return Err(self.open_failed(session, &error)),
+                }
+            } else {
+                Some(MigrateError::HasHistory {
+                    version: plan.version,
+                })
+            };
+            if let Some(error) = lacks {
+                self.leave(session).await;
+                return Err(error.into());
+            }
+        }
         if first.transaction == Transaction::Outside && !rules.fake {
             self.leave(session).await;
+            if self.migrator.rehearsal.is_some() {
+                return Ok(Step::Gone(Skipped::NoTransaction));
+            }
             return self.without_transaction(first, opened.has_history).await;
         }
         let together = pending
             .iter()
             .take_while(|script| rules.fake || script.transaction == Transaction::Inside)
             .count();
+        if let Some(rehearsal) = &self.migrator.rehearsal {
+            let scripts = &pending[..together];
+            return self.rehearse(session, opened, scripts, rehearsal).await;
+        }
         let together = match rules.atomic {
             Atomic::Schema => together,
             Atomic::Migration => 1,
@@ -279,7 +307,6 @@ impl Journey<'_> {
             );
             attendance.during(run).await
         };
-        let blockers = attendance.blockers;
         let worked = match worked {
             Ok(worked) => worked,
             Err(WorkError::NoLedger) => {
@@ -287,31 +314,15 @@ impl Journey<'_> {
                 return Ok(self.without_ledger());
             }
             Err(error) => {
-                let error = self.work_failed(error, work.pending, blockers);
+                let error = self.work_failed(error, work.pending, attendance.blockers);
                 session.discard();
                 return Err(error);
             }
         };
-        let mut touched = worked.touched;
-        if touched.is_open() {
-            match self.seen_by_others(&touched).await {
-                Ok(seen) => touched.outside.extend(seen),
-                Err(error) => {
-                    // The next borrower would find the transaction still open.
-                    session.discard();
-                    return Err(error);
-                }
-            }
-        }
-        let touched = touched.outside;
-        if !touched.is_empty() {
+        if let Err(error) = self.stayed(worked.touched, work.pending).await {
+            // The next borrower would find the transaction still open.
             session.discard();
-            let scripts = work
-                .pending
-                .iter()
-                .map(|script| script.id.reference())
-                .collect();
-            return Err(MigrateError::LeftSchema { scripts, touched }.into());
+            return Err(error);
         }
         // Alone in its message: a server that outlives us commits nothing we did not ask for.
         // What the ledger has still to be told goes in front of it, where the guard has looked
@@ -319,9 +330,11 @@ impl Journey<'_> {
         let client = session.client();
         let (noted, committed) = if self.keeps_ledger && !worked.noted {
             let note = ledger::note(schema, table, after);
-            join(client.simple_query(&note), client.simple_query("COMMIT")).await
+            let both = join(client.simple_query(&note), client.simple_query("COMMIT"));
+            attendance.during_commit(both).await
         } else {
-            (Ok(Vec::new()), client.simple_query("COMMIT").await)
+            let commit = client.simple_query("COMMIT");
+            (Ok(Vec::new()), attendance.during_commit(commit).await)
         };
         drop(notices);
         if let Err(error) = noted
@@ -331,12 +344,19 @@ impl Journey<'_> {
             if ledger::is_absent(&error) {
                 return Ok(self.without_ledger());
             }
-            return Err(self.work_failed(WorkError::Ours(error), work.pending, blockers));
+            return Err(self.work_failed(
+                WorkError::Ours(error),
+                work.pending,
+                attendance.blockers,
+            ));
         }
         match committed {
             Ok(_) => {
                 self.expect_history = true;
-                if rules.route == Route::Direct && self.leaves_nothing(work) {
+                if self.interrupts.level() == Interrupt::Cancel {
+                    // The request to cancel COMMIT may still be on its way.
+                    session.discard();
+                } else if rules.route == Route::Direct && self.leaves_nothing(work) {
                     self.migrator.at_hand.keep(session);
                 }
                 Ok(Step::Committed(worked.applied))
@@ -350,9 +370,65 @@ impl Journey<'_> {
             Err(error) => {
                 session.discard();
                 let error = WorkError::Script(work.pending.len() - 1, None, error);
-                Err(self.work_failed(error, work.pending, blockers))
+                Err(self.work_failed(error, work.pending, attendance.blockers))
             }
         }
+    }
+
+    /// Tries scripts in the open transaction and rolls it back.
+    async fn rehearse(
+        &self,
+        session: Session,
+        opened: Opened,
+        scripts: &[&Script],
+        rehearsal: &Rehearsal,
+    ) -> Result<Step, StepError> {
+        let (rules, target) = (&self.migrator.rules, self.target);
+        let ending = if rules.guards(target) {
+            Ending::Guarded(rules.references.clone())
+        } else {
+            Ending::Unguarded
+        };
+        let notices = session.forward_notices(opened.pid, self.progress);
+        let mut attendance = self.attend(opened.pid);
+        let run = rehearsal::run(
+            &session,
+            &opened,
+            rules,
+            target,
+            scripts,
+            &ending,
+            self.progress,
+        );
+        let rehearsed = attendance.during(run).await;
+        drop(notices);
+        let rehearsed = match rehearsed {
+            Ok(rehearsed) => rehearsed,
+            Err(error) => {
+                let error = self.work_failed(error, scripts, attendance.blockers);
+                session.discard();
+                return Err(error);
+            }
+        };
+        let stayed = self.stayed(rehearsed.touched, scripts).await;
+        self.leave(session).await;
+        stayed?;
+        rehearsal.keep(target, scripts, rehearsed.observed);
+        Ok(Step::Arrived(rehearsed.applied))
+    }
+
+    /// Fails where scripts touched something outside the schema.
+    async fn stayed(&self, mut touched: Touched, scripts: &[&Script]) -> Result<(), StepError> {
+        if touched.is_open() {
+            let seen = self.seen_by_others(&touched).await?;
+            touched.outside.extend(seen);
+        }
+        let touched = touched.outside;
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let scripts = scripts.iter().map(|script| script.id.reference()).collect();
+        Err(MigrateError::LeftSchema { scripts, touched }.into())
     }
 
     /// Returns whether the session is after these scripts as it was before. Where scripts run
@@ -559,9 +635,17 @@ impl Journey<'_> {
             }
             WorkError::NoLedger => unreachable!("the step is taken again without it"),
             WorkError::Ours(error) => {
+                let mut said = server_error(&error);
+                if error.code() == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE) {
+                    let table = &self.migrator.rules.history_table;
+                    said.hint = Some(format!(
+                        "the history was made for short versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
+                        histories::qualified(&self.target.schema, table)
+                    ));
+                }
                 let failed = MigrateError::Database {
                     doing: format!("recording migrations in {}", self.target.schema),
-                    error: server_error(&error),
+                    error: said,
                 };
                 (failed, error)
             }

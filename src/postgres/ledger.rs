@@ -22,6 +22,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use super::bookkeeping::UNCONFIRMED;
 use super::histories::{self, qualified};
 use super::lock::CLASS;
 use super::pool::Session;
@@ -32,12 +33,16 @@ use crate::domain::schema_name::SchemaName;
 /// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
 const BATCH: usize = 100;
 
+/// Until somebody analyzes `pg_class`, the planner takes our history for the only one and joins in
+/// loops: with a thousand schemas a million comparisons.
+const BY_HASH: &str = "SET LOCAL enable_nestloop TO off; ";
+
 /// Which histories the ledger answers for, by schema. Equal digests share their text.
 pub(super) type Believed = HashMap<String, Arc<str>>;
 
 /// Reads every row that is to be believed; none where there is no ledger, or none that we may read.
 pub(super) async fn read(session: &Session, table: &str) -> Result<Believed, Error> {
-    let rows = match session.read(&believed(table)).await {
+    let rows = match session.read(&(BY_HASH.to_owned() + &believed(table))).await {
         Ok(rows) => rows,
         Err(error) if is_absent(&error) => return Ok(Believed::new()),
         Err(error) => return Err(error),
@@ -68,7 +73,7 @@ fn believed(table: &str) -> String {
 /// Removes the rows that are not believed, such as those of schemas that were dropped.
 pub(super) async fn forget_the_unbelieved(session: &Session, table: &str) -> Result<(), Error> {
     let sql = format!(
-        "BEGIN; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
+        "BEGIN; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {BY_HASH}\
          DELETE FROM pricesync.schema_state s WHERE s.schema_name NOT IN (SELECT schema_name FROM ({}) b); COMMIT",
         believed(table)
     );
@@ -191,7 +196,7 @@ async fn take_up_batch(
         .map(|schema| escape_literal(schema.as_str()))
         .collect();
     let sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
          SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
          WHERE n.nspname = ANY (ARRAY[{}]::name[])",

@@ -37,6 +37,15 @@ pub(super) async fn blockers(session: &Session, pid: i32) -> Result<Vec<Holder>,
     Ok(session.read(&sql).await?.iter().map(read_holder).collect())
 }
 
+/// Returns whether a backend has committed and waits until a synchronous standby has it too
+/// (manual section 26.2.8).
+pub(super) async fn waits_for_standby(session: &Session, pid: i32) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'IPC' AND wait_event = 'SyncRep'"
+    );
+    Ok(!session.read(&sql).await?.is_empty())
+}
+
 fn read_holder(row: &SimpleQueryRow) -> Holder {
     let cell = |column: usize| row.get(column).unwrap_or_default();
     Holder {

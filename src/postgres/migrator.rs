@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use super::baseline::Baseline;
 use super::batch;
 use super::bookkeeping;
-use super::catalog::quoted;
 pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
+use super::rehearsal::Rehearsal;
 use super::runner::{self};
 use super::template::{self, Template, Templates};
+use super::tenant_tables::Tables;
 use super::transaction::{self, Reach};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
@@ -22,9 +24,9 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::MigrationSet;
 use crate::migrations::Transaction;
-use crate::service::event::{EventKind, MigrateError, Progress, Target};
+use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
-use crate::settings::TableName;
+use crate::settings::CatalogLayout;
 
 /// How long a server that went away is waited for before its schema is given up.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
@@ -46,14 +48,16 @@ pub struct Rules {
     pub goal: Goal,
     /// Whether histories are written and nothing is run.
     pub fake: bool,
+    /// Which schemas may get a history that is written and not run: those without one that hold this.
+    pub baseline: Option<Arc<Baseline>>,
     /// What follows the tenant in `search_path`.
     pub search_path: Vec<SchemaName>,
     /// Which shared tables the keys of tenants may point to.
     pub references: References,
     /// Name of the history table in every schema.
     pub history_table: String,
-    /// The tenant table, quoted for SQL.
-    pub tenant_table: String,
+    /// The tenants, as they stand in a query.
+    pub tenants: String,
     /// Whether schemas need no row in the tenant table: they are pricesync's own, or not inserted yet.
     pub unlisted: bool,
     /// Whether an empty schema may be filled by a template.
@@ -65,9 +69,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Returns the documented defaults for a database whose tenants stand in this table.
+    /// Returns the documented defaults for a database whose tenants stand in these tables.
     #[must_use]
-    pub fn new(database: &Database, tenant_table: &TableName) -> Self {
+    pub fn new(database: &Database, layout: &CatalogLayout) -> Self {
         Self {
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::ZERO,
@@ -76,10 +80,11 @@ impl Rules {
             atomic: Atomic::Schema,
             goal: Goal::Latest,
             fake: false,
+            baseline: None,
             search_path: vec![SchemaName::public()],
             references: References::default(),
             history_table: "refinery_schema_history".to_owned(),
-            tenant_table: quoted(tenant_table),
+            tenants: Tables::new(layout).rows,
             unlisted: false,
             templates: true,
             server_version: database.facts().version,
@@ -113,6 +118,8 @@ pub struct PostgresMigrator {
     pub(super) templates: Arc<Templates>,
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
     pub(super) last_was_new: Arc<AtomicBool>,
+    /// Where what is tried is kept; everything is rolled back then.
+    pub(super) rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -148,6 +155,10 @@ impl SchemaMigrator for PostgresMigrator {
         };
         let result = journey.travel().await;
         match result {
+            // What was committed before, or while the second interrupt came, stays applied.
+            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
+                Ok(Done::Migrated(journey.committed))
+            }
             Ok(Some(why)) => Ok(Done::Skipped(why)),
             Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
             Ok(None) => Ok(Done::Migrated(journey.committed)),
@@ -179,7 +190,16 @@ impl PostgresMigrator {
             at_hand: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
+            rehearsal: None,
         }
+    }
+
+    /// Tries what is pending statement by statement and rolls it back, noting in `rehearsal` what
+    /// each statement did. Files that run without a transaction are not run.
+    #[must_use]
+    pub fn rehearsing(mut self, rehearsal: Arc<Rehearsal>) -> Self {
+        self.rehearsal = Some(rehearsal);
+        self
     }
 
     /// Has surveys note in the ledger what they had to read from histories: for a run that
@@ -307,7 +327,8 @@ impl PostgresMigrator {
             && target.scope == Scope::Tenant
             && !rules.fake
             && rules.goal == Goal::Latest
-            && rules.atomic == Atomic::Schema;
+            && rules.atomic == Atomic::Schema
+            && self.rehearsal.is_none();
         if !wanted {
             return None;
         }

@@ -416,6 +416,17 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Whoever panicked may have left a transaction open, with its locks.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(object) = self.object.take()
+        {
+            drop(Object::take(object));
+        }
+    }
+}
+
 /// Connections that are as they were when they were opened, between one schema and the next.
 ///
 /// A reset would cost little, but it throws away the plans of `pricesync.leave`, which cost much.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::ErrorPosition;
 
-use super::catalog::{PostgresCatalog, Tables, catalog_error};
+use super::catalog::{PostgresCatalog, catalog_error};
 use super::diagnostics::{is_connection_lost, server_error};
 use super::pool::Session;
+use super::tenant_tables::Tables;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::domain::tenant::CatalogError;
@@ -80,7 +81,10 @@ async fn ask(
         LIMIT.as_millis()
     );
     session.rows(&begin).await.map_err(|error| failed(&error))?;
-    let head = format!("SELECT t.schema_name FROM {} t WHERE (", tables.tenants);
+    let head = format!(
+        "SELECT t.{} FROM {} t WHERE (",
+        tables.schema, tables.tenants
+    );
     let question = format!("{head}{}\n)", predicate.as_str());
     let answer = session.rows(&question).await;
     let ended = session.rows("ROLLBACK").await;

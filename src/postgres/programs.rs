@@ -1,12 +1,15 @@
-//! psql, started so that it sees one tenant: no secret on its command line, and nothing of
-//! the caller's environment that could lead it elsewhere.
+//! psql and `pg_dump`, started so that they see one tenant: no secret on a command line, and
+//! nothing of the caller's environment that could lead them elsewhere.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+use super::conninfo::ConnectOptions;
 use super::tenant_environment::TenantEnvironment;
+use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::Tenant;
 
 /// A psql session in a tenant's schema.
@@ -22,6 +25,79 @@ pub struct Psql<'a> {
     pub commands: &'a [String],
     /// Further options for psql itself.
     pub arguments: &'a [OsString],
+}
+
+/// Why `pg_dump` wrote nothing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DumpError {
+    /// It is not installed, or not on the PATH.
+    NotFound,
+    /// The file, or starting it.
+    Io(io::Error),
+    /// It failed; what it said.
+    Said(String),
+}
+
+impl std::fmt::Display for DumpError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("pg_dump is not on the PATH"),
+            Self::Io(error) => error.fmt(f),
+            Self::Said(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for DumpError {}
+
+impl From<io::Error> for DumpError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Has `pg_dump` write a schema into an archive for `pg_restore`, and returns its size in bytes.
+/// The file has its name once it is whole, and nobody but its owner may read it.
+///
+/// # Errors
+///
+/// [`DumpError`]; there is no file then.
+pub fn pg_dump(
+    options: &ConnectOptions,
+    schema: &SchemaName,
+    path: &Path,
+) -> Result<u64, DumpError> {
+    if path.try_exists()? {
+        let words = format!("{} is there already", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, words).into());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".pricesync-")
+        .suffix(".partial")
+        .tempfile_in(folder)?;
+    let mut command = Command::new("pg_dump");
+    options.apply_to(&mut command);
+    command
+        .args(["--format=custom", "--no-password", "--file"])
+        .arg(file.path())
+        // A pattern, in which nothing between quotes means anything.
+        .arg("--schema")
+        .arg(schema.quoted().to_string());
+    let output = command.output().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => DumpError::NotFound,
+        _ => DumpError::Io(error),
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(DumpError::Said(said));
+    }
+    file.as_file().sync_all()?;
+    let bytes = file.as_file().metadata()?.len();
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()?;
+    Ok(bytes)
 }
 
 /// Why psql did not run.

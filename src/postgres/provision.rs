@@ -6,7 +6,7 @@ use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::batch::{Batch, Ending, WorkError, Worked};
 use super::bookkeeping;
-use super::catalog::{PostgresCatalog, Tables, catalog_error, database_error};
+use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::diagnostics::{is_connection_lost, server_error};
 use super::guard::{Touched, seen_by_others};
@@ -15,7 +15,8 @@ use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
 use super::runner;
 use super::template::{self, Applying, Kept, Template, Unfit};
-use super::transaction::{Opening, begin, interpret, probe};
+use super::tenant_tables::Tables;
+use super::transaction::{Opened, Opening, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -194,7 +195,8 @@ impl PostgresCatalog {
         if let Some(conflict) = conflict.map_err(failed)? {
             return Err(conflict.into());
         }
-        let taken = |error: &Error| CreateError::Catalog(taken_meanwhile(error, new));
+        let taken =
+            |error: &Error| CreateError::Catalog(taken_meanwhile(error, new, self.tables()));
         let rows = made.map_err(|error| taken(&error))?;
         let Opening::Ready(opened) = interpret(&rows, &new.schema) else {
             return Err(CatalogError::SchemaMissing(new.schema.clone()).into());
@@ -268,11 +270,8 @@ impl PostgresCatalog {
         } else {
             String::new()
         };
-        let insert = insert(self.tables(), new);
-        let transaction = &opened.identity.transaction;
-        let id = self
-            .commit(session, new, transaction, &insert, &note)
-            .await?;
+        let insert = self.tables().insert(new);
+        let id = self.commit(session, new, &opened, &insert, &note).await?;
         let tenant = listed(id, new);
         Ok(Created {
             tenant,
@@ -310,23 +309,29 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         new: &NewTenant,
-        transaction: &str,
+        opened: &Opened,
         insert: &str,
         note: &str,
     ) -> Result<i64, CreateError> {
-        let (inserted, noted, committed) = join3(
+        let all = join3(
             session.rows(insert),
             session.client().simple_query(note),
             session.client().simple_query("COMMIT"),
-        )
-        .await;
+        );
+        let (inserted, noted, committed) = self.committing(opened.pid, all).await;
         match (inserted, noted, committed) {
             (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
                 if is_connection_lost(&error) {
-                    return self.find_out(new, transaction, &error).await;
+                    return self
+                        .find_out(new, &opened.identity.transaction, &error)
+                        .await;
                 }
-                Err(CreateError::Catalog(taken_meanwhile(&error, new)))
+                Err(CreateError::Catalog(taken_meanwhile(
+                    &error,
+                    new,
+                    self.tables(),
+                )))
             }
         }
     }
@@ -352,8 +357,8 @@ impl PostgresCatalog {
         }
         let session = self.database().session(PATIENCE).await.map_err(unknown)?;
         let sql = format!(
-            "SELECT id FROM {} WHERE slug = {} AND schema_name = {}",
-            self.tables().tenants,
+            "SELECT id FROM {} t WHERE slug = {} AND schema_name = {}",
+            self.tables().rows,
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str())
         );
@@ -364,40 +369,7 @@ impl PostgresCatalog {
     }
 }
 
-/// Returns the statement that inserts a tenant with its hosts and brings its id.
-pub(super) fn insert(tables: &Tables, new: &NewTenant) -> String {
-    let tenant = format!(
-        "INSERT INTO {} (schema_name, name, slug) VALUES ({}, {}, {}) RETURNING id",
-        tables.tenants,
-        escape_literal(new.schema.as_str()),
-        escape_literal(&new.name),
-        escape_literal(new.slug.as_str())
-    );
-    let hosts: Vec<String> = new
-        .hostnames
-        .iter()
-        .enumerate()
-        .map(|(position, host)| {
-            let is_primary = position == 0;
-            format!(
-                "({position}, {}, {is_primary})",
-                escape_literal(host.as_str())
-            )
-        })
-        .collect();
-    if hosts.is_empty() {
-        return tenant;
-    }
-    format!(
-        "WITH t AS ({tenant}), d AS (INSERT INTO {} (domain, is_primary, tenant_id) \
-         SELECT v.domain, v.is_primary, t.id FROM t, (VALUES {}) v (place, domain, is_primary) ORDER BY v.place) \
-         SELECT id FROM t",
-        tables.domains,
-        hosts.join(", ")
-    )
-}
-
-fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+pub(super) fn id_in(rows: &[SimpleQueryRow]) -> i64 {
     rows.first()
         .and_then(|row| row.get(0)?.parse().ok())
         .unwrap_or_default()
@@ -416,21 +388,26 @@ pub(super) fn listed(id: i64, new: &NewTenant) -> Tenant {
 }
 
 /// Somebody else took the name between our look and our insert.
-pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant) -> CatalogError {
+pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
     let code = error.code().map(tokio_postgres::error::SqlState::code);
-    let constraint = error
-        .as_db_error()
-        .and_then(|db| db.constraint())
-        .unwrap_or_default();
+    let said = error.as_db_error();
+    let constraint = said.and_then(|said| said.constraint()).unwrap_or_default();
+    // Such as: Key (lower(slug::text))=(acme) already exists.
+    let key = said.and_then(|said| said.detail()).unwrap_or_default();
+    let key = key.split(")=(").next().unwrap_or_default();
     let (what, value) = match code {
         Some("42P06") => (Taken::Schema, new.schema.as_str()),
-        Some("23505") if constraint.contains("slug") => (Taken::Slug, new.slug.as_str()),
-        Some("23505") if constraint.contains("domain") => (
+        Some("23505") if constraint.contains("nspname") || tables.is_schema_key(key) => {
+            (Taken::Schema, new.schema.as_str())
+        }
+        Some("23505") if tables.is_slug_key(key) => (Taken::Slug, new.slug.as_str()),
+        Some("23505") if tables.is_host_key(key) => (
             Taken::Hostname,
             new.hostnames.first().map_or("", |host| host.as_str()),
         ),
-        Some("23505") if constraint.contains("schema") || constraint.contains("nspname") => {
-            (Taken::Schema, new.schema.as_str())
+        Some("23502") => {
+            let column = said.and_then(|said| said.column()).unwrap_or_default();
+            return CatalogError::ColumnUnset(column.to_owned(), server_error(error).to_string());
         }
         _ => return catalog_error(error),
     };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::dependents::{self, Start};
@@ -127,12 +128,12 @@ impl From<CatalogError> for DropError {
 
 /// Returns the query for tenants whose schema is missing, and whether that is because their
 /// drop has begun and not ended.
-pub(super) fn select_missing(tenant_table: &str) -> String {
+pub(super) fn select_missing(tenants: &str) -> String {
     let there = |name: &str| {
         format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")
     };
     format!(
-        "SELECT t.schema_name, {} FROM {tenant_table} t WHERE NOT {}",
+        "SELECT t.schema_name, {} FROM {tenants} t WHERE NOT {}",
         there(&format!("'{DROPPING_PREFIX}' || t.id")),
         there("t.schema_name::text")
     )
@@ -189,21 +190,26 @@ impl PostgresCatalog {
     /// Which rows refer to the tenant's row? Those of other tenants' own tables are their affair
     /// and too many to ask.
     async fn referrers(&self, session: &Session, tenant: &Tenant) -> Result<Vec<Referrer>, Error> {
-        let super::catalog::Tables {
-            tenants, domains, ..
-        } = self.tables();
+        let tables = self.tables();
+        let domains = tables.domains.as_ref().map_or_else(String::new, |domains| {
+            format!(
+                "AND k.conrelid <> {}::regclass ",
+                escape_literal(&domains.table)
+            )
+        });
         let sql = format!(
             "SELECT format('SELECT %L, %L WHERE EXISTS (SELECT FROM %s WHERE %I = {})', k.conrelid::regclass, \
              k.confdeltype IN ('a', 'r'), k.conrelid::regclass, a.attname) \
              FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
-             JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] AND f.attname = 'id' \
-             WHERE k.contype = 'f' AND k.confrelid = {}::regclass AND k.conrelid <> {}::regclass AND k.conparentid = 0 \
+             JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] AND f.attname = {} \
+             WHERE k.contype = 'f' AND k.confrelid = {}::regclass {domains}AND k.conparentid = 0 \
              AND cardinality(k.conkey) = 1 AND NOT starts_with(n.nspname, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname, '{DROPPING_PREFIX}') \
-             AND NOT EXISTS (SELECT FROM {tenants} t WHERE t.schema_name::text = n.nspname::text)",
+             AND (n.nspname = 'public' OR NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text))",
             tenant.id,
-            escape_literal(tenants),
-            escape_literal(domains),
+            tables.id_literal,
+            escape_literal(&tables.tenants),
+            tables.rows,
         );
         let questions: Vec<String> = first_column(&session.read(&sql).await?);
         if questions.is_empty() {
@@ -237,12 +243,7 @@ impl PostgresCatalog {
         let mut last = String::new();
         if !removal.keep_record {
             refuse_referrers(&contents, |referrer| referrer.keeps)?;
-            let tables = self.tables();
-            let _ = write!(
-                last,
-                "; DELETE FROM {} WHERE tenant_id = {}; DELETE FROM {} WHERE id = {}",
-                tables.domains, tenant.id, tables.tenants, tenant.id
-            );
+            let _ = write!(last, "; {}", self.tables().delete(tenant.id));
         }
         let half_gone = SchemaName::dropping(tenant.id);
         let owner = self.owner(tenant);
@@ -269,7 +270,8 @@ impl PostgresCatalog {
         }
         // Nothing believes these rows any more, and without our tables there are none.
         if let Ok(session) = self.session().await {
-            let _ = session.rows(&runs::forget(&tenant.schema)).await;
+            let forget = format!("{UNCONFIRMED}; {}", runs::forget(&tenant.schema));
+            let _ = session.rows(&forget).await;
         }
         Ok(())
     }
@@ -278,9 +280,11 @@ impl PostgresCatalog {
     pub(super) fn owner(&self, tenant: &Tenant) -> Owner {
         Owner {
             query: format!(
-                "SELECT FROM {} WHERE id = {} AND schema_name = {} FOR UPDATE",
+                "SELECT FROM {} WHERE {} = '{}' AND {} = {} FOR UPDATE",
                 self.tables().tenants,
+                self.tables().id,
                 tenant.id,
+                self.tables().schema,
                 escape_literal(tenant.schema.as_str())
             ),
             name: tenant.slug.to_string(),
@@ -363,7 +367,7 @@ impl PostgresCatalog {
                         session.discard();
                         return Err(error.into());
                     }
-                    match finish(&session, piece).await {
+                    match self.finish(&session, piece).await {
                         Ok(()) => return Ok(()),
                         Err(Unfinished { in_doubt, error }) => {
                             session.discard();
@@ -387,6 +391,30 @@ impl PostgresCatalog {
                 }
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn finish(&self, session: &Session, piece: &Piece) -> Result<(), Unfinished> {
+        let sql = format!(
+            "{}; SELECT pg_current_xact_id(), pg_backend_pid()",
+            piece.statements
+        );
+        let rows = session.rows(&sql).await.map_err(|error| Unfinished {
+            in_doubt: None,
+            error,
+        })?;
+        let cell = |column| {
+            rows.last()
+                .and_then(|row| row.get(column))
+                .unwrap_or_default()
+        };
+        let (transaction, pid) = (cell(0), cell(1).parse().unwrap_or_default());
+        match self.committing(pid, session.rows("COMMIT")).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Unfinished {
+                in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
+                error,
+            }),
         }
     }
 }
@@ -551,22 +579,6 @@ struct Unfinished {
     /// Which transaction it is, where COMMIT was sent and nobody answered.
     in_doubt: Option<String>,
     error: Error,
-}
-
-async fn finish(session: &Session, piece: &Piece) -> Result<(), Unfinished> {
-    let sql = format!("{}; SELECT pg_current_xact_id()", piece.statements);
-    let rows = session.rows(&sql).await.map_err(|error| Unfinished {
-        in_doubt: None,
-        error,
-    })?;
-    let transaction = rows.last().and_then(|row| row.get(0)).unwrap_or_default();
-    match session.rows("COMMIT").await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Unfinished {
-            in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
-            error,
-        }),
-    }
 }
 
 /// Returns what schemas of these names hold, as far as they exist.

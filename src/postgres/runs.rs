@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_postgres::Error;
 
+use super::bookkeeping::UNCONFIRMED;
 use super::diagnostics::server_error;
 use super::ledger::is_absent;
 use super::migrator::PostgresMigrator;
@@ -71,7 +72,7 @@ impl PostgresMigrator {
         self.bookkeeping().await.ok()?;
         let session = self.database.session(Duration::ZERO).await.ok()?;
         let sql = format!(
-            "INSERT INTO pricesync.run (started_by, command, files, schemas) VALUES ({}, {}, {}, {}) RETURNING id",
+            "{UNCONFIRMED}; INSERT INTO pricesync.run (started_by, command, files, schemas) VALUES ({}, {}, {}, {}) RETURNING id",
             escape_literal(&header.started_by),
             escape_literal(&header.command),
             escape_literal(&header.files),
@@ -117,7 +118,7 @@ impl RunLog {
             return;
         };
         let sql = format!(
-            "UPDATE pricesync.run SET finished_at = clock_timestamp(), schemas = {schemas}, up_to_date = {up_to_date}, \
+            "{UNCONFIRMED}; UPDATE pricesync.run SET finished_at = clock_timestamp(), schemas = {schemas}, up_to_date = {up_to_date}, \
              interrupted = {interrupted} WHERE id = {id}"
         );
         // The report then says that the run did not end, which is the worst of it.
@@ -173,7 +174,10 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
             _ => {}
         }
     }
-    let mut sql = vec!["SET LOCAL search_path TO pg_catalog".to_owned()];
+    let mut sql = vec![
+        UNCONFIRMED.to_owned(),
+        "SET LOCAL search_path TO pg_catalog".to_owned(),
+    ];
     if !rows.is_empty() {
         sql.push(format!(
             "INSERT INTO pricesync.run_item (run_id, schema_name, tenant, outcome, scripts, took_ms, reason) \

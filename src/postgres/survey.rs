@@ -162,7 +162,7 @@ impl PostgresMigrator {
         if self.rules.unlisted || !states.contains(&SchemaState::Missing) {
             return Ok(());
         }
-        let sql = removal::select_missing(&self.rules.tenant_table);
+        let sql = removal::select_missing(&self.rules.tenants);
         let rows = match session.read(&sql).await {
             Ok(rows) => rows,
             // Without the table nobody is listed as anything.

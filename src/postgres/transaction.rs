@@ -105,6 +105,9 @@ pub(super) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
         rules.lock_timeout.as_millis(),
         rules.statement_timeout.as_millis()
     );
+    if target.schema == SchemaName::bookkeeping() {
+        let _ = write!(sql, "{set} synchronous_commit TO local; ");
+    }
     if rules.server_version >= 140_000 {
         // A killed client's backend ends within this time and frees its locks.
         let _ = write!(sql, "{set} client_connection_check_interval TO '2s'; ");
@@ -202,7 +205,7 @@ async fn why_no_schema(
     }
     let sql = format!(
         "{} AND t.schema_name = {}",
-        removal::select_missing(&rules.tenant_table),
+        removal::select_missing(&rules.tenants),
         escape_literal(target.schema.as_str())
     );
     let rows = session.read(&sql).await?;

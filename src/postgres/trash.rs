@@ -7,6 +7,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::bookkeeping;
+use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::ledger::is_absent;
 use super::lock;
@@ -79,6 +80,7 @@ impl Trashed {
                 .iter()
                 .map(|host| Hostname::from_catalog(host.clone()))
                 .collect(),
+            columns: Vec::new(),
         })
     }
 }
@@ -107,8 +109,12 @@ impl PostgresCatalog {
         refuse_referrers(contents, |_| true)?;
         self.need_bookkeeping(rules).await?;
         let session = self.session().await?;
+        // A number that is lost is no loss.
+        let next = format!(
+            "{UNCONFIRMED}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
+        );
         let rows = session
-            .rows("SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))")
+            .rows(&next)
             .await
             .map_err(|error| catalog_error(&error))?;
         let number: i64 = rows
@@ -117,21 +123,29 @@ impl PostgresCatalog {
             .unwrap_or_default();
         drop(session);
         let place = SchemaName::trashed(number);
-        let super::catalog::Tables {
-            tenants, domains, ..
-        } = self.tables();
+        let tables = self.tables();
         let id = tenant.id;
+        let domains = match &tables.domains {
+            Some(domains) => format!(
+                "(SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.{}), '[]') FROM {} d WHERE d.{} = '{id}')",
+                domains.id, domains.table, domains.tenant
+            ),
+            None => "'[]'::json".to_owned(),
+        };
         let statements = format!(
             "SET LOCAL extra_float_digits TO 1; SET LOCAL IntervalStyle TO postgres; \
              INSERT INTO pricesync.trash (id, tenant_id, slug, name, schema_name, tenant, domains, hosts, tables, bytes) \
-             SELECT {number}, t.id, t.slug, t.name, t.schema_name, row_to_json(t), \
-             (SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.id), '[]') FROM {domains} d WHERE d.tenant_id = t.id), \
-             (SELECT coalesce(array_agg(d.domain::text ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {domains} d WHERE d.tenant_id = t.id), \
-             {}, {} FROM {tenants} t WHERE t.id = {id}; \
-             DELETE FROM {domains} WHERE tenant_id = {id}; DELETE FROM {tenants} WHERE id = {id}; \
-             ALTER SCHEMA {} RENAME TO {}; {}",
+             SELECT {number}, t.id, coalesce(t.slug, t.schema_name), t.name, t.schema_name, \
+             (SELECT row_to_json(t) FROM {} t WHERE t.{} = '{id}'), {domains}, \
+             (SELECT coalesce(array_agg(d.domain ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {} d WHERE d.tenant_id = t.id), \
+             {}, {} FROM {} t WHERE t.id = '{id}'; {}; ALTER SCHEMA {} RENAME TO {}; {}",
+            tables.tenants,
+            tables.id,
+            tables.hosts,
             contents.tables,
             contents.bytes,
+            tables.rows,
+            tables.delete(id),
             tenant.schema.quoted(),
             place.quoted(),
             runs::forget(&tenant.schema),
@@ -189,7 +203,7 @@ impl PostgresCatalog {
         let sql = format!(
             "SELECT nspname FROM pg_namespace n WHERE starts_with(nspname, '{TRASH_PREFIX}') OR starts_with(nspname, '{DROPPING_PREFIX}') \
              AND NOT EXISTS (SELECT FROM {} t WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) ORDER BY 1",
-            self.tables().tenants
+            self.tables().rows
         );
         let rows = session
             .read(&sql)
@@ -265,7 +279,7 @@ impl PostgresCatalog {
         new: &NewTenant,
         rules: &Rules,
     ) -> Result<(), DropError> {
-        let failed = |error: Error| DropError::from(taken_meanwhile(&error, new));
+        let failed = |error: Error| DropError::from(taken_meanwhile(&error, new, self.tables()));
         let place = trashed.place();
         if let Some(oid) = under_lock(session, &place, rules).await.map_err(failed)? {
             let holder = lock::holder(session, oid).await.ok().flatten();
@@ -285,18 +299,18 @@ impl PostgresCatalog {
         if session.rows(&record).await.map_err(failed)?.is_empty() {
             return Err(CatalogError::NotFound(trashed.slug.clone()).into());
         }
-        let super::catalog::Tables {
-            tenants, domains, ..
-        } = self.tables();
+        let tables = self.tables();
+        let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
             "ALTER SCHEMA {} RENAME TO {}",
             place.quoted(),
             new.schema.quoted()
         )];
         for (table, list) in [
-            (tenants, "json_build_array(r.tenant)"),
+            (Some(&tables.tenants), "json_build_array(r.tenant)"),
             (domains, "r.domains"),
         ] {
+            let Some(table) = table else { continue };
             // The columns that the table has by now and the record knows: one that was added keeps its default.
             let sql = format!(
                 "SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a \
@@ -315,8 +329,12 @@ impl PostgresCatalog {
             ));
         }
         statements.push(format!("DELETE FROM pricesync.trash WHERE id = {id}"));
-        session.rows(&statements.join("; ")).await.map_err(failed)?;
-        session.rows("COMMIT").await.map_err(failed)?;
+        statements.push("SELECT pg_backend_pid()".to_owned());
+        let rows = session.rows(&statements.join("; ")).await.map_err(failed)?;
+        let pid = rows.last().and_then(|row| row.get(0)?.parse().ok());
+        self.committing(pid.unwrap_or_default(), session.rows("COMMIT"))
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

@@ -58,6 +58,19 @@ impl Work {
         done: "migrated",
     };
 
+    /// Migrations that are rolled back in the end.
+    pub const REHEARSAL: Self = Self {
+        command: "migrate-schemas --dry-run=execute",
+        doing: "trying",
+        done: "tried",
+    };
+
+    /// Returns whether it is told script by script.
+    #[must_use]
+    pub fn has_scripts(&self) -> bool {
+        [Self::MIGRATION, Self::REHEARSAL].contains(self)
+    }
+
     /// Returns whether it is the migrations.
     #[must_use]
     pub fn is_migration(&self) -> bool {
@@ -201,6 +214,16 @@ pub enum MigrateError {
         /// Which row, and what is wrong with it.
         why: String,
     },
+    /// A schema that should get its first history got one meanwhile.
+    HasHistory {
+        /// The newest version in it.
+        version: Option<i64>,
+    },
+    /// A schema that should get a history of files that were not run does not hold what they make.
+    Unfit {
+        /// What is missing, in words.
+        missing: Vec<String>,
+    },
     /// Another session kept the schema's lock for longer than `lock_wait`.
     Locked {
         /// Who holds it, where the server told.
@@ -313,6 +336,8 @@ pub enum Skipped {
     Dropped,
     /// The tenant is being dropped, and its schema is half gone.
     Dropping,
+    /// Its next file runs without a transaction, so it cannot be tried and rolled back.
+    NoTransaction,
 }
 
 /// Why a schema was never begun.
@@ -462,6 +487,12 @@ pub enum EventKind {
     WaitingForLock {
         /// Who, where the server tells.
         holder: Option<Holder>,
+        /// For how long already.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
+    /// What was committed is not confirmed by a synchronous standby yet; told every few seconds.
+    WaitingForStandby {
         /// For how long already.
         #[serde(serialize_with = "seconds")]
         waited: Duration,

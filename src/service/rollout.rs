@@ -118,6 +118,8 @@ pub struct Rollout<'a, M, C> {
     pub scopes: Scopes,
     /// In how many steps the tenants are gone through.
     pub stages: Stages,
+    /// Whether the migrator rolls everything back in the end, so that what was pending still is.
+    pub rehearsal: bool,
 }
 
 impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
@@ -159,7 +161,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             course: Course::new(self.fleet.pace.clone()),
         };
         progress.send(EventKind::RunStarted {
-            work: Work::MIGRATION,
+            work: self.work(),
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
@@ -174,6 +176,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
+                Outcome::Migrated { .. } if self.rehearsal => tenants,
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
                 _ => {
                     run.leave(tenants, self.interrupted_or(NotStarted::PublicFailed));
@@ -187,7 +190,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             self.pick_up_newcomers(&mut run, progress).await;
         }
         Ok(Summary {
-            work: Work::MIGRATION,
+            work: self.work(),
             run: None,
             outcomes: run.outcomes,
             refused: run.refused,
@@ -195,6 +198,14 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             interrupted: self.fleet.interrupts.level(),
             command: None,
         })
+    }
+
+    fn work(&self) -> Work {
+        if self.rehearsal {
+            Work::REHEARSAL
+        } else {
+            Work::MIGRATION
+        }
     }
 
     /// The tenant tables may only just have been created, and shared migrations may have
@@ -519,6 +530,7 @@ mod tests {
             },
             scopes,
             stages,
+            rehearsal: false,
         };
         let (progress, mut events) = Progress::channel();
         let mut told = Vec::new();

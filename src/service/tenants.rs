@@ -282,13 +282,18 @@ pub fn nearest(word: &str, slugs: &[String]) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`CatalogError::NotFound`] when there is none.
+/// [`CatalogError::NotFound`] when there is none, [`CatalogError::Ambiguous`] when there are several.
 pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
     let mut exact = Words::default();
     exact.add(word);
-    list.tenants
-        .into_iter()
-        .find(|tenant| exact.name(tenant))
+    let mut named = list.tenants;
+    named.retain(|tenant| exact.name(tenant));
+    if named.len() > 1 {
+        let schemas = named.iter().map(|tenant| tenant.schema.to_string());
+        return Err(CatalogError::Ambiguous(word.to_owned(), schemas.collect()));
+    }
+    named
+        .pop()
         .ok_or_else(|| CatalogError::NotFound(word.to_owned()))
 }
 

@@ -294,6 +294,24 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_standby_is_told_of_above_the_bars_too() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let acme = tenant("acme");
+        bars.on(&begun(1, 1, 1)).unwrap();
+        bars.on(&started(&acme, 1, 1)).unwrap();
+        let waited = Duration::from_secs(4);
+        bars.on(&of(&acme, EventKind::WaitingForStandby { waited }))
+            .unwrap();
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("tenant_acme: waiting for a standby, 4 s"));
+        assert!(
+            text.contains("  tenant_acme  waiting for a standby (4 s)"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn failures_stay_above_and_the_summary_comes_once() {
         let screen = Screen::new();
         let mut bars = bars(&screen, Telling::Progress);

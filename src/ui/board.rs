@@ -84,6 +84,11 @@ impl Board {
                 let since = now.checked_sub(*waited).unwrap_or(now);
                 self.set(&target.schema, doing, since, Clock::Within);
             }
+            EventKind::WaitingForStandby { waited } => {
+                let since = now.checked_sub(*waited).unwrap_or(now);
+                let doing = "waiting for a standby (".to_owned();
+                self.set(&target.schema, doing, since, Clock::Within);
+            }
             EventKind::ScriptStarted { script } => {
                 let doing = clean(&script.to_string()).into_owned();
                 self.set(&target.schema, doing, now, Clock::Up);

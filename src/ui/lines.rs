@@ -206,6 +206,12 @@ tenant_globex:   hint: use a role that may read it
                     script: applied(1, "products", 9),
                 },
             ),
+            of(
+                &acme,
+                EventKind::WaitingForStandby {
+                    waited: Duration::from_secs(3),
+                },
+            ),
             of(&ha_noi, retry),
             finished(&globex, failed(missing_relation())),
             finished(&acme, good.clone()),
@@ -221,6 +227,7 @@ tenant_globex:   hint: use a role that may read it
 [2/3] Running migrations for schema 'tenant_globex'...
 [3/3] Running migrations for schema 'tenant_hà_nội'...
 tenant_globex: waiting for lock, 5 s so far, held by pid 4121 (psql) from 10.0.0.7, for 75 s
+tenant_acme: waiting for a standby, 3 s so far: the server has committed, and no standby named in synchronous_standby_names confirms it; start one or change that setting (interrupting twice ends the wait, what is committed stays)
 tenant_hà_nội: attempt 1 of 5 failed, next in 1.5 s: canceling statement due to lock timeout (55P03); blocked by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
 tenant_globex: ✗ FAILED V8__price_history_index
 tenant_globex: error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17

@@ -170,7 +170,7 @@ impl Story {
             EventKind::SchemaStarted { number, of } => {
                 let number_of = format!("[{number}/{of}] ");
                 self.running.insert(target.schema.clone(), number_of);
-                if !self.work.is_migration() {
+                if !self.work.has_scripts() {
                     return if self.tells(Telling::Everything) {
                         format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
                     } else {
@@ -188,6 +188,10 @@ impl Story {
             EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
+            EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
+                "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
+                waiting_for_standby(*waited)
+            ),
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
@@ -291,7 +295,12 @@ impl Story {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            text += &self.ticked(&format!("Migrated {}", clean(&name)), time);
+            let verb = if self.work == Work::REHEARSAL {
+                "Tried"
+            } else {
+                "Migrated"
+            };
+            text += &self.ticked(&format!("{verb} {}", clean(&name)), time);
         }
         text
     }
@@ -332,6 +341,16 @@ impl Story {
     fn tells(&self, telling: Telling) -> bool {
         self.telling >= telling
     }
+}
+
+/// Why a COMMIT takes so long, and what to do about it.
+#[must_use]
+pub fn waiting_for_standby(waited: Duration) -> String {
+    format!(
+        "waiting for a standby, {} so far: the server has committed, and no standby named in \
+         synchronous_standby_names confirms it; start one or change that setting",
+        whole(waited)
+    )
 }
 
 /// Returns what a wait for a schema's lock reads like.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::domain::script::Scope;
 use crate::service::event::{
     AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, SchemaOutcome, Skipped, Summary,
-    Target,
+    Target, Work,
 };
 
 use super::explain::{explain, explain_group, rerun_option};
@@ -133,21 +133,26 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
+    let back = if summary.work == Work::REHEARSAL {
+        " · all rolled back"
+    } else {
+        ""
+    };
     let schemas = count(counts.total(), "schema");
     let schemas = match summary.run {
         Some(run) => format!("run {run}: {schemas},"),
         None => format!("{schemas}:"),
     };
-    let done = if summary.work.is_migration() {
+    let done = if summary.work.has_scripts() {
         format!(
-            "{} migrated, {} up to date",
-            counts.migrated, counts.up_to_date
+            "{} {}, {} up to date",
+            counts.migrated, summary.work.done, counts.up_to_date
         )
     } else {
         format!("{} {}", counts.done, summary.work.done)
     };
     format!(
-        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}\n",
+        "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",
         counts.skipped,
         counts.not_started,
         total(summary.took),
@@ -160,6 +165,7 @@ pub fn skipped(why: Skipped) -> &'static str {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
         Skipped::Dropped => "the tenant was dropped meanwhile",
         Skipped::Dropping => "the tenant is being dropped; drop-schema finishes it",
+        Skipped::NoTransaction => "its next file runs without a transaction",
     }
 }
 

@@ -31,11 +31,12 @@ const ROLES: &str = "create role app login password 's3cret'; \
 
 static SERVERS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
 
-/// Three servers: one with TLS, one without, one with a version 1 certificate.
+/// Four servers: one with TLS, one without, one with a version 1 certificate, one whose certificate has expired.
 pub(crate) struct Servers {
     pub(crate) tls: Server,
     pub(crate) plain: Server,
     pub(crate) old: Server,
+    pub(crate) expired: Server,
     pub(crate) files: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -85,7 +86,7 @@ impl Servers {
                 ]),
         );
         write_for_server(&data.join("pg_hba.conf"), HBA);
-        for copy in ["plain", "old"] {
+        for copy in ["plain", "old", "expired"] {
             succeed(
                 as_server_program("cp", folder.path())
                     .arg("-a")
@@ -107,22 +108,33 @@ impl Servers {
         write_for_server(&old.join("server.crt"), version_one);
         write_for_server(&old.join("server.key"), key);
 
+        let expired = folder.path().join("expired");
+        for end in ["crt", "key"] {
+            let text = fs::read_to_string(files.join(format!("expired.{end}")));
+            write_for_server(
+                &expired.join(format!("server.{end}")),
+                &text.expect("made above"),
+            );
+        }
+
         Self {
             tls: Server::start(data, "-c ssl=on -c ssl_ca_file=ca.crt"),
             plain: Server::start(folder.path().join("plain"), "-c ssl=off"),
             old: Server::start(old, "-c ssl=on"),
+            expired: Server::start(expired, "-c ssl=on"),
             files,
             _folder: folder,
         }
     }
 
-    /// Replaces `{tls} {plain} {old}` by ports, `{socket}` by the first server's folder, and
+    /// Replaces `{tls} {plain} {old} {expired}` by ports, `{socket}` by the first server's folder, and
     /// `{files}` by the folder of certificates.
     pub(crate) fn fill(&self, template: &str) -> String {
         template
             .replace("{tls}", &self.tls.port.to_string())
             .replace("{plain}", &self.plain.port.to_string())
             .replace("{old}", &self.old.port.to_string())
+            .replace("{expired}", &self.expired.port.to_string())
             .replace("{socket}", &self.tls.socket.display().to_string())
             .replace(
                 "{escaped}",
@@ -315,7 +327,7 @@ fn answer(command: &mut Command) -> Result<String, String> {
 }
 
 /// Writes an authority, a server's certificate for `localhost`, a client's for the role
-/// `certified`, and a second authority that signed nothing.
+/// `certified`, two like these that have expired, and a second authority that signed nothing.
 fn certificates(folder: &Path) {
     let write = |name: &str, text: String| {
         let path = folder.join(name);
@@ -336,11 +348,17 @@ fn certificates(folder: &Path) {
     for (file, name, hosts) in [
         ("server", "server", vec!["localhost".to_owned()]),
         ("client", "certified", Vec::new()),
+        ("expired", "server", vec!["localhost".to_owned()]),
+        ("expired-client", "certified", Vec::new()),
     ] {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(hosts).expect("valid");
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
+        if file.starts_with("expired") {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2024, 1, 1);
+        }
         let certificate = params.signed_by(&key, &issuer).expect("signed");
         write(&format!("{file}.crt"), certificate.pem());
         write(&format!("{file}.key"), key.serialize_pem());

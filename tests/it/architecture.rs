@@ -1,18 +1,27 @@
-//! Who may know whom: the table of `docs/design.md`, compared with what the files import.
+//! Who may know whom: the table of `docs/design.md`, compared with what the files import; and that
+//! what `docs/reliability.md` calls proven is tested.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A folder or file of `src/`, and which rooms of ours its code may name.
-const MAY_KNOW: [(&str, &[&str]); 6] = [
+const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("domain/", &["domain"]),
     ("migrations/", &["domain", "migrations"]),
     ("service/", &["domain", "service"]),
     ("ui/", &["domain", "service", "ui"]),
     ("local/", &["local"]),
+    ("archive/", &["archive", "domain"]),
     (
         "postgres/",
-        &["domain", "migrations", "service", "settings", "postgres"],
+        &[
+            "archive",
+            "domain",
+            "migrations",
+            "service",
+            "settings",
+            "postgres",
+        ],
     ),
 ];
 
@@ -117,4 +126,56 @@ fn no_file_is_named_after_nothing() {
     for (name, _) in sources() {
         assert!(!vague.iter().any(|word| name.contains(word)), "{name}");
     }
+}
+
+#[test]
+fn every_promise_has_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let line = line.replace("\\|", "");
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, entry, promise, tests, _] = cells[..] else {
+            wrong.push(format!("{line} has other than three cells"));
+            continue;
+        };
+        if promise == "promise" {
+            continue;
+        }
+        rows += 1;
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if entry.is_empty() || promise.is_empty() || named.is_empty() {
+            wrong.push(format!("{line} has an empty cell"));
+        }
+        for name in named {
+            let Some((place, test)) = name.rsplit_once("::") else {
+                wrong.push(format!("{entry}: {name} has no file"));
+                continue;
+            };
+            let file = if place.contains('/') {
+                root.join(place)
+            } else {
+                root.join(format!("tests/it/{place}.rs"))
+            };
+            let source = fs::read_to_string(file).unwrap_or_default();
+            let (before, is_there) = match source.split_once(&format!("fn {test}(")) {
+                Some((before, _)) => (before, true),
+                None => ("", false),
+            };
+            // Torture has a harness of its own.
+            let is_run = place.starts_with("tests/torture/")
+                || before
+                    .lines()
+                    .rev()
+                    .take(4)
+                    .any(|line| line.trim().ends_with("test]"));
+            if !is_there || !is_run {
+                wrong.push(format!("{entry}: {name} is no test"));
+            }
+        }
+    }
+    assert!(rows > 70, "the rows are found");
+    assert_eq!(wrong, Vec::<String>::new());
 }

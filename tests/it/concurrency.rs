@@ -1,6 +1,7 @@
 //! Several runs at once, sessions in the way, and runs that are killed.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -270,4 +271,202 @@ fn a_tenant_that_is_dropped_during_the_run_is_no_failure() {
             .relations("public", 'r')
             .contains(&"ledger".to_owned())
     );
+}
+
+#[test]
+fn eight_first_runs_at_once_on_an_empty_database_make_everything_once() {
+    for _ in 0..3 {
+        let given = Given::shipped();
+        let running: Vec<Running> = (0..8).map(|_| given.spawn(&["migrate-schemas"])).collect();
+        for run in running {
+            run.wait().exits(0);
+        }
+        given
+            .run(&["migrate-schemas"])
+            .exits(0)
+            .counts([0, 1, 0, 0, 0]);
+        given.run(&["status", "--verify"]).exits(0);
+    }
+}
+
+#[test]
+fn what_a_killed_run_was_doing_ends_with_it_and_the_next_run_need_not_wait() {
+    let given = fleet(1);
+    given.tenant_file(
+        "V1__long.sql",
+        "CREATE TABLE ledger (id serial);\n\
+         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 3600 ELSE 0 END);\n\
+         INSERT INTO ledger DEFAULT VALUES;\n",
+    );
+    let run = given.spawn(&["migrate-schemas"]);
+    eventually("the file's second statement runs", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'") == "1"
+    });
+    run.signal(Signal::KILL);
+    assert_eq!(run.wait().code(), None);
+    given.database.execute("CREATE TABLE public.awake ()");
+    // The lock of the one that was killed is free as soon as the server has noticed.
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(state(&given, 1), (1, 1));
+    all_have_ended(&given);
+}
+
+#[test]
+fn an_application_s_lock_of_the_same_bits_is_another_lock() {
+    let given = fleet(1);
+    given.tenant_file("V1__slow.sql", SLOW);
+    let _holder = Holder::of(
+        &given,
+        &format!(
+            "SELECT pg_advisory_lock({CLASS}::bigint << 32 | 'tenant_t00'::regnamespace::oid::bigint)"
+        ),
+    );
+    given
+        .run(&["migrate-schemas", "--lock-wait", "0s"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
+    let given = fleet(2);
+    given.database.execute(
+        "CREATE TABLE plans (id int PRIMARY KEY); CREATE TABLE rates (id int PRIMARY KEY)",
+    );
+    // Each takes one key, waits until the other has taken the other one, and then wants that too.
+    given.tenant_file(
+        "V1__keys.sql",
+        "CREATE TABLE ledger (id serial, plan int, rate int);\n\
+         INSERT INTO ledger DEFAULT VALUES;\n\
+         DO $$\n\
+         DECLARE\n\
+           plan text := 'ALTER TABLE ledger ADD FOREIGN KEY (plan) REFERENCES public.plans';\n\
+           rate text := 'ALTER TABLE ledger ADD FOREIGN KEY (rate) REFERENCES public.rates';\n\
+           ahead bool := current_schema() = 'tenant_t00';\n\
+         BEGIN\n\
+           EXECUTE CASE WHEN ahead THEN plan ELSE rate END;\n\
+           FOR patience IN 1..100 LOOP\n\
+             EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE pid <> pg_backend_pid() AND mode = 'ShareRowExclusiveLock'\n\
+               AND relation = CASE WHEN ahead THEN 'public.rates' ELSE 'public.plans' END::regclass);\n\
+             PERFORM pg_sleep(0.02);\n\
+           END LOOP;\n\
+           EXECUTE CASE WHEN ahead THEN rate ELSE plan END;\n\
+         END $$;\n",
+    );
+    given
+        .run(&["migrate-schemas", "--jobs", "2", "--lock-timeout", "1min"])
+        .exits(0)
+        .counts([2, 1, 0, 0, 0])
+        .says("40P01");
+    assert_eq!(state(&given, 1), (2, 2));
+}
+
+#[test]
+fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
+    let given = fleet(4);
+    given
+        .database
+        .execute("CREATE TABLE plans (id int PRIMARY KEY)");
+    // Nobody gets on before all have come here; the key behind it takes them one by one.
+    given.tenant_file(
+        "V1__key.sql",
+        "CREATE TABLE ledger (id serial, plan int);\n\
+         INSERT INTO ledger DEFAULT VALUES;\n\
+         DO $$ BEGIN\n\
+           PERFORM pg_advisory_xact_lock_shared(4711);\n\
+           FOR patience IN 1..3000 LOOP\n\
+             IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted\n\
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) >= 4 THEN RETURN; END IF;\n\
+             PERFORM pg_sleep(0.02);\n\
+           END LOOP;\n\
+           RAISE 'the others never came';\n\
+         END $$;\n\
+         ALTER TABLE ledger ADD FOREIGN KEY (plan) REFERENCES public.plans;\n",
+    );
+    given
+        .run(&["migrate-schemas", "--jobs", "4", "--lock-timeout", "1min"])
+        .exits(0)
+        .counts([4, 1, 0, 0, 0]);
+    assert_eq!(state(&given, 1), (4, 4));
+}
+
+/// Another session that does what it is told line by line.
+struct Dialogue(Child);
+
+impl Dialogue {
+    fn with(given: &Given) -> Self {
+        let child = Command::new("psql")
+            .args(["-X", "-q", "-d", given.database.url()])
+            .env("PGAPPNAME", "the-other")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn say(&mut self, sql: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{sql}").unwrap();
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_catalog_row_that_another_session_changed_meanwhile_is_no_failure() {
+    let given = fleet(1);
+    given.tenant_file("V1__slow.sql", SLOW);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__grant.sql", "GRANT SELECT ON ledger TO PUBLIC;\n");
+    let mut other = Dialogue::with(&given);
+    other.say("BEGIN; GRANT INSERT ON tenant_t00.ledger TO PUBLIC;");
+    eventually("the other session has changed the row", || {
+        given.value("SELECT state FROM pg_stat_activity WHERE application_name = 'the-other' AND datname = current_database()") == "idle in transaction"
+    });
+    let run = given.spawn(&["migrate-schemas", "--lock-timeout", "1min"]);
+    eventually("the run waits for that session", || {
+        given.value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.datname = current_database()") == "1"
+    });
+    other.say("COMMIT;");
+    run.wait()
+        .exits(0)
+        .counts([1, 1, 0, 0, 0])
+        .says("tuple concurrently updated (XX000)");
+    assert_eq!(state(&given, 2), (1, 1));
+    assert_eq!(
+        given.value(
+            "SELECT relacl::text ~ '=ar/' FROM pg_class WHERE oid = 'tenant_t00.ledger'::regclass"
+        ),
+        "t"
+    );
+}
+
+#[test]
+fn what_a_file_leaves_in_its_session_reaches_no_other_tenant() {
+    let given = fleet(3);
+    given.tenant_file(
+        "V1__leaves.sql",
+        "CREATE TABLE ledger AS SELECT 1 AS id;\n\
+         CREATE TABLE met AS SELECT current_setting('work_mem') AS work_mem, coalesce(current_setting('app.tenant', true), '') AS tenant,\n\
+           to_regclass('pg_temp.scratch') AS scratch, (SELECT count(*) FROM pg_prepared_statements) AS prepared,\n\
+           (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors, (SELECT count(*) FROM pg_listening_channels()) AS channels;\n\
+         SET work_mem = '77MB';\n\
+         SELECT set_config('app.tenant', current_schema(), false);\n\
+         CREATE TEMP TABLE scratch (id int);\n\
+         PREPARE question AS SELECT 1;\n\
+         LISTEN news;\n\
+         DECLARE kept CURSOR WITH HOLD FOR SELECT 1;\n\
+         SELECT pg_advisory_lock(4711);\n",
+    );
+    given.run(&["migrate-schemas", "--jobs", "1"]).exits(0);
+    let met: Vec<String> = (0..3)
+        .map(|number| given.value(&format!("SELECT met::text FROM tenant_t0{number}.met")))
+        .collect();
+    let default = given.value("SHOW work_mem");
+    assert_eq!(met, vec![format!("({default},\"\",,0,0,0)"); 3]);
 }

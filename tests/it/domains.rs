@@ -242,7 +242,7 @@ fn each_step_from_a_host_to_its_schema_is_shown() {
          without final dot,CÔNG-TY.vn\n\
          lower case,công-ty.vn\n\
          ASCII (IDNA),xn--cng-ty-ixa.vn\n\
-         public.tenants_domain.domain,found\n\
+         lookup,found\n\
          tenant,b\n\
          schema,tenant_b\n"
     );

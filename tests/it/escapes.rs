@@ -1,5 +1,6 @@
 //! A tenant's migration changes its own schema and nothing else, however it tries.
 
+use crate::support::database;
 use crate::support::pricesync::Given;
 
 /// A table, an index, a sequence, a function and a view that only `public` has, and another tenant.
@@ -73,6 +74,66 @@ fn nothing_that_only_public_has_can_be_changed() {
         "CREATE RULE r AS ON INSERT TO rates DO INSTEAD NOTHING",
     ];
     assert_eq!(let_through(&hostile), Vec::<String>::new());
+}
+
+#[test]
+fn what_only_the_shared_set_makes_is_refused_by_its_bare_name_before_anything_runs() {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.shared_file(
+        "V2__rates.sql",
+        "CREATE TABLE rates (id int PRIMARY KEY, rate numeric);\nCREATE VIEW cheap AS SELECT * FROM rates;\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    let before = given.dump(&[]);
+    for (hostile, column) in [
+        ("DROP TABLE rates CASCADE", 12),
+        ("ALTER TABLE rates ADD COLUMN x int", 13),
+        ("INSERT INTO rates VALUES (3, 1)", 13),
+        ("UPDATE rates SET rate = 0", 8),
+        ("DELETE FROM rates", 13),
+        ("TRUNCATE own, rates", 15),
+        ("CREATE INDEX ON rates (rate)", 17),
+        (
+            "CREATE TRIGGER t BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            35,
+        ),
+        ("CREATE RULE r AS ON INSERT TO rates DO INSTEAD NOTHING", 31),
+        ("CREATE POLICY p ON rates USING (true)", 20),
+        ("DROP VIEW cheap", 11),
+        ("DELETE FROM tenants_tenant", 13),
+    ] {
+        given.tenant_file(
+            "V1__hostile.sql",
+            format!("CREATE TABLE own (id int);\n{hostile};\n"),
+        );
+        given
+            .run(&["migrate-schemas", "--tenant=acme"])
+            .exits(2)
+            .says(&format!("migrations/tenant/V1__hostile.sql:2:{column}: '"))
+            .says("of the shared set and by no tenant's file, so this would change public")
+            .says("move it to the shared set");
+        assert_eq!(given.dump(&[]), before, "{hostile}");
+    }
+    // Where public is not looked into, there is nothing to be found by accident.
+    given.file("pricesync.toml", "[run]\nsearch_path = []\n");
+    given
+        .run(&["migrate-schemas", "--tenant=acme"])
+        .exits(10)
+        .says("42P01");
+    assert_eq!(given.dump(&[]), before);
+}
+
+#[test]
+fn a_bare_name_that_both_sets_make_is_the_tenant_s() {
+    let given = Given::tenants(&["acme"]);
+    given.shared_file("V2__rates.sql", "CREATE TABLE rates (id int);\n");
+    given.tenant_file(
+        "V1__own.sql",
+        "CREATE TABLE IF NOT EXISTS rates (id int);\nINSERT INTO rates VALUES (7);\nCREATE INDEX ON rates (id);\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.value("SELECT id FROM tenant_acme.rates"), "7");
+    assert_eq!(given.value("SELECT count(*) FROM public.rates"), "0");
 }
 
 #[test]
@@ -281,4 +342,85 @@ fn keys_may_point_nowhere_where_no_table_is_declared() {
         .exits(10)
         .says("public.rates (structure changed)");
     assert!(given.relations("tenant_acme", 'r').is_empty());
+}
+
+/// Makes in a tenant's schema a function beside every one of the server's that takes a text, a name, a
+/// number or an oid, which takes something close to it; and the operators that compare them. All fail.
+const TRAPS: &str = r"
+DO $traps$
+DECLARE
+    one record;
+    near text[][] := '{{text,varchar},{text,name},{name,text},{integer,bigint},{bigint,numeric},{oid,bigint},{regclass,text},{cstring,varchar},{timestamp with time zone,timestamp without time zone}}';
+    pair text[];
+    arguments text;
+BEGIN
+    FOR one IN
+        SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments,
+            (SELECT string_agg(format_type(t, NULL), ', ' ORDER BY n) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a(t, n)) AS types
+        FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.pronargs BETWEEN 1 AND 3 AND p.proretset = false
+    LOOP
+        FOREACH pair SLICE 1 IN ARRAY near LOOP
+            arguments := regexp_replace(one.types, '\m' || pair[1] || '\M', pair[2], 'g');
+            CONTINUE WHEN arguments = one.types OR one.types ~ 'internal|any|trigger|void|record';
+            BEGIN
+                EXECUTE format('CREATE FUNCTION tenant_acme.%I(%s) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE %L; END $$',
+                    one.proname, arguments, 'trapped by ' || one.proname);
+            EXCEPTION WHEN OTHERS THEN NULL;
+            END;
+        END LOOP;
+    END LOOP;
+    FOR one IN SELECT * FROM unnest('{varchar,name,text,oid,bigint}'::text[]) l(l), unnest('{varchar,name,text,oid,bigint}'::text[]) r(r), unnest('{=,<>,~,<,>}'::text[]) o(o) LOOP
+        EXECUTE format('CREATE OR REPLACE FUNCTION tenant_acme.compare(%s, %s) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE ''trapped by an operator''; END $$', one.l, one.r);
+        BEGIN
+            EXECUTE format('CREATE OPERATOR tenant_acme.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = tenant_acme.compare)', one.o, one.l, one.r);
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END;
+    END LOOP;
+END $traps$";
+
+#[test]
+fn what_a_tenant_has_put_into_its_schema_is_not_run_by_our_own_statements() {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.tenant_file(
+        "V1__a.sql",
+        "CREATE TABLE a (id int PRIMARY KEY, note varchar);\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.database.execute(TRAPS);
+    let traps = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'tenant_acme'::regnamespace";
+    assert!(given.value(traps).parse::<usize>().unwrap() > 500);
+    let caught = database::run(
+        given.database.url(),
+        "SET search_path TO tenant_acme; SELECT lower('X'::varchar)",
+    );
+    let caught = caught.unwrap_err();
+    assert_eq!(caught.as_db_error().unwrap().message(), "trapped by lower");
+    given.tenant_file(
+        "V2__b.sql",
+        "CREATE TABLE b (id int);\nCREATE INDEX ON a (note);\nDO $$ BEGIN CREATE TABLE c (id int); END $$;\n",
+    );
+    given.tenant_file(
+        "V3__d.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_id ON a (id);\n",
+    );
+    given
+        .run(&["migrate-schemas", "--dry-run=execute"])
+        .exits(0)
+        .never_says("trapped");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .never_says("trapped");
+    for args in [
+        &["status", "--verify"][..],
+        &["doctor"],
+        &["list-tenants"],
+        &["locks"],
+        &["drop-schema", "--tenant=acme", "--force", "--trash"],
+        &["undrop", "--tenant=acme"],
+        &["drop-schema", "--tenant=acme", "--force"],
+    ] {
+        given.run(args).exits(0).never_says("trapped");
+    }
 }

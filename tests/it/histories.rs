@@ -1,6 +1,6 @@
 //! Files and histories that do not fit each other, or that are no files and histories at all.
 
-use crate::support::pricesync::{Given, literal, quoted};
+use crate::support::pricesync::{Given, Ran, literal, quoted};
 
 /// Two tenants at V2.
 fn at_two() -> Given {
@@ -355,5 +355,152 @@ fn a_row_with_a_reserved_schema_is_refused_counted_and_never_touched() {
     assert_eq!(
         given.value("SELECT count(*) FROM pg_class WHERE relname = 'a'"),
         "1"
+    );
+}
+
+/// Two tenants with a history as refinery's own program makes it: a plain integer, times with
+/// fractions.
+fn made_by_refinery() -> Given {
+    let given = Given::tenants(&["acme", "globex"]);
+    let sql = "CREATE TABLE a (id int);\n";
+    given.tenant_file("V1__a.sql", sql);
+    let checksum = refinery::Migration::unapplied("V1__a", sql)
+        .unwrap()
+        .checksum();
+    for schema in ["tenant_acme", "tenant_globex"] {
+        given.database.execute(&format!(
+            "CREATE TABLE {schema}.refinery_schema_history (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255)); \
+             CREATE TABLE {schema}.a (id int); \
+             INSERT INTO {schema}.refinery_schema_history VALUES (1, 'a', '2024-05-01T10:11:12.123456789Z', '{checksum}')"
+        ));
+    }
+    given
+}
+
+#[test]
+fn a_history_of_plain_integers_is_continued() {
+    let given = made_by_refinery();
+    given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([2, 1, 0, 0, 0]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    given.run(&["status", "--verify"]).exits(0);
+    // refinery's program can go on from here.
+    assert_eq!(
+        given.value("SELECT data_type FROM information_schema.columns WHERE table_schema = 'tenant_acme' AND table_name = 'refinery_schema_history' AND column_name = 'version'"),
+        "integer"
+    );
+}
+
+#[test]
+fn a_version_that_a_plain_integer_cannot_hold_fails_before_its_file_runs() {
+    let given = made_by_refinery();
+    given
+        .database
+        .execute("ALTER TABLE tenant_globex.refinery_schema_history ALTER version TYPE bigint");
+    given.tenant_file("V20260101120000__b.sql", "CREATE TABLE b (id int);\n");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([1, 1, 1, 0, 0])
+        .says("recording migrations in tenant_acme")
+        .says("integer out of range (22003)")
+        .says("ALTER TABLE \"tenant_acme\".\"refinery_schema_history\" ALTER COLUMN version TYPE bigint");
+    assert_eq!(given.history("tenant_acme"), ["1"]);
+    assert_eq!(given.history("tenant_globex"), ["1", "20260101120000"]);
+    assert_eq!(
+        given.relations("tenant_acme", 'r'),
+        ["a", "refinery_schema_history"]
+    );
+}
+
+#[test]
+fn a_history_whose_columns_are_others_is_continued_or_fails_its_tenant_alone() {
+    for (change, continued) in [
+        ("ALTER checksum TYPE numeric USING checksum::numeric", true),
+        ("ALTER name TYPE text", true),
+        ("ALTER version TYPE numeric", true),
+        ("ADD COLUMN noted_by text DEFAULT current_user", true),
+        (
+            "ALTER applied_on TYPE timestamptz USING applied_on::timestamptz",
+            false,
+        ),
+        ("ALTER version TYPE text", true),
+        ("ALTER version TYPE uuid USING gen_random_uuid()", false),
+        ("DROP COLUMN checksum", false),
+        ("RENAME COLUMN name TO title", false),
+        (
+            "ADD COLUMN reviewed_by text NOT NULL DEFAULT 'x', ALTER reviewed_by DROP DEFAULT",
+            false,
+        ),
+    ] {
+        let given = at_two();
+        for change in change.split(", ") {
+            given.database.execute(&format!(
+                "ALTER TABLE tenant_acme.refinery_schema_history {change}"
+            ));
+        }
+        given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\n");
+        let ran = given.run(&["migrate-schemas", "--on-failure", "continue"]);
+        assert_eq!(ran.code(), Some(if continued { 0 } else { 10 }), "{change}");
+        let told = ran.told().never_says("panicked");
+        if !continued {
+            told.says("3 schemas, 1 migrated, 1 up to date, 1 failed");
+        }
+        assert_eq!(given.history("tenant_globex"), ["1", "2", "3"], "{change}");
+        let tables = given.relations("tenant_acme", 'r');
+        assert_eq!(tables.contains(&"c".to_owned()), continued, "{change}");
+    }
+}
+
+#[test]
+fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
+    let given = at_two();
+    given.database.execute(
+        "TRUNCATE tenant_acme.refinery_schema_history; INSERT INTO tenant_acme.a VALUES (7)",
+    );
+    given
+        .run(&["migrate-schemas", "--check"])
+        .exits(3)
+        .says("1 with pending migrations");
+    let before = given.dump(&["-n", "tenant_acme"]);
+    given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\n");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([1, 1, 1, 0, 0])
+        .says("V1__a failed at migrations/tenant/V1__a.sql:1")
+        .says("42P07");
+    assert_eq!(given.dump(&["-n", "tenant_acme"]), before);
+    // Whoever knows that everything is there says so.
+    given
+        .run(&["migrate-schemas", "--tenant=acme", "--fake", "--to", "2"])
+        .exits(0);
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3"]);
+}
+
+#[test]
+fn times_in_the_history_are_the_server_s_in_utc() {
+    let given = Given::tenants(&["acme"]);
+    let name = given.value("SELECT current_database()");
+    given.database.execute(&format!(
+        "ALTER DATABASE {name} SET timezone TO 'Asia/Ho_Chi_Minh'"
+    ));
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    let before = given.value("SELECT clock_timestamp()");
+    let mut command = given.command(&["migrate-schemas"]);
+    command
+        .env("TZ", "America/Lima")
+        .env("PGTZ", "Europe/Berlin");
+    Ran::from(&["migrate-schemas"], command.output().unwrap()).exits(0);
+    let history = "tenant_acme.refinery_schema_history";
+    assert_eq!(
+        given.value(&format!(
+            "SELECT applied_on ~ 'Z$' AND applied_on::timestamptz BETWEEN '{before}' AND clock_timestamp() FROM {history}"
+        )),
+        "t"
     );
 }

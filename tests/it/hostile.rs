@@ -2,10 +2,14 @@
 //!
 //! The first line of each file in `tests/hostile` says how it must end.
 
-use std::fs;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{fs, process};
 
+use crate::support::database;
 use crate::support::pricesync::Given;
+use crate::support::server;
 
 /// What only `public` has, another tenant, a role, and things of the whole database.
 const OUTSIDE: &str = "CREATE TABLE plans (id int);\
@@ -16,32 +20,66 @@ const OUTSIDE: &str = "CREATE TABLE plans (id int);\
      CREATE OPERATOR public.!!! (RIGHTARG = int, FUNCTION = twice);\
      CREATE EXTENSION hstore; CREATE PUBLICATION feed FOR TABLE plans; SELECT lo_from_bytea(4711, 'kept');\
      CREATE TABLE tenant_globex.treasure (id int); INSERT INTO tenant_globex.treasure VALUES (1);\
-     DO $$ BEGIN CREATE ROLE hostile_reader; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;\
-     DO $$ BEGIN CREATE ROLE hostile_spare; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;\
+     CREATE ROLE hostile_reader; CREATE ROLE hostile_spare;\
      GRANT SELECT ON rates TO hostile_reader";
 
 /// What no dump of a database holds.
-const SERVER: &str = "SELECT concat_ws(' ', 'role', rolname, rolsuper, shobj_description(oid, 'pg_authid')) FROM pg_roles WHERE rolname ~ '^hostile' \
-     UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole) FROM pg_auth_members WHERE member::regrole::text ~ '^hostile' \
+const SERVER: &str = "SELECT concat_ws(' ', 'role', rolname, rolsuper, shobj_description(oid, 'pg_authid')) FROM pg_roles WHERE rolname ~ '^hostile(_|$)' \
+     UNION ALL SELECT concat_ws(' ', 'member', roleid::regrole, member::regrole) FROM pg_auth_members WHERE member::regrole::text ~ '^hostile(_|$)' \
      UNION ALL SELECT concat_ws(' ', 'setting', setrole, setconfig) FROM pg_db_role_setting WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
      UNION ALL SELECT concat_ws(' ', 'database', datname ~ 'hostile', CASE WHEN datname = current_database() THEN concat(datacl, shobj_description(oid, 'pg_database')) END) \
-     FROM pg_database WHERE datname = current_database() OR datname ~ '^hostile' \
-     UNION ALL SELECT concat_ws(' ', 'prepared', gid) FROM pg_prepared_xacts WHERE gid ~ 'hostile' ORDER BY 1";
+     FROM pg_database WHERE datname = current_database() OR datname ~ '^hostile(_|$)' \
+     UNION ALL SELECT concat_ws(' ', 'prepared', gid) FROM pg_prepared_xacts WHERE gid ~ 'hostile(_|$)' ORDER BY 1";
 
-fn given() -> Given {
-    let given = Given::tenants(&["acme", "globex"]);
-    given.database.execute(OUTSIDE);
-    given
+/// Two tenants and what lies outside of them. Roles belong to the whole server, so everything
+/// that is called hostile has a name of its own here.
+struct Place {
+    given: Option<Given>,
+    word: String,
 }
 
-/// Everything that a file of `tenant_acme` must not change, and with `own` also that schema.
-fn state(given: &Given, own: bool) -> String {
-    let mut options = vec!["-N", "pricesync", "-b"];
-    if !own {
-        options.extend(["-N", "tenant_acme"]);
+impl Place {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let place = Self {
+            given: Some(Given::tenants(&["acme", "globex"])),
+            word: format!("hostile_{}_{number}", process::id()),
+        };
+        place.database.execute(&place.named(OUTSIDE));
+        place
     }
-    let server = given.column(SERVER).join("\n");
-    format!("{}{server}", given.dump(&options))
+
+    fn named(&self, text: &str) -> String {
+        text.replace("hostile", &self.word)
+    }
+
+    /// Everything that a file of `tenant_acme` must not change, and with `own` also that schema.
+    fn state(&self, own: bool) -> String {
+        let mut options = vec!["-N", "pricesync", "-b"];
+        if !own {
+            options.extend(["-N", "tenant_acme"]);
+        }
+        let server = self.column(&self.named(SERVER)).join("\n");
+        format!("{}{server}", self.dump(&options))
+    }
+}
+
+impl Deref for Place {
+    type Target = Given;
+
+    fn deref(&self) -> &Given {
+        self.given.as_ref().unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What the roles have been granted goes with the database.
+        self.given = None;
+        let drop = "DROP ROLE IF EXISTS hostile_reader, hostile_spare, hostile_new, hostile";
+        let _ = database::run(&server::url(), &self.named(drop));
+    }
 }
 
 /// Runs the files that are expected to end like this, and returns how many there were.
@@ -52,9 +90,9 @@ fn all_end(expected: &str) -> usize {
         .map(|entry| entry.unwrap().path())
         .collect();
     paths.sort();
-    let mut given = given();
-    let mut before = state(&given, true);
-    let mut outside = state(&given, false);
+    let mut given = Place::new();
+    let mut before = given.state(true);
+    let mut outside = given.state(false);
     let mut count = 0;
     let mut wrong = Vec::new();
     for path in paths {
@@ -66,7 +104,7 @@ fn all_end(expected: &str) -> usize {
         count += 1;
         let name = path.file_stem().unwrap().to_str().unwrap();
         let file = format!("V1__{name}.sql");
-        given.tenant_file(&file, &text);
+        given.tenant_file(&file, given.named(&text));
         let ran = given.run(&["migrate-schemas", "--tenant=acme"]);
         let code = ran.code();
         let said = ran.told().stderr;
@@ -83,7 +121,7 @@ fn all_end(expected: &str) -> usize {
             wrong.push(format!("{name}: {code:?} {said}"));
         }
         let harmless = code == Some(0);
-        let after = state(&given, !harmless);
+        let after = given.state(!harmless);
         // A sequence does not take back what it gave.
         let same = |before: &str| without_counter(before) == without_counter(&after);
         if !same(if harmless { &outside } else { &before }) {
@@ -92,9 +130,9 @@ fn all_end(expected: &str) -> usize {
             wrong.push(format!("{name}: changed what it should not: {lines:?}"));
         }
         if harmless || !same(&before) {
-            given = self::given();
-            before = state(&given, true);
-            outside = state(&given, false);
+            given = Place::new();
+            before = given.state(true);
+            outside = given.state(false);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -119,6 +157,15 @@ fn what_would_end_the_transaction_is_refused_by_the_server() {
 #[test]
 fn what_is_hidden_is_found_before_it_is_committed() {
     assert!(all_end("refused by the guard") >= 60);
+}
+
+#[test]
+fn nothing_of_it_stays_on_the_server() {
+    let place = Place::new();
+    let roles = place.named("SELECT rolname FROM pg_roles WHERE rolname ~ '^hostile_' ORDER BY 1");
+    assert_eq!(place.column(&roles).len(), 2);
+    drop(place);
+    assert!(database::run(&server::url(), &roles).unwrap().is_empty());
 }
 
 #[test]

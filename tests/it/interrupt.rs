@@ -66,6 +66,24 @@ fn twice_cancels_what_runs_and_it_is_rolled_back() {
 }
 
 #[test]
+fn twice_keeps_and_reports_what_earlier_transactions_of_a_schema_committed() {
+    let given = Given::tenants(&["a", "b"]);
+    given.tenant_file("V1__done.sql", "CREATE TABLE made (id int);\n");
+    given.tenant_file("V2__wait.sql", "SELECT pg_sleep(300);\n");
+    let mut run = given.spawn_with(
+        &["migrate-schemas", "--jobs", "1"],
+        &[("PRICESYNC_ATOMIC", "migration")],
+    );
+    eventually("the second file runs", || sleeping(&given) == "1");
+    run.signal(Signal::INT);
+    run.hears("interrupt again to cancel them");
+    run.signal(Signal::INT);
+    run.wait().exits(130).counts([1, 1, 0, 0, 1]);
+    assert_eq!(given.history("tenant_a"), ["1"]);
+    assert!(tables_of(&given, "b").is_empty());
+}
+
+#[test]
 fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_was_done() {
     let given = Given::tenants(&["a"]);
     given.tenant_file(

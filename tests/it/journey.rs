@@ -1,5 +1,12 @@
 //! One schema on its way to the goal, when something comes in between that no survey knew of.
 
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::pool::Database;
+use pricesync::postgres::tls;
+
 use crate::concurrency::Holder;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, Ran};
@@ -193,4 +200,30 @@ fn a_schema_that_the_role_may_not_use_fails_alone_and_nothing_lands_elsewhere() 
     given
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn a_task_that_panics_leaves_no_transaction_to_the_next() {
+    let given = Given::nothing();
+    let nobody = Environment::from_pairs(Vec::<(String, String)>::new());
+    let options = ConnectOptions::resolve(Some(given.database.url()), &nobody).unwrap();
+    let tls = tls::connector(&options).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
+            .await
+            .unwrap();
+        let session = database.session(Duration::ZERO).await.unwrap();
+        let work = tokio::spawn(async move {
+            let begun = "BEGIN; CREATE TABLE made (id int); SELECT pg_advisory_xact_lock(4711)";
+            session.rows(begun).await.unwrap();
+            panic!("in the middle");
+        });
+        assert!(work.await.unwrap_err().is_panic());
+        let next = database.session(Duration::from_secs(30)).await.unwrap();
+        next.rows("VACUUM").await.expect("no transaction is open");
+    });
+    eventually("what was begun is rolled back", || {
+        given.value("SELECT count(*) FROM pg_locks WHERE objid = 4711 AND locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "0"
+    });
+    assert!(given.relations("public", 'r').is_empty());
 }

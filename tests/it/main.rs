@@ -1,11 +1,14 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+mod adoption;
 mod architecture;
+mod backup;
 mod bars;
 mod concurrency;
 mod create_superuser;
 mod create_tenant;
+mod django;
 mod domains;
 mod dotenv;
 mod drop_schema;
@@ -29,6 +32,8 @@ mod output;
 mod picture;
 mod poolers;
 mod readme;
+mod rehearsal;
+mod rename_tenant;
 mod rollout;
 mod secrets;
 mod servers;

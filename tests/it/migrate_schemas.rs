@@ -373,6 +373,19 @@ fn a_64_bit_version_and_a_plain_one_follow_each_other() {
 }
 
 #[test]
+fn rows_that_a_file_asks_for_are_nobody_s_whatever_their_shape() {
+    let given = Given::tenants(&["acme"]);
+    let rows = "SELECT; SELECT NULL; SELECT 1, 2, 3, 4, 5, 6, 7, true; VALUES ('pricesync-0');";
+    given.tenant_file("V1__rows.sql", rows);
+    given.tenant_file(
+        "V2__more.sql",
+        "CREATE TABLE a (id int); SELECT FROM (VALUES (1), (2)) v",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+}
+
+#[test]
 fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
     let given = Given::tenants(&[]);
     let unreachable = "postgresql://nobody@127.0.0.1:1/x?connect_timeout=2";

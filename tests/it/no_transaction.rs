@@ -1,6 +1,9 @@
 //! Files that run without a transaction.
 
-use crate::support::pricesync::Given;
+use std::process::Command;
+
+use crate::concurrency::Holder;
+use crate::support::pricesync::{Given, quoted};
 
 const UNIQUE: &str =
     "-- pricesync: no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n";
@@ -188,4 +191,54 @@ fn a_new_tenant_gets_what_runs_without_a_transaction_too() {
         .exits(0)
         .prints("✓ 2 migrations, ");
     assert_eq!(indexes(&given), ["tenant_acme true"]);
+}
+
+#[test]
+fn doctor_names_what_concurrent_builds_left_and_how_to_be_rid_of_it() {
+    let given = with_a(&["acme", "globex"]);
+    given.tenant_in("odd", "Tenant \"Odd\"");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["doctor"]).exits(0);
+    // Both wait for a transaction that has written to the table, and give up.
+    for (schema, sql) in [
+        ("tenant_globex", "CREATE INDEX CONCURRENTLY a_id ON"),
+        ("Tenant \"Odd\"", "REINDEX TABLE CONCURRENTLY"),
+    ] {
+        let schema = quoted(schema);
+        if sql.starts_with("REINDEX") {
+            let index = format!("CREATE INDEX \"A id\" ON {schema}.a (id)");
+            given.database.execute(&index);
+        }
+        let holder = Holder::of(&given, &format!("INSERT INTO {schema}.a VALUES (7)"));
+        let columns = if sql.starts_with("CREATE") {
+            "(id)"
+        } else {
+            ""
+        };
+        let output = Command::new("psql")
+            .args(["-X", "-d", given.database.url(), "-c"])
+            .arg(format!("{sql} {schema}.a {columns}"))
+            .env("PGOPTIONS", "-c lock_timeout=300ms")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        holder.let_go(&given);
+    }
+    let told = given.run(&["doctor"]).exits(11);
+    told.prints("tenant_globex")
+        .prints(
+            "index 'a_id' on 'a' is invalid, left by CREATE INDEX CONCURRENTLY; \
+             drop it: DROP INDEX CONCURRENTLY \"tenant_globex\".\"a_id\"",
+        )
+        .prints(
+            "index 'A id_ccnew' on 'a' is invalid, left by REINDEX CONCURRENTLY; \
+             drop it: DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"",
+        );
+    given
+        .database
+        .execute("DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"");
+    given
+        .database
+        .execute("REINDEX INDEX CONCURRENTLY \"tenant_globex\".\"a_id\"");
+    given.run(&["doctor"]).exits(0);
 }

@@ -1,7 +1,10 @@
 //! Servers that take no changes, or take them in a way of their own.
 
+use rustix::process::Signal;
+
 use crate::support::cluster::Cluster;
 use crate::support::database;
+use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, Ran};
 
 /// The program in a project, against a database of this server.
@@ -96,4 +99,183 @@ fn a_role_that_does_not_wait_for_the_disk_waits_for_it_here() {
     );
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.value("SELECT setting FROM tenant_acme.a"), "on");
+}
+
+#[test]
+fn what_a_role_or_a_database_sets_reaches_no_migration() {
+    let given = Given::tenants(&["acme"]);
+    let name = given.value("SELECT current_database()");
+    given.database.execute("CREATE SCHEMA elsewhere");
+    let settings = [
+        "statement_timeout = '300ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '300ms'",
+        "idle_session_timeout = '300ms'",
+        "standard_conforming_strings = off",
+        "search_path = 'elsewhere'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "timezone = 'Asia/Ho_Chi_Minh'",
+        "datestyle = 'SQL, DMY'",
+        "client_min_messages = 'error'",
+        "check_function_bodies = off",
+    ];
+    let settings = settings.map(|setting| format!("ALTER DATABASE {name} SET {setting}"));
+    given.database.execute(&settings.join(";"));
+    given.tenant_file(
+        "V1__a.sql",
+        "CREATE TABLE a (path text, words text, level text);\n\
+         SELECT pg_sleep(1);\n\
+         INSERT INTO a VALUES (current_setting('search_path'), 'a\\b', current_setting('transaction_isolation'));\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(
+        given.value("SELECT concat_ws(' | ', path, words, level) FROM tenant_acme.a"),
+        "tenant_acme, public | a\\b | read committed"
+    );
+    given
+        .run(&["create-tenant", "--name", "B\\eta's", "--slug", "beta"])
+        .exits(0);
+    assert_eq!(
+        given.value("SELECT name FROM public.tenants_tenant WHERE slug = 'beta'"),
+        "B\\eta's"
+    );
+    for args in [
+        &["status", "--verify"][..],
+        &["doctor"],
+        &["locks"],
+        &["runs"],
+        &["drop-schema", "--tenant=beta", "--force", "--trash"],
+        &["undrop", "--tenant=beta"],
+        &["drop-schema", "--tenant=beta", "--force"],
+    ] {
+        given.run(args).exits(0);
+    }
+    let empty = "SELECT count(*) FROM pg_class WHERE relnamespace = 'elsewhere'::regnamespace";
+    assert_eq!(given.value(empty), "0");
+}
+
+#[test]
+fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
+    let given = Given::shipped();
+    let cluster = Cluster::start("");
+    let url = cluster.url("postgres");
+    on(&given, &url, &["migrate-schemas"]).exits(0);
+    let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
+    on(&given, &url, &create).exits(0);
+    cluster.keeps();
+    given.tenant_file("V900__more.sql", "CREATE TABLE more (id int);\n");
+    on(&given, &url, &["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+    cluster.goes_back();
+    on(&given, &url, &["migrate-schemas", "--check"]).exits(3);
+    on(&given, &url, &["migrate-schemas"])
+        .exits(0)
+        .counts([1, 1, 0, 0, 0]);
+    on(&given, &url, &["status", "--verify"]).exits(0);
+    assert_eq!(made(&url, "more"), "tenant_acme");
+}
+
+/// A migrated fleet of `acme` and `beta`, one more file to apply, and a standby that is missing from now on.
+fn without_its_standby() -> (Given, Cluster, String) {
+    let given = Given::shipped();
+    let cluster = Cluster::start("");
+    let url = cluster.url("postgres");
+    on(&given, &url, &["migrate-schemas"]).exits(0);
+    for slug in ["acme", "beta"] {
+        let create = ["create-tenant", "--slug", slug, "--name", slug];
+        on(&given, &url, &create).exits(0);
+    }
+    given.tenant_file("V900__more.sql", "CREATE TABLE more (id int);\n");
+    given.tenant_file("V901__most.sql", "CREATE TABLE most (id int);\n");
+    await_standby(&url, "missing");
+    (given, cluster, url)
+}
+
+/// Has COMMIT wait for this standby, or for none.
+fn await_standby(url: &str, name: &str) {
+    // The first of the two waits as well where a standby is missing.
+    let set = format!("ALTER SYSTEM SET synchronous_standby_names TO '{name}'");
+    for sql in [&*set, "SELECT pg_reload_conf()"] {
+        database::run(url, sql).unwrap();
+    }
+    eventually("the setting is known", || {
+        database::one(url, "SELECT current_setting('synchronous_standby_names')") == name
+    });
+}
+
+const WAITING: &str = "waiting for a standby";
+
+fn made(url: &str, table: &str) -> String {
+    let sql = format!(
+        "SELECT string_agg(schemaname, ' ' ORDER BY 1) FROM pg_tables WHERE tablename = '{table}'"
+    );
+    database::run(url, &sql).unwrap()[0][0]
+        .clone()
+        .unwrap_or_default()
+}
+
+#[test]
+fn while_a_standby_is_missing_a_run_says_so_and_goes_on_when_it_may() {
+    let (given, _cluster, url) = without_its_standby();
+    let mut run = given.spawn_with(
+        &["migrate-schemas", "--jobs", "2"],
+        &[("PRICESYNC_DATABASE_URL", &url)],
+    );
+    run.hears(WAITING);
+    run.hears(WAITING);
+    await_standby(&url, "");
+    run.wait()
+        .exits(0)
+        .counts([2, 1, 0, 0, 0])
+        .says("synchronous_standby_names");
+    assert_eq!(made(&url, "most"), "tenant_acme tenant_beta");
+    on(&given, &url, &["runs", "show", "2"])
+        .exits(0)
+        .prints("tenant_beta");
+}
+
+#[test]
+fn an_interrupted_wait_for_a_standby_keeps_and_reports_what_is_committed() {
+    for atomic in ["schema", "migration"] {
+        let (given, _cluster, url) = without_its_standby();
+        let mut run = given.spawn_with(
+            &["migrate-schemas", "--jobs", "1"],
+            &[
+                ("PRICESYNC_DATABASE_URL", &url),
+                ("PRICESYNC_ATOMIC", atomic),
+            ],
+        );
+        run.hears(WAITING);
+        run.signal(Signal::INT);
+        run.hears("interrupt again to cancel them");
+        run.signal(Signal::INT);
+        run.wait().exits(130).counts([1, 1, 0, 0, 1]);
+        assert_eq!(made(&url, "more"), "tenant_acme");
+        let stored = database::one(
+            &url,
+            "SELECT outcome FROM pricesync.run_item WHERE schema_name = 'tenant_acme' ORDER BY run_id DESC LIMIT 1",
+        );
+        assert_eq!(stored, "migrated");
+    }
+}
+
+#[test]
+fn creating_and_dropping_tell_of_a_missing_standby_too() {
+    let (given, _cluster, url) = without_its_standby();
+    for args in [
+        &["create-tenant", "--slug=gamma", "--name=Gamma"][..],
+        &["drop-schema", "--tenant=gamma", "--force", "--trash"],
+        &["undrop", "--tenant=gamma"],
+        &["drop-schema", "--tenant=gamma", "--force"],
+    ] {
+        let mut running = given.spawn_with(args, &[("PRICESYNC_DATABASE_URL", &url)]);
+        running.hears(WAITING);
+        await_standby(&url, "");
+        running.wait().exits(0).says("synchronous_standby_names");
+        await_standby(&url, "missing");
+    }
+    await_standby(&url, "");
+    on(&given, &url, &["doctor"]).exits(0);
 }

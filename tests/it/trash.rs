@@ -414,8 +414,11 @@ fn without_the_right_nothing_changes() {
         &["undrop", "--tenant=globex"],
         &["purge", "--all", "--force"],
     ] {
-        let code = given.run(&[args, &["-d", &url]].concat()).code();
-        assert!(matches!(code, Some(1 | 7)), "{args:?}: {code:?}");
+        given
+            .run(&[args, &["-d", &url]].concat())
+            .exits(7)
+            .says("42501")
+            .says("the owner may, and members of the owning role, and superusers");
         assert!(all(&given) == before, "{args:?}");
     }
     let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");

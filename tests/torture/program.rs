@@ -58,6 +58,14 @@ impl Project {
         fs::write(path, text).unwrap();
     }
 
+    /// Gives the only file of a folder another name.
+    pub(crate) fn rename_only(&self, folder: &str, name: &str) {
+        let mut files = fs::read_dir(self.0.path().join(folder)).unwrap();
+        let file = files.next().unwrap().unwrap().path();
+        assert!(files.next().is_none(), "one file in {folder}");
+        fs::rename(file, self.0.path().join(name)).unwrap();
+    }
+
     /// Starts the program against a database.
     pub(crate) fn spawn(&self, url: &str, args: &[&str]) -> Running {
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());

@@ -171,7 +171,9 @@ impl Line {
                         if cut != Cut::Before {
                             server.write_all(&message)?;
                         }
-                        if extra == 0 && answers.ready >= asked || !is_answered {
+                        // A COPY from the program was answered before its `Sync` came.
+                        let is_over = answers.ready > asked || extra == 0 && answers.ready >= asked;
+                        if is_over || !is_answered {
                             return Err(io::ErrorKind::ConnectionAborted.into());
                         }
                         return Ok(());
@@ -200,7 +202,8 @@ fn carry_answers(
             return client.write_all(&message[..extra.min(message.len())]);
         }
         client.write_all(&message)?;
-        answers.ready += usize::from(message[0] == b'Z');
+        // Behind the beginning of a COPY from the program the server ignores the `Sync` that came with it.
+        answers.ready += usize::from(matches!(message[0], b'Z' | b'G'));
         if answers.limit == Some((answers.ready, 0)) {
             return Ok(());
         }

@@ -138,6 +138,61 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "baseline",
+        args: &["baseline", "--to", "8", "--unchecked"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 4);
+            project.must(url, &["migrate-schemas"]);
+            let mut sql = String::new();
+            for number in 0..4 {
+                let _ = write!(sql, "DROP TABLE tenant_t{number}.refinery_schema_history; ");
+            }
+            query(url, &sql).unwrap();
+            project
+        },
+    },
+    Scenario {
+        name: "rename-tenant",
+        args: &["rename-tenant", "--tenant", "t0", "--slug", "renamed"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.must(url, &["migrate-schemas"]);
+            project
+        },
+    },
+    Scenario {
+        name: "restore",
+        args: &["restore", "t0.backup"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = with_rows(url);
+            project.must(url, &["backup", "--tenant", "t0", "--out", "backups"]);
+            project.rename_only("backups", "t0.backup");
+            project.must(url, &["drop-schema", "--tenant", "t0", "--force"]);
+            project
+        },
+    },
+    Scenario {
+        name: "clone-tenant",
+        args: &[
+            "clone-tenant",
+            "--from",
+            "t0",
+            "--slug",
+            "copy",
+            "--domain",
+            "copy.test",
+        ],
+        unit: Unit::Whole,
+        once: true,
+        prepare: with_rows,
+    },
+    Scenario {
         name: "drop-schema",
         args: &["drop-schema", "--tenant", "t0", "--force"],
         unit: Unit::Step,
@@ -157,6 +212,22 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
 ];
+
+/// A tenant that has rows, a sequence, keys within and to `public`, and a view.
+fn with_rows(url: &str) -> Project {
+    let project = shipped_with(url, 2);
+    project.must(url, &["migrate-schemas"]);
+    query(
+        url,
+        "SET search_path TO tenant_t0, public; \
+         CREATE TABLE tied (id serial PRIMARY KEY, owner bigint REFERENCES tenants_tenant (id), text text); \
+         INSERT INTO tied (owner, text) SELECT (SELECT id FROM tenants_tenant WHERE slug = 't0'), repeat('x', 500) FROM generate_series(1, 400); \
+         CREATE VIEW seen AS SELECT count(*) AS n FROM tied; \
+         INSERT INTO tenants_domain (domain, is_primary, tenant_id) SELECT 't0.test', true, id FROM tenants_tenant WHERE slug = 't0'",
+    )
+    .unwrap();
+    project
+}
 
 const CREATE: &[&str] = &[
     "create-tenant",

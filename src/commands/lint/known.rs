@@ -58,6 +58,7 @@ impl Known {
                 },
                 scopes: Scopes::Everything,
                 stages: Stages::default(),
+                rehearsal: false,
             };
             known.survey = Some(rollout.survey().await?);
         }

@@ -80,6 +80,32 @@ impl Cluster {
         self.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
     }
 
+    /// Keeps a copy of everything as it is now.
+    pub(crate) fn keeps(&self) {
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-m", "fast", "stop"]);
+        self.copy("data", "kept");
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
+    }
+
+    /// Goes back to what was kept, as when a standby takes over that had not got everything.
+    pub(crate) fn goes_back(&self) {
+        self.run(
+            "pg_ctl",
+            &["-D", "data", "-w", "-s", "-m", "immediate", "stop"],
+        );
+        fs::remove_dir_all(self.dir.path().join("data")).unwrap();
+        self.copy("kept", "data");
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let status = Command::new("cp")
+            .current_dir(self.dir.path())
+            .args(["-a", from, to])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command

@@ -1,0 +1,436 @@
+//! `backup`: each tenant into a file of its own; `backup verify` reads one to its end.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Output;
+use super::app::{Access, App, connections_for};
+use super::drop_schema::size;
+use super::migrate_schemas::command_line;
+use super::restore::unreadable;
+use super::select::SelectArgs;
+use super::watch::{Watch, interruptible};
+use crate::archive::{ArchiveReader, EXTENSION, Ending, Header, Piece};
+use crate::domain::plan::OnFailure;
+use crate::domain::schema_name::SchemaName;
+use crate::domain::tenant::{Tenant, TenantCatalog as _};
+use crate::error::{Exit, Failure};
+use crate::postgres::backup::{BackupError, Rehearsals, Source, back_up};
+use crate::postgres::catalog::PostgresCatalog;
+use crate::postgres::conninfo::ConnectOptions;
+use crate::postgres::migrator::Rules;
+use crate::postgres::programs::{DumpError, pg_dump};
+use crate::service::event::{
+    Interrupt, MigrateError, Progress, ServerError, Summary, Target, Work,
+};
+use crate::service::fan_out::FanOut;
+use crate::service::fleet::{Done, Failed, Fleet, Interrupts, SchemaJob};
+use crate::service::tenants::target;
+use crate::settings::Overrides;
+use crate::ui::{Cell, Listing, OutputFormat, clean, count};
+
+/// Back tenants up, each into a file of its own
+///
+/// The file is one snapshot of the tenant's schema, its row and its hosts; each tenant has a
+/// snapshot of its own. pricesync restore brings it back, and zstd -d turns it into a script for
+/// psql. It appears under its name when it is whole, and never replaces another one. Each structure is
+/// rehearsed once in a scratch schema that is rolled back, so what a backup cannot hold is found now.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync backup --all --out backups
+  pricesync backup --tenant 'a*' --exclude acme --out backups -o names
+  pricesync backup verify backups/acme.20261125T120000Z.backup")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Every tenant
+    #[arg(long)]
+    all: bool,
+    /// The folder for the files; made where it does not exist
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    /// What writes the files
+    #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
+    engine: Engine,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// How many tenants at once: a number, or auto
+    #[arg(long, value_name = "N")]
+    jobs: Option<String>,
+    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
+    #[arg(long, value_name = "TIME")]
+    lock_timeout: Option<String>,
+    /// How long to wait for a run that works on a schema
+    #[arg(long, value_name = "TIME")]
+    lock_wait: Option<String>,
+    /// Shape of the listing on stdout
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// pricesync itself, which reads the catalog of the tenant alone
+    #[default]
+    Native,
+    /// pg_dump -Fc, for pg_restore: schema and rows only; reads the whole catalog for each tenant,
+    /// so with thousands of them each takes as long as all
+    #[value(name = "pg_dump")]
+    PgDump,
+}
+
+impl Args {
+    /// Notes the settings that were typed.
+    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+        let (timeout, wait) = (self.lock_timeout.as_deref(), self.lock_wait.as_deref());
+        overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
+        overrides.set("run.lock_timeout", "--lock-timeout", timeout);
+        overrides.set("run.lock_wait", "--lock-wait", wait);
+    }
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Read backups to their ends and compare digests and counts; needs no server
+    Verify {
+        /// Files that pricesync backup wrote
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    if let Some(Command::Verify { files }) = &args.command {
+        return verify(files, app);
+    }
+    let Some(folder) = args.out.clone() else {
+        return Err(Failure::words(Exit::Usage, "--out is missing"));
+    };
+    if args.all != args.select.is_everything() {
+        let words = if args.all {
+            "--all is every tenant; leave it out to choose some"
+        } else {
+            "say which tenants: --tenant, --where, --from-file, or --all"
+        };
+        return Err(Failure::words(Exit::Usage, words));
+    }
+    let selectors = args.select.read()?;
+    make(&folder)?;
+    let database = app.database(Access::Read, 1).await?;
+    let pace = app.pace(&database);
+    database.resize(NonZeroUsize::new(connections_for(pace.jobs())).unwrap_or(NonZeroUsize::MIN));
+    let catalog = app.catalog(&database);
+    let selection = selectors.resolve(&catalog).await?;
+    let tenants = selection.choose(catalog.list().await?.tenants)?;
+    let pg_dump = match args.engine {
+        Engine::Native => None,
+        Engine::PgDump => Some(app.connection().await?),
+    };
+    let job = Arc::new(Job {
+        catalog,
+        rules: app.rules(&database),
+        rehearsals: Rehearsals::default(),
+        tenants,
+        folder,
+        stamp: stamp()?,
+        pg_dump,
+        files: Mutex::default(),
+    });
+    let (interrupter, interrupts) = Interrupts::new();
+    let (progress, events) = Progress::channel();
+    let watch = Watch::begin(app, app.progress, events);
+    let run = FanOut {
+        work: BACKUP,
+        fleet: Fleet {
+            pace,
+            on_failure: OnFailure::Continue,
+            interrupts,
+        },
+    };
+    let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
+    let work = run.run(&job, &targets, &progress);
+    let summary = interruptible(work, interrupter, progress.clone()).await?;
+    drop(progress);
+    let summary = Summary {
+        command: command_line(),
+        ..summary
+    };
+    watch.finish(&summary).await;
+    job.tell(args, app)?;
+    Ok(Exit::of(&summary))
+}
+
+const BACKUP: Work = Work {
+    command: "backup",
+    doing: "backing up",
+    done: "backed up",
+};
+
+/// Makes the folder, for its owner alone where it does not exist.
+fn make(folder: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|error| {
+        let cause = anyhow::Error::new(error).context(format!("cannot make {}", folder.display()));
+        Failure::new(Exit::Usage, cause)
+    })
+}
+
+/// When the run began, as it stands in names of files.
+fn stamp() -> Result<String, Failure> {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let now = time::OffsetDateTime::now_utc().format(&format);
+    now.map_err(|error| Failure::new(Exit::Unexpected, error))
+}
+
+/// Backs tenants up.
+struct Job {
+    catalog: PostgresCatalog,
+    rules: Rules,
+    rehearsals: Rehearsals,
+    tenants: Vec<Tenant>,
+    folder: PathBuf,
+    stamp: String,
+    /// Where `pg_dump` connects to, where it does the work.
+    pg_dump: Option<ConnectOptions>,
+    files: Mutex<Vec<BackupFile>>,
+}
+
+/// A file that was written.
+struct BackupFile {
+    slug: String,
+    path: PathBuf,
+    bytes: u64,
+    /// What is in it, as far as we know.
+    ending: Option<Ending>,
+}
+
+impl SchemaJob for Job {
+    async fn run(
+        &self,
+        target: &Target,
+        _: &Progress,
+        mut interrupts: Interrupts,
+    ) -> Result<Done, Failed> {
+        let tenant = self.tenants.iter().find(|one| one.schema == target.schema);
+        let Some(tenant) = tenant else {
+            return Err(MigrateError::SchemaMissing.into());
+        };
+        let written = tokio::select! {
+            written = self.one(tenant) => written,
+            () = interrupts.reaches(Interrupt::Cancel) => {
+                return Err(work_error("interrupted; there is no file", None, Vec::new()).into());
+            }
+        };
+        let file = written.map_err(failed)?;
+        let result = match &file.ending {
+            Some(ending) => format!(
+                "{}, {}, {}",
+                count(ending.tables.len(), "table"),
+                count(usize::try_from(ending.rows()).unwrap_or(usize::MAX), "row"),
+                size(file.bytes)
+            ),
+            None => size(file.bytes),
+        };
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(file);
+        Ok(Done::Finished(result))
+    }
+}
+
+fn work_error(
+    message: impl Into<String>,
+    sqlstate: Option<String>,
+    hints: Vec<String>,
+) -> MigrateError {
+    MigrateError::Work {
+        doing: "backing up".to_owned(),
+        error: ServerError {
+            sqlstate,
+            message: message.into(),
+            ..ServerError::default()
+        },
+        hints,
+    }
+}
+
+fn failed(error: Unwritten) -> Failed {
+    let error = match error {
+        Unwritten::Native(BackupError::Locked { holder, waited }) => {
+            MigrateError::Locked { holder, waited }
+        }
+        Unwritten::Native(BackupError::Server { doing, error }) => MigrateError::Work {
+            doing,
+            error,
+            hints: Vec::new(),
+        },
+        Unwritten::Native(error) => {
+            let said = error.to_string();
+            work_error(said, None, Failure::from(error).hints)
+        }
+        Unwritten::PgDump(error) => {
+            let hint = matches!(error, DumpError::NotFound)
+                .then(|| "install PostgreSQL's client programs".to_owned());
+            work_error(error.to_string(), None, hint.into_iter().collect())
+        }
+    };
+    error.into()
+}
+
+/// Why there is no file.
+enum Unwritten {
+    Native(BackupError),
+    PgDump(DumpError),
+}
+
+impl Job {
+    async fn one(&self, tenant: &Tenant) -> Result<BackupFile, Unwritten> {
+        let file = |path, bytes, ending| BackupFile {
+            slug: tenant.slug.to_string(),
+            path,
+            bytes,
+            ending,
+        };
+        if let Some(options) = &self.pg_dump {
+            let path = self.folder.join(self.file_name(tenant, "dump"));
+            let bytes = dumped(options.clone(), tenant.schema.clone(), path.clone());
+            let bytes = bytes.await.map_err(Unwritten::PgDump)?;
+            return Ok(file(path, bytes, None));
+        }
+        let source = Source {
+            catalog: &self.catalog,
+            tenant,
+            rules: &self.rules,
+            rehearsals: &self.rehearsals,
+            schema_only: false,
+        };
+        let path = self.folder.join(self.file_name(tenant, EXTENSION));
+        let written = back_up(&source, &path).await.map_err(Unwritten::Native)?;
+        Ok(file(written.path, written.bytes, Some(written.ending)))
+    }
+
+    /// Lists the files, and says how much they are.
+    fn tell(&self, args: &Args, app: &App) -> Result<(), Failure> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        let number = |number: u64| Cell::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let columns = ["tenant", "tables", "rows", "bytes", "file", "sha256"];
+        let rows = files.iter().map(|file| {
+            let ending = file.ending.as_ref();
+            let counted = |count: fn(&Ending) -> u64| {
+                ending.map_or(Cell::Absent, |ending| number(count(ending)))
+            };
+            vec![
+                Cell::Text(file.slug.clone()),
+                counted(|ending| ending.tables.len() as u64),
+                counted(Ending::rows),
+                number(file.bytes),
+                Cell::Text(file.path.display().to_string()),
+                Cell::maybe(ending.map(|ending| ending.sha256.clone())),
+            ]
+        });
+        // In a table a digest is as wide as all the rest.
+        let shown = if matches!(args.output, Output::Table) {
+            5
+        } else {
+            6
+        };
+        let listing = Listing::new(&columns[..shown], "no backups");
+        let rows = rows.map(|mut row| {
+            row.truncate(shown);
+            row
+        });
+        listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+        let bytes = files.iter().map(|file| file.bytes).sum();
+        app.terminal.note(&format!(
+            "{} in {}, {}",
+            count(files.len(), "file"),
+            self.folder.display(),
+            size(bytes)
+        ));
+        if let Some(why) = self.rehearsals.untried() {
+            app.terminal.warn(&format!(
+                "what was written down was not rehearsed, because {why}; pricesync restore compares it"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A slug may be anything that stands in the catalog; a name of a file may not.
+    fn file_name(&self, tenant: &Tenant, extension: &str) -> String {
+        let mut name = String::new();
+        for byte in tenant.slug.as_str().bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+                name.push(char::from(byte));
+            } else {
+                let _ = write!(name, "%{byte:02X}");
+            }
+        }
+        format!("{name}.{}.{extension}", self.stamp)
+    }
+}
+
+async fn dumped(
+    options: ConnectOptions,
+    schema: SchemaName,
+    path: PathBuf,
+) -> Result<u64, DumpError> {
+    let dumped = tokio::task::spawn_blocking(move || pg_dump(&options, &schema, &path));
+    dumped
+        .await
+        .unwrap_or_else(|error| Err(DumpError::Io(std::io::Error::other(error))))
+}
+
+fn verify(files: &[PathBuf], app: &App) -> Result<Exit, Failure> {
+    use std::io::Write as _;
+    let mut worst = None;
+    for path in files {
+        match read(path) {
+            Ok((header, ending)) => {
+                let mut out = app.terminal.out();
+                let rows = usize::try_from(ending.rows()).unwrap_or(usize::MAX);
+                let told = format!(
+                    "✓ {}: {} (schema={}) from {}, {}, {}, sha256 {}",
+                    path.display(),
+                    header.slug,
+                    header.schema,
+                    header.taken_at,
+                    count(ending.tables.len(), "table"),
+                    count(rows, "row"),
+                    ending.sha256
+                );
+                writeln!(out, "{}", clean(&told))?;
+                out.flush()?;
+            }
+            Err(failure) if files.len() == 1 => return Err(failure),
+            Err(failure) => {
+                app.terminal.error(&format!("{:#}", failure.cause));
+                if worst != Some(Exit::Drift) {
+                    worst = Some(failure.exit);
+                }
+            }
+        }
+    }
+    Ok(worst.unwrap_or(Exit::Done))
+}
+
+fn read(path: &Path) -> Result<(Header, Ending), Failure> {
+    let unreadable = |error| unreadable(path, error);
+    let mut reader = ArchiveReader::open(path).map_err(unreadable)?;
+    loop {
+        match reader.next_piece().map_err(unreadable)? {
+            Some(Piece::End(ending)) => return Ok((reader.header().clone(), ending)),
+            Some(_) => {}
+            None => return Err(Failure::words(Exit::Unexpected, "a backup without an end")),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `clone-tenant`: a tenant like another one.
+
+use std::io::Write as _;
+
+use super::app::{Access, App};
+use super::drop_schema::named;
+use super::restore::hosts;
+use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
+use crate::error::{Exit, Failure};
+use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
+use crate::settings::Overrides;
+use crate::ui::{clean, count, took};
+
+/// Copy a tenant into a new one: its schema, with its rows or without, and its row
+///
+/// Out of one snapshot and in one transaction, while the tenant is in use; all of it or nothing.
+/// Everything inside points to the new schema. Where a text says the schema's name, such as the
+/// body of a function, it refuses and lists them.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The tenant to copy: slug, schema or host, exactly
+    #[arg(long, value_name = "TENANT")]
+    from: String,
+    /// The short name of the new one: a-z, 0-9, '_' and '-'
+    #[arg(long, value_name = "SLUG")]
+    slug: String,
+    /// The name that people read [default: that of the tenant that is copied]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Host name; may be repeated, the first is the primary one
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
+    /// Leave all tables empty but the history
+    #[arg(long)]
+    schema_only: bool,
+    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
+    #[arg(long, value_name = "TIME")]
+    lock_timeout: Option<String>,
+    /// How long to wait for a run that works on the schema
+    #[arg(long, value_name = "TIME")]
+    lock_wait: Option<String>,
+}
+
+impl Args {
+    /// Notes the settings that were typed.
+    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+        let (timeout, wait) = (self.lock_timeout.as_deref(), self.lock_wait.as_deref());
+        overrides.set("run.lock_timeout", "--lock-timeout", timeout);
+        overrides.set("run.lock_wait", "--lock-wait", wait);
+    }
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let begun = std::time::Instant::now();
+    let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
+    let slug = Slug::parse(&args.slug).map_err(|error| refused(&error))?;
+    let schema = slug
+        .schema(&app.settings.catalog.schema_prefix)
+        .map_err(|error| refused(&error))?;
+    let hostnames = hosts(&args.domains)?;
+    if let Some(name) = &args.name
+        && (name.trim().is_empty() || name.chars().any(char::is_control))
+    {
+        return Err(refused(&"the name is empty or holds a control character"));
+    }
+    let database = app.database(Access::Write, 4).await?;
+    let catalog = app.catalog(&database);
+    let tenant = named(&args.from, catalog.list().await?)?;
+    let destination = Destination {
+        new: NewTenant {
+            name: args.name.clone().unwrap_or_else(|| tenant.name.clone()),
+            slug,
+            schema,
+            hostnames,
+            columns: Vec::new(),
+        },
+        is_itself: false,
+        keeps_hosts: false,
+    };
+    let source = Source {
+        catalog: &catalog,
+        tenant: &tenant,
+        rules: &app.rules(&database),
+        rehearsals: &Rehearsals::none(),
+        schema_only: args.schema_only,
+    };
+    let copied = catalog
+        .copy_tenant(&source, &destination)
+        .await
+        .map_err(|error| {
+            let mentions = matches!(error, BackupError::Mentions(_));
+            let failure = Failure::from(error).hint("nothing was copied, and nothing was changed");
+            if mentions {
+                failure
+                    .hint("let them find their tables by the search path, without a schema's name")
+            } else {
+                failure
+            }
+        })?;
+    let rows = usize::try_from(copied.rows).unwrap_or(usize::MAX);
+    let told = format!(
+        "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}, {}",
+        copied.tenant.name,
+        copied.tenant.slug,
+        copied.tenant.schema,
+        tenant.slug,
+        count(copied.tables, "table"),
+        count(rows, "row"),
+    );
+    let mut out = app.terminal.out();
+    writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
+    out.flush()?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,148 @@
+//! `--dry-run=execute`: what each statement did where it was tried.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::SummaryFormat;
+use crate::commands::app::App;
+use crate::error::{Exit, Failure};
+use crate::postgres::rehearsal::{Lock, Tried};
+use crate::service::event::Summary;
+use crate::ui::{
+    Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,
+};
+
+/// So much of a statement's first line is shown.
+const SHOWN: usize = 40;
+
+/// A statement in the JSON document; times are in seconds.
+#[derive(Serialize)]
+struct Statement<'a> {
+    migration: String,
+    file: &'a str,
+    line: usize,
+    schemas: usize,
+    median: f64,
+    slowest: f64,
+    slowest_schema: &'a str,
+    locks: Vec<TableLock<'a>>,
+    rewritten: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TableLock<'a> {
+    table: &'a str,
+    mode: &'static str,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    summary: SummaryDocument<'a>,
+    statements: Vec<Statement<'a>>,
+}
+
+/// Writes what was tried to stdout and returns how the command ends.
+pub(super) fn finish(
+    summary: &Summary,
+    tried: &[Tried],
+    output: Option<SummaryFormat>,
+    app: &App,
+) -> Result<Exit, Failure> {
+    match output {
+        Some(SummaryFormat::Json) => {
+            let document = Document {
+                summary: summary_document(summary),
+                statements: tried.iter().map(statement).collect(),
+            };
+            let mut out = app.terminal.out();
+            write_document(&mut out, &document)?;
+            out.flush()?;
+        }
+        None => table(tried, app)?,
+    }
+    Ok(Exit::of(summary))
+}
+
+fn table(tried: &[Tried], app: &App) -> Result<(), Failure> {
+    let listing = Listing::new(
+        &[
+            "migration",
+            "line",
+            "statement",
+            "schemas",
+            "median",
+            "slowest",
+            "in",
+            "locks",
+            "rewrites",
+        ],
+        "nothing was tried",
+    );
+    let rows = tried.iter().map(|one| {
+        let locks: Vec<String> = one
+            .locks
+            .iter()
+            // Rows that are changed or looked at are everybody's daily work.
+            .filter(|(_, lock)| **lock > Lock::RowExclusive)
+            .map(|(table, lock)| format!("{table}: {}", lock.name()))
+            .collect();
+        vec![
+            Cell::Text(one.script.to_string()),
+            Cell::Number(i64::try_from(one.place.line).unwrap_or(i64::MAX)),
+            Cell::Text(shown(&one.place.text)),
+            Cell::Number(i64::try_from(one.times.len()).unwrap_or(i64::MAX)),
+            Cell::Text(took(median(&one.times))),
+            Cell::Text(took(one.slowest.0)),
+            Cell::Text(one.slowest.1.to_string()),
+            list(locks),
+            list(one.rewritten.iter().cloned().collect()),
+        ]
+    });
+    listing.write(&app.terminal, OutputFormat::Table, rows)?;
+    Ok(())
+}
+
+fn statement(tried: &Tried) -> Statement<'_> {
+    Statement {
+        migration: tried.script.to_string(),
+        file: &tried.file,
+        line: tried.place.line,
+        schemas: tried.times.len(),
+        median: median(&tried.times).as_secs_f64(),
+        slowest: tried.slowest.0.as_secs_f64(),
+        slowest_schema: tried.slowest.1.as_str(),
+        locks: tried
+            .locks
+            .iter()
+            .map(|(table, lock)| TableLock {
+                table,
+                mode: lock.name(),
+            })
+            .collect(),
+        rewritten: tried.rewritten.iter().map(String::as_str).collect(),
+    }
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn list(words: Vec<String>) -> Cell {
+    if words.is_empty() {
+        return Cell::Absent;
+    }
+    Cell::List(words)
+}
+
+fn shown(line: &str) -> String {
+    let line = line.trim();
+    if line.chars().count() <= SHOWN {
+        return line.to_owned();
+    }
+    line.chars().take(SHOWN - 1).chain(['…']).collect()
+}

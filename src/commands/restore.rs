@@ -1,0 +1,157 @@
+//! `restore`: a tenant out of its backup.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::app::{Access, App};
+use super::undrop::tell_pending;
+use crate::archive::{ArchiveError, ArchiveReader, Header};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
+use crate::error::{Exit, Failure};
+use crate::postgres::backup::{BackupError, Destination, Restored};
+use crate::postgres::provision::CreateError;
+use crate::ui::{clean, count, took};
+
+/// Bring a tenant back from a backup: its row, its hosts, its schema with all rows
+///
+/// All of it or nothing, in one transaction. Slug, schema and hosts must be free. What comes out
+/// is compared with what the backup says: digests and counts of rows, the values of sequences, the
+/// whole structure of the schema. The file holds SQL that is run: restore files that you trust.
+#[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync restore acme.20261125T120000Z.backup
+  pricesync restore acme.20261125T120000Z.backup --as acme2 --domain acme2.example.com")]
+pub(super) struct Args {
+    /// The file that pricesync backup wrote
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Restore it as another tenant, with this slug and a schema of its own
+    #[arg(long = "as", value_name = "SLUG")]
+    slug: Option<String>,
+    /// Host name, instead of those in the backup; may be repeated. With --as there are none otherwise
+    #[arg(long = "domain", value_name = "HOST")]
+    domains: Vec<String>,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
+    let begun = std::time::Instant::now();
+    let path = args.file.clone();
+    let opened = tokio::task::spawn_blocking(move || ArchiveReader::open(&path))
+        .await
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let file = opened.map_err(|error| unreadable(&args.file, error))?;
+    let destination = destination(args, file.header(), app)?;
+    let header = file.header().clone();
+    let database = app.database(Access::Write, 2).await?;
+    let catalog = app.catalog(&database);
+    let restored = catalog
+        .restore_file(file, &destination, &app.rules(&database))
+        .await
+        .map_err(|error| failure(error, args))?;
+    let Restored {
+        tenant,
+        tables,
+        rows,
+        differences,
+    } = restored;
+    for line in differences {
+        app.terminal.warn(&format!(
+            "the backup is from PostgreSQL {}; this server says of the same: {line}",
+            header.major()
+        ));
+    }
+    let told = format!(
+        "✓ Restored: {} (slug={}, schema={}, {}) from {}, {}, {}",
+        tenant.name,
+        tenant.slug,
+        tenant.schema,
+        count(tenant.hostnames.len(), "host"),
+        header.taken_at,
+        count(tables, "table"),
+        count(usize::try_from(rows).unwrap_or(usize::MAX), "row"),
+    );
+    let mut out = app.terminal.out();
+    writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
+    out.flush()?;
+    tell_pending(&tenant, app, &database).await;
+    Ok(Exit::Done)
+}
+
+fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
+    let is_itself = args.slug.is_none();
+    let (slug, schema) = match &args.slug {
+        Some(slug) => {
+            let slug = Slug::parse(slug).map_err(|error| refused(&error))?;
+            let schema = slug.schema(&app.settings.catalog.schema_prefix);
+            (slug, schema)
+        }
+        None => (
+            Slug::from_catalog(header.slug.clone()),
+            SchemaName::parse(&header.schema),
+        ),
+    };
+    let keeps_hosts = is_itself && args.domains.is_empty();
+    let hostnames = if keeps_hosts {
+        let hosts = header.hosts.iter().cloned();
+        hosts.map(Hostname::from_catalog).collect()
+    } else {
+        hosts(&args.domains)?
+    };
+    Ok(Destination {
+        new: NewTenant {
+            name: header.name.clone(),
+            slug,
+            schema: schema.map_err(|error| refused(&error))?,
+            hostnames,
+            columns: Vec::new(),
+        },
+        is_itself,
+        keeps_hosts,
+    })
+}
+
+/// Reads hosts that were typed.
+pub(super) fn hosts(domains: &[String]) -> Result<Vec<Hostname>, Failure> {
+    let mut hostnames = Vec::new();
+    for domain in domains {
+        let host = Hostname::parse(domain).map_err(|error| Failure::words(Exit::Refused, error))?;
+        if hostnames.contains(&host) {
+            let words = format!("host '{host}' is given twice");
+            return Err(Failure::words(Exit::Refused, words));
+        }
+        hostnames.push(host);
+    }
+    Ok(hostnames)
+}
+
+/// What to do about a file that cannot be read as a backup.
+pub(super) fn unreadable(path: &Path, error: ArchiveError) -> Failure {
+    let failure = Failure::from(BackupError::Archive(error));
+    Failure {
+        cause: failure.cause.context(path.display().to_string()),
+        ..failure
+    }
+}
+
+fn failure(error: BackupError, args: &Args) -> Failure {
+    let file = args.file.display();
+    match error {
+        BackupError::Archive(error) => {
+            unreadable(&args.file, error).hint("nothing was restored, and nothing was changed")
+        }
+        BackupError::Create(CreateError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
+            let failure = Failure::new(Exit::Refused, taken).hint("nothing was changed");
+            failure.hint(if args.slug.is_none() {
+                format!("pricesync restore {file} --as SLUG restores it as another tenant; pricesync drop-schema --trash takes the other out of its place")
+            } else {
+                "choose another --as, or another --domain".to_owned()
+            })
+        }
+        BackupError::Mentions(_) => Failure::from(error)
+            .hint("restored under its own slug it works; pricesync drop-schema --trash makes room"),
+        other => Failure::from(other).hint("nothing was restored, and nothing was changed"),
+    }
+}

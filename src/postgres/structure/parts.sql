@@ -1,0 +1,374 @@
+-- Of which statements does the schema consist? Columns: what, node, position, text, other, more.
+--
+--   refuse      why the schema cannot be written down
+--   unpredictable  why it cannot be written down for another schema, of which nothing is known yet
+--   create      a whole statement that makes the node
+--   table       the beginning of CREATE TABLE; `end` holds what follows the parentheses
+--   partition   the same for one that needs no parentheses
+--   in-table    a column within the parentheses
+--   key         a constraint: a node of its own, to be written into its table (`other`) where
+--               possible, else behind the words in `more`
+--   after       a statement that follows the node
+--   refresh     a statement that fills the node, once there are rows
+--   last        a statement that follows everything
+--   owner       statements for an exact copy, behind the last; `schema` the same, with the
+--   schema      schema's name between `text` and `other`
+--   restart     where a sequence of an empty schema begins; an exact copy has its value instead
+--   edge        the node needs the other node
+--   mention     something (`other`) whose text holds the name of the schema
+--
+-- The first letter of a node says what it is: r relation, t type, f function, l collation, c check;
+-- and what follows the rows: k another constraint, i index, g trigger, p policy, s statistics, w rule.
+-- The table {history} is not written down. Read as lines.sql is.
+WITH ns AS (
+    SELECT oid, nspname, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = {schema}
+), member AS MATERIALIZED (
+    SELECT d.classid, d.objid FROM ns
+    JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = ns.oid
+), rel AS MATERIALIZED (
+    SELECT c.*, 'r' || c.oid AS node, quote_ident(c.relname) AS called FROM member m JOIN pg_class c ON c.oid = m.objid
+    WHERE m.classid = 'pg_class'::regclass AND c.relname <> {history}
+), kind AS MATERIALIZED (
+    SELECT t.*, 't' || t.oid AS node, quote_ident(t.typname) AS called FROM member m JOIN pg_type t ON t.oid = m.objid
+    WHERE m.classid = 'pg_type'::regclass AND t.typtype::text <> 'm' AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass)
+), proc AS MATERIALIZED (
+    -- A range type makes functions of its own.
+    SELECT p.*, 'f' || p.oid AS node, CASE WHEN p.prokind = 'a' AND p.pronargs = 0 THEN '*' ELSE pg_get_function_identity_arguments(p.oid) END AS arguments,
+        CASE p.prokind::text WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word
+    FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass)
+), lang AS MATERIALIZED (
+    SELECT l.*, 'l' || l.oid AS node, quote_ident(l.collname) AS called FROM member m JOIN pg_collation l ON l.oid = m.objid WHERE m.classid = 'pg_collation'::regclass
+), col AS MATERIALIZED (
+    SELECT r.node, r.called, r.relkind, a.*, quote_ident(a.attname) AS column_called,
+        (SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) AS expression
+    FROM (SELECT node, called, oid, relkind FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
+        UNION ALL SELECT node, called, typrelid, 'c' FROM kind WHERE typtype = 'c') r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+), con AS MATERIALIZED (
+    SELECT k.*, CASE WHEN k.contype = 'c' AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
+        k.conislocal OR k.coninhcount = 0 AS own,
+        -- Keys of partitions that were made together with that of the whole, and those that were attached to it.
+        k.conparentid <> 0 AND NOT EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.conparentid AND s.connoinherit) AS follows,
+        EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.oid AND s.connoinherit) AS attached FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
+    WHERE k.contype IN ('c', 'p', 'u', 'x', 'f', 'n')
+), ind AS MATERIALIZED (
+    SELECT x.*, rel.node AS owner, rel.called, i.relname, i.relkind, i.reltablespace,
+        (SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = x.indexrelid) AS parent,
+        (SELECT k.oid FROM con k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) AS constraint_oid
+    FROM rel JOIN pg_index x ON x.indrelid = rel.oid JOIN pg_class i ON i.oid = x.indexrelid
+), seq AS MATERIALIZED (
+    SELECT q.*, rel.relname, rel.node, rel.called, d.deptype, d.refobjid, d.refobjsubid,
+        regexp_replace(query_to_xml(format('SELECT last_value FROM %I.%I WHERE NOT is_called', ns.nspname, rel.relname), false, true, '')::text,
+            '.*<last_value>(-?\d+)<.*', '\1') AS last
+    FROM ns, rel JOIN pg_sequence q ON q.seqrelid = rel.oid
+    LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = rel.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+), trg AS MATERIALIZED (
+    SELECT t.*, 'g' || t.oid AS node, rel.called, rel.node AS owner FROM rel JOIN pg_trigger t ON t.tgrelid = rel.oid
+    WHERE NOT t.tgisinternal AND t.tgparentid = 0
+), rul AS MATERIALIZED (
+    SELECT w.*, 'w' || w.oid AS node, rel.called, rel.node AS owner FROM rel JOIN pg_rewrite w ON w.ev_class = rel.oid
+    WHERE rel.relkind NOT IN ('v', 'm') OR w.rulename <> '_RETURN'
+), pol AS MATERIALIZED (
+    SELECT y.*, 'p' || y.oid AS node, rel.called, rel.node AS owner FROM rel JOIN pg_policy y ON y.polrelid = rel.oid
+), sta AS MATERIALIZED (
+    SELECT x.*, 's' || x.oid AS node FROM member m JOIN pg_statistic_ext x ON x.oid = m.objid WHERE m.classid = 'pg_statistic_ext'::regclass
+), part AS MATERIALIZED (
+    -- Which node does an object belong to?
+    SELECT 'pg_class'::regclass AS classid, oid AS objid, node FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
+    UNION ALL SELECT 'pg_class'::regclass, seqrelid, node FROM seq WHERE deptype IS DISTINCT FROM 'i'
+    UNION ALL SELECT 'pg_class'::regclass, seqrelid, 'r' || refobjid FROM seq WHERE deptype = 'i'
+    UNION ALL SELECT 'pg_class'::regclass, indexrelid, coalesce('k' || constraint_oid, 'i' || indexrelid) FROM ind
+    UNION ALL SELECT 'pg_class'::regclass, typrelid, node FROM kind WHERE typrelid <> 0
+    UNION ALL SELECT 'pg_type'::regclass, t.oid, rel.node FROM rel JOIN pg_type t ON t.oid = rel.reltype
+    UNION ALL SELECT 'pg_type'::regclass, t.typarray, rel.node FROM rel JOIN pg_type t ON t.oid = rel.reltype WHERE t.typarray <> 0
+    UNION ALL SELECT 'pg_type'::regclass, oid, node FROM kind
+    UNION ALL SELECT 'pg_type'::regclass, typarray, node FROM kind WHERE typarray <> 0
+    UNION ALL SELECT 'pg_proc'::regclass, oid, node FROM proc
+    UNION ALL SELECT 'pg_proc'::regclass, d.objid, kind.node FROM kind JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid = kind.oid
+        AND d.classid = 'pg_proc'::regclass AND d.deptype = 'i'
+    UNION ALL SELECT 'pg_type'::regclass, d.objid, kind.node FROM kind JOIN pg_depend d ON d.refclassid = 'pg_type'::regclass AND d.refobjid = kind.oid
+        AND d.classid = 'pg_type'::regclass AND d.deptype = 'i' WHERE kind.typtype = 'r'
+    UNION ALL SELECT 'pg_collation'::regclass, oid, node FROM lang
+    UNION ALL SELECT 'pg_constraint'::regclass, oid, CASE contype WHEN 'n' THEN owner ELSE node END FROM con WHERE own OR contype IN ('p', 'u', 'x')
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, kind.node FROM kind JOIN pg_constraint k ON k.contypid = kind.oid AND k.conrelid = 0
+    UNION ALL SELECT 'pg_attrdef'::regclass, f.oid, rel.node FROM rel JOIN pg_attrdef f ON f.adrelid = rel.oid
+    UNION ALL SELECT 'pg_rewrite'::regclass, w.oid, coalesce((SELECT rul.node FROM rul WHERE rul.oid = w.oid), rel.node)
+        FROM rel JOIN pg_rewrite w ON w.ev_class = rel.oid
+    UNION ALL SELECT 'pg_trigger'::regclass, oid, node FROM trg
+    UNION ALL SELECT 'pg_policy'::regclass, oid, node FROM pol
+    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, node FROM sta
+), thing AS MATERIALIZED (
+    -- What has an owner, privileges or a comment.
+    SELECT 'pg_class'::regclass AS classid, oid AS objid, 0 AS sub, node, concat(CASE relkind::text WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW '
+        WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, called) AS words, concat(CASE relkind::text WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, called) AS grants,
+        CASE WHEN oid NOT IN (SELECT seqrelid FROM seq WHERE deptype IS NOT NULL) THEN relowner END AS owner, relowner AS grantor, relacl AS acl, '' AS col FROM rel
+    UNION ALL SELECT 'pg_class'::regclass, attrelid, attnum::int, node, format('COLUMN %s.%s', called, column_called), 'TABLE ' || called,
+        NULL, (SELECT relowner FROM rel WHERE rel.oid = attrelid), attacl, format(' (%s)', column_called) FROM col
+    UNION ALL SELECT 'pg_class'::regclass, indexrelid, 0, owner, format('INDEX %I', relname), NULL, NULL, NULL, NULL, '' FROM ind
+    UNION ALL SELECT 'pg_constraint'::regclass, oid, 0, owner, format('CONSTRAINT %I ON %s', conname, called), NULL, NULL, NULL, NULL, '' FROM con
+    UNION ALL SELECT 'pg_constraint'::regclass, k.oid, 0, kind.node, format('CONSTRAINT %I ON DOMAIN %s', k.conname, kind.called), NULL, NULL, NULL, NULL, ''
+        FROM kind JOIN pg_constraint k ON k.contypid = kind.oid AND k.conrelid = 0
+    UNION ALL SELECT 'pg_trigger'::regclass, oid, 0, node, format('TRIGGER %I ON %s', tgname, called), NULL, NULL, NULL, NULL, '' FROM trg
+    UNION ALL SELECT 'pg_rewrite'::regclass, oid, 0, node, format('RULE %I ON %s', rulename, called), NULL, NULL, NULL, NULL, '' FROM rul
+    UNION ALL SELECT 'pg_policy'::regclass, oid, 0, node, format('POLICY %I ON %s', polname, called), NULL, NULL, NULL, NULL, '' FROM pol
+    UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, 0, node, format('STATISTICS %I', stxname), NULL, stxowner, NULL, NULL, '' FROM sta
+    UNION ALL SELECT 'pg_collation'::regclass, oid, 0, node, 'COLLATION ' || called, NULL, collowner, NULL, NULL, '' FROM lang
+    UNION ALL SELECT 'pg_type'::regclass, oid, 0, node, concat(CASE typtype::text WHEN 'd' THEN 'DOMAIN ' ELSE 'TYPE ' END, called), 'TYPE ' || called,
+        typowner, typowner, typacl, '' FROM kind
+    UNION ALL SELECT 'pg_proc'::regclass, oid, 0, node, format('%s %I(%s)', word, proname, arguments),
+        format('%s %I(%s)', CASE word WHEN 'PROCEDURE' THEN word ELSE 'FUNCTION' END, proname, CASE arguments WHEN '*' THEN '' ELSE arguments END), proowner, proowner, proacl, '' FROM proc
+)
+SELECT 'unpredictable' AS what, '' AS node, 0::int8 AS position, format('%I is of a kind that no template can hold', relname) AS text, '' AS other, '' AS more
+FROM rel WHERE relkind NOT IN ('r', 'v', 'S') OR relispartition
+UNION ALL
+SELECT 'unpredictable', '', 0, format('%s is of a kind that no template can hold', pg_describe_object(classid, objid, 0)), '', '' FROM member
+WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass)
+UNION ALL
+-- What is copied out of a table of another schema may be copied differently next time.
+SELECT 'unpredictable', '', 0, format('%s looks at %s, which may change', pg_describe_object(p.classid, p.objid, 0), pg_describe_object(d.refclassid, d.refobjid, 0)), '', ''
+FROM part p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class c ON c.oid = d.refobjid, ns
+WHERE p.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass)
+AND c.relnamespace <> ns.oid AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+UNION ALL
+SELECT 'refuse', '', 0, CASE WHEN relkind = 'f' THEN 'foreign table ' || called ELSE format('table %s of a composite type', called) END, '', ''
+FROM rel WHERE relkind NOT IN ('r', 'p', 'v', 'm', 'S') OR reloftype <> 0
+UNION ALL
+SELECT 'refuse', '', 0, CASE typtype::text WHEN 'b' THEN 'base type ' ELSE 'unfinished type ' END || called, '', '' FROM kind WHERE typtype IN ('b', 'p')
+UNION ALL
+SELECT 'refuse', '', 0, format('range type %s with a canonical function', called), '', ''
+FROM kind JOIN pg_range g ON g.rngtypid = kind.oid WHERE g.rngcanonical <> 0
+UNION ALL
+SELECT 'refuse', '', 0, format('%s %I(%s) of a kind of its own', lower(word), proname, arguments), '', ''
+FROM proc JOIN pg_aggregate g ON g.aggfnoid = proc.oid WHERE g.aggkind <> 'n' OR g.aggmtransfn <> 0
+UNION ALL
+SELECT 'refuse', '', 0, pg_describe_object(classid, objid, 0), '', '' FROM member
+WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass, 'pg_collation'::regclass, 'pg_default_acl'::regclass)
+UNION ALL
+SELECT 'refuse', '', 0, format('index %I, which is not valid', relname), '', '' FROM ind WHERE NOT indisvalid AND relkind <> 'I'
+UNION ALL
+SELECT 'refuse', '', 0, format('table %s, which is in publication %I', called, p.pubname), '', ''
+FROM rel JOIN pg_publication_rel r ON r.prrelid = rel.oid JOIN pg_publication p ON p.oid = r.prpubid
+UNION ALL
+SELECT 'refuse', '', 0, format('%s, on which %s granted privileges', words, pg_get_userbyid(x.grantor)), '', ''
+FROM thing, aclexplode(acl) x WHERE x.grantor <> thing.grantor
+UNION ALL
+SELECT 'refuse', '', 0, 'a security label on ' || words, '', '' FROM thing JOIN pg_seclabel l ON l.objoid = objid AND l.classoid = classid AND l.objsubid = sub
+UNION ALL
+SELECT 'table', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called), '', ''
+FROM rel WHERE relkind IN ('r', 'p') AND NOT (relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal))
+UNION ALL
+SELECT 'partition', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called, ' PARTITION OF ',
+    (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid)), '', ''
+FROM rel WHERE relkind IN ('r', 'p') AND relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal)
+UNION ALL
+SELECT 'after', node, 1, format('ALTER TABLE %s ATTACH PARTITION %s %s', (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid), called,
+    pg_get_expr(relpartbound, oid)), '', ''
+FROM rel WHERE relispartition AND EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal)
+UNION ALL
+SELECT 'after', node, 100 + attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET DEFAULT %s', called, column_called, expression), '', ''
+FROM col WHERE expression IS NOT NULL AND attgenerated::text = '' AND (relkind = 'v' OR NOT attislocal)
+UNION ALL
+SELECT 'end', rel.node, 0, concat_ws(' ',
+    CASE WHEN relispartition THEN CASE WHEN NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal) THEN pg_get_expr(relpartbound, oid) END
+    ELSE (SELECT format('INHERITS (%s)', string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)) FROM pg_inherits WHERE inhrelid = rel.oid HAVING count(*) > 0) END,
+    CASE WHEN relkind = 'p' THEN 'PARTITION BY ' || pg_get_partkeydef(oid) END,
+    (SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = relam),
+    (SELECT format('WITH (%s)', string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', '))
+        FROM (SELECT unnest(reloptions) AS o UNION ALL SELECT 'toast.' || unnest(t.reloptions) FROM pg_class t WHERE t.oid = rel.reltoastrelid) o HAVING count(*) > 0),
+    (SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = reltablespace)), '', ''
+FROM rel WHERE relkind IN ('r', 'p')
+UNION ALL
+SELECT 'in-table', node, attnum, concat_ws(' ', column_called, format_type(atttypid, atttypmod),
+    'COMPRESSION ' || CASE to_jsonb(col)->>'attcompression' WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END,
+    (SELECT 'COLLATE ' || attcollation::regcollation FROM pg_type t WHERE t.oid = atttypid AND t.typcollation <> attcollation AND attcollation <> 0),
+    CASE WHEN attgenerated::text = 's' THEN format('GENERATED ALWAYS AS (%s) STORED', expression)
+        WHEN attgenerated::text = 'v' THEN format('GENERATED ALWAYS AS (%s) VIRTUAL', expression)
+        WHEN expression IS NOT NULL THEN 'DEFAULT ' || expression
+        WHEN attidentity::text <> '' THEN concat('GENERATED ', CASE attidentity::text WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, ' AS IDENTITY',
+            (SELECT format(' (SEQUENCE NAME %s START %s INCREMENT %s MINVALUE %s MAXVALUE %s CACHE %s%s)',
+                seq.called, seqstart, seqincrement, seqmin, seqmax, seqcache, CASE WHEN seqcycle THEN ' CYCLE' END)
+            FROM seq WHERE refobjid = attrelid AND refobjsubid = attnum AND seq.deptype = 'i' AND (
+                seq.relname <> concat_ws('_', (SELECT relname FROM pg_class WHERE oid = attrelid), attname, 'seq')
+                OR seqstart <> 1 OR seqincrement <> 1 OR seqmin <> 1 OR seqcache <> 1 OR seqcycle OR seqmax <> CASE seqtypid
+                    WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END))) END,
+    CASE WHEN attnotnull THEN concat((SELECT format('CONSTRAINT %I ', k.conname) FROM con k
+        WHERE k.relation = attrelid AND k.contype = 'n' AND k.conkey[1] = attnum), 'NOT NULL') END), '', ''
+FROM col WHERE relkind IN ('r', 'p') AND (attislocal OR EXISTS (SELECT FROM rel WHERE rel.oid = attrelid AND relispartition
+    AND EXISTS (SELECT FROM pg_attribute l WHERE l.attrelid = rel.oid AND l.attnum > 0 AND NOT l.attisdropped AND l.attislocal)))
+UNION ALL
+-- What other tables need comes before what needs other tables.
+SELECT 'key', node, oid::int8 + CASE contype WHEN 'f' THEN 10000000000 ELSE 0 END, format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), owner,
+    format('ALTER TABLE %s%s ADD ', CASE WHEN contype IN ('p', 'u', 'x') AND (attached OR conparentid <> 0 OR NOT EXISTS (SELECT FROM rel WHERE rel.oid = relation AND relkind = 'p')) THEN 'ONLY ' END, called)
+FROM con WHERE contype <> 'n' AND convalidated AND conparentid = 0 AND own
+UNION ALL
+SELECT 'create', 'k' || oid, oid::int8 + 10000000000, format('ALTER TABLE %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
+FROM con WHERE contype IN ('c', 'f') AND NOT convalidated AND conparentid = 0 AND own
+UNION ALL
+-- The key of a partition is attached to that of the whole.
+SELECT 'create', 'k' || oid, oid::int8, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
+FROM con WHERE contype IN ('p', 'u', 'x') AND conparentid <> 0 AND NOT follows
+UNION ALL
+SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 2, format('ALTER INDEX %s ATTACH PARTITION %I', parent, relname), '', '' FROM ind WHERE parent IS NOT NULL AND NOT EXISTS (SELECT FROM con WHERE con.oid = constraint_oid AND follows)
+UNION ALL
+SELECT 'edge', node, 0, '', owner, '' FROM con WHERE contype <> 'n'
+UNION ALL
+SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET STORAGE %s', called, column_called,
+    CASE attstorage::text WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END), '', ''
+FROM col JOIN pg_type t ON t.oid = atttypid WHERE relkind IN ('r', 'p', 'm') AND t.typstorage <> attstorage
+UNION ALL
+SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET STATISTICS %s', called, column_called, to_jsonb(col)->>'attstattarget'), '', ''
+FROM col WHERE relkind IN ('r', 'p', 'm') AND to_jsonb(col)->>'attstattarget' <> '-1'
+UNION ALL
+SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
+-- Some servers count a column's versions there.
+FROM col, LATERAL (SELECT string_agg(o, ', ') AS options FROM unnest(attoptions) o WHERE NOT starts_with(o, 'pg_attver=')) o
+WHERE relkind IN ('r', 'p', 'm') AND options IS NOT NULL
+UNION ALL
+SELECT 'last', node, 0, format('ALTER TABLE %s %s ROW LEVEL SECURITY', called, word), '', ''
+FROM rel, (VALUES ('ENABLE', false), ('FORCE', true)) w (word, forced)
+WHERE relkind IN ('r', 'p') AND CASE WHEN forced THEN relforcerowsecurity ELSE relrowsecurity END
+UNION ALL
+SELECT 'last', node, 0, format('ALTER TABLE %s REPLICA IDENTITY %s', called, CASE relreplident::text WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+    ELSE (SELECT 'USING INDEX ' || quote_ident(ind.relname) FROM ind WHERE ind.owner = rel.node AND indisreplident) END), '', ''
+FROM rel WHERE relkind IN ('r', 'p') AND relreplident <> 'd'
+UNION ALL
+SELECT 'create', 'i' || indexrelid, indexrelid::int8, pg_get_indexdef(indexrelid, 0, true), '', '' FROM ind WHERE constraint_oid IS NULL
+UNION ALL
+SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 10 + a.attnum, format('ALTER INDEX %I ALTER COLUMN %s SET STATISTICS %s', relname, a.attnum, to_jsonb(a)->>'attstattarget'), '', ''
+FROM ind JOIN pg_attribute a ON a.attrelid = indexrelid AND a.attnum > 0 WHERE to_jsonb(a)->>'attstattarget' <> '-1'
+UNION ALL
+SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 1, format('ALTER INDEX %I SET TABLESPACE %I', relname, spcname), '', ''
+FROM ind JOIN pg_tablespace s ON s.oid = reltablespace
+UNION ALL
+SELECT 'last', owner, 0, format('ALTER TABLE %s CLUSTER ON %I', called, relname), '', '' FROM ind WHERE indisclustered
+UNION ALL
+SELECT 'create', seq.node, seqrelid::int8, format('CREATE SEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s',
+    called, format_type(seqtypid, NULL), seqincrement, seqmin, seqmax, seqstart, seqcache, CASE WHEN seqcycle THEN ' CYCLE' END), '', ''
+FROM seq WHERE deptype IS DISTINCT FROM 'i'
+UNION ALL
+SELECT 'last', seq.node, 0, format('ALTER SEQUENCE %s OWNED BY %I.%I', seq.called, t.relname, a.attname), '', ''
+FROM seq JOIN rel t ON t.oid = refobjid JOIN pg_attribute a ON a.attrelid = refobjid AND a.attnum = refobjsubid WHERE deptype = 'a'
+UNION ALL
+SELECT 'restart', node, 0, format('ALTER SEQUENCE %s RESTART WITH %s', called, last), '', '' FROM seq WHERE last <> '' AND last <> seqstart::text
+UNION ALL
+SELECT 'create', node, oid::int8, format('CREATE VIEW %s%s AS %s', called,
+    (SELECT format(' WITH (%s)', string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', '))
+        FROM unnest(reloptions) o HAVING count(*) > 0), rtrim(pg_get_viewdef(oid), ';')), '', ''
+FROM rel WHERE relkind = 'v'
+UNION ALL
+SELECT 'create', node, oid::int8, format('CREATE MATERIALIZED VIEW %s AS %s WITH NO DATA', concat_ws(' ', called, (SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = relam),
+    (SELECT format('WITH (%s)', string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', '))
+        FROM (SELECT unnest(reloptions) AS o UNION ALL SELECT 'toast.' || unnest(t.reloptions) FROM pg_class t WHERE t.oid = rel.reltoastrelid) o HAVING count(*) > 0),
+    (SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = reltablespace)), rtrim(pg_get_viewdef(oid), ';')), '', ''
+FROM rel WHERE relkind = 'm'
+UNION ALL
+SELECT 'refresh', node, 0, 'REFRESH MATERIALIZED VIEW ' || called, '', '' FROM rel WHERE relkind = 'm' AND relispopulated
+UNION ALL
+SELECT 'create', node, oid::int8, concat(pg_get_ruledef(oid, true), CASE WHEN ev_enabled <> 'O' THEN format(' ALTER TABLE %s %s RULE %I', called,
+    CASE ev_enabled::text WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, rulename) END), '', ''
+FROM rul
+UNION ALL
+SELECT 'create', node, oid::int8, format('CREATE COLLATION %s (PROVIDER = %s, %s DETERMINISTIC = %s%s)', called,
+    CASE collprovider::text WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
+    CASE WHEN collprovider = 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L,', collcollate, collctype)
+        ELSE format('LOCALE = %L,', coalesce(to_jsonb(lang)->>'colllocale', to_jsonb(lang)->>'colliculocale', collcollate)) END,
+    CASE WHEN collisdeterministic THEN 'true' ELSE 'false' END, ', RULES = ' || quote_literal(to_jsonb(lang)->>'collicurules')), '', ''
+FROM lang
+UNION ALL
+SELECT 'create', proc.node, proc.oid::int8, CASE WHEN prokind IN ('f', 'p', 'w') THEN (SELECT concat('CREATE ', word, ' ', substr(def, strpos(def, word) + length(word) + 1 + length(ns.prefix)))
+    FROM pg_get_functiondef(proc.oid) def) ELSE (SELECT format('CREATE AGGREGATE %I(%s) (%s)', proname, arguments, concat_ws(', ', 'SFUNC = ' || g.aggtransfn,
+        'STYPE = ' || format_type(g.aggtranstype, NULL), 'SSPACE = ' || nullif(g.aggtransspace, 0), 'FINALFUNC = ' || nullif(g.aggfinalfn, 0)::regproc,
+        CASE WHEN g.aggfinalextra THEN 'FINALFUNC_EXTRA' END, 'FINALFUNC_MODIFY = ' || CASE WHEN g.aggfinalfn <> 0 THEN CASE g.aggfinalmodify::text WHEN 's' THEN 'SHAREABLE' WHEN 'w' THEN 'READ_WRITE' END END,
+        'COMBINEFUNC = ' || nullif(g.aggcombinefn, 0)::regproc, 'SERIALFUNC = ' || nullif(g.aggserialfn, 0)::regproc, 'DESERIALFUNC = ' || nullif(g.aggdeserialfn, 0)::regproc,
+        'INITCOND = ' || quote_literal(g.agginitval), 'SORTOP = ' || nullif(g.aggsortop, 0)::regoperator,
+        'PARALLEL = ' || CASE proparallel::text WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)) FROM pg_aggregate g WHERE g.aggfnoid = proc.oid) END, '', ''
+FROM proc, ns
+UNION ALL
+SELECT 'create', node, oid::int8, CASE typtype::text
+    WHEN 'e' THEN format('CREATE TYPE %s AS ENUM (%s)', called,
+        (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = kind.oid))
+    WHEN 'c' THEN format('CREATE TYPE %s AS (%s)', called, (SELECT string_agg(concat_ws(' ', column_called, format_type(atttypid, atttypmod),
+        (SELECT 'COLLATE ' || attcollation::regcollation FROM pg_type t WHERE t.oid = atttypid AND t.typcollation <> attcollation AND attcollation <> 0)), ', ' ORDER BY attnum)
+        FROM col WHERE col.node = kind.node))
+    WHEN 'd' THEN concat_ws(' ', 'CREATE DOMAIN', called, 'AS', format_type(typbasetype, typtypmod),
+        (SELECT 'COLLATE ' || kind.typcollation::regcollation FROM pg_type b WHERE b.oid = kind.typbasetype AND b.typcollation <> kind.typcollation AND kind.typcollation <> 0),
+        'DEFAULT ' || pg_get_expr(typdefaultbin, 0), CASE WHEN typnotnull THEN 'NOT NULL' END,
+        (SELECT string_agg(format('CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid)), ' ' ORDER BY k.oid)
+            FROM pg_constraint k WHERE k.contypid = kind.oid AND k.conrelid = 0 AND k.contype = 'c'))
+    WHEN 'r' THEN (SELECT format('CREATE TYPE %s AS RANGE (%s)', called, concat_ws(', ', 'SUBTYPE = ' || format_type(g.rngsubtype, NULL),
+        (SELECT format('SUBTYPE_OPCLASS = %s%I', CASE WHEN o.opcnamespace <> 'pg_catalog'::regnamespace THEN o.opcnamespace::regnamespace || '.' END, o.opcname) FROM pg_opclass o WHERE o.oid = g.rngsubopc),
+        'COLLATION = ' || nullif(g.rngcollation, 0)::regcollation, 'SUBTYPE_DIFF = ' || nullif(g.rngsubdiff, 0)::regproc,
+        'MULTIRANGE_TYPE_NAME = ' || (SELECT quote_ident(m.typname) FROM pg_type m WHERE m.oid = (to_jsonb(g)->>'rngmultitypid')::oid)))
+        FROM pg_range g WHERE g.rngtypid = kind.oid) END, '', ''
+FROM kind
+UNION ALL
+SELECT 'create', node, oid::int8, concat(pg_get_triggerdef(oid, true), CASE WHEN tgenabled <> 'O' THEN format('; ALTER TABLE %s %s TRIGGER %I', called,
+    CASE tgenabled::text WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, tgname) END), '', ''
+FROM trg
+UNION ALL
+SELECT 'create', node, oid::int8, concat_ws(' ', format('CREATE POLICY %I ON %s AS %s FOR %s TO', polname, called,
+    CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+    CASE polcmd::text WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END),
+    (SELECT string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ') FROM unnest(polroles) r),
+    'USING (' || pg_get_expr(polqual, polrelid) || ')', 'WITH CHECK (' || pg_get_expr(polwithcheck, polrelid) || ')'), '', ''
+FROM pol
+UNION ALL
+SELECT 'create', node, sta.oid::int8, concat('CREATE STATISTICS ', substr(pg_get_statisticsobjdef(sta.oid), length('CREATE STATISTICS ' || ns.prefix) + 1)), '', ''
+FROM sta, ns
+UNION ALL
+SELECT 'last', node, 1, format('ALTER STATISTICS %I SET STATISTICS %s', stxname, to_jsonb(sta)->>'stxstattarget'), '', ''
+FROM sta WHERE to_jsonb(sta)->>'stxstattarget' <> '-1'
+UNION ALL
+SELECT 'last', '', d.objsubid, concat('COMMENT ON ', words, ' IS ', quote_literal(d.description)), '', ''
+FROM thing JOIN pg_description d ON d.objoid = objid AND d.classoid = classid AND d.objsubid = sub
+UNION ALL
+SELECT 'owner', node, 0, format('ALTER %s OWNER TO %I', words, pg_get_userbyid(owner)), '', '' FROM thing WHERE owner IS NOT NULL
+UNION ALL
+SELECT 'owner', node, 1, format('REVOKE ALL ON %s FROM PUBLIC, %I', grants, pg_get_userbyid(grantor)), '', '' FROM thing WHERE acl IS NOT NULL AND col = ''
+UNION ALL
+SELECT 'owner', node, 2, format('GRANT %s ON %s TO %s%s', string_agg(x.privilege_type || col, ', ' ORDER BY x.privilege_type), grants,
+    CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END), '', ''
+FROM thing, aclexplode(acl) x GROUP BY node, objid, sub, grants, x.grantee, x.is_grantable
+UNION ALL
+SELECT 'schema', '', 0, 'ALTER SCHEMA', ' OWNER TO ' || quote_ident(pg_get_userbyid(n.nspowner)), '' FROM ns JOIN pg_namespace n ON n.oid = ns.oid
+UNION ALL
+SELECT 'schema', '', 1, 'REVOKE ALL ON SCHEMA', format(' FROM PUBLIC, %I', pg_get_userbyid(n.nspowner)), '' FROM ns JOIN pg_namespace n ON n.oid = ns.oid WHERE n.nspacl IS NOT NULL
+UNION ALL
+SELECT 'schema', '', 2, format('GRANT %s ON SCHEMA', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type)), format(' TO %s%s',
+    CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END), ''
+FROM ns JOIN pg_namespace n ON n.oid = ns.oid, aclexplode(n.nspacl) x GROUP BY x.grantee, x.is_grantable
+UNION ALL
+SELECT 'refuse', '', 0, format('the schema itself, on which %s granted privileges', pg_get_userbyid(x.grantor)), '', ''
+FROM ns JOIN pg_namespace n ON n.oid = ns.oid, aclexplode(n.nspacl) x WHERE x.grantor <> n.nspowner
+UNION ALL
+SELECT 'schema', '', 3, 'COMMENT ON SCHEMA', ' IS ' || quote_literal(d.description), '' FROM ns JOIN pg_description d ON d.objoid = ns.oid AND d.classoid = 'pg_namespace'::regclass
+UNION ALL
+SELECT 'schema', '', 4, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA', pg_get_userbyid(a.defaclrole)), format(' GRANT %s ON %s TO %s%s',
+    string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type), CASE a.defaclobjtype::text WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE 'TYPES' END,
+    CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' END), ''
+FROM member m JOIN pg_default_acl a ON a.oid = m.objid, aclexplode(a.defaclacl) x WHERE m.classid = 'pg_default_acl'::regclass
+GROUP BY a.oid, a.defaclrole, a.defaclobjtype, x.grantee, x.is_grantable
+UNION ALL
+SELECT 'mention', '', 0, text, described, ''
+FROM (
+    SELECT pg_describe_object('pg_proc'::regclass, oid, 0) AS described, concat_ws(' ', prosrc, proconfig::text) AS text FROM proc
+    UNION ALL SELECT pg_describe_object('pg_class'::regclass, oid, 0), pg_get_viewdef(oid) FROM rel WHERE relkind IN ('v', 'm')
+    UNION ALL SELECT pg_describe_object('pg_class'::regclass, attrelid, attnum), expression FROM col
+    UNION ALL SELECT pg_describe_object('pg_constraint'::regclass, oid, 0), pg_get_constraintdef(oid) FROM con
+    UNION ALL SELECT pg_describe_object('pg_constraint'::regclass, k.oid, 0), pg_get_constraintdef(k.oid) FROM kind JOIN pg_constraint k ON k.contypid = kind.oid AND k.conrelid = 0
+    UNION ALL SELECT pg_describe_object('pg_class'::regclass, indexrelid, 0), pg_get_indexdef(indexrelid, 0, true) FROM ind
+    UNION ALL SELECT pg_describe_object('pg_trigger'::regclass, oid, 0), pg_get_triggerdef(oid, true) FROM trg
+    UNION ALL SELECT pg_describe_object('pg_rewrite'::regclass, oid, 0), pg_get_ruledef(oid, true) FROM rul
+    UNION ALL SELECT pg_describe_object('pg_policy'::regclass, oid, 0), concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) FROM pol
+    UNION ALL SELECT pg_describe_object('pg_type'::regclass, oid, 0), pg_get_expr(typdefaultbin, 0) FROM kind
+) t, ns WHERE strpos(text, ns.nspname) > 0
+UNION ALL
+SELECT DISTINCT 'edge', a.node, 0::int8, '', b.node, ''
+FROM part a JOIN pg_depend d ON d.classid = a.classid AND d.objid = a.objid
+JOIN part b ON b.classid = d.refclassid AND b.objid = d.refobjid
+WHERE a.node <> b.node
+-- A sequence is made before the table that owns it: the table's default needs it.
+AND NOT (d.deptype = 'a' AND a.node IN (SELECT node FROM seq) AND d.refobjsubid <> 0)
