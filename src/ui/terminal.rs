@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
 use super::bars::Bars;
 use super::confirm::{self, Answer};
 use super::failure::{Explanation, Extent};
@@ -174,8 +176,15 @@ impl Terminal {
         if !self.answers || !self.stderr.is_terminal {
             return Ok(None);
         }
+        // Before the question: whoever answers at once must not be shown either.
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
         say(&clean(question));
-        rpassword::read_password().map(Some)
+        let answer = rpassword::read_password();
+        tcsetattr(io::stdin(), OptionalActions::Now, &before)?;
+        answer.map(Some)
     }
 
     fn settle(&self, mode: ProgressMode) -> ProgressMode {
