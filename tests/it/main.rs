@@ -34,4 +34,5 @@ mod secrets;
 mod servers;
 mod support;
 mod template;
+mod tenant_context;
 mod trash;
