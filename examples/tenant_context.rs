@@ -32,8 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let context = database
         .tenant(&tenant.schema, &[SchemaName::public()])
-        .await
-        .map_err(|error| error.to_string())?;
+        .await?;
     let row = context
         .client()
         .query_one("SELECT current_schema()::text, count(*) FROM products", &[])
@@ -41,10 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (schema, products): (String, i64) = (row.get(0), row.get(1));
     context.commit().await?;
 
-    let session = database
-        .session(Duration::ZERO)
-        .await
-        .map_err(|error| error.to_string())?;
+    let session = database.session(Duration::ZERO).await?;
     let after = session.rows("SELECT current_schema()").await?;
     writeln!(
         std::io::stdout(),

@@ -252,6 +252,7 @@ impl From<CatalogError> for Failure {
             CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
             ),
+            CatalogError::Unreachable(_) => Self::new(Exit::Unreachable, error),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }

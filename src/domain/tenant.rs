@@ -382,7 +382,9 @@ pub enum CatalogError {
     NoHistory(SchemaName, u64),
     /// The role may not do it; holds the server's word for it.
     Forbidden(String),
-    /// The server or the connection failed.
+    /// No connection to the server was to be had, or it was lost; later it may work.
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// The server failed.
     Database(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -441,7 +443,7 @@ impl fmt::Display for CatalogError {
             ),
             Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
             Self::Forbidden(why) => write!(f, "the role may not: {why}"),
-            Self::Database(error) => error.fmt(f),
+            Self::Unreachable(error) | Self::Database(error) => error.fmt(f),
         }
     }
 }
@@ -449,7 +451,7 @@ impl fmt::Display for CatalogError {
 impl std::error::Error for CatalogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Database(error) => error.source(),
+            Self::Unreachable(error) | Self::Database(error) => error.source(),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::attendance::Attendance;
-use super::diagnostics::server_error;
+use super::diagnostics::{is_connection_lost, server_error};
 use super::pool::{Database, Session};
 use super::removal::select_missing;
 use super::tenant_tables::Tables;
@@ -78,6 +78,10 @@ pub(super) fn database_error(said: ServerError) -> CatalogError {
     CatalogError::Database(Box::new(DatabaseError(said)))
 }
 
+fn unreachable(said: ServerError) -> CatalogError {
+    CatalogError::Unreachable(Box::new(DatabaseError(said)))
+}
+
 /// An index that takes room and time and is used by nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidIndex {
@@ -144,7 +148,7 @@ impl PostgresCatalog {
         self.database
             .session(std::time::Duration::ZERO)
             .await
-            .map_err(database_error)
+            .map_err(unreachable)
     }
 
     /// Creates an empty schema for a tenant that lacks its own.
@@ -372,7 +376,13 @@ impl TenantCatalog for PostgresCatalog {
         let rows = session
             .read(&self.select(&condition))
             .await
-            .map_err(|error| catalog_error(&error))?;
+            .map_err(|error| {
+                if is_connection_lost(&error) {
+                    unreachable(server_error(&error))
+                } else {
+                    catalog_error(&error)
+                }
+            })?;
         let mut list = TenantList::default();
         for row in &rows {
             read(row, &mut list)?;

@@ -358,6 +358,14 @@ impl Session {
         self.kept_for > 0
     }
 
+    /// Returns whether somebody borrowed the connection before, so that it may be broken by now or
+    /// in a transaction that nobody ended.
+    pub(super) fn was_used(&self) -> bool {
+        self.object
+            .as_ref()
+            .is_some_and(|object| Object::metrics(object).recycle_count > 0)
+    }
+
     /// Returns the driver's client.
     #[must_use]
     pub fn client(&self) -> &Client {

@@ -2,17 +2,26 @@
 
 use std::env;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
-use super::support::database::Database;
+use super::support::database::{self, Database};
+use super::support::eventually::eventually;
+use super::support::server;
 
 /// The program under test.
 const PRICESYNC: &str = env!("CARGO_BIN_EXE_pricesync");
 
 /// Everything in `examples/`; what is added there gets a test here.
-const EXAMPLES: [&str; 3] = ["embed_migrations.rs", "quickstart", "tenant_context.rs"];
+const EXAMPLES: [&str; 4] = [
+    "embed_migrations.rs",
+    "http_tenants.rs",
+    "quickstart",
+    "tenant_context.rs",
+];
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -148,4 +157,152 @@ fn tenant_context_works_as_the_tenant_and_gives_the_connection_back_clean() {
         .output()
         .unwrap();
     assert!(!unknown.status.success());
+}
+
+/// `examples/http_tenants.rs`, listening.
+struct Web {
+    process: Child,
+    address: String,
+}
+
+impl Web {
+    fn start(database: &Database) -> Self {
+        let mut process = example("http_tenants", database)
+            .arg("127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        let stdout = process.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut first).unwrap();
+        let address = first.trim_end().strip_prefix("listening on ");
+        Self {
+            address: address.expect("it says where it listens").to_owned(),
+            process,
+        }
+    }
+
+    /// Sends a request and returns the status and the body of the answer.
+    fn ask(&self, host: &str, request: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+
+    fn products(&self, host: &str) -> (u16, String) {
+        self.ask(host, "GET /products", "")
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn http_tenants_shows_each_host_its_own_rows() {
+    let database = Database::create();
+    create_acme(&database, &[]);
+    let globex = ["create-tenant", "--name", "Globex Corp.", "--slug"];
+    let globex = [&globex[..], &["globex", "--domain", "globex.example.com"]].concat();
+    pricesync(&database, &globex);
+    let web = Web::start(&database);
+
+    let added = |host, sku, name| web.ask(host, &format!("POST /products/{sku}"), name).0;
+    assert_eq!(added("acme.example.com", "A-1", "Anvil"), 201);
+    assert_eq!(
+        added("Globex.example.com:8080", "A-1", "Doomsday device"),
+        201
+    );
+    assert_eq!(added("acme.example.com", "A-1", "Another anvil"), 409);
+    let acme = (200, "Acme Inc. (tenant_acme)\nA-1 Anvil\n".to_owned());
+    let globex = "Globex Corp. (tenant_globex)\nA-1 Doomsday device\n";
+    // More requests than connections, one host after the other on each of them.
+    for _ in 0..12 {
+        assert_eq!(web.products("ACME.example.com."), acme);
+        assert_eq!(web.products("globex.example.com"), (200, globex.to_owned()));
+    }
+    assert_eq!(
+        web.products("nobody.example.com"),
+        (404, "nobody is at this host\n".to_owned())
+    );
+    assert_eq!(web.products("'; DROP SCHEMA tenant_acme --").0, 400);
+
+    pricesync(
+        &database,
+        &[
+            "drop-schema",
+            "--tenant",
+            "globex",
+            "--force",
+            "--keep-record",
+        ],
+    );
+    assert_eq!(web.products("globex.example.com").0, 404);
+    assert_eq!(web.products("acme.example.com"), acme);
+}
+
+#[test]
+fn http_tenants_is_unavailable_while_its_database_is() {
+    let database = Database::create();
+    create_acme(&database, &[]);
+    let web = Web::start(&database);
+    assert_eq!(web.products("acme.example.com").0, 200);
+
+    let name = database.query("SELECT current_database()")[0][0]
+        .clone()
+        .unwrap();
+    let superuser = |sql: &str| database::run(&server::url(), sql).unwrap();
+    superuser(&format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ));
+    for _ in 0..3 {
+        let refused = web.products("acme.example.com");
+        assert_eq!(refused, (503, "try again later\n".to_owned()));
+    }
+    // Without a database, too, a host that is none is the client's mistake.
+    assert_eq!(web.products("not a host").0, 400);
+    superuser(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    assert_eq!(web.products("acme.example.com").0, 200);
+}
+
+#[test]
+fn http_tenants_is_unavailable_while_all_its_connections_are_kept() {
+    let database = Database::create();
+    create_acme(&database, &[]);
+    let web = Web::start(&database);
+    let lock = "BEGIN; LOCK TABLE tenant_acme.products; SELECT pg_sleep(600)";
+    std::thread::scope(|scope| {
+        let locking = scope.spawn(|| database::run(database.url(), lock));
+        let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'tenant_acme.products'::regclass AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let count = |n: &str| database.query(waiting)[0][0].as_deref() == Some(n);
+        eventually("the table is locked", || {
+            let held = waiting.replace("NOT granted", "granted");
+            database.query(&held)[0][0].as_deref() == Some("1")
+        });
+        let kept: Vec<_> = (0..10)
+            .map(|_| scope.spawn(|| web.products("acme.example.com")))
+            .collect();
+        eventually("all ten connections wait for the table", || count("10"));
+        assert_eq!(web.products("acme.example.com").0, 503);
+        let release = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'BEGIN; LOCK TABLE%'";
+        database.execute(release);
+        assert!(locking.join().unwrap().is_err());
+        for request in kept {
+            assert_eq!(request.join().unwrap().0, 200);
+        }
+        assert_eq!(web.products("acme.example.com").0, 200);
+    });
 }

@@ -39,4 +39,5 @@ mod secrets;
 mod servers;
 mod support;
 mod template;
+mod tenant_context;
 mod trash;

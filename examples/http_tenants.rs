@@ -1,0 +1,182 @@
+//! A web service in which the host of a request decides whose data it sees:
+//! host → tenant → a transaction in the tenant's schema → queries → response.
+//!
+//! `DATABASE_URL=postgresql://... cargo run --example http_tenants -- 127.0.0.1:8080`
+//!
+//! ```sh
+//! curl -H 'Host: acme.example.com' -d 'Anvil' http://127.0.0.1:8080/products/A-1
+//! curl -H 'Host: acme.example.com' http://127.0.0.1:8080/products
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::header::{HOST, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use pricesync::domain::schema_name::SchemaName;
+use pricesync::domain::tenant::{CatalogError, Hostname, Tenant, TenantCatalog as _};
+use pricesync::postgres::catalog::PostgresCatalog;
+use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::pool::Database;
+use pricesync::postgres::tenant_context::{TenantContext, TenantError};
+use pricesync::postgres::tls;
+use pricesync::settings::CatalogLayout;
+use tokio::net::TcpListener;
+
+/// How many requests are in the database at once.
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10).expect("ten is not zero");
+
+/// How long a request waits for one of them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = env::args().nth(1).ok_or("which address and port?")?;
+    let url = env::var("DATABASE_URL")?;
+    let options = ConnectOptions::resolve(Some(&url), &Environment::from_process())?;
+    let tls = tls::connector(&options)?;
+    let database = Database::open(&options, tls, CONNECTIONS, Duration::ZERO).await?;
+    // The tables as pricesync and django-tenants make them.
+    let catalog = PostgresCatalog::new(database.clone(), &CatalogLayout::default());
+    let service = Router::new()
+        .route("/products", get(list))
+        .route("/products/{sku}", post(add))
+        .with_state(Service { database, catalog });
+    let listener = TcpListener::bind(&address).await?;
+    writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
+    axum::serve(listener, service).await?;
+    Ok(())
+}
+
+/// What every request needs.
+#[derive(Clone)]
+struct Service {
+    database: Database,
+    catalog: PostgresCatalog,
+}
+
+/// The tenant whose host was asked, and a transaction in its schema.
+struct InTenant {
+    tenant: Tenant,
+    context: TenantContext,
+}
+
+impl FromRequestParts<Service> for InTenant {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Refusal> {
+        let opening = async {
+            let host = host(&parts.headers)?;
+            let tenant = service.catalog.resolve(&host).await?;
+            let context = service
+                .database
+                .tenant(&tenant.schema, &[SchemaName::public()])
+                .await?;
+            Ok(Self { tenant, context })
+        };
+        // Dropped in the middle, nothing of it stays.
+        tokio::time::timeout(PATIENCE, opening)
+            .await
+            .unwrap_or(Err(Refusal::busy()))
+    }
+}
+
+fn host(headers: &HeaderMap) -> Result<Hostname, Refusal> {
+    headers
+        .get(HOST)
+        .and_then(|host| Hostname::parse(host.to_str().ok()?).ok())
+        .ok_or(Refusal(StatusCode::BAD_REQUEST, "no such host name\n"))
+}
+
+async fn list(InTenant { tenant, context }: InTenant) -> Result<String, Refusal> {
+    let rows = context
+        .client()
+        .query("SELECT sku, name FROM products ORDER BY sku", &[])
+        .await?;
+    context.rollback().await?;
+    let mut text = format!("{} ({})\n", tenant.name, tenant.schema);
+    for row in rows {
+        let (sku, name): (&str, &str) = (row.get(0), row.get(1));
+        let _ = writeln!(text, "{sku} {name}");
+    }
+    Ok(text)
+}
+
+async fn add(
+    InTenant { context, .. }: InTenant,
+    Path(sku): Path<String>,
+    name: String,
+) -> Result<StatusCode, Refusal> {
+    let insert = "INSERT INTO products (sku, name, price) VALUES ($1, $2, 0)";
+    if let Err(error) = context.client().execute(insert, &[&sku, &name]).await {
+        // unique_violation
+        if error.code().is_some_and(|code| code.code() == "23505") {
+            return Err(Refusal(StatusCode::CONFLICT, "there is one already\n"));
+        }
+        return Err(error.into());
+    }
+    context.commit().await?;
+    Ok(StatusCode::CREATED)
+}
+
+/// What the client is told. What went wrong in detail is for the log.
+struct Refusal(StatusCode, &'static str);
+
+impl Refusal {
+    fn busy() -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "try again later\n")
+    }
+
+    fn broken(error: &dyn Error) -> Self {
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+        Self(StatusCode::INTERNAL_SERVER_ERROR, "this did not work\n")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        if self.0 == StatusCode::SERVICE_UNAVAILABLE {
+            (self.0, [(RETRY_AFTER, "1")], self.1).into_response()
+        } else {
+            (self.0, self.1).into_response()
+        }
+    }
+}
+
+impl From<CatalogError> for Refusal {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::NotFound(_) => Self(StatusCode::NOT_FOUND, "nobody is at this host\n"),
+            CatalogError::Unreachable(_) => Self::busy(),
+            error => Self::broken(&error),
+        }
+    }
+}
+
+impl From<TenantError> for Refusal {
+    fn from(error: TenantError) -> Self {
+        match error {
+            TenantError::NoConnection(_) => Self::busy(),
+            // It is being created or dropped.
+            TenantError::SchemaMissing(_) => {
+                Self(StatusCode::NOT_FOUND, "nobody is at this host\n")
+            }
+            error => Self::broken(&error),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Refusal {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::broken(&error)
+    }
+}
