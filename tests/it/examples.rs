@@ -12,7 +12,12 @@ use super::support::database::Database;
 const PRICESYNC: &str = env!("CARGO_BIN_EXE_pricesync");
 
 /// Everything in `examples/`; what is added there gets a test here.
-const EXAMPLES: [&str; 3] = ["embed_migrations.rs", "quickstart", "tenant_context.rs"];
+const EXAMPLES: [&str; 4] = [
+    "deploy",
+    "embed_migrations.rs",
+    "quickstart",
+    "tenant_context.rs",
+];
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

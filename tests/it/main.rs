@@ -7,6 +7,7 @@ mod backup;
 mod bars;
 mod concurrency;
 mod create_tenant;
+mod deploy;
 mod drop_schema;
 mod escapes;
 mod examples;
