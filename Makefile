@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test properties test-matrix torture lint picture bench coverage deb needs
+.PHONY: demo test django properties test-matrix torture lint picture bench coverage deb needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -26,9 +26,15 @@ test-matrix: needs
 torture: needs
 	cargo test --test torture -- --long $(ARGS)
 
+# A site of django-tenants over our database and pricesync over its; installs it from PyPI into
+# target/django.
+django: needs
+	cargo test --test it django -- --ignored --nocapture
+
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --quiet
 
 # Draws docs/run.svg anew from a real run.
 picture: needs

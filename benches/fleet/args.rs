@@ -58,6 +58,8 @@ pub(crate) enum RowName {
     Memory,
     /// One tenant goes
     Drop,
+    /// One tenant into a file
+    Backup,
 }
 
 impl Args {

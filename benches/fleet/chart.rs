@@ -47,7 +47,8 @@ fn is_drawn(row: &Measured, rows: &[Measured]) -> bool {
     let has_durable = rows
         .iter()
         .any(|other| other.row == row.row && other.title == row.title && other.durable);
-    !matches!(row.row, RowName::Memory | RowName::Drop) && (row.durable || !has_durable)
+    !matches!(row.row, RowName::Memory | RowName::Drop | RowName::Backup)
+        && (row.durable || !has_durable)
 }
 
 /// Draws one panel and returns where it ends.

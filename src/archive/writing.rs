@@ -43,7 +43,8 @@ impl ArchiveWriter {
     /// What the system says; a file that exists is an error.
     pub fn create(path: &Path, header: &Header) -> io::Result<Self> {
         if path.try_exists()? {
-            return Err(io::ErrorKind::AlreadyExists.into());
+            let words = format!("{} is there already", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
         }
         let folder = path.parent().unwrap_or(Path::new("."));
         // Made for its owner alone.

@@ -15,10 +15,10 @@ use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, References, Rules};
 use crate::postgres::pool::{ConnectError, Database};
 use crate::postgres::tls;
-use crate::service::event::ServerError;
+use crate::service::event::{EventKind, Progress, ServerError};
 use crate::service::pace::Pace;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
-use crate::ui::{ProgressMode, Terminal};
+use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 
 /// The word that stands for the private server of this project.
 pub(super) const LOCAL: &str = "local";
@@ -185,7 +185,16 @@ impl App {
     /// Returns the catalog of a database.
     #[must_use]
     pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
-        PostgresCatalog::new(database.clone(), &self.settings.catalog)
+        let (progress, mut events) = Progress::channel();
+        let terminal = self.terminal.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let EventKind::WaitingForStandby { waited } = event.kind {
+                    terminal.warn(&waiting_for_standby(waited));
+                }
+            }
+        });
+        PostgresCatalog::new(database.clone(), &self.settings.catalog).telling(progress)
     }
 
     /// Reads both folders of migrations, to run them.

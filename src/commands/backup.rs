@@ -38,6 +38,10 @@ use crate::ui::{Cell, Listing, OutputFormat, clean, count};
 /// psql. The file appears under its name when it is whole, and never replaces another one. Each structure is
 /// rehearsed once in a scratch schema that is rolled back, so what a backup cannot hold is found now.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync backup --all --out backups
+  pricesync backup --tenant 'a*' --exclude acme --out backups -o names
+  pricesync backup verify backups/acme.20261125T120000Z.backup")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -22,6 +22,9 @@ use crate::ui::{Verbosity, count, explain, took};
 /// All of it or nothing: a taken slug, schema or host, a reserved or over-long name, or a
 /// migration that fails leaves no trace, and nothing that was there before is changed.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync create-tenant --name 'Acme Inc.' --slug acme --domain acme.example.com
+  pricesync create-tenant --name Acme --slug acme --schema legacy_acme --adopt")]
 pub(super) struct Args {
     /// The name that people read, such as 'Acme Inc.'
     #[arg(long, value_name = "NAME")]

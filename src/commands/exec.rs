@@ -43,6 +43,10 @@ const EXEC: Work = Work {
 /// A program gets DATABASE_URL, PGHOST and the like, PGOPTIONS with the search path,
 /// PRICESYNC_TENANT and PRICESYNC_SCHEMA; its lines are shown with the tenant in front.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync exec --all -c 'SELECT count(*) FROM products' -o csv
+  pricesync exec --tenant acme --write -f fix.sql
+  pricesync exec --all --jobs 4 -- ./report.sh")]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["command", "file", "program"])))]
 pub(super) struct Args {
     #[command(flatten)]

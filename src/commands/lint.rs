@@ -33,6 +33,10 @@ use crate::ui::{Cell, Listing, OutputFormat, count};
 /// an empty line at the top of the file, everywhere in the file. Files that are applied
 /// somewhere cannot be edited any more: let CI lint the files that a change adds, or --pending.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync lint --deny warning
+  pricesync lint --pending --fleet
+  pricesync lint migrations/tenant/products")]
 pub(super) struct Args {
     /// Only these files or folders
     #[arg(value_name = "FILE")]

@@ -14,6 +14,9 @@ use crate::ui::{Cell, Listing, OutputFormat};
 
 /// List tenants with their schemas, hosts, versions and pending migrations
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync list-tenants --pending -o names
+  pricesync list-tenants --where 'id > 100' -o csv")]
 pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,

@@ -36,6 +36,12 @@ use crate::ui::{Cell, Listing, OutputFormat, shell_word, summary_document, write
 /// first, then every tenant in parallel. A schema is wholly at the new version or untouched;
 /// running again is always safe. --canary and --batches go through the tenants in stages.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync migrate-schemas --check
+  pricesync migrate-schemas --tenant acme,globex --dry-run=sql
+  pricesync migrate-schemas --on-failure continue -o json
+  pricesync migrate-schemas --canary acme --batches 5%,25% --pause 2m
+  pricesync list-tenants --pending -o names | pricesync migrate-schemas --from-file -")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// Migrate public only

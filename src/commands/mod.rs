@@ -4,6 +4,7 @@
 
 mod app;
 mod backup;
+mod baseline;
 mod clone_tenant;
 mod completions;
 mod config;
@@ -23,6 +24,7 @@ mod man;
 mod migrate_schemas;
 mod purge;
 mod record;
+mod rename_tenant;
 mod resolve;
 mod restore;
 mod runs;
@@ -155,6 +157,8 @@ enum Command {
     ListTenants(list_tenants::Args),
     #[command(alias = "drop_schema")]
     DropSchema(drop_schema::Args),
+    #[command(alias = "rename_tenant")]
+    RenameTenant(rename_tenant::Args),
     Undrop(undrop::Args),
     #[command(alias = "clone_tenant")]
     CloneTenant(clone_tenant::Args),
@@ -168,6 +172,7 @@ enum Command {
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
+    Baseline(baseline::Args),
     Runs(runs::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
@@ -218,6 +223,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
+        Command::RenameTenant(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
         Command::Backup(args) => args.override_settings(&mut overrides),
         Command::Exec(args) => args.override_settings(&mut overrides),
@@ -235,6 +241,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::CreateTenant(args) => create_tenant::run(&args, &app).await,
         Command::ListTenants(args) => list_tenants::run(&args, &app).await,
         Command::DropSchema(args) => drop_schema::run(&args, &app).await,
+        Command::RenameTenant(args) => rename_tenant::run(&args, &app).await,
         Command::Undrop(args) => undrop::run(&args, &app).await,
         Command::Purge(args) => purge::run(&args, &app).await,
         Command::CloneTenant(args) => clone_tenant::run(&args, &app).await,
@@ -245,6 +252,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Env(args) => env::run(&args, &app).await,
         Command::Status(args) => status::run(&args, &app).await,
         Command::MakeMigration(args) => make_migration::run(&args, &app),
+        Command::Baseline(args) => baseline::run(&args, &app).await,
         Command::Runs(args) => runs::run(&args, &app).await,
         Command::Lint(args) => lint::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
@@ -289,5 +297,47 @@ impl From<Progress> for ProgressMode {
             Progress::Json => Self::Json,
             Progress::None => Self::None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Takes a command apart as a shell does, as far as our examples need it.
+    fn words(command: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        for (place, part) in command.split('\'').enumerate() {
+            let is_quoted = place % 2 == 1;
+            for (gap, piece) in part.split(' ').enumerate() {
+                if is_quoted {
+                    let text = if gap == 0 { "" } else { " " };
+                    words.last_mut().expect("one").push_str(text);
+                } else if gap > 0 {
+                    words.push(String::new());
+                }
+                words.last_mut().expect("one").push_str(piece);
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_example_in_the_help_is_a_command() {
+        let mut tried = 0;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_long_help();
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                for example in line.trim().split(" | ") {
+                    let parsed = Cli::try_parse_from(words(example));
+                    assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 20, "the examples are found");
     }
 }

@@ -19,6 +19,9 @@ use crate::ui::{clean, count, took};
 /// is compared with what the backup says: digests and counts of rows, the values of sequences, the
 /// whole structure of the schema. The file holds SQL that is run: restore files that you trust.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync restore acme.20261125T120000Z.backup
+  pricesync restore acme.20261125T120000Z.backup --as acme2 --domain acme2.example.com")]
 pub(super) struct Args {
     /// The file that pricesync backup wrote
     #[arg(value_name = "FILE")]

@@ -15,6 +15,10 @@ use crate::postgres::tenant_environment::TenantEnvironment;
 /// The search path is the tenant, then what [run] `search_path` says; the prompt names the
 /// tenant. Options behind -- go to psql itself.
 #[derive(clap::Args, Debug)]
+#[command(after_long_help = "Examples:
+  pricesync shell --tenant acme
+  pricesync shell --tenant acme --read-only -c 'SELECT count(*) FROM products'
+  pricesync shell --tenant acme -- --csv -f report.sql")]
 pub(super) struct Args {
     /// The tenant: slug, schema or host, exactly
     #[arg(long, short = 't', value_name = "TENANT")]

@@ -310,6 +310,8 @@ pub enum CatalogError {
     Dependents(Vec<Dependent>),
     /// Rows of these tables refer to the tenant's row.
     Referred(Vec<String>),
+    /// These say the name of the schema that should be renamed, and would not follow.
+    Mentioned(SchemaName, Vec<String>),
     /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
     HalfDropped(String),
     /// The schema that should be worked on does not exist.
@@ -364,6 +366,9 @@ impl fmt::Display for CatalogError {
                     "rows refer to the tenant's row, in {}",
                     tables.join(", ")
                 )
+            }
+            Self::Mentioned(schema, what) => {
+                write!(f, "the name '{schema}' is said by {}", what.join(", "))
             }
             Self::HalfDropped(slug) => write!(
                 f,

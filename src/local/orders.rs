@@ -11,7 +11,7 @@ use super::home::Home;
 use super::lock::Lock;
 use super::{LocalError, LocalOptions, cluster, log};
 
-/// The hidden subcommand whose body is [`supervise`].
+/// The hidden subcommand whose body is [`supervise`](super::supervise).
 pub const SUPERVISE: &str = "__supervise";
 
 /// What a supervisor is to do: its command line.

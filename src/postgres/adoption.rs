@@ -192,13 +192,7 @@ impl PostgresCatalog {
             String::new()
         };
         let id = self
-            .commit(
-                session,
-                new,
-                &opened.identity.transaction,
-                &self.tables().insert(new),
-                &note,
-            )
+            .commit(session, new, opened, &self.tables().insert(new), &note)
             .await?;
         Ok(Created {
             tenant: listed(id, new),

@@ -113,6 +113,7 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
         atomic: Atomic::Schema,
         goal: Goal::Latest,
         fake: false,
+        baseline: None,
         search_path: Vec::new(),
         unlisted: true,
         templates: false,

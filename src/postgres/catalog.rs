@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
+use super::attendance::Attendance;
 use super::diagnostics::server_error;
 use super::pool::{Database, Session};
 use super::removal::select_missing;
@@ -14,7 +15,8 @@ use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, 
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
-use crate::service::event::ServerError;
+use crate::service::event::{Progress, ServerError};
+use crate::service::fleet::Interrupts;
 use crate::settings::{CatalogLayout, TableName};
 
 /// Parts hosts in one text; no host name holds it.
@@ -31,6 +33,7 @@ const CREATED_AT: &str = "to_char(t.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'
 pub struct PostgresCatalog {
     database: Database,
     tables: Tables,
+    progress: Progress,
 }
 
 /// Returns a table's name, quoted for SQL.
@@ -103,7 +106,27 @@ impl PostgresCatalog {
     #[must_use]
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
         let tables = Tables::new(layout);
-        Self { database, tables }
+        let (progress, _nobody) = Progress::channel();
+        Self {
+            database,
+            tables,
+            progress,
+        }
+    }
+
+    /// Returns the same catalog, which tells here what it waits for.
+    #[must_use]
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Waits for a backend's COMMIT, and tells where that waits for a standby.
+    pub(super) async fn committing<F: Future>(&self, pid: i32, commit: F) -> F::Output {
+        let (_nobody, interrupts) = Interrupts::new();
+        let timeout = std::time::Duration::ZERO;
+        Attendance::new(&self.database, pid, timeout, &self.progress, interrupts)
+            .during_commit(commit)
+            .await
     }
 
     /// Returns the database that the catalog is in.
@@ -195,7 +218,7 @@ impl PostgresCatalog {
              AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
              AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid AND p.datname = current_database()) \
              ORDER BY 1, 2",
-            self.tables.tenants
+            self.tables.rows
         );
         let rows = session
             .read(&sql)

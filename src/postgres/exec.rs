@@ -69,7 +69,9 @@ impl SchemaJob for Exec {
         mut interrupts: Interrupts,
     ) -> Result<Done, Failed> {
         let position = self.positions.get(&target.schema).copied();
-        let mut share = self.shares.of(position.unwrap_or_default());
+        let position = position.unwrap_or_default();
+        let mut share = self.shares.of(position);
+        let entrance = self.shares.enter(position).await;
         let session = self
             .database
             .session(PATIENCE)
@@ -82,6 +84,7 @@ impl SchemaJob for Exec {
                 return Err(self.explained(failure, target).await);
             }
         };
+        drop(entrance);
         let (done, cancelled) = {
             let mut work = std::pin::pin!(self.work(&session, target, &mut share));
             tokio::select! {

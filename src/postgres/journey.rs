@@ -191,6 +191,24 @@ impl Journey<'_> {
             self.leave(session).await;
             return Ok(Step::Finished);
         };
+        if let Some(baseline) = &rules.baseline {
+            let lacks = if rows.is_empty() {
+                let oid = opened.schema_oid.to_string();
+                match baseline.missing(&session, &oid, &rules.history_table).await {
+                    Ok(missing) if missing.is_empty() => None,
+                    Ok(missing) => Some(MigrateError::Unfit { missing }),
+                    Err(error) => return Err(self.open_failed(session, &error)),
+                }
+            } else {
+                Some(MigrateError::HasHistory {
+                    version: plan.version,
+                })
+            };
+            if let Some(error) = lacks {
+                self.leave(session).await;
+                return Err(error.into());
+            }
+        }
         if first.transaction == Transaction::Outside && !rules.fake {
             self.leave(session).await;
             if self.migrator.rehearsal.is_some() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use super::baseline::Baseline;
 use super::batch;
 use super::bookkeeping;
 pub use super::guard::References;
@@ -47,6 +48,8 @@ pub struct Rules {
     pub goal: Goal,
     /// Whether histories are written and nothing is run.
     pub fake: bool,
+    /// Which schemas may get a history that is written and not run: those without one that hold this.
+    pub baseline: Option<Arc<Baseline>>,
     /// What follows the tenant in `search_path`.
     pub search_path: Vec<SchemaName>,
     /// Which shared tables the keys of tenants may point to.
@@ -77,6 +80,7 @@ impl Rules {
             atomic: Atomic::Schema,
             goal: Goal::Latest,
             fake: false,
+            baseline: None,
             search_path: vec![SchemaName::public()],
             references: References::default(),
             history_table: "refinery_schema_history".to_owned(),

@@ -69,7 +69,8 @@ pub fn pg_dump(
     path: &Path,
 ) -> Result<u64, DumpError> {
     if path.try_exists()? {
-        return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+        let words = format!("{} is there already", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, words).into());
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     let file = tempfile::Builder::new()

@@ -16,7 +16,7 @@ use super::pool::Session;
 use super::runner;
 use super::template::{self, Applying, Kept, Template, Unfit};
 use super::tenant_tables::Tables;
-use super::transaction::{Opening, begin, interpret, probe};
+use super::transaction::{Opened, Opening, begin, interpret, probe};
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -271,10 +271,7 @@ impl PostgresCatalog {
             String::new()
         };
         let insert = self.tables().insert(new);
-        let transaction = &opened.identity.transaction;
-        let id = self
-            .commit(session, new, transaction, &insert, &note)
-            .await?;
+        let id = self.commit(session, new, &opened, &insert, &note).await?;
         let tenant = listed(id, new);
         Ok(Created {
             tenant,
@@ -312,21 +309,23 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         new: &NewTenant,
-        transaction: &str,
+        opened: &Opened,
         insert: &str,
         note: &str,
     ) -> Result<i64, CreateError> {
-        let (inserted, noted, committed) = join3(
+        let all = join3(
             session.rows(insert),
             session.client().simple_query(note),
             session.client().simple_query("COMMIT"),
-        )
-        .await;
+        );
+        let (inserted, noted, committed) = self.committing(opened.pid, all).await;
         match (inserted, noted, committed) {
             (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
                 if is_connection_lost(&error) {
-                    return self.find_out(new, transaction, &error).await;
+                    return self
+                        .find_out(new, &opened.identity.transaction, &error)
+                        .await;
                 }
                 Err(CreateError::Catalog(taken_meanwhile(
                     &error,

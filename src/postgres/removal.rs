@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::dependents::{self, Start};
@@ -269,7 +270,8 @@ impl PostgresCatalog {
         }
         // Nothing believes these rows any more, and without our tables there are none.
         if let Ok(session) = self.session().await {
-            let _ = session.rows(&runs::forget(&tenant.schema)).await;
+            let forget = format!("{UNCONFIRMED}; {}", runs::forget(&tenant.schema));
+            let _ = session.rows(&forget).await;
         }
         Ok(())
     }
@@ -365,7 +367,7 @@ impl PostgresCatalog {
                         session.discard();
                         return Err(error.into());
                     }
-                    match finish(&session, piece).await {
+                    match self.finish(&session, piece).await {
                         Ok(()) => return Ok(()),
                         Err(Unfinished { in_doubt, error }) => {
                             session.discard();
@@ -389,6 +391,30 @@ impl PostgresCatalog {
                 }
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn finish(&self, session: &Session, piece: &Piece) -> Result<(), Unfinished> {
+        let sql = format!(
+            "{}; SELECT pg_current_xact_id(), pg_backend_pid()",
+            piece.statements
+        );
+        let rows = session.rows(&sql).await.map_err(|error| Unfinished {
+            in_doubt: None,
+            error,
+        })?;
+        let cell = |column| {
+            rows.last()
+                .and_then(|row| row.get(column))
+                .unwrap_or_default()
+        };
+        let (transaction, pid) = (cell(0), cell(1).parse().unwrap_or_default());
+        match self.committing(pid, session.rows("COMMIT")).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Unfinished {
+                in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
+                error,
+            }),
         }
     }
 }
@@ -553,22 +579,6 @@ struct Unfinished {
     /// Which transaction it is, where COMMIT was sent and nobody answered.
     in_doubt: Option<String>,
     error: Error,
-}
-
-async fn finish(session: &Session, piece: &Piece) -> Result<(), Unfinished> {
-    let sql = format!("{}; SELECT pg_current_xact_id()", piece.statements);
-    let rows = session.rows(&sql).await.map_err(|error| Unfinished {
-        in_doubt: None,
-        error,
-    })?;
-    let transaction = rows.last().and_then(|row| row.get(0)).unwrap_or_default();
-    match session.rows("COMMIT").await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Unfinished {
-            in_doubt: is_connection_lost(&error).then(|| transaction.to_owned()),
-            error,
-        }),
-    }
 }
 
 /// Returns what schemas of these names hold, as far as they exist.

@@ -98,6 +98,70 @@ pub(super) async fn compile(
     Ok(compiled.unwrap_or_else(|error| Err(error.to_string())))
 }
 
+/// Returns the columns of every table that these scripts leave in an empty schema, or why that
+/// cannot be told; rolled back.
+///
+/// # Errors
+///
+/// Only connections that cannot be had or break.
+pub(super) async fn columns(
+    database: &Database,
+    rules: &Rules,
+    scripts: &[&Script],
+) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
+    if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
+        return Ok(Err(why));
+    }
+    let session = database.session(Duration::ZERO).await?;
+    let columns = columns_in(&session, rules, scripts).await;
+    if let Err(error) = rollback(&session).await {
+        session.discard();
+        return Err(server_error(&error));
+    }
+    Ok(columns.unwrap_or_else(|error| Err(error.to_string())))
+}
+
+async fn columns_in(
+    session: &Session,
+    rules: &Rules,
+    scripts: &[&Script],
+) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
+    let replayed = scratch();
+    let opened = match enter(session, rules, &replayed).await? {
+        Ok(opened) => opened,
+        Err(why) => return Ok(Err(why)),
+    };
+    let create_history = runner::create_history(&replayed, &rules.history_table);
+    let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
+    for script in scripts {
+        batch.push(&replayed, &rules.history_table, script, false);
+    }
+    let (silent, _nobody) = Progress::channel();
+    match batch
+        .run(session, &opened, &replayed, &Ending::Unguarded, &silent)
+        .await
+    {
+        Ok(_) => {}
+        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
+        Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
+        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => {
+            return Err(server_error(&error));
+        }
+    }
+    let sql = format!(
+        "SELECT c.relname, a.attname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+         WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND c.relname <> {}",
+        opened.schema_oid,
+        postgres_protocol::escape::escape_literal(&rules.history_table)
+    );
+    let rows = session.rows(&sql).await;
+    let rows = rows.map_err(|error| server_error(&error))?;
+    let pair = |row: &tokio_postgres::SimpleQueryRow| {
+        Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))
+    };
+    Ok(Ok(rows.iter().filter_map(pair).collect()))
+}
+
 async fn rehearse(
     database: &Database,
     session: &Session,

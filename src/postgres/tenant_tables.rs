@@ -220,6 +220,20 @@ impl Tables {
         ))
     }
 
+    /// Returns the statement that gives a tenant's row another schema, slug and name.
+    pub(super) fn update(&self, id: i64, new: &NewTenant) -> String {
+        let mut set = format!("{} = {}", self.schema, escape_literal(new.schema.as_str()));
+        for (column, value) in [(&self.slug, new.slug.as_str()), (&self.name, &*new.name)] {
+            if let Some(column) = column {
+                let _ = write!(set, ", {column} = {}", escape_literal(value));
+            }
+        }
+        format!(
+            "UPDATE {} SET {set} WHERE {} = '{id}'",
+            self.tenants, self.id
+        )
+    }
+
     /// Returns the statements that delete a tenant's row and its hosts.
     pub(super) fn delete(&self, id: i64) -> String {
         let tenant = format!("DELETE FROM {} WHERE {} = '{id}'", self.tenants, self.id);

@@ -7,6 +7,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::bookkeeping;
+use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::ledger::is_absent;
 use super::lock;
@@ -108,8 +109,12 @@ impl PostgresCatalog {
         refuse_referrers(contents, |_| true)?;
         self.need_bookkeeping(rules).await?;
         let session = self.session().await?;
+        // A number that is lost is no loss.
+        let next = format!(
+            "{UNCONFIRMED}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
+        );
         let rows = session
-            .rows("SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))")
+            .rows(&next)
             .await
             .map_err(|error| catalog_error(&error))?;
         let number: i64 = rows
@@ -324,8 +329,12 @@ impl PostgresCatalog {
             ));
         }
         statements.push(format!("DELETE FROM pricesync.trash WHERE id = {id}"));
-        session.rows(&statements.join("; ")).await.map_err(failed)?;
-        session.rows("COMMIT").await.map_err(failed)?;
+        statements.push("SELECT pg_backend_pid()".to_owned());
+        let rows = session.rows(&statements.join("; ")).await.map_err(failed)?;
+        let pid = rows.last().and_then(|row| row.get(0)?.parse().ok());
+        self.committing(pid.unwrap_or_default(), session.rows("COMMIT"))
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

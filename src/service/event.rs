@@ -214,6 +214,16 @@ pub enum MigrateError {
         /// Which row, and what is wrong with it.
         why: String,
     },
+    /// A schema that should get its first history got one meanwhile.
+    HasHistory {
+        /// The newest version in it.
+        version: Option<i64>,
+    },
+    /// A schema that should get a history of files that were not run does not hold what they make.
+    Unfit {
+        /// What is missing, in words.
+        missing: Vec<String>,
+    },
     /// Another session kept the schema's lock for longer than `lock_wait`.
     Locked {
         /// Who holds it, where the server told.

@@ -73,6 +73,23 @@ enum Piece {
 pub struct Shares {
     heads: Arc<watch::Sender<Heads>>,
     sender: mpsc::Sender<Piece>,
+    /// How many positions have taken what they need to begin.
+    entered: Arc<watch::Sender<usize>>,
+}
+
+/// A position's turn to take what it needs; the next one's comes when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Entrance {
+    position: usize,
+    entered: Arc<watch::Sender<usize>>,
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.entered
+            .send_modify(|entered| *entered = self.position + 1);
+    }
 }
 
 /// The other end: reads what the shares bring, in their order.
@@ -108,6 +125,7 @@ pub fn merge() -> (Shares, Merge) {
     let shares = Shares {
         heads: Arc::new(heads),
         sender,
+        entered: Arc::new(watch::channel(0).0),
     };
     let merge = Merge {
         heads: watched,
@@ -121,6 +139,18 @@ pub fn merge() -> (Shares, Merge) {
 }
 
 impl Shares {
+    /// Waits until every position before this one has taken what it needs to begin. Who waits for
+    /// the columns of an earlier position must not hold what that one is still waiting for.
+    pub async fn enter(&self, position: usize) -> Entrance {
+        let mut watched = self.entered.subscribe();
+        // The sender is in our own hands, so it is there.
+        let _ = watched.wait_for(|entered| *entered >= position).await;
+        Entrance {
+            position,
+            entered: Arc::clone(&self.entered),
+        }
+    }
+
     /// Returns the share of a position, counted from 0. Positions have to begin in their order,
     /// and each of them has to end.
     #[must_use]

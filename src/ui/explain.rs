@@ -147,6 +147,23 @@ impl Reach<'_> {
                 )],
                 ..Explanation::default()
             },
+            MigrateError::HasHistory { version } => Explanation {
+                headline: match version {
+                    Some(version) => format!("there is a history already, at version {version}"),
+                    None => "there is a history already".to_owned(),
+                },
+                hints: vec!["another session wrote it meanwhile; nothing was changed".to_owned()],
+                ..Explanation::default()
+            },
+            MigrateError::Unfit { missing } => Explanation {
+                headline: "the schema does not hold what the migrations make, nothing was recorded"
+                    .to_owned(),
+                caused_by: missing.iter().map(|what| format!("it lacks {what}")).collect(),
+                hints: vec![
+                    "choose a lower --to for it, or record it all the same with --unchecked".to_owned(),
+                ],
+                ..Explanation::default()
+            },
             MigrateError::Locked { holder, waited } => Explanation {
                 headline: format!(
                     "another session holds the schema's lock, waited {}",

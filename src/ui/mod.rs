@@ -34,6 +34,7 @@ pub use failure::{Explanation, Extent};
 pub use json::{SummaryDocument, summary_document, write_document};
 pub use remark::{Remark, Weight};
 pub use rows::Rows;
+pub use story::waiting_for_standby;
 pub use style::Style;
 pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat, Sheet};

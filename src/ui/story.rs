@@ -189,10 +189,8 @@ impl Story {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
             EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
-                "{schema}: waiting for a standby, {} so far: the server has committed, and no standby named in \
-                 synchronous_standby_names confirms it; start one or change that setting \
-                 (interrupting twice ends the wait, what is committed stays)\n",
-                whole(*waited)
+                "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
+                waiting_for_standby(*waited)
             ),
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
@@ -343,6 +341,16 @@ impl Story {
     fn tells(&self, telling: Telling) -> bool {
         self.telling >= telling
     }
+}
+
+/// Why a COMMIT takes so long, and what to do about it.
+#[must_use]
+pub fn waiting_for_standby(waited: Duration) -> String {
+    format!(
+        "waiting for a standby, {} so far: the server has committed, and no standby named in \
+         synchronous_standby_names confirms it; start one or change that setting",
+        whole(waited)
+    )
 }
 
 /// Returns what a wait for a schema's lock reads like.

@@ -264,3 +264,154 @@ fn a_word_that_names_two_tenants_names_none() {
         .run(&["drop-schema", "--force", "--tenant", "acme"])
         .exits(0);
 }
+
+/// Three schemas as another tool made them, with what V1 to V3 make, and no history anywhere.
+fn grown() -> Given {
+    let given = Given::tenants(&["acme", "globex", "Công ty"]);
+    given.tenant_file(
+        "V1__products.sql",
+        "CREATE TABLE products (id int PRIMARY KEY, old text);",
+    );
+    given.tenant_file("V2__prices.sql", "ALTER TABLE products DROP COLUMN old; CREATE TABLE \"Price\"\"s\" (id int, product int REFERENCES products, price numeric);");
+    given.tenant_file(
+        "V3__cheap.sql",
+        "CREATE VIEW cheap AS SELECT id FROM \"Price\"\"s\" WHERE price < 1;",
+    );
+    for schema in ["tenant_acme", "tenant_globex", "\"tenant_Công ty\""] {
+        given.database.execute(&format!(
+            "CREATE TABLE {schema}.products (id bigint PRIMARY KEY, more text); INSERT INTO {schema}.products VALUES (1); \
+             CREATE TABLE {schema}.\"Price\"\"s\" (id int, product bigint, price numeric); CREATE VIEW {schema}.cheap AS SELECT id FROM {schema}.\"Price\"\"s\""
+        ));
+    }
+    given
+}
+
+#[test]
+fn schemas_that_exist_get_a_history_and_nothing_else() {
+    let given = grown();
+    let before = given.dump(&["-N", "public"]);
+    let (is_last, is_first) = (["--to", "3"], ["--to", "2"]);
+    given
+        .run(&[&["baseline"], &is_last[..], &["--dry-run"]].concat())
+        .exits(0)
+        .prints("3 migrations would be recorded");
+    assert!(given.dump(&["-N", "public"]) == before);
+    given
+        .run(&["baseline", "--to", "9"])
+        .exits(2)
+        .says("no migration has the version 9")
+        .says("the newest is 3");
+    given
+        .run(&["baseline", "--to", "3", "--tenant", "nobody"])
+        .exits(4);
+    given
+        .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+    // The same again is no error, another version is, and then nobody is touched.
+    given
+        .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
+        .exits(0)
+        .counts([0, 1, 0, 0, 0]);
+    given
+        .run(&["baseline", "--to", "3"])
+        .exits(7)
+        .says("there is a history already in tenant_acme (at version 2)")
+        .says("--exclude");
+    assert_eq!(
+        given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"),
+        ""
+    );
+    given
+        .run(&["baseline", "--to", "3", "--exclude", "acme"])
+        .exits(0)
+        .counts([2, 0, 0, 0, 0]);
+    assert_eq!(given.history("tenant_Công ty"), ["1", "2", "3"]);
+    given.run(&["status", "--verify"]).exits(0);
+    let ledger = "SELECT count(*) FROM pricesync.schema_state WHERE schema_name ~ 'tenant'";
+    assert_eq!(given.value(ledger), "3");
+    // From here on it is a fleet like any other.
+    given.database.execute("DROP VIEW tenant_acme.cheap");
+    given.tenant_file("V4__new.sql", "ALTER TABLE products ADD weight int;");
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([3, 1, 0, 0, 0]);
+    assert_eq!(
+        given.value("SELECT count(*) FROM information_schema.columns WHERE column_name = 'weight'"),
+        "3"
+    );
+    assert_eq!(given.value("SELECT id FROM tenant_globex.products"), "1");
+}
+
+#[test]
+fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
+    let given = grown();
+    given.database.execute("ALTER TABLE tenant_globex.\"Price\"\"s\" DROP price CASCADE; DROP TABLE \"tenant_Công ty\".products");
+    given
+        .run(&["baseline", "--to", "3", "--dry-run"])
+        .exits(10)
+        .prints("does not fit, it lacks column Price\"s.price")
+        .prints("does not fit, it lacks table products");
+    given
+        .run(&["baseline", "--to", "3"])
+        .exits(10)
+        .counts([1, 0, 2, 0, 0])
+        .says("it lacks column Price\"s.price")
+        .says("--unchecked");
+    assert_eq!(
+        given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"),
+        ""
+    );
+    // Files that cannot be rehearsed are not compared; an empty schema is refused all the same.
+    given.tenant_file(
+        "V3__cheap.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY cheap ON products (id);",
+    );
+    given
+        .database
+        .execute("DROP SCHEMA \"tenant_Công ty\" CASCADE; CREATE SCHEMA \"tenant_Công ty\"");
+    given
+        .run(&["baseline", "--to", "3", "--exclude", "acme"])
+        .exits(10)
+        .says("are not compared with the files: V3__cheap runs without a transaction")
+        .says("it lacks any object")
+        .counts([1, 0, 1, 0, 0]);
+    given.database.execute("DROP SCHEMA \"tenant_Công ty\"");
+    given
+        .run(&[
+            "baseline",
+            "--to",
+            "3",
+            "--tenant",
+            "Công ty",
+            "--unchecked",
+        ])
+        .exits(10)
+        .says("doctor --fix missing");
+}
+
+#[test]
+fn the_shared_schema_is_taken_over_too_and_two_at_once_agree() {
+    let given = grown();
+    let history = "DROP TABLE refinery_schema_history";
+    given.database.execute(history);
+    given
+        .run(&["baseline", "--shared", "--to", "1"])
+        .exits(0)
+        .counts([1, 0, 0, 0, 0]);
+    assert_eq!(given.history("public"), ["1"]);
+    let runs: Vec<_> = (0..2)
+        .map(|_| given.spawn(&["baseline", "--to", "3"]))
+        .collect();
+    for run in runs {
+        run.wait().exits(0);
+    }
+    assert_eq!(given.history("tenant_globex"), ["1", "2", "3"]);
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([0, 4, 0, 0, 0]);
+    given.run(&["status", "--verify"]).exits(0);
+}

@@ -4,8 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::concurrency::{CLASS, Holder};
 use crate::drop_schema::shop;
+use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted};
 
 /// Everything that a schema can hold and a backup too; `{S}` is its name.
@@ -369,7 +372,8 @@ fn forged(text: &str) -> Vec<u8> {
     let at = text.rfind("-- end ").unwrap();
     let mut end: serde_json::Value = serde_json::from_str(&text[at + 7..]).unwrap();
     let mut hex = String::new();
-    for byte in Sha256::digest(&text.as_bytes()[..at]) {
+    let said = serde_json::to_string(&(&end["tables"], &end["sequences"])).unwrap();
+    for byte in Sha256::digest(text[..at].to_owned() + &said) {
         write!(hex, "{byte:02x}").unwrap();
     }
     end["sha256"] = hex.into();
@@ -708,4 +712,95 @@ fn a_role_that_may_only_read_can_back_up() {
     given
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn a_table_that_is_rewritten_while_a_backup_begins_is_not_empty_in_it() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE tenant_acme.t (a int); INSERT INTO tenant_acme.t SELECT generate_series(1, 7)",
+    );
+    let rewriting = "SET application_name TO 'the-rewriter'; BEGIN; ALTER TABLE tenant_acme.t ALTER a TYPE bigint; SELECT pg_sleep(1.5); COMMIT";
+    let mut rewriter = Command::new("psql")
+        .args(["-X", "-q", "-d", given.database.url(), "-c", rewriting])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the table is being rewritten", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'the-rewriter' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
+    });
+    let told = given.run(&["backup", "--tenant=acme", "--out=b", "-o=json"]);
+    let listed: serde_json::Value = serde_json::from_str(&told.exits(0).stdout).unwrap();
+    assert_eq!(listed[0]["rows"], 8 + 7);
+    assert!(rewriter.wait().unwrap().success());
+}
+
+#[test]
+fn interrupted_twice_there_is_no_file_and_nobody_waits() {
+    let given = shop();
+    let holder = Holder::of(
+        &given,
+        "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
+    );
+    let mut run = given.spawn(&["backup", "--all", "--out=b", "--jobs=1", "--lock-timeout=0"]);
+    eventually("the backup waits", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") == "1"
+    });
+    run.signal(Signal::INT);
+    run.hears("interrupt again to cancel them");
+    run.signal(Signal::INT);
+    run.wait()
+        .exits(130)
+        .says("2 schemas: 0 backed up, 1 failed, 0 skipped, 1 not started");
+    let left = fs::read_dir(given.dir.path().join("b")).unwrap().count();
+    assert_eq!(left, 0);
+    holder.let_go(&given);
+}
+
+#[test]
+fn of_two_restores_at_once_exactly_one_wins() {
+    let given = shop();
+    let file = back_up(&given, "acme");
+    let path = file.to_str().unwrap();
+    drop(&given, "acme");
+    let runs = [
+        given.spawn(&["restore", path]),
+        given.spawn(&["restore", path]),
+    ];
+    let mut codes: Vec<_> = runs.into_iter().map(|run| run.wait().code()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(7)]);
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "2");
+    given.run(&["status", "--verify"]).exits(0);
+}
+
+#[test]
+fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
+    let given = Given::nothing();
+    given.file(
+        "pricesync.toml",
+        "[catalog]\ntenant_table = \"public.Accounts\"\nid_column = \"Account Id\"\nschema_column = \"Database\"\n\
+         slug_column = \"\"\nname_column = \"\"\ncreated_column = \"\"\ndomain_table = \"\"\nschema_prefix = \"\"\n",
+    );
+    given.tenant_file("V1__t.sql", "CREATE TABLE t (a int)");
+    given.database.execute(
+        "CREATE TABLE \"Accounts\" (\"Account Id\" serial PRIMARY KEY, \"Database\" text UNIQUE, plan text); \
+         CREATE SCHEMA a1; INSERT INTO \"Accounts\" (\"Database\", plan) VALUES ('a1', 'gold')",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.database.execute("INSERT INTO a1.t VALUES (1)");
+    let file = back_up(&given, "a1");
+    let before = given.dump(&[]);
+    drop(&given, "a1");
+    given.run(&["restore", file.to_str().unwrap()]).exits(0);
+    similar(&before, &given.dump(&[]));
+    given
+        .run(&["restore", file.to_str().unwrap(), "--as", "a2"])
+        .exits(0);
+    assert_eq!(
+        given.column(
+            "SELECT concat_ws(' ', \"Account Id\", \"Database\", plan) FROM \"Accounts\" ORDER BY 1"
+        ),
+        ["1 a1 gold", "2 a2 gold"]
+    );
 }

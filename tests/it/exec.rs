@@ -361,11 +361,11 @@ fn behind_a_pooler_nothing_of_a_tenant_is_left_to_the_next() {
             "-o",
             "json",
         ]);
+        let ran = ran.exits(0);
         assert_eq!(
-            ran.stdout(),
+            ran.stdout,
             "[\n  {\"tenant\":\"a\",\"s\":\"tenant_a\",\"count\":1},\n  {\"tenant\":\"b\",\"s\":\"tenant_b\",\"count\":2}\n]\n"
         );
-        ran.exits(0);
     }
 }
 

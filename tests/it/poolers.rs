@@ -52,6 +52,27 @@ fn a_tenant_s_whole_life_goes_through_both_modes() {
             .exits(0)
             .counts([2, 1, 0, 0, 0]);
         behind(&given, &pooler, &["status", "--verify"]).exits(0);
+        let told = behind(
+            &given,
+            &pooler,
+            &["backup", "--tenant=acme", "--out=b", "-o=json"],
+        )
+        .exits(0);
+        let listed: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+        let file = listed[0]["file"].as_str().unwrap();
+        for args in [
+            &["clone-tenant", "--from=acme", "--slug=copied"][..],
+            &["restore", file, "--as", "restored"],
+        ] {
+            behind(&given, &pooler, args).exits(0);
+        }
+        for schema in ["tenant_copied", "tenant_restored"] {
+            let history = given.history("tenant_acme");
+            assert_eq!(given.history(schema), history, "{mode}");
+            given.database.execute(&format!(
+                "DELETE FROM tenants_tenant WHERE schema_name = '{schema}'; DROP SCHEMA {schema} CASCADE"
+            ));
+        }
         behind(
             &given,
             &pooler,

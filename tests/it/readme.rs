@@ -1,142 +1,20 @@
-//! What the README shows is what happens.
-//!
-//! Its blocks marked `console` are run in order, in one empty folder with its own server.
-//! Lines that begin with `$ ` are commands for `sh`; what follows is what they print, on
-//! stdout and stderr together.
-
-use std::env;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
+//! What the README and the guide show is what happens.
 
 use pricesync::error::Exit;
 use pricesync::settings::{Overrides, Settings};
 
-use super::support::pricesync::profile;
+use super::support::console::{lasting, prints_what_it_shows};
 
 const README: &str = include_str!("../../README.md");
 
-/// The program under test.
-const PRICESYNC: &str = env!("CARGO_BIN_EXE_pricesync");
-
-/// A command of the README with the output it shows.
-struct Step {
-    /// Line of the README, from 1.
-    line: usize,
-    command: String,
-    output: Vec<String>,
-}
-
-/// Returns the commands of all `console` blocks.
-fn steps(text: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut inside = false;
-    for (index, line) in text.lines().enumerate() {
-        if line.starts_with("```") {
-            inside = line == "```console";
-        } else if !inside {
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step {
-                line: index + 1,
-                command: command.to_owned(),
-                output: Vec::new(),
-            });
-        } else {
-            let step = steps.last_mut().expect("a block begins with a command");
-            step.output.push(line.to_owned());
-        }
-    }
-    steps
-}
-
-/// A folder that its commands see as the whole world.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        // The server's user shall reach it when root runs the tests.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self(dir)
-    }
-
-    /// Runs a line of shell and returns what it printed, without blank lines at the end.
-    fn run(&self, command: &str) -> Vec<String> {
-        let programs = Path::new(PRICESYNC).parent().unwrap();
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders = [programs.to_owned()]
-            .into_iter()
-            .chain(env::split_paths(&path));
-        let output = Command::new("sh")
-            .args(["-c", &format!("exec 2>&1 </dev/null; {command}")])
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("PATH", env::join_paths(folders).unwrap())
-            .env("HOME", self.0.path())
-            .env("LC_ALL", "C.UTF-8")
-            .envs(env::var_os("PRICESYNC_PG_BIN").map(|bin| ("PRICESYNC_PG_BIN", bin)))
-            .envs(profile())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.trim_end().lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        self.run("pricesync server destroy --force");
-    }
-}
-
-/// Takes out of a line what differs from run to run and from server to server: times, sizes,
-/// estimates, the owner of public, and how wide that makes a column.
-fn lasting(line: &str) -> String {
-    let mut narrow = String::new();
-    for c in line.trim_end().chars() {
-        if !(" -─═".contains(c) && narrow.ends_with(c)) {
-            narrow.push(c);
-        }
-    }
-    let words: Vec<&str> = narrow.split(' ').collect();
-    let mut lasting: Vec<&str> = Vec::new();
-    for (index, &word) in words.iter().enumerate() {
-        let next = words.get(index + 1).copied().unwrap_or_default();
-        let is_amount = word.parse::<f64>().is_ok()
-            && (["ms", "s"].contains(&next)
-                || next.starts_with("KiB")
-                || lasting.last() == Some(&"about"));
-        let is_moment = word.len() == 20 && word.contains('T') && word.ends_with('Z');
-        match word {
-            "<" if next == "1" => {}
-            "pg_database_owner" => lasting.push("postgres"),
-            _ if is_amount => lasting.push("[amount]"),
-            _ if is_moment => lasting.push("[moment]"),
-            _ => lasting.push(word),
-        }
-    }
-    lasting.join(" ")
+#[test]
+fn the_walk_through_prints_what_it_shows() {
+    prints_what_it_shows("README.md", README, 21);
 }
 
 #[test]
-fn the_walk_through_prints_what_it_shows() {
-    let steps = steps(README);
-    assert!(steps.len() > 20, "the walk-through has shrunk");
-    let folder = Folder::new();
-    for step in steps {
-        let printed = folder.run(&step.command);
-        let compare =
-            |lines: &[String]| -> Vec<String> { lines.iter().map(|line| lasting(line)).collect() };
-        assert_eq!(
-            compare(&printed),
-            compare(&step.output),
-            "README.md:{}: $ {}\nprinted:\n{}\n",
-            step.line,
-            step.command,
-            printed.join("\n")
-        );
-    }
+fn the_guide_prints_what_it_shows() {
+    prints_what_it_shows("docs/guide.md", include_str!("../../docs/guide.md"), 55);
 }
 
 #[test]
@@ -150,6 +28,10 @@ fn only_what_varies_is_taken_out_of_a_line() {
     assert_eq!(
         lasting("│ 2026-11-24T01:58:10Z │"),
         lasting("│ 2027-01-01T00:00:00Z │")
+    );
+    assert_eq!(
+        lasting("from 2026-11-24T01:58:10Z, 5 tables, 4154 bytes"),
+        lasting("from 2027-01-01T00:00:00Z, 5 tables, 4149 bytes")
     );
     assert_ne!(lasting("1 schema"), lasting("2 schemas"));
 }

@@ -260,3 +260,22 @@ fn an_interrupted_wait_for_a_standby_keeps_and_reports_what_is_committed() {
         assert_eq!(stored, "migrated");
     }
 }
+
+#[test]
+fn creating_and_dropping_tell_of_a_missing_standby_too() {
+    let (given, _cluster, url) = without_its_standby();
+    for args in [
+        &["create-tenant", "--slug=gamma", "--name=Gamma"][..],
+        &["drop-schema", "--tenant=gamma", "--force", "--trash"],
+        &["undrop", "--tenant=gamma"],
+        &["drop-schema", "--tenant=gamma", "--force"],
+    ] {
+        let mut running = given.spawn_with(args, &[("PRICESYNC_DATABASE_URL", &url)]);
+        running.hears(WAITING);
+        await_standby(&url, "");
+        running.wait().exits(0).says("synchronous_standby_names");
+        await_standby(&url, "missing");
+    }
+    await_standby(&url, "");
+    on(&given, &url, &["doctor"]).exits(0);
+}

@@ -171,7 +171,9 @@ impl Line {
                         if cut != Cut::Before {
                             server.write_all(&message)?;
                         }
-                        if extra == 0 && answers.ready >= asked || !is_answered {
+                        // A COPY from the program was answered before its `Sync` came.
+                        let is_over = answers.ready > asked || extra == 0 && answers.ready >= asked;
+                        if is_over || !is_answered {
                             return Err(io::ErrorKind::ConnectionAborted.into());
                         }
                         return Ok(());

@@ -138,6 +138,33 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "baseline",
+        args: &["baseline", "--to", "8", "--unchecked"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 4);
+            project.must(url, &["migrate-schemas"]);
+            let mut sql = String::new();
+            for number in 0..4 {
+                let _ = write!(sql, "DROP TABLE tenant_t{number}.refinery_schema_history; ");
+            }
+            query(url, &sql).unwrap();
+            project
+        },
+    },
+    Scenario {
+        name: "rename-tenant",
+        args: &["rename-tenant", "--tenant", "t0", "--slug", "renamed"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.must(url, &["migrate-schemas"]);
+            project
+        },
+    },
+    Scenario {
         name: "restore",
         args: &["restore", "t0.backup"],
         unit: Unit::Whole,

@@ -1,5 +1,6 @@
 //! One file for each row of the table.
 
+mod backup;
 mod cold;
 mod create;
 mod drop;
@@ -46,6 +47,7 @@ impl RowName {
             Self::Listings => listings::measure(bench),
             Self::Memory => memory::measure(bench),
             Self::Drop => drop::measure(bench),
+            Self::Backup => backup::measure(bench),
         }
     }
 

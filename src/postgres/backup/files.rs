@@ -26,11 +26,12 @@ pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<Written, Backup
         let (to, mut pieces) = mpsc::channel::<Result<Piece, ArchiveError>>(UNDER_WAY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {
-            let mut writer = ArchiveWriter::create(&path, &header)?;
+            // What the disk says about writing is never damage.
+            let mut writer = ArchiveWriter::create(&path, &header).map_err(ArchiveError::Io)?;
             while let Some(piece) = pieces.blocking_recv() {
                 match piece? {
-                    Piece::End(ending) => return Ok(writer.finish(ending)?),
-                    piece => writer.write(&piece)?,
+                    Piece::End(ending) => return writer.finish(ending).map_err(ArchiveError::Io),
+                    piece => writer.write(&piece).map_err(ArchiveError::Io)?,
                 }
             }
             Err(ArchiveError::Damaged("it ends before its end".to_owned()))

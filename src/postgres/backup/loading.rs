@@ -166,13 +166,7 @@ impl Loading<'_> {
         };
         let id = self
             .catalog
-            .commit(
-                self.session,
-                new,
-                &opened.identity.transaction,
-                &format!("SELECT {id}"),
-                "",
-            )
+            .commit(self.session, new, &opened, &format!("SELECT {id}"), "")
             .await?;
         Ok(Restored {
             tenant: listed(id, new),
@@ -335,17 +329,19 @@ impl Loading<'_> {
         } = self.destination;
         let tables = self.catalog.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
-        let mut columns = self
+        let columns = self
             .columns(&tables.tenants, &tables.id, &row, *is_itself)
             .await
             .map_err(reading())?;
+        let mut values = tables.naming(new);
         if !is_itself {
             // It is made now.
-            columns.retain(|column| Some(column) != tables.created.as_ref());
+            let created = tables.created.iter();
+            values.extend(created.map(|column| (column.clone(), "now()".to_owned())));
         }
         let tenant = format!(
             "{} FROM json_populate_recordset(NULL::{}, {row}) r RETURNING {} AS id",
-            insert_into(&tables.tenants, &columns, &tables.naming(new)),
+            insert_into(&tables.tenants, &columns, &values),
             tables.tenants,
             tables.id
         );

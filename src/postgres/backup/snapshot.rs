@@ -177,10 +177,10 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
     let opening = || BackupError::server("taking a snapshot");
     let begun = Instant::now();
     let mut pause = Duration::from_millis(20);
-    let reset = if rules.route == Route::Pooled {
-        RESET
-    } else {
-        ""
+    // Nothing that reads anything may stand before the locks: the snapshot would be taken with it.
+    let (first, reset) = match rules.route {
+        Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
+        Route::Direct => ("", ""),
     };
     loop {
         session
@@ -202,14 +202,14 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             format!("LOCK TABLE {} IN ACCESS SHARE MODE; ", tables.join(", "))
         };
         let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {reset}SET LOCAL search_path TO {}; SET LOCAL lock_timeout TO {}; \
-             SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL row_security TO off; \
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first}SET LOCAL lock_timeout TO {timeout}; {locks}{reset}\
+             SET LOCAL search_path TO {}; SET LOCAL lock_timeout TO {timeout}; SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL row_security TO off; \
              SET LOCAL standard_conforming_strings TO on; SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; \
              SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; SET LOCAL xmloption TO content; \
-             {locks}SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
+             SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
             schema.quoted(),
-            rules.lock_timeout.as_millis(),
-            escape_literal(schema.as_str())
+            escape_literal(schema.as_str()),
+            timeout = rules.lock_timeout.as_millis()
         );
         let mut holder_of = None;
         match session.rows(&sql).await {
@@ -232,7 +232,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             Err(error)
                 if matches!(
                     error.code().map(tokio_postgres::error::SqlState::code),
-                    Some("42P01" | "3F000" | "55P03" | "40P01")
+                    Some("42P01" | "3F000" | "55P03" | "40P01" | "40001")
                 ) =>
             {
                 if begun.elapsed() >= rules.lock_wait {

@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
-use super::super::bookkeeping;
+use super::super::bookkeeping::{self, UNCONFIRMED};
 use super::super::fingerprint::digest;
 use super::super::histories::qualified;
 use super::super::migrator::Rules;
@@ -123,7 +123,7 @@ pub(in super::super) async fn store(
     let table = qualified(&SchemaName::bookkeeping(), "template");
     // As one message it is one transaction.
     let store = format!(
-        "DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
+        "{UNCONFIRMED}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
          ON CONFLICT (key) DO NOTHING",
         escape_literal(key),
         literal(sql),

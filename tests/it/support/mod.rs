@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod cluster;
+pub(crate) mod console;
 pub(crate) mod database;
 pub(crate) mod eventually;
 pub(crate) mod pooler;
