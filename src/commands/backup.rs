@@ -35,7 +35,7 @@ use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count};
 ///
 /// The file is one snapshot of the tenant's schema, its row and its hosts; each tenant has a
 /// snapshot of its own. pricesync restore brings it back, and zstd -d turns it into a script for
-/// psql. It appears under its name when it is whole, and never replaces another one. Each structure is
+/// psql. The file appears under its name when it is whole, and never replaces another one. Each structure is
 /// rehearsed once in a scratch schema that is rolled back, so what a backup cannot hold is found now.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
     /// How many tenants at once: a number, or auto
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]

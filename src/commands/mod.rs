@@ -81,7 +81,7 @@ struct GlobalArgs {
     /// Use the private PostgreSQL server of this folder, starting it if need be
     #[arg(long, global = true, conflicts_with = "database_url")]
     local: bool,
-    /// Wait for a server that is not up yet
+    /// Wait for a server that is not up yet, up to 60s where no time is given
     #[arg(long, global = true, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = settings::duration)]
     wait: Option<Duration>,
     /// How a run is shown while it happens
@@ -90,7 +90,7 @@ struct GlobalArgs {
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Say nothing but failures
+    /// Say nothing on stderr but failures; results on stdout stay
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say more; twice for everything

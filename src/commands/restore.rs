@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Restore it as another tenant, with this slug and a schema of its own
     #[arg(long = "as", value_name = "SLUG")]
     slug: Option<String>,
-    /// Host name, instead of those in the backup; may be repeated. With --as there are none otherwise
+    /// Host name, in place of those in the backup; may be repeated. With --as, no host of the backup is taken over
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever

@@ -8,6 +8,7 @@ mod bars;
 mod concurrency;
 mod create_superuser;
 mod create_tenant;
+mod deploy;
 mod django;
 mod domains;
 mod dotenv;
