@@ -9,6 +9,7 @@ use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::behind::Behind;
 use crate::postgres::pool::Database;
+use crate::postgres::tenant_context::TenantError;
 use crate::postgres::users::{NewUser, UserError};
 use crate::service::event::ServerError;
 use crate::service::tenants::target;
@@ -89,8 +90,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Database) -> Failure {
     let exit = match &error {
         UserError::Taken(_) | UserError::Refused(_) => Exit::Refused,
-        UserError::NoTable(_) | UserError::NoColumn { .. } => Exit::NotFound,
-        UserError::Database(_) => Exit::Unexpected,
+        UserError::NoTable(_)
+        | UserError::NoColumn { .. }
+        | UserError::Context(TenantError::SchemaMissing(_)) => Exit::NotFound,
+        UserError::Context(TenantError::NoConnection(_)) => Exit::Unreachable,
+        UserError::Database(_) | UserError::Context(_) => Exit::Unexpected,
     };
     let missing = match &error {
         UserError::NoTable(_) => Some("42P01"),
