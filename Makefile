@@ -1,6 +1,6 @@
 # The shortest way in. Everything here is plain cargo and one script.
 
-.PHONY: demo test django properties test-matrix torture lint picture bench coverage needs
+.PHONY: demo test django properties test-matrix torture lint picture bench coverage deb needs
 
 # A fleet on a private server: created, migrated with bars, listed.
 demo: needs
@@ -50,6 +50,17 @@ bench: needs
 # prints it again, with the lines that none ran.
 coverage: needs
 	@scripts/coverage.sh $(ARGS)
+
+# The Debian package, in target/debian, with manual pages and completions that the program wrote.
+# cargo-deb is installed into target/tools where it is missing.
+deb: export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+deb: needs
+	command -v cargo-deb >/dev/null || cargo install --locked --root target/tools cargo-deb
+	cargo build --release --locked
+	rm -rf target/deb
+	target/release/pricesync man --out target/deb/man
+	for shell in bash zsh fish; do target/release/pricesync completions $$shell >target/deb/pricesync.$$shell || exit; done
+	cargo deb --no-build
 
 # PostgreSQL's server programs and a C compiler; installed only where they are missing.
 needs:

@@ -54,6 +54,10 @@ pub fn main() -> u8 {
         }
     };
     let terminal = cli.terminal();
+    let dotenv = match cli.read_dotenv() {
+        Ok(dotenv) => dotenv,
+        Err(failure) => return tell(&failure, &terminal) as u8,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -64,7 +68,7 @@ pub fn main() -> u8 {
             return Exit::Unexpected as u8;
         }
     };
-    let result = runtime.block_on(commands::run(cli, &terminal));
+    let result = runtime.block_on(commands::run(cli, dotenv, &terminal));
     // A third interrupt leaves work behind that must not be waited for.
     runtime.shutdown_background();
     match result {

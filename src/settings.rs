@@ -1,6 +1,6 @@
 //! Flags, environment and `pricesync.toml` become one value, and every part of it knows where it came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub enum Origin {
     File(PathBuf, usize),
     /// An environment variable.
     Environment(&'static str),
+    /// A variable that only a `.env` file gives: the file and the name.
+    DotEnv(PathBuf, &'static str),
     /// A flag of the command line.
     Flag(&'static str),
 }
@@ -37,8 +39,76 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "${name}"),
+            Self::DotEnv(path, name) => write!(f, "${name} in {}", path.display()),
             Self::Flag(name) => f.write_str(name),
         }
+    }
+}
+
+/// A `.env` file whose variables are in the environment now, as far as that had none of the name.
+#[derive(Clone, Debug)]
+pub struct DotEnv {
+    /// The file.
+    pub path: PathBuf,
+    /// The variables that come from it.
+    pub names: HashSet<String>,
+}
+
+impl DotEnv {
+    /// Puts the variables of the project's `.env` into the environment of this process: the one
+    /// beside the configuration file, or the one in `folder`. What is set already stays. To be
+    /// called before there are threads.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::BadDotEnv`] for a file that cannot be read; nothing is set then.
+    pub fn load(config: Option<&Path>, folder: &Path) -> Result<Option<Self>, SettingsError> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let project = config_file(config, &variable, folder);
+        let folders = project
+            .as_deref()
+            .and_then(Path::parent)
+            .into_iter()
+            .chain([folder]);
+        let candidate = |folder: &Path| folder.join(".env");
+        let Some(path) = folders.map(candidate).find(|path| path.is_file()) else {
+            return Ok(None);
+        };
+        let bad = |error: dotenvy::Error| {
+            // The error may quote the line, which may hold a password.
+            let why = match error {
+                dotenvy::Error::LineParse(_, at) => {
+                    format!("a line that is no NAME=value, at its character {at}")
+                }
+                dotenvy::Error::Io(error) => error.to_string(),
+                _ => "it is not understood".to_owned(),
+            };
+            SettingsError::BadDotEnv(path.clone(), why)
+        };
+        let mut names = HashSet::new();
+        for pair in dotenvy::from_path_iter(&path).map_err(bad)? {
+            let (name, _) = pair.map_err(bad)?;
+            if std::env::var_os(&name).is_none() {
+                names.insert(name);
+            }
+        }
+        dotenvy::from_path(&path).map_err(bad)?;
+        Ok(Some(Self { path, names }))
+    }
+}
+
+/// The file that is named, or the nearest one upwards.
+fn config_file(named: Option<&Path>, variable: Variables<'_>, folder: &Path) -> Option<PathBuf> {
+    let named = named.map(Path::to_path_buf).or_else(|| {
+        let name = variable("PRICESYNC_CONFIG").filter(|value| !value.is_empty());
+        name.map(PathBuf::from)
+    });
+    match named {
+        Some(named) => Some(folder.join(named)),
+        None => folder
+            .ancestors()
+            .map(|ancestor| ancestor.join(FILE_NAME))
+            .find(|candidate| candidate.is_file()),
     }
 }
 
@@ -152,6 +222,43 @@ const KEYS: &[Key] = &[
         &["PRICESYNC_SEARCH_PATH"],
         Some("public"),
     ),
+    key("users.table", &["PRICESYNC_USERS_TABLE"], Some("users")),
+    key(
+        "users.username",
+        &["PRICESYNC_USERS_USERNAME"],
+        Some("username"),
+    ),
+    key("users.email", &["PRICESYNC_USERS_EMAIL"], Some("email")),
+    key(
+        "users.password",
+        &["PRICESYNC_USERS_PASSWORD"],
+        Some("password"),
+    ),
+    key(
+        "users.is_superuser",
+        &["PRICESYNC_USERS_IS_SUPERUSER"],
+        Some("is_superuser"),
+    ),
+    key(
+        "users.is_staff",
+        &["PRICESYNC_USERS_IS_STAFF"],
+        Some("is_staff"),
+    ),
+    key(
+        "users.is_active",
+        &["PRICESYNC_USERS_IS_ACTIVE"],
+        Some("is_active"),
+    ),
+    key(
+        "users.joined_at",
+        &["PRICESYNC_USERS_JOINED_AT"],
+        Some("date_joined"),
+    ),
+    key(
+        "users.hasher",
+        &["PRICESYNC_USERS_HASHER"],
+        Some("argon2id"),
+    ),
     key(
         "local.data_dir",
         &["PRICESYNC_LOCAL_DATA_DIR"],
@@ -176,11 +283,22 @@ const fn key(
 pub struct Overrides {
     /// `-c/--config`.
     pub config: Option<PathBuf>,
+    /// The `.env` file that was read.
+    pub dotenv: Option<DotEnv>,
     /// Values by key, with the flag that set them.
     pub values: Vec<(&'static str, &'static str, String)>,
 }
 
 impl Overrides {
+    fn origin_of(&self, variable: &'static str) -> Origin {
+        match &self.dotenv {
+            Some(file) if file.names.contains(variable) => {
+                Origin::DotEnv(file.path.clone(), variable)
+            }
+            _ => Origin::Environment(variable),
+        }
+    }
+
     /// Notes that `flag` sets `key`, when it was given at all.
     pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
         if let Some(value) = value {
@@ -216,6 +334,36 @@ pub enum UseTemplate {
     Auto,
     /// Always file by file.
     Off,
+}
+
+/// How passwords of users are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hasher {
+    /// Argon2id as a PHC string: `$argon2id$v=19$...`.
+    Argon2id,
+    /// What Django makes and reads: `pbkdf2_sha256$iterations$salt$hash`.
+    Pbkdf2Sha256,
+}
+
+/// Where the people of a tenant are: a table of its schema, and its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserColumns {
+    /// The table's name in the tenant's schema.
+    pub table: String,
+    /// What they log in with.
+    pub username: String,
+    /// The password's hash.
+    pub password: String,
+    /// Where they get letters; the table need not have this and the following columns.
+    pub email: String,
+    /// Whether they may do everything.
+    pub is_superuser: String,
+    /// Whether they may enter the administration.
+    pub is_staff: String,
+    /// Whether they may log in.
+    pub is_active: String,
+    /// When they came.
+    pub joined_at: String,
 }
 
 /// A table by schema and name.
@@ -273,8 +421,14 @@ pub struct Settings {
     pub template: UseTemplate,
     /// `run.search_path`: what follows the tenant itself.
     pub search_path: Vec<SchemaName>,
+    /// `users.*`: where `create-superuser` puts people.
+    pub users: UserColumns,
+    /// `users.hasher`.
+    pub hasher: Hasher,
     /// `local.data_dir`, absolute.
     pub local_data_dir: PathBuf,
+    /// The `.env` file that was read.
+    pub dotenv: Option<DotEnv>,
     effective: Vec<Effective>,
 }
 
@@ -300,6 +454,8 @@ pub enum SettingsError {
     UnknownKey(PathBuf, usize, String, Option<&'static str>),
     /// A value that does not fit its key: whose, which key, which value, and what would fit.
     BadValue(Origin, &'static str, String, String),
+    /// A `.env` file cannot be read; why.
+    BadDotEnv(PathBuf, String),
     /// A password stands in a file that others may read.
     OpenPassword(PathBuf),
 }
@@ -321,6 +477,7 @@ impl fmt::Display for SettingsError {
             Self::BadValue(origin, key, value, wanted) => {
                 write!(f, "{origin}: {key} = '{value}' does not fit: {wanted}")
             }
+            Self::BadDotEnv(path, why) => write!(f, "{}: {why}", path.display()),
             Self::OpenPassword(path) => write!(
                 f,
                 "{} holds a password and others may read it: chmod 600 {}",
@@ -348,17 +505,7 @@ impl Settings {
         folder: &Path,
     ) -> Result<Self, SettingsError> {
         let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
-        let file = match overrides
-            .config
-            .clone()
-            .or_else(|| variable("PRICESYNC_CONFIG").map(PathBuf::from))
-        {
-            Some(named) => Some(folder.join(named)),
-            None => folder
-                .ancestors()
-                .map(|ancestor| ancestor.join(FILE_NAME))
-                .find(|candidate| candidate.is_file()),
-        };
+        let file = config_file(overrides.config.as_deref(), variables, folder);
         let in_file = match &file {
             Some(path) => read_file(path)?,
             None => BTreeMap::new(),
@@ -374,7 +521,7 @@ impl Settings {
                 let from_environment = || {
                     key.environment
                         .iter()
-                        .find_map(|&name| Some((variable(name)?, Origin::Environment(name))))
+                        .find_map(|&name| Some((variable(name)?, overrides.origin_of(name))))
                 };
                 let from_file = || {
                     let (value, line) = in_file.get(key.name)?;
@@ -445,9 +592,25 @@ impl Settings {
                 Some(_) => Some(read.parsed("catalog.shared_references", table_names)?),
                 None => None,
             },
+            users: UserColumns {
+                table: read.parsed("users.table", identifier)?,
+                username: read.parsed("users.username", identifier)?,
+                password: read.parsed("users.password", identifier)?,
+                email: read.parsed("users.email", identifier)?,
+                is_superuser: read.parsed("users.is_superuser", identifier)?,
+                is_staff: read.parsed("users.is_staff", identifier)?,
+                is_active: read.parsed("users.is_active", identifier)?,
+                joined_at: read.parsed("users.joined_at", identifier)?,
+            },
+            hasher: read.parsed("users.hasher", |text| match text {
+                "argon2id" => Ok(Hasher::Argon2id),
+                "pbkdf2_sha256" => Ok(Hasher::Pbkdf2Sha256),
+                _ => Err("'argon2id' or 'pbkdf2_sha256', which is Django's".to_owned()),
+            })?,
             local_data_dir: read.path("local.data_dir"),
             file,
             root,
+            dotenv: overrides.dotenv.clone(),
             effective,
         })
     }
@@ -543,11 +706,12 @@ impl Reader<'_> {
         })
     }
 
-    /// Paths of the file are relative to the file, those of flags and environment to the current folder.
+    /// Paths of a file are relative to the file, those of flags and environment to the current folder.
     fn path(&self, key: &str) -> PathBuf {
         let effective = self.find(key);
-        let base = match effective.origin {
+        let base = match &effective.origin {
             Origin::File(..) | Origin::Default => self.root,
+            Origin::DotEnv(path, _) => path.parent().unwrap_or(self.folder),
             Origin::Environment(_) | Origin::Flag(_) => self.folder,
         };
         base.join(effective.value.as_deref().unwrap_or_default())

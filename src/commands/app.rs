@@ -271,6 +271,14 @@ impl App {
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
+    /// Returns a migrator that only looks at what is pending; none where the files cannot be read.
+    pub(super) async fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
+        let sets = self.sets().ok()?;
+        let rules = self.rules(database);
+        let migrator = self.migrator(database, rules, &sets, Access::Read, 1);
+        migrator.await.ok()
+    }
+
     /// Returns how many schemas to work on at once on this server: what was asked for, else
     /// what the server has room for, giving way when schemas are in each other's way.
     #[must_use]

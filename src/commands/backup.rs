@@ -29,13 +29,13 @@ use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Done, Failed, Fleet, Interrupts, SchemaJob};
 use crate::service::tenants::target;
 use crate::settings::Overrides;
-use crate::ui::{Cell, Listing, OutputFormat, clean, count};
+use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count};
 
 /// Back tenants up, each into a file of its own
 ///
 /// The file is one snapshot of the tenant's schema, its row and its hosts; each tenant has a
 /// snapshot of its own. pricesync restore brings it back, and zstd -d turns it into a script for
-/// psql. It appears under its name when it is whole, and never replaces another one. Each structure is
+/// psql. The file appears under its name when it is whole, and never replaces another one. Each structure is
 /// rehearsed once in a scratch schema that is rolled back, so what a backup cannot hold is found now.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
     /// How many tenants at once: a number, or auto
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
     /// How long a statement waits for a lock, such as 2s; 0 waits for ever
     #[arg(long, value_name = "TIME")]
@@ -350,6 +350,9 @@ impl Job {
             row
         });
         listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+        if app.progress == ProgressMode::Json {
+            return Ok(());
+        }
         let bytes = files.iter().map(|file| file.bytes).sum();
         app.terminal.note(&format!(
             "{} in {}, {}",

@@ -56,7 +56,7 @@ fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
             vec![
                 Cell::Text(format!("connection.{word}")),
                 Cell::Text(value),
-                Cell::Text(origin.to_string()),
+                Cell::Text(named_file(origin.to_string(), app)),
             ]
         })
         .collect();
@@ -66,6 +66,16 @@ fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
         Cell::Text(options.protection().to_string()),
     ]);
     Ok(rows)
+}
+
+/// A variable may be one that only the `.env` file gives.
+fn named_file(origin: String, app: &App) -> String {
+    let dotenv = app.settings.dotenv.as_ref();
+    let from_file = dotenv.filter(|file| file.names.contains(&origin));
+    match from_file {
+        Some(file) => format!("{origin} in {}", file.path.display()),
+        None => origin,
+    }
 }
 
 /// Shows a URL or key=value words without what must stay secret.

@@ -38,7 +38,7 @@ pub(super) struct Args {
     /// Schema to create [default: the configured prefix and the slug]
     #[arg(long, value_name = "SCHEMA")]
     schema: Option<String>,
-    /// What a further column of the tenant table gets; may be repeated
+    /// Fill a further column of the tenant table; may be repeated
     #[arg(long = "set", value_name = "COLUMN=VALUE", value_parser = assignment)]
     columns: Vec<(String, String)>,
     /// Leave the schema empty, or as it is with --adopt

@@ -17,7 +17,7 @@ use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, count, explain, shell_word};
 
 /// Find tenants whose schema is missing or half dropped, schemas that belong to no tenant, and
-/// indexes whose building did not end
+/// indexes that are invalid because their building did not end
 ///
 /// Changes nothing unless --fix is given, and never drops anything. Exit 11 when something is
 /// found and stays.

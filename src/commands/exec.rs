@@ -128,6 +128,32 @@ impl Args {
     }
 }
 
+/// Runs SQL in one tenant where psql is missing, and shows it as a table.
+pub(super) async fn instead_of_psql(
+    slug: &str,
+    sql: String,
+    read_only: bool,
+    app: &App,
+) -> Result<Exit, Failure> {
+    let args = Args {
+        select: SelectArgs {
+            tenants: vec![slug.to_owned()],
+            ..SelectArgs::default()
+        },
+        all: false,
+        command: Some(sql),
+        file: None,
+        _config: None,
+        program: Vec::new(),
+        write: !read_only,
+        output: Output::Table,
+        jobs: None,
+        timeout: None,
+        on_failure: None,
+    };
+    run(&args, app).await
+}
+
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     args.chosen()?;
@@ -190,13 +216,7 @@ impl Run<'_> {
     async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
         let rules = app.rules(&database);
-        let migrator = match app.sets() {
-            Ok(sets) => Some(
-                app.migrator(&database, rules.clone(), &sets, Access::Read, 1)
-                    .await?,
-            ),
-            Err(_) => None,
-        };
+        let surveyor = app.surveyor(&database).await;
         let (shares, merge) = merge();
         let positions = self.targets.iter().zip(0..);
         let job = Arc::new(Exec {
@@ -211,7 +231,7 @@ impl Run<'_> {
             positions: positions
                 .map(|(target, position)| (target.schema.clone(), position))
                 .collect(),
-            behind: Behind::new(migrator, self.targets.clone()),
+            behind: Behind::new(surveyor, self.targets.clone()),
             database,
         });
         let (terminal, names) = (app.terminal.clone(), self.targets.clone());

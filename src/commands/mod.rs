@@ -8,9 +8,11 @@ mod baseline;
 mod clone_tenant;
 mod completions;
 mod config;
+mod create_superuser;
 mod create_tenant;
 mod demo;
 mod doctor;
+mod domains;
 mod drop_schema;
 mod env;
 mod exec;
@@ -45,7 +47,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use app::App;
 
 use crate::error::{Exit, Failure};
-use crate::settings::{self, Overrides, Settings};
+use crate::settings::{self, DotEnv, Overrides, Settings};
 use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity};
 
 /// Schema migrations for PostgreSQL databases that keep one schema per tenant.
@@ -79,7 +81,7 @@ struct GlobalArgs {
     /// Use the private PostgreSQL server of this folder, starting it if need be
     #[arg(long, global = true, conflicts_with = "database_url")]
     local: bool,
-    /// Wait for a server that is not up yet
+    /// Wait for a server that is not up yet, up to 60s where no time is given
     #[arg(long, global = true, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = settings::duration)]
     wait: Option<Duration>,
     /// How a run is shown while it happens
@@ -88,7 +90,7 @@ struct GlobalArgs {
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Say nothing but failures
+    /// Say nothing on stderr but failures; results on stdout stay
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say more; twice for everything
@@ -177,6 +179,9 @@ enum Command {
     Lint(lint::Args),
     Doctor(doctor::Args),
     Locks(locks::Args),
+    Domains(domains::Args),
+    #[command(aliases = ["createsuperuser", "create_superuser"])]
+    CreateSuperuser(create_superuser::Args),
     Resolve(resolve::Args),
     Server(server::Args),
     Demo(demo::Args),
@@ -195,7 +200,7 @@ enum Command {
 /// # Errors
 ///
 /// [`Failure`], which has not been shown yet.
-pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
+pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Result<Exit, Failure> {
     match cli.command {
         Command::Completions(args) => return completions::run(&args, terminal),
         Command::Man(args) => return man::run(&args, terminal),
@@ -206,6 +211,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     }
     let mut overrides = Overrides {
         config: cli.global.config.clone(),
+        dotenv,
         ..Overrides::default()
     };
     overrides.set(
@@ -226,6 +232,7 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::RenameTenant(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
         Command::Backup(args) => args.override_settings(&mut overrides),
+        Command::Restore(args) => args.override_settings(&mut overrides),
         Command::Exec(args) => args.override_settings(&mut overrides),
         Command::Demo(_) => demo::Args::override_settings(&mut overrides),
         _ => {}
@@ -257,6 +264,8 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Command::Lint(args) => lint::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
         Command::Locks(args) => locks::run(&args, &app).await,
+        Command::CreateSuperuser(args) => create_superuser::run(&args, &app).await,
+        Command::Domains(args) => domains::run(&args, &app).await,
         Command::Resolve(args) => resolve::run(&args, &app).await,
         Command::Server(args) => server::run(&args, &app).await,
         Command::Demo(args) => demo::run(&args, &app).await,
@@ -270,6 +279,16 @@ pub async fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 impl Cli {
+    /// Reads the project's `.env` into the environment. To be called before there are threads.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 for a file that cannot be read.
+    pub fn read_dotenv(&self) -> Result<Option<DotEnv>, Failure> {
+        let folder = std::env::current_dir()?;
+        Ok(DotEnv::load(self.global.config.as_deref(), &folder)?)
+    }
+
     /// Returns the terminal as the options want it.
     #[must_use]
     pub fn terminal(&self) -> Terminal {

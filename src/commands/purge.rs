@@ -13,7 +13,7 @@ use crate::ui::{clean, count};
 
 /// Drop tenants that are in the trash, for good
 ///
-/// Takes one tenant, those that have been there for so long, or all. Shows what would be lost
+/// Takes one tenant, those that have been in the trash for some time, or all. Shows what would be lost
 /// and asks; without a terminal it refuses unless --force is given. Refuses a schema that
 /// something outside depends on. What was killed in the middle is finished by running it again.
 #[derive(clap::Args, Debug)]
@@ -22,10 +22,10 @@ pub(super) struct Args {
     /// The tenant: its slug, its schema, or what its schema is called in the trash
     #[arg(long, short = 't', value_name = "TENANT", group = "which")]
     tenant: Option<String>,
-    /// Those that were dropped so long ago, such as 30d
+    /// Those that were dropped at least so long ago, such as 30d
     #[arg(long, value_name = "TIME", value_parser = age, group = "which")]
     older_than: Option<Duration>,
-    /// Everybody in the trash
+    /// Every tenant in the trash
     #[arg(long, group = "which")]
     all: bool,
     /// Do not ask

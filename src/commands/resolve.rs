@@ -2,18 +2,22 @@
 
 use super::Output;
 use super::app::{Access, App};
-use crate::domain::tenant::{Hostname, TenantCatalog as _};
+use crate::domain::tenant::{CatalogError, HostSteps, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::ui::{Cell, Listing};
 
 /// Tell which tenant and schema answer to a host
 ///
-/// The host is compared in lower case, without port and final dot. Exit 4 when nobody has it.
+/// The host is compared in lower case, without port and final dot, and in ASCII, as browsers
+/// send names outside of it. Exit 4 when nobody has it.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Host name, with or without a port
     #[arg(value_name = "HOST[:PORT]")]
     host: String,
+    /// Show each step on the way
+    #[arg(long)]
+    explain: bool,
     /// The shape of the answer
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
@@ -21,12 +25,51 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let host = Hostname::parse(&args.host).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let steps = HostSteps::of(&args.host).map_err(|error| Failure::new(Exit::Usage, error))?;
     let database = app.database(Access::Read, 1).await?;
-    let tenant = app.catalog(&database).resolve(&host).await?;
+    let found = app.catalog(&database).resolve(&steps.host).await;
+    if args.explain {
+        let found = match found {
+            Err(CatalogError::NotFound(_)) => None,
+            other => Some(other?),
+        };
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let row = |step: &str, gives: Cell| vec![text(step), gives];
+        let listing = Listing::new(&["step", "gives"], "nothing").named_by("gives");
+        let tenant = found.as_ref();
+        let rows = [
+            row("host", text(&args.host)),
+            row("without port", text(&steps.without_port)),
+            row("without final dot", text(&steps.without_dot)),
+            row("lower case", text(&steps.lower)),
+            row("ASCII (IDNA)", text(steps.host.as_str())),
+            row(
+                "lookup",
+                text(if tenant.is_some() {
+                    "found"
+                } else {
+                    "not found"
+                }),
+            ),
+            row(
+                "tenant",
+                Cell::maybe(tenant.map(|tenant| tenant.slug.to_string())),
+            ),
+            row(
+                "schema",
+                Cell::maybe(tenant.map(|tenant| tenant.schema.to_string())),
+            ),
+        ];
+        listing.write(&app.terminal, args.output.into(), rows)?;
+        return match found {
+            Some(_) => Ok(Exit::Done),
+            None => Err(CatalogError::NotFound(steps.host.to_string()).into()),
+        };
+    }
+    let tenant = found?;
     let listing = Listing::new(&["host", "slug", "schema"], "nobody").named_by("slug");
     let row = vec![
-        Cell::Text(host.to_string()),
+        Cell::Text(steps.host.to_string()),
         Cell::Text(tenant.slug.to_string()),
         Cell::Text(tenant.schema.to_string()),
     ];

@@ -11,6 +11,7 @@ use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Restored};
 use crate::postgres::provision::CreateError;
+use crate::settings::Overrides;
 use crate::ui::{clean, count, took};
 
 /// Bring a tenant back from a backup: its row, its hosts, its schema with all rows
@@ -29,9 +30,20 @@ pub(super) struct Args {
     /// Restore it as another tenant, with this slug and a schema of its own
     #[arg(long = "as", value_name = "SLUG")]
     slug: Option<String>,
-    /// Host name, instead of those in the backup; may be repeated. With --as there are none otherwise
+    /// Host name, in place of those in the backup; may be repeated. With --as, no host of the backup is taken over
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
+    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
+    #[arg(long, value_name = "TIME")]
+    lock_timeout: Option<String>,
+}
+
+impl Args {
+    /// Notes the settings that were typed.
+    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+        let timeout = self.lock_timeout.as_deref();
+        overrides.set("run.lock_timeout", "--lock-timeout", timeout);
+    }
 }
 
 /// Runs the command.

@@ -23,15 +23,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start it, if it is not up, and print its URL
+    /// Start the server, if it is not up, and print its URL
     Start,
-    /// Stop it
+    /// Stop the server
     Stop,
-    /// Tell whether it is up, and where
+    /// Tell whether the server is up, and where
     Status,
-    /// Start it, if it is not up, and print its URL for other programs
+    /// Start the server, if it is not up, and print its URL for other programs
     Url,
-    /// Open psql on it
+    /// Open psql on the server
     Psql {
         /// Run this SQL instead of asking for it; may be repeated
         #[arg(short = 'c', long = "command", value_name = "SQL")]
@@ -43,7 +43,7 @@ enum Action {
         #[arg(last = true, value_name = "PSQL OPTIONS")]
         arguments: Vec<OsString>,
     },
-    /// Stop it and delete its data
+    /// Stop the server and delete its data
     Destroy {
         /// Do not ask
         #[arg(long)]

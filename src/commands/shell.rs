@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::app::{Access, App};
 use super::drop_schema::named;
+use super::exec;
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::pool::Database;
@@ -66,6 +67,18 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Some(_) => Exit::Unexpected,
             None => Exit::Interrupted,
         }),
+        // A slug that is a glob would mean others too.
+        Err(PsqlError::NotFound)
+            if !args.commands.is_empty()
+                && args.arguments.is_empty()
+                && !tenant.slug.as_str().contains(['*', '?', '[', '{', ',']) =>
+        {
+            app.terminal.warn(
+                "psql is not on the PATH; the SQL runs as pricesync exec runs it, in one transaction",
+            );
+            let sql = args.commands.join("\n;\n");
+            exec::instead_of_psql(tenant.slug.as_str(), sql, args.read_only, app).await
+        }
         Err(error @ PsqlError::NotFound) => Err(Failure::new(Exit::Unexpected, error)
             .hint("install it: apt-get install postgresql-client, or brew install libpq")),
         Err(error) => Err(Failure::new(Exit::Unexpected, error)),

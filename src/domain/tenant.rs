@@ -99,9 +99,8 @@ impl fmt::Display for SlugError {
 
 impl std::error::Error for SlugError {}
 
-/// A host name as requests are matched against it: lower case, no port, no final dot.
-///
-/// Names outside ASCII are kept as typed in lower case; the catalog decides by equality.
+/// A host name as requests are matched against it: lower case, no port, no final dot, and in
+/// ASCII, as browsers send names outside of it (UTS 46: `công-ty.vn` is `xn--cng-ty-ixa.vn`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Hostname(String);
@@ -120,7 +119,80 @@ pub enum HostnameError {
     Label(String),
     /// The part behind the last colon is not a port number.
     Port(String),
+    /// A name outside ASCII that has no form in it, or an `xn--` form that stands for none.
+    International(String),
 }
+
+/// How a host is brought to its normal form, step by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSteps {
+    /// Without the port.
+    pub without_port: String,
+    /// Without the dot at its end.
+    pub without_dot: String,
+    /// In lower case.
+    pub lower: String,
+    /// In ASCII: what the catalog is asked for.
+    pub host: Hostname,
+}
+
+impl HostSteps {
+    /// Returns the steps for a host, given with or without a port.
+    ///
+    /// # Errors
+    ///
+    /// One [`HostnameError`] for each rule.
+    pub fn of(text: &str) -> Result<Self, HostnameError> {
+        let without_port = match text.rsplit_once(':') {
+            // The number's own reader would take a sign.
+            Some((host, port)) if !port.starts_with('+') && port.parse::<u16>().is_ok() => host,
+            Some(_) => return Err(HostnameError::Port(text.to_owned())),
+            None => text,
+        };
+        let without_dot = without_port.strip_suffix('.').unwrap_or(without_port);
+        let lower = without_dot.to_lowercase();
+        if lower.is_empty() {
+            return Err(HostnameError::Empty);
+        }
+        let visible = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.') || is_mark(*c);
+        if let Some(bad) = lower.chars().find(|c| !visible(c)) {
+            return Err(HostnameError::Characters(lower, bad));
+        }
+        // A long text would take the conversion long.
+        if lower.chars().count() > MAX_HOST {
+            return Err(HostnameError::TooLong(lower));
+        }
+        let Ok(ascii) = idna::domain_to_ascii(&lower) else {
+            return Err(if lower.split('.').any(str::is_empty) {
+                HostnameError::Label(lower)
+            } else {
+                HostnameError::International(lower)
+            });
+        };
+        if ascii.len() > MAX_HOST {
+            return Err(HostnameError::TooLong(lower));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if let Some(bad) = ascii.chars().find(|&c| !allowed(c)) {
+            return Err(HostnameError::Characters(ascii, bad));
+        }
+        if ascii
+            .split('.')
+            .any(|label| label.is_empty() || label.len() > 63)
+        {
+            return Err(HostnameError::Label(lower));
+        }
+        Ok(Self {
+            without_port: without_port.to_owned(),
+            without_dot: without_dot.to_owned(),
+            host: Hostname(ascii),
+            lower,
+        })
+    }
+}
+
+/// As many characters as DNS and the catalog's column hold.
+const MAX_HOST: usize = 253;
 
 impl Hostname {
     /// Returns the normal form of a host, given with or without a port.
@@ -129,30 +201,7 @@ impl Hostname {
     ///
     /// One [`HostnameError`] for each rule.
     pub fn parse(text: &str) -> Result<Self, HostnameError> {
-        let host = match text.rsplit_once(':') {
-            // The number's own reader would take a sign.
-            Some((host, port)) if !port.starts_with('+') && port.parse::<u16>().is_ok() => host,
-            Some(_) => return Err(HostnameError::Port(text.to_owned())),
-            None => text,
-        };
-        let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
-        if host.is_empty() {
-            return Err(HostnameError::Empty);
-        }
-        if host.chars().count() > 253 {
-            return Err(HostnameError::TooLong(host));
-        }
-        let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.') || is_mark(c);
-        if let Some(bad) = host.chars().find(|&c| !allowed(c)) {
-            return Err(HostnameError::Characters(host, bad));
-        }
-        if host
-            .split('.')
-            .any(|label| label.is_empty() || label.len() > 63)
-        {
-            return Err(HostnameError::Label(host));
-        }
-        Ok(Self(host))
+        HostSteps::of(text).map(|steps| steps.host)
     }
 
     /// Takes a host that already stands in the catalog, as it is.
@@ -165,6 +214,13 @@ impl Hostname {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the name as people write it, where that is not the same: `công-ty.vn`.
+    #[must_use]
+    pub fn unicode(&self) -> Option<String> {
+        let (unicode, valid) = idna::domain_to_unicode(&self.0);
+        (valid.is_ok() && unicode != self.0).then_some(unicode)
     }
 }
 
@@ -197,6 +253,11 @@ impl fmt::Display for HostnameError {
             Self::Label(host) => write!(
                 f,
                 "host '{host}' has an empty part or one longer than 63 bytes"
+            ),
+            Self::International(host) => write!(
+                f,
+                "host '{}' is no name that IDNA can write in ASCII",
+                host.escape_debug()
             ),
             Self::Port(host) => write!(f, "host '{}' ends in no port number", host.escape_debug()),
         }
@@ -451,9 +512,28 @@ mod tests {
             Ok("acme.example.com")
         );
         assert_eq!(host("acme.example.com.").as_deref(), Ok("acme.example.com"));
-        assert_eq!(host("CÔNG-TY.vn").as_deref(), Ok("công-ty.vn"));
+        for text in ["CÔNG-TY.vn", "Co\u{302}ng-Ty.vn.", "xn--cng-ty-ixa.VN:80"] {
+            assert_eq!(host(text).as_deref(), Ok("xn--cng-ty-ixa.vn"), "{text}");
+        }
+        assert_eq!(
+            Hostname::parse("CÔNG-TY.vn")
+                .expect("fine")
+                .unicode()
+                .as_deref(),
+            Some("công-ty.vn")
+        );
         for bad in [
-            "", ":80", "a b.com", "a/b", "a..b", ".a", "a:b", "a:+80", "x'y",
+            "",
+            ":80",
+            "a b.com",
+            "a/b",
+            "a..b",
+            ".a",
+            "a:b",
+            "a:+80",
+            "x'y",
+            "a／b",
+            "xn--ls8h0",
         ] {
             assert!(host(bad).is_err(), "{bad:?}");
         }

@@ -9,10 +9,12 @@ mod rehearsal;
 mod snapshot;
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::CatalogError;
 use crate::postgres::diagnostics::server_error;
+use crate::postgres::journey::jittered;
 use crate::postgres::provision::CreateError;
 use crate::service::event::{Holder, MigrateError, ServerError};
 
@@ -142,6 +144,12 @@ impl fmt::Display for BackupError {
 }
 
 impl std::error::Error for BackupError {}
+
+/// Lets whoever was in the way go on: longer each time, and not as long as others that wait.
+async fn pause(attempt: u32) {
+    let longest = Duration::from_millis(100) * 2_u32.pow(attempt.min(5));
+    tokio::time::sleep(jittered(longest)).await;
+}
 
 /// Returns what is said of a schema, with its name in its place.
 fn about_schema(statements: &[(String, String)], schema: &SchemaName) -> String {

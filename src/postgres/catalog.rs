@@ -1,5 +1,6 @@
 //! The tenant tables: who is there, who answers to a host, what is taken.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use futures_util::StreamExt as _;
@@ -206,6 +207,30 @@ impl PostgresCatalog {
             .collect())
     }
 
+    /// Returns the primary hosts of all tenants.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantCatalog::list`].
+    pub async fn primary_hosts(&self) -> Result<HashSet<Hostname>, CatalogError> {
+        let session = self.session().await?;
+        let sql = format!(
+            "SELECT d.domain FROM {} d WHERE d.is_primary",
+            self.tables.hosts
+        );
+        let rows = session
+            .read(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                row.get(0)
+                    .map(|host| Hostname::from_catalog(host.to_owned()))
+            })
+            .collect())
+    }
+
     /// Returns the indexes in `public` and in tenants' schemas that no query uses because building
     /// them did not end, unless somebody is at it right now.
     ///
@@ -265,7 +290,8 @@ impl PostgresCatalog {
         let wanted: Vec<String> = new
             .hostnames
             .iter()
-            .map(|host| escape_literal(host.as_str()))
+            .flat_map(|host| std::iter::once(host.to_string()).chain(host.unicode()))
+            .map(|host| escape_literal(&host))
             .collect();
         let sql = format!(
             "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.slug) = lower({slug}) \

@@ -730,7 +730,7 @@ impl Journey<'_> {
 }
 
 /// Half of a time, and up to the whole of it by chance, so that sessions that collided do not collide again.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     use std::hash::{BuildHasher as _, RandomState};
     let chance = RandomState::new().hash_one(Instant::now()) % 1000;
     pause / 2 + pause * u32::try_from(chance).unwrap_or_default() / 2000

@@ -151,7 +151,18 @@ impl Words {
         let names = [tenant.slug.as_str(), tenant.schema.as_str()];
         let exact = names.iter().filter_map(|name| self.exact.get(*name));
         let hosts = tenant.hostnames.iter();
-        let by_host = hosts.clone().filter_map(|host| self.hosts.get(host));
+        let by_host = hosts.clone().filter_map(|host| {
+            // Somebody else may have written it into the catalog as people write it.
+            let same = || self.hosts.get(&Hostname::parse(host.as_str()).ok()?);
+            self.hosts.get(host).or_else(|| {
+                let is_normal = |c: char| c.is_ascii() && !c.is_ascii_uppercase();
+                if host.as_str().chars().all(is_normal) {
+                    None
+                } else {
+                    same()
+                }
+            })
+        });
         let globs = self.globs.iter().filter(|(glob, _)| {
             names.iter().any(|name| glob.is_match(name))
                 || hosts.clone().any(|host| glob.is_match(host.as_str()))

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
 use super::bars::Bars;
 use super::confirm::{self, Answer};
 use super::failure::{Explanation, Extent};
@@ -10,7 +12,7 @@ use super::json::JsonLines;
 use super::lines::Lines;
 use super::story::Telling;
 use super::style::Style;
-use super::text::clean_lines;
+use super::text::{clean, clean_lines};
 use super::{ColorChoice, ProgressMode, Reporter, Verbosity};
 
 /// What is known about one stream.
@@ -166,6 +168,23 @@ impl Terminal {
             &mut io::stderr(),
             &mut io::stdin().lock(),
         )
+    }
+
+    /// Asks on the terminal for something that is not shown while it is typed; `None` where
+    /// nobody can be asked.
+    pub fn secret(&self, question: &str) -> io::Result<Option<String>> {
+        if !self.answers || !self.stderr.is_terminal {
+            return Ok(None);
+        }
+        // Before the question: whoever answers at once must not be shown either.
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
+        say(&clean(question));
+        let answer = rpassword::read_password();
+        tcsetattr(io::stdin(), OptionalActions::Now, &before)?;
+        answer.map(Some)
     }
 
     fn settle(&self, mode: ProgressMode) -> ProgressMode {

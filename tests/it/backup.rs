@@ -804,3 +804,38 @@ fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
         ["1 a1 gold", "2 a2 gold"]
     );
 }
+
+#[test]
+fn who_writes_to_a_shared_table_is_waited_for_without_loading_again() {
+    let given = shop();
+    given.file(
+        "pricesync.toml",
+        "[run]\nlock_timeout = \"50ms\"\nlock_retries = 1000\n",
+    );
+    given
+        .database
+        .execute("CREATE TABLE tenant_acme.tied (tenant bigint REFERENCES tenants_tenant (id))");
+    let file = back_up(&given, "acme");
+    let holder = Holder::of(
+        &given,
+        "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'",
+    );
+    let waits = |query: &str| {
+        given.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '{query}%' AND datname = current_database()")) == "1"
+    };
+    let run = given.spawn(&["restore", file.to_str().unwrap(), "--as", "copy"]);
+    eventually("the restore pauses", || {
+        waits("ROLLBACK TO SAVEPOINT pricesync_after")
+    });
+    holder.let_go(&given);
+    run.wait().exits(0);
+    fs::remove_dir_all(given.dir.path().join("backups")).unwrap();
+    let holder = Holder::of(
+        &given,
+        "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'",
+    );
+    let run = given.spawn(&["backup", "--tenant=acme", "--out=backups"]);
+    eventually("the rehearsal pauses", || waits("ROLLBACK"));
+    holder.let_go(&given);
+    run.wait().exits(0);
+}

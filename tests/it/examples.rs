@@ -16,7 +16,8 @@ use super::support::server;
 const PRICESYNC: &str = env!("CARGO_BIN_EXE_pricesync");
 
 /// Everything in `examples/`; what is added there gets a test here.
-const EXAMPLES: [&str; 4] = [
+const EXAMPLES: [&str; 5] = [
+    "deploy",
     "embed_migrations.rs",
     "http_tenants.rs",
     "quickstart",

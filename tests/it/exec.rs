@@ -394,3 +394,40 @@ fn the_environment_of_a_tenant_leads_psql_there_and_holds_no_password() {
     assert!(!ran.stdout().contains("never-seen"));
     assert!(!ran.stdout().contains("PGPASSWORD"));
 }
+
+#[test]
+fn without_psql_a_shell_still_runs_what_it_is_given() {
+    let given = with_products(&["a"]);
+    let run = |args: &[&str]| {
+        let output = given
+            .command(args)
+            .env("PATH", "/nowhere")
+            .output()
+            .unwrap();
+        Ran::from(args, output)
+    };
+    let counting = "SELECT count(*) AS n FROM products";
+    run(&[
+        "shell",
+        "-t",
+        "a",
+        "-c",
+        "INSERT INTO products VALUES (7)",
+        "-c",
+        counting,
+    ])
+    .exits(0)
+    .prints("│ a      ┆ 2 │")
+    .says("psql is not on the PATH");
+    run(&[
+        "shell",
+        "-t",
+        "a",
+        "--read-only",
+        "-c",
+        "DELETE FROM products",
+    ])
+    .exits(10)
+    .says("read-only transaction");
+    run(&["shell", "-t", "a"]).exits(1).says("install it");
+}

@@ -106,19 +106,26 @@ fn a_host_has_one_normal_form_or_is_refused_with_a_reason() {
                 .all(|label| (1..=63).contains(&label.len()))
         );
         prop_assert!(!normal.contains([':', '/', '"', '\'', ' ', '\0']));
-        // All that is taken off is a port and a final dot.
-        let lower = text.to_lowercase();
-        let rest = lower.strip_prefix(normal);
-        prop_assert!(rest.is_some(), "{normal} of {lower}");
-        let rest = rest.unwrap_or_default();
-        let rest = rest.strip_prefix('.').unwrap_or(rest);
-        prop_assert!(
-            rest.is_empty()
-                || rest
-                    .strip_prefix(':')
-                    .is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit())),
-            "{rest} of {lower}"
-        );
+        prop_assert!(normal.is_ascii() && normal == normal.to_lowercase());
+        // Who types what it stands for means the same.
+        if let Some(unicode) = host.unicode() {
+            prop_assert_eq!(Hostname::parse(&unicode), Ok(host.clone()));
+        }
+        if text.is_ascii() {
+            // All that is taken off is a port and a final dot.
+            let lower = text.to_lowercase();
+            let rest = lower.strip_prefix(normal);
+            prop_assert!(rest.is_some(), "{normal} of {lower}");
+            let rest = rest.unwrap_or_default();
+            let rest = rest.strip_prefix('.').unwrap_or(rest);
+            prop_assert!(
+                rest.is_empty()
+                    || rest
+                        .strip_prefix(':')
+                        .is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit())),
+                "{rest} of {lower}"
+            );
+        }
         Ok(())
     });
 }

@@ -9,12 +9,13 @@ use tokio_postgres::Error;
 
 use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
-use super::{BackupError, Pieces, UNDER_WAY, about_schema};
+use super::{BackupError, Pieces, UNDER_WAY, about_schema, pause};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::catalog::{PostgresCatalog, catalog_error};
+use crate::postgres::diagnostics::is_worth_retrying;
 use crate::postgres::histories::qualified;
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Session;
@@ -144,7 +145,7 @@ impl Loading<'_> {
                 Piece::Sql(Section::After, sql) => {
                     // Keys of the tenant's tables may point to its row.
                     id = Some(self.insert().await?);
-                    self.statements(Section::After, &sql).await?;
+                    self.after(&sql).await?;
                 }
                 Piece::Sql(section, sql) => self.statements(section, &sql).await?,
                 Piece::Table(head) => {
@@ -229,6 +230,27 @@ impl Loading<'_> {
         };
         let done = self.session.client().simple_query(sql).await;
         done.map(drop).map_err(BackupError::server(doing))
+    }
+
+    /// Runs what follows the rows. Keys to shared tables lock those, so somebody may be in the
+    /// way, and all the rows need not be loaded again because of it.
+    async fn after(&self, sql: &str) -> Result<(), BackupError> {
+        const BACK: &str = "ROLLBACK TO SAVEPOINT pricesync_after";
+        let doing = || BackupError::server("making constraints, indexes and privileges");
+        let client = self.session.client();
+        let begun = client.simple_query("SAVEPOINT pricesync_after").await;
+        begun.map_err(doing())?;
+        for attempt in 0.. {
+            match client.simple_query(sql).await {
+                Ok(_) => break,
+                Err(error) if is_worth_retrying(&error) && attempt < self.rules.lock_retries => {
+                    client.simple_query(BACK).await.map_err(doing())?;
+                    pause(attempt).await;
+                }
+                Err(error) => return Err(doing()(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Fills a table and returns how many rows it got.

@@ -7,9 +7,9 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
 use super::snapshot::lasting;
-use super::{BackupError, about_schema};
+use super::{BackupError, about_schema, pause};
 use crate::domain::script::Scope;
-use crate::postgres::diagnostics::server_error;
+use crate::postgres::diagnostics::{is_worth_retrying, server_error};
 use crate::postgres::fingerprint::digest;
 use crate::postgres::migrator::{PATIENCE, Rules};
 use crate::postgres::pool::{Database, Session};
@@ -103,7 +103,18 @@ async fn rehearse(
         error,
     };
     let session = database.session(PATIENCE).await.map_err(lost)?;
-    let made = make(&session, rules, copy, lines).await;
+    let mut attempt = 0;
+    let made = loop {
+        match make(&session, rules, copy, lines).await {
+            Err(error) if is_worth_retrying(&error) && attempt < rules.lock_retries => {
+                let back = session.client().simple_query("ROLLBACK").await;
+                back.map_err(|error| lost(server_error(&error)))?;
+                pause(attempt).await;
+                attempt += 1;
+            }
+            made => break made,
+        }
+    };
     if session.client().simple_query("ROLLBACK").await.is_err() {
         session.discard();
     }

@@ -1,6 +1,6 @@
 //! The program on a terminal of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Write};
 use std::num::NonZeroU16;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The program with a terminal as all three streams.
 pub(crate) struct OnTerminal {
     child: Box<dyn Child + Send + Sync>,
-    master: Box<dyn MasterPty + Send>,
+    /// Closing it would hang up.
+    _master: Box<dyn MasterPty + Send>,
+    writer: Box<dyn Write + Send>,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
 }
@@ -53,7 +55,8 @@ impl OnTerminal {
         });
         Self {
             child,
-            master: pair.master,
+            writer: pair.master.take_writer().unwrap(),
+            _master: pair.master,
             output,
             screen: vt100::Parser::new(extent(24), extent(100), 1000),
         }
@@ -74,9 +77,8 @@ impl OnTerminal {
 
     /// Types a line.
     pub(crate) fn types(&mut self, line: &str) {
-        let mut writer = self.master.take_writer().unwrap();
-        writer.write_all(line.as_bytes()).unwrap();
-        writer.write_all(b"\r").unwrap();
+        self.writer.write_all(line.as_bytes()).unwrap();
+        self.writer.write_all(b"\r").unwrap();
     }
 
     /// Waits for the end and returns the exit code and what the screen shows then.

@@ -1,0 +1,86 @@
+//! Passwords of people, as the hashes that applications read.
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher as _;
+use argon2::password_hash::phc::Salt;
+use pbkdf2::{Algorithm, Params, pbkdf2_hmac_with_params};
+
+/// What Django 5.2 makes; an application that wants more hashes anew at the next login.
+const ITERATIONS: u32 = 1_000_000;
+
+/// The bytes of a SHA-256.
+const BYTES: usize = 32;
+
+/// Returns an Argon2id hash in the PHC format, with the parameters that OWASP recommends
+/// (19 MiB, 2 passes, 1 lane) and a salt of its own; `None` where the system gives no chance.
+#[must_use]
+pub fn argon2id(password: &str) -> Option<String> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    hash.ok().map(|hash| hash.to_string())
+}
+
+/// Returns the hash that Django's `check_password` takes: `pbkdf2_sha256$iterations$salt$hash`.
+#[must_use]
+pub fn django_pbkdf2(password: &str) -> Option<String> {
+    let salt = Salt::generate().to_string();
+    let mut hash = [0; BYTES];
+    pbkdf2_hmac_with_params(
+        password.as_bytes(),
+        salt.as_bytes(),
+        Algorithm::Pbkdf2Sha256,
+        Params::new(ITERATIONS).ok()?,
+        &mut hash,
+    );
+    Some(format!(
+        "pbkdf2_sha256${ITERATIONS}${salt}${}",
+        base64(&hash)
+    ))
+}
+
+/// Standard base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let number = chunk
+            .iter()
+            .chain([0, 0].iter())
+            .take(3)
+            .fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
+        for place in 0..4 {
+            text.push(if place <= chunk.len() {
+                char::from(DIGITS[number >> (18 - 6 * place) & 63])
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::password_hash::PasswordVerifier as _;
+    use argon2::password_hash::phc::PasswordHash;
+
+    use super::*;
+
+    #[test]
+    fn an_argon2id_hash_is_of_its_password_and_of_no_other() {
+        let hash = argon2id("mật khẩu").expect("there is chance");
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
+        let hash = PasswordHash::new(&hash).expect("PHC");
+        let check = |password: &str| Argon2::default().verify_password(password.as_bytes(), &hash);
+        assert!(check("mật khẩu").is_ok());
+        assert!(check("mat khau").is_err());
+    }
+
+    #[test]
+    fn base64_is_padded() {
+        let encoded = ["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes()));
+        assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+    }
+}

@@ -1,0 +1,168 @@
+//! `create-superuser`: into the tenant's own table, with hashes that applications read.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier as _;
+use argon2::password_hash::phc::PasswordHash;
+
+use crate::support::pricesync::{Given, Ran};
+use crate::support::pty::OnTerminal;
+
+fn shipped() -> Given {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas", "--shared"]).exits(0);
+    for slug in ["acme", "globex"] {
+        let name = format!("--name={slug}");
+        given
+            .run(&["create-tenant", &name, "--slug", slug])
+            .exits(0);
+    }
+    given
+}
+
+/// Runs the command with this password on its stdin.
+fn create(given: &Given, args: &[&str], password: &str) -> Ran {
+    let args = [&["create-superuser", "--password-stdin"], args].concat();
+    let mut child = given
+        .command(&args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // What refuses early does not read.
+    let _ = stdin.write_all(password.as_bytes());
+    drop(stdin);
+    Ran::from(&args, child.wait_with_output().unwrap())
+}
+
+const ANA: [&str; 5] = ["-t", "acme", "--username=ana", "--email", "ana@example.com"];
+
+#[test]
+fn a_superuser_is_in_the_tenant_s_table_with_a_hash_of_the_password() {
+    let given = shipped();
+    create(&given, &ANA, "mật khẩu dài\n")
+        .exits(0)
+        .prints("✓ Superuser created: ana (tenant=acme, table=tenant_acme.users)");
+    assert_eq!(
+        given.value("SELECT concat_ws(' ', username, email, is_superuser, is_staff, is_active, now() - date_joined < '1 hour') FROM tenant_acme.users"),
+        "ana ana@example.com t t t t"
+    );
+    assert_eq!(given.value("SELECT count(*) FROM tenant_globex.users"), "0");
+    let hash = given.value("SELECT password FROM tenant_acme.users");
+    let hash = PasswordHash::new(&hash).unwrap();
+    let check = |password: &str| Argon2::default().verify_password(password.as_bytes(), &hash);
+    assert!(check("mật khẩu dài").is_ok(), "without the line's end");
+    assert!(check("mật khẩu dài\n").is_err());
+}
+
+#[test]
+fn a_taken_name_and_what_the_table_forbids_are_refused() {
+    let given = shipped();
+    create(&given, &ANA, "secret").exits(0);
+    create(&given, &["-t", "acme", "--username=ANA"], "secret")
+        .exits(7)
+        .says("a user 'ana' exists already")
+        .never_says("secret");
+    create(&given, &["-t", "globex", "--username=ana"], "secret").exits(0);
+    let long = format!("--username={}", "a".repeat(151));
+    create(&given, &["-t", "acme", &long], "secret")
+        .exits(7)
+        .says("value too long");
+    create(&given, &["-t", "acme", "--username=o'x\"; --"], "secret").exits(0);
+    assert_eq!(given.value("SELECT count(*) FROM tenant_acme.users"), "2");
+}
+
+#[test]
+fn nothing_is_made_without_a_usable_password_or_name() {
+    let given = shipped();
+    for (args, password, says) in [
+        (&ANA[..], "", "the password is empty"),
+        (&ANA, "\n", "the password is empty"),
+        (&ANA, "a\nb\n", "more than one line"),
+        (&["-t", "acme", "--username= "], "x", "may not be empty"),
+        (
+            &["-t", "acme", "--username=x", "--email=nowhere"],
+            "x",
+            "name@host",
+        ),
+    ] {
+        create(&given, args, password).exits(2).says(says);
+    }
+    given
+        .run(&[&["create-superuser"], &ANA[..]].concat())
+        .exits(2)
+        .says("there is no terminal to ask for the password")
+        .says("--password-stdin");
+    create(&given, &["-t", "nobody", "--username=x"], "x").exits(4);
+    assert_eq!(given.value("SELECT count(*) FROM tenant_acme.users"), "0");
+}
+
+#[test]
+fn a_missing_table_is_explained_by_what_is_pending() {
+    let given = Given::tenants(&["a"]);
+    given.tenant_file(
+        "V1__users.sql",
+        "CREATE TABLE users (login text, password text NOT NULL);",
+    );
+    create(&given, &["-t", "a", "--username=ana"], "x")
+        .exits(4)
+        .says("relation \"tenant_a.users\" does not exist (42P01)")
+        .says("hint: tenant 'a' is 1 migration behind: pricesync migrate-schemas --tenant=a");
+    given.run(&["migrate-schemas"]).exits(0);
+    create(&given, &["-t", "a", "--username=ana"], "x")
+        .exits(4)
+        .says("table tenant_a.users has no column \"username\"")
+        .says("[users] in pricesync.toml");
+    given.file("pricesync.toml", "[users]\nusername = \"login\"\n");
+    create(&given, &["-t", "a", "--username=ana"], "x").exits(0);
+}
+
+#[test]
+fn django_s_table_and_hash_are_had_by_configuration() {
+    let given = Given::tenants(&["a"]);
+    given.file(
+        "pricesync.toml",
+        "[users]\ntable = \"auth_user\"\nhasher = \"pbkdf2_sha256\"\n",
+    );
+    given.tenant_file(
+        "V1__auth_user.sql",
+        "CREATE TABLE auth_user (id int GENERATED BY DEFAULT AS IDENTITY, password varchar(128) NOT NULL, last_login timestamptz, \
+         is_superuser boolean NOT NULL, username varchar(150) NOT NULL UNIQUE, first_name varchar(150) NOT NULL, last_name varchar(150) NOT NULL, \
+         email varchar(254) NOT NULL, is_staff boolean NOT NULL, is_active boolean NOT NULL, date_joined timestamptz NOT NULL);",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    create(&given, &["-t", "a", "--username=ana"], "x").exits(0);
+    let row = "SELECT concat_ws('|', username, first_name, is_staff, split_part(password, '$', 1), split_part(password, '$', 2), \
+               length(split_part(password, '$', 3)) > 20, length(split_part(password, '$', 4))) FROM tenant_a.auth_user";
+    assert_eq!(given.value(row), "ana||t|pbkdf2_sha256|1000000|t|44");
+}
+
+#[test]
+fn on_a_terminal_the_password_is_asked_for_twice_and_not_shown() {
+    let given = shipped();
+    let args = [&["create-superuser"], &ANA[..]].concat();
+    for (again, code, says) in [
+        ("unseen-2", 2, "are not the same"),
+        ("unseen-1", 0, "Superuser created: ana"),
+    ] {
+        let mut terminal = OnTerminal::start(&given, &args);
+        terminal.shows("the question", |screen| {
+            screen.contains("password of ana in tenant 'acme':")
+        });
+        terminal.types("unseen-1");
+        terminal.shows("the second question", |screen| {
+            screen.contains("the same again:")
+        });
+        terminal.types(again);
+        let (ended, screen) = terminal.ends();
+        assert_eq!(ended, code, "{screen}");
+        assert!(
+            screen.contains(says) && !screen.contains("unseen"),
+            "{screen}"
+        );
+    }
+}
