@@ -9,6 +9,7 @@ use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::behind::Behind;
 use crate::postgres::pool::Database;
+use crate::postgres::tenant_context::TenantError;
 use crate::postgres::users::{NewUser, UserError};
 use crate::service::event::ServerError;
 use crate::service::tenants::target;
@@ -90,7 +91,9 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
     let exit = match &error {
         UserError::Taken(_) | UserError::Refused(_) => Exit::Refused,
         UserError::NoTable(_) | UserError::NoColumn { .. } => Exit::NotFound,
-        UserError::Database(_) => Exit::Unexpected,
+        UserError::Tenant(TenantError::NoConnection(_)) => Exit::Unreachable,
+        UserError::Tenant(TenantError::SchemaMissing(_)) => Exit::NotFound,
+        UserError::Tenant(_) | UserError::Database(_) => Exit::Unexpected,
     };
     let missing = match &error {
         UserError::NoTable(_) => Some("42P01"),

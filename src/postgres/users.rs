@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use super::diagnostics::server_error;
 use super::pool::Database;
-use super::tenant_context::TenantContext;
+use super::tenant_context::{TenantContext, TenantError};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
 use crate::service::event::ServerError;
@@ -43,6 +43,8 @@ pub enum UserError {
     Refused(ServerError),
     /// The server or the connection failed.
     Database(ServerError),
+    /// The tenant's schema could not be worked in, or what was done there not committed.
+    Tenant(TenantError),
 }
 
 impl std::fmt::Display for UserError {
@@ -54,6 +56,7 @@ impl std::fmt::Display for UserError {
                 write!(f, "table {table} has no column \"{column}\"")
             }
             Self::Refused(error) | Self::Database(error) => error.fmt(f),
+            Self::Tenant(error) => error.fmt(f),
         }
     }
 }
@@ -77,12 +80,9 @@ impl Database {
         user: NewUser<'_>,
     ) -> Result<(), UserError> {
         let context = self.tenant(&tenant.schema, search_path).await;
-        let context = context.map_err(UserError::Database)?;
+        let context = context.map_err(UserError::Tenant)?;
         match insert(&context, tenant, columns, user).await {
-            Ok(()) => context
-                .commit()
-                .await
-                .map_err(|error| UserError::Database(server_error(&error))),
+            Ok(()) => context.commit().await.map_err(UserError::Tenant),
             // Dropping the context rolls back.
             Err(error) => Err(error),
         }
