@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
 use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::pool::Database;
+use pricesync::postgres::pool::{Database, Route};
 use pricesync::postgres::tenant_context::{TenantContext, TenantError};
 use pricesync::postgres::tls;
 
-use super::support::database;
 use super::support::eventually::eventually;
+use super::support::pooler::Pooler;
+use super::support::pricesync::Given;
 
 /// Two tenants, and a pool with a single connection: what one leaves would meet the next.
 struct Two {
     database: Database,
-    server: database::Database,
+    server: Given,
 }
 
 fn acme() -> SchemaName {
@@ -31,17 +32,28 @@ fn globex() -> SchemaName {
 
 impl Two {
     async fn tenants() -> Self {
-        let server = database::Database::create();
+        let server = Self::given();
+        let url = server.database.url().to_owned();
+        Self::through(&url, server).await
+    }
+
+    fn given() -> Given {
+        let server = Given::nothing();
         for schema in [acme(), globex()] {
-            server.execute(&format!(
+            server.database.execute(&format!(
                 "CREATE SCHEMA {schema}; CREATE TYPE {schema}.size AS ENUM ('s', 'l'); \
                  CREATE TABLE {schema}.products (name text, size {schema}.size DEFAULT 'l'); \
                  INSERT INTO {schema}.products VALUES ('{schema}''s')"
             ));
         }
-        server.execute("CREATE TABLE public.products (name text)");
+        let public = "CREATE TABLE public.products (name text)";
+        server.database.execute(public);
+        server
+    }
+
+    async fn through(url: &str, server: Given) -> Self {
         let nobody = Environment::from_pairs(Vec::<(String, String)>::new());
-        let options = ConnectOptions::resolve(Some(server.url()), &nobody).unwrap();
+        let options = ConnectOptions::resolve(Some(url), &nobody).unwrap();
         let tls = tls::connector(&options).unwrap();
         let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
             .await
@@ -139,15 +151,14 @@ async fn a_request_dropped_in_a_running_query_gives_no_connection_back() {
     let at_work = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'"
     );
-    eventually("the query runs", || {
-        two.server.query(&at_work)[0][0].as_deref() == Some("1")
-    });
+    eventually("the query runs", || two.server.value(&at_work) == "1");
     request.abort();
     assert!(request.await.unwrap_err().is_cancelled());
     two.works().await;
     let now = two.outside("SELECT pg_backend_pid()").await;
     assert_ne!(now, pid.to_string());
     two.server
+        .database
         .execute(&format!("SELECT pg_terminate_backend({pid})"));
 }
 
@@ -211,8 +222,8 @@ async fn a_commit_inside_is_told_and_not_taken_for_the_end() {
         }
     }
     // A transaction of its own is rolled back; only what ran by itself is there.
-    let strays = two.server.query("SELECT count(*) FROM public.products");
-    assert_eq!(strays, [[Some("4".to_owned())]]);
+    let strays = "SELECT count(*) FROM public.products";
+    assert_eq!(two.server.value(strays), "4");
 }
 
 #[tokio::test]
@@ -259,7 +270,7 @@ async fn what_only_a_commit_refuses_is_told() {
 async fn a_lost_connection_leaves_the_commit_unknown_and_the_next_one_works() {
     let two = Two::tenants().await;
     let context = two.enter(&acme()).await.unwrap();
-    two.server.execute(
+    two.server.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     );
     let error = context.commit().await.unwrap_err();
@@ -292,4 +303,26 @@ async fn a_transaction_that_another_borrower_left_open_is_not_joined() {
         drop(session);
         two.works().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_shares_sessions_shows_each_tenant_its_own() {
+    let given = Two::given();
+    let Some(pooler) = Pooler::start("transaction", 1) else {
+        return;
+    };
+    let two = Two::through(&pooler.url(&given), given).await;
+    assert_eq!(two.database.facts().route, Route::Pooled);
+    two.works().await;
+    // What a context sets for the session stays there, in the only one that everybody shares.
+    let context = two.enter(&acme()).await.unwrap();
+    let set = "SET search_path TO tenant_globex; SET statement_timeout TO 1";
+    context.client().batch_execute(set).await.unwrap();
+    context.commit().await.unwrap();
+    two.works().await;
+    let context = two.enter(&acme()).await.unwrap();
+    context.client().batch_execute("COMMIT").await.unwrap();
+    let error = context.commit().await.unwrap_err();
+    assert!(matches!(error, TenantError::Ended(_)), "{error:?}");
+    two.works().await;
 }
