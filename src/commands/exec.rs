@@ -308,13 +308,16 @@ impl Run<'_> {
         let watch = Watch::begin(self.app, mode, events);
         let work = self.fan_out.run(&job, &self.targets, &progress);
         let summary = interruptible(work, self.interrupter, progress.clone()).await?;
-        drop((progress, job));
+        drop(progress);
+        // The result comes behind what was said on the way: a table is written once the job is gone.
+        let shown = watch.shown().await;
+        drop(job);
         let written = writing
             .await
             .map_err(|error| Failure::new(Exit::Unexpected, error))?;
         if let Err(error) = written {
             if !is_broken_pipe(&error) {
-                watch.finish(&summary).await;
+                shown.finish(&summary);
             }
             return Err(error.into());
         }
@@ -322,7 +325,7 @@ impl Run<'_> {
             command: command_line(),
             ..summary
         };
-        watch.finish(&summary).await;
+        shown.finish(&summary);
         Ok(Exit::of(&summary))
     }
 }

@@ -13,6 +13,7 @@ mod create_tenant;
 mod demo;
 mod doctor;
 mod domains;
+mod drift;
 mod drop_schema;
 mod env;
 mod exec;
@@ -177,6 +178,7 @@ enum Command {
     Baseline(baseline::Args),
     Runs(runs::Args),
     Lint(lint::Args),
+    Drift(drift::Args),
     Doctor(doctor::Args),
     Locks(locks::Args),
     Domains(domains::Args),
@@ -229,6 +231,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
         Command::CreateTenant(args) => args.override_settings(&mut overrides),
         Command::DropSchema(args) => args.override_settings(&mut overrides),
         Command::Purge(args) => args.override_settings(&mut overrides),
+        Command::Drift(args) => args.override_settings(&mut overrides),
         Command::RenameTenant(args) => args.override_settings(&mut overrides),
         Command::CloneTenant(args) => args.override_settings(&mut overrides),
         Command::Backup(args) => args.override_settings(&mut overrides),
@@ -262,6 +265,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
         Command::Baseline(args) => baseline::run(&args, &app).await,
         Command::Runs(args) => runs::run(&args, &app).await,
         Command::Lint(args) => lint::run(&args, &app).await,
+        Command::Drift(args) => drift::run(&args, &app).await,
         Command::Doctor(args) => doctor::run(&args, &app).await,
         Command::Locks(args) => locks::run(&args, &app).await,
         Command::CreateSuperuser(args) => create_superuser::run(&args, &app).await,

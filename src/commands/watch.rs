@@ -33,10 +33,28 @@ impl Watch {
         Self { showing }
     }
 
-    /// Waits until every sender of events is gone, and shows how the run ended.
+    /// Waits until every sender of events is gone and everything is shown.
+    pub(super) async fn shown(self) -> Shown {
+        match self.showing.await {
+            Ok((reporter, true)) => Shown(Some(reporter)),
+            _ => Shown(None),
+        }
+    }
+
+    /// The same, and shows how the run ended.
     pub(super) async fn finish(self, summary: &Summary) {
-        if let Ok((mut reporter, true)) = self.showing.await {
-            // As above.
+        self.shown().await.finish(summary);
+    }
+}
+
+/// The reporter of a run that is over, where somebody still reads.
+pub(super) struct Shown(Option<Box<dyn Reporter + Send>>);
+
+impl Shown {
+    /// Shows how the run ended.
+    pub(super) fn finish(self, summary: &Summary) {
+        if let Some(mut reporter) = self.0 {
+            // Nobody may read any more.
             let _ = reporter.finish(summary);
         }
     }

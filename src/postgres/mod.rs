@@ -14,6 +14,7 @@ pub mod conninfo;
 mod dependents;
 pub mod diagnostics;
 pub mod domains;
+pub mod drift;
 pub mod exec;
 pub mod fingerprint;
 mod guard;

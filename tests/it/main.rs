@@ -12,6 +12,7 @@ mod deploy;
 mod django;
 mod domains;
 mod dotenv;
+mod drift;
 mod drop_schema;
 mod escapes;
 mod examples;

@@ -1,0 +1,69 @@
+//! `drift`: tenants that are not made like the others.
+
+use serde_json::Value;
+
+use crate::support::pricesync::Given;
+
+fn fleet() -> Given {
+    let given = Given::tenants(&["a", "b", "c", "d"]);
+    given.tenant_file(
+        "V1__t.sql",
+        "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE INDEX t_name ON t (name);",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given
+}
+
+#[test]
+fn schemas_that_are_made_alike_are_no_drift_whatever_is_in_them() {
+    let given = fleet();
+    given
+        .database
+        .execute("INSERT INTO tenant_a.t VALUES (1, 'x'); DELETE FROM tenant_b.t");
+    given.run(&["drift"]).exits(0).says("4 compared");
+    given
+        .run(&["drift", "-o", "names"])
+        .exits(0)
+        .prints_nothing();
+}
+
+#[test]
+fn what_a_schema_has_more_or_less_than_the_others_of_its_version_is_said() {
+    let given = fleet();
+    given.database.execute(
+        "DROP INDEX tenant_b.t_name; ALTER TABLE tenant_b.t ADD COLUMN tmp int; \
+         ALTER TABLE tenant_d.t ALTER COLUMN name SET DEFAULT E'\\x1b[31m'",
+    );
+    given
+        .run(&["drift"])
+        .exits(11)
+        .prints("- index t_name on t")
+        .prints("+ column t 3 tmp integer")
+        .never_says("\u{1b}[31m");
+    let names = given.run(&["drift", "-o", "names"]).exits(11);
+    assert_eq!(names.stdout, "b\nd\n");
+    let json = given.run(&["drift", "-o", "json"]).exits(11);
+    let shapes: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(shapes[0]["usual"], true);
+    assert_eq!(shapes[0]["tenants"], serde_json::json!(["a", "c"]));
+    assert_eq!(shapes[1]["tenants"], serde_json::json!(["b"]));
+    assert_eq!(shapes[1]["more"].as_array().unwrap().len(), 1);
+    given
+        .run(&["drift", "--tenant", "b,d", "--exclude", "d"])
+        .exits(0);
+}
+
+#[test]
+fn another_version_is_no_drift_and_a_missing_schema_is_a_failure() {
+    let given = fleet();
+    given.tenant_file("V2__u.sql", "ALTER TABLE t ADD COLUMN u int");
+    given.run(&["migrate-schemas", "--tenant", "a,b"]).exits(0);
+    given.run(&["drift"]).exits(0);
+    given.database.execute("DROP SCHEMA tenant_c CASCADE");
+    given
+        .run(&["drift"])
+        .exits(10)
+        .says("tenant_c")
+        .says("doctor --fix missing");
+    given.run(&["drift", "--tenant", "nobody"]).exits(4);
+}
