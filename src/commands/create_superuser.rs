@@ -90,9 +90,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Database) -> Failure {
     let exit = match &error {
         UserError::Taken(_) | UserError::Refused(_) => Exit::Refused,
-        UserError::NoTable(_) | UserError::NoColumn { .. } => Exit::NotFound,
+        UserError::NoTable(_)
+        | UserError::NoColumn { .. }
+        | UserError::Tenant(TenantError::SchemaMissing(_)) => Exit::NotFound,
         UserError::Tenant(TenantError::NoConnection(_)) => Exit::Unreachable,
-        UserError::Tenant(TenantError::SchemaMissing(_)) => Exit::NotFound,
         UserError::Tenant(_) | UserError::Database(_) => Exit::Unexpected,
     };
     let missing = match &error {
