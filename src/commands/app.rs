@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::tenant::TenantList;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
@@ -195,6 +196,16 @@ impl App {
             }
         });
         PostgresCatalog::new(database.clone(), &self.settings.catalog).telling(progress)
+    }
+
+    /// Warns of the rows of the tenant table that no command works on.
+    pub(super) fn warn_of_refused(&self, list: &TenantList) {
+        for row in &list.refused {
+            self.terminal.warn(&format!(
+                "tenant '{}' (row {}): {}",
+                row.slug, row.id, row.reason
+            ));
+        }
     }
 
     /// Reads both folders of migrations, to run them.

@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Output;
 use super::app::{Access, App, connections_for};
 use super::drop_schema::size;
-use super::migrate_schemas::command_line;
 use super::restore::unreadable;
 use super::select::SelectArgs;
-use super::watch::{Watch, interruptible};
+use super::watch::fan_out;
 use crate::archive::{ArchiveReader, EXTENSION, Ending, Header, Piece};
-use crate::domain::plan::OnFailure;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
@@ -22,11 +20,8 @@ use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::ConnectOptions;
 use crate::postgres::migrator::Rules;
 use crate::postgres::programs::{DumpError, pg_dump};
-use crate::service::event::{
-    Interrupt, MigrateError, Progress, ServerError, Summary, Target, Work,
-};
-use crate::service::fan_out::FanOut;
-use crate::service::fleet::{Done, Failed, Fleet, Interrupts, SchemaJob};
+use crate::service::event::{Interrupt, MigrateError, Progress, ServerError, Target, Work};
+use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 use crate::service::tenants::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count};
@@ -140,26 +135,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         pg_dump,
         files: Mutex::default(),
     });
-    let (interrupter, interrupts) = Interrupts::new();
-    let (progress, events) = Progress::channel();
-    let watch = Watch::begin(app, app.progress, events);
-    let run = FanOut {
-        work: BACKUP,
-        fleet: Fleet {
-            pace,
-            on_failure: OnFailure::Continue,
-            interrupts,
-        },
-    };
     let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
-    let work = run.run(&job, &targets, &progress);
-    let summary = interruptible(work, interrupter, progress.clone()).await?;
-    drop(progress);
-    let summary = Summary {
-        command: command_line(),
-        ..summary
-    };
-    watch.finish(&summary).await;
+    let summary = fan_out(app, BACKUP, pace, &job, &targets).await?;
     job.tell(args, app)?;
     Ok(Exit::of(&summary))
 }

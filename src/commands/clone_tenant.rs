@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::app::{Access, App};
 use super::drop_schema::named;
-use super::restore::hosts;
+use super::new_tenant::{check_name, hosts};
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
@@ -59,10 +59,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         .schema(&app.settings.catalog.schema_prefix)
         .map_err(|error| refused(&error))?;
     let hostnames = hosts(&args.domains)?;
-    if let Some(name) = &args.name
-        && (name.trim().is_empty() || name.chars().any(char::is_control))
-    {
-        return Err(refused(&"the name is empty or holds a control character"));
+    if let Some(name) = &args.name {
+        check_name(name)?;
     }
     let database = app.database(Access::Write, 4).await?;
     let catalog = app.catalog(&database);

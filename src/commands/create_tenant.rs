@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use super::app::{Access, App};
+use super::new_tenant::{check_name, hosts};
 use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::TenantCatalog as _;
-use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
+use crate::domain::tenant::{NewTenant, Slug, Tenant};
 use crate::error::{Exit, Failure};
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Database;
@@ -70,26 +71,14 @@ impl Args {
 
     fn tenant(&self, app: &App) -> Result<NewTenant, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
-        if self.name.trim().is_empty() {
-            return Err(refused(&"the name may not be empty"));
-        }
-        if self.name.chars().any(char::is_control) {
-            return Err(refused(&"the name holds a control character"));
-        }
+        check_name(&self.name)?;
         let slug = Slug::parse(&self.slug).map_err(|error| refused(&error))?;
         let schema = match &self.schema {
             Some(schema) => SchemaName::parse(schema),
             None => slug.schema(&app.settings.catalog.schema_prefix),
         }
         .map_err(|error| refused(&error))?;
-        let mut hostnames = Vec::new();
-        for domain in &self.domains {
-            let host = Hostname::parse(domain).map_err(|error| refused(&error))?;
-            if hostnames.contains(&host) {
-                return Err(refused(&format!("host '{host}' is given twice")));
-            }
-            hostnames.push(host);
-        }
+        let hostnames = hosts(&self.domains)?;
         let catalog = &app.settings.catalog;
         if catalog.domains.is_none() && !hostnames.is_empty() {
             return Err(Failure::words(

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use super::Output;
 use super::app::{Access, App, connections_for};
-use super::migrate_schemas::command_line;
 use super::select::SelectArgs;
-use super::watch::{Watch, interruptible};
-use crate::domain::plan::{OnFailure, SchemaState};
+use super::watch::fan_out;
+use crate::domain::plan::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::{Exit, Failure};
 use crate::postgres::drift::{Shape, ShapeReader};
 use crate::postgres::pool::Database;
-use crate::service::event::{Progress, Summary, Target, Work};
-use crate::service::fan_out::FanOut;
-use crate::service::fleet::{Fleet, Interrupts, SchemaMigrator as _};
+use crate::service::event::{Target, Work};
+use crate::service::fleet::SchemaMigrator as _;
+use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, clean, count};
@@ -69,12 +68,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     database.resize(NonZeroUsize::new(connections_for(pace.jobs())).unwrap_or(NonZeroUsize::MIN));
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
-    for row in &list.refused {
-        app.terminal.warn(&format!(
-            "tenant '{}' (row {}): {}",
-            row.slug, row.id, row.reason
-        ));
-    }
+    app.warn_of_refused(&list);
     let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
     let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
     if targets.is_empty() {
@@ -86,25 +80,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         &app.settings.history_table,
         versions,
     ));
-    let (interrupter, interrupts) = Interrupts::new();
-    let (progress, events) = Progress::channel();
-    let watch = Watch::begin(app, app.progress, events);
-    let fan_out = FanOut {
-        work: DRIFT,
-        fleet: Fleet {
-            pace,
-            on_failure: OnFailure::Continue,
-            interrupts,
-        },
-    };
-    let work = fan_out.run(&reader, &targets, &progress);
-    let summary = interruptible(work, interrupter, progress.clone()).await?;
-    drop(progress);
-    let summary = Summary {
-        command: command_line(),
-        ..summary
-    };
-    watch.finish(&summary).await;
+    let summary = fan_out(app, DRIFT, pace, &reader, &targets).await?;
     let shapes = reader.shapes();
     write(&shapes, args, app)?;
     Ok(match Exit::of(&summary) {
@@ -124,12 +100,7 @@ async fn versions(
         return Ok(HashMap::new());
     };
     let states = migrator.survey(targets).await;
-    let states = states.map_err(|error| {
-        Failure::words(
-            Exit::Unexpected,
-            crate::ui::explain(&error, &Target::public(), &[]).message(),
-        )
-    })?;
+    let states = states.map_err(RolloutError::Survey)?;
     let version = |state: &SchemaState| match state {
         SchemaState::Known(plan) => plan.version.map(|version| version.to_string()),
         _ => None,

@@ -170,12 +170,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     database.resize(connections.unwrap_or(NonZeroUsize::MIN));
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
-    for row in &list.refused {
-        app.terminal.warn(&format!(
-            "tenant '{}' (row {}): {}",
-            row.slug, row.id, row.reason
-        ));
-    }
+    app.warn_of_refused(&list);
     let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
     let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
     drop(tenants);

@@ -40,12 +40,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(Access::Read, 2).await?;
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
-    for row in &list.refused {
-        app.terminal.warn(&format!(
-            "tenant '{}' (row {}): {}",
-            row.slug, row.id, row.reason
-        ));
-    }
+    app.warn_of_refused(&list);
     let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
     let needs_states = args.pending || !matches!(args.output, Output::Names);
     let sets = if needs_states {

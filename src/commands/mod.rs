@@ -25,6 +25,7 @@ mod locks;
 mod make_migration;
 mod man;
 mod migrate_schemas;
+mod new_tenant;
 mod purge;
 mod record;
 mod rename_tenant;

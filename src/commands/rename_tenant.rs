@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::app::{Access, App};
 use super::drop_schema::{named, not_begun};
+use super::new_tenant::check_name;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Slug, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
@@ -48,13 +49,10 @@ impl Args {
 
     fn renamed(&self, tenant: &Tenant, catalog: &CatalogLayout) -> Result<NewTenant, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
         let name = self.name.clone().unwrap_or_else(|| tenant.name.clone());
-        if name.trim().is_empty() && self.name.is_some() {
-            return Err(refused(&"the name may not be empty"));
-        }
-        if name.chars().any(char::is_control) && self.name.is_some() {
-            return Err(refused(&"the name holds a control character"));
-        }
         let mut slug = match &self.slug {
             Some(slug) => Slug::parse(slug).map_err(|error| refused(&error))?,
             None => tenant.slug.clone(),

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::app::{Access, App};
+use super::new_tenant::hosts;
 use super::undrop::tell_pending;
 use crate::archive::{ArchiveError, ArchiveReader, Header};
 use crate::domain::schema_name::SchemaName;
@@ -123,20 +124,6 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
         is_itself,
         keeps_hosts,
     })
-}
-
-/// Reads hosts that were typed.
-pub(super) fn hosts(domains: &[String]) -> Result<Vec<Hostname>, Failure> {
-    let mut hostnames = Vec::new();
-    for domain in domains {
-        let host = Hostname::parse(domain).map_err(|error| Failure::words(Exit::Refused, error))?;
-        if hostnames.contains(&host) {
-            let words = format!("host '{host}' is given twice");
-            return Err(Failure::words(Exit::Refused, words));
-        }
-        hostnames.push(host);
-    }
-    Ok(hostnames)
 }
 
 /// What to do about a file that cannot be read as a backup.

@@ -1,12 +1,18 @@
 //! A run that somebody watches: a reporter shows it, and signals end it early.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::app::App;
+use super::migrate_schemas::command_line;
+use crate::domain::plan::OnFailure;
 use crate::error::{Exit, Failure};
-use crate::service::event::{Event, EventKind, Interrupt, Progress, Summary};
-use crate::service::fleet::Interrupter;
+use crate::service::event::{Event, EventKind, Interrupt, Progress, Summary, Target, Work};
+use crate::service::fan_out::FanOut;
+use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
+use crate::service::pace::Pace;
 use crate::ui::{ProgressMode, Reporter};
 
 /// The reporter of a run, at work in a thread of its own.
@@ -58,6 +64,40 @@ impl Shown {
             let _ = reporter.finish(summary);
         }
     }
+}
+
+/// Does a job in every target while a reporter shows it, to the end whatever fails.
+///
+/// # Errors
+///
+/// As [`interruptible`].
+pub(super) async fn fan_out<J: SchemaJob>(
+    app: &App,
+    work: Work,
+    pace: Pace,
+    job: &Arc<J>,
+    targets: &[Arc<Target>],
+) -> Result<Summary, Failure> {
+    let (interrupter, interrupts) = Interrupts::new();
+    let (progress, events) = Progress::channel();
+    let watch = Watch::begin(app, app.progress, events);
+    let run = FanOut {
+        work,
+        fleet: Fleet {
+            pace,
+            on_failure: OnFailure::Continue,
+            interrupts,
+        },
+    };
+    let work = run.run(job, targets, &progress);
+    let summary = interruptible(work, interrupter, progress.clone()).await?;
+    drop(progress);
+    let summary = Summary {
+        command: command_line(),
+        ..summary
+    };
+    watch.finish(&summary).await;
+    Ok(summary)
 }
 
 /// Does work until it is done, while signals raise the level of interruption.

@@ -176,6 +176,11 @@ impl HostSteps {
         if let Some(bad) = ascii.chars().find(|&c| !allowed(c)) {
             return Err(HostnameError::Characters(ascii, bad));
         }
+        // `¼` is a number that IDNA writes as `1⁄4`, whose slash is none that may be typed.
+        let (unicode, _) = idna::domain_to_unicode(&ascii);
+        if let Some(bad) = unicode.chars().find(|c| !visible(c)) {
+            return Err(HostnameError::Characters(unicode, bad));
+        }
         if ascii
             .split('.')
             .any(|label| label.is_empty() || label.len() > 63)

@@ -159,39 +159,3 @@ fn about_schema(statements: &[(String, String)], schema: &SchemaName) -> String 
     }
     sql
 }
-
-/// Returns whether a text holds a name as a word of its own.
-pub(super) fn names(text: &str, name: &str) -> bool {
-    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + name.len()..].chars().next();
-        !before.is_some_and(part) && !after.is_some_and(part)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::names;
-
-    #[test]
-    fn a_name_counts_as_a_word_only() {
-        for text in [
-            "tenant_a.t",
-            "\"tenant_a\"",
-            "x tenant_a",
-            "tenant_ab tenant_a",
-        ] {
-            assert!(names(text, "tenant_a"), "{text}");
-        }
-        for text in [
-            "tenant_ab",
-            "my_tenant_a",
-            "tenant_a1",
-            "tenant_ấ",
-            "tenant",
-        ] {
-            assert!(!names(text, "tenant_a"), "{text}");
-        }
-    }
-}

@@ -41,11 +41,15 @@ fn mention(row: &SimpleQueryRow, schema: &SchemaName) -> Option<String> {
     (says(text, schema.as_str()) || says(text, &quoted)).then(|| what.to_owned())
 }
 
-/// Returns whether a text holds a name that is not a part of a longer one.
+/// Returns whether a text holds a name as a word of its own, in any case.
 fn says(text: &str, name: &str) -> bool {
-    let (text, name) = (text.to_lowercase(), name.to_lowercase());
+    is_word_of(&name.to_lowercase(), &text.to_lowercase())
+}
+
+/// Returns whether a name stands in a text and is not a part of a longer one there.
+pub(super) fn is_word_of(name: &str, text: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    text.match_indices(&name).any(|(at, _)| {
+    text.match_indices(name).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = text[at + name.len()..].chars().next();
         !before.is_some_and(is_part) && !after.is_some_and(is_part)
@@ -110,5 +114,6 @@ mod tests {
         assert!(!says("SELECT * FROM tenant_acme2.products", "tenant_acme"));
         assert!(!says("old_tenant_acme tenant_acmes", "tenant_acme"));
         assert!(says("tenant_acme2 tenant_acme", "tenant_acme"));
+        assert!(!says("tenant_ấ my_tenant_a tenant_a1 tenant", "tenant_a"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::rehearsal::Rehearsals;
-use super::{BackupError, about_schema, names};
+use super::{BackupError, about_schema};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
@@ -17,6 +17,7 @@ use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::fingerprint::{Fingerprint, digest};
 use crate::postgres::histories::qualified;
 use crate::postgres::lock::{self, CLASS};
+use crate::postgres::mentions::is_word_of;
 use crate::postgres::migrator::{PATIENCE, Rules};
 use crate::postgres::pool::{Route, Session};
 use crate::postgres::structure;
@@ -88,7 +89,7 @@ where
     let mut mentions: Vec<String> = structure
         .mentions
         .iter()
-        .filter(|mention| names(&mention.text, schema.as_str()))
+        .filter(|mention| is_word_of(schema.as_str(), &mention.text))
         .map(|mention| mention.what.clone())
         .collect();
     mentions.sort();
