@@ -283,11 +283,13 @@ impl App {
     }
 
     /// Returns a migrator that only looks at what is pending; none where the files cannot be read.
-    pub(super) async fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
-        let sets = self.sets().ok()?;
+    pub(super) fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
+        let set = |folder, scope| Self::load(folder, scope).ok().map(Arc::new);
+        let shared = set(&self.settings.shared_dir, Scope::Shared)?;
+        let tenant = set(&self.settings.tenant_dir, Scope::Tenant)?;
         let rules = self.rules(database);
-        let migrator = self.migrator(database, rules, &sets, Access::Read, 1);
-        migrator.await.ok()
+        let migrator = PostgresMigrator::new(database.clone(), rules, shared, tenant);
+        Some(Arc::new(migrator))
     }
 
     /// Returns how many schemas to work on at once on this server: what was asked for, else

@@ -14,7 +14,7 @@ use super::text::{count, fit, whole};
 /// before, in the same run.
 #[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
-    let option = rerun_option(std::iter::once(target));
+    let option = Target::option(std::iter::once(target));
     Reach {
         who: target.schema.to_string(),
         lookup: match target.scope {
@@ -45,27 +45,6 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
         applied: &[],
     }
     .explain(group.error)
-}
-
-/// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
-/// for `public` alone.
-#[must_use]
-pub(super) fn rerun_option<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
-    let labels: Vec<&str> = targets
-        .filter(|target| target.scope == Scope::Tenant)
-        .map(|target| target.label.as_str())
-        .collect();
-    if labels.is_empty() {
-        return "--shared".to_owned();
-    }
-    let list = labels.join(",");
-    let plain = |c: char| c.is_alphanumeric() || "_-.,@".contains(c);
-    if list.chars().all(plain) {
-        format!("--tenant={list}")
-    } else {
-        // Labels of an adopted database may hold blanks; the line is there to be copied.
-        format!("--tenant='{}'", list.replace('\'', r"'\''"))
-    }
 }
 
 /// So much of somebody else's statement is enough to recognise it.
@@ -536,15 +515,5 @@ error: tenant_globex: pricesync has a bug and gave up on this schema
             targets: vec![&acme, &globex],
         });
         assert!(!explanation.hints.join(" ").contains("acme"));
-    }
-
-    #[test]
-    fn the_command_to_rerun_can_be_pasted_into_a_shell() {
-        let (acme, odd) = (tenant("acme"), tenant("it's; rm"));
-        assert_eq!(
-            rerun_option([&*acme, &*odd].into_iter()),
-            r"--tenant='acme,it'\''s; rm'"
-        );
-        assert_eq!(rerun_option([&*public()].into_iter()), "--shared");
     }
 }
