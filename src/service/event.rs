@@ -137,6 +137,20 @@ pub struct ServerError {
     /// `HINT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What is there twice, where a unique index could not be built and that is known for sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Box<Duplicates>>,
+}
+
+/// A key that rows of a table have in common and may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Duplicates {
+    /// The schema of the table.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The columns of the key.
+    pub columns: Vec<String>,
 }
 
 impl ServerError {

@@ -1,5 +1,6 @@
 //! Every way in which a schema can fail, in words.
 
+use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::{Place, Scope, ScriptRef};
 use crate::service::event::{
     AppliedScript, FailureGroup, Holder, MigrateError, ServerError, Target,
@@ -27,6 +28,7 @@ pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript])
         },
         rerun: format!("rerun with {option}"),
         applied,
+        is_one: true,
     }
     .explain(error)
 }
@@ -43,6 +45,7 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
         tenant: "the schemas of these tenants do not exist".to_owned(),
         rerun: "rerun".to_owned(),
         applied: &[],
+        is_one: false,
     }
     .explain(group.error)
 }
@@ -57,6 +60,8 @@ struct Reach<'a> {
     tenant: String,
     rerun: String,
     applied: &'a [AppliedScript],
+    /// Whether it is about a single schema, which may be named.
+    is_one: bool,
 }
 
 impl Reach<'_> {
@@ -196,7 +201,10 @@ impl Reach<'_> {
                 headline: format!("{doing} failed"),
                 caused_by: vec![error.to_string()],
                 details: details(error, &[], 1),
-                hints: hint_of_server(error).chain(hints.iter().cloned()).collect(),
+                hints: hint_of_server(error)
+                    .chain(self.find_duplicates(error))
+                    .chain(hints.iter().cloned())
+                    .collect(),
                 ..Explanation::default()
             },
             MigrateError::Panicked { message } => Explanation {
@@ -247,8 +255,32 @@ impl Reach<'_> {
             _ => String::new(),
         };
         hint_of_server(error)
+            .chain(self.find_duplicates(error))
             .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
             .collect()
+    }
+
+    /// A query that lists what is there twice. Rows with a null are no duplicates.
+    fn find_duplicates(&self, error: &ServerError) -> Option<String> {
+        let found = error.duplicates.as_ref()?;
+        let names: Vec<String> = found
+            .columns
+            .iter()
+            .map(|column| QuotedIdentifier::new(column).to_string())
+            .collect();
+        let (columns, key) = match names.as_slice() {
+            [only] => (only.clone(), only.clone()),
+            several => (several.join(", "), format!("({})", several.join(", "))),
+        };
+        let numbers: Vec<String> = (1..=names.len()).map(|number| number.to_string()).collect();
+        let mut table = QuotedIdentifier::new(&found.table).to_string();
+        if self.is_one {
+            table = format!("{}.{table}", QuotedIdentifier::new(&found.schema));
+        }
+        Some(format!(
+            "find the rows: SELECT {columns}, count(*) FROM {table} WHERE {key} IS NOT NULL GROUP BY {} HAVING count(*) > 1",
+            numbers.join(", ")
+        ))
     }
 
     fn what_stays(&self) -> String {

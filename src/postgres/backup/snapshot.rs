@@ -347,7 +347,7 @@ async fn describe(
     let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
     let json = |column: usize| {
         serde_json::from_str(row.get(column).unwrap_or_default())
-            .map_err(|error| BackupError::Archive(ArchiveError::Damaged(error.to_string())))
+            .map_err(|error| ArchiveError::Damaged(error.to_string()))
     };
     Ok(Header {
         tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),
