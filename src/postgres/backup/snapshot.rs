@@ -17,7 +17,7 @@ use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::fingerprint::{Fingerprint, digest};
 use crate::postgres::histories::qualified;
 use crate::postgres::lock::{self, CLASS};
-use crate::postgres::mentions::is_word_of;
+use crate::postgres::mentions;
 use crate::postgres::migrator::{PATIENCE, Rules};
 use crate::postgres::pool::{Route, Session};
 use crate::postgres::structure;
@@ -89,7 +89,7 @@ where
     let mut mentions: Vec<String> = structure
         .mentions
         .iter()
-        .filter(|mention| is_word_of(schema.as_str(), &mention.text))
+        .filter(|mention| mentions::names(&mention.text, schema))
         .map(|mention| mention.what.clone())
         .collect();
     mentions.sort();
