@@ -366,14 +366,23 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         Exit::Unreachable,
         anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
     );
+    let is_explained = hint.is_some();
     failure.hints.extend(detail.into_iter().chain(hint));
-    failure.hint(match sqlstate.as_deref() {
-        Some("28P01" | "28000") => "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config",
+    let next = match sqlstate.as_deref() {
+        Some("28P01" | "28000") => {
+            "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config"
+        }
         Some("3D000") => "create the database first: createdb",
         Some("53300") => "the server is full; --wait waits for a place",
         Some("57P03") => "the server is starting; --wait waits for it",
-        _ => "is the server up? --wait waits for it; pricesync config shows where the address comes from",
-    })
+        Some(_) => "pricesync config shows where the address comes from",
+        // A server that answered, such as one without TLS.
+        None if is_explained => return failure,
+        None => {
+            "is the server up? --wait waits for it; pricesync config shows where the address comes from"
+        }
+    };
+    failure.hint(next)
 }
 
 #[cfg(test)]
