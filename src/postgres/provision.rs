@@ -349,7 +349,7 @@ impl PostgresCatalog {
                 error: said,
             }))
         };
-        if !was_committed(self.database(), transaction, error)
+        if !was_committed(self.database(), transaction, server_error(error))
             .await
             .map_err(unknown)?
         {

@@ -403,9 +403,13 @@ impl PostgresCatalog {
                         Err(Unfinished { in_doubt, error }) => {
                             session.discard();
                             if let Some(transaction) = in_doubt
-                                && was_committed(self.database(), &transaction, &error)
-                                    .await
-                                    .map_err(database_error)?
+                                && was_committed(
+                                    self.database(),
+                                    &transaction,
+                                    server_error(&error),
+                                )
+                                .await
+                                .map_err(database_error)?
                             {
                                 return Ok(());
                             }
