@@ -20,8 +20,8 @@ pub fn is_something_missing(error: &ServerError) -> bool {
     )
 }
 
-/// Tells of some tenants how many migrations are pending. Asks once, and only when something
-/// is missing somewhere.
+/// Tells of some tenants how many migrations are pending. Asks once, and only when it is asked
+/// itself; a service makes a new one for each error.
 #[derive(Debug)]
 pub struct Behind {
     /// Without migration files nothing is known to be pending.
