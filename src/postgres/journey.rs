@@ -268,7 +268,11 @@ impl Journey<'_> {
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let (schema, table) = (&target.schema, &rules.history_table);
-        let ending = match (rules.guards(target), self.keeps_ledger) {
+        let templates = &self.migrator.templates;
+        // The guard looked on when the template was compiled. It does so once more in a run that
+        // has compared nothing yet.
+        let is_proven = template.is_some() && !templates.is_unproven();
+        let ending = match (rules.guards(target) && !is_proven, self.keeps_ledger) {
             (true, true) => Ending::Noted(
                 ledger::leave(opened.schema_oid, schema, table, after),
                 rules.references.clone(),
@@ -279,14 +283,13 @@ impl Journey<'_> {
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut attendance = self.attend(opened.pid);
         let worked = if let Some(template) = template {
-            let templates = &self.migrator.templates;
             let applying = Applying {
                 template,
                 scripts: work.pending,
                 schema: &target.schema,
                 rules,
                 may_be_filled: true,
-                proven: !templates.is_unproven(),
+                proven: is_proven,
             };
             let run = applying.run(&session, &opened, &ending, self.progress);
             match attendance.during(run).await {

@@ -359,9 +359,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Returns whether the connection is known to be as it was when it was opened, so that it
-    /// needs no reset.
-    pub(super) fn is_clean(&self) -> bool {
+    /// Returns whether the connection is known to be as it was when its first transaction was
+    /// opened, so that it needs no reset and no settings but the schema's.
+    pub(super) fn was_kept(&self) -> bool {
         self.kept_for > 0
     }
 
@@ -442,7 +442,8 @@ impl Drop for Session {
     }
 }
 
-/// Connections that are as they were when they were opened, between one schema and the next.
+/// Connections that are as they were when their first transaction was opened, between one schema
+/// and the next.
 ///
 /// A reset would cost little, but it throws away the plans of `pricesync.leave`, which cost much.
 /// So where a transaction ran nothing that could leave something behind in its session, the
