@@ -23,6 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::backend_key;
 use super::conninfo::{ConnectOptions, Target};
 use super::diagnostics::{is_worth_waiting_for, server_error};
+use super::tls;
 use crate::service::event::{EventKind, Progress, ServerError};
 
 /// A backend's catalog caches grow with every schema it touches and only a new connection
@@ -269,7 +270,13 @@ fn timeouts(wait: Duration) -> Timeouts {
 
 fn pool_error(error: PoolError) -> ServerError {
     match error {
-        PoolError::Backend(error) => server_error(&error),
+        PoolError::Backend(error) => {
+            let said = server_error(&error);
+            ServerError {
+                hint: said.hint.clone().or_else(|| tls::explain(&error)),
+                ..said
+            }
+        }
         PoolError::Timeout(_) => ServerError {
             sqlstate: Some(SqlState::TOO_MANY_CONNECTIONS.code().to_owned()),
             message: format!("no connection was to be had within {} s", QUEUE.as_secs()),
