@@ -367,7 +367,7 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
     given
         .database
         .execute("CREATE TABLE plans (id int PRIMARY KEY)");
-    // Nobody gets on before all have come here; the key behind it takes them one by one.
+    // Nobody gets on before all have come here, nor before the others have seen it; the key behind it takes them one by one.
     given.tenant_file(
         "V1__key.sql",
         "CREATE TABLE ledger (id serial, plan int);\n\
@@ -376,7 +376,7 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
            PERFORM pg_advisory_xact_lock_shared(4711);\n\
            FOR patience IN 1..3000 LOOP\n\
              IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted\n\
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) >= 4 THEN RETURN; END IF;\n\
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) >= 4 THEN PERFORM pg_sleep(1); RETURN; END IF;\n\
              PERFORM pg_sleep(0.02);\n\
            END LOOP;\n\
            RAISE 'the others never came';\n\
