@@ -109,6 +109,18 @@ impl fmt::Display for ScriptRef {
     }
 }
 
+/// Which file makes a relation that another did not find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maker {
+    /// One that comes behind it in the same set.
+    Later(ScriptRef),
+    /// One before it in the same set, which the history has as applied.
+    Recorded(ScriptRef),
+    /// None that could have made it before.
+    Nobody,
+}
+
 /// Where in a file something is. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {

@@ -5,6 +5,7 @@ mod bare_names;
 mod folder;
 pub mod lint;
 pub mod load_error;
+mod maker;
 pub mod new_script;
 mod parser;
 mod place;
@@ -23,6 +24,7 @@ mod words;
 
 pub use bare_names::check_bare_names;
 pub use load_error::{LoadError, LoadErrors};
+pub use maker::maker_of;
 pub use new_script::NewScript;
 pub use predicate::{Predicate, PredicateError};
 pub use script::{Script, Transaction};

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 use crate::service::event::{Duplicates, ServerError};
 
@@ -18,6 +19,7 @@ pub fn server_error(error: &Error) -> ServerError {
             detail: db.detail().map(str::to_owned),
             hint: db.hint().map(str::to_owned),
             duplicates: None,
+            maker: None,
         };
     }
     let mut message = error.to_string();
@@ -43,6 +45,31 @@ pub fn error_in(sql: &str, error: &Error) -> ServerError {
         duplicates: duplicates(sql, error),
         ..server_error(error)
     }
+}
+
+/// Returns the relation that a statement did not find, without its schema where that is `schema`.
+///
+/// The words may be translated, and so may the quotation marks. Other errors have the same code,
+/// of aliases and of `FROM`, and are told apart by where in the server they come from.
+#[must_use]
+pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
+    const MARKS: [char; 6] = ['"', '«', '»', '“', '”', '„'];
+    let db = error.as_db_error()?;
+    let is_missing = db.code() == &SqlState::UNDEFINED_TABLE
+        && matches!(
+            db.routine(),
+            Some("parserOpenTable" | "RangeVarGetRelidExtended" | "DropErrorMsgNonExistent")
+        );
+    if !is_missing {
+        return None;
+    }
+    let (_, rest) = db.message().split_once(MARKS)?;
+    let (name, _) = rest.rsplit_once(MARKS)?;
+    let name = name.trim();
+    let bare = name
+        .strip_prefix(schema)
+        .and_then(|rest| rest.strip_prefix('.'));
+    Some(bare.unwrap_or(name))
 }
 
 /// Returns what is there twice where a unique index could not be built.

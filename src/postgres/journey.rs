@@ -632,11 +632,13 @@ impl Journey<'_> {
             }
             WorkError::Script(script, place, error) => {
                 let script = pending[script];
+                let mut said = error_in(&script.text, &error);
+                said.maker = self.migrator.maker(self.target, &error, script, pending);
                 let failed = MigrateError::Script {
                     script: script.id.reference(),
                     file: script.path.display().to_string(),
                     place,
-                    error: error_in(&script.text, &error),
+                    error: said,
                     blockers,
                     attempts: self.attempt + 1,
                     rolled_back: script.transaction == Transaction::Inside,

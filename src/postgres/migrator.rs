@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
+use tokio_postgres::Error;
 
 use super::baseline::Baseline;
 use super::batch;
 use super::bookkeeping;
+use super::diagnostics;
 pub use super::guard::References;
 use super::journey::Journey;
 use super::pool::{AtHand, Database, Route};
@@ -21,9 +23,8 @@ use super::transaction::{self, Reach};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::Scope;
-use crate::migrations::MigrationSet;
-use crate::migrations::Transaction;
+use crate::domain::script::{Maker, Scope};
+use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
 use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaMigrator};
 use crate::settings::CatalogLayout;
@@ -334,6 +335,19 @@ impl PostgresMigrator {
         }
         let scripts = template::together(&self.tenant);
         self.templates.get(&self.database, rules, &scripts).await
+    }
+
+    /// Returns which file makes the relation that a script did not find.
+    pub(super) fn maker(
+        &self,
+        target: &Target,
+        error: &Error,
+        script: &Script,
+        together: &[&Script],
+    ) -> Option<Box<Maker>> {
+        let relation = diagnostics::missing_relation(error, target.schema.as_str())?;
+        let sets = (&*self.shared, &*self.tenant);
+        maker_of(relation, script, together, sets, target.scope).map(Box::new)
     }
 
     pub(super) fn set(&self, scope: Scope) -> &MigrationSet {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::plan::Drift;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Place, Scope, ScriptRef};
+use crate::domain::script::{Maker, Place, Scope, ScriptRef};
 use crate::domain::tenant::RefusedRow;
 
 use super::scripts::AppliedScripts;
@@ -140,6 +140,9 @@ pub struct ServerError {
     /// What is there twice, where a unique index could not be built and that is known for sure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Box<Duplicates>>,
+    /// Which file makes the relation that a migration did not find, where the files tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maker: Option<Box<Maker>>,
 }
 
 /// A key that rows of a table have in common and may not.

@@ -1,7 +1,7 @@
 //! Every way in which a schema can fail, in words.
 
 use crate::domain::schema_name::QuotedIdentifier;
-use crate::domain::script::{Place, Scope, ScriptRef};
+use crate::domain::script::{Maker, Place, Scope, ScriptRef};
 use crate::service::event::{
     AppliedScript, FailureGroup, Holder, MigrateError, ServerError, Target,
 };
@@ -20,7 +20,7 @@ pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript])
         who: target.schema.to_string(),
         lookup: match target.scope {
             Scope::Shared => target.schema.to_string(),
-            Scope::Tenant => format!("{}, then public", target.schema),
+            Scope::Tenant => format!("{}, then in [run] search_path", target.schema),
         },
         tenant: match target.scope {
             Scope::Shared => format!("schema '{}' does not exist", target.schema),
@@ -41,7 +41,7 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     }
     Reach {
         who: "these schemas".to_owned(),
-        lookup: "the schema itself, then public".to_owned(),
+        lookup: "the schema itself, then in [run] search_path".to_owned(),
         tenant: "the schemas of these tenants do not exist".to_owned(),
         rerun: "rerun".to_owned(),
         applied: &[],
@@ -256,6 +256,7 @@ impl Reach<'_> {
         };
         hint_of_server(error)
             .chain(self.find_duplicates(error))
+            .chain(error.maker.as_deref().map(made_by))
             .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
             .collect()
     }
@@ -308,6 +309,21 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         .chain(blocked)
         .chain(tried)
         .collect()
+}
+
+/// What the files tell about a relation that is not there.
+fn made_by(maker: &Maker) -> String {
+    match maker {
+        Maker::Later(script) => {
+            format!("{script}, a later file, makes it; a file can use only what earlier ones make")
+        }
+        Maker::Recorded(script) => format!(
+            "{script} makes it and is recorded as applied, but it is not there: it was dropped or renamed since, or the file was recorded without being run; pricesync drift compares tenants"
+        ),
+        Maker::Nobody => {
+            "no CREATE TABLE or CREATE VIEW in the files makes it; is the name right?".to_owned()
+        }
+    }
 }
 
 fn hint_of_server(error: &ServerError) -> impl Iterator<Item = String> {
@@ -375,7 +391,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
   12 | create index on prices (product_id);
      |                 ^
   caused by: relation "prices" does not exist (42P01)
-  hint: names were looked up in tenant_globex, then public; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
+  hint: names were looked up in tenant_globex, then in [run] search_path; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
 
 "#]].raw());
     }

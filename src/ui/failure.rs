@@ -14,7 +14,7 @@ use super::text::{clean, clean_lines};
 ///   12 | create index on prices (product_id);
 ///      |                 ^
 ///   caused by: relation "prices" does not exist (42P01)
-///   hint: names were looked up in tenant_globex, then public; ...
+///   hint: names were looked up in tenant_globex, then in [run] search_path; ...
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {

@@ -234,7 +234,7 @@ tenant_globex: error: V8__price_history_index failed at migrations/tenant/prices
 tenant_globex:   12 | create index on prices (product_id);
 tenant_globex:      |                 ^
 tenant_globex:   caused by: relation "prices" does not exist (42P01)
-tenant_globex:   hint: names were looked up in tenant_globex, then public; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
+tenant_globex:   hint: names were looked up in tenant_globex, then in [run] search_path; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
 tenant_acme: ✓ Migrated V1__products                              9 ms
 tenant_acme: ✓ Done
 tenant_hà_nội: ✗ FAILED V8__price_history_index
@@ -275,7 +275,7 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
   12 | create index on prices (product_id);
      |                 ^
   caused by: relation "prices" does not exist (42P01)
-  hint: names were looked up in tenant_acme, then public; V7__prices of this run stays applied in tenant_acme, V8__price_history_index does not; fix the file or the data and rerun with --tenant=acme
+  hint: names were looked up in tenant_acme, then in [run] search_path; V7__prices of this run stays applied in tenant_acme, V8__price_history_index does not; fix the file or the data and rerun with --tenant=acme
 1 schema: 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started · 0.21 s
 
 "#]].raw()

@@ -60,6 +60,7 @@ pub(super) fn server_error(sqlstate: &str, message: &str) -> ServerError {
         detail: None,
         hint: None,
         duplicates: None,
+        maker: None,
     }
 }
 

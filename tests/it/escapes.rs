@@ -119,7 +119,8 @@ fn what_only_the_shared_set_makes_is_refused_by_its_bare_name_before_anything_ru
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(10)
-        .says("42P01");
+        .says("42P01")
+        .never_says("then public");
     assert_eq!(given.dump(&[]), before);
 }
 

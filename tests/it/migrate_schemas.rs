@@ -450,3 +450,71 @@ fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("DATABASE_URL"), "{said}");
 }
+
+#[test]
+fn a_relation_that_is_not_there_comes_with_the_file_that_makes_it() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V2__uses.sql", "INSERT INTO \"Giá\" VALUES (1);\n");
+    given.tenant_file("V3__prices.sql", "CREATE TABLE \"Giá\" (id int);\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("relation \"Giá\" does not exist (42P01)")
+        .says(
+            "hint: V3__prices, a later file, makes it; a file can use only what earlier ones make",
+        )
+        .says(
+            "names were looked up in tenant_acme, then in [run] search_path; nothing of this run",
+        );
+
+    given.tenant_file("V2__uses.sql", "CREATE VIEW one AS SELECT 1 AS id;\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given
+        .database
+        .execute("DROP TABLE tenant_acme.\"Giá\"; DROP VIEW tenant_acme.one");
+    given.tenant_file("V4__index.sql", "CREATE INDEX ON \"Giá\" (id);\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("hint: V3__prices makes it and is recorded as applied, but it is not there");
+    given.tenant_file("V4__index.sql", "SELECT * FROM one;\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("hint: V2__uses makes it and is recorded as applied, but it is not there");
+
+    given.tenant_file("V4__index.sql", "ALTER TABLE pricse ADD COLUMN a int;\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("hint: no CREATE TABLE or CREATE VIEW in the files makes it; is the name right?");
+}
+
+#[test]
+fn what_the_files_do_not_tell_of_a_missing_relation_is_not_said() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__prices.sql", "CREATE TABLE prices (id int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    for (file, why) in [
+        (
+            "CREATE TABLE t (id int); SELECT prices.id FROM t",
+            "an alias",
+        ),
+        (
+            "DROP TABLE prices; SELECT * FROM prices",
+            "the file itself dropped it",
+        ),
+        (
+            "SELECT * FROM was; CREATE TABLE a (id int); ALTER TABLE a RENAME TO was",
+            "renamed",
+        ),
+        (
+            "DO $$ BEGIN IF false THEN EXECUTE 'CREATE TABLE x ()'; END IF; END $$; SELECT * FROM x",
+            "code",
+        ),
+    ] {
+        given.tenant_file("V2__fails.sql", format!("{file};\n"));
+        let told = given.run(&["migrate-schemas"]).exits(10).says("(42P01)");
+        assert!(!told.stderr.contains("makes it"), "{why}: {}", told.stderr);
+    }
+}
