@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::attendance::TELL_EVERY;
 use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
@@ -22,7 +23,7 @@ use super::pool::Session;
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
-use crate::service::event::{Holder, ServerError};
+use crate::service::event::{EventKind, Holder, ServerError};
 
 /// Relations dropped in one transaction. Each takes several slots of the server's lock table
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
@@ -152,6 +153,8 @@ pub(super) struct Owner {
 /// One transaction under a schema's lock.
 pub(super) struct Piece {
     pub(super) owner: Option<Owner>,
+    /// What it drops, in words.
+    pub(super) what: String,
     /// Whose lock is taken, by the name it has before.
     pub(super) schema: SchemaName,
     /// Tables that are locked first, so that nobody outside can begin to depend on them.
@@ -261,6 +264,7 @@ impl PostgresCatalog {
         if !contents.exists() {
             let piece = Piece {
                 owner: None,
+                what: "the tenant's row".to_owned(),
                 schema: tenant.schema.clone(),
                 tables: Tables::None,
                 statements: last,
@@ -324,17 +328,25 @@ impl PostgresCatalog {
             first.statements = format!("{}{rename}{}", mark.statement, first.statements);
             renamed = &mark.name;
         }
-        for piece in &pieces {
-            self.piece(piece, cascade_outside, rules).await?;
-        }
-        let rest = Piece {
+        pieces.push(Piece {
             owner,
+            what: "the schema".to_owned(),
             schema: renamed.clone(),
             tables: Tables::All,
             statements: format!("DROP SCHEMA IF EXISTS {} CASCADE{last}", renamed.quoted()),
             brief: false,
-        };
-        self.piece(&rest, cascade_outside, rules).await
+        });
+        for (place, piece) in pieces.iter().enumerate() {
+            self.progress().send(EventKind::Step {
+                step: piece.what.clone(),
+                number: place + 1,
+                of: pieces.len(),
+                rows: 0,
+                bytes: 0,
+            });
+            self.piece(piece, cascade_outside, rules).await?;
+        }
+        Ok(())
     }
 
     /// One short transaction under the schema's lock, run again where a lock was in the way.
@@ -347,6 +359,7 @@ impl PostgresCatalog {
         let begun = Instant::now();
         let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
         let mut attempt = 0;
+        let mut told: Option<Instant> = None;
         let mut wait = Duration::ZERO;
         loop {
             let session = self.database().session(wait).await;
@@ -357,9 +370,15 @@ impl PostgresCatalog {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
-                    if waited >= rules.lock_wait {
+                    let gives_up = waited >= rules.lock_wait;
+                    if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         let holder = lock::holder(&session, oid).await.ok().flatten();
-                        return Err(DropError::Locked { holder, waited });
+                        if gives_up {
+                            return Err(DropError::Locked { holder, waited });
+                        }
+                        told = Some(Instant::now());
+                        self.progress()
+                            .send(EventKind::WaitingForLock { holder, waited });
                     }
                 }
                 Ok(Done::Prepared(dependents)) => {
@@ -380,6 +399,7 @@ impl PostgresCatalog {
                             }
                             attempt += 1;
                             again(&error, attempt, piece, rules, None)?;
+                            self.retrying(&error, attempt, rules);
                         }
                     }
                 }
@@ -388,10 +408,30 @@ impl PostgresCatalog {
                     attempt += 1;
                     let budget = piece.brief.then_some((begun, patience));
                     again(&error, attempt, piece, rules, budget)?;
+                    // A brief one tries so often that each time is not worth a word.
+                    if !piece.brief {
+                        self.retrying(&error, attempt, rules);
+                    } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        self.progress().send(EventKind::WaitingForLock {
+                            holder: None,
+                            waited: begun.elapsed(),
+                        });
+                    }
                 }
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn retrying(&self, error: &Error, attempt: u32, rules: &Rules) {
+        self.progress().send(EventKind::Retrying {
+            attempt,
+            limit: rules.lock_retries + 1,
+            error: server_error(error),
+            blockers: Vec::new(),
+            pause: PAUSE,
+        });
     }
 
     async fn finish(&self, session: &Session, piece: &Piece) -> Result<(), Unfinished> {
@@ -635,7 +675,8 @@ async fn pieces(
         escape_literal(name.as_str()),
     );
     let keys = format!(
-        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname) \
+        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname), \
+         format('key %s of table %s', k.conname, c.relname) \
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_class f ON f.oid = k.confrelid \
          WHERE k.contype = 'f' AND n.nspname = {literal} AND f.relnamespace <> n.oid AND k.conparentid = 0 ORDER BY k.oid"
@@ -646,29 +687,32 @@ async fn pieces(
          format('%I.%I', {name_literal}, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
     );
-    let plain = |tables, statements, brief| Piece {
+    let plain = |what, tables, statements, brief| Piece {
         owner: None,
+        what,
         schema: name.clone(),
         tables,
         statements,
         brief,
     };
-    let keys = first_column(&session.read(&keys).await?);
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    let keys = session.read(&keys).await?;
     let mut pieces: Vec<Piece> = keys
-        .into_iter()
-        .map(|key| plain(Tables::None, key, true))
+        .iter()
+        .map(|key| plain(cell(key, 1), Tables::None, cell(key, 0), true))
         .collect();
     let rows = session.read(&relations).await?;
     if rows.len() > PIECE {
-        for chunk in rows.chunks(PIECE) {
-            let cell =
-                |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+        for (place, chunk) in rows.chunks(PIECE).enumerate() {
+            let first = place * PIECE + 1;
+            let last = first + chunk.len() - 1;
+            let what = format!("tables and views {first} to {last} of {}", rows.len());
             let drops: Vec<String> = chunk
                 .iter()
                 .map(|row| format!("DROP {} IF EXISTS {} CASCADE", cell(row, 1), cell(row, 2)))
                 .collect();
             let oids = chunk.iter().map(|row| cell(row, 0)).collect();
-            pieces.push(plain(Tables::These(oids), drops.join("; "), false));
+            pieces.push(plain(what, Tables::These(oids), drops.join("; "), false));
         }
     }
     Ok(pieces)

@@ -152,6 +152,7 @@ impl PostgresCatalog {
         );
         let piece = Piece {
             owner: Some(self.owner(tenant)),
+            what: "the tenant".to_owned(),
             schema: tenant.schema.clone(),
             tables: Tables::None,
             statements,

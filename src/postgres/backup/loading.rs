@@ -9,19 +9,20 @@ use tokio_postgres::Error;
 
 use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
+use super::steps::Steps;
 use super::{BackupError, Pieces, UNDER_WAY, about_schema, pause};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::catalog::{PostgresCatalog, catalog_error};
-use crate::postgres::diagnostics::is_worth_retrying;
+use crate::postgres::diagnostics::{is_worth_retrying, server_error};
 use crate::postgres::histories::qualified;
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Session;
 use crate::postgres::provision::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::{Opened, Opening, begin, interpret, probe};
-use crate::service::event::Target;
+use crate::service::event::{EventKind, Progress, Target};
 
 /// Which tenant is made.
 #[derive(Clone, Debug)]
@@ -101,7 +102,9 @@ impl PostgresCatalog {
     ) -> Result<Restored, BackupError> {
         let (to, pieces) = mpsc::channel(UNDER_WAY);
         let (say, said) = oneshot::channel();
-        let reading = dump(source, async |header| {
+        // Whoever writes tells how far it is.
+        let (silent, _nobody) = Progress::channel();
+        let reading = dump(source, &silent, async |header| {
             // Nobody hears it where the other side has given up already.
             let _ = say.send(header);
             Ok(to)
@@ -139,17 +142,21 @@ impl Loading<'_> {
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
         let mut id = None;
+        let progress = self.catalog.progress().clone();
+        let mut steps = Steps::begin(progress, &self.header.structure, 2);
         let ending = loop {
             match next(&mut pieces).await? {
                 Piece::Sql(Section::Preamble | Section::Schema, _) => {}
                 Piece::Sql(Section::After, sql) => {
+                    steps.behind(1, "constraints and indexes");
                     // Keys of the tenant's tables may point to its row.
                     id = Some(self.insert().await?);
                     self.after(&sql).await?;
                 }
                 Piece::Sql(section, sql) => self.statements(section, &sql).await?,
                 Piece::Table(head) => {
-                    rows += self.table(&head, &mut pieces).await?;
+                    steps.table(&head.table);
+                    rows += self.table(&head, &mut pieces, &mut steps).await?;
                     tables += 1;
                 }
                 Piece::Rows(_) | Piece::TableEnd => {
@@ -158,6 +165,7 @@ impl Loading<'_> {
                 Piece::End(ending) => break ending,
             }
         };
+        steps.behind(2, "comparison with what it was");
         let about = about_schema(&self.header.about_schema, &new.schema);
         self.statements(Section::Schema, &about).await?;
         let differences = self.compare(&ending).await?;
@@ -245,7 +253,15 @@ impl Loading<'_> {
                 Ok(_) => break,
                 Err(error) if is_worth_retrying(&error) && attempt < self.rules.lock_retries => {
                     client.simple_query(BACK).await.map_err(doing())?;
-                    pause(attempt).await;
+                    let pause = pause(attempt);
+                    self.catalog.progress().send(EventKind::Retrying {
+                        attempt: attempt + 1,
+                        limit: self.rules.lock_retries + 1,
+                        error: server_error(&error),
+                        blockers: Vec::new(),
+                        pause,
+                    });
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(doing()(error)),
             }
@@ -254,7 +270,12 @@ impl Loading<'_> {
     }
 
     /// Fills a table and returns how many rows it got.
-    async fn table(&self, head: &TableHead, pieces: &mut Pieces) -> Result<u64, BackupError> {
+    async fn table(
+        &self,
+        head: &TableHead,
+        pieces: &mut Pieces,
+        steps: &mut Steps,
+    ) -> Result<u64, BackupError> {
         let doing = || BackupError::server(format!("filling table {}", head.table));
         let target = format!("{}.{}", self.destination.new.schema.quoted(), head.target());
         let sql = format!("COPY {target} FROM STDIN");
@@ -264,10 +285,7 @@ impl Loading<'_> {
         loop {
             match next(pieces).await? {
                 Piece::Rows(rows) => {
-                    read += rows
-                        .iter()
-                        .map(|&byte| u64::from(byte == b'\n'))
-                        .sum::<u64>();
+                    read += steps.moved(&rows);
                     sink.send(Portion::new(rows)).await.map_err(doing())?;
                 }
                 Piece::TableEnd => break,
