@@ -6,7 +6,7 @@ use super::app::{Access, App};
 use super::create_tenant::target;
 use super::drop_schema::named;
 use super::new_tenant::{check_name, hosts};
-use super::restore::amount;
+use super::restore::{amount, tell_still_refer};
 use super::watch::alone;
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
@@ -97,6 +97,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Ok((copied, result))
     })
     .await?;
+    tell_still_refer(&copied, app);
     let told = format!(
         "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}",
         copied.tenant.name,

@@ -78,6 +78,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             header.major()
         ));
     }
+    tell_still_refer(&restored, app);
     let told = format!(
         "✓ Restored: {} (slug={}, schema={}, {}) from {}, {}",
         tenant.name,
@@ -99,6 +100,16 @@ const RESTORE: Work = Work {
     doing: "restoring",
     done: None,
 };
+
+/// Rows that could not be pointed to the new tenant are another's, and keep its row.
+pub(super) fn tell_still_refer(restored: &Restored, app: &App) {
+    if !restored.still_refer.is_empty() {
+        app.terminal.warn(&format!(
+            "rows still refer to the id of the tenant that they come from, because the schema does not let it be changed: {}",
+            restored.still_refer.join(", ")
+        ));
+    }
+}
 
 /// How much came back.
 pub(super) fn amount(restored: &Restored) -> String {

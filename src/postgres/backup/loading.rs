@@ -1,5 +1,7 @@
 //! A tenant made of pieces: row, hosts, schema and rows in one transaction, or nothing.
 
+use std::fmt::Write as _;
+
 use futures_util::SinkExt as _;
 use futures_util::future::join4;
 use postgres_protocol::escape::escape_literal;
@@ -12,7 +14,7 @@ use super::snapshot::{Source, dump, lasting};
 use super::steps::Steps;
 use super::{BackupError, Pieces, UNDER_WAY, about_schema, pause};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
-use crate::domain::schema_name::SchemaName;
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::catalog::{PostgresCatalog, catalog_error};
@@ -47,6 +49,8 @@ pub struct Restored {
     pub rows: u64,
     /// Where a server of another version describes the same structure in other words.
     pub differences: Vec<String>,
+    /// Columns with a key to the tenant table whose values could not be changed to the new id.
+    pub still_refer: Vec<String>,
 }
 
 /// Bytes on their way into a table.
@@ -142,6 +146,7 @@ impl Loading<'_> {
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
         let mut id = None;
+        let mut still_refer = Vec::new();
         let progress = self.catalog.progress().clone();
         let mut steps = Steps::begin(progress, &self.header.structure, 2);
         let ending = loop {
@@ -150,8 +155,9 @@ impl Loading<'_> {
                 Piece::Sql(Section::After, sql) => {
                     steps.behind(1, "constraints and indexes");
                     // Keys of the tenant's tables may point to its row.
-                    id = Some(self.insert().await?);
-                    self.after(&sql).await?;
+                    let inserted = self.insert().await?;
+                    id = Some(inserted);
+                    still_refer = self.pointed_to(inserted, &sql).await?;
                 }
                 Piece::Sql(section, sql) => self.statements(section, &sql).await?,
                 Piece::Table(head) => {
@@ -182,6 +188,7 @@ impl Loading<'_> {
             tables,
             rows,
             differences,
+            still_refer,
         })
     }
 
@@ -238,6 +245,67 @@ impl Loading<'_> {
         };
         let done = self.session.client().simple_query(sql).await;
         done.map(drop).map_err(BackupError::server(doing))
+    }
+
+    /// Runs what follows the rows, which refer to this tenant before: where a column has a key to
+    /// the tenant's id, the id that was backed up means the tenant itself. Returns the columns
+    /// where something in the schema, such as a check, does not let the new id take its place.
+    async fn pointed_to(&self, id: i64, sql: &str) -> Result<Vec<String>, BackupError> {
+        const BACK: &str = "ROLLBACK TO SAVEPOINT pricesync_pointed";
+        let before = self.id_before()?;
+        let keys = &self.header.tenant_keys;
+        if before.is_empty() || before == id.to_string() || keys.is_empty() {
+            self.after(sql).await?;
+            return Ok(Vec::new());
+        }
+        let schema = &self.destination.new.schema;
+        let mut update = "SAVEPOINT pricesync_pointed".to_owned();
+        for (table, column) in keys {
+            let column = QuotedIdentifier::new(column);
+            // Nothing hangs on the tables yet: no trigger, no rule, no index.
+            let _ = write!(
+                update,
+                "; UPDATE ONLY {} SET {column} = '{id}' WHERE {column} = {}",
+                qualified(schema, table),
+                escape_literal(&before)
+            );
+        }
+        let client = self.session.client();
+        let updated = client.simple_query(&update).await;
+        let updated = updated
+            .map(drop)
+            .map_err(BackupError::server("pointing rows to the tenant's new id"));
+        let done = match updated {
+            Ok(()) => self.after(sql).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = done else {
+            return Ok(Vec::new());
+        };
+        // Where it is the connection that failed, this fails too, and why is known.
+        if client.simple_query(BACK).await.is_err() {
+            return Err(error);
+        }
+        self.after(sql).await?;
+        let names = keys
+            .iter()
+            .map(|(table, column)| format!("{table}.{column}"));
+        Ok(names.collect())
+    }
+
+    /// Returns the id of the row that was backed up.
+    fn id_before(&self) -> Result<String, BackupError> {
+        let row: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(self.header.tenant.get())
+                .map_err(|error| ArchiveError::Damaged(error.to_string()))?;
+        let quoted = &self.catalog.tables().id;
+        let name = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+        let name = name.replace("\"\"", "\"");
+        Ok(match row.get(&name) {
+            Some(serde_json::Value::String(id)) => id.clone(),
+            Some(id) => id.to_string(),
+            None => String::new(),
+        })
     }
 
     /// Runs what follows the rows. Keys to shared tables lock those, so somebody may be in the

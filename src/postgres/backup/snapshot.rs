@@ -387,8 +387,37 @@ async fn describe(
         fingerprint,
         structure,
         mentions,
+        tenant_keys: tenant_keys(session, source).await?,
         about_schema: about_schema.to_vec(),
     })
+}
+
+/// Returns the tables and columns that refer to the tenant's id by a key of one column.
+async fn tenant_keys(
+    session: &Session,
+    source: &Source<'_>,
+) -> Result<Vec<(String, String)>, BackupError> {
+    let tables = source.catalog.tables();
+    let sql = format!(
+        "SELECT DISTINCT c.relname, a.attname FROM pg_constraint k \
+         JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+         JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] \
+         WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND k.confrelid = {}::regclass \
+         AND format('\"%s\"', replace(f.attname, '\"', '\"\"')) = {} AND n.nspname = {} AND c.relkind = 'r' ORDER BY 1, 2",
+        escape_literal(&tables.tenants),
+        escape_literal(&tables.id),
+        escape_literal(source.tenant.schema.as_str())
+    );
+    let rows = session
+        .rows(&sql)
+        .await
+        .map_err(BackupError::server("reading keys to the tenant's row"))?;
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    Ok(rows
+        .iter()
+        .map(|row| (cell(row, 0), cell(row, 1)))
+        .collect())
 }
 
 /// Returns what the history says; nothing where there is none of our form.
