@@ -58,10 +58,12 @@ pub fn main() -> u8 {
         Ok(dotenv) => dotenv,
         Err(failure) => return tell(&failure, &terminal) as u8,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let mut runtime = if cli.only_waits() {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             terminal.error(&format!("cannot start: {error}"));

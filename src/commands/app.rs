@@ -283,11 +283,13 @@ impl App {
     }
 
     /// Returns a migrator that only looks at what is pending; none where the files cannot be read.
-    pub(super) async fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
-        let sets = self.sets().ok()?;
+    pub(super) fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
+        let set = |folder, scope| Self::load(folder, scope).ok().map(Arc::new);
+        let shared = set(&self.settings.shared_dir, Scope::Shared)?;
+        let tenant = set(&self.settings.tenant_dir, Scope::Tenant)?;
         let rules = self.rules(database);
-        let migrator = self.migrator(database, rules, &sets, Access::Read, 1);
-        migrator.await.ok()
+        let migrator = PostgresMigrator::new(database.clone(), rules, shared, tenant);
+        Some(Arc::new(migrator))
     }
 
     /// Returns how many schemas to work on at once on this server: what was asked for, else
@@ -364,14 +366,23 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         Exit::Unreachable,
         anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
     );
+    let is_explained = hint.is_some();
     failure.hints.extend(detail.into_iter().chain(hint));
-    failure.hint(match sqlstate.as_deref() {
-        Some("28P01" | "28000") => "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config",
+    let next = match sqlstate.as_deref() {
+        Some("28P01" | "28000") => {
+            "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config"
+        }
         Some("3D000") => "create the database first: createdb",
         Some("53300") => "the server is full; --wait waits for a place",
         Some("57P03") => "the server is starting; --wait waits for it",
-        _ => "is the server up? --wait waits for it; pricesync config shows where the address comes from",
-    })
+        Some(_) => "pricesync config shows where the address comes from",
+        // A server that answered, such as one without TLS.
+        None if is_explained => return failure,
+        None => {
+            "is the server up? --wait waits for it; pricesync config shows where the address comes from"
+        }
+    };
+    failure.hint(next)
 }
 
 #[cfg(test)]

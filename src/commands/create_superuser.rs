@@ -119,7 +119,7 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
             ..ServerError::default()
         };
         let target = target(tenant);
-        let behind = Behind::new(app.surveyor(database).await, vec![target.clone()]);
+        let behind = Behind::new(app.surveyor(database), vec![target.clone()]);
         failure.hints.extend(behind.hint(&target, &said).await);
         failure = failure.hint("[users] in pricesync.toml names the table and its columns");
     }

@@ -96,7 +96,7 @@ async fn versions(
     app: &App,
     database: &Database,
 ) -> Result<HashMap<String, String>, Failure> {
-    let Some(migrator) = app.surveyor(database).await else {
+    let Some(migrator) = app.surveyor(database) else {
         return Ok(HashMap::new());
     };
     let states = migrator.survey(targets).await;

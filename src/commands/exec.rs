@@ -211,7 +211,7 @@ impl Run<'_> {
     async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
         let rules = app.rules(&database);
-        let surveyor = app.surveyor(&database).await;
+        let surveyor = app.surveyor(&database);
         let (shares, merge) = merge();
         let positions = self.targets.iter().zip(0..);
         let job = Arc::new(Exec {

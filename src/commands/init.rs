@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Exit, Failure};
-use crate::ui::Terminal;
+use crate::ui::{Terminal, Verbosity};
 
 /// Write pricesync.toml and the first migrations into a folder
 ///
@@ -50,6 +50,9 @@ pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
                 anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
             )
         })?;
+        if terminal.verbosity() == Verbosity::Quiet {
+            continue;
+        }
         let word = if made { "written" } else { "exists " };
         writeln!(out, "{word} {}", path.display())?;
     }

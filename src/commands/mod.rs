@@ -294,6 +294,14 @@ impl Cli {
         Ok(DotEnv::load(self.global.config.as_deref(), &folder)?)
     }
 
+    /// Returns whether all that the command does is wait for servers: it packs no rows, asks
+    /// nobody, and no thread of the runtime waits for a program. Then one thread is enough, and
+    /// others would spend more time waking each other than working.
+    #[must_use]
+    pub fn only_waits(&self) -> bool {
+        matches!(self.command, Command::MigrateSchemas(_))
+    }
+
     /// Returns the terminal as the options want it.
     #[must_use]
     pub fn terminal(&self) -> Terminal {

@@ -1,15 +1,23 @@
 //! `shell`: psql in a tenant's schema.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use super::app::{Access, App};
 use super::drop_schema::named;
 use super::exec;
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
+use crate::postgres::behind::Behind;
 use crate::postgres::pool::Database;
 use crate::postgres::programs::{Psql, PsqlError};
+use crate::postgres::removal::Presence;
 use crate::postgres::tenant_environment::TenantEnvironment;
+use crate::service::tenants::target;
+use crate::ui::Verbosity;
+
+/// How long the shell waits to hear what is pending: somebody may have locked a history.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Open psql in a tenant's schema
 ///
@@ -43,6 +51,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let options = app.connection().await?;
     let database = app.database(Access::Read, 1).await?;
     let tenant = entered(&args.tenant, app, &database).await?;
+    say_how_far_behind(&tenant, app, &database).await;
     drop(database);
     let environment = TenantEnvironment {
         options,
@@ -85,6 +94,20 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     }
 }
 
+/// psql's own messages cannot say that what does not exist is a migration that is pending. Where
+/// it cannot be found out, the shell opens without a word.
+async fn say_how_far_behind(tenant: &Tenant, app: &App, database: &Database) {
+    if app.terminal.verbosity() == Verbosity::Quiet {
+        return;
+    }
+    let target = target(tenant);
+    let behind = Behind::new(app.surveyor(database), vec![target.clone()]);
+    let notice = tokio::time::timeout(PATIENCE, behind.notice(&target)).await;
+    if let Ok(Some(notice)) = notice {
+        app.terminal.warn(&notice);
+    }
+}
+
 /// Returns a tenant whose schema is there: a search path through a missing one would show public
 /// instead.
 ///
@@ -95,13 +118,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 pub(super) async fn entered(word: &str, app: &App, database: &Database) -> Result<Tenant, Failure> {
     let catalog = app.catalog(database);
     let tenant = named(word, catalog.list().await?)?;
-    let contents = catalog.contents(&tenant).await?;
-    if contents.is_dropping() {
-        return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+    match catalog.presence(&tenant).await? {
+        Presence::Whole => Ok(tenant),
+        Presence::Dropping => Err(CatalogError::HalfDropped(tenant.slug.to_string()).into()),
+        Presence::Missing => Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
+            .hint("run: pricesync doctor --fix missing")),
     }
-    if !contents.exists() {
-        return Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
-            .hint("run: pricesync doctor --fix missing"));
-    }
-    Ok(tenant)
 }

@@ -11,6 +11,7 @@ use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::histories::{Found, read_all};
 use crate::postgres::pool::Database;
+use crate::postgres::removal::Presence;
 use crate::postgres::runs::{FailedSchema, failures};
 use crate::postgres::survey::Verified;
 use crate::service::event::Target;
@@ -48,7 +49,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let catalog = app.catalog(&database);
     if let Some(word) = &args.tenant {
         let tenant = named(word, catalog.list().await?)?;
-        if catalog.contents(&tenant).await?.is_dropping() {
+        if catalog.presence(&tenant).await? == Presence::Dropping {
             return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
         }
         return one(&tenant.schema, &sets.tenant, args, app, &database).await;

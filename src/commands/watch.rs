@@ -1,6 +1,6 @@
 //! A run that somebody watches: a reporter shows it, and signals end it early.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -32,9 +32,16 @@ impl Watch {
         mut events: UnboundedReceiver<Event>,
     ) -> Self {
         let mut reporter = app.terminal.reporter(mode);
+        let (sender, gathered) = mpsc::channel();
+        tokio::spawn(async move {
+            while let Some(events) = gather(&mut events).await {
+                // The thread ends only after this task.
+                let _ = sender.send(events);
+            }
+        });
         let showing = tokio::task::spawn_blocking(move || {
             let mut readable = true;
-            while let Some(event) = events.blocking_recv() {
+            for event in gathered.into_iter().flatten() {
                 // Nobody reads any more; the run goes on all the same.
                 readable = readable && reporter.on(&event).is_ok();
             }
@@ -54,6 +61,23 @@ impl Watch {
     /// The same, and shows how the run ended.
     pub(super) async fn finish(self, summary: &Summary) {
         self.shown().await.finish(summary);
+    }
+}
+
+/// Waits for an event and returns it with those that follow within a moment, because waking a thread
+/// for each costs as much as the work that it tells of; nothing when every sender is gone.
+async fn gather(events: &mut UnboundedReceiver<Event>) -> Option<Vec<Event>> {
+    const MOMENT: Duration = Duration::from_millis(10);
+    let mut gathered = vec![events.recv().await?];
+    let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => gathered.push(event),
+                None => return Some(gathered),
+            },
+            () = &mut moment => return Some(gathered),
+        }
     }
 }
 

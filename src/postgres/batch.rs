@@ -1,6 +1,7 @@
 //! The work of one transaction: scripts as messages, sent together, and their answers followed.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -31,21 +32,31 @@ pub(super) enum WorkError {
     NoLedger,
 }
 
-/// Several scripts, each a message of its own with its history row in front.
+/// Several scripts, each with its history row in front, as messages.
 ///
-/// All messages are sent before the first is answered, so they cost one wait together; the
-/// server answers each as it is done, so that a long one shows.
+/// All messages are sent before the first is answered, so they cost one wait together. A script is a
+/// message of its own, because the server answers each message as it is done, so that a long one
+/// shows. In a schema that has nothing yet none is long, and a message costs more than what most
+/// files define: there, neighbours that only define share one.
 pub(super) struct Batch<'a> {
     first: Option<String>,
     nonce: String,
     parts: Vec<Part<'a>>,
 }
 
-/// One script as a message.
+/// What is sent at once.
+#[derive(Default)]
+struct Message {
+    sql: String,
+    /// Each of its scripts, and where its claim begins, in characters from 0.
+    begins: Vec<(usize, usize)>,
+}
+
+/// One script, with its claim.
 struct Part<'a> {
     script: &'a Script,
     sql: String,
-    /// First character of the script's own text within the message, from 0.
+    /// First character of the script's own text behind the beginning of its claim, from 0.
     begins: usize,
     /// Whether only its claim is written.
     fake: bool,
@@ -60,10 +71,15 @@ impl Part<'_> {
             Seal::Server => 1,
         }
     }
+
+    /// Returns whether it leaves its transaction and session as they were.
+    fn only_defines(&self) -> bool {
+        self.fake || self.script.only_defines()
+    }
 }
 
 impl<'a> Batch<'a> {
-    /// Begins a batch, with a statement of our own where there is one to put first.
+    /// Begins a batch, with statements of our own in front where the schema has nothing yet.
     pub(super) fn new(first: Option<&str>) -> Self {
         Self {
             first: first.map(str::to_owned),
@@ -100,23 +116,38 @@ impl<'a> Batch<'a> {
         });
     }
 
-    /// Returns what is sent for a script. Behind the last one and behind each that could have
-    /// changed it stands the question whether everything is as it was; behind the last one the
-    /// guard's too, in the same statement.
-    fn message(&self, index: usize, ending: Option<&str>) -> Cow<'_, str> {
-        let part = &self.parts[index];
-        let is_last = index + 1 == self.parts.len();
-        if !is_last && (part.fake || part.script.only_defines()) {
-            return Cow::Borrowed(&part.sql);
+    /// Returns what is sent. Behind the last script and behind each that could have changed it
+    /// stands the question whether everything is as it was; behind the last one the guard's too,
+    /// in the same statement.
+    fn messages(&self, ending: Option<&str>) -> Vec<Message> {
+        let first = self.first.as_deref();
+        let mut messages = vec![Message {
+            sql: first.map_or_else(String::new, |first| format!("{first};\n")),
+            begins: Vec::new(),
+        }];
+        for (index, part) in self.parts.iter().enumerate() {
+            let is_last = index + 1 == self.parts.len();
+            let joins =
+                |neighbours: &[Part]| first.is_some() && neighbours.iter().all(Part::only_defines);
+            if index > 0 && !joins(&self.parts[index - 1..=index]) {
+                messages.push(Message::default());
+            }
+            let message = messages.last_mut().expect("there is one to begin with");
+            message.begins.push((index, message.sql.chars().count()));
+            // The text may end in a comment or without a semicolon.
+            let _ = write!(message.sql, "{}\n;\n", part.sql);
+            if is_last || !part.only_defines() {
+                let _ = write!(
+                    message.sql,
+                    "SELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}",
+                    self.nonce
+                );
+            }
+            if let Some(ending) = ending.filter(|_| is_last) {
+                let _ = write!(message.sql, ", {ending}");
+            }
         }
-        let more = ending
-            .filter(|_| is_last)
-            .map_or_else(String::new, |ending| format!(", {ending}"));
-        // The text may end in a comment or without a semicolon.
-        Cow::Owned(format!(
-            "{}\n;\nSELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}{more}",
-            part.sql, self.nonce
-        ))
+        messages
     }
 
     /// Sends everything, with the guard's question at the end, and follows the answers.
@@ -131,24 +162,12 @@ impl<'a> Batch<'a> {
         let client = session.client();
         let unread = self.parts.iter().any(|part| part.script.runs_code());
         let ending_column = ending.column(opened, unread);
-        let mut first = None;
-        if let Some(sql) = &self.first {
-            // Not awaited alone: it goes out with the rest.
-            let sent = client.simple_query_raw(sql).await;
-            first = Some(sent.map_err(WorkError::Ours)?);
-        }
+        let messages = self.messages(ending_column.as_deref());
         // `simple_query_raw` returns once a message is written.
-        let mut sent = Vec::with_capacity(self.parts.len());
-        for index in 0..self.parts.len() {
-            let message = self.message(index, ending_column.as_deref());
-            let answers = client.simple_query_raw(&message).await;
+        let mut sent = Vec::with_capacity(messages.len());
+        for message in &messages {
+            let answers = client.simple_query_raw(&message.sql).await;
             sent.push(answers.map_err(WorkError::Ours)?);
-        }
-        if let Some(first) = first {
-            let mut first = std::pin::pin!(first);
-            while let Some(answer) = first.next().await {
-                answer.map_err(WorkError::Ours)?;
-            }
         }
         let mut follower = Follower {
             batch: self,
@@ -157,18 +176,20 @@ impl<'a> Batch<'a> {
             progress,
             index: 0,
             claimed: false,
-            answered: 0,
+            answered: None,
             began: 0.0,
             applied: Vec::with_capacity(self.parts.len()),
             look: false,
         };
-        for (index, answers) in sent.into_iter().enumerate() {
-            follower.begin(index);
+        for (message, answers) in messages.iter().zip(sent) {
+            if let Some((index, _)) = message.begins.first() {
+                follower.begin(*index);
+            }
             let mut answers = std::pin::pin!(answers);
             while let Some(answer) = answers.next().await {
                 match answer {
-                    Ok(message) => follower.follow(message)?,
-                    Err(error) => return Err(follower.failure(error)),
+                    Ok(answer) => follower.follow(answer, message)?,
+                    Err(error) => return Err(follower.failure(error, message)),
                 }
             }
         }
@@ -279,10 +300,10 @@ struct Follower<'a> {
     progress: &'a Progress,
     /// Which script is being answered.
     index: usize,
-    /// Whether its claim was answered.
+    /// Whether its claim brought its row.
     claimed: bool,
-    /// How many of its statements were answered.
-    answered: usize,
+    /// How many of its statements were answered; nothing until the claim is.
+    answered: Option<usize>,
     /// The server's clock before its first statement.
     began: f64,
     applied: Vec<AppliedScript>,
@@ -293,7 +314,7 @@ struct Follower<'a> {
 impl Follower<'_> {
     /// The server keeps a message's answers until it is done with all of it.
     fn begin(&mut self, index: usize) {
-        (self.index, self.claimed, self.answered) = (index, false, 0);
+        (self.index, self.claimed, self.answered) = (index, false, None);
         let part = &self.batch.parts[index];
         if !part.fake {
             let script = part.script.id.reference();
@@ -301,15 +322,12 @@ impl Follower<'_> {
         }
     }
 
-    fn follow(&mut self, message: SimpleQueryMessage) -> Result<(), WorkError> {
-        match message {
-            SimpleQueryMessage::CommandComplete(_) if self.claimed => self.answered += 1,
-            SimpleQueryMessage::CommandComplete(_) => self.claimed = true,
-            SimpleQueryMessage::Row(row) if !self.claimed => {
-                let now = number(&row, 0);
-                self.finish_until(self.index, now);
-                self.began = now;
+    fn follow(&mut self, answer: SimpleQueryMessage, message: &Message) -> Result<(), WorkError> {
+        match answer {
+            SimpleQueryMessage::CommandComplete(_) if self.claimed => {
+                self.answered = Some(self.answered.map_or(0, |answered| answered + 1));
             }
+            SimpleQueryMessage::Row(row) if !self.claimed => self.claim(&row),
             // `get` panics behind the last column, and a script may ask for a row without any.
             SimpleQueryMessage::Row(row)
                 if !row.is_empty() && row.get(0) == Some(&self.batch.nonce) =>
@@ -319,9 +337,26 @@ impl Follower<'_> {
                 self.look |= row.len() > 6 && row.get(6) == Some("t");
                 self.finish_until(self.index + 1, number(&row, 5));
             }
+            // What only defines brings no rows, so this is the next claim's.
+            SimpleQueryMessage::Row(row)
+                if message
+                    .begins
+                    .last()
+                    .is_some_and(|last| last.0 > self.index) =>
+            {
+                self.begin(self.index + 1);
+                self.claim(&row);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The row of a script's claim holds the clock.
+    fn claim(&mut self, row: &SimpleQueryRow) {
+        let now = number(row, 0);
+        self.finish_until(self.index, now);
+        (self.claimed, self.began) = (true, now);
     }
 
     /// A script without a check of its own is finished when the next one begins.
@@ -363,30 +398,42 @@ impl Follower<'_> {
     }
 
     /// Whose statement failed, and where in its file.
-    fn failure(&self, error: Error) -> WorkError {
-        let part = &self.batch.parts[self.index];
-        let (script, text_begins) = (part.script, part.begins);
-        let place = match error.as_db_error().and_then(|db| db.position()) {
-            Some(ErrorPosition::Original(position)) => {
-                let within = (*position as usize)
-                    .checked_sub(text_begins)
-                    .filter(|at| *at > 0);
-                match within {
-                    Some(within) if within <= script.text.chars().count() + 1 => {
-                        Some(script.place(within))
-                    }
-                    _ => return self.ending.failure(error),
+    fn failure(&self, error: Error, message: &Message) -> WorkError {
+        let position = error.as_db_error().and_then(|db| db.position());
+        if let Some(ErrorPosition::Original(position)) = position {
+            // What the server cannot read fails before any of the message is run.
+            let at = (*position as usize).saturating_sub(1);
+            let Some((index, begins)) = message.begins.iter().rev().find(|part| part.1 <= at)
+            else {
+                return WorkError::Ours(error);
+            };
+            let part = &self.batch.parts[*index];
+            return match at.checked_sub(begins + part.begins) {
+                Some(within) if within <= part.script.text.chars().count() => {
+                    let place = part.script.place(within + 1);
+                    WorkError::Script(*index, Some(place), error)
                 }
-            }
+                _ => self.ending.failure(error),
+            };
+        }
+        let Some(part) = self.batch.parts.get(self.index) else {
+            return WorkError::Ours(error);
+        };
+        let script = part.script;
+        let place = match (position, self.answered) {
             // A file in a sealed block is the block's inner query.
-            Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
+            (Some(ErrorPosition::Internal { position, query }), _) if *query == *script.text => {
                 Some(script.place(*position as usize))
             }
-            _ if !self.claimed => return WorkError::Ours(error),
+            (_, None) => return WorkError::Ours(error),
             // All that is left is the question behind it.
-            _ if self.answered >= part.answers() => return self.ending.failure(error),
-            _ if self.answered < script.statements.len() && script.seal == Seal::Parsed => {
-                Some(script.place_of_statement(self.answered))
+            (_, Some(answered)) if answered >= part.answers() => {
+                return self.ending.failure(error);
+            }
+            (_, Some(answered))
+                if answered < script.statements.len() && script.seal == Seal::Parsed =>
+            {
+                Some(script.place_of_statement(answered))
             }
             _ => None,
         };

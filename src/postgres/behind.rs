@@ -20,8 +20,8 @@ pub fn is_something_missing(error: &ServerError) -> bool {
     )
 }
 
-/// Tells of some tenants how many migrations are pending. Asks once, and only when something
-/// is missing somewhere.
+/// Tells of some tenants how many migrations are pending. Asks once, and only when it is asked
+/// itself; a service makes a new one for each error.
 #[derive(Debug)]
 pub struct Behind {
     /// Without migration files nothing is known to be pending.
@@ -41,28 +41,45 @@ impl Behind {
         }
     }
 
+    /// Returns how many migrations are pending; `None` where that cannot be found out: no files,
+    /// no schema, or a history that disagrees with the files.
+    pub async fn pending(&self, target: &Target) -> Option<usize> {
+        let pending = self.pending.get_or_init(|| self.survey()).await;
+        pending.get(&target.schema).copied()
+    }
+
+    /// Returns how far the tenant is behind, and what to do about it; nothing where it is not, or
+    /// where that cannot be found out.
+    pub async fn notice(&self, target: &Target) -> Option<String> {
+        let migrations = match self.pending(target).await? {
+            0 => return None,
+            1 => "1 migration".to_owned(),
+            more => format!("{more} migrations"),
+        };
+        Some(format!(
+            "tenant '{}' is {migrations} behind: pricesync migrate-schemas {}",
+            target.label,
+            Target::option(std::iter::once(target))
+        ))
+    }
+
     /// Returns what to do about an error that says that something does not exist; nothing for others.
     pub async fn hint(&self, target: &Target, error: &ServerError) -> Option<String> {
         if !is_something_missing(error) {
             return None;
         }
-        let pending = self.pending.get_or_init(|| self.survey()).await;
-        Some(match pending.get(&target.schema) {
-            Some(0) => format!(
+        if let Some(notice) = self.notice(target).await {
+            return Some(notice);
+        }
+        Some(match self.pending(target).await {
+            Some(_) => format!(
                 "tenant '{}' has no migration pending; names are looked up in {}, then in [run] search_path",
                 target.label, target.schema
             ),
-            Some(1) => format!(
-                "tenant '{0}' is 1 migration behind: pricesync migrate-schemas --tenant={0}",
-                target.label
-            ),
-            Some(more) => format!(
-                "tenant '{0}' is {more} migrations behind: pricesync migrate-schemas --tenant={0}",
-                target.label
-            ),
             None => format!(
-                "is tenant '{0}' migrated? pricesync status --tenant={0}",
-                target.label
+                "is tenant '{}' migrated? pricesync status {}",
+                target.label,
+                Target::option(std::iter::once(target))
             ),
         })
     }

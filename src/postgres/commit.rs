@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::Error;
 
 use super::diagnostics::{is_connection_lost, server_error};
 use super::migrator::PATIENCE;
@@ -20,11 +19,11 @@ use crate::service::event::ServerError;
 pub(super) async fn was_committed(
     database: &Database,
     transaction: &str,
-    lost: &Error,
+    lost: ServerError,
 ) -> Result<bool, ServerError> {
     let sql = format!("SELECT pg_xact_status({})", escape_literal(transaction));
     let give_up = Instant::now() + PATIENCE;
-    let mut said = server_error(lost);
+    let mut said = lost;
     while Instant::now() < give_up {
         let session = database.session(PATIENCE).await?;
         match session.read(&sql).await {

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use tokio_postgres::Error;
 
-use crate::service::event::ServerError;
+use crate::service::event::{Duplicates, ServerError};
 
 /// Returns what went wrong, in the server's words where a server spoke.
 ///
@@ -17,6 +17,7 @@ pub fn server_error(error: &Error) -> ServerError {
             message: db.message().to_owned(),
             detail: db.detail().map(str::to_owned),
             hint: db.hint().map(str::to_owned),
+            duplicates: None,
         };
     }
     let mut message = error.to_string();
@@ -32,6 +33,76 @@ pub fn server_error(error: &Error) -> ServerError {
     ServerError {
         message,
         ..ServerError::default()
+    }
+}
+
+/// The same for an error in some SQL, which tells more.
+#[must_use]
+pub fn error_in(sql: &str, error: &Error) -> ServerError {
+    ServerError {
+        duplicates: duplicates(sql, error),
+        ..server_error(error)
+    }
+}
+
+/// Returns what is there twice where a unique index could not be built.
+///
+/// An index that is partial, on expressions or with a comparison of its own counts other rows as
+/// the same than a query of its columns would.
+fn duplicates(sql: &str, error: &Error) -> Option<Box<Duplicates>> {
+    let db = error.as_db_error()?;
+    // The same code is a single row's that is refused; the table has no duplicates then.
+    let is_build = db.code().code() == "23505"
+        && db
+            .routine()
+            .is_some_and(|routine| routine.starts_with("comparetup_index"));
+    let sql = sql.to_lowercase();
+    let is_special = ["where", "collate", "nulls"]
+        .iter()
+        .any(|word| sql.contains(word));
+    if !is_build || is_special {
+        return None;
+    }
+    Some(Box::new(Duplicates {
+        schema: db.schema()?.to_owned(),
+        table: db.table()?.to_owned(),
+        columns: key_columns(db.detail()?)?,
+    }))
+}
+
+/// Reads the columns from `Key (a, "B")=(1, 2) is duplicated.`, whose words may be translated;
+/// `None` where an expression is among them.
+fn key_columns(detail: &str) -> Option<Vec<String>> {
+    let mut rest = detail.split_once('(')?.1;
+    let mut columns = Vec::new();
+    loop {
+        let mut name = String::new();
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = quoted;
+            loop {
+                let (part, behind) = rest.split_once('"')?;
+                name.push_str(part);
+                rest = behind;
+                match rest.strip_prefix('"') {
+                    Some(more) => rest = more,
+                    None => break,
+                }
+                name.push('"');
+            }
+        } else {
+            let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let end = rest.find(|c| !is_part(c))?;
+            name.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        if name.is_empty() {
+            return None;
+        }
+        columns.push(name);
+        if rest.starts_with(")=(") {
+            return Some(columns);
+        }
+        rest = rest.strip_prefix(", ")?;
     }
 }
 
@@ -75,5 +146,26 @@ pub fn is_worth_retrying(error: &Error) -> bool {
             Some("simple_heap_update" | "simple_heap_delete")
         ),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_columns;
+
+    #[test]
+    fn the_columns_of_a_key_are_read_in_any_language_and_expressions_are_not() {
+        let read = |detail| key_columns(detail).map(|columns| columns.join("|"));
+        let some = |columns: &str| Some(columns.to_owned());
+        assert_eq!(read("Key (name)=(Anvil) is duplicated."), some("name"));
+        assert_eq!(read("La clé (a, b_2)=(1, 2) est dupliquée."), some("a|b_2"));
+        assert_eq!(
+            read(r#"Key ("A ""b"", c", "tên")=(1, (2)) is duplicated."#),
+            some(r#"A "b", c|tên"#)
+        );
+        assert_eq!(read("Key (lower(email))=(x) is duplicated."), None);
+        assert_eq!(read("Key (a, (b + 1))=(1, 2) is duplicated."), None);
+        assert_eq!(read("Key (\"a"), None);
+        assert_eq!(read("no key"), None);
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use super::diagnostics::server_error;
+use super::commit::was_committed;
+use super::diagnostics::{is_connection_lost, server_error};
 use super::pool::Route;
 use super::pool::Session;
 use super::tenant_tables::Domains;
@@ -134,7 +135,7 @@ impl PostgresCatalog {
             Ok(added)
         };
         let done = work.await;
-        end(session, done).await
+        self.end(session, done).await
     }
 
     /// Takes hosts from a tenant, all of them or none, and returns which host became the primary
@@ -186,7 +187,7 @@ impl PostgresCatalog {
             Ok(successor)
         };
         let done = work.await;
-        end(session, done).await
+        self.end(session, done).await
     }
 
     /// Makes one of a tenant's hosts its primary one.
@@ -207,7 +208,42 @@ impl PostgresCatalog {
             self.make_primary(&session, tenant, &row.id).await
         };
         let done = work.await;
-        end(session, done).await
+        self.end(session, done).await
+    }
+
+    /// Commits, and finds out what became of it where nobody answers.
+    async fn end<T>(
+        &self,
+        session: Session,
+        done: Result<T, DomainError>,
+    ) -> Result<T, DomainError> {
+        let ready = match done {
+            Ok(done) => run(&session, "SELECT pg_current_xact_id()")
+                .await
+                .map(|transaction| (done, transaction.concat())),
+            Err(error) => Err(error),
+        };
+        let (done, transaction) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
+        let Err(error) = session.client().simple_query("COMMIT").await else {
+            return Ok(done);
+        };
+        // Its place is needed for the question.
+        session.discard();
+        let said = server_error(&error);
+        if is_connection_lost(&error)
+            && was_committed(self.database(), &transaction, said.clone())
+                .await
+                .map_err(database_error)?
+        {
+            return Ok(done);
+        }
+        Err(database_error(said).into())
     }
 
     fn table(&self) -> Result<&Domains, DomainError> {
@@ -351,18 +387,4 @@ async fn run(session: &Session, sql: &str) -> Result<Vec<String>, DomainError> {
         .iter()
         .map(|row| row.get(0).unwrap_or_default().to_owned())
         .collect())
-}
-
-async fn end<T>(session: Session, done: Result<T, DomainError>) -> Result<T, DomainError> {
-    match done {
-        Ok(done) => {
-            let committed = session.client().simple_query("COMMIT").await;
-            committed.map_err(|error| database_error(server_error(&error)))?;
-            Ok(done)
-        }
-        Err(error) => {
-            session.discard();
-            Err(error)
-        }
-    }
 }

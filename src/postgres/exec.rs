@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::behind::Behind;
-use super::diagnostics::{is_connection_lost, server_error};
+use super::diagnostics::{error_in, is_connection_lost, server_error};
 use super::guard::{self, References};
 use super::pool::{Database, Route, Session};
 use super::transaction::RESET;
@@ -336,7 +336,8 @@ impl Exec {
             Failure::Words(error) => (*error).into(),
             Failure::Ours(doing, error) => failed(doing, server_error(&error), Vec::new()),
             Failure::Statement(number, error) => {
-                let mut said = server_error(&error);
+                let sql = self.sql.statements().nth(number).unwrap_or_default();
+                let mut said = error_in(sql, &error);
                 let position = error.as_db_error().and_then(|db| match db.position() {
                     Some(ErrorPosition::Original(position)) => Some(*position as usize),
                     _ => None,

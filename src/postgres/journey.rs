@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 
 use super::attendance::{Attendance, TELL_EVERY};
 use super::batch::{Ending, WorkError};
-use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
+use super::diagnostics::{error_in, is_connection_lost, is_worth_retrying, server_error};
 use super::guard::{self, Touched};
 use super::histories;
 use super::ledger;
@@ -67,7 +67,7 @@ enum StepError {
     /// Running it again may help.
     Retry(Box<MigrateError>),
     /// The connection broke. Whether these scripts are committed must be read from the history.
-    Lost(Vec<AppliedScript>, ServerError),
+    Lost(Vec<AppliedScript>, Box<ServerError>),
     /// The second interrupt cancelled it.
     Cancelled,
     /// Running it again will not help.
@@ -113,6 +113,7 @@ impl Journey<'_> {
                     self.attempt += 1;
                     if self.attempt > self.migrator.rules.lock_retries.max(1) {
                         let doing = format!("migrating {}", self.target.schema);
+                        let error = *error;
                         return Err(Box::new(MigrateError::Unknown { doing, error }));
                     }
                 }
@@ -267,7 +268,11 @@ impl Journey<'_> {
     ) -> Result<Step, StepError> {
         let (rules, target) = (&self.migrator.rules, self.target);
         let (schema, table) = (&target.schema, &rules.history_table);
-        let ending = match (rules.guards(target), self.keeps_ledger) {
+        let templates = &self.migrator.templates;
+        // The guard looked on when the template was compiled. It does so once more in a run that
+        // has compared nothing yet.
+        let is_proven = template.is_some() && !templates.is_unproven();
+        let ending = match (rules.guards(target) && !is_proven, self.keeps_ledger) {
             (true, true) => Ending::Noted(
                 ledger::leave(opened.schema_oid, schema, table, after),
                 rules.references.clone(),
@@ -278,14 +283,13 @@ impl Journey<'_> {
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut attendance = self.attend(opened.pid);
         let worked = if let Some(template) = template {
-            let templates = &self.migrator.templates;
             let applying = Applying {
                 template,
                 scripts: work.pending,
                 schema: &target.schema,
                 rules,
                 may_be_filled: true,
-                proven: !templates.is_unproven(),
+                proven: is_proven,
             };
             let run = applying.run(&session, &opened, &ending, self.progress);
             match attendance.during(run).await {
@@ -364,7 +368,10 @@ impl Journey<'_> {
             Err(error) if is_connection_lost(&error) => {
                 session.discard();
                 self.expect_history = true;
-                Err(StepError::Lost(worked.applied, server_error(&error)))
+                Err(StepError::Lost(
+                    worked.applied,
+                    Box::new(server_error(&error)),
+                ))
             }
             // A constraint that is checked at COMMIT.
             Err(error) => {
@@ -517,7 +524,10 @@ impl Journey<'_> {
                 if is_connection_lost(&error) =>
             {
                 session.discard();
-                Err(StepError::Lost(vec![applied], server_error(&error)))
+                Err(StepError::Lost(
+                    vec![applied],
+                    Box::new(server_error(&error)),
+                ))
             }
             Err(
                 no_transaction::RunError::Recording(_, error)
@@ -597,7 +607,7 @@ impl Journey<'_> {
         session.discard();
         let said = server_error(error);
         if is_connection_lost(error) {
-            return StepError::Lost(Vec::new(), said);
+            return StepError::Lost(Vec::new(), Box::new(said));
         }
         let failed = MigrateError::Database {
             doing: format!("entering {}", self.target.schema),
@@ -626,7 +636,7 @@ impl Journey<'_> {
                     script: script.id.reference(),
                     file: script.path.display().to_string(),
                     place,
-                    error: server_error(&error),
+                    error: error_in(&script.text, &error),
                     blockers,
                     attempts: self.attempt + 1,
                     rolled_back: script.transaction == Transaction::Inside,
@@ -655,7 +665,7 @@ impl Journey<'_> {
         }
         if is_connection_lost(&error) {
             // Nothing was committed: COMMIT had not been sent.
-            return StepError::Lost(Vec::new(), server_error(&error));
+            return StepError::Lost(Vec::new(), Box::new(server_error(&error)));
         }
         if is_worth_retrying(&error) {
             return StepError::Retry(Box::new(failed));

@@ -37,8 +37,13 @@ pub(super) async fn of_schema(
 
 fn mention(row: &SimpleQueryRow, schema: &SchemaName) -> Option<String> {
     let (what, text) = (row.get(0)?, row.get(1)?);
+    names(text, schema).then(|| what.to_owned())
+}
+
+/// Returns whether a text names a schema, as it is or as it stands between quotes, in any case.
+pub(super) fn names(text: &str, schema: &SchemaName) -> bool {
     let quoted = schema.as_str().replace('"', "\"\"");
-    (says(text, schema.as_str()) || says(text, &quoted)).then(|| what.to_owned())
+    says(text, schema.as_str()) || says(text, &quoted)
 }
 
 /// Returns whether a text holds a name as a word of its own, in any case.
@@ -47,7 +52,7 @@ fn says(text: &str, name: &str) -> bool {
 }
 
 /// Returns whether a name stands in a text and is not a part of a longer one there.
-pub(super) fn is_word_of(name: &str, text: &str) -> bool {
+fn is_word_of(name: &str, text: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     text.match_indices(name).any(|(at, _)| {
         let before = text[..at].chars().next_back();

@@ -23,6 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::backend_key;
 use super::conninfo::{ConnectOptions, Target};
 use super::diagnostics::{is_worth_waiting_for, server_error};
+use super::tls;
 use crate::service::event::{EventKind, Progress, ServerError};
 
 /// A backend's catalog caches grow with every schema it touches and only a new connection
@@ -269,7 +270,13 @@ fn timeouts(wait: Duration) -> Timeouts {
 
 fn pool_error(error: PoolError) -> ServerError {
     match error {
-        PoolError::Backend(error) => server_error(&error),
+        PoolError::Backend(error) => {
+            let said = server_error(&error);
+            ServerError {
+                hint: said.hint.clone().or_else(|| tls::explain(&error)),
+                ..said
+            }
+        }
         PoolError::Timeout(_) => ServerError {
             sqlstate: Some(SqlState::TOO_MANY_CONNECTIONS.code().to_owned()),
             message: format!("no connection was to be had within {} s", QUEUE.as_secs()),
@@ -352,9 +359,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Returns whether the connection is known to be as it was when it was opened, so that it
-    /// needs no reset.
-    pub(super) fn is_clean(&self) -> bool {
+    /// Returns whether the connection is known to be as it was when its first transaction was
+    /// opened, so that it needs no reset and no settings but the schema's.
+    pub(super) fn was_kept(&self) -> bool {
         self.kept_for > 0
     }
 
@@ -435,7 +442,8 @@ impl Drop for Session {
     }
 }
 
-/// Connections that are as they were when they were opened, between one schema and the next.
+/// Connections that are as they were when their first transaction was opened, between one schema
+/// and the next.
 ///
 /// A reset would cost little, but it throws away the plans of `pricesync.leave`, which cost much.
 /// So where a transaction ran nothing that could leave something behind in its session, the

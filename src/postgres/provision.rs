@@ -8,7 +8,7 @@ use super::batch::{Batch, Ending, WorkError, Worked};
 use super::bookkeeping;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
-use super::diagnostics::{is_connection_lost, server_error};
+use super::diagnostics::{error_in, is_connection_lost, server_error};
 use super::guard::{Touched, seen_by_others};
 use super::ledger;
 use super::migrator::{PATIENCE, Rules};
@@ -349,7 +349,7 @@ impl PostgresCatalog {
                 error: said,
             }))
         };
-        if !was_committed(self.database(), transaction, error)
+        if !was_committed(self.database(), transaction, server_error(error))
             .await
             .map_err(unknown)?
         {
@@ -425,7 +425,7 @@ pub(super) fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
             script: scripts[index].id.reference(),
             file: scripts[index].path.display().to_string(),
             place,
-            error: server_error(&error),
+            error: error_in(&scripts[index].text, &error),
             blockers: Vec::new(),
             attempts: 1,
             rolled_back: true,

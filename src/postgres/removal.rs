@@ -166,7 +166,38 @@ pub(super) enum Tables {
     All,
 }
 
+/// Whether a tenant has its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    Whole,
+    /// A drop has begun and was not finished.
+    Dropping,
+    /// There is none.
+    Missing,
+}
+
 impl PostgresCatalog {
+    /// Returns whether a tenant has its schema. Waits for no lock, whoever works in there.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub async fn presence(&self, tenant: &Tenant) -> Result<Presence, CatalogError> {
+        let sql = format!(
+            "SELECT starts_with(nspname, '{DROPPING_PREFIX}') FROM pg_namespace WHERE nspname IN ({}, {}) ORDER BY 1 DESC LIMIT 1",
+            escape_literal(SchemaName::dropping(tenant.id).as_str()),
+            escape_literal(tenant.schema.as_str()),
+        );
+        let rows = self.session().await?.read(&sql).await;
+        let rows = rows.map_err(|error| catalog_error(&error))?;
+        Ok(match rows.first().and_then(|row| row.get(0)) {
+            None => Presence::Missing,
+            Some("t") => Presence::Dropping,
+            Some(_) => Presence::Whole,
+        })
+    }
+
     /// Returns what a tenant's schema holds, and who outside depends on it. Changes nothing.
     ///
     /// # Errors
@@ -406,9 +437,13 @@ impl PostgresCatalog {
                         Err(Unfinished { in_doubt, error }) => {
                             session.discard();
                             if let Some(transaction) = in_doubt
-                                && was_committed(self.database(), &transaction, &error)
-                                    .await
-                                    .map_err(database_error)?
+                                && was_committed(
+                                    self.database(),
+                                    &transaction,
+                                    server_error(&error),
+                                )
+                                .await
+                                .map_err(database_error)?
                             {
                                 return Ok(());
                             }

@@ -77,7 +77,8 @@ impl PostgresCatalog {
                 Err(Unfinished::Server(error, in_doubt)) => {
                     session.discard();
                     if let Some(transaction) = &in_doubt {
-                        let committed = was_committed(self.database(), transaction, &error).await;
+                        let committed =
+                            was_committed(self.database(), transaction, server_error(&error)).await;
                         if committed.map_err(database_error)? {
                             return Ok(());
                         }

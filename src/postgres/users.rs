@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::error::SqlState;
 
+use super::commit::was_committed;
 use super::diagnostics::server_error;
 use super::pool::Database;
 use super::tenant_context::{TenantContext, TenantError};
@@ -82,9 +83,32 @@ impl Database {
         let context = self.tenant(&tenant.schema, search_path).await;
         let context = context.map_err(UserError::Context)?;
         match insert(&context, tenant, columns, user).await {
-            Ok(()) => context.commit().await.map_err(UserError::Context),
+            Ok(()) => self.commit(context).await,
             // Dropping the context rolls back.
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Database {
+    /// Commits, and finds out what became of it where nobody answers.
+    async fn commit(&self, context: TenantContext) -> Result<(), UserError> {
+        let id = run(&context, "SELECT pg_catalog.pg_current_xact_id(), NULL").await?;
+        let id = id
+            .into_iter()
+            .next()
+            .and_then(|(id, _)| id)
+            .unwrap_or_default();
+        match context.commit().await {
+            Err(TenantError::Unanswered(said)) => {
+                let became = was_committed(self, &id, said.clone()).await;
+                if became.map_err(UserError::Database)? {
+                    Ok(())
+                } else {
+                    Err(UserError::Database(said))
+                }
+            }
+            ended => ended.map_err(UserError::Context),
         }
     }
 }

@@ -37,6 +37,27 @@ impl Target {
             scope: Scope::Shared,
         }
     }
+
+    /// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
+    /// for `public` alone.
+    #[must_use]
+    pub fn option<'a>(targets: impl Iterator<Item = &'a Self>) -> String {
+        let labels: Vec<&str> = targets
+            .filter(|target| target.scope == Scope::Tenant)
+            .map(|target| target.label.as_str())
+            .collect();
+        if labels.is_empty() {
+            return "--shared".to_owned();
+        }
+        let list = labels.join(",");
+        let plain = |c: char| c.is_alphanumeric() || "_-.,@".contains(c);
+        if list.chars().all(plain) {
+            format!("--tenant={list}")
+        } else {
+            // Labels of an adopted database may hold blanks; the line is there to be copied.
+            format!("--tenant='{}'", list.replace('\'', r"'\''"))
+        }
+    }
 }
 
 /// What a run does with each of its schemas, in the words of reports.
@@ -117,6 +138,20 @@ pub struct ServerError {
     /// `HINT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What is there twice, where a unique index could not be built and that is known for sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Box<Duplicates>>,
+}
+
+/// A key that rows of a table have in common and may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Duplicates {
+    /// The schema of the table.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// The columns of the key.
+    pub columns: Vec<String>,
 }
 
 impl ServerError {
@@ -847,5 +882,20 @@ mod tests {
             serde_json::to_string(&kind).expect("plain data"),
             r#"{"event":"script-finished","version":8,"name":"x","took":1.9}"#
         );
+    }
+
+    #[test]
+    fn the_option_that_selects_targets_can_be_pasted_into_a_shell() {
+        let named = |label: &str| Target {
+            schema: SchemaName::parse("x").expect("legal"),
+            label: label.to_owned(),
+            scope: Scope::Tenant,
+        };
+        let (acme, odd) = (named("acme"), named("it's; rm"));
+        assert_eq!(
+            Target::option([&acme, &odd].into_iter()),
+            r"--tenant='acme,it'\''s; rm'"
+        );
+        assert_eq!(Target::option([&Target::public()].into_iter()), "--shared");
     }
 }

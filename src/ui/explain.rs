@@ -1,5 +1,6 @@
 //! Every way in which a schema can fail, in words.
 
+use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::{Place, Scope, ScriptRef};
 use crate::service::event::{
     AppliedScript, FailureGroup, Holder, MigrateError, ServerError, Target,
@@ -14,7 +15,7 @@ use super::text::{count, fit, whole};
 /// before, in the same run.
 #[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
-    let option = rerun_option(std::iter::once(target));
+    let option = Target::option(std::iter::once(target));
     Reach {
         who: target.schema.to_string(),
         lookup: match target.scope {
@@ -27,6 +28,7 @@ pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript])
         },
         rerun: format!("rerun with {option}"),
         applied,
+        is_one: true,
     }
     .explain(error)
 }
@@ -43,29 +45,9 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
         tenant: "the schemas of these tenants do not exist".to_owned(),
         rerun: "rerun".to_owned(),
         applied: &[],
+        is_one: false,
     }
     .explain(group.error)
-}
-
-/// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
-/// for `public` alone.
-#[must_use]
-pub(super) fn rerun_option<'a>(targets: impl Iterator<Item = &'a Target>) -> String {
-    let labels: Vec<&str> = targets
-        .filter(|target| target.scope == Scope::Tenant)
-        .map(|target| target.label.as_str())
-        .collect();
-    if labels.is_empty() {
-        return "--shared".to_owned();
-    }
-    let list = labels.join(",");
-    let plain = |c: char| c.is_alphanumeric() || "_-.,@".contains(c);
-    if list.chars().all(plain) {
-        format!("--tenant={list}")
-    } else {
-        // Labels of an adopted database may hold blanks; the line is there to be copied.
-        format!("--tenant='{}'", list.replace('\'', r"'\''"))
-    }
 }
 
 /// So much of somebody else's statement is enough to recognise it.
@@ -78,6 +60,8 @@ struct Reach<'a> {
     tenant: String,
     rerun: String,
     applied: &'a [AppliedScript],
+    /// Whether it is about a single schema, which may be named.
+    is_one: bool,
 }
 
 impl Reach<'_> {
@@ -217,7 +201,10 @@ impl Reach<'_> {
                 headline: format!("{doing} failed"),
                 caused_by: vec![error.to_string()],
                 details: details(error, &[], 1),
-                hints: hint_of_server(error).chain(hints.iter().cloned()).collect(),
+                hints: hint_of_server(error)
+                    .chain(self.find_duplicates(error))
+                    .chain(hints.iter().cloned())
+                    .collect(),
                 ..Explanation::default()
             },
             MigrateError::Panicked { message } => Explanation {
@@ -268,8 +255,32 @@ impl Reach<'_> {
             _ => String::new(),
         };
         hint_of_server(error)
+            .chain(self.find_duplicates(error))
             .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
             .collect()
+    }
+
+    /// A query that lists what is there twice. Rows with a null are no duplicates.
+    fn find_duplicates(&self, error: &ServerError) -> Option<String> {
+        let found = error.duplicates.as_ref()?;
+        let names: Vec<String> = found
+            .columns
+            .iter()
+            .map(|column| QuotedIdentifier::new(column).to_string())
+            .collect();
+        let (columns, key) = match names.as_slice() {
+            [only] => (only.clone(), only.clone()),
+            several => (several.join(", "), format!("({})", several.join(", "))),
+        };
+        let numbers: Vec<String> = (1..=names.len()).map(|number| number.to_string()).collect();
+        let mut table = QuotedIdentifier::new(&found.table).to_string();
+        if self.is_one {
+            table = format!("{}.{table}", QuotedIdentifier::new(&found.schema));
+        }
+        Some(format!(
+            "find the rows: SELECT {columns}, count(*) FROM {table} WHERE {key} IS NOT NULL GROUP BY {} HAVING count(*) > 1",
+            numbers.join(", ")
+        ))
     }
 
     fn what_stays(&self) -> String {
@@ -536,15 +547,5 @@ error: tenant_globex: pricesync has a bug and gave up on this schema
             targets: vec![&acme, &globex],
         });
         assert!(!explanation.hints.join(" ").contains("acme"));
-    }
-
-    #[test]
-    fn the_command_to_rerun_can_be_pasted_into_a_shell() {
-        let (acme, odd) = (tenant("acme"), tenant("it's; rm"));
-        assert_eq!(
-            rerun_option([&*acme, &*odd].into_iter()),
-            r"--tenant='acme,it'\''s; rm'"
-        );
-        assert_eq!(rerun_option([&*public()].into_iter()), "--shared");
     }
 }

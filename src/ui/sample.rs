@@ -59,6 +59,7 @@ pub(super) fn server_error(sqlstate: &str, message: &str) -> ServerError {
         message: message.to_owned(),
         detail: None,
         hint: None,
+        duplicates: None,
     }
 }
 

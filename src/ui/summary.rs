@@ -9,7 +9,7 @@ use crate::service::event::{
     Target, Work,
 };
 
-use super::explain::{explain, explain_group, rerun_option};
+use super::explain::{explain, explain_group};
 use super::failure::{Explanation, Extent};
 use super::style::Style;
 use super::text::{clean, count, some_of, total};
@@ -226,13 +226,13 @@ fn rerun(summary: &Summary) -> Option<String> {
             format!(
                 "pricesync {} {} ...",
                 summary.work.command,
-                rerun_option(failed.into_iter())
+                Target::option(failed.into_iter())
             )
         }),
         more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
             Some(format!("{command} --retry-failed"))
         }
-        _ => Some(format!("{command} {}", rerun_option(failed.into_iter()))),
+        _ => Some(format!("{command} {}", Target::option(failed.into_iter()))),
     }
 }
 

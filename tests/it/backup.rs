@@ -252,6 +252,7 @@ fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
         "CREATE FUNCTION tenant_acme.own() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM tenant_acme.users); END'; \
          CREATE FUNCTION tenant_acme.set() RETURNS int LANGUAGE sql SET search_path TO tenant_acme AS 'SELECT 1'; \
          CREATE FUNCTION tenant_acme.other() RETURNS text LANGUAGE sql AS 'SELECT ''tenant_acme2''::text'; \
+         CREATE FUNCTION tenant_acme.loud() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM Tenant_ACME.users); END'; \
          CREATE VIEW tenant_acme.said AS SELECT 'tenant_acme' AS s",
     );
     let file = back_up(&given, "acme");
@@ -263,7 +264,7 @@ fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
         given
             .run(args)
             .exits(7)
-            .says("function own(), function set(), view said")
+            .says("function loud(), function own(), function set(), view said")
             .never_says("other()");
         assert!(given.dump(&[]) == before);
     }

@@ -396,6 +396,51 @@ fn the_environment_of_a_tenant_leads_psql_there_and_holds_no_password() {
 }
 
 #[test]
+fn what_is_there_twice_is_found_by_the_query_that_the_error_shows() {
+    let given = Given::tenants(&[]);
+    given.tenant_in("q", "odd \"schema\" ấ");
+    given.tenant_file(
+        "V1__t.sql",
+        "CREATE TABLE \"T\" (a int, \"B \"\"b\"\", c\" text); \
+         INSERT INTO \"T\" VALUES (1, 'x'), (1, 'x'), (2, NULL), (2, NULL), (3, 'y');",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    let query = |told: &str| {
+        let line = told
+            .lines()
+            .find_map(|line| line.split_once("find the rows: "));
+        line.map(|(_, sql)| sql.to_owned())
+    };
+    given.tenant_file(
+        "V2__once.sql",
+        "ALTER TABLE \"T\" ADD UNIQUE (a, \"B \"\"b\"\", c\");",
+    );
+    let told = given.run(&["migrate-schemas"]).exits(10);
+    let sql = query(&told.stderr).expect("a query");
+    assert_eq!(
+        given.database.query(&sql),
+        [["1", "x", "2"].map(|cell| Some(cell.to_owned())).to_vec()]
+    );
+    given.remove_tenant_file("V2__once.sql");
+    for (statement, is_told) in [
+        ("CREATE UNIQUE INDEX ON \"T\" (a)", true),
+        ("CREATE UNIQUE INDEX ON \"T\" (abs(a))", false),
+        ("CREATE UNIQUE INDEX ON \"T\" (a) WHERE a < 3", false),
+        // What is refused here is one row, and there are no duplicates.
+        (
+            "CREATE TABLE u (a int PRIMARY KEY); INSERT INTO u VALUES (1), (1)",
+            false,
+        ),
+    ] {
+        let told = given
+            .run(&["exec", "--all", "--write", "-c", statement])
+            .exits(10)
+            .says("23505");
+        assert_eq!(query(&told.stderr).is_some(), is_told, "{statement}");
+    }
+}
+
+#[test]
 fn without_psql_a_shell_still_runs_what_it_is_given() {
     let given = with_products(&["a"]);
     let run = |args: &[&str]| {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::concurrency::Holder;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
 
@@ -293,4 +294,44 @@ fn a_shell_sees_the_tenant_and_its_prompt_says_so() {
     terminal.shows("a prompt", |screen| screen.contains("acme=#"));
     terminal.types("\\q");
     assert_eq!(terminal.ends().0, 0);
+}
+
+#[test]
+fn a_shell_says_first_how_far_its_tenant_is_behind_and_opens_where_nobody_can_say() {
+    let given = fleet();
+    let shell = ["shell", "--tenant=acme", "-c", "SELECT 1"];
+    given.run(&shell).exits(0).never_says("behind");
+    given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
+    given.tenant_file("V91__most.sql", "CREATE TABLE most (id int);");
+    let notice = "tenant 'acme' is 2 migrations behind: pricesync migrate-schemas --tenant=acme";
+    given.run(&shell).exits(0).says(notice).prints("1 row");
+    let mut terminal = OnTerminal::start(&given, &["shell", "--tenant=acme"]);
+    terminal.shows("a prompt", |screen| {
+        screen
+            .find(notice)
+            .is_some_and(|at| screen[at..].contains("acme=#"))
+    });
+    terminal.types("\\q");
+    assert_eq!(terminal.ends().0, 0);
+    given
+        .run(&["-q", "shell", "--tenant=acme", "-c", "SELECT 1"])
+        .exits(0)
+        .never_says("behind");
+    // Files that cannot be read, a history that is damaged, and one that is locked.
+    given.tenant_file("V92__bad.sql", "COMMIT;");
+    given.run(&shell).exits(0).never_says("behind");
+    given.remove_tenant_file("V92__bad.sql");
+    // Without the ledger the history itself is read; somebody keeps it, then it is damaged.
+    given.database.execute("DROP SCHEMA pricesync CASCADE");
+    let history = "tenant_acme.refinery_schema_history";
+    let lock = format!("LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE");
+    let holder = Holder::of(&given, &lock);
+    given.run(&shell).exits(0).never_says("behind");
+    let holders = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()";
+    assert_eq!(given.value(holders), "1", "the shell did not wait for it");
+    holder.let_go(&given);
+    given.run(&shell).exits(0).says(notice);
+    let damage = format!("UPDATE {history} SET checksum = 'x' WHERE version = 1");
+    given.database.execute(&damage);
+    given.run(&shell).exits(0).never_says("behind");
 }

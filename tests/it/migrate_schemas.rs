@@ -305,6 +305,54 @@ fn an_error_is_shown_with_line_column_and_caret() {
     );
 }
 
+/// An empty schema gets the files that only define in one message.
+#[test]
+fn of_several_files_at_once_the_right_one_is_told_with_its_place() {
+    for (third, place, cause) in [
+        // Not to be read: the server refuses the message before any of it is run.
+        ("CREATE TABLE c (\n  id int,,);", "V3__c.sql:2:10", "42601"),
+        // A position.
+        (
+            "-- Äpfel\nCREATE TABLE c (id nowhere);",
+            "V3__c.sql:2:20",
+            "42704",
+        ),
+        // None: the statement is found by how many were answered.
+        (
+            "CREATE TABLE c (id int);\n\nCREATE TABLE a (id int)",
+            "V3__c.sql:3",
+            "42P07",
+        ),
+    ] {
+        let given = Given::tenants(&["acme"]);
+        given.tenant_file(
+            "V1__a.sql",
+            "CREATE TABLE a (tên text DEFAULT 'ồ') -- no semicolon",
+        );
+        given.tenant_file(
+            "V2__b.sql",
+            "CREATE TABLE b (id int); CREATE INDEX ON b (id);",
+        );
+        given.tenant_file("V3__c.sql", third);
+        given.tenant_file("V4__d.sql", "CREATE TABLE d (id int)");
+        given
+            .run(&["migrate-schemas"])
+            .exits(10)
+            .says(&format!("V3__c failed at migrations/tenant/{place}"))
+            .says(cause);
+        assert!(given.relations("tenant_acme", 'r').is_empty());
+        given.tenant_file(
+            "V3__c.sql",
+            "CREATE TABLE c (id int); INSERT INTO c VALUES (1)",
+        );
+        given
+            .run(&["migrate-schemas"])
+            .exits(0)
+            .counts([1, 1, 0, 0, 0]);
+        assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4"]);
+    }
+}
+
 #[test]
 fn equal_errors_are_grouped_in_the_summary() {
     let given = Given::tenants(&["acme", "globex", "initech"]);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::support::pricesync::{Given, redact};
+use crate::support::pricesync::{Given, Ran, redact};
 
 /// Two tenants and one file each for them and for `public`.
 fn two() -> Given {
@@ -221,4 +221,39 @@ fn what_the_database_says_cannot_act_on_a_terminal() {
             );
         }
     }
+}
+
+#[test]
+fn a_quiet_init_writes_its_files_and_says_nothing() {
+    let given = Given::nothing();
+    given.run(&["init", "new"]).exits(0).prints("written new/");
+    let told = given.run(&["-q", "init", "newer"]).exits(0);
+    assert_eq!(told.stdout + &told.stderr, "");
+    assert!(given.dir.path().join("newer/pricesync.toml").exists());
+}
+
+#[test]
+fn a_server_without_tls_is_not_asked_whether_it_is_up() {
+    // It answers the request for TLS, and has none.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut [0; 8]);
+            let _ = std::io::Write::write_all(&mut stream, b"N");
+        }
+    });
+    let given = Given::nothing();
+    let args = ["list-tenants"];
+    let url = format!("postgresql://someone@{address}/x?sslmode=require");
+    let output = given
+        .command(&args)
+        .env("PRICESYNC_DATABASE_URL", url)
+        .output()
+        .unwrap();
+    Ran::from(&args, output)
+        .exits(5)
+        .says("ssl = off")
+        .never_says("is the server up?");
 }

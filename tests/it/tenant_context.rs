@@ -3,14 +3,22 @@
 use std::future::{Future, poll_fn};
 use std::num::NonZeroUsize;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
+use pricesync::domain::script::Scope;
+use pricesync::migrations::MigrationSet;
+use pricesync::postgres::behind::{Behind, is_something_missing};
 use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::diagnostics::server_error;
+use pricesync::postgres::migrator::{PostgresMigrator, Rules};
 use pricesync::postgres::pool::{Database, Route};
 use pricesync::postgres::tenant_context::{TenantContext, TenantError};
 use pricesync::postgres::tls;
+use pricesync::service::event::Target;
+use pricesync::settings::CatalogLayout;
 
 use super::support::eventually::eventually;
 use super::support::pooler::Pooler;
@@ -325,4 +333,42 @@ async fn a_pooler_that_shares_sessions_shows_each_tenant_its_own() {
     let error = context.commit().await.unwrap_err();
     assert!(matches!(error, TenantError::Ended(_)), "{error:?}");
     two.works().await;
+}
+
+#[tokio::test]
+async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() {
+    let server = Given::tenants(&["acme"]);
+    server.tenant_file("V1__a.sql", "CREATE TABLE a (id int);");
+    server.run(&["migrate-schemas"]).exits(0);
+    server.tenant_file("V2__b.sql", "CREATE TABLE b (id int);");
+    server.tenant_file("V3__c.sql", "CREATE TABLE c (id int);");
+    let url = server.database.url().to_owned();
+    let two = Two::through(&url, server).await;
+    let folder = two.server.dir.path().join("migrations");
+    let set = |name, scope| Arc::new(MigrationSet::load(&folder.join(name), scope).unwrap());
+    let migrator = Arc::new(PostgresMigrator::new(
+        two.database.clone(),
+        Rules::new(&two.database, &CatalogLayout::default()),
+        set("shared", Scope::Shared),
+        set("tenant", Scope::Tenant),
+    ));
+    let target = Arc::new(Target {
+        schema: acme(),
+        label: "acme".to_owned(),
+        scope: Scope::Tenant,
+    });
+
+    let context = two.enter(&acme()).await.unwrap();
+    let error = context.client().query("SELECT * FROM c", &[]).await;
+    let error = server_error(&error.unwrap_err());
+    context.rollback().await.unwrap();
+    let ask = || Behind::new(Some(Arc::clone(&migrator)), vec![Arc::clone(&target)]);
+    assert!(is_something_missing(&error));
+    assert_eq!(ask().pending(&target).await, Some(2));
+    assert_eq!(
+        ask().hint(&target, &error).await.unwrap(),
+        "tenant 'acme' is 2 migrations behind: pricesync migrate-schemas --tenant=acme"
+    );
+    two.server.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(ask().pending(&target).await, Some(0));
 }

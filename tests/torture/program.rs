@@ -1,9 +1,9 @@
 //! The program under test in a project folder of its own.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,10 @@ impl Project {
 
     /// Starts the program against a database.
     pub(crate) fn spawn(&self, url: &str, args: &[&str]) -> Running {
+        // For whoever asks for a password; nobody else reads it.
+        let mut stdin = tempfile::tempfile().unwrap();
+        writeln!(stdin, "a secret").unwrap();
+        stdin.rewind().unwrap();
         let (stdout, stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let child = Command::new(env!("CARGO_BIN_EXE_pricesync"))
             .args(args)
@@ -77,7 +81,7 @@ impl Project {
             .env("HOME", self.0.path())
             .env("LANG", "C.UTF-8")
             .env("PRICESYNC_DATABASE_URL", url)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
             .spawn()

@@ -154,6 +154,49 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "domains-add",
+        args: &[
+            "domains",
+            "add",
+            "--tenant",
+            "t0",
+            "--primary",
+            "new.test",
+            "other.test",
+        ],
+        unit: Unit::Whole,
+        once: false,
+        prepare: with_rows,
+    },
+    Scenario {
+        name: "domains-primary",
+        args: &["domains", "primary", "--tenant", "t0", "second.test"],
+        unit: Unit::Whole,
+        once: false,
+        prepare: with_hosts,
+    },
+    Scenario {
+        name: "domains-remove",
+        args: &["domains", "remove", "--tenant", "t0", "t0.test"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: with_hosts,
+    },
+    Scenario {
+        name: "create-superuser",
+        args: &[
+            "create-superuser",
+            "--tenant",
+            "t0",
+            "--username",
+            "admin",
+            "--password-stdin",
+        ],
+        unit: Unit::Whole,
+        once: true,
+        prepare: with_rows,
+    },
+    Scenario {
         name: "rename-tenant",
         args: &["rename-tenant", "--tenant", "t0", "--slug", "renamed"],
         unit: Unit::Whole,
@@ -226,6 +269,13 @@ fn with_rows(url: &str) -> Project {
          INSERT INTO tenants_domain (domain, is_primary, tenant_id) SELECT 't0.test', true, id FROM tenants_tenant WHERE slug = 't0'",
     )
     .unwrap();
+    project
+}
+
+/// The same with a second host.
+fn with_hosts(url: &str) -> Project {
+    let project = with_rows(url);
+    project.must(url, &["domains", "add", "--tenant", "t0", "second.test"]);
     project
 }
 

@@ -252,12 +252,12 @@ impl Loading<'_> {
     /// where something in the schema, such as a check, does not let the new id take its place.
     async fn pointed_to(&self, id: i64, sql: &str) -> Result<Vec<String>, BackupError> {
         const BACK: &str = "ROLLBACK TO SAVEPOINT pricesync_pointed";
-        let before = self.id_before()?;
         let keys = &self.header.tenant_keys;
-        if before.is_empty() || before == id.to_string() || keys.is_empty() {
+        let before = self.id_before().filter(|before| *before != id.to_string());
+        let (Some(before), false) = (before, keys.is_empty()) else {
             self.after(sql).await?;
             return Ok(Vec::new());
-        }
+        };
         let schema = &self.destination.new.schema;
         let mut update = "SAVEPOINT pricesync_pointed".to_owned();
         for (table, column) in keys {
@@ -293,19 +293,16 @@ impl Loading<'_> {
         Ok(names.collect())
     }
 
-    /// Returns the id of the row that was backed up.
-    fn id_before(&self) -> Result<String, BackupError> {
+    /// Returns the id of the row that was backed up, if it had one.
+    fn id_before(&self) -> Option<String> {
         let row: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(self.header.tenant.get())
-                .map_err(|error| ArchiveError::Damaged(error.to_string()))?;
+            serde_json::from_str(self.header.tenant.get()).ok()?;
         let quoted = &self.catalog.tables().id;
-        let name = quoted.get(1..quoted.len() - 1).unwrap_or_default();
-        let name = name.replace("\"\"", "\"");
-        Ok(match row.get(&name) {
-            Some(serde_json::Value::String(id)) => id.clone(),
-            Some(id) => id.to_string(),
-            None => String::new(),
-        })
+        let name = quoted.get(1..quoted.len() - 1)?.replace("\"\"", "\"");
+        match row.get(&name)? {
+            serde_json::Value::String(id) => Some(id.clone()),
+            id => Some(id.to_string()),
+        }
     }
 
     /// Runs what follows the rows. Keys to shared tables lock those, so somebody may be in the

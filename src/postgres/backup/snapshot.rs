@@ -19,7 +19,7 @@ use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::fingerprint::{Fingerprint, digest};
 use crate::postgres::histories::qualified;
 use crate::postgres::lock::{self, CLASS};
-use crate::postgres::mentions::is_word_of;
+use crate::postgres::mentions;
 use crate::postgres::migrator::{PATIENCE, Rules};
 use crate::postgres::pool::{Route, Session};
 use crate::postgres::structure;
@@ -102,7 +102,7 @@ where
     let mut mentions: Vec<String> = structure
         .mentions
         .iter()
-        .filter(|mention| is_word_of(schema.as_str(), &mention.text))
+        .filter(|mention| mentions::names(&mention.text, schema))
         .map(|mention| mention.what.clone())
         .collect();
     mentions.sort();
@@ -370,7 +370,7 @@ async fn describe(
     let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
     let json = |column: usize| {
         serde_json::from_str(row.get(column).unwrap_or_default())
-            .map_err(|error| BackupError::Archive(ArchiveError::Damaged(error.to_string())))
+            .map_err(|error| ArchiveError::Damaged(error.to_string()))
     };
     Ok(Header {
         tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -364,7 +364,8 @@ FROM (
     UNION ALL SELECT pg_describe_object('pg_rewrite'::regclass, oid, 0), pg_get_ruledef(oid, true) FROM rul
     UNION ALL SELECT pg_describe_object('pg_policy'::regclass, oid, 0), concat_ws(' ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) FROM pol
     UNION ALL SELECT pg_describe_object('pg_type'::regclass, oid, 0), pg_get_expr(typdefaultbin, 0) FROM kind
-) t, ns WHERE strpos(text, ns.nspname) > 0
+) t, (SELECT lower(nspname::text COLLATE "default") AS name FROM ns) n
+WHERE strpos(lower(text COLLATE "default"), n.name) > 0 OR strpos(lower(text COLLATE "default"), replace(n.name, '"', '""')) > 0
 UNION ALL
 SELECT DISTINCT 'edge', a.node, 0::int8, '', b.node, ''
 FROM part a JOIN pg_depend d ON d.classid = a.classid AND d.objid = a.objid

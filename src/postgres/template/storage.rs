@@ -46,10 +46,11 @@ pub(in super::super) async fn load(
     scripts: &[&Script],
 ) -> Result<Kept, Error> {
     let public = public_state(rules);
+    // As a value, not as an EXISTS, which the planner turns into a join that reads all of pg_class.
     let sql = format!(
         "SELECT {public}, t.key, t.sql, t.fingerprint, t.reason, t.seal FROM (SELECT) one LEFT JOIN {}.template t \
-         ON EXISTS (SELECT FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = t.tableoid \
-         AND (r.rolname = current_user OR r.rolsuper OR r.oid = (SELECT datdba FROM pg_database WHERE datname = current_database())))",
+         ON (SELECT r.rolname = current_user OR r.rolsuper OR r.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()) \
+         FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = t.tableoid)",
         SchemaName::bookkeeping().quoted()
     );
     let rows = match session.read(&sql).await {
