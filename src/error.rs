@@ -242,6 +242,8 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::Referred(_) => Self::new(Exit::Refused, error)
                 .hint("delete or move those rows first, or keep the tenant's row and drop the schema alone with --keep-record"),
+            CatalogError::NoRoomForLocks(_) => Self::new(Exit::Refused, error)
+                .hint("raise max_locks_per_transaction on the server, which has to be restarted for it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
             CatalogError::Mentioned(..) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or mend them afterwards with --leave-mentions"),
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)

@@ -16,23 +16,29 @@ use pricesync::service::event::Progress;
 use pricesync::settings::CatalogLayout;
 
 use crate::bench::Bench;
-use crate::files::tenant_files;
+use crate::files::File;
 
 /// Creates tenants one after the other and returns the seconds, without those of connecting.
-pub(crate) fn create(bench: &Bench, database: &str, slugs: &[String]) -> Result<f64> {
+pub(crate) fn create(
+    bench: &Bench,
+    database: &str,
+    files: &[File],
+    slugs: &[String],
+) -> Result<f64> {
     bench
         .runtime
-        .block_on(create_all(&bench.url(database), slugs))
+        .block_on(create_all(&bench.url(database), files, slugs))
 }
 
-async fn create_all(url: &str, slugs: &[String]) -> Result<f64> {
-    let files: Vec<(String, String)> = tenant_files()?
-        .into_iter()
-        .map(|file| (format!("V{}__{}.sql", file.version, file.name), file.text))
-        .collect();
-    let files: Vec<(&str, &str)> = files
+async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> {
+    let names: Vec<String> = files
         .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .map(|file| format!("V{}__{}.sql", file.version, file.name))
+        .collect();
+    let files: Vec<(&str, &str)> = names
+        .iter()
+        .zip(files)
+        .map(|(name, file)| (name.as_str(), file.text.as_str()))
         .collect();
     let set = MigrationSet::embedded(Scope::Tenant, &files)?;
     let options = ConnectOptions::resolve(Some(url), &Environment::from_process())?;

@@ -83,6 +83,9 @@ pub struct Header {
     pub structure: Vec<String>,
     /// Things whose text holds the schema's name, so that they would be wrong in another one.
     pub mentions: Vec<String>,
+    /// Tables and their columns that refer to the tenant's id by a foreign key.
+    #[serde(default)]
+    pub tenant_keys: Vec<(String, String)>,
     /// Statements about the schema itself: its name stands between the two.
     pub about_schema: Vec<(String, String)>,
 }

@@ -21,6 +21,7 @@ fn header() -> Header {
         fingerprint: "x".to_owned(),
         structure: vec!["relation a".to_owned()],
         mentions: Vec::new(),
+        tenant_keys: vec![("a".to_owned(), "tenant".to_owned())],
         about_schema: Vec::new(),
     }
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Output;
 use super::app::{Access, App, connections_for};
-use super::drop_schema::size;
 use super::restore::unreadable;
 use super::select::SelectArgs;
 use super::watch::fan_out;
@@ -24,7 +23,7 @@ use crate::service::event::{Interrupt, MigrateError, Progress, ServerError, Targ
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 use crate::service::tenants::target;
 use crate::settings::Overrides;
-use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count};
+use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count, size};
 
 /// Back tenants up, each into a file of its own
 ///
@@ -144,7 +143,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 const BACKUP: Work = Work {
     command: "backup",
     doing: "backing up",
-    done: "backed up",
+    done: Some("backed up"),
 };
 
 /// Makes the folder, for its owner alone where it does not exist.
@@ -193,7 +192,7 @@ impl SchemaJob for Job {
     async fn run(
         &self,
         target: &Target,
-        _: &Progress,
+        progress: &Progress,
         mut interrupts: Interrupts,
     ) -> Result<Done, Failed> {
         let tenant = self.tenants.iter().find(|one| one.schema == target.schema);
@@ -201,7 +200,7 @@ impl SchemaJob for Job {
             return Err(MigrateError::SchemaMissing.into());
         };
         let written = tokio::select! {
-            written = self.one(tenant) => written,
+            written = self.one(tenant, progress) => written,
             () = interrupts.reaches(Interrupt::Cancel) => {
                 return Err(work_error("interrupted; there is no file", None, Vec::new()).into());
             }
@@ -270,7 +269,7 @@ enum Unwritten {
 }
 
 impl Job {
-    async fn one(&self, tenant: &Tenant) -> Result<BackupFile, Unwritten> {
+    async fn one(&self, tenant: &Tenant, progress: &Progress) -> Result<BackupFile, Unwritten> {
         let file = |path, bytes, ending| BackupFile {
             slug: tenant.slug.to_string(),
             path,
@@ -284,7 +283,7 @@ impl Job {
             return Ok(file(path, bytes, None));
         }
         let source = Source {
-            catalog: &self.catalog,
+            catalog: &self.catalog.clone().telling(progress.clone()),
             tenant,
             rules: &self.rules,
             rehearsals: &self.rehearsals,

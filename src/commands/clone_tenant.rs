@@ -3,13 +3,17 @@
 use std::io::Write as _;
 
 use super::app::{Access, App};
+use super::create_tenant::target;
 use super::drop_schema::named;
 use super::new_tenant::{check_name, hosts};
+use super::restore::{amount, tell_still_refer};
+use super::watch::alone;
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
+use crate::service::event::Work;
 use crate::settings::Overrides;
-use crate::ui::{clean, count, took};
+use crate::ui::{clean, took};
 
 /// Copy a tenant into a new one: its schema, with its rows or without, and its row
 ///
@@ -76,38 +80,50 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         is_itself: false,
         keeps_hosts: false,
     };
-    let source = Source {
-        catalog: &catalog,
-        tenant: &tenant,
-        rules: &app.rules(&database),
-        rehearsals: &Rehearsals::none(),
-        schema_only: args.schema_only,
-    };
-    let copied = catalog
-        .copy_tenant(&source, &destination)
-        .await
-        .map_err(|error| {
-            let mentions = matches!(error, BackupError::Mentions(_));
-            let failure = Failure::from(error).hint("nothing was copied, and nothing was changed");
-            if mentions {
-                failure
-                    .hint("let them find their tables by the search path, without a schema's name")
-            } else {
-                failure
-            }
-        })?;
-    let rows = usize::try_from(copied.rows).unwrap_or(usize::MAX);
+    let rules = app.rules(&database);
+    let rehearsals = Rehearsals::none();
+    let copied = alone(app, CLONE, target(&destination.new), async |progress| {
+        let catalog = catalog.clone().telling(progress);
+        let source = Source {
+            catalog: &catalog,
+            tenant: &tenant,
+            rules: &rules,
+            rehearsals: &rehearsals,
+            schema_only: args.schema_only,
+        };
+        let copied = catalog.copy_tenant(&source, &destination).await;
+        let copied = copied.map_err(failure)?;
+        let result = amount(&copied);
+        Ok((copied, result))
+    })
+    .await?;
+    tell_still_refer(&copied, app);
     let told = format!(
-        "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}, {}",
+        "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}",
         copied.tenant.name,
         copied.tenant.slug,
         copied.tenant.schema,
         tenant.slug,
-        count(copied.tables, "table"),
-        count(rows, "row"),
+        amount(&copied),
     );
     let mut out = app.terminal.out();
     writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
     out.flush()?;
     Ok(Exit::Done)
+}
+
+const CLONE: Work = Work {
+    command: "clone-tenant",
+    doing: "copying",
+    done: None,
+};
+
+fn failure(error: BackupError) -> Failure {
+    let mentions = matches!(error, BackupError::Mentions(_));
+    let failure = Failure::from(error).hint("nothing was copied, and nothing was changed");
+    if mentions {
+        failure.hint("let them find their tables by the search path, without a schema's name")
+    } else {
+        failure
+    }
 }

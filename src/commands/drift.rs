@@ -24,7 +24,7 @@ use crate::ui::{Cell, Listing, OutputFormat, clean, count};
 const DRIFT: Work = Work {
     command: "drift",
     doing: "comparing",
-    done: "compared",
+    done: Some("compared"),
 };
 
 /// So many lines of what differs are shown for a shape.

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use super::app::{Access, App};
+use super::watch::alone;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::removal::{Contents, DropError, Removal};
-use crate::service::tenants::{find, nearest};
+use crate::service::event::Work;
+use crate::service::tenants::{find, nearest, target};
 use crate::settings::Overrides;
-use crate::ui::{Answer, clean, count, shell_word};
+use crate::ui::{Answer, clean, count, shell_word, size};
 
 /// Drop a tenant: its schema with everything in it, its hosts, its row
 ///
@@ -71,31 +73,48 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     }
     let rules = app.rules(&database);
     let mut out = app.terminal.out();
+    let work = if args.trash { TRASH } else { DROP };
+    let told = summary(&tenant, &contents);
+    alone(app, work, (*target(&tenant)).clone(), async |progress| {
+        let catalog = catalog.clone().telling(progress);
+        if args.trash {
+            let moved = catalog.trash(&tenant, &contents, &rules).await;
+            moved.map_err(not_begun)?;
+        } else {
+            let removal = Removal {
+                keep_record: args.keep_record,
+                cascade_outside: args.cascade_outside,
+            };
+            let dropped = catalog.drop(&tenant, removal, &rules).await;
+            dropped.map_err(not_finished)?;
+        }
+        Ok(((), measure(&contents)))
+    })
+    .await?;
     if args.trash {
-        catalog
-            .trash(&tenant, &contents, &rules)
-            .await
-            .map_err(not_begun)?;
-        let moved = summary(&tenant, &contents);
-        writeln!(out, "✓ Moved to the trash: {}", clean(&moved))?;
+        writeln!(out, "✓ Moved to the trash: {}", clean(&told))?;
         out.flush()?;
         let slug = shell_word(tenant.slug.as_str());
         app.terminal
             .note(&format!("pricesync undrop --tenant {slug} brings it back"));
         return Ok(Exit::Done);
     }
-    let removal = Removal {
-        keep_record: args.keep_record,
-        cascade_outside: args.cascade_outside,
-    };
-    catalog
-        .drop(&tenant, removal, &rules)
-        .await
-        .map_err(not_finished)?;
-    writeln!(out, "✓ Dropped {}", clean(&summary(&tenant, &contents)))?;
+    writeln!(out, "✓ Dropped {}", clean(&told))?;
     out.flush()?;
     Ok(Exit::Done)
 }
+
+const DROP: Work = Work {
+    command: "drop-schema",
+    doing: "dropping",
+    done: None,
+};
+
+const TRASH: Work = Work {
+    command: "drop-schema --trash",
+    doing: "moving to the trash",
+    done: None,
+};
 
 /// What to do about a drop that may have begun.
 pub(super) fn not_finished(error: DropError) -> Failure {
@@ -211,16 +230,4 @@ pub(super) fn measure(contents: &Contents) -> String {
         count(rows, "row"),
         size(contents.bytes)
     )
-}
-
-/// Bytes as people read them.
-pub(super) fn size(bytes: u64) -> String {
-    let mut value = bytes;
-    for unit in ["bytes", "KiB", "MiB", "GiB"] {
-        if value < 10_240 {
-            return format!("{value} {unit}");
-        }
-        value /= 1024;
-    }
-    format!("{value} TiB")
 }

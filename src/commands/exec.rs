@@ -32,7 +32,7 @@ use crate::ui::{OutputFormat, ProgressMode, Rows, clean, is_broken_pipe};
 const EXEC: Work = Work {
     command: "exec",
     doing: "executing",
-    done: "executed",
+    done: Some("executed"),
 };
 
 /// Run SQL, or a program, for many tenants

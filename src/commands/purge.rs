@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::app::{Access, App};
 use super::drop_schema::{confirm, measure, not_finished};
 use super::undrop::in_trash;
+use super::watch::in_turn;
+use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::postgres::trash::Trashed;
+use crate::service::event::{Target, Work};
 use crate::settings::{self, Overrides};
 use crate::ui::{clean, count};
 
@@ -93,20 +96,27 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         confirm(&question, &expected, &what, app)?;
     }
     let rules = app.rules(&database);
+    let targets: Vec<Target> = chosen.iter().map(target).collect();
+    let results = in_turn(app, PURGE, &targets, async |place, progress| {
+        let catalog = catalog.clone().telling(progress);
+        let purged = catalog.purge(&chosen[place], args.cascade_outside, &rules);
+        purged.await.map_err(not_finished)?;
+        Ok(((), words[place].clone()))
+    })
+    .await?;
     let mut out = app.terminal.out();
     let mut failures = Vec::new();
-    for (trashed, words) in chosen.iter().zip(&words) {
-        match catalog.purge(trashed, args.cascade_outside, &rules).await {
-            Ok(()) => {
-                writeln!(out, "✓ Purged {}", clean(words))?;
+    for ((trashed, words), result) in chosen.iter().zip(&words).zip(results) {
+        match result {
+            Ok(()) => writeln!(out, "✓ Purged {}", clean(words))?,
+            Err(failure) if chosen.len() == 1 || failure.exit == Exit::Interrupted => {
                 out.flush()?;
+                return Err(failure);
             }
-            Err(error) => failures.push((trashed, not_finished(error))),
+            Err(failure) => failures.push((trashed, failure)),
         }
     }
-    if failures.len() == 1 && chosen.len() == 1 {
-        return Err(failures.swap_remove(0).1);
-    }
+    out.flush()?;
     for (trashed, failure) in &failures {
         app.terminal
             .error(&format!("{}: {:#}", trashed.slug, failure.cause));
@@ -118,6 +128,20 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Exit::SchemasFailed,
         format!("{} of {} not purged", failures.len(), chosen.len()),
     ))
+}
+
+const PURGE: Work = Work {
+    command: "purge",
+    doing: "purging",
+    done: None,
+};
+
+fn target(trashed: &Trashed) -> Target {
+    Target {
+        schema: trashed.place(),
+        label: trashed.slug.clone(),
+        scope: Scope::Tenant,
+    }
 }
 
 fn summary(trashed: &Trashed, measure: &str) -> String {

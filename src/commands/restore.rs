@@ -4,14 +4,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::app::{Access, App};
+use super::create_tenant::target;
 use super::new_tenant::hosts;
 use super::undrop::tell_pending;
+use super::watch::alone;
 use crate::archive::{ArchiveError, ArchiveReader, Header};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Restored};
 use crate::postgres::provision::CreateError;
+use crate::service::event::Work;
 use crate::settings::Overrides;
 use crate::ui::{clean, count, took};
 
@@ -59,37 +62,63 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let header = file.header().clone();
     let database = app.database(Access::Write, 2).await?;
     let catalog = app.catalog(&database);
-    let restored = catalog
-        .restore_file(file, &destination, &app.rules(&database))
-        .await
-        .map_err(|error| failure(error, args))?;
-    let Restored {
-        tenant,
-        tables,
-        rows,
-        differences,
-    } = restored;
-    for line in differences {
+    let rules = app.rules(&database);
+    let restored = alone(app, RESTORE, target(&destination.new), async |progress| {
+        let catalog = catalog.clone().telling(progress);
+        let restored = catalog.restore_file(file, &destination, &rules).await;
+        let restored = restored.map_err(|error| failure(error, args))?;
+        let result = amount(&restored);
+        Ok((restored, result))
+    })
+    .await?;
+    let tenant = &restored.tenant;
+    for line in &restored.differences {
         app.terminal.warn(&format!(
             "the backup is from PostgreSQL {}; this server says of the same: {line}",
             header.major()
         ));
     }
+    tell_still_refer(&restored, app);
     let told = format!(
-        "✓ Restored: {} (slug={}, schema={}, {}) from {}, {}, {}",
+        "✓ Restored: {} (slug={}, schema={}, {}) from {}, {}",
         tenant.name,
         tenant.slug,
         tenant.schema,
         count(tenant.hostnames.len(), "host"),
         header.taken_at,
-        count(tables, "table"),
-        count(usize::try_from(rows).unwrap_or(usize::MAX), "row"),
+        amount(&restored),
     );
     let mut out = app.terminal.out();
     writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
     out.flush()?;
-    tell_pending(&tenant, app, &database).await;
+    tell_pending(tenant, app, &database).await;
     Ok(Exit::Done)
+}
+
+const RESTORE: Work = Work {
+    command: "restore",
+    doing: "restoring",
+    done: None,
+};
+
+/// Rows that could not be pointed to the new tenant are another's, and keep its row.
+pub(super) fn tell_still_refer(restored: &Restored, app: &App) {
+    if !restored.still_refer.is_empty() {
+        app.terminal.warn(&format!(
+            "rows still refer to the id of the tenant that they come from, because the schema does not let it be changed: {}",
+            restored.still_refer.join(", ")
+        ));
+    }
+}
+
+/// How much came back.
+pub(super) fn amount(restored: &Restored) -> String {
+    let rows = usize::try_from(restored.rows).unwrap_or(usize::MAX);
+    format!(
+        "{}, {}",
+        count(restored.tables, "table"),
+        count(rows, "row")
+    )
 }
 
 fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, Failure> {

@@ -1,7 +1,7 @@
 //! A run that somebody watches: a reporter shows it, and signals end it early.
 
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -10,7 +10,10 @@ use super::app::App;
 use super::migrate_schemas::command_line;
 use crate::domain::plan::OnFailure;
 use crate::error::{Exit, Failure};
-use crate::service::event::{Event, EventKind, Interrupt, Progress, Summary, Target, Work};
+use crate::service::event::{
+    Event, EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome,
+    ServerError, Summary, Target, Work,
+};
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
 use crate::service::pace::Pace;
@@ -123,6 +126,121 @@ pub(super) async fn fan_out<J: SchemaJob>(
     };
     watch.finish(&summary).await;
     Ok(summary)
+}
+
+/// Works on one schema after the other while a reporter shows it, until an interrupt ends it. How
+/// each ended is the command's to tell, by `work`; only programs are told of it here.
+///
+/// Returns a result for each schema that was begun.
+pub(super) async fn in_turn<T>(
+    app: &App,
+    work: Work,
+    targets: &[Target],
+    mut job: impl AsyncFnMut(usize, Progress) -> Result<(T, String), Failure>,
+) -> Result<Vec<Result<T, Failure>>, Failure> {
+    let mut presses = Presses::listen()?;
+    let (progress, events) = Progress::channel();
+    let watch = Watch::begin(app, app.progress, events);
+    progress.send(EventKind::RunStarted {
+        work,
+        schemas: targets.len(),
+        pending: targets.len(),
+        jobs: 1,
+    });
+    let mut results = Vec::with_capacity(targets.len());
+    let mut outcomes = Vec::with_capacity(targets.len());
+    let mut interrupted = Interrupt::None;
+    for (place, target) in targets.iter().enumerate() {
+        let target = Arc::new(target.clone());
+        let outcome = if interrupted == Interrupt::None {
+            let progress = progress.of(&target);
+            progress.send(EventKind::SchemaStarted {
+                number: place + 1,
+                of: targets.len(),
+            });
+            let begun = Instant::now();
+            let done = tokio::select! {
+                done = job(place, progress.clone()) => done,
+                () = presses.next() => {
+                    interrupted = Interrupt::Cancel;
+                    Err(Failure::words(
+                        Exit::Interrupted,
+                        "interrupted; the server rolls back what was not committed",
+                    )
+                    .hint("the same command again finishes what was begun, or begins anew"))
+                }
+            };
+            let (result, outcome) = ended(done, work, begun.elapsed());
+            progress.send(EventKind::SchemaFinished {
+                outcome: outcome.clone(),
+            });
+            results.push(result);
+            outcome
+        } else {
+            Outcome::NotStarted {
+                why: NotStarted::Interrupted,
+            }
+        };
+        outcomes.push(SchemaOutcome { target, outcome });
+    }
+    let summary = Summary {
+        work,
+        outcomes,
+        took: progress.elapsed(),
+        interrupted,
+        ..Summary::default()
+    };
+    drop(progress);
+    watch.finish(&summary).await;
+    Ok(results)
+}
+
+/// The same for one schema.
+///
+/// # Errors
+///
+/// The job's; exit 130 for an interrupt.
+pub(super) async fn alone<T>(
+    app: &App,
+    work: Work,
+    target: Target,
+    job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
+) -> Result<T, Failure> {
+    let (targets, mut job) = ([target], Some(job));
+    let results = in_turn(app, work, &targets, async |_, progress| match job.take() {
+        Some(job) => job(progress).await,
+        None => Err(Failure::words(Exit::Unexpected, "one schema had two turns")),
+    });
+    match results.await?.pop() {
+        Some(result) => result,
+        None => Err(Failure::words(Exit::Unexpected, "one schema had no turn")),
+    }
+}
+
+/// Takes what programs are told out of a result.
+fn ended<T>(
+    done: Result<(T, String), Failure>,
+    work: Work,
+    took: Duration,
+) -> (Result<T, Failure>, Outcome) {
+    match done {
+        Ok((value, result)) => (Ok(value), Outcome::Done { result, took }),
+        Err(failure) => {
+            let error = MigrateError::Work {
+                doing: work.doing.to_owned(),
+                error: ServerError {
+                    message: format!("{:#}", failure.cause),
+                    ..ServerError::default()
+                },
+                hints: failure.hints.clone(),
+            };
+            let outcome = Outcome::Failed {
+                error: Box::new(error),
+                applied: Vec::new(),
+            };
+            (Err(failure), outcome)
+        }
+    }
 }
 
 /// Does work until it is done, while signals raise the level of interruption.

@@ -374,8 +374,10 @@ pub enum CatalogError {
     Ambiguous(String, Vec<String>),
     /// Objects outside the schema depend on it.
     Dependents(Vec<Dependent>),
-    /// Rows of these tables refer to the tenant's row.
+    /// Rows refer to the tenant's row; holds tables and their keys.
     Referred(Vec<String>),
+    /// The server has no room for all locks that are needed at once; says why.
+    NoRoomForLocks(String),
     /// These say the name of the schema that should be renamed, and would not follow.
     Mentioned(SchemaName, Vec<String>),
     /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
@@ -409,7 +411,7 @@ impl fmt::Display for CatalogError {
             Self::ColumnMissing(why) => {
                 write!(f, "the tenant tables have other columns: {why}")
             }
-            Self::ColumnUnset(_, why) => f.write_str(why),
+            Self::ColumnUnset(_, why) | Self::NoRoomForLocks(why) => f.write_str(why),
             Self::UnfitId(id, schema) => write!(
                 f,
                 "the tenant of schema '{schema}' has the id '{id}', which is no whole number"

@@ -7,6 +7,7 @@ mod files;
 mod loading;
 mod rehearsal;
 mod snapshot;
+mod steps;
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -145,10 +146,9 @@ impl fmt::Display for BackupError {
 
 impl std::error::Error for BackupError {}
 
-/// Lets whoever was in the way go on: longer each time, and not as long as others that wait.
-async fn pause(attempt: u32) {
-    let longest = Duration::from_millis(100) * 2_u32.pow(attempt.min(5));
-    tokio::time::sleep(jittered(longest)).await;
+/// Returns how long whoever was in the way is let go on: longer each time, and not as long as others that wait.
+fn pause(attempt: u32) -> Duration {
+    jittered(Duration::from_millis(100) * 2_u32.pow(attempt.min(5)))
 }
 
 /// Returns what is said of a schema, with its name in its place.

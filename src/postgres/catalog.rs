@@ -119,10 +119,15 @@ impl PostgresCatalog {
         }
     }
 
-    /// Returns the same catalog, which tells here what it waits for.
+    /// Returns the same catalog, which tells here what it waits for, and how far long work is.
     #[must_use]
     pub fn telling(self, progress: Progress) -> Self {
         Self { progress, ..self }
+    }
+
+    /// Returns where it tells what happens.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Waits for a backend's COMMIT, and tells where that waits for a standby.

@@ -32,6 +32,7 @@ pub mod predicate;
 pub mod program_job;
 pub mod programs;
 pub mod provision;
+mod referrers;
 pub mod rehearsal;
 pub mod removal;
 mod renaming;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Timeouts,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -28,7 +28,7 @@ use crate::service::event::{EventKind, Progress, ServerError};
 
 /// A backend's catalog caches grow with every schema it touches and only a new connection
 /// gives the memory back, so a connection is retired after this many borrowers.
-const RETIRE_AFTER: usize = 200;
+const RETIRE_AFTER: usize = 500;
 
 /// How long a borrower waits for a free connection, beyond what it is asked to.
 const QUEUE: Duration = Duration::from_secs(30);
@@ -123,8 +123,10 @@ impl Database {
                 recycling_method: RecyclingMethod::Fast,
             },
         );
+        // The last one used is the one whose caches know the catalog.
         let pool = Pool::builder(manager)
             .max_size(connections.get())
+            .queue_mode(QueueMode::Lifo)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .expect("a runtime is given, which is all that can lack");

@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::attendance::TELL_EVERY;
 use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
@@ -19,10 +21,12 @@ use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::lock::{self, CLASS};
 use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
+pub use super::referrers::Referrer;
+use super::referrers::{self, Reach};
 use super::runs;
-use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
+use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
-use crate::service::event::{Holder, ServerError};
+use crate::service::event::{EventKind, Holder, ServerError};
 
 /// Relations dropped in one transaction. Each takes several slots of the server's lock table
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
@@ -48,7 +52,7 @@ pub struct Contents {
     pub bytes: u64,
     /// Objects outside the schema that would go with it.
     pub dependents: Vec<Dependent>,
-    /// Tables outside the schema whose rows refer to the tenant's row.
+    /// Keys of shared tables whose rows refer to the tenant's row.
     pub referrers: Vec<Referrer>,
 }
 
@@ -83,16 +87,6 @@ fn refuse(dependents: &[Dependent], cascade_outside: bool) -> Result<(), Catalog
         return Ok(());
     }
     Err(CatalogError::Dependents(dependents.to_vec()))
-}
-
-/// A table outside the schema with rows that refer to the tenant's row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referrer {
-    /// The table.
-    pub table: String,
-    /// Whether its rows keep the tenant's row from being deleted; else they go too, or lose
-    /// what they refer to.
-    pub keeps: bool,
 }
 
 /// What is dropped besides the schema.
@@ -152,6 +146,8 @@ pub(super) struct Owner {
 /// One transaction under a schema's lock.
 pub(super) struct Piece {
     pub(super) owner: Option<Owner>,
+    /// What it drops, in words.
+    pub(super) what: String,
     /// Whose lock is taken, by the name it has before.
     pub(super) schema: SchemaName,
     /// Tables that are locked first, so that nobody outside can begin to depend on them.
@@ -211,49 +207,68 @@ impl PostgresCatalog {
         let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
         let session = self.session().await?;
         let mut contents = contents_of(&session, &names).await?;
-        contents.referrers = self
-            .referrers(&session, tenant)
-            .await
-            .map_err(|error| catalog_error(&error))?;
+        let (tables, wait) = (self.tables(), Duration::ZERO);
+        let shared = referrers::find(&session, tables, tenant, Reach::Shared, wait).await;
+        contents.referrers = shared.map_err(|error| catalog_error(&error))?.found;
         Ok(contents)
     }
 
-    /// Which rows refer to the tenant's row? Those of other tenants' own tables are their affair
-    /// and too many to ask.
-    async fn referrers(&self, session: &Session, tenant: &Tenant) -> Result<Vec<Referrer>, Error> {
-        let tables = self.tables();
-        let domains = tables.domains.as_ref().map_or_else(String::new, |domains| {
-            format!(
-                "AND k.conrelid <> {}::regclass ",
-                escape_literal(&domains.table)
-            )
-        });
-        let sql = format!(
-            "SELECT format('SELECT %L, %L WHERE EXISTS (SELECT FROM %s WHERE %I = {})', k.conrelid::regclass, \
-             k.confdeltype IN ('a', 'r'), k.conrelid::regclass, a.attname) \
-             FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
-             JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] AND f.attname = {} \
-             WHERE k.contype = 'f' AND k.confrelid = {}::regclass {domains}AND k.conparentid = 0 \
-             AND cardinality(k.conkey) = 1 AND NOT starts_with(n.nspname, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname, '{DROPPING_PREFIX}') \
-             AND (n.nspname = 'public' OR NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text))",
-            tenant.id,
-            tables.id_literal,
-            escape_literal(&tables.tenants),
-            tables.rows,
-        );
-        let questions: Vec<String> = first_column(&session.read(&sql).await?);
-        if questions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = session.read(&questions.join(" UNION ALL ")).await?;
-        Ok(rows
+    /// Refuses where the tenant's row cannot be deleted, or other tenants' rows would go with it.
+    /// Of other rows those count that `matters` says.
+    pub(super) async fn refuse_referrers(
+        &self,
+        tenant: &Tenant,
+        reach: Reach,
+        matters: impl Fn(&Referrer) -> bool,
+        rules: &Rules,
+    ) -> Result<(), DropError> {
+        let mut attempt = 0;
+        let referrers = loop {
+            let session = self.session().await?;
+            let found = referrers::find(&session, self.tables(), tenant, reach, rules.lock_timeout);
+            match found.await {
+                Ok(referrers) => break referrers,
+                // A table that another drop took meanwhile is as good as a lock.
+                Err(error) if is_worth_retrying(&error) || is_gone(&error) => {
+                    attempt += 1;
+                    if attempt > rules.lock_retries {
+                        return Err(DropError::InUse(server_error(&error)));
+                    }
+                    self.retrying(&error, attempt, rules);
+                }
+                Err(error) => return Err(catalog_error(&error).into()),
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let named: Vec<String> = referrers
+            .found
             .iter()
-            .map(|row| Referrer {
-                table: row.get(0).unwrap_or_default().to_owned(),
-                keeps: row.get(1) == Some("t"),
-            })
-            .collect())
+            .filter(|one| one.is_tenants || matters(one))
+            .map(|one| format!("{} (key {})", one.table, one.key))
+            .collect();
+        if !named.is_empty() {
+            return Err(CatalogError::Referred(named).into());
+        }
+        let room = self.room_for_locks().await?;
+        if referrers.locks > room {
+            return Err(CatalogError::NoRoomForLocks(format!(
+                "the tenant's row cannot be deleted: the server would look for rows that refer to it in every \
+                 table that has a key to it, which takes {} locks at once, and it has room for {room}",
+                referrers.locks
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Returns how many locks the server has room for (manual section 20.12).
+    async fn room_for_locks(&self) -> Result<u64, CatalogError> {
+        let sql = "SELECT current_setting('max_locks_per_transaction')::int8 * \
+                   (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
+        let rows = self.session().await?.read(sql).await;
+        let rows = rows.map_err(|error| catalog_error(&error))?;
+        let room = rows.first().and_then(|row| row.get(0)?.parse().ok());
+        Ok(room.unwrap_or(u64::MAX))
     }
 
     /// Drops the schema and, unless it is to be kept, the tenant's row, which goes last: a
@@ -261,7 +276,8 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Dependents`] when something outside would go too; [`DropError::Locked`]
+    /// [`CatalogError::Dependents`] when something outside would go too, [`CatalogError::Referred`] when
+    /// rows elsewhere keep the tenant's row or another tenant's would go with it; [`DropError::Locked`]
     /// when a migration holds the schema for longer than `lock_wait`.
     pub async fn drop(
         &self,
@@ -269,14 +285,16 @@ impl PostgresCatalog {
         removal: Removal,
         rules: &Rules,
     ) -> Result<(), DropError> {
-        let contents = self.contents(tenant).await?;
+        let half_gone = SchemaName::dropping(tenant.id);
+        let names = [half_gone.clone(), tenant.schema.clone()];
+        let contents = contents_of(&self.session().await?, &names).await?;
         contents.refuse_dependents(removal.cascade_outside)?;
         let mut last = String::new();
         if !removal.keep_record {
-            refuse_referrers(&contents, |referrer| referrer.keeps)?;
+            self.refuse_referrers(tenant, Reach::Elsewhere, |one| one.keeps, rules)
+                .await?;
             let _ = write!(last, "; {}", self.tables().delete(tenant.id));
         }
-        let half_gone = SchemaName::dropping(tenant.id);
         let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
             let is_last = position + 1 == contents.homes.len();
@@ -292,6 +310,7 @@ impl PostgresCatalog {
         if !contents.exists() {
             let piece = Piece {
                 owner: None,
+                what: "the tenant's row".to_owned(),
                 schema: tenant.schema.clone(),
                 tables: Tables::None,
                 statements: last,
@@ -355,17 +374,25 @@ impl PostgresCatalog {
             first.statements = format!("{}{rename}{}", mark.statement, first.statements);
             renamed = &mark.name;
         }
-        for piece in &pieces {
-            self.piece(piece, cascade_outside, rules).await?;
-        }
-        let rest = Piece {
+        pieces.push(Piece {
             owner,
+            what: "the schema".to_owned(),
             schema: renamed.clone(),
             tables: Tables::All,
             statements: format!("DROP SCHEMA IF EXISTS {} CASCADE{last}", renamed.quoted()),
             brief: false,
-        };
-        self.piece(&rest, cascade_outside, rules).await
+        });
+        for (place, piece) in pieces.iter().enumerate() {
+            self.progress().send(EventKind::Step {
+                step: piece.what.clone(),
+                number: place + 1,
+                of: pieces.len(),
+                rows: 0,
+                bytes: 0,
+            });
+            self.piece(piece, cascade_outside, rules).await?;
+        }
+        Ok(())
     }
 
     /// One short transaction under the schema's lock, run again where a lock was in the way.
@@ -378,6 +405,7 @@ impl PostgresCatalog {
         let begun = Instant::now();
         let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
         let mut attempt = 0;
+        let mut told: Option<Instant> = None;
         let mut wait = Duration::ZERO;
         loop {
             let session = self.database().session(wait).await;
@@ -388,9 +416,15 @@ impl PostgresCatalog {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
-                    if waited >= rules.lock_wait {
+                    let gives_up = waited >= rules.lock_wait;
+                    if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         let holder = lock::holder(&session, oid).await.ok().flatten();
-                        return Err(DropError::Locked { holder, waited });
+                        if gives_up {
+                            return Err(DropError::Locked { holder, waited });
+                        }
+                        told = Some(Instant::now());
+                        self.progress()
+                            .send(EventKind::WaitingForLock { holder, waited });
                     }
                 }
                 Ok(Done::Prepared(dependents)) => {
@@ -415,6 +449,7 @@ impl PostgresCatalog {
                             }
                             attempt += 1;
                             again(&error, attempt, piece, rules, None)?;
+                            self.retrying(&error, attempt, rules);
                         }
                     }
                 }
@@ -423,10 +458,30 @@ impl PostgresCatalog {
                     attempt += 1;
                     let budget = piece.brief.then_some((begun, patience));
                     again(&error, attempt, piece, rules, budget)?;
+                    // A brief one tries so often that each time is not worth a word.
+                    if !piece.brief {
+                        self.retrying(&error, attempt, rules);
+                    } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        self.progress().send(EventKind::WaitingForLock {
+                            holder: None,
+                            waited: begun.elapsed(),
+                        });
+                    }
                 }
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn retrying(&self, error: &Error, attempt: u32, rules: &Rules) {
+        self.progress().send(EventKind::Retrying {
+            attempt,
+            limit: rules.lock_retries + 1,
+            error: server_error(error),
+            blockers: Vec::new(),
+            pause: PAUSE,
+        });
     }
 
     async fn finish(&self, session: &Session, piece: &Piece) -> Result<(), Unfinished> {
@@ -464,24 +519,6 @@ pub(super) struct Mark {
     pub(super) owner: Owner,
 }
 
-/// Refuses where rows elsewhere refer to the tenant's row in a way that matters.
-pub(super) fn refuse_referrers(
-    contents: &Contents,
-    matters: impl Fn(&Referrer) -> bool,
-) -> Result<(), CatalogError> {
-    let tables: Vec<String> = contents
-        .referrers
-        .iter()
-        .filter(|referrer| matters(referrer))
-        .map(|referrer| referrer.table.clone())
-        .collect();
-    if tables.is_empty() {
-        Ok(())
-    } else {
-        Err(CatalogError::Referred(tables))
-    }
-}
-
 /// Returns nothing where the piece is worth another attempt.
 fn again(
     error: &Error,
@@ -495,13 +532,15 @@ fn again(
     }
     if !is_worth_retrying(error) {
         let said = server_error(error);
-        // Another session was faster.
-        let is_gone = said.sqlstate.as_deref() == Some("3F000");
-        return Err(if is_gone {
-            CatalogError::SchemaMissing(piece.schema.clone()).into()
-        } else {
-            database_error(said).into()
-        });
+        return Err(match said.sqlstate.as_deref() {
+            // Another session was faster.
+            Some("3F000") => CatalogError::SchemaMissing(piece.schema.clone()),
+            // Rows that came after it was looked for them.
+            Some("23503") => CatalogError::Referred(vec![referring(error)]),
+            Some("53200") => CatalogError::NoRoomForLocks(said.to_string()),
+            _ => database_error(said),
+        }
+        .into());
     }
     let is_over = match budget {
         _ if rules.lock_timeout.is_zero() => false,
@@ -512,6 +551,23 @@ fn again(
         return Err(DropError::InUse(server_error(error)));
     }
     Ok(())
+}
+
+/// Returns whether what was asked about is not there.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.code().map(SqlState::code), Some("42P01" | "3F000"))
+}
+
+/// Returns the table and the key that keep a row.
+fn referring(error: &Error) -> String {
+    let db = error.as_db_error();
+    let part = |part: Option<&str>| part.unwrap_or("?").to_owned();
+    format!(
+        "{}.{} (key {})",
+        part(db.and_then(|db| db.schema())),
+        part(db.and_then(|db| db.table())),
+        part(db.and_then(|db| db.constraint()))
+    )
 }
 
 enum Done {
@@ -670,7 +726,8 @@ async fn pieces(
         escape_literal(name.as_str()),
     );
     let keys = format!(
-        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname) \
+        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname), \
+         format('key %s of table %s', k.conname, c.relname) \
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_class f ON f.oid = k.confrelid \
          WHERE k.contype = 'f' AND n.nspname = {literal} AND f.relnamespace <> n.oid AND k.conparentid = 0 ORDER BY k.oid"
@@ -681,36 +738,33 @@ async fn pieces(
          format('%I.%I', {name_literal}, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
     );
-    let plain = |tables, statements, brief| Piece {
+    let plain = |what, tables, statements, brief| Piece {
         owner: None,
+        what,
         schema: name.clone(),
         tables,
         statements,
         brief,
     };
-    let keys = first_column(&session.read(&keys).await?);
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    let keys = session.read(&keys).await?;
     let mut pieces: Vec<Piece> = keys
-        .into_iter()
-        .map(|key| plain(Tables::None, key, true))
+        .iter()
+        .map(|key| plain(cell(key, 1), Tables::None, cell(key, 0), true))
         .collect();
     let rows = session.read(&relations).await?;
     if rows.len() > PIECE {
-        for chunk in rows.chunks(PIECE) {
-            let cell =
-                |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+        for (place, chunk) in rows.chunks(PIECE).enumerate() {
+            let first = place * PIECE + 1;
+            let last = first + chunk.len() - 1;
+            let what = format!("tables and views {first} to {last} of {}", rows.len());
             let drops: Vec<String> = chunk
                 .iter()
                 .map(|row| format!("DROP {} IF EXISTS {} CASCADE", cell(row, 1), cell(row, 2)))
                 .collect();
             let oids = chunk.iter().map(|row| cell(row, 0)).collect();
-            pieces.push(plain(Tables::These(oids), drops.join("; "), false));
+            pieces.push(plain(what, Tables::These(oids), drops.join("; "), false));
         }
     }
     Ok(pieces)
-}
-
-fn first_column(rows: &[SimpleQueryRow]) -> Vec<String> {
-    rows.iter()
-        .filter_map(|row| row.get(0).map(str::to_owned))
-        .collect()
 }

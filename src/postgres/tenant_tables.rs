@@ -21,9 +21,8 @@ pub(super) struct Tables {
     pub(super) hosts: String,
     /// The tenant table.
     pub(super) tenants: String,
-    /// Its column with the id, and the same as a literal.
+    /// Its column with the id.
     pub(super) id: String,
-    pub(super) id_literal: String,
     /// Its column with the schema.
     pub(super) schema: String,
     slug: Option<String>,
@@ -114,7 +113,6 @@ impl Tables {
         Self {
             rows,
             hosts,
-            id_literal: escape_literal(&of.id),
             home: QuotedIdentifier::new(&of.table.schema).to_string(),
             id,
             schema,

@@ -14,9 +14,8 @@ use super::lock;
 use super::migrator::Rules;
 use super::pool::Session;
 use super::provision::taken_meanwhile;
-use super::removal::{
-    Contents, DropError, Mark, Owner, Piece, Tables, contents_of, refuse_referrers, under_lock,
-};
+use super::referrers::Reach;
+use super::removal::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug, Tenant};
@@ -92,7 +91,8 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::SchemaMissing`] where there is no schema to keep,
-    /// [`CatalogError::Referred`] where rows elsewhere would not come back with the tenant's row.
+    /// [`CatalogError::Referred`] where rows, the tenant's own among them, would keep the tenant's row
+    /// or not come back with it.
     pub async fn trash(
         &self,
         tenant: &Tenant,
@@ -106,7 +106,8 @@ impl PostgresCatalog {
             return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
         }
         // Those whose rows would keep it, and those whose rows would go and not come back.
-        refuse_referrers(contents, |_| true)?;
+        self.refuse_referrers(tenant, Reach::Everywhere, |_| true, rules)
+            .await?;
         self.need_bookkeeping(rules).await?;
         let session = self.session().await?;
         // A number that is lost is no loss.
@@ -152,6 +153,7 @@ impl PostgresCatalog {
         );
         let piece = Piece {
             owner: Some(self.owner(tenant)),
+            what: "the tenant".to_owned(),
             schema: tenant.schema.clone(),
             tables: Tables::None,
             statements,

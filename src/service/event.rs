@@ -67,8 +67,9 @@ pub struct Work {
     pub command: &'static str,
     /// What happens now, such as `migrating`.
     pub doing: &'static str,
-    /// What was done to the schemas that are counted as done, such as `migrated`.
-    pub done: &'static str,
+    /// What was done to the schemas that are counted as done, such as `migrated`; `None` where
+    /// the command itself tells people how it ended.
+    pub done: Option<&'static str>,
 }
 
 impl Work {
@@ -76,14 +77,14 @@ impl Work {
     pub const MIGRATION: Self = Self {
         command: "migrate-schemas",
         doing: "migrating",
-        done: "migrated",
+        done: Some("migrated"),
     };
 
     /// Migrations that are rolled back in the end.
     pub const REHEARSAL: Self = Self {
         command: "migrate-schemas --dry-run=execute",
         doing: "trying",
-        done: "tried",
+        done: Some("tried"),
     };
 
     /// Returns whether it is told script by script.
@@ -547,6 +548,22 @@ pub enum EventKind {
         #[serde(flatten)]
         script: AppliedScript,
     },
+    /// Work that is told in steps is at its next one, or further in the same; told at once and
+    /// then twice a second while something moves.
+    Step {
+        /// What it is at, such as `table products`.
+        step: String,
+        /// Its number, from 1.
+        number: usize,
+        /// How many steps there are.
+        of: usize,
+        /// How many rows were moved in it so far.
+        #[serde(skip_serializing_if = "is_nothing")]
+        rows: u64,
+        /// How many bytes these rows have in the server's text format.
+        #[serde(skip_serializing_if = "is_nothing")]
+        bytes: u64,
+    },
     /// A transaction was rolled back and will be tried again.
     Retrying {
         /// Which attempt failed, from 1.
@@ -771,6 +788,11 @@ impl Progress {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_nothing(number: &u64) -> bool {
     *number == 0
 }
 

@@ -67,7 +67,7 @@ mod tests {
     const COUNTING: Work = Work {
         command: "count",
         doing: "counting",
-        done: "counted",
+        done: Some("counted"),
     };
 
     struct Counting {

@@ -175,12 +175,17 @@ fn template(
 
 /// The total line: what is most wanted comes first, what does not fit is left out.
 fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> String {
-    let digits = board.total.to_string().len();
+    // What is done of the only schema says more than that it is not done.
+    let (done, total) = match board.step {
+        Some((number, of)) => (number.saturating_sub(1), of),
+        None => (board.done, board.total),
+    };
+    let digits = total.to_string().len();
     let doing = match board.stage {
         Some((number, of)) => format!("stage {number} of {of}"),
         None => board.work.doing.to_owned(),
     };
-    let mut line = format!("{doing}  {:>digits$}/{}", board.done, board.total);
+    let mut line = format!("{doing}  {done:>digits$}/{total}");
     let mut used = columns(&line);
 
     let mut tail = Vec::new();
@@ -201,7 +206,7 @@ fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> Str
     let room = width.saturating_sub(used + 2).min(40);
     if room >= 5 {
         line += "  ";
-        line += &bar(board.done, board.total, room, style);
+        line += &bar(done, total, room, style);
     }
     for (text, bad) in tail {
         line += "  ";
@@ -345,6 +350,60 @@ mod tests {
         assert_eq!(text.matches("3 schemas: 1 migrated").count(), 1, "{text}");
         assert!(!text.contains("migrating"), "{text}");
         assert!(!text.contains("━"), "{text}");
+    }
+
+    #[test]
+    fn the_bar_of_one_schema_counts_its_steps() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let acme = tenant("acme");
+        tell(
+            &mut bars,
+            &[
+                run(EventKind::RunStarted {
+                    work: RESTORE,
+                    schemas: 1,
+                    pending: 1,
+                    jobs: 1,
+                }),
+                started(&acme, 1, 1),
+                of(&acme, step(4, "table products", 20_000)),
+            ],
+        );
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("restoring   3/12  ━━━"), "{text}");
+        assert!(
+            text.ends_with("\n  tenant_acme  table products, 20000 rows, 1953 KiB"),
+            "{text}"
+        );
+        bars.finish(&Summary {
+            work: RESTORE,
+            ..summary(vec![(&acme, failed(missing_relation()))])
+        })
+        .unwrap();
+        drop(bars);
+        assert_eq!(screen.text(), "");
+    }
+
+    #[test]
+    fn one_of_many_schemas_has_its_step_beside_it() {
+        let screen = Screen::new();
+        let mut bars = bars(&screen, Telling::Progress);
+        let acme = tenant("acme");
+        tell(
+            &mut bars,
+            &[
+                begun(3, 3, 2),
+                started(&acme, 1, 3),
+                of(&acme, step(4, "table products", 0)),
+            ],
+        );
+        let text = look(&bars, &screen);
+        assert!(text.starts_with("migrating  0/3  "), "{text}");
+        assert!(
+            text.ends_with("\n  tenant_acme  4/12 table products"),
+            "{text}"
+        );
     }
 
     #[test]

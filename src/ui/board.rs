@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::domain::schema_name::SchemaName;
 use crate::service::event::{Event, EventKind, Outcome, Work};
 
+use super::story::moved;
 use super::style::Style;
 use super::text::{clean, columns, fit, pad, rounded, whole};
 
@@ -20,6 +21,8 @@ pub(super) struct Board {
     pub(super) done: usize,
     pub(super) failed: usize,
     running: Vec<Running>,
+    /// At which of how many steps the only schema of a run is.
+    pub(super) step: Option<(usize, usize)>,
     /// Which of how many stages it is, where there are several.
     pub(super) stage: Option<(usize, usize)>,
     /// What is waited for between two stages, and until when.
@@ -31,6 +34,8 @@ struct Running {
     schema: SchemaName,
     shown: String,
     doing: String,
+    /// The number of its step, where it is told in steps and at one.
+    step: usize,
     since: Instant,
     clock: Clock,
 }
@@ -73,6 +78,7 @@ impl Board {
                 schema: target.schema.clone(),
                 shown: clean(target.schema.as_str()).into_owned(),
                 doing: String::new(),
+                step: 0,
                 since: now,
                 clock: Clock::Up,
             }),
@@ -88,6 +94,29 @@ impl Board {
                 let since = now.checked_sub(*waited).unwrap_or(now);
                 let doing = "waiting for a standby (".to_owned();
                 self.set(&target.schema, doing, since, Clock::Within);
+            }
+            EventKind::Step {
+                step,
+                number,
+                of,
+                rows,
+                bytes,
+            } => {
+                self.step = (self.total == 1).then_some((*number, *of));
+                let running = self.running.iter().find(|one| one.schema == target.schema);
+                let since = running
+                    .filter(|running| running.step == *number)
+                    .map_or(now, |running| running.since);
+                let place = if self.step.is_some() {
+                    String::new()
+                } else {
+                    format!("{number}/{of} ")
+                };
+                let doing = format!("{place}{}{}", clean(step), moved(*rows, *bytes));
+                self.set(&target.schema, doing, since, Clock::Up);
+                if let Some(running) = self.running(&target.schema) {
+                    running.step = *number;
+                }
             }
             EventKind::ScriptStarted { script } => {
                 let doing = clean(&script.to_string()).into_owned();
@@ -142,11 +171,16 @@ impl Board {
     }
 
     fn set(&mut self, schema: &SchemaName, doing: String, since: Instant, clock: Clock) {
-        if let Some(running) = self.running.iter_mut().find(|one| one.schema == *schema) {
+        if let Some(running) = self.running(schema) {
             running.doing = doing;
+            running.step = 0;
             running.since = since;
             running.clock = clock;
         }
+    }
+
+    fn running(&mut self, schema: &SchemaName) -> Option<&mut Running> {
+        self.running.iter_mut().find(|one| one.schema == *schema)
     }
 
     /// A schema that was never begun is no progress, unless it failed before it could be.

@@ -116,7 +116,7 @@ Running migrations for schema 'public'...
         let work = Work {
             command: "backup",
             doing: "backing up",
-            done: "backed up",
+            done: Some("backed up"),
         };
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let good = Outcome::Done {
@@ -157,6 +157,58 @@ tenant_globex:   hint: use a role that may read it
 "#]]
             .raw()
         );
+    }
+
+    #[test]
+    fn steps_are_told_every_few_seconds_and_at_once_where_lines_were_asked_for() {
+        let acme = tenant("acme");
+        let events = |pending| {
+            let at = |seconds, kind| Event {
+                elapsed: Duration::from_secs(seconds),
+                ..of(&acme, kind)
+            };
+            [
+                run(EventKind::RunStarted {
+                    work: RESTORE,
+                    schemas: pending,
+                    pending,
+                    jobs: 1,
+                }),
+                at(0, EventKind::SchemaStarted { number: 1, of: 1 }),
+                at(0, step(1, "structure", 0)),
+                at(1, step(2, "table a\u{1b}b", 0)),
+                at(5, step(2, "table a\u{1b}b", 4000)),
+                at(6, step(2, "table a\u{1b}b", 50_000)),
+                at(9, step(2, "table a\u{1b}b", 60_000)),
+                at(9, step(3, "constraints", 0)),
+                at(10, step(3, "constraints", 0)),
+            ]
+        };
+        let summary = Summary {
+            work: RESTORE,
+            ..summary(vec![(&acme, failed(MigrateError::SchemaMissing))])
+        };
+        assert_data_eq!(
+            told(Telling::Steps, &events(1), &summary),
+            str![[r#"
+tenant_acme: step 1 of 12: structure
+tenant_acme: step 2 of 12: table a\u{1b}b
+tenant_acme: step 2 of 12: table a\u{1b}b, 50000 rows, 4882 KiB
+tenant_acme: step 3 of 12: constraints
+
+"#]]
+            .raw()
+        );
+        let long = str![[r#"
+tenant_acme: step 2 of 12: table a\u{1b}b, 4000 rows, 390 KiB
+tenant_acme: step 3 of 12: constraints
+
+"#]]
+        .raw();
+        assert_data_eq!(told(Telling::Progress, &events(1), &summary), long.clone());
+        assert_data_eq!(told(Telling::Steps, &events(2), &summary), long);
+        assert_eq!(told(Telling::Troubles, &events(1), &summary), "");
+        assert_eq!(told(Telling::Failures, &events(1), &summary), "");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use style::Style;
 pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat, Sheet};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
-pub use text::{clean, clean_lines, count, shell_word, took};
+pub use text::{clean, clean_lines, count, shell_word, size, took};
 
 /// Renders a run while it happens.
 ///

@@ -106,6 +106,23 @@ pub(super) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
     }
 }
 
+/// Work whose command tells people itself how it ended.
+pub(super) const RESTORE: Work = Work {
+    command: "restore",
+    doing: "restoring",
+    done: None,
+};
+
+pub(super) fn step(number: usize, step: &str, rows: u64) -> EventKind {
+    EventKind::Step {
+        step: step.to_owned(),
+        number,
+        of: 12,
+        rows,
+        bytes: rows * 100,
+    }
+}
+
 pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
     run(EventKind::RunStarted {
         work: Work::MIGRATION,

@@ -16,7 +16,7 @@ use super::explain::{explain, held_by};
 use super::failure::Extent;
 use super::style::Style;
 use super::summary::{self, Told};
-use super::text::{clean, columns, count, rounded, took, whole};
+use super::text::{clean, columns, count, rounded, size, took, whole};
 use super::waits::Waits;
 
 /// How much of a run is told; each step tells what the one before tells, and more.
@@ -26,8 +26,10 @@ pub(super) enum Telling {
     Failures,
     /// Also the server's warnings, what was passed over, and the summary.
     Troubles,
-    /// Also what was applied, waits and retries.
+    /// Also what was applied, waits and retries, and steps that take long.
     Progress,
+    /// Also every step of the only schema of a run.
+    Steps,
     /// Also what begins, and everything the server says.
     Everything,
 }
@@ -42,14 +44,27 @@ pub(super) struct Story {
     work: Work,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
-    /// What is running, with its number where that is told at the end.
-    running: HashMap<SchemaName, String>,
+    /// Whether there is one schema alone.
+    alone: bool,
+    running: HashMap<SchemaName, Running>,
     /// The kinds of failure that were explained, and how many lines were told by then.
     explained: HashMap<String, usize>,
     told: usize,
     waits: Waits,
 }
 
+/// A schema at work.
+#[derive(Debug)]
+struct Running {
+    /// Which of how many it is, where that is told at the end.
+    number: String,
+    /// The number of its step, and when that was last told.
+    step: usize,
+    told: Duration,
+}
+
+/// How long a step may go on before it is told again.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Where the durations end: the width of the guide's lines.
 const LINE: usize = 57;
 /// How many lines may follow an explanation before the summary gives it again.
@@ -63,6 +78,7 @@ impl Story {
             width,
             work: Work::MIGRATION,
             interleaved: false,
+            alone: false,
             running: HashMap::new(),
             explained: HashMap::new(),
             told: 0,
@@ -76,13 +92,14 @@ impl Story {
         | EventKind::TenantsFound { pending, jobs, .. } = &event.kind
         {
             self.interleaved = *jobs > 1 && *pending > 1;
+            self.alone = *pending == 1;
         }
         if let EventKind::RunStarted { work, .. } = &event.kind {
             self.work = *work;
         }
         self.waits.note(event);
         let text = match &event.target {
-            Some(target) => self.tell_schema(target, &event.kind),
+            Some(target) => self.tell_schema(target, &event.kind, event.elapsed),
             None => self.tell_run(&event.kind),
         };
         self.told += text.lines().count();
@@ -91,6 +108,9 @@ impl Story {
 
     /// Returns the lines after the last event.
     pub(super) fn end(&self, summary: &Summary) -> String {
+        if summary.work.done.is_none() {
+            return String::new();
+        }
         let told = |key: &str| match self.explained.get(key) {
             None => Told::Never,
             // Who asked for nothing but failures gets each of them once.
@@ -164,12 +184,16 @@ impl Story {
         }
     }
 
-    fn tell_schema(&mut self, target: &Target, kind: &EventKind) -> String {
+    fn tell_schema(&mut self, target: &Target, kind: &EventKind, now: Duration) -> String {
         let schema = clean(target.schema.as_str());
         match kind {
             EventKind::SchemaStarted { number, of } => {
-                let number_of = format!("[{number}/{of}] ");
-                self.running.insert(target.schema.clone(), number_of);
+                let running = Running {
+                    number: format!("[{number}/{of}] "),
+                    step: 0,
+                    told: now,
+                };
+                self.running.insert(target.schema.clone(), running);
                 if !self.work.has_scripts() {
                     return if self.tells(Telling::Everything) {
                         format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
@@ -192,6 +216,27 @@ impl Story {
                 "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
                 waiting_for_standby(*waited)
             ),
+            EventKind::Step {
+                step,
+                number,
+                of,
+                rows,
+                bytes,
+            } => {
+                let at_once =
+                    self.tells(Telling::Everything) || self.alone && self.tells(Telling::Steps);
+                let Some(running) = self.running.get_mut(&target.schema) else {
+                    return String::new();
+                };
+                let is_next = running.step != *number;
+                let is_due = self.telling >= Telling::Progress && now >= running.told + TELL_EVERY;
+                if !(is_due || is_next && at_once) {
+                    return String::new();
+                }
+                (running.step, running.told) = (*number, now);
+                let moved = moved(*rows, *bytes);
+                format!("{schema}: step {number} of {of}: {}{moved}\n", clean(step))
+            }
             EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
@@ -213,7 +258,11 @@ impl Story {
                 format!("{}: {}\n", clean(&target.label), clean(line))
             }
             EventKind::SchemaFinished { outcome } => {
-                let number = self.running.remove(&target.schema);
+                let running = self.running.remove(&target.schema);
+                if self.work.done.is_none() {
+                    return String::new();
+                }
+                let number = running.map(|running| running.number);
                 self.finished(target, outcome, number.as_deref())
             }
             _ => String::new(),
@@ -351,6 +400,15 @@ pub fn waiting_for_standby(waited: Duration) -> String {
          synchronous_standby_names confirms it; start one or change that setting",
         whole(waited)
     )
+}
+
+/// Returns how much went on in a step, behind what it is called.
+pub(super) fn moved(rows: u64, bytes: u64) -> String {
+    if rows == 0 {
+        return String::new();
+    }
+    let rows = count(usize::try_from(rows).unwrap_or(usize::MAX), "row");
+    format!(", {rows}, {}", size(bytes))
 }
 
 /// Returns what a wait for a schema's lock reads like.

@@ -120,8 +120,11 @@ pub(super) fn resume(summary: &Summary) -> String {
 }
 
 /// Returns the line that counts: `run 17: 3 schemas, 3 migrated, 0 up to date, ... · 0.21 s`,
-/// without the number where the run is not stored.
+/// without the number where the run is not stored. There is none where the command tells the end.
 pub(super) fn counts(summary: &Summary, style: Style) -> String {
+    let Some(done) = summary.work.done else {
+        return String::new();
+    };
     let counts = summary.counts();
     let failed = format!("{} failed", counts.failed);
     let failed = if counts.failed == 0 {
@@ -146,10 +149,10 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
     let done = if summary.work.has_scripts() {
         format!(
             "{} {}, {} up to date",
-            counts.migrated, summary.work.done, counts.up_to_date
+            counts.migrated, done, counts.up_to_date
         )
     } else {
-        format!("{} {}", counts.done, summary.work.done)
+        format!("{} {done}", counts.done)
     };
     format!(
         "{schemas} {done}, {failed}, {} skipped, {} not started · {}{interrupted}{back}\n",

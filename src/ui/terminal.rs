@@ -146,6 +146,7 @@ impl Terminal {
         let telling = match (self.verbosity, mode) {
             (Verbosity::Quiet, _) => Telling::Failures,
             (_, ProgressMode::None) => Telling::Troubles,
+            (Verbosity::Normal, ProgressMode::Lines) => Telling::Steps,
             (Verbosity::Normal, _) => Telling::Progress,
             (Verbosity::Verbose | Verbosity::VeryVerbose, _) => Telling::Everything,
         };

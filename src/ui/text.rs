@@ -125,6 +125,19 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Returns a number of bytes as one reads it: `812 bytes`, `9216 KiB`, `48 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if value < 10_240 {
+            return format!("{value} {unit}");
+        }
+        value /= 1024;
+    }
+    format!("{value} TiB")
+}
+
 /// Returns a duration as one reads it: `12 ms`, `1.9 s`, `2 min 03 s`, `1 h 02 min`.
 #[must_use]
 pub fn took(duration: Duration) -> String {

@@ -85,6 +85,19 @@ fn a_schema_with_every_kind_of_object_comes_back_as_it_was() {
     assert!(rows(&given).contains("acme,18,"));
 }
 
+/// A dump with acme's id in the row that refers to the tenant, where it must have its own.
+fn as_acme(given: &Given, slug: &str, dump: &str) -> String {
+    let id = |slug: &str| {
+        given.value(&format!(
+            "SELECT id FROM tenants_tenant WHERE slug = '{slug}'"
+        ))
+    };
+    let end = |id: String| format!("\t\\N\t{id}\n");
+    let own = end(id(slug));
+    assert_eq!(dump.matches(&own).count(), 1, "{own:?}");
+    dump.replace(&own, &end(id("acme")))
+}
+
 #[test]
 fn restored_under_another_name_everything_points_to_itself() {
     let given = shop();
@@ -103,7 +116,7 @@ fn restored_under_another_name_everything_points_to_itself() {
         .prints("(slug=copy, schema=tenant_copy, 1 host)");
     similar(
         &renamed(&dumped(&given, "tenant_acme"), "tenant_acme", "tenant_copy"),
-        &dumped(&given, "tenant_copy"),
+        &as_acme(&given, "copy", &dumped(&given, "tenant_copy")),
     );
     assert_eq!(
         given.column("SELECT domain FROM tenants_domain ORDER BY 1"),
@@ -211,7 +224,10 @@ fn a_clone_has_the_rows_or_the_structure_alone() {
         let dump = dumped(&given, schema).replace(&quoted(schema), schema);
         renamed(&dump, schema, "X").replace("\"X\".people", "X.people")
     };
-    similar(&bare("tenant_acme"), &bare("tenant_acme-copy"));
+    similar(
+        &bare("tenant_acme"),
+        &as_acme(&given, "acme-copy", &bare("tenant_acme-copy")),
+    );
     given
         .run(&["clone-tenant", "--from=acme", "--slug=empty", "--name=Empty Ltd.", "--schema-only"])
         .exits(0)
@@ -839,4 +855,82 @@ fn who_writes_to_a_shared_table_is_waited_for_without_loading_again() {
     eventually("the rehearsal pauses", || waits("ROLLBACK"));
     holder.let_go(&given);
     run.wait().exits(0);
+}
+
+/// Rows that refer to tenants: the tenant's own row, another's, nobody's.
+const REFERRING: &str = "CREATE TABLE tenant_acme.\"Sé \"\"t\"\" % '\" (\"Tén \"\"a\" bigint REFERENCES tenants_tenant, what text); \
+     INSERT INTO tenant_acme.\"Sé \"\"t\"\" % '\" VALUES (1, 'own'), (2, 'other'), (NULL, 'none'); \
+     CREATE TABLE tenant_acme.logged (what text); \
+     CREATE FUNCTION tenant_acme.log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO logged VALUES (''changed''); RETURN NULL; END'; \
+     CREATE TRIGGER log AFTER UPDATE ON tenant_acme.\"Sé \"\"t\"\" % '\" EXECUTE FUNCTION tenant_acme.log()";
+
+fn referring(given: &Given, schema: &str) -> Vec<String> {
+    given.column(&format!(
+        "SELECT concat_ws(' ', what, \"Tén \"\"a\") FROM {schema}.\"Sé \"\"t\"\" % '\" \
+         UNION ALL SELECT what FROM {schema}.logged ORDER BY 1"
+    ))
+}
+
+#[test]
+fn rows_that_refer_to_the_tenant_itself_do_so_in_a_copy() {
+    let given = shop();
+    given.database.execute(REFERRING);
+    let file = back_up(&given, "acme");
+    let file = file.to_str().unwrap();
+    given
+        .run(&["clone-tenant", "--from=acme", "--slug=clone"])
+        .exits(0);
+    given.run(&["restore", file, "--as=copy"]).exits(0);
+    assert_eq!(
+        referring(&given, "tenant_acme"),
+        ["none", "other 2", "own 1"]
+    );
+    assert_eq!(
+        referring(&given, "tenant_clone"),
+        ["none", "other 2", "own 3"]
+    );
+    assert_eq!(
+        referring(&given, "tenant_copy"),
+        ["none", "other 2", "own 4"]
+    );
+    // So each can go without the others.
+    drop(&given, "acme");
+    drop(&given, "clone");
+    // It comes back, and its id is somebody else's by now.
+    given.database.execute(
+        "INSERT INTO tenants_tenant (id, schema_name, name, slug) OVERRIDING SYSTEM VALUE VALUES (1, 'tenant_x', 'X', 'x')",
+    );
+    given.run(&["restore", file]).exits(0);
+    let id = given.value("SELECT id FROM tenants_tenant WHERE slug = 'acme'");
+    assert!(id != "1");
+    let own = format!("own {id}");
+    assert_eq!(referring(&given, "tenant_acme"), ["none", "other 2", &own]);
+}
+
+#[test]
+fn rows_whose_id_may_not_be_changed_stay_and_are_named() {
+    for sql in [
+        "CREATE TABLE tenant_acme.tied (tenant bigint REFERENCES tenants_tenant CHECK (tenant = 1)); \
+         INSERT INTO tenant_acme.tied VALUES (1)",
+        // Only one of the two has the key.
+        "CREATE TABLE tenant_acme.tied (tenant bigint PRIMARY KEY REFERENCES tenants_tenant); \
+         CREATE TABLE tenant_acme.deep (tenant bigint REFERENCES tenant_acme.tied); \
+         INSERT INTO tenant_acme.tied VALUES (1); INSERT INTO tenant_acme.deep VALUES (1)",
+        "CREATE TABLE tenant_acme.root (tenant bigint REFERENCES tenants_tenant) PARTITION BY LIST (tenant); \
+         CREATE TABLE tenant_acme.tied PARTITION OF tenant_acme.root FOR VALUES IN (1); \
+         INSERT INTO tenant_acme.root VALUES (1)",
+    ] {
+        let given = shop();
+        given.database.execute(sql);
+        given
+            .run(&["clone-tenant", "--from=acme", "--slug=copy"])
+            .exits(0)
+            .says("warning: rows still refer to the id of the tenant that they come from")
+            .says("tied.tenant");
+        assert_eq!(given.value("SELECT tenant FROM tenant_copy.tied"), "1");
+        given
+            .run(&["drop-schema", "--tenant=acme", "--force"])
+            .exits(7)
+            .says("in tenant_copy.");
+    }
 }

@@ -214,13 +214,154 @@ fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
         .exits(0);
 }
 
-/// A tenant whose drop takes pieces, and cannot get at its first table.
-fn stuck_in_the_middle(given: &Given) -> Holder {
+/// Both tenants have a table whose rows refer to the tenant's row; acme's drop takes pieces.
+fn referring() -> Given {
+    let given = shop();
+    for slug in ["acme", "globex"] {
+        given.database.execute(&format!(
+            "CREATE TABLE tenant_{slug}.settings (tenant bigint CONSTRAINT owner REFERENCES tenants_tenant, value text); \
+             INSERT INTO tenant_{slug}.settings SELECT id FROM tenants_tenant WHERE slug = '{slug}'"
+        ));
+    }
+    many_tables(&given);
+    given
+}
+
+const ACMES: &str = "(SELECT id FROM tenants_tenant WHERE slug = 'acme')";
+
+#[test]
+fn rows_of_other_tenants_keep_it_before_anything_is_dropped() {
+    let given = referring();
+    let rows = format!("INSERT INTO tenant_globex.settings VALUES ({ACMES}, 'copied')");
+    given.database.execute(&rows);
+    let before = given.dump(&[]);
+    for more in [&["--cascade-outside"][..], &["--trash"], &[]] {
+        given
+            .run(&[&["drop-schema", "--tenant=acme", "--force"], more].concat())
+            .exits(7)
+            .says("tenant_globex.settings (key owner)")
+            .says("delete or move those rows first")
+            .prints_nothing();
+        assert!(given.dump(&[]) == before, "{more:?}");
+    }
+    given
+        .database
+        .execute("DELETE FROM tenant_globex.settings WHERE value = 'copied'");
+    // Its own rows go with it; in the trash they would lose what they refer to.
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force", "--trash"])
+        .exits(7)
+        .says("the tenant's row, in tenant_acme.settings (key owner)\n");
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0);
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+    assert_eq!(
+        given.value("SELECT count(*) FROM tenant_globex.settings"),
+        "1"
+    );
+}
+
+#[test]
+fn what_would_go_with_it_elsewhere_keeps_it_too() {
+    for (sql, named) in [
+        (
+            // Rows of another tenant would be deleted without a word.
+            "CREATE TABLE tenant_globex.\"Notes \"\"ế\"\" % '\" (owner bigint CONSTRAINT \"Käy\" REFERENCES tenants_tenant ON DELETE CASCADE); \
+             INSERT INTO tenant_globex.\"Notes \"\"ế\"\" % '\" VALUES (1)",
+            "tenant_globex.\"Notes \"\"ế\"\" % '\" (key Käy)",
+        ),
+        (
+            "CREATE TABLE tenant_globex.notes (owner bigint CONSTRAINT key REFERENCES tenants_tenant ON DELETE SET NULL); \
+             INSERT INTO tenant_globex.notes VALUES (1)",
+            "tenant_globex.notes (key key)",
+        ),
+        (
+            // Hosts go with the tenant.
+            "CREATE TABLE public.certificates (host bigint CONSTRAINT key REFERENCES tenants_domain); \
+             INSERT INTO public.certificates SELECT id FROM tenants_domain WHERE tenant_id = 1",
+            "public.certificates (key key)",
+        ),
+        (
+            // So do rows of shared tables, and what keeps those keeps the tenant.
+            "CREATE TABLE public.members (tenant bigint REFERENCES tenants_tenant ON DELETE CASCADE, name text, PRIMARY KEY (tenant, name)); \
+             CREATE TABLE public.posts (a bigint, b text, CONSTRAINT key FOREIGN KEY (a, b) REFERENCES public.members); \
+             INSERT INTO public.members VALUES (1, 'x'), (2, 'y'); INSERT INTO public.posts VALUES (1, 'x')",
+            "public.posts (key key)",
+        ),
+        (
+            "CREATE UNIQUE INDEX schemas ON tenants_tenant (schema_name); \
+             ALTER TABLE tenants_tenant ADD UNIQUE USING INDEX schemas; \
+             CREATE TABLE public.named (schema text CONSTRAINT key REFERENCES tenants_tenant (schema_name)); \
+             INSERT INTO public.named VALUES ('tenant_acme')",
+            "public.named (key key)",
+        ),
+    ] {
+        let given = shop();
+        many_tables(&given);
+        given.database.execute(sql);
+        let before = given.dump(&[]);
+        given
+            .run(&["drop-schema", "--tenant=acme", "--force"])
+            .exits(7)
+            .says(&format!("rows refer to the tenant's row, in {named}\n"))
+            .prints_nothing();
+        assert!(given.dump(&[]) == before, "{sql}");
+        given
+            .run(&["drop-schema", "--tenant=globex", "--force", "--keep-record"])
+            .exits(0);
+        given
+            .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
+            .exits(0);
+    }
+}
+
+#[test]
+fn a_row_that_comes_during_the_drop_is_named_and_the_drop_finished_without_it() {
+    let given = referring();
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE");
+    let drop = given.spawn(&[
+        "drop-schema",
+        "--tenant=acme",
+        "--force",
+        "--lock-timeout=1min",
+    ]);
+    eventually("the drop has begun", || {
+        given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
+            == "1"
+    });
+    let rows = format!("INSERT INTO tenant_globex.settings VALUES ({ACMES}, 'late')");
+    given.database.execute(&rows);
+    holder.let_go(&given);
+    let named = "in tenant_globex.settings (key owner)";
+    drop.wait().exits(7).says(named).prints_nothing();
+    given.run(&["list-tenants"]).exits(0).prints("dropping");
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(7)
+        .says(named);
+    given
+        .database
+        .execute("DELETE FROM tenant_globex.settings WHERE value = 'late'");
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0)
+        .prints("what is left of schema tenant_acme");
+    assert_eq!(schemas(&given), ["tenant_globex"]);
+    given.run(&["doctor"]).exits(0);
+}
+
+fn many_tables(given: &Given) {
     let mut sql = String::new();
     for number in 0..120 {
         let _ = write!(sql, "CREATE TABLE tenant_acme.t{number} (id int);");
     }
     given.database.execute(&sql);
+}
+
+/// A tenant whose drop takes pieces, and cannot get at its first table.
+fn stuck_in_the_middle(given: &Given) -> Holder {
+    many_tables(given);
     Holder::of(given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE")
 }
 

@@ -39,6 +39,7 @@ mod rename_tenant;
 mod rollout;
 mod secrets;
 mod servers;
+mod steps;
 mod support;
 mod template;
 mod tenant_context;

@@ -1,5 +1,7 @@
 //! Servers that take no changes, or take them in a way of their own.
 
+use std::fmt::Write as _;
+
 use rustix::process::Signal;
 
 use crate::support::cluster::Cluster;
@@ -175,6 +177,33 @@ fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
         .counts([1, 1, 0, 0, 0]);
     on(&given, &url, &["status", "--verify"]).exits(0);
     assert_eq!(made(&url, "more"), "tenant_acme");
+}
+
+#[test]
+fn a_row_whose_keys_need_more_locks_than_there_are_is_kept_before_anything_is_dropped() {
+    let given = Given::shipped();
+    let cluster = Cluster::start("max_locks_per_transaction = 10\nmax_connections = 20");
+    let url = cluster.url("postgres");
+    on(&given, &url, &["migrate-schemas"]).exits(0);
+    let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
+    on(&given, &url, &create).exits(0);
+    let mut sql = String::new();
+    for number in 0..150 {
+        let _ = write!(
+            sql,
+            "CREATE TABLE public.t{number} (id int PRIMARY KEY, tenant bigint REFERENCES tenants_tenant);"
+        );
+    }
+    for some in sql.split_inclusive(';') {
+        database::run(&url, some).unwrap();
+    }
+    let drop = ["drop-schema", "--tenant=acme", "--force"];
+    on(&given, &url, &drop)
+        .exits(7)
+        .says("takes 300 locks at once, and it has room for 200")
+        .says("max_locks_per_transaction");
+    assert_eq!(made(&url, "products"), "tenant_acme");
+    on(&given, &url, &[&drop[..], &["--keep-record"]].concat()).exits(0);
 }
 
 /// A migrated fleet of `acme` and `beta`, one more file to apply, and a standby that is missing from now on.

@@ -1,12 +1,13 @@
 //! One tenant, created beside many others.
 
 use std::cell::Cell;
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::args::RowName;
 use crate::bench::Bench;
-use crate::files::tenant_files;
+use crate::files::{File, aged_files, tenant_files};
 use crate::fleet::{Base, slug};
 use crate::library;
 use crate::measure::{Bar, Measured, Side, in_turns};
@@ -15,10 +16,22 @@ use crate::raw;
 /// Tenants created one after the other in one sample.
 const TOGETHER: usize = 20;
 
-/// Measures the library and the whole program beside one message that replays the files.
+/// Measures it with the files that are shipped, and with those of tables that have a past.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
+    let (shipped, aged) = (tenant_files()?, aged_files()?);
+    Ok(vec![
+        of(bench, &bench.projects.shipped(), &shipped)?.ratio(
+            "pricesync library",
+            "raw replay",
+            Some(Bar::AtMost(0.75)),
+        ),
+        of(bench, &bench.projects.aged(), &aged)?.ratio("pricesync library", "raw replay", None),
+    ])
+}
+
+/// Measures the library and the whole program beside one message that replays the files.
+fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
     let neighbours = bench.args.neighbours();
-    let files = tenant_files()?;
     let base = bench.base(Base::Migrated(neighbours))?;
     let copy = bench.copy(&base)?;
     let next = Cell::new(neighbours);
@@ -29,11 +42,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     };
     // f64 holds twenty exactly.
     let each = |took: f64, count: usize| took / f64::from(u32::try_from(count).unwrap_or(1));
-    let project = bench.projects.shipped();
     let mut sides = [
         Side::new("raw replay", || {
             let slugs = fresh(TOGETHER);
-            let messages = slugs.iter().map(|slug| raw::create(slug, &files)).collect();
+            let messages = slugs.iter().map(|slug| raw::create(slug, files)).collect();
             bench.settle()?;
             let took = raw::seconds(bench, &copy.name, 1, messages)?;
             Ok(each(took, TOGETHER))
@@ -41,7 +53,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
         Side::new("pricesync library", || {
             let slugs = fresh(TOGETHER);
             bench.settle()?;
-            Ok(each(library::create(bench, &copy.name, &slugs)?, TOGETHER))
+            Ok(each(
+                library::create(bench, &copy.name, files, &slugs)?,
+                TOGETHER,
+            ))
         }),
         Side::new("pricesync create-tenant", || {
             let slugs = fresh(TOGETHER / 4);
@@ -58,7 +73,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
                     "--domain",
                     &domain,
                 ];
-                took += bench.seconds(bench.pricesync(&project, &copy.name, &args))?;
+                took += bench.seconds(bench.pricesync(project, &copy.name, &args))?;
             }
             Ok(each(took, slugs.len()))
         }),
@@ -66,14 +81,14 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let rounds = bench.args.rounds().max(3);
     let samples = in_turns(rounds, &mut sides)?;
     drop(sides);
-    let title = format!("one tenant beside {neighbours} others");
-    Ok(vec![
-        Measured::new(bench, RowName::Create, title, samples)
-            .ratio("pricesync library", "raw replay", Some(Bar::AtMost(0.75)))
-            .ratio("pricesync create-tenant", "raw replay", None)
-            .note(format!(
-                "per tenant; a sample is the mean of {TOGETHER} tenants, and of {} processes",
-                TOGETHER / 4
-            )),
-    ])
+    let title = format!(
+        "one tenant with {} files beside {neighbours} others",
+        files.len()
+    );
+    Ok(Measured::new(bench, RowName::Create, title, samples)
+        .ratio("pricesync create-tenant", "raw replay", None)
+        .note(format!(
+            "per tenant; a sample is the mean of {TOGETHER} tenants, and of {} processes",
+            TOGETHER / 4
+        )))
 }

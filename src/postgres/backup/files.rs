@@ -22,7 +22,7 @@ type Writing = JoinHandle<Result<Written, ArchiveError>>;
 /// [`BackupError`]; there is no file then.
 pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<Written, BackupError> {
     let writing: Mutex<Option<Writing>> = Mutex::new(None);
-    let dumped = dump(source, async |header| {
+    let dumped = dump(source, source.catalog.progress(), async |header| {
         let (to, mut pieces) = mpsc::channel::<Result<Piece, ArchiveError>>(UNDER_WAY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {

@@ -1,5 +1,7 @@
 //! A tenant made of pieces: row, hosts, schema and rows in one transaction, or nothing.
 
+use std::fmt::Write as _;
+
 use futures_util::SinkExt as _;
 use futures_util::future::join4;
 use postgres_protocol::escape::escape_literal;
@@ -9,19 +11,20 @@ use tokio_postgres::Error;
 
 use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
+use super::steps::Steps;
 use super::{BackupError, Pieces, UNDER_WAY, about_schema, pause};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
-use crate::domain::schema_name::SchemaName;
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::catalog::{PostgresCatalog, catalog_error};
-use crate::postgres::diagnostics::is_worth_retrying;
+use crate::postgres::diagnostics::{is_worth_retrying, server_error};
 use crate::postgres::histories::qualified;
 use crate::postgres::migrator::Rules;
 use crate::postgres::pool::Session;
 use crate::postgres::provision::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::{Opened, Opening, begin, interpret, probe};
-use crate::service::event::Target;
+use crate::service::event::{EventKind, Progress, Target};
 
 /// Which tenant is made.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub struct Restored {
     pub rows: u64,
     /// Where a server of another version describes the same structure in other words.
     pub differences: Vec<String>,
+    /// Columns with a key to the tenant table whose values could not be changed to the new id.
+    pub still_refer: Vec<String>,
 }
 
 /// Bytes on their way into a table.
@@ -101,7 +106,9 @@ impl PostgresCatalog {
     ) -> Result<Restored, BackupError> {
         let (to, pieces) = mpsc::channel(UNDER_WAY);
         let (say, said) = oneshot::channel();
-        let reading = dump(source, async |header| {
+        // Whoever writes tells how far it is.
+        let (silent, _nobody) = Progress::channel();
+        let reading = dump(source, &silent, async |header| {
             // Nobody hears it where the other side has given up already.
             let _ = say.send(header);
             Ok(to)
@@ -139,17 +146,23 @@ impl Loading<'_> {
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
         let mut id = None;
+        let mut still_refer = Vec::new();
+        let progress = self.catalog.progress().clone();
+        let mut steps = Steps::begin(progress, &self.header.structure, 2);
         let ending = loop {
             match next(&mut pieces).await? {
                 Piece::Sql(Section::Preamble | Section::Schema, _) => {}
                 Piece::Sql(Section::After, sql) => {
+                    steps.behind(1, "constraints and indexes");
                     // Keys of the tenant's tables may point to its row.
-                    id = Some(self.insert().await?);
-                    self.after(&sql).await?;
+                    let inserted = self.insert().await?;
+                    id = Some(inserted);
+                    still_refer = self.pointed_to(inserted, &sql).await?;
                 }
                 Piece::Sql(section, sql) => self.statements(section, &sql).await?,
                 Piece::Table(head) => {
-                    rows += self.table(&head, &mut pieces).await?;
+                    steps.table(&head.table);
+                    rows += self.table(&head, &mut pieces, &mut steps).await?;
                     tables += 1;
                 }
                 Piece::Rows(_) | Piece::TableEnd => {
@@ -158,6 +171,7 @@ impl Loading<'_> {
                 Piece::End(ending) => break ending,
             }
         };
+        steps.behind(2, "comparison with what it was");
         let about = about_schema(&self.header.about_schema, &new.schema);
         self.statements(Section::Schema, &about).await?;
         let differences = self.compare(&ending).await?;
@@ -174,6 +188,7 @@ impl Loading<'_> {
             tables,
             rows,
             differences,
+            still_refer,
         })
     }
 
@@ -232,6 +247,64 @@ impl Loading<'_> {
         done.map(drop).map_err(BackupError::server(doing))
     }
 
+    /// Runs what follows the rows, which refer to this tenant before: where a column has a key to
+    /// the tenant's id, the id that was backed up means the tenant itself. Returns the columns
+    /// where something in the schema, such as a check, does not let the new id take its place.
+    async fn pointed_to(&self, id: i64, sql: &str) -> Result<Vec<String>, BackupError> {
+        const BACK: &str = "ROLLBACK TO SAVEPOINT pricesync_pointed";
+        let keys = &self.header.tenant_keys;
+        let before = self.id_before().filter(|before| *before != id.to_string());
+        let (Some(before), false) = (before, keys.is_empty()) else {
+            self.after(sql).await?;
+            return Ok(Vec::new());
+        };
+        let schema = &self.destination.new.schema;
+        let mut update = "SAVEPOINT pricesync_pointed".to_owned();
+        for (table, column) in keys {
+            let column = QuotedIdentifier::new(column);
+            // Nothing hangs on the tables yet: no trigger, no rule, no index.
+            let _ = write!(
+                update,
+                "; UPDATE ONLY {} SET {column} = '{id}' WHERE {column} = {}",
+                qualified(schema, table),
+                escape_literal(&before)
+            );
+        }
+        let client = self.session.client();
+        let updated = client.simple_query(&update).await;
+        let updated = updated
+            .map(drop)
+            .map_err(BackupError::server("pointing rows to the tenant's new id"));
+        let done = match updated {
+            Ok(()) => self.after(sql).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = done else {
+            return Ok(Vec::new());
+        };
+        // Where it is the connection that failed, this fails too, and why is known.
+        if client.simple_query(BACK).await.is_err() {
+            return Err(error);
+        }
+        self.after(sql).await?;
+        let names = keys
+            .iter()
+            .map(|(table, column)| format!("{table}.{column}"));
+        Ok(names.collect())
+    }
+
+    /// Returns the id of the row that was backed up, if it had one.
+    fn id_before(&self) -> Option<String> {
+        let row: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(self.header.tenant.get()).ok()?;
+        let quoted = &self.catalog.tables().id;
+        let name = quoted.get(1..quoted.len() - 1)?.replace("\"\"", "\"");
+        match row.get(&name)? {
+            serde_json::Value::String(id) => Some(id.clone()),
+            id => Some(id.to_string()),
+        }
+    }
+
     /// Runs what follows the rows. Keys to shared tables lock those, so somebody may be in the
     /// way, and all the rows need not be loaded again because of it.
     async fn after(&self, sql: &str) -> Result<(), BackupError> {
@@ -245,7 +318,15 @@ impl Loading<'_> {
                 Ok(_) => break,
                 Err(error) if is_worth_retrying(&error) && attempt < self.rules.lock_retries => {
                     client.simple_query(BACK).await.map_err(doing())?;
-                    pause(attempt).await;
+                    let pause = pause(attempt);
+                    self.catalog.progress().send(EventKind::Retrying {
+                        attempt: attempt + 1,
+                        limit: self.rules.lock_retries + 1,
+                        error: server_error(&error),
+                        blockers: Vec::new(),
+                        pause,
+                    });
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(doing()(error)),
             }
@@ -254,7 +335,12 @@ impl Loading<'_> {
     }
 
     /// Fills a table and returns how many rows it got.
-    async fn table(&self, head: &TableHead, pieces: &mut Pieces) -> Result<u64, BackupError> {
+    async fn table(
+        &self,
+        head: &TableHead,
+        pieces: &mut Pieces,
+        steps: &mut Steps,
+    ) -> Result<u64, BackupError> {
         let doing = || BackupError::server(format!("filling table {}", head.table));
         let target = format!("{}.{}", self.destination.new.schema.quoted(), head.target());
         let sql = format!("COPY {target} FROM STDIN");
@@ -264,10 +350,7 @@ impl Loading<'_> {
         loop {
             match next(pieces).await? {
                 Piece::Rows(rows) => {
-                    read += rows
-                        .iter()
-                        .map(|&byte| u64::from(byte == b'\n'))
-                        .sum::<u64>();
+                    read += steps.moved(&rows);
                     sink.send(Portion::new(rows)).await.map_err(doing())?;
                 }
                 Piece::TableEnd => break,

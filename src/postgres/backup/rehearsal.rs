@@ -109,7 +109,7 @@ async fn rehearse(
             Err(error) if is_worth_retrying(&error) && attempt < rules.lock_retries => {
                 let back = session.client().simple_query("ROLLBACK").await;
                 back.map_err(|error| lost(server_error(&error)))?;
-                pause(attempt).await;
+                tokio::time::sleep(pause(attempt)).await;
                 attempt += 1;
             }
             made => break made,

@@ -9,10 +9,12 @@ use tokio::sync::mpsc::Sender;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::rehearsal::Rehearsals;
+use super::steps::Steps;
 use super::{BackupError, about_schema};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
+use crate::postgres::attendance::TELL_EVERY;
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::fingerprint::{Fingerprint, digest};
 use crate::postgres::histories::qualified;
@@ -22,6 +24,7 @@ use crate::postgres::migrator::{PATIENCE, Rules};
 use crate::postgres::pool::{Route, Session};
 use crate::postgres::structure;
 use crate::postgres::transaction::RESET;
+use crate::service::event::{EventKind, Progress};
 
 /// Rows travel in portions of this many bytes.
 const PORTION: usize = 64 << 10;
@@ -47,12 +50,17 @@ pub struct Source<'a> {
 /// One snapshot for all of it: a `REPEATABLE READ` transaction that locks the schema's tables
 /// before its snapshot is taken, so that none is rewritten in between, and that holds the schema's
 /// advisory lock in common with other readers, so that no migration runs meanwhile. Values of
-/// sequences are read last, so that they are never behind the rows.
+/// sequences are read last, so that they are never behind the rows. Steps go to `progress`; what is
+/// waited for is told by the catalog.
 ///
 /// # Errors
 ///
 /// [`BackupError`].
-pub(super) async fn dump<B, F>(source: &Source<'_>, begin: B) -> Result<(), BackupError>
+pub(super) async fn dump<B, F>(
+    source: &Source<'_>,
+    progress: &Progress,
+    begin: B,
+) -> Result<(), BackupError>
 where
     B: FnOnce(Header) -> F,
     F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
@@ -66,7 +74,7 @@ where
             doing: "connecting".to_owned(),
             error,
         })?;
-    let dumped = dump_in(&session, source, begin).await;
+    let dumped = dump_in(&session, source, progress, begin).await;
     // Whatever state it is in: the snapshot ends with it.
     let ended = session.client().simple_query("ROLLBACK").await;
     if dumped.is_err() || ended.is_err() {
@@ -75,7 +83,12 @@ where
     dumped
 }
 
-async fn dump_in<B, F>(session: &Session, source: &Source<'_>, begin: B) -> Result<(), BackupError>
+async fn dump_in<B, F>(
+    session: &Session,
+    source: &Source<'_>,
+    progress: &Progress,
+    begin: B,
+) -> Result<(), BackupError>
 where
     B: FnOnce(Header) -> F,
     F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
@@ -110,6 +123,7 @@ where
         &copy.about_schema,
     )
     .await?;
+    let mut steps = Steps::begin(progress.clone(), &header.structure, 0);
     let to = begin(header).await?;
     let send = async |piece| {
         // Nobody takes it: whoever wrote has failed, and says why.
@@ -131,11 +145,13 @@ where
         let doing = || BackupError::server(format!("copying table {}", relation.name));
         let rows = session.client().copy_out(&sql).await.map_err(doing())?;
         let mut rows = std::pin::pin!(rows);
+        steps.table(&head.table);
         send(Piece::Table(head)).await?;
         let mut portion = Vec::with_capacity(PORTION);
         while let Some(row) = rows.next().await {
             portion.extend_from_slice(&row.map_err(doing())?);
             if portion.len() >= PORTION {
+                steps.moved(&portion);
                 let full = std::mem::replace(&mut portion, Vec::with_capacity(PORTION));
                 send(Piece::Rows(full)).await?;
             }
@@ -178,6 +194,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
     let opening = || BackupError::server("taking a snapshot");
     let begun = Instant::now();
     let mut pause = Duration::from_millis(20);
+    let mut told: Option<Instant> = None;
     // Nothing that reads anything may stand before the locks: the snapshot would be taken with it.
     let (first, reset) = match rules.route {
         Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
@@ -247,15 +264,21 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             .simple_query("ROLLBACK")
             .await
             .map_err(opening())?;
-        if begun.elapsed() >= rules.lock_wait {
+        let waited = begun.elapsed();
+        let gives_up = waited >= rules.lock_wait;
+        if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             let holder = match holder_of {
                 Some(oid) => lock::holder(session, oid).await.ok().flatten(),
                 None => None,
             };
-            return Err(BackupError::Locked {
-                holder,
-                waited: begun.elapsed(),
-            });
+            if gives_up {
+                return Err(BackupError::Locked { holder, waited });
+            }
+            told = Some(Instant::now());
+            source
+                .catalog
+                .progress()
+                .send(EventKind::WaitingForLock { holder, waited });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
@@ -364,8 +387,37 @@ async fn describe(
         fingerprint,
         structure,
         mentions,
+        tenant_keys: tenant_keys(session, source).await?,
         about_schema: about_schema.to_vec(),
     })
+}
+
+/// Returns the tables and columns that refer to the tenant's id by a key of one column.
+async fn tenant_keys(
+    session: &Session,
+    source: &Source<'_>,
+) -> Result<Vec<(String, String)>, BackupError> {
+    let tables = source.catalog.tables();
+    let sql = format!(
+        "SELECT DISTINCT c.relname, a.attname FROM pg_constraint k \
+         JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+         JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] \
+         WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND k.confrelid = {}::regclass \
+         AND format('\"%s\"', replace(f.attname, '\"', '\"\"')) = {} AND n.nspname = {} AND c.relkind = 'r' ORDER BY 1, 2",
+        escape_literal(&tables.tenants),
+        escape_literal(&tables.id),
+        escape_literal(source.tenant.schema.as_str())
+    );
+    let rows = session
+        .rows(&sql)
+        .await
+        .map_err(BackupError::server("reading keys to the tenant's row"))?;
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    Ok(rows
+        .iter()
+        .map(|row| (cell(row, 0), cell(row, 1)))
+        .collect())
 }
 
 /// Returns what the history says; nothing where there is none of our form.
