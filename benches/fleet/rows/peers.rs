@@ -15,14 +15,16 @@ const RAW: usize = 4;
 
 /// Measures a small fleet, and with `--full` what django-tenants needs to find nothing pending.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
-    let mut rows = vec![cold(bench)?];
+    // Its project is written once.
+    let django = Django::install(bench);
+    let mut rows = vec![cold(bench, &django)?];
     if bench.args.full {
-        rows.push(idle(bench)?);
+        rows.push(idle(bench, &django)?);
     }
     Ok(rows)
 }
 
-fn cold(bench: &Bench) -> Result<Measured> {
+fn cold(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     let count = bench.args.for_peers();
     let base = bench.base(Base::Empty(count))?;
     let files = tenant_files()?;
@@ -30,8 +32,9 @@ fn cold(bench: &Bench) -> Result<Measured> {
     let newest = files.last().map_or(0, |file| file.version);
     let project = bench.projects.shipped();
     let mut absent = Vec::new();
-    let django = kept("django-tenants", Django::install(bench), &mut absent);
-    let dbmate = kept("dbmate", dbmate::install(), &mut absent);
+    let django = kept("django-tenants", django.as_ref(), &mut absent);
+    let dbmate = dbmate::install();
+    let dbmate = kept("dbmate", dbmate.as_ref(), &mut absent);
 
     let mut sides = vec![
         Side::new("raw, 4 connections", || {
@@ -53,7 +56,7 @@ fn cold(bench: &Bench) -> Result<Measured> {
             bench.seconds(psql::cold(bench, &copy.name, &schemas)?)
         }),
     ];
-    if let Some(program) = &dbmate {
+    if let Some(program) = dbmate {
         sides.push(Side::new("xargs -P4 dbmate", || {
             let copy = bench.copy(&base)?;
             let took = bench.seconds(dbmate::cold(program, bench, &copy.name, &schemas)?)?;
@@ -61,7 +64,7 @@ fn cold(bench: &Bench) -> Result<Measured> {
             Ok(took)
         }));
     }
-    if let Some(django) = &django {
+    if let Some(django) = django {
         for executor in ["multiprocessing", "standard"] {
             let name = format!("django-tenants {executor}");
             let base = &base;
@@ -91,19 +94,19 @@ fn cold(bench: &Bench) -> Result<Measured> {
     Ok(row)
 }
 
-fn idle(bench: &Bench) -> Result<Measured> {
+fn idle(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     let count = bench.args.schemas();
     let base = bench.base(Base::Empty(count))?;
     let copy = bench.copy(&base)?;
     let migrated = bench.base(Base::Migrated(count))?;
     let mut absent = Vec::new();
-    let django = kept("django-tenants", Django::install(bench), &mut absent);
+    let django = kept("django-tenants", django.as_ref(), &mut absent);
     let project = bench.projects.shipped();
     let mut sides = vec![Side::new("pricesync", || {
         bench.seconds(bench.pricesync(&project, &migrated, &["migrate-schemas"]))
     })];
     let mut samples = in_turns(bench.args.repetitions(), &mut sides)?;
-    if let Some(django) = &django {
+    if let Some(django) = django {
         // To have something to find nothing pending in.
         bench.seconds(django.migrate(bench, &copy.name, "multiprocessing"))?;
         for executor in ["multiprocessing", "standard"] {
@@ -131,7 +134,7 @@ fn expect_column(bench: &Bench, database: &str, schemas: usize) -> Result<()> {
     bench.run(database, &sql)
 }
 
-fn kept<T>(name: &str, tool: Result<T, Missing>, absent: &mut Vec<String>) -> Option<T> {
+fn kept<T>(name: &str, tool: Result<T, &Missing>, absent: &mut Vec<String>) -> Option<T> {
     tool.inspect_err(|missing| absent.push(format!("{name} not installed: {}", missing.0)))
         .ok()
 }
