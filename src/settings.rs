@@ -216,6 +216,7 @@ const KEYS: &[Key] = &[
     ),
     key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
     key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
+    key("run.together", &["PRICESYNC_TOGETHER"], Some("16")),
     key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
     key(
         "run.search_path",
@@ -417,6 +418,8 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// `run.atomic`.
     pub atomic: Atomic,
+    /// `run.together`: at most how many schemas share a transaction, where each takes next to no time.
+    pub together: NonZeroUsize,
     /// `run.template`: whether an empty schema may be filled by a template.
     pub template: UseTemplate,
     /// `run.search_path`: what follows the tenant itself.
@@ -581,6 +584,10 @@ impl Settings {
                 "schema" => Ok(Atomic::Schema),
                 "migration" => Ok(Atomic::Migration),
                 _ => Err("'schema' or 'migration'".to_owned()),
+            })?,
+            together: read.parsed("run.together", |text| {
+                text.parse()
+                    .map_err(|_| "a number of schemas, at least 1".to_owned())
             })?,
             template: read.parsed("run.template", |text| match text {
                 "auto" => Ok(UseTemplate::Auto),

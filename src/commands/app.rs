@@ -175,6 +175,7 @@ impl App {
             lock_retries: settings.lock_retries,
             lock_wait: settings.lock_wait,
             atomic: settings.atomic,
+            together: settings.together,
             templates: settings.template == UseTemplate::Auto,
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),

@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// How many schemas at once: a number, or auto: what the server is good for, fewer while they are in each other's way
     #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
+    /// At most how many schemas share a transaction, where each takes next to no time; 1: none do
+    #[arg(long, value_name = "N")]
+    together: Option<String>,
     /// After a failed schema: stop or continue
     #[arg(long, value_name = "WHAT")]
     on_failure: Option<String>,
@@ -111,6 +114,7 @@ impl Args {
     /// Notes the settings that were typed.
     pub(super) fn override_settings(&self, overrides: &mut Overrides) {
         overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
+        overrides.set("run.together", "--together", self.together.as_deref());
         overrides.set("run.on_failure", "--on-failure", self.on_failure.as_deref());
         overrides.set(
             "run.lock_timeout",

@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
         script: &'a Script,
         fake: bool,
     ) {
-        let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script));
+        let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script, NOW));
         let (text, inner) = match script.seal {
             _ if fake => (Cow::Borrowed(""), 0),
             Seal::Parsed => (Cow::Borrowed(&*script.text), 0),
@@ -281,10 +281,11 @@ pub(super) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
 pub(super) const NOW: &str =
     "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
-/// Returns the statement that records a script, in refinery's format but with the server's clock.
-pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script) -> String {
+/// Returns the statement that records a script, in refinery's format, as applied at the time that this
+/// expression says: [`NOW`], or what it said.
+pub(super) fn claim(schema: &SchemaName, table: &str, script: &Script, now: &str) -> String {
     format!(
-        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {NOW}, '{}')",
+        "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {now}, '{}')",
         histories::qualified(schema, table),
         script.id.version,
         escape_literal(&script.id.name),
@@ -441,7 +442,8 @@ impl Follower<'_> {
     }
 }
 
-fn number(row: &SimpleQueryRow, column: usize) -> f64 {
+/// Returns a number that stands in a column as text; 0 where none does.
+pub(super) fn number(row: &SimpleQueryRow, column: usize) -> f64 {
     row.get(column)
         .and_then(|text| text.parse().ok())
         .unwrap_or_default()

@@ -39,6 +39,10 @@ const FILES: &[(&str, &str)] = &[
         "V7__leave_quickly.sql",
         include_str!("bookkeeping/V7__leave_quickly.sql"),
     ),
+    (
+        "V8__leave_all.sql",
+        include_str!("bookkeeping/V8__leave_all.sql"),
+    ),
 ];
 
 /// Makes sure that the schema and its tables are there.

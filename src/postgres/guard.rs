@@ -26,7 +26,7 @@ const CATALOGS: &str = "826,1213,1262,1417,2328,2601,2605,2607,2612,2615,2616,26
 /// rows it changes without a lock. `pg_catalog` and `pg_toast` have the oids 11 and 99 in every
 /// database, and catalogs have theirs (`src/include/catalog`).
 ///
-/// `pricesync.leave` asks the same, and is what is used where our own tables are to be had:
+/// `pricesync.leave_all` asks the same, and is what is used where our own tables are to be had:
 /// the plans of a function are kept from one schema to the next, and making them costs most.
 pub(super) fn glance(schema_oid: u32) -> String {
     let public = "(SELECT oid FROM pg_namespace WHERE nspname = 'public')";

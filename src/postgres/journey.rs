@@ -21,6 +21,7 @@ use super::pool::{Route, Session};
 use super::rehearsal::{self, Rehearsal};
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
+use super::together;
 use super::transaction::{Opened, Opening, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::migrations::{Script, Transaction};
@@ -44,6 +45,8 @@ pub(super) struct Journey<'a> {
     pub(super) keeps_ledger: bool,
     /// What fills the schema if it is empty; given up after it did not fit once.
     pub(super) template: Option<&'a Template>,
+    /// Scripts whose COMMIT was not answered.
+    pub(super) in_doubt: Vec<AppliedScript>,
 }
 
 /// How one transaction ended.
@@ -88,7 +91,7 @@ impl Journey<'_> {
         self.keeps_ledger =
             self.migrator.rehearsal.is_none() && self.migrator.keeps_ledger(self.progress).await;
         let mut told = None;
-        let mut in_doubt: Vec<AppliedScript> = Vec::new();
+        let mut in_doubt = std::mem::take(&mut self.in_doubt);
         loop {
             match self.step(&mut in_doubt).await {
                 Ok(Step::Finished) => return Ok(None),
@@ -274,7 +277,7 @@ impl Journey<'_> {
         let is_proven = template.is_some() && !templates.is_unproven();
         let ending = match (rules.guards(target) && !is_proven, self.keeps_ledger) {
             (true, true) => Ending::Noted(
-                ledger::leave(opened.schema_oid, schema, table, after),
+                ledger::leave(&[(opened.schema_oid, schema)], table, after),
                 rules.references.clone(),
             ),
             (true, false) => Ending::Guarded(rules.references.clone()),
@@ -357,11 +360,18 @@ impl Journey<'_> {
         match committed {
             Ok(_) => {
                 self.expect_history = true;
+                let may_share = self.keeps_ledger
+                    && opened.has_history
+                    && self.leaves_nothing(work)
+                    && together::may_share(work.pending);
+                self.migrator
+                    .last_may_share
+                    .store(may_share, std::sync::atomic::Ordering::Relaxed);
                 if self.interrupts.level() == Interrupt::Cancel {
                     // The request to cancel COMMIT may still be on its way.
                     session.discard();
                 } else if rules.route == Route::Direct && self.leaves_nothing(work) {
-                    self.migrator.at_hand.keep(session);
+                    self.migrator.at_hand.keep(session, 1);
                 }
                 Ok(Step::Committed(worked.applied))
             }

@@ -99,17 +99,18 @@ pub(super) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> Str
 }
 
 /// Returns the expression that tells whether [`guard::question`](super::guard::question) has to
-/// be asked, and notes what the history says where it has not.
-pub(super) fn leave(
-    schema_oid: u32,
-    schema: &SchemaName,
-    table: &str,
-    history: &[Applied],
-) -> String {
+/// be asked, and notes what the history says where it has not. Several schemas, whose histories
+/// say the same, are asked about at once.
+pub(super) fn leave(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> String {
+    let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {
+        let items: Vec<String> = schemas.iter().map(item).collect();
+        items.join(", ")
+    };
     format!(
-        "pricesync.leave({schema_oid}, {}, {}::regclass, {}, {}, '{}')",
-        escape_literal(schema.as_str()),
-        escape_literal(&qualified(schema, table)),
+        "pricesync.leave_all(ARRAY[{}]::oid[], ARRAY[{}], ARRAY[{}]::oid[], {}, {}, '{}')",
+        list(&|(oid, _)| oid.to_string()),
+        list(&|(_, schema)| escape_literal(schema.as_str())),
+        list(&|(_, schema)| escape_literal(&qualified(schema, table)) + "::regclass"),
         version_of(history),
         history.len(),
         of_history(history)

@@ -45,6 +45,7 @@ pub mod tenant_context;
 pub mod tenant_environment;
 mod tenant_tables;
 pub mod tls;
+mod together;
 mod transaction;
 pub mod trash;
 pub mod users;

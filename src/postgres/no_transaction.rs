@@ -7,7 +7,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use super::attendance::Attendance;
-use super::batch::claim;
+use super::batch::{NOW, claim};
 use super::lock::CLASS;
 use super::migrator::{PATIENCE, Rules};
 use super::pool::{Database, Route, Session};
@@ -147,7 +147,7 @@ impl Run<'_> {
         drop(notices);
         let mut record = format!(
             "{}; DELETE FROM pricesync.unfinished_script WHERE schema_oid = {} AND version = {}",
-            claim(schema, table, self.script),
+            claim(schema, table, self.script, NOW),
             ground.schema_oid,
             self.script.id.version
         );

@@ -447,7 +447,7 @@ impl Drop for Session {
 /// Connections that are as they were when their first transaction was opened, between one schema
 /// and the next.
 ///
-/// A reset would cost little, but it throws away the plans of `pricesync.leave`, which cost much.
+/// A reset would cost little, but it throws away the plans of `pricesync.leave_all`, which cost much.
 /// So where a transaction ran nothing that could leave something behind in its session, the
 /// session is kept here instead of being given back. At most as many are here as schemas were
 /// worked on at once.
@@ -496,9 +496,9 @@ impl AtHand {
         sessions.pop()
     }
 
-    /// Keeps a session for the next schema, unless it has seen enough of them.
-    pub(super) fn keep(&self, mut session: Session) {
-        session.kept_for += 1;
+    /// Keeps a session that was in so many schemas for the next one, unless it has seen enough of them.
+    pub(super) fn keep(&self, mut session: Session, schemas: usize) {
+        session.kept_for += schemas;
         if session.kept_for >= RETIRE_AFTER {
             session.discard();
         } else {

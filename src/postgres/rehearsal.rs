@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryRow};
 
-use super::batch::{CLOCK, Ending, WorkError, claim, nonce};
+use super::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use super::guard::Touched;
 use super::migrator::Rules;
 use super::pool::Session;
@@ -173,7 +173,7 @@ pub(super) async fn run(
             script: reference.clone(),
         });
         session
-            .rows(&claim(schema, table, script))
+            .rows(&claim(schema, table, script, NOW))
             .await
             .map_err(WorkError::Ours)?;
         let mut whole = Duration::ZERO;

@@ -100,7 +100,7 @@ pub(super) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
 }
 
 /// Those of the settings that are one schema's.
-fn whereabouts(rules: &Rules, target: &Target, reach: Reach) -> String {
+pub(super) fn whereabouts(rules: &Rules, target: &Target, reach: Reach) -> String {
     let set = reach.set();
     let mut sql = format!("{set} search_path TO {}", target.schema.quoted());
     if target.scope == Scope::Tenant {
@@ -144,7 +144,7 @@ pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
      THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the pooler shares a session in which somebody left temporary tables'; \
      END IF; END $$; ";
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 
 /// Returns the statements that open a transaction with these settings.
 pub(super) fn begin(rules: &Rules, target: &Target) -> String {
@@ -158,12 +158,25 @@ pub(super) fn begin(rules: &Rules, target: &Target) -> String {
     )
 }
 
+/// Returns the messages that make a session as it has to be before its first transaction: none for one
+/// that was [kept](Session::was_kept). One that is nobody else's is told for good what holds for every schema.
+pub(super) fn fresh(session: &Session, rules: &Rules) -> Vec<String> {
+    let mut messages = Vec::new();
+    if !session.was_kept() {
+        messages.push("DISCARD ALL".to_owned());
+        if rules.route == Route::Direct {
+            messages.push(manners(rules, Reach::Session));
+        }
+    }
+    messages
+}
+
 /// Opens a transaction in the schema and reads its history, all in one train of messages.
 ///
 /// `expect_history` is a guess; [`Opening::Expect`] says when it was wrong. Unless the
-/// answer is [`Opening::Ready`] the transaction has been rolled back. A session that was not
-/// [kept](Session::was_kept) is reset first, and one that is nobody else's told for good what holds
-/// for every schema: that takes the server a tenth of what a small file does.
+/// answer is [`Opening::Ready`] the transaction has been rolled back. Settings that hold for every
+/// schema are not repeated in a [session that is ours](fresh): that takes the server a tenth of what a
+/// small file does.
 pub(super) async fn open(
     session: &Session,
     rules: &Rules,
@@ -188,13 +201,7 @@ pub(super) async fn open(
     } else {
         String::new()
     };
-    let mut reset = Vec::new();
-    if !session.was_kept() {
-        reset.push("DISCARD ALL".to_owned());
-        if is_ours {
-            reset.push(manners(rules, Reach::Session));
-        }
-    }
+    let reset = fresh(session, rules);
     let reset = try_join_all(reset.iter().map(|sql| session.client().simple_query(sql)));
     let (reset, begun, read) = join3(reset, session.rows(&opening), session.rows(&read)).await;
     reset?;

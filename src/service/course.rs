@@ -1,6 +1,7 @@
 //! What is true of a run so far, across its stages: whether it goes on, and how fast.
 
 use super::event::{MigrateError, NotStarted, Outcome};
+use super::grouping::Grouping;
 use super::pace::Pace;
 use super::scripts::Sharing;
 use crate::domain::plan::OnFailure;
@@ -16,6 +17,7 @@ pub struct Course {
     pub of: usize,
     /// Whether those at work are canaries.
     pub canary: bool,
+    pub(super) grouping: Grouping,
     pub(super) sharing: Sharing,
     failed: usize,
     halt: Option<NotStarted>,
@@ -30,6 +32,7 @@ impl Course {
             before: 0,
             of: 0,
             canary: false,
+            grouping: Grouping::default(),
             sharing: Sharing::default(),
             failed: 0,
             halt: None,

@@ -404,7 +404,8 @@ pub enum Outcome {
     Migrated {
         /// What, in order.
         scripts: AppliedScripts,
-        /// From taking the lock to the end of the last commit.
+        /// From taking the lock to the end of the last commit; its share of it where it was migrated
+        /// together with others.
         #[serde(serialize_with = "seconds")]
         took: Duration,
     },

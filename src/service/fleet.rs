@@ -1,7 +1,9 @@
 //! Runs one unit of work over many schemas: bounded, cancellable, one outcome each.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -55,6 +57,62 @@ pub trait SchemaJob: Send + Sync + 'static {
         progress: &Progress,
         interrupts: Interrupts,
     ) -> impl Future<Output = Result<Done, Failed>> + Send;
+
+    /// Returns how many schemas [`run_together`](Self::run_together) would take now; 1 where it is
+    /// not to be asked.
+    fn most_together(&self) -> usize {
+        1
+    }
+
+    /// Does it in several schemas at once, and returns how each ended; or in none, and returns
+    /// `None`: then nothing was changed and nothing told, and each of them is run by itself. When
+    /// it returns, nothing of it is left running.
+    fn run_together(
+        &self,
+        _members: &[Member],
+        _interrupts: Interrupts,
+    ) -> impl Future<Output = Option<Vec<Result<Done, Failed>>>> + Send {
+        async { None }
+    }
+}
+
+/// A schema that is worked on, by itself or together with others.
+#[derive(Debug)]
+pub struct Member {
+    /// The schema.
+    pub target: Arc<Target>,
+    /// Where to tell what happens in it, once it has [begun](Self::begin).
+    pub progress: Progress,
+    started: EventKind,
+    begun: AtomicBool,
+}
+
+impl Member {
+    /// Tells that work on it begins, unless that was told. One of several that are done together
+    /// has told nothing as long as it can be that nothing comes of it, and the fleet tells its
+    /// whole story when it has ended.
+    pub fn begin(&self) {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            self.progress.send(self.started.clone());
+        }
+    }
+
+    /// Tells of scripts in a schema that has told nothing yet.
+    fn catch_up(&self, result: &Result<Done, Failed>) {
+        if self.begun.load(Ordering::Relaxed) {
+            return;
+        }
+        self.begin();
+        let Ok(Done::Migrated(scripts)) = result else {
+            return;
+        };
+        for script in scripts {
+            let (script, finished) = (script.script.clone(), script.clone());
+            self.progress.send(EventKind::ScriptStarted { script });
+            self.progress
+                .send(EventKind::ScriptFinished { script: finished });
+        }
+    }
 }
 
 impl<M: SchemaMigrator> SchemaJob for M {
@@ -65,6 +123,18 @@ impl<M: SchemaMigrator> SchemaJob for M {
         interrupts: Interrupts,
     ) -> Result<Done, Failed> {
         self.migrate(target, progress, interrupts).await
+    }
+
+    fn most_together(&self) -> usize {
+        SchemaMigrator::most_together(self)
+    }
+
+    async fn run_together(
+        &self,
+        members: &[Member],
+        interrupts: Interrupts,
+    ) -> Option<Vec<Result<Done, Failed>>> {
+        self.migrate_together(members, interrupts).await
     }
 }
 
@@ -83,6 +153,20 @@ pub trait SchemaMigrator: Send + Sync + 'static {
         progress: &Progress,
         interrupts: Interrupts,
     ) -> impl Future<Output = Result<Done, Failed>> + Send;
+
+    /// As [`SchemaJob::most_together`].
+    fn most_together(&self) -> usize {
+        1
+    }
+
+    /// As [`SchemaJob::run_together`].
+    fn migrate_together(
+        &self,
+        _members: &[Member],
+        _interrupts: Interrupts,
+    ) -> impl Future<Output = Option<Vec<Result<Done, Failed>>>> + Send {
+        async { None }
+    }
 }
 
 /// Tells workers how urgently the run was interrupted.
@@ -145,10 +229,11 @@ pub struct Fleet {
     pub interrupts: Interrupts,
 }
 
-/// A schema at work.
+/// A schema at work, or several in one piece of work.
 struct Running {
     task: Id,
-    position: usize,
+    positions: Vec<usize>,
+    members: Arc<[Member]>,
     round: Round,
     undisturbed: bool,
 }
@@ -162,6 +247,9 @@ impl Fleet {
     /// as it may, so that more can fail than `on_failure` allows, by one less than are in
     /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
     /// whatever `on_failure` says. A course that is halted begins nothing.
+    ///
+    /// A job that [takes several](SchemaJob::most_together) at once gets several: no more than it
+    /// takes, and only while all goes well. What it gives back undone is run one by one.
     pub async fn run<J: SchemaJob>(
         &self,
         job: &Arc<J>,
@@ -171,6 +259,7 @@ impl Fleet {
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; targets.len()];
         let mut waiting = 0..targets.len();
+        let mut undone: VecDeque<usize> = VecDeque::new();
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut running: Vec<Running> = Vec::new();
         let mut interrupts = self.interrupts.clone();
@@ -180,32 +269,49 @@ impl Fleet {
                 course.halt(NotStarted::Interrupted);
             }
             while course.halted().is_none() && tasks.len() < course.pace.jobs() {
-                let Some(position) = waiting.next() else {
-                    break;
-                };
-                let target = Arc::clone(&targets[position]);
-                let number = if target.schema.is_public() {
-                    0
+                let positions: Vec<usize> = if let Some(position) = undone.pop_front() {
+                    vec![position]
                 } else {
-                    course.before + position + 1
+                    let (most, jobs) = (job.most_together(), course.pace.jobs());
+                    let size = course.grouping.next(waiting.len(), most, jobs);
+                    waiting.by_ref().take(size).collect()
                 };
-                let overheard = Disturbances {
-                    sender: sender.clone(),
-                    position,
-                };
+                if positions.is_empty() {
+                    break;
+                }
+                let members: Arc<[Member]> = positions
+                    .iter()
+                    .map(|&position| {
+                        let target = Arc::clone(&targets[position]);
+                        let number = if target.schema.is_public() {
+                            0
+                        } else {
+                            course.before + position + 1
+                        };
+                        let overheard = Disturbances {
+                            sender: sender.clone(),
+                            position,
+                        };
+                        Member {
+                            progress: progress.of(&target).overheard(overheard),
+                            target,
+                            started: EventKind::SchemaStarted {
+                                number,
+                                of: course.of,
+                            },
+                            begun: AtomicBool::new(false),
+                        }
+                    })
+                    .collect();
                 let work = attempt(
                     Arc::clone(job),
-                    Arc::clone(&target),
-                    progress.of(&target).overheard(overheard),
+                    Arc::clone(&members),
                     self.interrupts.clone(),
-                    EventKind::SchemaStarted {
-                        number,
-                        of: course.of,
-                    },
                 );
                 running.push(Running {
                     task: tasks.spawn(work).id(),
-                    position,
+                    positions,
+                    members,
                     round: course.pace.round(),
                     undisturbed: true,
                 });
@@ -223,30 +329,36 @@ impl Fleet {
             };
             let Some(joined) = joined else { break };
             let task = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-            let outcome = match joined {
-                Ok((_, Ended { result, took })) => match result {
-                    Ok(Done::Migrated(scripts)) => Outcome::Migrated {
-                        scripts: course.sharing.keep(scripts),
-                        took,
-                    },
-                    Ok(Done::UpToDate) => Outcome::UpToDate,
-                    Ok(Done::Finished(result)) => Outcome::Done { result, took },
-                    Ok(Done::Skipped(why)) => Outcome::Skipped { why },
-                    Err(Failed { error, applied }) => Outcome::Failed { error, applied },
-                },
-                Err(error) => panicked(error),
-            };
             let Some(slot) = running.iter().position(|one| one.task == task) else {
                 continue;
             };
             let ended = running.swap_remove(slot);
-            course.judge(&outcome, self.on_failure);
-            progress
-                .of(&targets[ended.position])
-                .send(EventKind::SchemaFinished {
+            let schemas = ended.positions.len();
+            let (results, took) = match joined {
+                Ok((_, work)) => (work.results, work.took),
+                // Whichever of several it was, it fails again by itself.
+                Err(_) if schemas > 1 => (None, Duration::ZERO),
+                Err(error) => (Some(vec![Err(panicked(error))]), Duration::ZERO),
+            };
+            let Some(results) = results else {
+                course.grouping.undone();
+                undone.extend(ended.positions);
+                continue;
+            };
+            if results.iter().all(|it| matches!(it, Ok(Done::Migrated(_)))) {
+                course.grouping.committed(schemas, took);
+            }
+            let each = took / u32::try_from(schemas).unwrap_or(1);
+            let ends = ended.positions.iter().zip(ended.members.iter());
+            for ((&position, member), result) in ends.zip(results) {
+                member.catch_up(&result);
+                let outcome = outcome_of(result, each, course);
+                course.judge(&outcome, self.on_failure);
+                member.progress.send(EventKind::SchemaFinished {
                     outcome: outcome.clone(),
                 });
-            outcomes[ended.position] = Some(outcome);
+                outcomes[position] = Some(outcome);
+            }
             if ended.undisturbed && course.pace.calm() {
                 tell_pace(&course.pace, progress);
             }
@@ -260,7 +372,8 @@ impl Fleet {
 }
 
 fn disturbed(position: usize, running: &mut [Running], pace: &mut Pace, progress: &Progress) {
-    let Some(met) = running.iter_mut().find(|one| one.position == position) else {
+    let meets = |one: &&mut Running| one.positions.contains(&position);
+    let Some(met) = running.iter_mut().find(meets) else {
         return;
     };
     met.undisturbed = false;
@@ -276,29 +389,46 @@ fn tell_pace(pace: &Pace, progress: &Progress) {
     });
 }
 
-/// What came of a schema, and how long it took.
+/// What came of a schema, or of several; nothing where several were given back undone. And how
+/// long it took.
 struct Ended {
-    result: Result<Done, Failed>,
+    results: Option<Vec<Result<Done, Failed>>>,
     took: Duration,
 }
 
 async fn attempt<J: SchemaJob>(
     job: Arc<J>,
-    target: Arc<Target>,
-    progress: Progress,
+    members: Arc<[Member]>,
     interrupts: Interrupts,
-    started: EventKind,
 ) -> Ended {
-    progress.send(started);
     let begun = Instant::now();
-    let result = job.run(&target, &progress, interrupts).await;
+    let results = if let [member] = &members[..] {
+        member.begin();
+        let result = job.run(&member.target, &member.progress, interrupts);
+        Some(vec![result.await])
+    } else {
+        job.run_together(&members, interrupts).await
+    };
     Ended {
-        result,
+        results,
         took: begun.elapsed(),
     }
 }
 
-fn panicked(error: JoinError) -> Outcome {
+fn outcome_of(result: Result<Done, Failed>, took: Duration, course: &mut Course) -> Outcome {
+    match result {
+        Ok(Done::Migrated(scripts)) => Outcome::Migrated {
+            scripts: course.sharing.keep(scripts),
+            took,
+        },
+        Ok(Done::UpToDate) => Outcome::UpToDate,
+        Ok(Done::Finished(result)) => Outcome::Done { result, took },
+        Ok(Done::Skipped(why)) => Outcome::Skipped { why },
+        Err(Failed { error, applied }) => Outcome::Failed { error, applied },
+    }
+}
+
+fn panicked(error: JoinError) -> Failed {
     let message = match error.try_into_panic() {
         Ok(payload) => payload
             .downcast_ref::<String>()
@@ -311,345 +441,8 @@ fn panicked(error: JoinError) -> Outcome {
             .unwrap_or_else(|| "no message".to_owned()),
         Err(error) => error.to_string(),
     };
-    Outcome::Failed {
-        error: Box::new(MigrateError::Panicked { message }),
-        applied: Vec::new(),
-    }
+    MigrateError::Panicked { message }.into()
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::HashMap;
-    use std::num::NonZeroUsize;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::sync::Notify;
-
-    use super::*;
-    use crate::domain::schema_name::SchemaName;
-    use crate::domain::script::Scope;
-    use crate::service::event::ServerError;
-
-    /// What the scripted migrator does in a schema.
-    #[derive(Clone)]
-    pub(crate) enum Act {
-        Migrate,
-        Fail(&'static str),
-        Missing,
-        Panic,
-        /// Meets a lock once, then migrates.
-        Collide,
-        /// Waits until the test lets it go, or until it is cancelled.
-        Block,
-    }
-
-    /// A migrator that does as the test says, so that scheduling is tested without a server.
-    #[derive(Default)]
-    pub(crate) struct Scripted {
-        pub(crate) acts: HashMap<String, Act>,
-        pub(crate) release: Notify,
-        pub(crate) begun: Mutex<Vec<String>>,
-        pub(crate) in_flight: AtomicUsize,
-        pub(crate) most_in_flight: AtomicUsize,
-    }
-
-    impl Scripted {
-        pub(crate) fn new(acts: &[(&str, Act)]) -> Arc<Self> {
-            Arc::new(Self {
-                acts: acts
-                    .iter()
-                    .map(|(schema, act)| ((*schema).to_owned(), act.clone()))
-                    .collect(),
-                ..Self::default()
-            })
-        }
-    }
-
-    impl SchemaMigrator for Scripted {
-        async fn survey(&self, targets: &[Arc<Target>]) -> Result<Vec<SchemaState>, MigrateError> {
-            let pending = crate::domain::plan::Plan {
-                pending: vec![0],
-                ..Default::default()
-            };
-            Ok(targets
-                .iter()
-                .map(|target| match self.acts.get(target.schema.as_str()) {
-                    Some(Act::Missing) => SchemaState::Missing,
-                    _ => SchemaState::Known(pending.clone()),
-                })
-                .collect())
-        }
-
-        async fn migrate(
-            &self,
-            target: &Target,
-            progress: &Progress,
-            mut interrupts: Interrupts,
-        ) -> Result<Done, Failed> {
-            self.begun.lock().unwrap().push(target.label.clone());
-            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_in_flight.fetch_max(now, Ordering::SeqCst);
-            tokio::task::yield_now().await;
-            let act = self
-                .acts
-                .get(target.schema.as_str())
-                .unwrap_or(&Act::Migrate);
-            let result = match act {
-                Act::Migrate => Ok(Done::Migrated(Vec::new())),
-                Act::Missing => Err(MigrateError::SchemaMissing.into()),
-                Act::Collide => {
-                    progress.send(EventKind::Retrying {
-                        attempt: 1,
-                        limit: 5,
-                        error: ServerError {
-                            sqlstate: Some("40P01".to_owned()),
-                            ..ServerError::default()
-                        },
-                        blockers: Vec::new(),
-                        pause: Duration::ZERO,
-                    });
-                    Ok(Done::Migrated(Vec::new()))
-                }
-                Act::Fail(sqlstate) => Err(MigrateError::Database {
-                    doing: "testing".into(),
-                    error: ServerError {
-                        sqlstate: Some((*sqlstate).to_owned()),
-                        ..ServerError::default()
-                    },
-                }
-                .into()),
-                Act::Panic => panic!("scripted"),
-                Act::Block => tokio::select! {
-                    () = self.release.notified() => Ok(Done::Migrated(Vec::new())),
-                    () = interrupts.reaches(Interrupt::Cancel) => Ok(Done::Skipped(Skipped::Interrupted)),
-                },
-            };
-            self.in_flight.fetch_sub(1, Ordering::SeqCst);
-            result
-        }
-    }
-
-    pub(crate) fn target(slug: &str) -> Arc<Target> {
-        Arc::new(Target {
-            schema: SchemaName::parse(slug).expect("legal"),
-            label: slug.to_owned(),
-            scope: Scope::Tenant,
-        })
-    }
-
-    fn targets(slugs: &[&str]) -> Vec<Arc<Target>> {
-        slugs.iter().map(|slug| target(slug)).collect()
-    }
-
-    fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
-        slugs
-            .iter()
-            .zip(outcomes)
-            .map(|(slug, outcome)| {
-                let word = match outcome {
-                    Outcome::Migrated { .. } => "migrated".to_owned(),
-                    Outcome::UpToDate => "up to date".to_owned(),
-                    Outcome::Done { result, .. } => result.clone(),
-                    Outcome::Failed { error, .. } => match &**error {
-                        MigrateError::Panicked { message } => format!("panicked: {message}"),
-                        _ => "failed".to_owned(),
-                    },
-                    Outcome::Skipped { why } => format!("skipped: {why:?}"),
-                    Outcome::NotStarted { why } => format!("not started: {why:?}"),
-                };
-                format!("{slug} {word}")
-            })
-            .collect()
-    }
-
-    async fn run(
-        migrator: &Arc<Scripted>,
-        slugs: &[&str],
-        jobs: usize,
-        on_failure: OnFailure,
-    ) -> Vec<String> {
-        let (_interrupter, interrupts) = Interrupts::new();
-        let fleet = Fleet {
-            pace: fixed(jobs),
-            on_failure,
-            interrupts,
-        };
-        let (progress, _events) = Progress::channel();
-        let mut course = Course::new(fleet.pace.clone());
-        let outcomes = fleet
-            .run(migrator, &targets(slugs), &mut course, &progress)
-            .await;
-        words(slugs, &outcomes)
-    }
-
-    fn fixed(jobs: usize) -> Pace {
-        Pace::fixed(NonZeroUsize::new(jobs).expect("not 0"))
-    }
-
-    /// Returns how many jobs there were after each change.
-    async fn changes(pace: Pace, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
-        let (_interrupter, interrupts) = Interrupts::new();
-        let fleet = Fleet {
-            pace,
-            on_failure: OnFailure::Stop,
-            interrupts,
-        };
-        let (progress, mut events) = Progress::channel();
-        let mut course = Course::new(fleet.pace.clone());
-        fleet
-            .run(
-                &Scripted::new(acts),
-                &targets(slugs),
-                &mut course,
-                &progress,
-            )
-            .await;
-        drop((progress, course));
-        let mut changes = Vec::new();
-        while let Some(event) = events.recv().await {
-            if let EventKind::JobsChanged { jobs, most: 4 } = event.kind {
-                changes.push(jobs);
-            }
-        }
-        changes
-    }
-
-    #[tokio::test]
-    async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
-        let slugs = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
-        let collisions = [("a", Act::Collide), ("b", Act::Collide)];
-        let adaptive = Pace::adaptive(NonZeroUsize::new(4).expect("not 0"));
-        assert_eq!(changes(adaptive, &collisions, &slugs).await, [2, 3, 4]);
-        assert_eq!(
-            changes(fixed(4), &collisions, &slugs).await,
-            Vec::<usize>::new()
-        );
-    }
-
-    #[tokio::test]
-    async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends() {
-        let acts = ["a", "b", "c", "d", "e"].map(|slug| (slug, Act::Fail("23505")));
-        let two = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
-        let slugs = ["a", "b", "c", "d", "e"];
-        assert_eq!(
-            run(&Scripted::new(&acts), &slugs, 1, two).await,
-            [
-                "a failed",
-                "b failed",
-                "c not started: TooManyFailures",
-                "d not started: TooManyFailures",
-                "e not started: TooManyFailures",
-            ]
-        );
-        // Three at a time: when two have failed, at most two more are already under way.
-        let outcomes = run(&Scripted::new(&acts), &slugs, 3, two).await;
-        let failed = outcomes.iter().filter(|word| word.ends_with("failed"));
-        assert!((2..=4).contains(&failed.count()), "{outcomes:?}");
-        assert_eq!(outcomes[4], "e not started: TooManyFailures");
-    }
-
-    #[tokio::test]
-    async fn every_target_gets_one_outcome_in_the_order_given() {
-        let migrator = Scripted::new(&[("b", Act::Fail("23505"))]);
-        assert_eq!(
-            run(&migrator, &["a", "b", "c"], 3, OnFailure::Continue).await,
-            ["a migrated", "b failed", "c migrated"]
-        );
-    }
-
-    #[tokio::test]
-    async fn an_empty_fleet_is_no_error() {
-        assert!(
-            run(&Scripted::new(&[]), &[], 3, OnFailure::Stop)
-                .await
-                .is_empty()
-        );
-    }
-
-    #[tokio::test]
-    async fn never_more_than_jobs_are_in_flight() {
-        let migrator = Scripted::new(&[]);
-        let slugs: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
-        let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
-        run(&migrator, &slugs, 4, OnFailure::Stop).await;
-        assert_eq!(migrator.most_in_flight.load(Ordering::SeqCst), 4);
-        assert_eq!(migrator.begun.lock().unwrap().len(), 50);
-    }
-
-    #[tokio::test]
-    async fn a_failure_stops_the_rest_when_asked_to() {
-        let migrator = Scripted::new(&[("b", Act::Fail("23505"))]);
-        assert_eq!(
-            run(&migrator, &["a", "b", "c"], 1, OnFailure::Stop).await,
-            ["a migrated", "b failed", "c not started: EarlierFailure"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_missing_schema_does_not_stop_the_others() {
-        let migrator = Scripted::new(&[("a", Act::Missing)]);
-        assert_eq!(
-            run(&migrator, &["a", "b"], 1, OnFailure::Stop).await,
-            ["a failed", "b migrated"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_ends_the_run_even_when_it_should_continue() {
-        let migrator = Scripted::new(&[("a", Act::Fail("53100"))]);
-        assert_eq!(
-            run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
-            ["a failed", "b not started: EarlierFailure"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_that_targets_failure() {
-        let migrator = Scripted::new(&[("a", Act::Panic)]);
-        assert_eq!(
-            run(&migrator, &["a", "b"], 2, OnFailure::Continue).await,
-            ["a panicked: scripted", "b migrated"]
-        );
-    }
-
-    #[tokio::test]
-    async fn the_first_interrupt_lets_the_running_finish_and_the_second_cancels_them() {
-        for (presses, running) in [(1, "a migrated"), (2, "a skipped: Interrupted")] {
-            let migrator = Scripted::new(&[("a", Act::Block)]);
-            let (interrupter, interrupts) = Interrupts::new();
-            let fleet = Fleet {
-                pace: fixed(1),
-                on_failure: OnFailure::Stop,
-                interrupts,
-            };
-            let (progress, mut events) = Progress::channel();
-            let work = {
-                let migrator = Arc::clone(&migrator);
-                tokio::spawn(async move {
-                    let mut course = Course::new(fleet.pace.clone());
-                    course.of = 2;
-                    fleet
-                        .run(&migrator, &targets(&["a", "b"]), &mut course, &progress)
-                        .await
-                })
-            };
-            let started = events.recv().await.expect("an event");
-            assert!(matches!(
-                started.kind,
-                EventKind::SchemaStarted { number: 1, of: 2 }
-            ));
-            for _ in 0..presses {
-                interrupter.raise();
-            }
-            if presses == 1 {
-                migrator.release.notify_one();
-            }
-            let outcomes = work.await.expect("no panic");
-            assert_eq!(
-                words(&["a", "b"], &outcomes),
-                [running, "b not started: Interrupted"]
-            );
-        }
-    }
-}
+pub(crate) mod tests;

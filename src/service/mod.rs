@@ -4,6 +4,7 @@ pub mod course;
 pub mod event;
 pub mod fan_out;
 pub mod fleet;
+mod grouping;
 pub mod merge;
 pub mod pace;
 pub mod rollout;

@@ -305,6 +305,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         targets: Vec<Arc<Target>>,
         canaries: Vec<bool>,
     ) -> Result<Vec<Surveyed>, RolloutError> {
+        if targets.is_empty() {
+            return Ok(Vec::new());
+        }
         let states = self
             .migrator
             .survey(&targets)

@@ -43,4 +43,5 @@ mod steps;
 mod support;
 mod template;
 mod tenant_context;
+mod together;
 mod trash;

@@ -52,6 +52,21 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "together",
+        args: &["migrate-schemas", "-o", "json", "--jobs", "1"],
+        unit: Unit::Schema,
+        once: false,
+        prepare: |url| {
+            let project = shipped_with(url, 7);
+            project.must(url, &["migrate-schemas"]);
+            project.file(
+                "migrations/tenant/V90__quick.sql",
+                "ALTER TABLE products ADD COLUMN weight integer;\nCREATE TABLE quick (id int);\n",
+            );
+            project
+        },
+    },
+    Scenario {
         name: "everything",
         args: &["migrate-schemas", "-o", "json", "--jobs", "1"],
         unit: Unit::Schema,

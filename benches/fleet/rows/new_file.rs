@@ -22,6 +22,14 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
         let small = bench.base(Base::Migrated(some))?;
         raw::best_connections(bench, &small, &messages[..some])?
     };
+    let pricesync = |args: &[&str]| {
+        let copy = bench.copy(&base)?;
+        let project = bench.projects.with_new_file();
+        let args = [&["migrate-schemas"], args].concat();
+        let took = bench.seconds(bench.pricesync(&project, &copy.name, &args))?;
+        copy.expect(file.version, schemas)?;
+        Ok(took)
+    };
     let mut sides = [
         Side::new("raw", || {
             let copy = bench.copy(&base)?;
@@ -29,20 +37,15 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
             copy.expect(file.version, schemas)?;
             Ok(took)
         }),
-        Side::new("pricesync", || {
-            let copy = bench.copy(&base)?;
-            let project = bench.projects.with_new_file();
-            let command = bench.pricesync(&project, &copy.name, &["migrate-schemas"]);
-            let took = bench.seconds(command)?;
-            copy.expect(file.version, schemas)?;
-            Ok(took)
-        }),
+        Side::new("pricesync", || pricesync(&[])),
+        Side::new("pricesync --together 1", || pricesync(&["--together", "1"])),
     ];
     let samples = in_turns(bench.args.rounds(), &mut sides)?;
     let title = format!("one new file (column and index) on {schemas} migrated schemas");
     Ok(vec![
         Measured::new(bench, RowName::NewFile, title, samples)
             .ratio("pricesync", "raw", Some(Bar::AtMost(1.25)))
+            .ratio("pricesync --together 1", "raw", None)
             .note(tried),
     ])
 }

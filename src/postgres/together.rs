@@ -1,0 +1,351 @@
+//! Several schemas in one transaction: where a file takes less time than a transaction does, most of
+//! the time of a run is beginning and ending them.
+//!
+//! Tried once, and only carried on while everything is as it mostly is: no schema is locked, the
+//! histories say the same, nothing waits, nothing fails, the server has no remark, the guard has
+//! no question. Otherwise all of it is rolled back, and each schema goes by itself, as if this had
+//! not been tried. So what can go wrong in a schema is known in one place, [`Journey`](super::journey::Journey).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use super::attendance::Attendance;
+use super::batch::{NOW, claim, number};
+use super::diagnostics::is_connection_lost;
+use super::histories;
+use super::ledger;
+use super::lock::CLASS;
+use super::migrator::{PATIENCE, PostgresMigrator};
+use super::pool::Session;
+use super::transaction::{BEGIN, Reach, fresh, rollback, whereabouts};
+use crate::domain::plan::{Applied, Plan};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Scope;
+use crate::migrations::{Script, Transaction};
+use crate::service::event::{AppliedScript, Interrupt, Progress};
+use crate::service::fleet::{Done, Failed, Interrupts, Member};
+
+/// How long a statement may wait for a lock: the other schemas are locked meanwhile.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How long the work in all the schemas may take.
+const WORK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long COMMIT may take before somebody looks what it waits for.
+const QUIET_COMMIT: Duration = Duration::from_secs(1);
+
+/// How long the files of one schema may be, in bytes.
+const MOST_TEXT: usize = 64 << 10;
+
+/// Returns whether these scripts may run in several schemas at once, should they be all that is
+/// pending: they do nothing but define, so that a lock tells of everything that they touch.
+pub(super) fn may_share(scripts: &[&Script]) -> bool {
+    let text: usize = scripts.iter().map(|script| script.text.len()).sum();
+    text <= MOST_TEXT
+        && scripts
+            .iter()
+            .all(|script| script.transaction == Transaction::Inside && script.only_defines())
+}
+
+/// Migrates all of them or, where it returns `None`, none.
+pub(super) async fn migrate(
+    migrator: &PostgresMigrator,
+    members: &[Member],
+    interrupts: Interrupts,
+) -> Option<Vec<Result<Done, Failed>>> {
+    let session = match migrator.at_hand.take() {
+        Some(session) => session,
+        None => migrator
+            .database
+            .session_for_job(PATIENCE, &migrator.at_hand)
+            .await
+            .ok()?,
+    };
+    let schemas: Vec<&SchemaName> = members.iter().map(|member| &member.target.schema).collect();
+    let mut company = Company {
+        migrator,
+        members,
+        schemas,
+        interrupts,
+    };
+    let Ok(Some((pid, applied))) = company.work(&session).await else {
+        // Before anybody else asks for these locks.
+        if rollback(&session).await.is_err() {
+            session.discard();
+        }
+        return None;
+    };
+    Some(company.commit(session, pid, applied).await)
+}
+
+/// A backend, and the scripts that it ran in every schema.
+type Worked = (i32, Vec<AppliedScript>);
+
+/// What a session and a transaction must still be behind the scripts.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    transaction: String,
+    role: String,
+    session_role: String,
+}
+
+/// What the opening found: a transaction that holds the locks of all schemas, whose histories say
+/// the same.
+struct Opened<'a> {
+    pid: i32,
+    identity: Identity,
+    oids: Vec<u32>,
+    /// The server's clock, as a history has it.
+    now: String,
+    pending: Vec<&'a Script>,
+    /// What the histories say once the pending scripts are applied.
+    after: Vec<Applied>,
+}
+
+/// The schemas of one transaction.
+struct Company<'a> {
+    migrator: &'a PostgresMigrator,
+    members: &'a [Member],
+    schemas: Vec<&'a SchemaName>,
+    interrupts: Interrupts,
+}
+
+impl<'a> Company<'a> {
+    /// Does everything but COMMIT, and returns the backend and what it did in every schema; `None`
+    /// where something is not as it mostly is.
+    async fn work(&mut self, session: &Session) -> Result<Option<Worked>, Error> {
+        let Some(opened) = self.open(session).await? else {
+            return Ok(None);
+        };
+        // A remark belongs to one schema, and nobody could tell to which.
+        let (remarks, mut remarked) = Progress::channel();
+        let notices = session.forward_notices(opened.pid, &remarks);
+        let sql = self.sql(&opened);
+        let rows = self.within_time(opened.pid, session.rows(&sql)).await?;
+        drop((notices, remarks));
+        if remarked.try_recv().is_ok() || self.interrupts.level() == Interrupt::Cancel {
+            return Ok(None);
+        }
+        let applied = self.applied(&opened, &rows);
+        Ok(applied.map(|applied| (opened.pid, applied)))
+    }
+
+    /// Takes the locks, and reads the histories under them.
+    async fn open(&self, session: &Session) -> Result<Option<Opened<'a>>, Error> {
+        let (rules, schemas) = (&self.migrator.rules, &self.schemas);
+        let table = &rules.history_table;
+        let quoted = schemas
+            .iter()
+            .map(|schema| escape_literal(&schema.quoted().to_string()));
+        let histories = schemas
+            .iter()
+            .map(|schema| histories::qualified(schema, table));
+        let positions: Vec<usize> = (0..schemas.len()).collect();
+        let lock_timeout = match rules.lock_timeout {
+            Duration::ZERO => LOCK_TIMEOUT,
+            time => time.min(LOCK_TIMEOUT),
+        };
+        let statement_timeout = match rules.statement_timeout {
+            Duration::ZERO => WORK_TIMEOUT,
+            time => time.min(WORK_TIMEOUT),
+        };
+        // As in `transaction::probe`: what comes behind the locks sees what was there when they
+        // were taken.
+        let opening = format!(
+            "{BEGIN}SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO {}; \
+             SELECT 0, s.name::regnamespace::oid, pg_try_advisory_xact_lock({CLASS}, s.name::regnamespace::oid::int4) \
+             FROM unnest(ARRAY[{}]) WITH ORDINALITY AS s(name, place) ORDER BY place; \
+             LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE NOWAIT; \
+             SELECT pg_backend_pid(), pg_current_xact_id(), current_user, session_user, {NOW}, true; {}",
+            lock_timeout.as_millis(),
+            statement_timeout.as_millis(),
+            quoted.collect::<Vec<_>>().join(", "),
+            histories.collect::<Vec<_>>().join(", "),
+            histories::select_each(schemas, table)
+        );
+        let fresh = fresh(session, rules);
+        let fresh = try_join_all(fresh.iter().map(|sql| session.client().simple_query(sql)));
+        let (fresh, rows) = futures_util::future::join(fresh, session.rows(&opening)).await;
+        fresh?;
+        // A history's rows have five columns, the locks' three, and the transaction's own six.
+        let (histories, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
+        let of_length = |length: usize| rows.iter().filter(move |row| row.len() == length);
+        let oids: Vec<u32> = of_length(3)
+            .filter(|row| row.get(2) == Some("t"))
+            .filter_map(|row| row.get(1)?.parse().ok())
+            .collect();
+        let Some(row) = of_length(6).next() else {
+            return Ok(None);
+        };
+        if oids.len() < schemas.len() {
+            return Ok(None);
+        }
+        let mut found = histories::parse_several(&histories, &positions);
+        let found: Option<Vec<Vec<Applied>>> = positions
+            .iter()
+            .map(|position| found.remove(position)?.ok())
+            .collect();
+        let Some((pending, after)) = found.and_then(|found| self.pending(&found)) else {
+            return Ok(None);
+        };
+        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+        Ok(Some(Opened {
+            pid: cell(0).parse().unwrap_or_default(),
+            identity: Identity {
+                transaction: cell(1),
+                role: cell(2),
+                session_role: cell(3),
+            },
+            oids,
+            now: escape_literal(&cell(4)),
+            pending,
+            after,
+        }))
+    }
+
+    /// Returns what is pending in every one of these histories, and what they say afterwards; `None`
+    /// where they differ, or where it is more or other than [may be shared](may_share).
+    fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
+        let set = self.migrator.set(Scope::Tenant);
+        let (first, others) = found.split_first()?;
+        let says = |row: &Applied| (row.version, row.checksum, row.name.clone());
+        let is_same = |other: &Vec<Applied>| other.iter().map(says).eq(first.iter().map(says));
+        if first.is_empty() || !others.iter().all(is_same) {
+            return None;
+        }
+        let plan = Plan::compare(set.ids(), first, self.migrator.rules.goal).ok()?;
+        let pending: Vec<&Script> = plan
+            .pending
+            .iter()
+            .map(|&index| &set.scripts()[index])
+            .collect();
+        if pending.is_empty() || !may_share(&pending) {
+            return None;
+        }
+        let claimed = pending.iter().map(|script| script.id.claimed());
+        let after = first.iter().cloned().chain(claimed).collect();
+        Some((pending, after))
+    }
+
+    /// Returns the work in every schema, and the check behind all of it.
+    fn sql(&self, opened: &Opened) -> String {
+        let rules = &self.migrator.rules;
+        let mut sql = String::new();
+        for member in self.members {
+            let schema = &member.target.schema;
+            sql.push_str(&whereabouts(rules, &member.target, Reach::Transaction));
+            for script in &opened.pending {
+                let claim = claim(schema, &rules.history_table, script, &opened.now);
+                // The text may end in a comment or without a semicolon.
+                let _ = write!(sql, "{claim};\n{}\n;\n", script.text);
+            }
+        }
+        let oids = opened.oids.iter().copied();
+        let own: Vec<(u32, &SchemaName)> = oids.zip(self.schemas.iter().copied()).collect();
+        sql + &format!(
+            "SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()), \
+             pg_current_xact_id(), current_user, session_user, {}",
+            ledger::leave(&own, &rules.history_table, &opened.after)
+        )
+    }
+
+    /// Waits for the answers, and has the server cancel what takes too long.
+    async fn within_time<F: Future>(&mut self, pid: i32, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        let mut interrupts = self.interrupts.clone();
+        tokio::select! {
+            output = &mut work => return output,
+            () = tokio::time::sleep(WORK_TIMEOUT) => {}
+            () = interrupts.reaches(Interrupt::Cancel) => {}
+        }
+        let cancel = self.migrator.database.cancel(pid);
+        futures_util::future::join(work, cancel).await.0
+    }
+
+    /// Reads the check. What a script took is its share of the whole: the server's clock costs as much
+    /// as what it would measure.
+    fn applied(&self, opened: &Opened, rows: &[SimpleQueryRow]) -> Option<Vec<AppliedScript>> {
+        // What only defines brings no rows.
+        let [check] = rows else { return None };
+        let cell = |column: usize| check.get(column).unwrap_or_default().to_owned();
+        let now = Identity {
+            transaction: cell(1),
+            role: cell(2),
+            session_role: cell(3),
+        };
+        if now != opened.identity || check.get(4) != Some("f") {
+            return None;
+        }
+        let scripts = opened.pending.len() * self.members.len();
+        let took = Duration::try_from_secs_f64(number(check, 0)).unwrap_or_default();
+        let took = took / u32::try_from(scripts).unwrap_or(1);
+        let applied = opened.pending.iter().map(|script| AppliedScript {
+            script: script.id.reference(),
+            took,
+        });
+        Some(applied.collect())
+    }
+
+    /// Sends COMMIT and waits for its answer.
+    async fn sent_commit(&self, session: &Session, pid: i32) -> Result<(), Error> {
+        let (migrator, first) = (self.migrator, &self.members[0]);
+        let mut commit = std::pin::pin!(session.client().simple_query("COMMIT"));
+        if let Ok(committed) = tokio::time::timeout(QUIET_COMMIT, &mut commit).await {
+            return committed.map(drop);
+        }
+        // What it waits for is told in the name of the first.
+        first.begin();
+        let mut attendance = Attendance::new(
+            &migrator.database,
+            pid,
+            migrator.rules.lock_timeout,
+            &first.progress,
+            self.interrupts.clone(),
+        );
+        attendance.during_commit(commit).await.map(drop)
+    }
+
+    /// Commits. From here on every schema has an end of its own: where COMMIT is refused, or not
+    /// answered, each is looked at by itself.
+    async fn commit(
+        self,
+        session: Session,
+        pid: i32,
+        applied: Vec<AppliedScript>,
+    ) -> Vec<Result<Done, Failed>> {
+        let (migrator, members) = (self.migrator, self.members);
+        let committed = self.sent_commit(&session, pid).await;
+        let is_in_doubt = match committed {
+            Ok(()) => {
+                if self.interrupts.level() == Interrupt::Cancel {
+                    // The request to cancel COMMIT may still be on its way.
+                    session.discard();
+                } else {
+                    migrator.at_hand.keep(session, members.len());
+                }
+                return vec![Ok(Done::Migrated(applied)); members.len()];
+            }
+            Err(error) => {
+                session.discard();
+                is_connection_lost(&error)
+            }
+        };
+        if is_in_doubt {
+            migrator.at_hand.clear();
+        }
+        let mut results = Vec::with_capacity(members.len());
+        let in_doubt = if is_in_doubt { applied } else { Vec::new() };
+        for member in members {
+            member.begin();
+            let in_doubt = in_doubt.clone();
+            let interrupts = self.interrupts.clone();
+            let alone = migrator.alone(&member.target, &member.progress, interrupts, in_doubt);
+            results.push(alone.await);
+        }
+        results
+    }
+}
