@@ -12,7 +12,7 @@ mod layout;
 
 pub use layout::{CatalogLayout, DomainTable, TenantTable};
 
-use crate::domain::plan::{Atomic, OnFailure};
+use crate::domain::plan::{Atomic, OnFailure, Together};
 use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
 
 /// The file that is looked for, from the current folder upwards.
@@ -216,6 +216,11 @@ const KEYS: &[Key] = &[
     ),
     key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
     key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
+    key(
+        "run.together_time",
+        &["PRICESYNC_TOGETHER_TIME"],
+        Some("50ms"),
+    ),
     key("run.together", &["PRICESYNC_TOGETHER"], Some("16")),
     key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
     key(
@@ -418,8 +423,9 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// `run.atomic`.
     pub atomic: Atomic,
-    /// `run.together`: at most how many schemas share a transaction, where each takes next to no time.
-    pub together: NonZeroUsize,
+    /// `run.together` and `run.together_time`: at most how many schemas share a transaction, and how long
+    /// that is to take.
+    pub together: Together,
     /// `run.template`: whether an empty schema may be filled by a template.
     pub template: UseTemplate,
     /// `run.search_path`: what follows the tenant itself.
@@ -585,10 +591,14 @@ impl Settings {
                 "migration" => Ok(Atomic::Migration),
                 _ => Err("'schema' or 'migration'".to_owned()),
             })?,
-            together: read.parsed("run.together", |text| {
-                text.parse()
-                    .map_err(|_| "a number of schemas, at least 1".to_owned())
-            })?,
+            together: Together {
+                most: read.parsed("run.together", |text| {
+                    text.parse()
+                        .map(NonZeroUsize::get)
+                        .map_err(|_| "a number of schemas, at least 1".to_owned())
+                })?,
+                within: read.parsed("run.together_time", duration)?,
+            },
             template: read.parsed("run.template", |text| match text {
                 "auto" => Ok(UseTemplate::Auto),
                 "off" => Ok(UseTemplate::Off),

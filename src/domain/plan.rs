@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -59,6 +60,23 @@ pub enum Atomic {
     Schema,
     /// Each file by itself.
     Migration,
+}
+
+/// How many schemas share a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Together {
+    /// At most how many schemas.
+    pub most: usize,
+    /// How long such a transaction is to take: all of them keep their locks until it ends.
+    pub within: Duration,
+}
+
+impl Together {
+    /// None do.
+    pub const ALONE: Self = Self {
+        most: 1,
+        within: Duration::ZERO,
+    };
 }
 
 /// What a look at one schema found, before anything is locked.

@@ -62,7 +62,8 @@ impl SchemaName {
             || folded.starts_with(DROPPING_PREFIX)
             || matches!(
                 folded.as_str(),
-                "public" | "information_schema" | BOOKKEEPING_SCHEMA
+                // The server takes the last for the role's name wherever it stands in a search_path.
+                "public" | "information_schema" | BOOKKEEPING_SCHEMA | "$user"
             )
         {
             return Err(SchemaNameError::Reserved(text.to_owned()));
@@ -193,6 +194,7 @@ mod tests {
             "pricesync",
             "pricesync_trash_1",
             "Pricesync_Dropping_7",
+            "$user",
         ] {
             assert_eq!(
                 SchemaName::parse(name),

@@ -110,7 +110,10 @@ impl<'a> Words<'a> {
             && ["select", "execute", "values", "table", "with"]
                 .iter()
                 .any(|word| self.places(word).any(|place| place > 1));
-        plain.iter().any(|words| self.starts_with(words)) && !runs_a_query
+        // What is temporary stays behind in its session, whichever way that is said.
+        let is_temporary =
+            (0..self.len()).any(|place| self.identifier(place).as_deref() == Some("pg_temp"));
+        plain.iter().any(|words| self.starts_with(words)) && !runs_a_query && !is_temporary
     }
 
     /// Returns the name of the index that a `CREATE INDEX CONCURRENTLY` makes, if it gives one.

@@ -24,6 +24,7 @@ use super::template::{Applying, Template, Unfit};
 use super::together;
 use super::transaction::{Opened, Opening, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
+use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
 use crate::service::event::{
     AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Skipped,
@@ -45,8 +46,6 @@ pub(super) struct Journey<'a> {
     pub(super) keeps_ledger: bool,
     /// What fills the schema if it is empty; given up after it did not fit once.
     pub(super) template: Option<&'a Template>,
-    /// Scripts whose COMMIT was not answered.
-    pub(super) in_doubt: Vec<AppliedScript>,
 }
 
 /// How one transaction ended.
@@ -91,7 +90,7 @@ impl Journey<'_> {
         self.keeps_ledger =
             self.migrator.rehearsal.is_none() && self.migrator.keeps_ledger(self.progress).await;
         let mut told = None;
-        let mut in_doubt = std::mem::take(&mut self.in_doubt);
+        let mut in_doubt: Vec<AppliedScript> = Vec::new();
         loop {
             match self.step(&mut in_doubt).await {
                 Ok(Step::Finished) => return Ok(None),
@@ -360,13 +359,7 @@ impl Journey<'_> {
         match committed {
             Ok(_) => {
                 self.expect_history = true;
-                let may_share = self.keeps_ledger
-                    && opened.has_history
-                    && self.leaves_nothing(work)
-                    && together::may_share(work.pending);
-                self.migrator
-                    .last_may_share
-                    .store(may_share, std::sync::atomic::Ordering::Relaxed);
+                self.set_an_example(work, opened.has_history);
                 if self.interrupts.level() == Interrupt::Cancel {
                     // The request to cancel COMMIT may still be on its way.
                     session.discard();
@@ -455,6 +448,18 @@ impl Journey<'_> {
         set.iter()
             .all(|script| script.transaction == Transaction::Inside)
             && work.pending.iter().all(|script| script.only_defines())
+    }
+
+    /// What went well in one tenant's schema may be tried in several at once.
+    fn set_an_example(&self, work: &Work<'_>, had_history: bool) {
+        if self.target.scope == Scope::Tenant {
+            let is_one = self.keeps_ledger
+                && had_history
+                && self.leaves_nothing(work)
+                && together::may_share(work.pending);
+            let scripts = if is_one { work.pending } else { &[] };
+            self.migrator.example.set(scripts);
+        }
     }
 
     /// Somebody dropped the ledger during the run. Migrating matters more.

@@ -1,7 +1,6 @@
 //! Brings schemas of one database to the goal, and tells how far from it they are.
 
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,14 +19,14 @@ use super::rehearsal::Rehearsal;
 use super::runner::{self};
 use super::template::{self, Template, Templates};
 use super::tenant_tables::Tables;
-use super::together;
+use super::together::{self, Example};
 use super::transaction::{self, Reach};
 use crate::domain::digest::of_prefixes;
-use crate::domain::plan::{Atomic, Goal, Plan, SchemaState};
+use crate::domain::plan::{Atomic, Goal, Plan, SchemaState, Together};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Maker, Scope};
 use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
-use crate::service::event::{AppliedScript, EventKind, MigrateError, Progress, Skipped, Target};
+use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
 use crate::service::fleet::{Done, Failed, Interrupts, Member, SchemaMigrator};
 use crate::settings::CatalogLayout;
 
@@ -65,8 +64,8 @@ pub struct Rules {
     pub unlisted: bool,
     /// Whether an empty schema may be filled by a template.
     pub templates: bool,
-    /// At most how many schemas share a transaction, where each takes next to no time.
-    pub together: NonZeroUsize,
+    /// Which schemas share a transaction, where each takes next to no time.
+    pub together: Together,
     /// `server_version_num` of the server.
     pub server_version: u32,
     /// What stands between us and the server.
@@ -92,7 +91,10 @@ impl Rules {
             tenants: Tables::new(layout).rows,
             unlisted: false,
             templates: true,
-            together: NonZeroUsize::new(16).expect("not 0"),
+            together: Together {
+                most: 16,
+                within: Duration::from_millis(50),
+            },
             server_version: database.facts().version,
             route: database.facts().route,
         }
@@ -124,8 +126,8 @@ pub struct PostgresMigrator {
     pub(super) templates: Arc<Templates>,
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
     pub(super) last_was_new: Arc<AtomicBool>,
-    /// Whether the last schema that was migrated had nothing pending but what [several may share](together::may_share).
-    pub(super) last_may_share: Arc<AtomicBool>,
+    /// What may be tried in several schemas at once.
+    pub(super) example: Arc<Example>,
     /// Where what is tried is kept; everything is rolled back then.
     pub(super) rehearsal: Option<Arc<Rehearsal>>,
 }
@@ -150,10 +152,34 @@ impl SchemaMigrator for PostgresMigrator {
         progress: &Progress,
         interrupts: Interrupts,
     ) -> Result<Done, Failed> {
-        self.alone(target, progress, interrupts, Vec::new()).await
+        let mut journey = Journey {
+            migrator: self,
+            target,
+            progress,
+            interrupts,
+            committed: Vec::new(),
+            expect_history: !self.last_was_new.load(Ordering::Relaxed),
+            attempt: 0,
+            keeps_ledger: false,
+            template: self.template_for(target).await,
+        };
+        let result = journey.travel().await;
+        match result {
+            // What was committed before, or while the second interrupt came, stays applied.
+            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
+                Ok(Done::Migrated(journey.committed))
+            }
+            Ok(Some(why)) => Ok(Done::Skipped(why)),
+            Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
+            Ok(None) => Ok(Done::Migrated(journey.committed)),
+            Err(error) => Err(Failed {
+                error,
+                applied: journey.committed,
+            }),
+        }
     }
 
-    fn most_together(&self) -> usize {
+    fn together(&self) -> Together {
         let rules = &self.rules;
         let never = rules.route == Route::Pooled
             || rules.atomic == Atomic::Migration
@@ -161,10 +187,10 @@ impl SchemaMigrator for PostgresMigrator {
             || rules.baseline.is_some()
             || self.rehearsal.is_some()
             || self.ledger.given_up.load(Ordering::Relaxed);
-        if never || !self.last_may_share.load(Ordering::Relaxed) {
-            return 1;
+        if never || !self.example.is_set() {
+            return Together::ALONE;
         }
-        rules.together.get()
+        rules.together
     }
 
     async fn migrate_together(
@@ -196,7 +222,7 @@ impl PostgresMigrator {
             at_hand: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
-            last_may_share: Arc::default(),
+            example: Arc::default(),
             rehearsal: None,
         }
     }
@@ -218,43 +244,6 @@ impl PostgresMigrator {
             ..LedgerUse::default()
         });
         self
-    }
-
-    /// Brings one schema to the goal, in transactions of its own. What is `in_doubt` was sent for COMMIT
-    /// by a connection that broke.
-    pub(super) async fn alone(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        interrupts: Interrupts,
-        in_doubt: Vec<AppliedScript>,
-    ) -> Result<Done, Failed> {
-        let mut journey = Journey {
-            migrator: self,
-            target,
-            progress,
-            interrupts,
-            committed: Vec::new(),
-            expect_history: !self.last_was_new.load(Ordering::Relaxed),
-            attempt: 0,
-            keeps_ledger: false,
-            template: self.template_for(target).await,
-            in_doubt,
-        };
-        let result = journey.travel().await;
-        match result {
-            // What was committed before, or while the second interrupt came, stays applied.
-            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
-                Ok(Done::Migrated(journey.committed))
-            }
-            Ok(Some(why)) => Ok(Done::Skipped(why)),
-            Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
-            Ok(None) => Ok(Done::Migrated(journey.committed)),
-            Err(error) => Err(Failed {
-                error,
-                applied: journey.committed,
-            }),
-        }
     }
 
     /// Makes sure that our own tables are there.

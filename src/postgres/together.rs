@@ -7,33 +7,33 @@
 //! not been tried. So what can go wrong in a schema is known in one place, [`Journey`](super::journey::Journey).
 
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use postgres_protocol::escape::escape_literal;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::attendance::Attendance;
 use super::batch::{NOW, claim, number};
-use super::diagnostics::is_connection_lost;
+use super::commit::was_committed;
+use super::diagnostics::{is_connection_lost, server_error};
 use super::histories;
 use super::ledger;
 use super::lock::CLASS;
 use super::migrator::{PATIENCE, PostgresMigrator};
-use super::pool::Session;
+use super::pool::{NoticeGuard, Session};
 use super::transaction::{BEGIN, Reach, fresh, rollback, whereabouts};
 use crate::domain::plan::{Applied, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::{AppliedScript, Interrupt, Progress};
+use crate::service::event::{AppliedScript, Event, Interrupt, MigrateError, Progress};
 use crate::service::fleet::{Done, Failed, Interrupts, Member};
 
-/// How long a statement may wait for a lock: the other schemas are locked meanwhile.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// How long the work in all the schemas may take.
-const WORK_TIMEOUT: Duration = Duration::from_millis(250);
+/// How many times as long as it is to take a transaction may take before it is undone.
+const PATIENCE_FACTOR: u32 = 5;
 
 /// How long COMMIT may take before somebody looks what it waits for.
 const QUIET_COMMIT: Duration = Duration::from_secs(1);
@@ -49,6 +49,33 @@ pub(super) fn may_share(scripts: &[&Script]) -> bool {
         && scripts
             .iter()
             .all(|script| script.transaction == Transaction::Inside && script.only_defines())
+}
+
+/// The versions that were pending in the last schema that was migrated by itself, where several may
+/// share them. Nothing runs in several schemas at once that has not gone well in one.
+#[derive(Debug, Default)]
+pub(super) struct Example(Mutex<Vec<i64>>);
+
+impl Example {
+    /// Notes the scripts; none where several may not share what was pending.
+    pub(super) fn set(&self, scripts: &[&Script]) {
+        let versions = scripts.iter().map(|script| script.id.version);
+        *self.versions() = versions.collect();
+    }
+
+    /// Returns whether there is anything to follow.
+    pub(super) fn is_set(&self) -> bool {
+        !self.versions().is_empty()
+    }
+
+    fn is(&self, scripts: &[&Script]) -> bool {
+        let versions = scripts.iter().map(|script| &script.id.version);
+        versions.eq(self.versions().iter())
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Migrates all of them or, where it returns `None`, none.
@@ -71,19 +98,36 @@ pub(super) async fn migrate(
         members,
         schemas,
         interrupts,
+        is_cancelled: false,
     };
-    let Ok(Some((pid, applied))) = company.work(&session).await else {
+    let Ok(Some(worked)) = company.work(&session).await else {
         // Before anybody else asks for these locks.
-        if rollback(&session).await.is_err() {
+        if rollback(&session).await.is_err() || company.is_cancelled {
             session.discard();
         }
         return None;
     };
-    Some(company.commit(session, pid, applied).await)
+    company.commit(session, worked).await
 }
 
-/// A backend, and the scripts that it ran in every schema.
-type Worked = (i32, Vec<AppliedScript>);
+/// Returns the shorter one of a setting, of which zero is for ever, and a limit; at least a millisecond.
+fn shorter(setting: Duration, limit: Duration) -> Duration {
+    let time = match setting {
+        Duration::ZERO => limit,
+        setting => setting.min(limit),
+    };
+    time.max(Duration::from_millis(1))
+}
+
+/// What was done and not committed.
+struct Worked {
+    pid: i32,
+    transaction: String,
+    /// In every schema.
+    applied: Vec<AppliedScript>,
+    notices: NoticeGuard,
+    remarks: UnboundedReceiver<Event>,
+}
 
 /// What a session and a transaction must still be behind the scripts.
 #[derive(PartialEq, Eq)]
@@ -112,26 +156,32 @@ struct Company<'a> {
     members: &'a [Member],
     schemas: Vec<&'a SchemaName>,
     interrupts: Interrupts,
+    /// Whether the server was asked to cancel what it does: the request may still be on its way.
+    is_cancelled: bool,
 }
 
 impl<'a> Company<'a> {
-    /// Does everything but COMMIT, and returns the backend and what it did in every schema; `None`
-    /// where something is not as it mostly is.
+    /// Does everything but COMMIT; `None` where something is not as it mostly is.
     async fn work(&mut self, session: &Session) -> Result<Option<Worked>, Error> {
         let Some(opened) = self.open(session).await? else {
             return Ok(None);
         };
         // A remark belongs to one schema, and nobody could tell to which.
-        let (remarks, mut remarked) = Progress::channel();
-        let notices = session.forward_notices(opened.pid, &remarks);
+        let (progress, mut remarks) = Progress::channel();
+        let notices = session.forward_notices(opened.pid, &progress);
         let sql = self.sql(&opened);
         let rows = self.within_time(opened.pid, session.rows(&sql)).await?;
-        drop((notices, remarks));
-        if remarked.try_recv().is_ok() || self.interrupts.level() == Interrupt::Cancel {
+        if self.is_cancelled || remarks.try_recv().is_ok() {
             return Ok(None);
         }
         let applied = self.applied(&opened, &rows);
-        Ok(applied.map(|applied| (opened.pid, applied)))
+        Ok(applied.map(|applied| Worked {
+            pid: opened.pid,
+            transaction: opened.identity.transaction,
+            applied,
+            notices,
+            remarks,
+        }))
     }
 
     /// Takes the locks, and reads the histories under them.
@@ -145,18 +195,13 @@ impl<'a> Company<'a> {
             .iter()
             .map(|schema| histories::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
-        let lock_timeout = match rules.lock_timeout {
-            Duration::ZERO => LOCK_TIMEOUT,
-            time => time.min(LOCK_TIMEOUT),
-        };
-        let statement_timeout = match rules.statement_timeout {
-            Duration::ZERO => WORK_TIMEOUT,
-            time => time.min(WORK_TIMEOUT),
-        };
+        // Whoever waits for a lock keeps the locks of all the others meanwhile.
+        let lock_timeout = shorter(rules.lock_timeout, rules.together.within);
+        let statement_timeout = shorter(rules.statement_timeout, self.most_time());
         // As in `transaction::probe`: what comes behind the locks sees what was there when they
         // were taken.
         let opening = format!(
-            "{BEGIN}SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO {}; \
+            "{BEGIN}SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO {}; \
              SELECT 0, s.name::regnamespace::oid, pg_try_advisory_xact_lock({CLASS}, s.name::regnamespace::oid::int4) \
              FROM unnest(ARRAY[{}]) WITH ORDINALITY AS s(name, place) ORDER BY place; \
              LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE NOWAIT; \
@@ -208,7 +253,7 @@ impl<'a> Company<'a> {
     }
 
     /// Returns what is pending in every one of these histories, and what they say afterwards; `None`
-    /// where they differ, or where it is more or other than [may be shared](may_share).
+    /// where they differ, or where other scripts are pending than in the [example](Example).
     fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
         let set = self.migrator.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
@@ -223,7 +268,7 @@ impl<'a> Company<'a> {
             .iter()
             .map(|&index| &set.scripts()[index])
             .collect();
-        if pending.is_empty() || !may_share(&pending) {
+        if pending.is_empty() || !self.migrator.example.is(&pending) {
             return None;
         }
         let claimed = pending.iter().map(|script| script.id.claimed());
@@ -253,17 +298,31 @@ impl<'a> Company<'a> {
         )
     }
 
+    /// How long the work in all schemas may take.
+    fn most_time(&self) -> Duration {
+        self.migrator
+            .rules
+            .together
+            .within
+            .saturating_mul(PATIENCE_FACTOR)
+    }
+
     /// Waits for the answers, and has the server cancel what takes too long.
     async fn within_time<F: Future>(&mut self, pid: i32, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
         let mut interrupts = self.interrupts.clone();
         tokio::select! {
             output = &mut work => return output,
-            () = tokio::time::sleep(WORK_TIMEOUT) => {}
+            () = tokio::time::sleep(self.most_time()) => {}
             () = interrupts.reaches(Interrupt::Cancel) => {}
         }
-        let cancel = self.migrator.database.cancel(pid);
-        futures_util::future::join(work, cancel).await.0
+        self.is_cancelled = true;
+        // The request needs a connection, and the work never waits for that.
+        tokio::select! {
+            output = &mut work => return output,
+            () = self.migrator.database.cancel(pid) => {}
+        }
+        work.await
     }
 
     /// Reads the check. What a script took is its share of the whole: the server's clock costs as much
@@ -291,17 +350,17 @@ impl<'a> Company<'a> {
     }
 
     /// Sends COMMIT and waits for its answer.
-    async fn sent_commit(&self, session: &Session, pid: i32) -> Result<(), Error> {
+    async fn sent_commit(&self, session: &Session, worked: &Worked) -> Result<(), Error> {
         let (migrator, first) = (self.migrator, &self.members[0]);
         let mut commit = std::pin::pin!(session.client().simple_query("COMMIT"));
         if let Ok(committed) = tokio::time::timeout(QUIET_COMMIT, &mut commit).await {
             return committed.map(drop);
         }
         // What it waits for is told in the name of the first.
-        first.begin();
+        first.catch_up(&Ok(Done::Migrated(worked.applied.clone())));
         let mut attendance = Attendance::new(
             &migrator.database,
-            pid,
+            worked.pid,
             migrator.rules.lock_timeout,
             &first.progress,
             self.interrupts.clone(),
@@ -309,43 +368,46 @@ impl<'a> Company<'a> {
         attendance.during_commit(commit).await.map(drop)
     }
 
-    /// Commits. From here on every schema has an end of its own: where COMMIT is refused, or not
-    /// answered, each is looked at by itself.
+    /// Commits. Where that is not answered, the server is asked what became of it: it is the same for
+    /// all. Where it is refused, nothing was done.
     async fn commit(
         self,
         session: Session,
-        pid: i32,
-        applied: Vec<AppliedScript>,
-    ) -> Vec<Result<Done, Failed>> {
+        mut worked: Worked,
+    ) -> Option<Vec<Result<Done, Failed>>> {
         let (migrator, members) = (self.migrator, self.members);
-        let committed = self.sent_commit(&session, pid).await;
-        let is_in_doubt = match committed {
-            Ok(()) => {
-                if self.interrupts.level() == Interrupt::Cancel {
-                    // The request to cancel COMMIT may still be on its way.
-                    session.discard();
-                } else {
-                    migrator.at_hand.keep(session, members.len());
-                }
-                return vec![Ok(Done::Migrated(applied)); members.len()];
+        let committed = self.sent_commit(&session, &worked).await;
+        if let Err(error) = committed {
+            session.discard();
+            if !is_connection_lost(&error) {
+                return None;
             }
-            Err(error) => {
-                session.discard();
-                is_connection_lost(&error)
-            }
-        };
-        if is_in_doubt {
             migrator.at_hand.clear();
+            let lost = server_error(&error);
+            match was_committed(&migrator.database, &worked.transaction, lost).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    let unknown = |member: &Member| {
+                        let doing = format!("migrating {}", member.target.schema);
+                        let error = error.clone();
+                        Err(Failed::from(MigrateError::Unknown { doing, error }))
+                    };
+                    return Some(members.iter().map(unknown).collect());
+                }
+            }
+        } else if self.interrupts.level() == Interrupt::Cancel {
+            // The request to cancel COMMIT may still be on its way.
+            session.discard();
+        } else {
+            migrator.at_hand.keep(session, members.len());
         }
-        let mut results = Vec::with_capacity(members.len());
-        let in_doubt = if is_in_doubt { applied } else { Vec::new() };
-        for member in members {
-            member.begin();
-            let in_doubt = in_doubt.clone();
-            let interrupts = self.interrupts.clone();
-            let alone = migrator.alone(&member.target, &member.progress, interrupts, in_doubt);
-            results.push(alone.await);
+        drop(worked.notices);
+        let migrated = Ok(Done::Migrated(worked.applied));
+        while let Ok(remark) = worked.remarks.try_recv() {
+            members[0].catch_up(&migrated);
+            members[0].progress.send(remark.kind);
         }
-        results
+        Some(vec![migrated; members.len()])
     }
 }

@@ -15,7 +15,7 @@ use super::event::{
     Skipped, Target,
 };
 use super::pace::{Pace, Round};
-use crate::domain::plan::{OnFailure, SchemaState};
+use crate::domain::plan::{OnFailure, SchemaState, Together};
 
 /// What was done in one schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,10 @@ pub trait SchemaJob: Send + Sync + 'static {
         interrupts: Interrupts,
     ) -> impl Future<Output = Result<Done, Failed>> + Send;
 
-    /// Returns how many schemas [`run_together`](Self::run_together) would take now; 1 where it is
-    /// not to be asked.
-    fn most_together(&self) -> usize {
-        1
+    /// Returns what [`run_together`](Self::run_together) would take now; one schema where it is not
+    /// to be asked.
+    fn together(&self) -> Together {
+        Together::ALONE
     }
 
     /// Does it in several schemas at once, and returns how each ended; or in none, and returns
@@ -97,8 +97,8 @@ impl Member {
         }
     }
 
-    /// Tells of scripts in a schema that has told nothing yet.
-    fn catch_up(&self, result: &Result<Done, Failed>) {
+    /// Tells what happened in a schema that has told nothing yet.
+    pub fn catch_up(&self, result: &Result<Done, Failed>) {
         if self.begun.load(Ordering::Relaxed) {
             return;
         }
@@ -125,8 +125,8 @@ impl<M: SchemaMigrator> SchemaJob for M {
         self.migrate(target, progress, interrupts).await
     }
 
-    fn most_together(&self) -> usize {
-        SchemaMigrator::most_together(self)
+    fn together(&self) -> Together {
+        SchemaMigrator::together(self)
     }
 
     async fn run_together(
@@ -154,9 +154,9 @@ pub trait SchemaMigrator: Send + Sync + 'static {
         interrupts: Interrupts,
     ) -> impl Future<Output = Result<Done, Failed>> + Send;
 
-    /// As [`SchemaJob::most_together`].
-    fn most_together(&self) -> usize {
-        1
+    /// As [`SchemaJob::together`].
+    fn together(&self) -> Together {
+        Together::ALONE
     }
 
     /// As [`SchemaJob::run_together`].
@@ -248,7 +248,7 @@ impl Fleet {
     /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
     /// whatever `on_failure` says. A course that is halted begins nothing.
     ///
-    /// A job that [takes several](SchemaJob::most_together) at once gets several: no more than it
+    /// A job that [takes several](SchemaJob::together) at once gets several: no more than it
     /// takes, and only while all goes well. What it gives back undone is run one by one.
     pub async fn run<J: SchemaJob>(
         &self,
@@ -259,7 +259,8 @@ impl Fleet {
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; targets.len()];
         let mut waiting = 0..targets.len();
-        let mut undone: VecDeque<usize> = VecDeque::new();
+        // Positions, and whether it was told already that they began.
+        let mut undone: VecDeque<(usize, bool)> = VecDeque::new();
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut running: Vec<Running> = Vec::new();
         let mut interrupts = self.interrupts.clone();
@@ -269,12 +270,12 @@ impl Fleet {
                 course.halt(NotStarted::Interrupted);
             }
             while course.halted().is_none() && tasks.len() < course.pace.jobs() {
-                let positions: Vec<usize> = if let Some(position) = undone.pop_front() {
-                    vec![position]
+                let (positions, begun) = if let Some((position, begun)) = undone.pop_front() {
+                    (vec![position], begun)
                 } else {
-                    let (most, jobs) = (job.most_together(), course.pace.jobs());
-                    let size = course.grouping.next(waiting.len(), most, jobs);
-                    waiting.by_ref().take(size).collect()
+                    let jobs = course.pace.jobs();
+                    let size = course.grouping.next(waiting.len(), job.together(), jobs);
+                    (waiting.by_ref().take(size).collect(), false)
                 };
                 if positions.is_empty() {
                     break;
@@ -299,7 +300,7 @@ impl Fleet {
                                 number,
                                 of: course.of,
                             },
-                            begun: AtomicBool::new(false),
+                            begun: AtomicBool::new(begun),
                         }
                     })
                     .collect();
@@ -342,11 +343,17 @@ impl Fleet {
             };
             let Some(results) = results else {
                 course.grouping.undone();
-                undone.extend(ended.positions);
+                let begun = ended
+                    .members
+                    .iter()
+                    .map(|one| one.begun.load(Ordering::Relaxed));
+                undone.extend(ended.positions.into_iter().zip(begun));
                 continue;
             };
-            if results.iter().all(|it| matches!(it, Ok(Done::Migrated(_)))) {
-                course.grouping.committed(schemas, took);
+            let first = &ended.members[0].target;
+            let is_migrated = |result| matches!(result, &Ok(Done::Migrated(_)));
+            if !first.schema.is_public() && results.iter().all(is_migrated) {
+                course.grouping.committed(schemas, took, job.together());
             }
             let each = took / u32::try_from(schemas).unwrap_or(1);
             let ends = ended.positions.iter().zip(ended.members.iter());

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a transaction of several schemas is to take: all of them keep their locks until it ends.
-const BUDGET: Duration = Duration::from_millis(50);
+use crate::domain::plan::Together;
 
 /// How many schemas go alone after a transaction of several was undone for the first time.
 const ALONE: usize = 16;
@@ -34,15 +33,18 @@ impl Default for Grouping {
 }
 
 impl Grouping {
-    /// Returns how many of those that are left begin together, where at most so many may, and so
-    /// many transactions run at once. Never 0.
-    pub(super) fn next(&self, left: usize, most: usize, jobs: usize) -> usize {
+    /// Returns how many of those that are left begin together, where so many transactions run at
+    /// once. Never 0.
+    pub(super) fn next(&self, left: usize, together: Together, jobs: usize) -> usize {
         // Nobody is to be idle while the last few go one after the other.
-        self.size.min(most).min(left.div_ceil(jobs.max(1))).max(1)
+        self.size
+            .min(together.most)
+            .min(left.div_ceil(jobs.max(1)))
+            .max(1)
     }
 
     /// Notes that a transaction of so many schemas was committed after this time.
-    pub(super) fn committed(&mut self, schemas: usize, took: Duration) {
+    pub(super) fn committed(&mut self, schemas: usize, took: Duration, together: Together) {
         if schemas == 1 && self.alone > 0 {
             self.alone -= 1;
             return;
@@ -52,7 +54,7 @@ impl Grouping {
             return;
         }
         let each = took.as_nanos() / schemas.max(1) as u128;
-        let fit = usize::try_from(BUDGET.as_nanos() / each.max(1)).unwrap_or(usize::MAX);
+        let fit = usize::try_from(together.within.as_nanos() / each.max(1)).unwrap_or(usize::MAX);
         self.size = (schemas * 2).min(fit).max(1);
     }
 
@@ -72,53 +74,58 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(1);
 
+    const EIGHT: Together = Together {
+        most: 8,
+        within: Duration::from_millis(50),
+    };
+
     #[test]
     fn it_doubles_while_transactions_are_short_and_never_beyond_what_the_job_takes() {
         let mut grouping = Grouping::default();
         let mut sizes = Vec::new();
         for _ in 0..5 {
-            let size = grouping.next(1000, 8, 2);
+            let size = grouping.next(1000, EIGHT, 2);
             sizes.push(size);
-            grouping.committed(size, QUICK);
+            grouping.committed(size, QUICK, EIGHT);
         }
         assert_eq!(sizes, [1, 2, 4, 8, 8]);
-        assert_eq!(grouping.next(1000, 1, 2), 1);
+        assert_eq!(grouping.next(1000, Together::ALONE, 2), 1);
     }
 
     #[test]
     fn slow_schemas_go_alone_and_others_as_many_as_fit() {
         let mut grouping = Grouping::default();
-        grouping.committed(1, Duration::from_secs(1));
-        assert_eq!(grouping.next(1000, 8, 2), 1);
-        grouping.committed(1, QUICK);
-        grouping.committed(2, Duration::from_millis(40));
-        assert_eq!(grouping.next(1000, 8, 2), 2);
-        grouping.committed(2, Duration::from_millis(200));
-        assert_eq!(grouping.next(1000, 8, 2), 1);
+        grouping.committed(1, Duration::from_secs(1), EIGHT);
+        assert_eq!(grouping.next(1000, EIGHT, 2), 1);
+        grouping.committed(1, QUICK, EIGHT);
+        grouping.committed(2, Duration::from_millis(40), EIGHT);
+        assert_eq!(grouping.next(1000, EIGHT, 2), 2);
+        grouping.committed(2, Duration::from_millis(200), EIGHT);
+        assert_eq!(grouping.next(1000, EIGHT, 2), 1);
     }
 
     #[test]
     fn the_last_ones_are_shared_out() {
         let mut grouping = Grouping::default();
-        grouping.committed(4, QUICK);
-        assert_eq!(grouping.next(1000, 8, 2), 8);
-        assert_eq!(grouping.next(9, 8, 2), 5);
-        assert_eq!(grouping.next(1, 8, 2), 1);
+        grouping.committed(4, QUICK, EIGHT);
+        assert_eq!(grouping.next(1000, EIGHT, 2), 8);
+        assert_eq!(grouping.next(9, EIGHT, 2), 5);
+        assert_eq!(grouping.next(1, EIGHT, 2), 1);
     }
 
     #[test]
     fn after_one_that_was_undone_more_and_more_go_alone() {
         let mut grouping = Grouping::default();
         for expected in [16, 32, 64] {
-            grouping.committed(4, QUICK);
-            assert_eq!(grouping.next(1000, 8, 2), 8);
+            grouping.committed(4, QUICK, EIGHT);
+            assert_eq!(grouping.next(1000, EIGHT, 2), 8);
             grouping.undone();
             // Those at work beside it are no second reason.
             grouping.undone();
-            grouping.committed(8, QUICK);
+            grouping.committed(8, QUICK, EIGHT);
             let mut alone = 0;
-            while grouping.next(1000, 8, 2) == 1 {
-                grouping.committed(1, QUICK);
+            while grouping.next(1000, EIGHT, 2) == 1 {
+                grouping.committed(1, QUICK, EIGHT);
                 alone += 1;
             }
             // The one behind them is the first of a new beginning.

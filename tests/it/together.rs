@@ -7,11 +7,15 @@ use crate::concurrency::Holder;
 /// Takes no time, and nothing keeps it from sharing a transaction.
 const QUICK: &str = "ALTER TABLE items ADD COLUMN weight integer;\nCREATE INDEX items_weight_idx ON items (weight);\n";
 
+/// However slow the machine is.
+const PATIENT: &str = "[run]\ntogether_time = \"60s\"\n";
+
 /// So many tenants `t00`, `t01`, ... whose schemas have had the first file.
 fn fleet(count: usize) -> Given {
     let slugs: Vec<String> = (0..count).map(|number| format!("t{number:02}")).collect();
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     let given = Given::tenants(&slugs);
+    given.file("pricesync.toml", PATIENT);
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
     given
         .run(&["migrate-schemas"])
@@ -53,6 +57,7 @@ fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
     ];
     let dumps = [("16", 16), ("3", 3), ("1", 1)].map(|(most, expected)| {
         let given = Given::tenants(&[]);
+        given.file("pricesync.toml", PATIENT);
         for number in 0..45 {
             given.tenant_in(&format!("t{number}"), &format!("tenant_t{number}"));
         }
@@ -122,7 +127,7 @@ fn no_more_fail_than_are_allowed_to() {
 fn a_table_in_use_is_waited_for_by_its_own_schema_alone() {
     let given = fleet(30);
     given.tenant_file("V2__quick.sql", QUICK);
-    given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
+    given.file("pricesync.toml", format!("{PATIENT}lock_retries = 1\n"));
     let holder = Holder::of(&given, "LOCK TABLE tenant_t20.items IN ACCESS SHARE MODE");
     migrate(&given, &["--lock-timeout", "200ms"])
         .exits(10)
@@ -205,7 +210,10 @@ fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
         .exits(0)
         .counts([8, 1, 0, 0, 0]);
     assert_eq!(most_together(&given), 1);
-    given.file("pricesync.toml", "[run]\natomic = \"migration\"\n");
+    given.file(
+        "pricesync.toml",
+        format!("{PATIENT}atomic = \"migration\"\n"),
+    );
     given.tenant_file("V2__quick.sql", QUICK);
     migrate(&given, &[]).exits(0).counts([8, 1, 0, 0, 0]);
     assert_eq!(most_together(&given), 1);

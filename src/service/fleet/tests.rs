@@ -114,8 +114,11 @@ impl SchemaMigrator for Scripted {
         result
     }
 
-    fn most_together(&self) -> usize {
-        self.together.max(1)
+    fn together(&self) -> Together {
+        Together {
+            most: self.together.max(1),
+            within: Duration::MAX,
+        }
     }
 
     async fn migrate_together(
