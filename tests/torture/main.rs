@@ -196,13 +196,20 @@ fn random(choice: &Choice, tally: &Tally) {
             .find(|scenario| scenario.name == name)
             .unwrap()
     };
-    let kinds: [(&str, &str, &scenario::Scenario, Disturb, usize); 5] = [
+    let kinds: [(&str, &str, &scenario::Scenario, Disturb, usize); 7] = [
         (
             "kills",
             "kill -9",
             &scenario::FLEET,
             disturbances::kill,
             choice.of(5, 500),
+        ),
+        (
+            "kills",
+            "kill -9",
+            &scenario::QUICK_FLEET,
+            disturbances::kill,
+            choice.of(3, 200),
         ),
         (
             "kills",
@@ -231,6 +238,13 @@ fn random(choice: &Choice, tally: &Tally) {
             &scenario::FLEET,
             disturbances::terminate,
             choice.of(3, 50),
+        ),
+        (
+            "terminations",
+            "backends terminated,",
+            &scenario::QUICK_FLEET,
+            disturbances::terminate,
+            choice.of(2, 50),
         ),
     ];
     if !kinds

@@ -59,10 +59,7 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |url| {
             let project = shipped_with(url, 7);
             project.must(url, &["migrate-schemas"]);
-            project.file(
-                "migrations/tenant/V90__quick.sql",
-                "ALTER TABLE products ADD COLUMN weight integer;\nCREATE TABLE quick (id int);\n",
-            );
+            quick(&project);
             project
         },
     },
@@ -320,6 +317,20 @@ pub(crate) const FLEET: Scenario = Scenario {
     },
 };
 
+/// Thirty tenants with next to nothing to do, so that they share transactions.
+pub(crate) const QUICK_FLEET: Scenario = Scenario {
+    name: "a run over 30 quick tenants",
+    args: &["migrate-schemas", "-o", "json", "--jobs", "3"],
+    unit: Unit::Schema,
+    once: false,
+    prepare: |url| {
+        let project = shipped_with(url, 30);
+        project.must(url, &["migrate-schemas"]);
+        quick(&project);
+        project
+    },
+};
+
 fn shipped_with(url: &str, tenants: usize) -> Project {
     let project = Project::shipped();
     project.must(url, &["migrate-schemas", "--shared"]);
@@ -336,6 +347,14 @@ fn shipped_with(url: &str, tenants: usize) -> Project {
 }
 
 /// Files whose work shows how often it was done.
+/// A file that only defines, and takes no time.
+fn quick(project: &Project) {
+    project.file(
+        "migrations/tenant/V90__quick.sql",
+        "ALTER TABLE products ADD COLUMN weight integer;\nCREATE TABLE quick (id int);\n",
+    );
+}
+
 fn two_more(project: &Project) {
     project.file(
         "migrations/tenant/V90__marks.sql",
