@@ -365,6 +365,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_temporary_leaves_something_behind_in_its_session() {
+        assert!(read("create table t (id int)").unwrap().only_defines());
+        for text in [
+            "create temporary table t (id int)",
+            "create table pg_temp.t (id int)",
+            "create table \"pg_temp\".t (id int)",
+        ] {
+            assert!(!read(text).unwrap().only_defines(), "{text}");
+        }
+    }
+
+    #[test]
     fn all_refusals_of_a_file_are_reported() {
         assert_eq!(
             read("set role x;\ncommit;\nvacuum").unwrap_err(),

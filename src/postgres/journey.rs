@@ -21,7 +21,6 @@ use super::pool::{Route, Session};
 use super::rehearsal::{self, Rehearsal};
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
-use super::together;
 use super::transaction::{Opened, Opening, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::domain::script::Scope;
@@ -453,10 +452,7 @@ impl Journey<'_> {
     /// What went well in one tenant's schema may be tried in several at once.
     fn set_an_example(&self, work: &Work<'_>, had_history: bool) {
         if self.target.scope == Scope::Tenant {
-            let is_one = self.keeps_ledger
-                && had_history
-                && self.leaves_nothing(work)
-                && together::may_share(work.pending);
+            let is_one = self.keeps_ledger && had_history && self.leaves_nothing(work);
             let scripts = if is_one { work.pending } else { &[] };
             self.migrator.example.set(scripts);
         }

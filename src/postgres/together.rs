@@ -28,7 +28,7 @@ use super::transaction::{BEGIN, Reach, fresh, rollback, whereabouts};
 use crate::domain::plan::{Applied, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::migrations::{Script, Transaction};
+use crate::migrations::Script;
 use crate::service::event::{AppliedScript, Event, Interrupt, MigrateError, Progress};
 use crate::service::fleet::{Done, Failed, Interrupts, Member};
 
@@ -41,24 +41,16 @@ const QUIET_COMMIT: Duration = Duration::from_secs(1);
 /// How long the files of one schema may be, in bytes.
 const MOST_TEXT: usize = 64 << 10;
 
-/// Returns whether these scripts may run in several schemas at once, should they be all that is
-/// pending: they do nothing but define, so that a lock tells of everything that they touch.
-pub(super) fn may_share(scripts: &[&Script]) -> bool {
-    let text: usize = scripts.iter().map(|script| script.text.len()).sum();
-    text <= MOST_TEXT
-        && scripts
-            .iter()
-            .all(|script| script.transaction == Transaction::Inside && script.only_defines())
-}
-
-/// The versions that were pending in the last schema that was migrated by itself, where several may
-/// share them. Nothing runs in several schemas at once that has not gone well in one.
+/// The versions that were pending in the last schema that was migrated by itself, where they did
+/// nothing but define, so that a lock tells of everything that they touch. Nothing runs in several schemas at once that has not gone well in one.
 #[derive(Debug, Default)]
 pub(super) struct Example(Mutex<Vec<i64>>);
 
 impl Example {
-    /// Notes the scripts; none where several may not share what was pending.
+    /// Notes the scripts; none where they are no example, or too long for a message of many.
     pub(super) fn set(&self, scripts: &[&Script]) {
+        let text: usize = scripts.iter().map(|script| script.text.len()).sum();
+        let scripts = if text > MOST_TEXT { &[] } else { scripts };
         let versions = scripts.iter().map(|script| script.id.version);
         *self.versions() = versions.collect();
     }
@@ -93,21 +85,21 @@ pub(super) async fn migrate(
             .ok()?,
     };
     let schemas: Vec<&SchemaName> = members.iter().map(|member| &member.target.schema).collect();
-    let mut company = Company {
+    let mut group = Group {
         migrator,
         members,
         schemas,
         interrupts,
         is_cancelled: false,
     };
-    let Ok(Some(worked)) = company.work(&session).await else {
+    let Ok(Some(worked)) = group.work(&session).await else {
         // Before anybody else asks for these locks.
-        if rollback(&session).await.is_err() || company.is_cancelled {
+        if rollback(&session).await.is_err() || group.is_cancelled {
             session.discard();
         }
         return None;
     };
-    company.commit(session, worked).await
+    group.commit(session, worked).await
 }
 
 /// Returns the shorter one of a setting, of which zero is for ever, and a limit; at least a millisecond.
@@ -117,6 +109,11 @@ fn shorter(setting: Duration, limit: Duration) -> Duration {
         setting => setting.min(limit),
     };
     time.max(Duration::from_millis(1))
+}
+
+/// What a row says, whenever it was written.
+fn says(row: &Applied) -> (i64, u64, &str) {
+    (row.version, row.checksum, &row.name)
 }
 
 /// What was done and not committed.
@@ -151,7 +148,7 @@ struct Opened<'a> {
 }
 
 /// The schemas of one transaction.
-struct Company<'a> {
+struct Group<'a> {
     migrator: &'a PostgresMigrator,
     members: &'a [Member],
     schemas: Vec<&'a SchemaName>,
@@ -160,7 +157,7 @@ struct Company<'a> {
     is_cancelled: bool,
 }
 
-impl<'a> Company<'a> {
+impl<'a> Group<'a> {
     /// Does everything but COMMIT; `None` where something is not as it mostly is.
     async fn work(&mut self, session: &Session) -> Result<Option<Worked>, Error> {
         let Some(opened) = self.open(session).await? else {
@@ -191,7 +188,7 @@ impl<'a> Company<'a> {
         let quoted = schemas
             .iter()
             .map(|schema| escape_literal(&schema.quoted().to_string()));
-        let histories = schemas
+        let tables = schemas
             .iter()
             .map(|schema| histories::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
@@ -202,26 +199,26 @@ impl<'a> Company<'a> {
         // were taken.
         let opening = format!(
             "{BEGIN}SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO {}; \
-             SELECT 0, s.name::regnamespace::oid, pg_try_advisory_xact_lock({CLASS}, s.name::regnamespace::oid::int4) \
+             SELECT s.name::regnamespace::oid, pg_try_advisory_xact_lock({CLASS}, s.name::regnamespace::oid::int4) \
              FROM unnest(ARRAY[{}]) WITH ORDINALITY AS s(name, place) ORDER BY place; \
              LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE NOWAIT; \
              SELECT pg_backend_pid(), pg_current_xact_id(), current_user, session_user, {NOW}, true; {}",
             lock_timeout.as_millis(),
             statement_timeout.as_millis(),
             quoted.collect::<Vec<_>>().join(", "),
-            histories.collect::<Vec<_>>().join(", "),
+            tables.collect::<Vec<_>>().join(", "),
             histories::select_each(schemas, table)
         );
         let fresh = fresh(session, rules);
         let fresh = try_join_all(fresh.iter().map(|sql| session.client().simple_query(sql)));
         let (fresh, rows) = futures_util::future::join(fresh, session.rows(&opening)).await;
         fresh?;
-        // A history's rows have five columns, the locks' three, and the transaction's own six.
-        let (histories, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
+        // A history's rows have five columns, the locks' two, and the transaction's own six.
+        let (applied, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
         let of_length = |length: usize| rows.iter().filter(move |row| row.len() == length);
-        let oids: Vec<u32> = of_length(3)
-            .filter(|row| row.get(2) == Some("t"))
-            .filter_map(|row| row.get(1)?.parse().ok())
+        let oids: Vec<u32> = of_length(2)
+            .filter(|row| row.get(1) == Some("t"))
+            .filter_map(|row| row.get(0)?.parse().ok())
             .collect();
         let Some(row) = of_length(6).next() else {
             return Ok(None);
@@ -229,7 +226,7 @@ impl<'a> Company<'a> {
         if oids.len() < schemas.len() {
             return Ok(None);
         }
-        let mut found = histories::parse_several(&histories, &positions);
+        let mut found = histories::parse_several(&applied, &positions);
         let found: Option<Vec<Vec<Applied>>> = positions
             .iter()
             .map(|position| found.remove(position)?.ok())
@@ -257,7 +254,6 @@ impl<'a> Company<'a> {
     fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
         let set = self.migrator.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
-        let says = |row: &Applied| (row.version, row.checksum, row.name.clone());
         let is_same = |other: &Vec<Applied>| other.iter().map(says).eq(first.iter().map(says));
         if first.is_empty() || !others.iter().all(is_same) {
             return None;

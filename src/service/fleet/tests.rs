@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::service::event::ServerError;
+use crate::service::event::{Event, ServerError};
 
 /// What the scripted migrator does in a schema.
 #[derive(Clone)]
@@ -33,15 +33,21 @@ pub(crate) struct Scripted {
     pub(crate) begun: Mutex<Vec<String>>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) most_in_flight: AtomicUsize,
-    /// How many it takes together; 0 is as 1.
-    pub(crate) together: usize,
+    /// How many it takes together.
+    together: usize,
     /// Those that were done together.
-    pub(crate) groups: Mutex<Vec<Vec<String>>>,
+    groups: Mutex<Vec<Vec<String>>>,
 }
 
 impl Scripted {
     pub(crate) fn new(acts: &[(&str, Act)]) -> Arc<Self> {
+        Self::taking(1, acts)
+    }
+
+    /// The same, which takes so many at once.
+    fn taking(together: usize, acts: &[(&str, Act)]) -> Arc<Self> {
         Arc::new(Self {
+            together,
             acts: acts
                 .iter()
                 .map(|(schema, act)| ((*schema).to_owned(), act.clone()))
@@ -116,7 +122,7 @@ impl SchemaMigrator for Scripted {
 
     fn together(&self) -> Together {
         Together {
-            most: self.together.max(1),
+            most: self.together,
             within: Duration::MAX,
         }
     }
@@ -175,24 +181,38 @@ fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
         .collect()
 }
 
+/// Runs the fleet to its end, and returns the outcomes and everything that was told.
+async fn told(
+    migrator: &Arc<Scripted>,
+    slugs: &[&str],
+    pace: Pace,
+    on_failure: OnFailure,
+) -> (Vec<String>, Vec<Event>) {
+    let (_interrupter, interrupts) = Interrupts::new();
+    let fleet = Fleet {
+        pace,
+        on_failure,
+        interrupts,
+    };
+    let (progress, mut happening) = Progress::channel();
+    let mut course = Course::new(fleet.pace.clone());
+    let outcomes = fleet
+        .run(migrator, &targets(slugs), &mut course, &progress)
+        .await;
+    let mut events = Vec::new();
+    while let Ok(event) = happening.try_recv() {
+        events.push(event);
+    }
+    (words(slugs, &outcomes), events)
+}
+
 async fn run(
     migrator: &Arc<Scripted>,
     slugs: &[&str],
     jobs: usize,
     on_failure: OnFailure,
 ) -> Vec<String> {
-    let (_interrupter, interrupts) = Interrupts::new();
-    let fleet = Fleet {
-        pace: fixed(jobs),
-        on_failure,
-        interrupts,
-    };
-    let (progress, _events) = Progress::channel();
-    let mut course = Course::new(fleet.pace.clone());
-    let outcomes = fleet
-        .run(migrator, &targets(slugs), &mut course, &progress)
-        .await;
-    words(slugs, &outcomes)
+    told(migrator, slugs, fixed(jobs), on_failure).await.0
 }
 
 fn fixed(jobs: usize) -> Pace {
@@ -201,30 +221,14 @@ fn fixed(jobs: usize) -> Pace {
 
 /// Returns how many jobs there were after each change.
 async fn changes(pace: Pace, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
-    let (_interrupter, interrupts) = Interrupts::new();
-    let fleet = Fleet {
-        pace,
-        on_failure: OnFailure::Stop,
-        interrupts,
-    };
-    let (progress, mut events) = Progress::channel();
-    let mut course = Course::new(fleet.pace.clone());
-    fleet
-        .run(
-            &Scripted::new(acts),
-            &targets(slugs),
-            &mut course,
-            &progress,
-        )
-        .await;
-    drop((progress, course));
-    let mut changes = Vec::new();
-    while let Some(event) = events.recv().await {
-        if let EventKind::JobsChanged { jobs, most: 4 } = event.kind {
-            changes.push(jobs);
-        }
-    }
-    changes
+    let (_, events) = told(&Scripted::new(acts), slugs, pace, OnFailure::Stop).await;
+    events
+        .into_iter()
+        .filter_map(|event| match event.kind {
+            EventKind::JobsChanged { jobs, most: 4 } => Some(jobs),
+            _ => None,
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -276,10 +280,7 @@ async fn run_together(
     slugs: &[&str],
     on_failure: OnFailure,
 ) -> (Vec<String>, Vec<Vec<String>>) {
-    let mut migrator = Scripted::new(acts);
-    Arc::get_mut(&mut migrator)
-        .expect("nobody else has it")
-        .together = 3;
+    let migrator = Scripted::taking(3, acts);
     let outcomes = run(&migrator, slugs, 1, on_failure).await;
     let groups = migrator.groups.lock().unwrap().clone();
     (outcomes, groups)
@@ -326,38 +327,23 @@ async fn what_is_given_back_undone_goes_one_by_one_and_ends_as_it_would_have() {
 
 #[tokio::test]
 async fn each_of_several_has_its_story_told_as_if_it_were_alone() {
-    let mut migrator = Scripted::new(&[]);
-    Arc::get_mut(&mut migrator)
-        .expect("nobody else has it")
-        .together = 3;
-    let (_interrupter, interrupts) = Interrupts::new();
-    let fleet = Fleet {
-        pace: fixed(1),
-        on_failure: OnFailure::Stop,
-        interrupts,
-    };
-    let (progress, mut events) = Progress::channel();
-    let mut course = Course::new(fleet.pace.clone());
-    fleet
-        .run(
-            &migrator,
-            &targets(&["a", "b", "c"]),
-            &mut course,
-            &progress,
-        )
-        .await;
-    let mut told = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        let label = event.target.map(|target| target.label.clone());
-        let what = match event.kind {
-            EventKind::SchemaStarted { number, .. } => format!("started {number}"),
-            EventKind::SchemaFinished { .. } => "finished".to_owned(),
-            other => format!("{other:?}"),
-        };
-        told.push(format!("{} {what}", label.unwrap_or_default()));
-    }
+    let migrator = Scripted::taking(3, &[]);
+    let slugs = ["a", "b", "c"];
+    let (_, events) = told(&migrator, &slugs, fixed(1), OnFailure::Stop).await;
+    let stories: Vec<String> = events
+        .into_iter()
+        .map(|event| {
+            let label = event.target.map(|target| target.label.clone());
+            let what = match event.kind {
+                EventKind::SchemaStarted { number, .. } => format!("started {number}"),
+                EventKind::SchemaFinished { .. } => "finished".to_owned(),
+                other => format!("{other:?}"),
+            };
+            format!("{} {what}", label.unwrap_or_default())
+        })
+        .collect();
     assert_eq!(
-        told,
+        stories,
         [
             "a started 1",
             "a finished",
