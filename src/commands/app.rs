@@ -41,6 +41,8 @@ pub(super) struct App {
     pub(super) progress: ProgressMode,
     /// How long a server that is not up yet is waited for.
     pub(super) wait: Duration,
+    /// The program with the options that lead to the same database and files.
+    pub(super) program: String,
     /// Kept to the end, because the server stays up as long as somebody holds it.
     local: OnceLock<LocalServer>,
 }
@@ -62,12 +64,14 @@ impl App {
         terminal: Terminal,
         progress: ProgressMode,
         wait: Duration,
+        program: String,
     ) -> Self {
         Self {
             settings,
             terminal,
             progress,
             wait,
+            program,
             local: OnceLock::new(),
         }
     }

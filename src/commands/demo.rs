@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::app::{Access, App, connections_for};
 use super::migrate_schemas::Migration;
-use super::{create_tenant, list_tenants};
+use super::{create_tenant, list_tenants, status};
 use crate::domain::plan::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
@@ -17,10 +17,13 @@ use crate::service::stages::Stages;
 use crate::settings::Overrides;
 use crate::ui::{count, explain};
 
+/// As many tenants are listed one by one; of more, the counts are what fits on a screen.
+const LISTED: u32 = 100;
+
 /// Show what pricesync does: create tenants on the local server, migrate them in parallel, list them
 ///
 /// Uses the private server of this folder and nothing else, whatever is configured. Running
-/// it again finds everything in place.
+/// it again finds everything in place. More than 100 tenants are counted, not listed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// How many tenants there are to be, acme and globex among them
@@ -67,6 +70,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if Exit::of(&shared) != Exit::Done {
         return Ok(Exit::of(&shared));
     }
+    say(&format!(
+        "Creating {}...",
+        count(args.tenants as usize, "tenant")
+    ));
     let created = create(args.tenants, &catalog, &rules).await?;
     say(&format!(
         "Created {} with empty schemas. Migrating them, {} at a time:",
@@ -75,7 +82,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     ));
     let everything = migration(Scopes::Everything);
     let summary = everything.run(everything.survey().await?).await?;
-    let listing = list_tenants::run(&list_tenants::Args::everything(), app).await?;
+    let listing = if args.tenants <= LISTED {
+        list_tenants::run(&list_tenants::Args::everything(), app).await?
+    } else {
+        status::run(&status::Args::default(), app).await?
+    };
     say(
         "Look around: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
     );

@@ -318,6 +318,7 @@ impl Run<'_> {
         }
         let summary = crate::service::event::Summary {
             command: command_line(),
+            program: Some(self.app.program.clone()),
             ..summary
         };
         shown.finish(&summary);

@@ -322,6 +322,7 @@ impl Migration<'_> {
         let recorder = recording.await;
         let mut summary = Summary {
             command: command_line(),
+            program: Some(self.app.program.clone()),
             ..summary?
         };
         if let Ok(Some(recorder)) = recorder {

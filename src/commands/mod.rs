@@ -50,7 +50,7 @@ use app::App;
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
-use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity};
+use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, shell_word};
 
 /// Schema migrations for PostgreSQL databases that keep one schema per tenant.
 #[derive(Debug, Parser)]
@@ -98,6 +98,22 @@ struct GlobalArgs {
     /// Say more; twice for everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+}
+
+impl GlobalArgs {
+    /// Returns the program with the options that lead to the same database and files. An
+    /// address is left out, because it may hold a password.
+    fn program(&self) -> String {
+        let mut program = "pricesync".to_owned();
+        if self.local {
+            program += " --local";
+        }
+        if let Some(config) = &self.config {
+            program += " --config ";
+            program += &shell_word(&config.to_string_lossy());
+        }
+        program
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -246,7 +262,8 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     let settings = Settings::resolve(&overrides, &variables, &folder)?;
     let progress = cli.global.progress.into();
     let wait = cli.global.wait.unwrap_or_default();
-    let app = App::new(settings, terminal.clone(), progress, wait);
+    let program = cli.global.program();
+    let app = App::new(settings, terminal.clone(), progress, wait, program);
     match cli.command {
         Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,
         Command::CreateTenant(args) => create_tenant::run(&args, &app).await,

@@ -23,7 +23,7 @@ use crate::ui::{Cell, Listing, count};
 /// Show how many schemas are at which version, or the migrations of one
 ///
 /// The fleet is read from the ledger, in one query whatever the number of schemas.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub(super) struct Args {
     /// Show the migrations of this tenant: slug, schema or host, exactly
     #[arg(long, short = 't', value_name = "TENANT", conflicts_with = "shared")]

@@ -122,6 +122,7 @@ pub(super) async fn fan_out<J: SchemaJob>(
     drop(progress);
     let summary = Summary {
         command: command_line(),
+        program: Some(app.program.clone()),
         ..summary
     };
     watch.finish(&summary).await;
@@ -188,6 +189,7 @@ pub(super) async fn in_turn<T>(
         outcomes,
         took: progress.elapsed(),
         interrupted,
+        program: Some(app.program.clone()),
         ..Summary::default()
     };
     drop(progress);

@@ -631,6 +631,9 @@ pub struct Summary {
     pub interrupted: Interrupt,
     /// The command line that began the run and can begin the rest of it, where it may be shown.
     pub command: Option<String>,
+    /// The program with the options that lead to the same database and files, such as
+    /// `pricesync --local`, where another command is to be proposed.
+    pub program: Option<String>,
 }
 
 /// How many schemas ended in which way; the six add up to the total.

@@ -197,6 +197,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
             command: None,
+            program: None,
         })
     }
 

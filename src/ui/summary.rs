@@ -219,12 +219,13 @@ fn rerun(summary: &Summary) -> Option<String> {
         .filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
         .map(|item| &*item.target)
         .collect();
-    let command = "pricesync migrate-schemas";
+    let program = summary.program.as_deref().unwrap_or("pricesync");
+    let command = format!("{program} migrate-schemas");
     match failed.len() {
         0 | 1 => None,
         more if !summary.work.is_migration() => (more <= NAMED).then(|| {
             format!(
-                "pricesync {} {} ...",
+                "{program} {} {} ...",
                 summary.work.command,
                 Target::option(failed.into_iter())
             )

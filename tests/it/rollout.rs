@@ -132,6 +132,11 @@ fn after_so_many_failures_nothing_new_is_begun() {
         .says("5 schemas not started (as many failed as --max-failures allows)")
         .says("try the failed ones again: pricesync migrate-schemas --tenant=t1,t3,t4");
     assert_eq!(made(&given), ["t0", "t2"]);
+    let config = ["--config", "pricesync.toml"];
+    given
+        .run(&[&config[..], &["migrate-schemas", "--retry-failed"]].concat())
+        .exits(10)
+        .says("pricesync --config pricesync.toml migrate-schemas --tenant=t1,t3,t4");
 }
 
 #[test]
