@@ -9,8 +9,10 @@ use crate::postgres::backup::BackupError;
 use crate::postgres::pool::ConnectError;
 use crate::postgres::provision::CreateError;
 use crate::postgres::removal::DropError;
-use crate::service::event::{Interrupt, MigrateError, NotStarted, Outcome, Summary};
+use crate::service::event::{Interrupt, NotStarted, Outcome};
+use crate::service::failure::MigrateError;
 use crate::service::rollout::RolloutError;
+use crate::service::summary::Summary;
 use crate::service::tenants::SelectionError;
 use crate::settings::SettingsError;
 
@@ -373,8 +375,9 @@ mod tests {
 
     use super::*;
     use crate::domain::plan::Drift;
-    use crate::service::event::{SchemaOutcome, Target};
+    use crate::service::event::Target;
     use crate::service::scripts::AppliedScripts;
+    use crate::service::summary::SchemaOutcome;
 
     fn failed(error: MigrateError) -> Outcome {
         Outcome::Failed {

@@ -11,7 +11,7 @@ use crate::postgres::behind::Behind;
 use crate::postgres::pool::Database;
 use crate::postgres::tenant_context::TenantError;
 use crate::postgres::users::{NewUser, UserError};
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 use crate::service::tenants::target;
 use crate::settings::Hasher;
 use crate::ui::clean;

@@ -316,7 +316,7 @@ impl Run<'_> {
             }
             return Err(error.into());
         }
-        let summary = crate::service::event::Summary {
+        let summary = crate::service::summary::Summary {
             command: command_line(),
             program: Some(self.app.program.clone()),
             ..summary

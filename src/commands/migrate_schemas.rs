@@ -22,11 +22,12 @@ use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::pool::Database;
 use crate::postgres::rehearsal::Rehearsal;
 use crate::postgres::runs;
-use crate::service::event::{Progress, Skipped, Summary, Target};
+use crate::service::event::{Progress, Skipped, Target};
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
 use crate::service::stages::Stages;
+use crate::service::summary::Summary;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, shell_word, summary_document, write_document};
 

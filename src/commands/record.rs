@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::migrate_schemas::command_line;
 use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::runs::{self, RunHeader, RunItem, RunLog};
-use crate::service::event::{
-    Event, EventKind, MigrateError, Outcome, SchemaOutcome, Summary, Target,
-};
+use crate::service::event::{Event, EventKind, Outcome, Target};
+use crate::service::failure::MigrateError;
+use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::explain;
 
 /// Stores a run from its first piece of work on. A run that finds nothing to do leaves no

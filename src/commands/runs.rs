@@ -6,7 +6,7 @@ use super::Output;
 use super::app::{Access, App};
 use crate::error::{Exit, Failure};
 use crate::postgres::runs::{StoredRun, items, stored};
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 use crate::ui::{Cell, Listing, count};
 
 /// List the last runs, or show one in full

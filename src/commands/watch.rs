@@ -11,12 +11,13 @@ use super::migrate_schemas::command_line;
 use crate::domain::plan::OnFailure;
 use crate::error::{Exit, Failure};
 use crate::service::event::{
-    Event, EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome,
-    ServerError, Summary, Target, Work,
+    Event, EventKind, Interrupt, NotStarted, Outcome, Progress, Target, Work,
 };
+use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
 use crate::service::pace::Pace;
+use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::{ProgressMode, Reporter};
 
 /// The reporter of a run, at work in a thread of its own.

@@ -21,7 +21,8 @@ use crate::domain::plan::{Goal, Plan};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant};
 use crate::migrations::{MigrationSet, Script, Transaction};
-use crate::service::event::{MigrateError, Progress, ServerError, Target};
+use crate::service::event::{Progress, Target};
+use crate::service::failure::{MigrateError, ServerError};
 
 /// Pause between two attempts to get the schema's lock.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -6,7 +6,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::lock;
 use super::pool::Database;
-use crate::service::event::{EventKind, Holder, Interrupt, Progress};
+use crate::service::event::{EventKind, Interrupt, Progress};
+use crate::service::failure::Holder;
 use crate::service::fleet::Interrupts;
 
 /// How often the reporter hears that a lock is still waited for.

@@ -17,7 +17,7 @@ use crate::domain::tenant::CatalogError;
 use crate::postgres::diagnostics::server_error;
 use crate::postgres::journey::jittered;
 use crate::postgres::provision::CreateError;
-use crate::service::event::{Holder, MigrateError, ServerError};
+use crate::service::failure::{Holder, MigrateError, ServerError};
 
 pub use files::back_up;
 pub use loading::{Destination, Restored};

@@ -13,7 +13,7 @@ use super::template;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// So many missing things are named.
 const NAMED: usize = 20;

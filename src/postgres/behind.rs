@@ -8,7 +8,8 @@ use tokio::sync::OnceCell;
 use super::migrator::PostgresMigrator;
 use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::{ServerError, Target};
+use crate::service::event::Target;
+use crate::service::failure::ServerError;
 use crate::service::fleet::SchemaMigrator as _;
 
 /// Returns whether an error says that a relation, column, function or type does not exist.

@@ -15,7 +15,8 @@ use crate::domain::plan::{Atomic, Goal};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::MigrationSet;
-use crate::service::event::{MigrateError, Progress, ServerError, Target};
+use crate::service::event::{Progress, Target};
+use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 
 /// For transactions that change nothing but our own tables: they wait for no standby. What they

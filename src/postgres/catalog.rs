@@ -16,7 +16,8 @@ use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, 
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
-use crate::service::event::{Progress, ServerError};
+use crate::service::event::Progress;
+use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
 use crate::settings::{CatalogLayout, TableName};
 

@@ -7,7 +7,7 @@ use postgres_protocol::escape::escape_literal;
 use super::diagnostics::{is_connection_lost, server_error};
 use super::migrator::PATIENCE;
 use super::pool::Database;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// Returns whether this transaction, as `pg_current_xact_id()` calls it, was committed. The server may
 /// not have come to it yet, so a transaction that is in progress is waited for; one that the

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use crate::service::event::{Duplicates, ServerError};
+use crate::service::failure::{Duplicates, ServerError};
 
 /// Returns what went wrong, in the server's words where a server spoke.
 ///

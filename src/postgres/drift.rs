@@ -11,7 +11,8 @@ use super::diagnostics::server_error;
 use super::fingerprint::{Fingerprint, digest};
 use super::pool::{Database, Session};
 use super::transaction::rollback;
-use crate::service::event::{MigrateError, Progress, Target};
+use crate::service::event::{Progress, Target};
+use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 
 /// How long a job waits for a connection.

@@ -17,7 +17,8 @@ use super::pool::{Database, Route, Session};
 use super::transaction::RESET;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::TypedSql;
-use crate::service::event::{Interrupt, MigrateError, Progress, ServerError, Skipped, Target};
+use crate::service::event::{Interrupt, Progress, Skipped, Target};
+use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 use crate::service::merge::{Column, Kind, Share, Shares};
 

@@ -25,10 +25,8 @@ use super::transaction::{Opened, Opening, open, rollback};
 use crate::domain::plan::{Applied, Atomic, Plan};
 use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::{
-    AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Skipped,
-    Target,
-};
+use crate::service::event::{AppliedScript, EventKind, Interrupt, Progress, Skipped, Target};
+use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
 /// One schema on its way to the goal.

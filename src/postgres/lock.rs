@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::pool::Session;
-use crate::service::event::Holder;
+use crate::service::failure::Holder;
 
 /// First half of every key; the second is the schema's oid. Two-part keys are apart from
 /// the one-part keys that applications use (manual section 13.3.5).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::diagnostics::server_error;
 use super::pool::Database;
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// How often each statement is tried; the median counts.
 const ROUNDS: usize = 5;

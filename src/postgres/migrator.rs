@@ -26,7 +26,8 @@ use crate::domain::plan::{Atomic, Goal, Plan, SchemaState, Together};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Maker, Scope};
 use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
-use crate::service::event::{EventKind, MigrateError, Progress, Skipped, Target};
+use crate::service::event::{EventKind, Progress, Skipped, Target};
+use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, Member, SchemaMigrator};
 use crate::settings::CatalogLayout;
 

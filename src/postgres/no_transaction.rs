@@ -17,9 +17,8 @@ use crate::domain::plan::Applied;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
 use crate::migrations::Script;
-use crate::service::event::{
-    AppliedScript, EventKind, Holder, Interrupt, MigrateError, Progress, ServerError, Target,
-};
+use crate::service::event::{AppliedScript, EventKind, Interrupt, Progress, Target};
+use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
 /// One such script in one schema.

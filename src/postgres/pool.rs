@@ -24,7 +24,8 @@ use super::backend_key;
 use super::conninfo::{ConnectOptions, Target};
 use super::diagnostics::{is_worth_waiting_for, server_error};
 use super::tls;
-use crate::service::event::{EventKind, Progress, ServerError};
+use crate::service::event::{EventKind, Progress};
+use crate::service::failure::ServerError;
 
 /// A backend's catalog caches grow with every schema it touches and only a new connection
 /// gives the memory back, so a connection is retired after this many borrowers.

@@ -15,7 +15,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::domain::tenant::CatalogError;
 use crate::migrations::Predicate;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// How long the server may think about a condition.
 const LIMIT: Duration = Duration::from_secs(30);

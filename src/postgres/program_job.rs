@@ -9,9 +9,8 @@ use tokio::process::Command;
 use tokio::sync::mpsc::Sender;
 
 use super::tenant_environment::TenantEnvironment;
-use crate::service::event::{
-    EventKind, Interrupt, MigrateError, Progress, ServerError, Skipped, Target,
-};
+use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Target};
+use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 
 /// A line that a program wrote to its stdout.

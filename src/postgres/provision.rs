@@ -23,7 +23,8 @@ use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
-use crate::service::event::{AppliedScript, MigrateError, Progress, ServerError, Target};
+use crate::service::event::{AppliedScript, Progress, Target};
+use crate::service::failure::{MigrateError, ServerError};
 
 /// A tenant that was created.
 #[derive(Clone, Debug)]

@@ -26,7 +26,8 @@ use super::referrers::{self, Reach};
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
-use crate::service::event::{EventKind, Holder, ServerError};
+use crate::service::event::EventKind;
+use crate::service::failure::{Holder, ServerError};
 
 /// Relations dropped in one transaction. Each takes several slots of the server's lock table
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.

@@ -16,7 +16,7 @@ use super::ledger::is_absent;
 use super::migrator::PostgresMigrator;
 use super::pool::{Database, Session};
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// How long an outcome may wait until it is stored, together with others.
 const GATHER: Duration = Duration::from_millis(200);

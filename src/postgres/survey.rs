@@ -15,7 +15,8 @@ use crate::domain::digest::{of_history, of_prefixes};
 use crate::domain::plan::{Applied, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Scope, ScriptId};
-use crate::service::event::{MigrateError, Progress, Target};
+use crate::service::event::{Progress, Target};
+use crate::service::failure::MigrateError;
 
 /// What every history says, and where the ledger says something else.
 #[derive(Clone, Debug, Default)]

@@ -26,7 +26,8 @@ use super::transaction::{Opened, Opening, begin, interpret, probe, rollback};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{MigrationSet, Script, Transaction};
-use crate::service::event::{Progress, ServerError, Target};
+use crate::service::event::{Progress, Target};
+use crate::service::failure::ServerError;
 
 pub(super) use applying::{Applying, Unfit};
 pub(super) use storage::{Kept, Templates, load, store};

@@ -12,7 +12,7 @@ use super::diagnostics::{is_connection_lost, server_error};
 use super::pool::{Database, Route, Session};
 use super::transaction::RESET;
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// What `DISCARD ALL` does, but for the prepared statements: the driver keeps some of its own,
 /// with which it asks for types that it does not know, and every tenant has types of its own.

@@ -29,7 +29,8 @@ use crate::domain::plan::{Applied, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::Script;
-use crate::service::event::{AppliedScript, Event, Interrupt, MigrateError, Progress};
+use crate::service::event::{AppliedScript, Event, Interrupt, Progress};
+use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, Member};
 
 /// How many times as long as it is to take a transaction may take before it is undone.

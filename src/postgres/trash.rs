@@ -19,7 +19,7 @@ use super::removal::{Contents, DropError, Mark, Owner, Piece, Tables, contents_o
 use super::runs;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug, Tenant};
-use crate::service::event::MigrateError;
+use crate::service::failure::MigrateError;
 
 /// A tenant in the trash.
 #[derive(Clone, Debug, PartialEq, Eq)]

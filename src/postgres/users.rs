@@ -11,7 +11,7 @@ use super::pool::Database;
 use super::tenant_context::{TenantContext, TenantError};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 use crate::settings::UserColumns;
 
 /// A person who is to become a superuser.

@@ -1,6 +1,7 @@
 //! What is true of a run so far, across its stages: whether it goes on, and how fast.
 
-use super::event::{MigrateError, NotStarted, Outcome};
+use super::event::{NotStarted, Outcome};
+use super::failure::MigrateError;
 use super::grouping::Grouping;
 use super::pace::Pace;
 use super::scripts::Sharing;

@@ -1,18 +1,15 @@
 //! What happens in a run, as data: workers emit it, one reporter renders it.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
-use crate::domain::plan::Drift;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Maker, Place, Scope, ScriptRef};
-use crate::domain::tenant::RefusedRow;
+use crate::domain::script::{Scope, ScriptRef};
 
+use super::failure::{Holder, MigrateError, ServerError};
 use super::scripts::AppliedScripts;
 use super::stages::StageKind;
 
@@ -122,246 +119,6 @@ pub struct AppliedScript {
     /// From its first statement to the end of its last.
     #[serde(serialize_with = "seconds")]
     pub took: Duration,
-}
-
-/// What the server said, kept as it said it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ServerError {
-    /// Five characters (manual appendix A), or `None` when no server answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sqlstate: Option<String>,
-    /// The message.
-    pub message: String,
-    /// `DETAIL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// `HINT`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    /// What is there twice, where a unique index could not be built and that is known for sure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicates: Option<Box<Duplicates>>,
-    /// Which file makes the relation that a migration did not find, where the files tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maker: Option<Box<Maker>>,
-}
-
-/// A key that rows of a table have in common and may not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Duplicates {
-    /// The schema of the table.
-    pub schema: String,
-    /// The table.
-    pub table: String,
-    /// The columns of the key.
-    pub columns: Vec<String>,
-}
-
-impl ServerError {
-    /// Returns whether another session was in the way: a lock that was not had in time, a
-    /// deadlock, a serialisation failure.
-    #[must_use]
-    pub fn is_contention(&self) -> bool {
-        matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "40001"))
-    }
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if let Some(sqlstate) = &self.sqlstate {
-            write!(f, " ({sqlstate})")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ServerError {}
-
-/// A session that is in somebody's way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Holder {
-    /// Its process id on the server.
-    pub pid: i32,
-    /// Its `application_name`; empty where it has none.
-    pub application: String,
-    /// The client's address, or `local` for a unix socket.
-    pub client: String,
-    /// How long its transaction has been open.
-    #[serde(serialize_with = "seconds")]
-    pub since: Duration,
-    /// The start of the statement it runs or ran last.
-    pub query: String,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}", self.pid)?;
-        if !self.application.is_empty() {
-            write!(f, " ({})", self.application)?;
-        }
-        write!(f, " from {}, for {} s", self.client, self.since.as_secs())
-    }
-}
-
-/// Why a schema was not migrated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum MigrateError {
-    /// The tenant's row stands, its schema does not.
-    SchemaMissing,
-    /// A statement of a script failed; everything of this transaction is rolled back.
-    Script {
-        /// The script.
-        script: ScriptRef,
-        /// Path of its file.
-        file: String,
-        /// Where in the file; `None` where the server's answer does not tell.
-        place: Option<Place>,
-        /// What the server said.
-        error: ServerError,
-        /// Who held the lock, when waiting for it was what failed.
-        blockers: Vec<Holder>,
-        /// How many times it was tried.
-        attempts: u32,
-        /// Whether a transaction took back what the script had done; one that runs without a
-        /// transaction keeps what was done before the statement that failed.
-        rolled_back: bool,
-    },
-    /// A script touched something outside its schema; rolled back.
-    LeftSchema {
-        /// The scripts of the transaction.
-        scripts: Vec<ScriptRef>,
-        /// What it touched and how, each in words.
-        touched: Vec<String>,
-    },
-    /// A script ended the transaction it ran in, or changed role or schema; rolled back where possible.
-    LeftTransaction {
-        /// The scripts of the transaction.
-        scripts: Vec<ScriptRef>,
-        /// What was not as before.
-        why: String,
-    },
-    /// Files and history disagree.
-    Drift {
-        /// Every disagreement.
-        drifts: Vec<Drift>,
-    },
-    /// A row of the history cannot be read.
-    DamagedHistory {
-        /// Which row, and what is wrong with it.
-        why: String,
-    },
-    /// A schema that should get its first history got one meanwhile.
-    HasHistory {
-        /// The newest version in it.
-        version: Option<i64>,
-    },
-    /// A schema that should get a history of files that were not run does not hold what they make.
-    Unfit {
-        /// What is missing, in words.
-        missing: Vec<String>,
-    },
-    /// Another session kept the schema's lock for longer than `lock_wait`.
-    Locked {
-        /// Who holds it, where the server told.
-        holder: Option<Holder>,
-        /// How long was waited.
-        #[serde(serialize_with = "seconds")]
-        waited: Duration,
-    },
-    /// An index that was built without a transaction is not valid.
-    InvalidIndex {
-        /// The script that builds it.
-        script: ScriptRef,
-        /// Names of the indexes.
-        indexes: Vec<String>,
-    },
-    /// The server refused something that is not a script's statement.
-    Database {
-        /// What was being done.
-        doing: String,
-        /// What the server said.
-        error: ServerError,
-    },
-    /// The connection broke and could not be had again in time, so what became of the
-    /// transaction is not known.
-    Unknown {
-        /// What was being done.
-        doing: String,
-        /// What the driver said.
-        error: ServerError,
-    },
-    /// Work that is not a migration failed.
-    Work {
-        /// What was being done.
-        doing: String,
-        /// What was said; without a SQLSTATE where it was not the server.
-        error: ServerError,
-        /// What to do next, each a line.
-        hints: Vec<String>,
-    },
-    /// A bug in pricesync.
-    Panicked {
-        /// What the panic said.
-        message: String,
-    },
-}
-
-impl MigrateError {
-    /// Returns whether the rest of the fleet would fail the same way: the disk is full, the server is gone.
-    #[must_use]
-    pub fn ends_the_run(&self) -> bool {
-        match self {
-            Self::Unknown { .. } => true,
-            Self::Script { error, .. }
-            | Self::Database { error, .. }
-            | Self::Work { error, .. } => {
-                matches!(
-                    error.sqlstate.as_deref(),
-                    Some("53100" | "57P01" | "57P02" | "57P03")
-                )
-            }
-            _ => false,
-        }
-    }
-
-    /// Returns what makes two failures the same failure. Detail and holder differ from
-    /// schema to schema and do not count.
-    #[must_use]
-    pub fn group_key(&self) -> String {
-        match self {
-            Self::Script {
-                script,
-                place,
-                error,
-                ..
-            } => format!(
-                "script {} {:?} {:?}",
-                script.version,
-                place.as_ref().map(|place| (place.line, place.column)),
-                error.sqlstate
-            ),
-            Self::Locked { .. } => "locked".to_owned(),
-            Self::Database { doing, error } | Self::Unknown { doing, error } => {
-                format!("database {doing} {:?}", error.sqlstate)
-            }
-            Self::Work { doing, error, .. } => {
-                let why = error.sqlstate.as_ref().unwrap_or(&error.message);
-                format!("work {doing} {why}")
-            }
-            Self::SchemaMissing => "missing".to_owned(),
-            Self::Drift { drifts } => format!("drift {drifts:?}"),
-            other => format!("{other:?}"),
-        }
-    }
-
-    /// Returns whether this is the tenant's own affair, so that even a run that stops at the first failure goes on.
-    #[must_use]
-    pub fn is_known_beforehand(&self) -> bool {
-        matches!(self, Self::SchemaMissing)
-    }
 }
 
 /// Why a schema was passed over.
@@ -604,120 +361,6 @@ pub enum EventKind {
     },
 }
 
-/// A schema and how it ended.
-#[derive(Clone, Debug)]
-pub struct SchemaOutcome {
-    /// The schema.
-    pub target: Arc<Target>,
-    /// How it ended.
-    pub outcome: Outcome,
-}
-
-/// How a run ended: one outcome for each selected schema, in the order in which they were selected.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct Summary {
-    /// What was done.
-    pub work: Work,
-    /// The number under which the run is stored, where it is.
-    pub run: Option<i64>,
-    /// The outcomes.
-    pub outcomes: Vec<SchemaOutcome>,
-    /// Rows of the tenant table whose schema name may not be used; they count as failed.
-    pub refused: Vec<RefusedRow>,
-    /// From the first event to the last.
-    pub took: Duration,
-    /// How urgently the run was interrupted, if it was.
-    pub interrupted: Interrupt,
-    /// The command line that began the run and can begin the rest of it, where it may be shown.
-    pub command: Option<String>,
-    /// The program with the options that lead to the same database and files, such as
-    /// `pricesync --local`, where another command is to be proposed.
-    pub program: Option<String>,
-}
-
-/// How many schemas ended in which way; the six add up to the total.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Counts {
-    /// Something was applied.
-    pub migrated: usize,
-    /// Nothing was pending.
-    pub up_to_date: usize,
-    /// Other work was done.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub done: usize,
-    /// Could not be migrated, or otherwise worked on.
-    pub failed: usize,
-    /// Passed over.
-    pub skipped: usize,
-    /// Never begun.
-    pub not_started: usize,
-}
-
-impl Counts {
-    /// Adds one outcome.
-    pub fn add(&mut self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Migrated { .. } => self.migrated += 1,
-            Outcome::UpToDate => self.up_to_date += 1,
-            Outcome::Done { .. } => self.done += 1,
-            Outcome::Failed { .. } => self.failed += 1,
-            Outcome::Skipped { .. } => self.skipped += 1,
-            Outcome::NotStarted { .. } => self.not_started += 1,
-        }
-    }
-
-    /// Returns the sum.
-    #[must_use]
-    pub const fn total(&self) -> usize {
-        self.migrated + self.up_to_date + self.done + self.failed + self.skipped + self.not_started
-    }
-}
-
-/// Failures that are the same failure: same SQLSTATE, same place, same words.
-#[derive(Clone, Debug)]
-pub struct FailureGroup<'a> {
-    /// The error of the first schema of the group.
-    pub error: &'a MigrateError,
-    /// Every schema that failed this way.
-    pub targets: Vec<&'a Target>,
-}
-
-impl Summary {
-    /// Returns how many schemas ended in which way.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for item in &self.outcomes {
-            counts.add(&item.outcome);
-        }
-        counts.failed += self.refused.len();
-        counts
-    }
-
-    /// Returns the failures, equal ones together, the largest group first.
-    #[must_use]
-    pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
-        let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();
-        for item in &self.outcomes {
-            if let Outcome::Failed { error, .. } = &item.outcome {
-                groups
-                    .entry(error.group_key())
-                    .or_insert_with(|| FailureGroup {
-                        error,
-                        targets: Vec::new(),
-                    })
-                    .targets
-                    .push(&item.target);
-            }
-        }
-        let mut groups: Vec<_> = groups.into_values().collect();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.targets.len()));
-        groups
-    }
-}
-
 /// Where workers report to: a cheap clone around a channel, bound to one target or to none.
 ///
 /// Sending never blocks and never fails the work; when nobody listens the event is lost.
@@ -791,17 +434,15 @@ impl Progress {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 fn is_nothing(number: &u64) -> bool {
     *number == 0
 }
 
 /// Durations are told to machines in seconds with microseconds.
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
     serializer.serialize_f64(micros as f64 / 1e6)
@@ -811,67 +452,6 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 mod tests {
     use super::*;
     use crate::domain::script::Prefix;
-
-    fn failed(schema: &str, sqlstate: &str, detail: &str) -> SchemaOutcome {
-        SchemaOutcome {
-            target: Arc::new(Target {
-                schema: SchemaName::parse(schema).expect("legal"),
-                label: schema.to_owned(),
-                scope: Scope::Tenant,
-            }),
-            outcome: Outcome::Failed {
-                error: Box::new(MigrateError::Script {
-                    script: ScriptRef {
-                        prefix: Prefix::Versioned,
-                        version: 3,
-                        name: "x".into(),
-                    },
-                    file: "V3__x.sql".into(),
-                    place: None,
-                    error: ServerError {
-                        sqlstate: Some(sqlstate.into()),
-                        detail: Some(detail.into()),
-                        ..ServerError::default()
-                    },
-                    blockers: Vec::new(),
-                    attempts: 1,
-                    rolled_back: true,
-                }),
-                applied: Vec::new(),
-            },
-        }
-    }
-
-    #[test]
-    fn equal_failures_are_one_group_whatever_their_detail() {
-        let summary = Summary {
-            outcomes: vec![
-                failed("a", "42P01", "x"),
-                failed("b", "23505", "sku 1"),
-                failed("c", "23505", "sku 2"),
-            ],
-            ..Summary::default()
-        };
-        let groups = summary.failure_groups();
-        let labels: Vec<Vec<&str>> = groups
-            .iter()
-            .map(|group| group.targets.iter().map(|t| t.label.as_str()).collect())
-            .collect();
-        assert_eq!(labels, [vec!["b", "c"], vec!["a"]]);
-    }
-
-    #[test]
-    fn counts_add_up() {
-        let mut counts = Counts::default();
-        counts.add(&Outcome::UpToDate);
-        counts.add(&Outcome::NotStarted {
-            why: NotStarted::Interrupted,
-        });
-        counts.add(&Outcome::Skipped {
-            why: Skipped::Interrupted,
-        });
-        assert_eq!(counts.total(), 3);
-    }
 
     #[test]
     fn events_are_told_in_seconds() {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::course::Course;
-use super::event::{EventKind, Progress, SchemaOutcome, Summary, Target, Work};
+use super::event::{EventKind, Progress, Target, Work};
 use super::fleet::{Fleet, SchemaJob};
+use super::summary::{SchemaOutcome, Summary};
 
 /// A run that does one job in each schema: several at once, with one outcome for each.
 ///
@@ -57,7 +58,8 @@ impl FanOut {
 mod tests {
     use std::num::NonZeroUsize;
 
-    use super::super::event::{MigrateError, NotStarted, Outcome, ServerError};
+    use super::super::event::{NotStarted, Outcome};
+    use super::super::failure::{MigrateError, ServerError};
     use super::super::fleet::{Done, Failed, Interrupts};
     use super::super::pace::Pace;
     use super::super::tenants::{target, tests::tenant};

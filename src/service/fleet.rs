@@ -11,9 +11,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::course::Course;
 use super::event::{
-    AppliedScript, Disturbances, EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress,
-    Skipped, Target,
+    AppliedScript, Disturbances, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped,
+    Target,
 };
+use super::failure::MigrateError;
 use super::pace::{Pace, Round};
 use crate::domain::plan::{OnFailure, SchemaState, Together};
 

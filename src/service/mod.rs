@@ -2,6 +2,7 @@
 
 pub mod course;
 pub mod event;
+pub mod failure;
 pub mod fan_out;
 pub mod fleet;
 mod grouping;
@@ -10,4 +11,5 @@ pub mod pace;
 pub mod rollout;
 pub mod scripts;
 pub mod stages;
+pub mod summary;
 pub mod tenants;

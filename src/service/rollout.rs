@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::course::Course;
-use super::event::{
-    EventKind, Interrupt, MigrateError, NotStarted, Outcome, Progress, SchemaOutcome, Skipped,
-    Summary, Target, Work,
-};
+use super::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped, Target, Work};
+use super::failure::MigrateError;
 use super::fleet::{Fleet, SchemaMigrator};
 use super::stages::{StageKind, Stages};
+use super::summary::{SchemaOutcome, Summary};
 use super::tenants::{Selection, SelectionError, target};
 use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::SchemaName;

@@ -1,7 +1,7 @@
 //! What to do about an error, as far as its kind tells.
 
 use crate::domain::plan::Drift;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// What the person can do about a SQLSTATE that says so (manual appendix A).
 pub(super) fn remedy(error: &ServerError) -> Option<&'static str> {

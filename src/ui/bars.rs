@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::service::event::{Event, EventKind, Summary};
+use crate::service::event::{Event, EventKind};
+use crate::service::summary::Summary;
 
 use super::Reporter;
 use super::board::Board;
@@ -435,7 +436,7 @@ mod tests {
         let screen = Screen::new();
         let mut bars = bars(&screen, Telling::Progress);
         let acme = tenant("acme");
-        let missing = failed(crate::service::event::MigrateError::SchemaMissing);
+        let missing = failed(crate::service::failure::MigrateError::SchemaMissing);
         tell(&mut bars, &[begun(1, 0, 4), finished(&acme, missing)]);
         assert!(!screen.text().contains("migrating"), "{}", screen.text());
     }

@@ -2,9 +2,9 @@
 
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::{Maker, Place, Scope, ScriptRef};
-use crate::service::event::{
-    AppliedScript, FailureGroup, Holder, MigrateError, ServerError, Target,
-};
+use crate::service::event::{AppliedScript, Target};
+use crate::service::failure::{Holder, MigrateError, ServerError};
+use crate::service::summary::FailureGroup;
 
 use super::advice::{drift_hints, remedy};
 use super::excerpt::Excerpt;

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::service::event::{Event, Summary};
+use crate::service::event::Event;
+use crate::service::summary::Summary;
 
 use super::Reporter;
 use super::story::{Story, Telling};
@@ -54,9 +55,8 @@ mod tests {
 
     use super::super::sample::*;
     use super::*;
-    use crate::service::event::{
-        EventKind, Interrupt, MigrateError, NotStarted, Outcome, Skipped, Work,
-    };
+    use crate::service::event::{EventKind, Interrupt, NotStarted, Outcome, Skipped, Work};
+    use crate::service::failure::MigrateError;
     use crate::service::stages::StageKind;
 
     fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {

@@ -25,7 +25,8 @@ mod waits;
 
 use std::io;
 
-use crate::service::event::{Event, Summary};
+use crate::service::event::Event;
+use crate::service::summary::Summary;
 
 pub use confirm::Answer;
 pub use excerpt::Excerpt;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
-use crate::service::event::{
-    AppliedScript, Event, EventKind, Holder, MigrateError, Outcome, SchemaOutcome, ServerError,
-    Summary, Target, Work,
-};
+use crate::service::event::{AppliedScript, Event, EventKind, Outcome, Target, Work};
+use crate::service::failure::{Holder, MigrateError, ServerError};
+use crate::service::summary::{SchemaOutcome, Summary};
 
 use super::Reporter;
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::ScriptRef;
-use crate::service::event::{
-    AppliedScript, Event, EventKind, Holder, Interrupt, MigrateError, Outcome, ServerError,
-    Summary, Target, Work,
-};
+use crate::service::event::{AppliedScript, Event, EventKind, Interrupt, Outcome, Target, Work};
+use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::stages::StageKind;
+use crate::service::summary::Summary;
 
 use super::explain::{explain, held_by};
 use super::failure::Extent;

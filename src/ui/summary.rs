@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::domain::script::Scope;
-use crate::service::event::{
-    AppliedScript, FailureGroup, Interrupt, NotStarted, Outcome, SchemaOutcome, Skipped, Summary,
-    Target, Work,
-};
+use crate::service::event::{AppliedScript, Interrupt, NotStarted, Outcome, Skipped, Target, Work};
+use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 
 use super::explain::{explain, explain_group};
 use super::failure::{Explanation, Extent};

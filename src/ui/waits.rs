@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::{Event, EventKind, Holder, MigrateError, Outcome};
+use crate::service::event::{Event, EventKind, Outcome};
+use crate::service::failure::{Holder, MigrateError};
 
 use super::text::{clean, count, took};
 

@@ -9,7 +9,7 @@ use super::SummaryFormat;
 use crate::commands::app::App;
 use crate::error::{Exit, Failure};
 use crate::postgres::rehearsal::{Lock, Tried};
-use crate::service::event::Summary;
+use crate::service::summary::Summary;
 use crate::ui::{
     Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,
 };

@@ -14,7 +14,7 @@ use super::super::pool::{Database, Session};
 use super::{Compiled, Template, compile, key};
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
-use crate::service::event::ServerError;
+use crate::service::failure::ServerError;
 
 /// Below so many empty schemas a run does not write a template that is not there yet.
 const WORTH_COMPILING: usize = 20;
@@ -107,7 +107,7 @@ pub(in super::super) async fn store(
     use super::super::diagnostics::server_error;
     if let Err(error) = bookkeeping::ensure(database, rules).await {
         let message = match error {
-            crate::service::event::MigrateError::Database { error, .. } => return Err(error),
+            crate::service::failure::MigrateError::Database { error, .. } => return Err(error),
             other => format!("{other:?}"),
         };
         return Err(ServerError {

@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use super::*;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::service::event::{Event, ServerError};
+use crate::service::event::Event;
+use crate::service::failure::ServerError;
 
 /// What the scripted migrator does in a schema.
 #[derive(Clone)]

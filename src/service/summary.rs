@@ -1,0 +1,201 @@
+//! How a run ended, as data: an outcome for each schema, counted and grouped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::domain::tenant::RefusedRow;
+
+use super::event::{Interrupt, Outcome, Target, Work};
+use super::failure::MigrateError;
+
+/// A schema and how it ended.
+#[derive(Clone, Debug)]
+pub struct SchemaOutcome {
+    /// The schema.
+    pub target: Arc<Target>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a run ended: one outcome for each selected schema, in the order in which they were selected.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Summary {
+    /// What was done.
+    pub work: Work,
+    /// The number under which the run is stored, where it is.
+    pub run: Option<i64>,
+    /// The outcomes.
+    pub outcomes: Vec<SchemaOutcome>,
+    /// Rows of the tenant table whose schema name may not be used; they count as failed.
+    pub refused: Vec<RefusedRow>,
+    /// From the first event to the last.
+    pub took: Duration,
+    /// How urgently the run was interrupted, if it was.
+    pub interrupted: Interrupt,
+    /// The command line that began the run and can begin the rest of it, where it may be shown.
+    pub command: Option<String>,
+    /// The program with the options that lead to the same database and files, such as
+    /// `pricesync --local`, where another command is to be proposed.
+    pub program: Option<String>,
+}
+
+/// How many schemas ended in which way; the six add up to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// Something was applied.
+    pub migrated: usize,
+    /// Nothing was pending.
+    pub up_to_date: usize,
+    /// Other work was done.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub done: usize,
+    /// Could not be migrated, or otherwise worked on.
+    pub failed: usize,
+    /// Passed over.
+    pub skipped: usize,
+    /// Never begun.
+    pub not_started: usize,
+}
+
+impl Counts {
+    /// Adds one outcome.
+    pub fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Migrated { .. } => self.migrated += 1,
+            Outcome::UpToDate => self.up_to_date += 1,
+            Outcome::Done { .. } => self.done += 1,
+            Outcome::Failed { .. } => self.failed += 1,
+            Outcome::Skipped { .. } => self.skipped += 1,
+            Outcome::NotStarted { .. } => self.not_started += 1,
+        }
+    }
+
+    /// Returns the sum.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.migrated + self.up_to_date + self.done + self.failed + self.skipped + self.not_started
+    }
+}
+
+/// Failures that are the same failure: same SQLSTATE, same place, same words.
+#[derive(Clone, Debug)]
+pub struct FailureGroup<'a> {
+    /// The error of the first schema of the group.
+    pub error: &'a MigrateError,
+    /// Every schema that failed this way.
+    pub targets: Vec<&'a Target>,
+}
+
+impl Summary {
+    /// Returns how many schemas ended in which way.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for item in &self.outcomes {
+            counts.add(&item.outcome);
+        }
+        counts.failed += self.refused.len();
+        counts
+    }
+
+    /// Returns the failures, equal ones together, the largest group first.
+    #[must_use]
+    pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
+        let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();
+        for item in &self.outcomes {
+            if let Outcome::Failed { error, .. } = &item.outcome {
+                groups
+                    .entry(error.group_key())
+                    .or_insert_with(|| FailureGroup {
+                        error,
+                        targets: Vec::new(),
+                    })
+                    .targets
+                    .push(&item.target);
+            }
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.targets.len()));
+        groups
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{NotStarted, Skipped};
+    use super::super::failure::ServerError;
+    use super::*;
+    use crate::domain::schema_name::SchemaName;
+    use crate::domain::script::{Prefix, Scope, ScriptRef};
+
+    fn failed(schema: &str, sqlstate: &str, detail: &str) -> SchemaOutcome {
+        SchemaOutcome {
+            target: Arc::new(Target {
+                schema: SchemaName::parse(schema).expect("legal"),
+                label: schema.to_owned(),
+                scope: Scope::Tenant,
+            }),
+            outcome: Outcome::Failed {
+                error: Box::new(MigrateError::Script {
+                    script: ScriptRef {
+                        prefix: Prefix::Versioned,
+                        version: 3,
+                        name: "x".into(),
+                    },
+                    file: "V3__x.sql".into(),
+                    place: None,
+                    error: ServerError {
+                        sqlstate: Some(sqlstate.into()),
+                        detail: Some(detail.into()),
+                        ..ServerError::default()
+                    },
+                    blockers: Vec::new(),
+                    attempts: 1,
+                    rolled_back: true,
+                }),
+                applied: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn equal_failures_are_one_group_whatever_their_detail() {
+        let summary = Summary {
+            outcomes: vec![
+                failed("a", "42P01", "x"),
+                failed("b", "23505", "sku 1"),
+                failed("c", "23505", "sku 2"),
+            ],
+            ..Summary::default()
+        };
+        let groups = summary.failure_groups();
+        let labels: Vec<Vec<&str>> = groups
+            .iter()
+            .map(|group| group.targets.iter().map(|t| t.label.as_str()).collect())
+            .collect();
+        assert_eq!(labels, [vec!["b", "c"], vec!["a"]]);
+    }
+
+    #[test]
+    fn counts_add_up() {
+        let mut counts = Counts::default();
+        counts.add(&Outcome::UpToDate);
+        counts.add(&Outcome::NotStarted {
+            why: NotStarted::Interrupted,
+        });
+        counts.add(&Outcome::Skipped {
+            why: Skipped::Interrupted,
+        });
+        assert_eq!(counts.total(), 3);
+    }
+}
