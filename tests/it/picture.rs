@@ -33,9 +33,7 @@ fn draw() {
     assert!(init.unwrap().status.success());
     let script = format!(
         "show() {{ printf '\\033[1m$ %s\\033[0m\\n' \"$*\" >&2; \"$@\"; }}
-         show pricesync demo --tenants {TENANTS} >listing.txt
-         echo
-         show pricesync status"
+         show pricesync demo --tenants {TENANTS}"
     );
     let shots = Shots::take(dir.path(), pricesync.parent().unwrap(), &script);
     Command::new(pricesync)
