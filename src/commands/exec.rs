@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::Output;
 use super::app::{Access, App, connections_for};
-use super::migrate_schemas::command_line;
 use super::select::SelectArgs;
-use super::watch::{Watch, interruptible};
+use super::watch::{Watch, interruptible, with_commands};
 use crate::domain::plan::OnFailure;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::{Exit, Failure};
@@ -316,11 +315,7 @@ impl Run<'_> {
             }
             return Err(error.into());
         }
-        let summary = crate::service::summary::Summary {
-            command: command_line(),
-            program: Some(self.app.program.clone()),
-            ..summary
-        };
+        let summary = with_commands(self.app, summary);
         shown.finish(&summary);
         Ok(Exit::of(&summary))
     }

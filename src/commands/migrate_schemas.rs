@@ -12,7 +12,7 @@ use super::record::Recorder;
 use super::select::{SelectArgs, Selectors};
 use super::stage::StageArgs;
 use super::template_args::TemplateArgs;
-use super::watch::{Watch, interruptible};
+use super::watch::{Watch, interruptible, with_commands};
 use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -321,11 +321,7 @@ impl Migration<'_> {
         let summary = interruptible(work, interrupter, progress.clone()).await?;
         drop(progress);
         let recorder = recording.await;
-        let mut summary = Summary {
-            command: command_line(),
-            program: Some(self.app.program.clone()),
-            ..summary?
-        };
+        let mut summary = with_commands(self.app, summary?);
         if let Ok(Some(recorder)) = recorder {
             summary.run = recorder.finish(&summary).await;
         }

@@ -121,13 +121,18 @@ pub(super) async fn fan_out<J: SchemaJob>(
     let work = run.run(job, targets, &progress);
     let summary = interruptible(work, interrupter, progress.clone()).await?;
     drop(progress);
-    let summary = Summary {
+    let summary = with_commands(app, summary);
+    watch.finish(&summary).await;
+    Ok(summary)
+}
+
+/// Returns the summary with what its proposals of further commands are made of.
+pub(super) fn with_commands(app: &App, summary: Summary) -> Summary {
+    Summary {
         command: command_line(),
         program: Some(app.program.clone()),
         ..summary
-    };
-    watch.finish(&summary).await;
-    Ok(summary)
+    }
 }
 
 /// Works on one schema after the other while a reporter shows it, until an interrupt ends it. How
