@@ -1,19 +1,26 @@
 //! Flags, environment and `pricesync.toml` become one value, and every part of it knows where it came from.
 
-use std::collections::{BTreeMap, HashSet};
+mod dotenv;
+mod error;
+mod file;
+mod keys;
+mod layout;
+mod value;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
-
-mod layout;
-
-pub use layout::{CatalogLayout, DomainTable, TenantTable};
-
 use crate::domain::plan::{Atomic, OnFailure, Together};
-use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
+use crate::domain::schema_name::SchemaName;
+pub use dotenv::DotEnv;
+pub use error::SettingsError;
+use keys::KEYS;
+pub use layout::{CatalogLayout, DomainTable, TenantTable};
+pub use value::{age, duration};
+use value::{identifier, jobs, maybe, search_path, table_name, table_names};
 
 /// The file that is looked for, from the current folder upwards.
 pub const FILE_NAME: &str = "pricesync.toml";
@@ -42,245 +49,6 @@ impl fmt::Display for Origin {
             Self::DotEnv(path, name) => write!(f, "${name} in {}", path.display()),
             Self::Flag(name) => f.write_str(name),
         }
-    }
-}
-
-/// A `.env` file whose variables are in the environment now, as far as that had none of the name.
-#[derive(Clone, Debug)]
-pub struct DotEnv {
-    /// The file.
-    pub path: PathBuf,
-    /// The variables that come from it.
-    pub names: HashSet<String>,
-}
-
-impl DotEnv {
-    /// Puts the variables of the project's `.env` into the environment of this process: the one
-    /// beside the configuration file, or the one in `folder`. What is set already stays. To be
-    /// called before there are threads.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingsError::BadDotEnv`] for a file that cannot be read; nothing is set then.
-    pub fn load(config: Option<&Path>, folder: &Path) -> Result<Option<Self>, SettingsError> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let project = config_file(config, &variable, folder);
-        let folders = project
-            .as_deref()
-            .and_then(Path::parent)
-            .into_iter()
-            .chain([folder]);
-        let candidate = |folder: &Path| folder.join(".env");
-        let Some(path) = folders.map(candidate).find(|path| path.is_file()) else {
-            return Ok(None);
-        };
-        let bad = |error: dotenvy::Error| {
-            // The error may quote the line, which may hold a password.
-            let why = match error {
-                dotenvy::Error::LineParse(_, at) => {
-                    format!("a line that is no NAME=value, at its character {at}")
-                }
-                dotenvy::Error::Io(error) => error.to_string(),
-                _ => "it is not understood".to_owned(),
-            };
-            SettingsError::BadDotEnv(path.clone(), why)
-        };
-        let mut names = HashSet::new();
-        for pair in dotenvy::from_path_iter(&path).map_err(bad)? {
-            let (name, _) = pair.map_err(bad)?;
-            if std::env::var_os(&name).is_none() {
-                names.insert(name);
-            }
-        }
-        dotenvy::from_path(&path).map_err(bad)?;
-        Ok(Some(Self { path, names }))
-    }
-}
-
-/// The file that is named, or the nearest one upwards.
-fn config_file(named: Option<&Path>, variable: Variables<'_>, folder: &Path) -> Option<PathBuf> {
-    let named = named.map(Path::to_path_buf).or_else(|| {
-        let name = variable("PRICESYNC_CONFIG").filter(|value| !value.is_empty());
-        name.map(PathBuf::from)
-    });
-    match named {
-        Some(named) => Some(folder.join(named)),
-        None => folder
-            .ancestors()
-            .map(|ancestor| ancestor.join(FILE_NAME))
-            .find(|candidate| candidate.is_file()),
-    }
-}
-
-/// One key of the configuration.
-struct Key {
-    /// `section.name`, as in the file.
-    name: &'static str,
-    /// Environment variables that set it, the strongest first.
-    environment: &'static [&'static str],
-    /// The value when nobody says anything; `None` where there is none.
-    default: Option<&'static str>,
-}
-
-const KEYS: &[Key] = &[
-    key(
-        "database.url",
-        &["PRICESYNC_DATABASE_URL", "DATABASE_URL"],
-        None,
-    ),
-    key("database.direct_url", &["PRICESYNC_DIRECT_URL"], None),
-    key(
-        "catalog.tenant_table",
-        &["PRICESYNC_TENANT_TABLE"],
-        Some("public.tenants_tenant"),
-    ),
-    key(
-        "catalog.domain_table",
-        &["PRICESYNC_DOMAIN_TABLE"],
-        Some("public.tenants_domain"),
-    ),
-    key("catalog.id_column", &["PRICESYNC_ID_COLUMN"], Some("id")),
-    key(
-        "catalog.schema_column",
-        &["PRICESYNC_SCHEMA_COLUMN"],
-        Some("schema_name"),
-    ),
-    key(
-        "catalog.slug_column",
-        &["PRICESYNC_SLUG_COLUMN"],
-        Some("slug"),
-    ),
-    key(
-        "catalog.name_column",
-        &["PRICESYNC_NAME_COLUMN"],
-        Some("name"),
-    ),
-    key(
-        "catalog.created_column",
-        &["PRICESYNC_CREATED_COLUMN"],
-        Some("created_at"),
-    ),
-    key(
-        "catalog.domain_id_column",
-        &["PRICESYNC_DOMAIN_ID_COLUMN"],
-        Some("id"),
-    ),
-    key(
-        "catalog.domain_column",
-        &["PRICESYNC_DOMAIN_COLUMN"],
-        Some("domain"),
-    ),
-    key(
-        "catalog.domain_tenant_column",
-        &["PRICESYNC_DOMAIN_TENANT_COLUMN"],
-        Some("tenant_id"),
-    ),
-    key(
-        "catalog.domain_primary_column",
-        &["PRICESYNC_DOMAIN_PRIMARY_COLUMN"],
-        Some("is_primary"),
-    ),
-    key(
-        "catalog.shared_references",
-        &["PRICESYNC_SHARED_REFERENCES"],
-        None,
-    ),
-    key(
-        "catalog.schema_prefix",
-        &["PRICESYNC_SCHEMA_PREFIX"],
-        Some("tenant_"),
-    ),
-    key(
-        "migrations.shared",
-        &["PRICESYNC_MIGRATIONS_SHARED"],
-        Some("migrations/shared"),
-    ),
-    key(
-        "migrations.tenant",
-        &["PRICESYNC_MIGRATIONS_TENANT"],
-        Some("migrations/tenant"),
-    ),
-    key(
-        "migrations.history_table",
-        &["PRICESYNC_HISTORY_TABLE"],
-        Some("refinery_schema_history"),
-    ),
-    key("run.jobs", &["PRICESYNC_JOBS"], Some("auto")),
-    key("run.lock_timeout", &["PRICESYNC_LOCK_TIMEOUT"], Some("2s")),
-    key("run.lock_retries", &["PRICESYNC_LOCK_RETRIES"], Some("5")),
-    key("run.lock_wait", &["PRICESYNC_LOCK_WAIT"], Some("60s")),
-    key(
-        "run.statement_timeout",
-        &["PRICESYNC_STATEMENT_TIMEOUT"],
-        Some("0"),
-    ),
-    key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
-    key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
-    key(
-        "run.together_time",
-        &["PRICESYNC_TOGETHER_TIME"],
-        Some("50ms"),
-    ),
-    key("run.together", &["PRICESYNC_TOGETHER"], Some("16")),
-    key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
-    key(
-        "run.search_path",
-        &["PRICESYNC_SEARCH_PATH"],
-        Some("public"),
-    ),
-    key("users.table", &["PRICESYNC_USERS_TABLE"], Some("users")),
-    key(
-        "users.username",
-        &["PRICESYNC_USERS_USERNAME"],
-        Some("username"),
-    ),
-    key("users.email", &["PRICESYNC_USERS_EMAIL"], Some("email")),
-    key(
-        "users.password",
-        &["PRICESYNC_USERS_PASSWORD"],
-        Some("password"),
-    ),
-    key(
-        "users.is_superuser",
-        &["PRICESYNC_USERS_IS_SUPERUSER"],
-        Some("is_superuser"),
-    ),
-    key(
-        "users.is_staff",
-        &["PRICESYNC_USERS_IS_STAFF"],
-        Some("is_staff"),
-    ),
-    key(
-        "users.is_active",
-        &["PRICESYNC_USERS_IS_ACTIVE"],
-        Some("is_active"),
-    ),
-    key(
-        "users.joined_at",
-        &["PRICESYNC_USERS_JOINED_AT"],
-        Some("date_joined"),
-    ),
-    key(
-        "users.hasher",
-        &["PRICESYNC_USERS_HASHER"],
-        Some("argon2id"),
-    ),
-    key(
-        "local.data_dir",
-        &["PRICESYNC_LOCAL_DATA_DIR"],
-        Some(".pricesync/postgres"),
-    ),
-];
-
-const fn key(
-    name: &'static str,
-    environment: &'static [&'static str],
-    default: Option<&'static str>,
-) -> Key {
-    Key {
-        name,
-        environment,
-        default,
     }
 }
 
@@ -387,6 +155,9 @@ impl fmt::Display for TableName {
     }
 }
 
+/// How the process's environment is asked for a variable.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Everything a command needs to know before it starts, resolved once.
 #[derive(Clone)]
 pub struct Settings {
@@ -451,57 +222,6 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Why the configuration cannot be used; nothing has been touched.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SettingsError {
-    /// The file that was named cannot be read.
-    Unreadable(PathBuf, std::io::Error),
-    /// The file is not TOML: where, and the parser's word for it.
-    Syntax(PathBuf, usize, String),
-    /// A key that does not exist: where, which, and the nearest one that does.
-    UnknownKey(PathBuf, usize, String, Option<&'static str>),
-    /// A value that does not fit its key: whose, which key, which value, and what would fit.
-    BadValue(Origin, &'static str, String, String),
-    /// A `.env` file cannot be read; why.
-    BadDotEnv(PathBuf, String),
-    /// A password stands in a file that others may read.
-    OpenPassword(PathBuf),
-}
-
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Syntax(path, line, why) => {
-                write!(f, "{}:{line}: not valid TOML: {why}", path.display())
-            }
-            Self::UnknownKey(path, line, key, nearest) => {
-                write!(f, "{}:{line}: unknown key '{key}'", path.display())?;
-                match nearest {
-                    Some(nearest) => write!(f, "; did you mean '{nearest}'?"),
-                    None => Ok(()),
-                }
-            }
-            Self::BadValue(origin, key, value, wanted) => {
-                write!(f, "{origin}: {key} = '{value}' does not fit: {wanted}")
-            }
-            Self::BadDotEnv(path, why) => write!(f, "{}: {why}", path.display()),
-            Self::OpenPassword(path) => write!(
-                f,
-                "{} holds a password and others may read it: chmod 600 {}",
-                path.display(),
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SettingsError {}
-
-/// How the process's environment is asked for a variable.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 impl Settings {
     /// Resolves the settings for a process that runs in `folder`.
     ///
@@ -514,9 +234,9 @@ impl Settings {
         folder: &Path,
     ) -> Result<Self, SettingsError> {
         let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
-        let file = config_file(overrides.config.as_deref(), variables, folder);
+        let file = file::find(overrides.config.as_deref(), variables, folder);
         let in_file = match &file {
-            Some(path) => read_file(path)?,
+            Some(path) => file::read(path)?,
             None => BTreeMap::new(),
         };
         let effective: Vec<Effective> = KEYS
@@ -561,9 +281,13 @@ impl Settings {
             root: &root,
             folder,
         };
-        if let (Some(path), Some(url)) = (&file, in_file.get("database.url"))
-            && holds_password(&url.0)
-            && others_may_read(path)
+        let addresses = ["database.url", "database.direct_url"];
+        if let Some(path) = &file
+            && addresses
+                .iter()
+                .filter_map(|key| in_file.get(*key))
+                .any(|(address, _)| file::holds_password(address))
+            && file::others_may_read(path)
         {
             return Err(SettingsError::OpenPassword(path.clone()));
         }
@@ -735,204 +459,6 @@ impl Reader<'_> {
     }
 }
 
-/// Reads a configuration file into texts with their lines.
-fn read_file(path: &Path) -> Result<BTreeMap<String, (String, usize)>, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| SettingsError::Unreadable(path.to_path_buf(), error))?;
-    let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
-    let document = DeTable::parse(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| line_of(span.start));
-        SettingsError::Syntax(path.to_path_buf(), line, error.message().to_owned())
-    })?;
-    let unknown = |name: &str, offset: usize| {
-        SettingsError::UnknownKey(
-            path.to_path_buf(),
-            line_of(offset),
-            name.to_owned(),
-            nearest(name),
-        )
-    };
-    let mut values = BTreeMap::new();
-    for (section, content) in document.get_ref() {
-        let Some(table) = content.get_ref().as_table() else {
-            return Err(unknown(section.get_ref(), section.span().start));
-        };
-        let prefix = format!("{}.", section.get_ref());
-        if !KEYS.iter().any(|key| key.name.starts_with(&prefix)) {
-            return Err(unknown(section.get_ref(), section.span().start));
-        }
-        for (name, value) in table {
-            let full = format!("{prefix}{}", name.get_ref());
-            let Some(key) = KEYS.iter().find(|key| key.name == full) else {
-                return Err(unknown(&full, name.span().start));
-            };
-            let line = line_of(name.span().start);
-            let Some(value) = plain(value.get_ref()) else {
-                return Err(SettingsError::BadValue(
-                    Origin::File(path.to_path_buf(), line),
-                    key.name,
-                    text[value.span()].to_owned(),
-                    "a text or a number".to_owned(),
-                ));
-            };
-            values.insert(full, (value, line));
-        }
-    }
-    Ok(values)
-}
-
-/// Returns a scalar as text, a list of texts joined by commas, and nothing for the rest.
-fn plain(value: &DeValue<'_>) -> Option<String> {
-    match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => Some(number.as_str().to_owned()),
-        DeValue::Array(items) => {
-            let items: Option<Vec<String>> =
-                items.iter().map(|item| plain(item.get_ref())).collect();
-            Some(items?.join(","))
-        }
-        _ => None,
-    }
-}
-
-/// Returns the key that looks most like `name`; a name without a dot is taken for a section.
-fn nearest(name: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .filter_map(|key| {
-            if name.contains('.') {
-                Some(key.name)
-            } else {
-                key.name.split('.').next()
-            }
-        })
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
-/// Reads a span of time: a number with `ms`, `s`, `m`/`min`, `h` or `d`; bare numbers are
-/// milliseconds, as in PostgreSQL's own settings (manual section 20.1.1).
-///
-/// # Errors
-///
-/// What would fit, in words.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let time = age(text)?;
-    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
-    if i32::try_from(time.as_millis()).is_err() {
-        return Err("at most 24 days".to_owned());
-    }
-    Ok(time)
-}
-
-/// Reads a time of any length, such as `500ms`, `2s`, `5m`, `12h` or `30d`.
-///
-/// # Errors
-///
-/// What would have been understood, in words.
-pub fn age(text: &str) -> Result<Duration, String> {
-    let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
-    let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().map_err(|_| wanted())?;
-    let millis = match text[digits..].trim() {
-        "" | "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wanted()),
-    };
-    number
-        .checked_mul(millis)
-        .filter(|&millis| millis <= 1_000 * 366 * 86_400_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "at most 1000 years".to_owned())
-}
-
-fn jobs(text: &str) -> Result<Jobs, String> {
-    if text == "auto" {
-        return Ok(Jobs::Auto);
-    }
-    match text.parse::<NonZeroUsize>() {
-        Ok(jobs) if jobs.get() <= 1_000 => Ok(Jobs::Fixed(jobs)),
-        _ => Err("'auto' or a number from 1 to 1000".to_owned()),
-    }
-}
-
-fn identifier(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > MAX_IDENTIFIER_BYTES || text.chars().any(char::is_control) {
-        return Err(format!("a name of 1 to {MAX_IDENTIFIER_BYTES} bytes"));
-    }
-    Ok(text.to_owned())
-}
-
-/// Reads something that may be missing; then it is the empty text.
-fn maybe<T>(
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> impl Fn(&str) -> Result<Option<T>, String> {
-    move |text| {
-        if text.is_empty() {
-            Ok(None)
-        } else {
-            parse(text).map(Some)
-        }
-    }
-}
-
-fn table_name(text: &str) -> Result<TableName, String> {
-    let (schema, table) = text.split_once('.').unwrap_or(("public", text));
-    Ok(TableName {
-        schema: identifier(schema)?,
-        table: identifier(table)?,
-    })
-}
-
-fn table_names(text: &str) -> Result<Vec<TableName>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(table_name)
-        .collect()
-}
-
-fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(|name| {
-            if name == "public" {
-                Ok(SchemaName::public())
-            } else {
-                SchemaName::parse(name).map_err(|error| error.to_string())
-            }
-        })
-        .collect()
-}
-
-/// A URL with something between `:` and `@`, or words with `password=`.
-fn holds_password(url: &str) -> bool {
-    let in_url = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'));
-    in_url || url.contains("password=")
-}
-
-#[cfg(unix)]
-fn others_may_read(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn others_may_read(_: &Path) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1065,16 +591,6 @@ mod tests {
         assert_eq!(settings.file, Some(folder.path().join(FILE_NAME)));
     }
 
-    #[test]
-    fn times_are_read_as_postgresql_reads_them() {
-        assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2min"), Ok(Duration::from_mins(2)));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_password_in_a_file_that_others_may_read_is_refused() {
@@ -1085,9 +601,18 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("ours");
         };
         mode(0o644);
-        let refused =
-            Settings::resolve(&Overrides::default(), &|_| None, folder.path()).expect_err("open");
-        assert!(matches!(refused, SettingsError::OpenPassword(_)));
+        let refused = || {
+            let settings = Settings::resolve(&Overrides::default(), &|_| None, folder.path());
+            matches!(settings, Err(SettingsError::OpenPassword(_)))
+        };
+        assert!(refused());
+        for address in [
+            "direct_url = \"postgresql://app:secret@db/x\"",
+            "url = \"host=db user=app password = secret\"",
+        ] {
+            std::fs::write(&path, format!("[database]\n{address}\n")).expect("ours");
+            assert!(refused(), "{address}");
+        }
         mode(0o600);
         let settings =
             Settings::resolve(&Overrides::default(), &|_| None, folder.path()).expect("closed");

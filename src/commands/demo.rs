@@ -1,12 +1,13 @@
 //! `demo`: the guide's story on the local server, from nothing to a migrated fleet.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use super::app::{Access, App, connections_for};
 use super::migrate_schemas::Migration;
 use super::{create_tenant, list_tenants, status};
 use crate::domain::plan::OnFailure;
-use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant, TenantCatalog as _, TenantList};
+use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::migrator::Rules;
@@ -70,16 +71,16 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if Exit::of(&shared) != Exit::Done {
         return Ok(Exit::of(&shared));
     }
-    say(&format!(
-        "Creating {}...",
-        count(args.tenants as usize, "tenant")
-    ));
-    let created = create(args.tenants, &catalog, &rules).await?;
-    say(&format!(
-        "Created {} with empty schemas. Migrating them, {} at a time:",
-        count(created, "tenant"),
-        pace.jobs()
-    ));
+    let missing = missing(args.tenants, &catalog).await?;
+    if !missing.is_empty() {
+        say(&format!("Creating {}...", count(missing.len(), "tenant")));
+        create(&missing, &catalog, &rules).await?;
+        say(&format!(
+            "Created {} with empty schemas. Migrating them, {} at a time:",
+            count(missing.len(), "tenant"),
+            pace.jobs()
+        ));
+    }
     let everything = migration(Scopes::Everything);
     let summary = everything.run(everything.survey().await?).await?;
     let listing = if args.tenants <= LISTED {
@@ -96,38 +97,42 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     })
 }
 
-/// Creates those that are missing, and returns how many that were.
-async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result<usize, Failure> {
+/// Returns slug and name of those that are not there yet.
+async fn missing(wanted: u32, catalog: &PostgresCatalog) -> Result<Vec<(String, String)>, Failure> {
     let TenantList { tenants, .. } = catalog.list().await?;
-    let (progress, _nobody) = Progress::channel();
-    let mut created = 0;
+    let existing: HashSet<&str> = tenants.iter().map(|tenant| tenant.slug.as_str()).collect();
     let numbered = (1..=wanted.saturating_sub(2))
         .map(|number| (format!("shop{number:05}"), format!("Shop {number}")));
     let names = [("acme", "Acme Inc."), ("globex", "Globex Corp.")]
         .map(|(slug, name)| (slug.to_owned(), name.to_owned()))
         .into_iter()
         .chain(numbered);
-    let existing: std::collections::HashSet<&str> = tenants
-        .iter()
-        .map(|tenant: &Tenant| tenant.slug.as_str())
-        .collect();
-    for (slug, name) in names {
-        if existing.contains(slug.as_str()) {
-            continue;
-        }
+    Ok(names
+        .filter(|(slug, _)| !existing.contains(slug.as_str()))
+        .collect())
+}
+
+/// Creates tenants whose schemas are empty.
+async fn create(
+    missing: &[(String, String)],
+    catalog: &PostgresCatalog,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    let (progress, _nobody) = Progress::channel();
+    for (slug, name) in missing {
         let usage = |error: &dyn std::fmt::Display| Failure::words(Exit::Usage, error);
-        let slug = Slug::parse(&slug).map_err(|error| usage(&error))?;
+        let slug = Slug::parse(slug).map_err(|error| usage(&error))?;
         let new = NewTenant {
             schema: slug.schema("tenant_").map_err(|error| usage(&error))?,
             hostnames: vec![
                 Hostname::parse(&format!("{slug}.example.com")).map_err(|error| usage(&error))?,
             ],
             slug,
-            name,
+            name: name.clone(),
             columns: Vec::new(),
         };
         match catalog.create(&new, None, rules, &progress).await {
-            Ok(_) => created += 1,
+            Ok(_) => {}
             Err(CreateError::Catalog(error)) => return Err(error.into()),
             Err(CreateError::Migrate(error)) => {
                 let explanation = explain(&error, &create_tenant::target(&new), &[]);
@@ -135,5 +140,5 @@ async fn create(wanted: u32, catalog: &PostgresCatalog, rules: &Rules) -> Result
             }
         }
     }
-    Ok(created)
+    Ok(())
 }

@@ -1,0 +1,54 @@
+//! Why settings cannot be used, in words.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::Origin;
+
+/// Why the configuration cannot be used; nothing has been touched.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The file that was named cannot be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not TOML: where, and the parser's word for it.
+    Syntax(PathBuf, usize, String),
+    /// A key that does not exist: where, which, and the nearest one that does.
+    UnknownKey(PathBuf, usize, String, Option<&'static str>),
+    /// A value that does not fit its key: whose, which key, which value, and what would fit.
+    BadValue(Origin, &'static str, String, String),
+    /// A `.env` file cannot be read; why.
+    BadDotEnv(PathBuf, String),
+    /// A password stands in a file that others may read.
+    OpenPassword(PathBuf),
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            Self::Syntax(path, line, why) => {
+                write!(f, "{}:{line}: not valid TOML: {why}", path.display())
+            }
+            Self::UnknownKey(path, line, key, nearest) => {
+                write!(f, "{}:{line}: unknown key '{key}'", path.display())?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean '{nearest}'?"),
+                    None => Ok(()),
+                }
+            }
+            Self::BadValue(origin, key, value, wanted) => {
+                write!(f, "{origin}: {key} = '{value}' does not fit: {wanted}")
+            }
+            Self::BadDotEnv(path, why) => write!(f, "{}: {why}", path.display()),
+            Self::OpenPassword(path) => write!(
+                f,
+                "{} holds a password and others may read it: chmod 600 {}",
+                path.display(),
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}

@@ -1,0 +1,124 @@
+//! Texts become values; an error says what would fit.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::{Jobs, TableName};
+use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
+
+/// Reads a span of time: a number with `ms`, `s`, `m`/`min`, `h` or `d`; bare numbers are
+/// milliseconds, as in PostgreSQL's own settings (manual section 20.1.1).
+///
+/// # Errors
+///
+/// What would fit, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let time = age(text)?;
+    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
+    if i32::try_from(time.as_millis()).is_err() {
+        return Err("at most 24 days".to_owned());
+    }
+    Ok(time)
+}
+
+/// Reads a time of any length, such as `500ms`, `2s`, `5m`, `12h` or `30d`.
+///
+/// # Errors
+///
+/// What would have been understood, in words.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wanted())?;
+    let millis = match text[digits..].trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted()),
+    };
+    number
+        .checked_mul(millis)
+        .filter(|&millis| millis <= 1_000 * 366 * 86_400_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "at most 1000 years".to_owned())
+}
+
+pub(super) fn jobs(text: &str) -> Result<Jobs, String> {
+    if text == "auto" {
+        return Ok(Jobs::Auto);
+    }
+    match text.parse::<NonZeroUsize>() {
+        Ok(jobs) if jobs.get() <= 1_000 => Ok(Jobs::Fixed(jobs)),
+        _ => Err("'auto' or a number from 1 to 1000".to_owned()),
+    }
+}
+
+pub(super) fn identifier(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_IDENTIFIER_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("a name of 1 to {MAX_IDENTIFIER_BYTES} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads something that may be missing; then it is the empty text.
+pub(super) fn maybe<T>(
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| {
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            parse(text).map(Some)
+        }
+    }
+}
+
+pub(super) fn table_name(text: &str) -> Result<TableName, String> {
+    let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+    Ok(TableName {
+        schema: identifier(schema)?,
+        table: identifier(table)?,
+    })
+}
+
+pub(super) fn table_names(text: &str) -> Result<Vec<TableName>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(table_name)
+        .collect()
+}
+
+pub(super) fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            if name == "public" {
+                Ok(SchemaName::public())
+            } else {
+                SchemaName::parse(name).map_err(|error| error.to_string())
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_postgresql_reads_them() {
+        assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2min"), Ok(Duration::from_mins(2)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}
