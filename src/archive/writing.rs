@@ -120,8 +120,13 @@ impl ArchiveWriter {
     }
 
     fn table(&mut self, head: &TableHead) -> io::Result<()> {
+        let target = head.target();
+        if target.contains('\n') {
+            let words = format!("a line break in the name of a table or column: {target:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        }
         self.line(TABLE, &json(head)?)?;
-        self.put(format!("COPY {} FROM stdin;\n", head.target()).as_bytes())?;
+        self.put(format!("COPY {target} FROM stdin;\n").as_bytes())?;
         self.table = Some((head.table.clone(), RowCount::default()));
         Ok(())
     }
@@ -144,8 +149,10 @@ impl ArchiveWriter {
     }
 }
 
+/// On one line: a column of type `json` is handed through as it was typed, and between its words
+/// line breaks may stand. Within a text they are written as `\n` (RFC 8259 section 7).
 fn json(value: &impl serde::Serialize) -> io::Result<String> {
-    let text = serde_json::to_string(value)?;
+    let text = serde_json::to_string(value)?.replace(['\n', '\r'], " ");
     if text.len() > LONGEST {
         return Err(io::Error::other("the schema's description is too long"));
     }

@@ -14,7 +14,7 @@ use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names}
 use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::migrator::{PostgresMigrator, References, Rules};
-use crate::postgres::pool::{ConnectError, Database};
+use crate::postgres::pool::{ConnectError, Database, Route};
 use crate::postgres::tls;
 use crate::service::event::{EventKind, Progress};
 use crate::service::failure::ServerError;
@@ -277,15 +277,45 @@ impl App {
         if access == Access::Write {
             migrator = migrator.taking_up();
         }
-        let Some(direct) = &self.settings.direct_url else {
+        let Some(options) = self.direct()? else {
             return Ok(Arc::new(migrator));
         };
-        let options = ConnectOptions::resolve(Some(direct), &Environment::from_process())
-            .map_err(bad_address)?;
         let direct = self
             .open(&options, Access::Write, connections_for(jobs))
             .await?;
         Ok(Arc::new(migrator.with_direct(direct)))
+    }
+
+    /// Returns where `database.direct_url` leads, if it is set.
+    fn direct(&self) -> Result<Option<ConnectOptions>, Failure> {
+        let Some(direct) = &self.settings.direct_url else {
+            return Ok(None);
+        };
+        ConnectOptions::resolve(Some(direct), &Environment::from_process())
+            .map(Some)
+            .map_err(bad_address)
+    }
+
+    /// Returns the address for a client program that is to work as one tenant. It says whose it
+    /// is when it connects, and a pooler does not pass that on: there it would work in `public`.
+    ///
+    /// # Errors
+    ///
+    /// Exit 7 behind a pooler where `database.direct_url` does not lead past it.
+    pub(super) fn for_programs(
+        &self,
+        options: ConnectOptions,
+        database: &Database,
+    ) -> Result<ConnectOptions, Failure> {
+        match self.direct()? {
+            Some(direct) => Ok(direct),
+            None if database.facts().route == Route::Pooled => Err(Failure::words(
+                Exit::Refused,
+                "the connection goes through a pooler, which does not tell the server whose schema a program is to work in",
+            )
+            .hint("set database.direct_url to an address past the pooler")),
+            None => Ok(options),
+        }
     }
 
     /// Returns a migrator that only looks at what is pending; none where the files cannot be read.

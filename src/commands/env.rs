@@ -28,7 +28,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(Access::Read, 1).await?;
     let tenant = entered(&args.tenant, app, &database).await?;
     let environment = TenantEnvironment {
-        options,
+        options: app.for_programs(options, &database)?,
         search_path: app.settings.search_path.clone(),
     };
     let variables = environment.variables(tenant.slug.as_str(), &tenant.schema, args.read_only);

@@ -193,7 +193,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     match sql {
         Some(sql) => run.sql(args, sql, database).await,
-        None => run.program(args).await,
+        None => run.program(args, &database).await,
     }
 }
 
@@ -247,12 +247,12 @@ impl Run<'_> {
         self.watched(job, writing, streams).await
     }
 
-    async fn program(self, args: &Args) -> Result<Exit, Failure> {
+    async fn program(self, args: &Args, database: &Database) -> Result<Exit, Failure> {
         let (lines, mut written) = tokio::sync::mpsc::channel(64);
         let app = self.app;
         let job = Arc::new(RunProgram {
             environment: TenantEnvironment {
-                options: app.connection().await?,
+                options: app.for_programs(app.connection().await?, database)?,
                 search_path: app.settings.search_path.clone(),
             },
             read_only: !args.write,

@@ -52,11 +52,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(Access::Read, 1).await?;
     let tenant = entered(&args.tenant, app, &database).await?;
     say_how_far_behind(&tenant, app, &database).await;
-    drop(database);
     let environment = TenantEnvironment {
-        options,
+        options: app.for_programs(options, &database)?,
         search_path: app.settings.search_path.clone(),
     };
+    drop(database);
     // Ctrl-C is psql's: it cancels the statement there, and must not end us before psql.
     let psql = Psql {
         environment: &environment,

@@ -18,7 +18,7 @@ use crate::service::event::Target;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
-use crate::ui::{Cell, Listing, count};
+use crate::ui::{Cell, Listing, OutputFormat, count};
 
 /// Show how many schemas are at which version, or the migrations of one
 ///
@@ -167,8 +167,9 @@ async fn fleet(
     app: &App,
     database: &Database,
 ) -> Result<Exit, Failure> {
-    /// How many schemas of a group are named.
+    /// How many schemas of a group a table names; who reads the rest by machine gets all.
     const SAMPLE: usize = 3;
+    let format = OutputFormat::from(args.output);
     let mut targets = vec![std::sync::Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
     let migrator = app
@@ -216,6 +217,7 @@ async fn fleet(
         };
         let reason = match rank {
             2 => failure.map(|failed| failed.message.clone()),
+            3 | 4 => Some("pricesync status --tenant says where".to_owned()),
             5 => Some("run: pricesync doctor --fix missing".to_owned()),
             6 => Some("run: pricesync drop-schema, which finishes it".to_owned()),
             _ => None,
@@ -232,7 +234,7 @@ async fn fleet(
         let group = groups.entry(key).or_default();
         group.reason = group.reason.take().or(reason);
         group.schemas += 1;
-        if group.sample.len() < SAMPLE {
+        if format != OutputFormat::Table || group.sample.len() < SAMPLE {
             group.sample.push(target.label.clone());
         }
     }
@@ -275,7 +277,7 @@ async fn fleet(
         "no schemas",
     )
     .named_by("which");
-    listing.write(&app.terminal, args.output.into(), rows)?;
+    listing.write(&app.terminal, format, rows)?;
     app.terminal.note(&format!(
         "{} in public, {} for {}",
         count(sets.shared.ids().len(), "migration"),

@@ -151,6 +151,14 @@ fn pause(attempt: u32) -> Duration {
     jittered(Duration::from_millis(100) * 2_u32.pow(attempt.min(5)))
 }
 
+/// Returns who is to own the schema; to be said before its objects get their owners, who must be allowed to
+/// create there (manual, ALTER TABLE).
+fn owner_of_schema(statements: &[(String, String)], schema: &SchemaName) -> String {
+    let is_owner = |(_, after): &&(String, String)| after.starts_with(" OWNER TO ");
+    let owner: Vec<(String, String)> = statements.iter().filter(is_owner).cloned().collect();
+    about_schema(&owner, schema)
+}
+
 /// Returns what is said of a schema, with its name in its place.
 fn about_schema(statements: &[(String, String)], schema: &SchemaName) -> String {
     let mut sql = String::new();

@@ -130,12 +130,15 @@ impl Exec {
             Route::Pooled => RESET,
             Route::Direct => "",
         };
+        // Rows wait for whoever has to say first which columns there are, however long that takes: a
+        // client that is gone is told from its connection, not from its silence.
         // The question is the transaction's first query, behind which the server lets nobody
         // change its mode.
         let opening = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {reset}SET LOCAL search_path TO {path}; \
              SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}; \
-             SET LOCAL idle_in_transaction_session_timeout TO '5min'; \
+             SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL tcp_keepalives_idle TO 60; \
+             SET LOCAL tcp_keepalives_interval TO 10; SET LOCAL tcp_keepalives_count TO 6; \
              SET LOCAL standard_conforming_strings TO on; \
              SELECT pg_catalog.pg_backend_pid() WHERE pg_catalog.current_schema() = {}",
             self.timeout.as_millis(),

@@ -153,6 +153,10 @@ fn joined(statements: &[String]) -> String {
         .fold(String::new(), |text, statement| text + statement + ";\n")
 }
 
+/// From this position on come the keys between tables. They lock shared tables until the transaction ends,
+/// so nothing that takes its time comes behind them.
+const FOREIGN_KEYS: i64 = 10_000_000_000;
+
 /// Where constraints are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
@@ -278,7 +282,10 @@ impl Parts {
                 continue;
             };
             waiting.remove(&next);
-            let (_, name) = next;
+            let (position, name) = next;
+            if has_rows && position >= FOREIGN_KEYS {
+                after.append(&mut refreshes);
+            }
             let Some(node) = self.nodes.get(&name) else {
                 continue;
             };

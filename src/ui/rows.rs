@@ -201,7 +201,11 @@ fn json(kind: Kind, value: &Value) -> io::Result<String> {
         Kind::Flag => Ok(if text == "t" { "true" } else { "false" }.to_owned()),
         // NaN and Infinity are no JSON.
         Kind::Number | Kind::Json => match serde_json::from_str::<&RawValue>(text) {
-            Ok(raw) => encode(&raw),
+            // They stand between the words: within a text they are written otherwise.
+            Ok(raw) => {
+                let line = raw.get().replace(['\n', '\r', '\t'], " ");
+                encode(&RawValue::from_string(line)?)
+            }
             Err(_) => encode(text),
         },
         Kind::Text => encode(text),

@@ -25,6 +25,8 @@ pub(super) enum Told {
 const KINDS: usize = 20;
 /// Names of a group that are shown before counting begins.
 const NAMES: usize = 10;
+/// So many tenants are named in a command that has no other way to mean them.
+const MOST_NAMED: usize = 100;
 /// So many failed tenants are named in the command that tries them again.
 const NAMED: usize = 3;
 
@@ -94,13 +96,14 @@ pub(super) fn left_out(summary: &Summary) -> String {
     out
 }
 
-/// Returns the commands that try the failed schemas again and begin the rest.
+/// Returns the commands that try the failed schemas again and begin the rest. A migration can be
+/// asked for as it was: what is done is not done again. Other work has to name the rest.
 pub(super) fn resume(summary: &Summary) -> String {
     let mut out = String::new();
     if let Some(command) = rerun(summary) {
         let _ = writeln!(out, "try the failed ones again: {}", clean(&command));
     }
-    let unfinished = |item: &SchemaOutcome| {
+    let is_unfinished = |item: &&SchemaOutcome| {
         matches!(
             item.outcome,
             Outcome::NotStarted { .. }
@@ -109,12 +112,36 @@ pub(super) fn resume(summary: &Summary) -> String {
                 }
         )
     };
-    if summary.outcomes.iter().any(unfinished) {
-        let command = summary.command.as_deref().map(clean);
-        let command = command.as_deref().unwrap_or("the same command line again");
-        let _ = writeln!(out, "go on with the rest: {command}");
+    let unfinished = summary.outcomes.iter().filter(is_unfinished);
+    let unfinished: Vec<&Target> = unfinished.map(|item| &*item.target).collect();
+    match unfinished.len() {
+        0 => {}
+        _ if summary.work.has_scripts() => {
+            let command = summary.command.as_deref().map(clean);
+            let command = command.as_deref().unwrap_or("the same command line again");
+            let _ = writeln!(out, "go on with the rest: {command}");
+        }
+        few if few <= MOST_NAMED => {
+            let rest = by_name(summary, &unfinished);
+            let _ = writeln!(out, "go on with the rest: {}", clean(&rest));
+        }
+        many => {
+            let rest = count(many, "schema");
+            let _ = writeln!(
+                out,
+                "go on with the rest, {rest}: the same command line would begin with those that are done; \
+                 leave them out with --exclude, --where or --from-file"
+            );
+        }
     }
     out
+}
+
+/// Returns the beginning of the command that does the same in these schemas alone.
+fn by_name(summary: &Summary, targets: &[&Target]) -> String {
+    let program = summary.program.as_deref().unwrap_or("pricesync");
+    let names = Target::option(targets.iter().copied());
+    format!("{program} {} {names} ...", summary.work.command)
 }
 
 /// Returns the line that counts: `run 17: 3 schemas, 3 migrated, 0 up to date, ... · 0.21 s`,
@@ -221,13 +248,9 @@ fn rerun(summary: &Summary) -> Option<String> {
     let command = format!("{program} migrate-schemas");
     match failed.len() {
         0 | 1 => None,
-        more if !summary.work.is_migration() => (more <= NAMED).then(|| {
-            format!(
-                "{program} {} {} ...",
-                summary.work.command,
-                Target::option(failed.into_iter())
-            )
-        }),
+        more if !summary.work.is_migration() => {
+            (more <= MOST_NAMED).then(|| by_name(summary, &failed))
+        }
         more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
             Some(format!("{command} --retry-failed"))
         }

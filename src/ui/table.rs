@@ -197,9 +197,15 @@ impl<W: Write> Sheet<W> {
                     .map_err(plain)?;
             }
             Form::Names(out) => {
-                if let Some(name) = cells.get(self.name) {
-                    // A name with a line break would be two names to xargs.
-                    writeln!(out, "{}", clean(&name.plain(" ")))?;
+                // A name with a line break would be two names to xargs.
+                match cells.get(self.name) {
+                    Some(Cell::List(names)) => {
+                        for name in names {
+                            writeln!(out, "{}", clean(name))?;
+                        }
+                    }
+                    Some(name) => writeln!(out, "{}", clean(&name.plain(" ")))?,
+                    None => {}
                 }
             }
         }

@@ -298,6 +298,10 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
             "CREATE TYPE tenant_acme.c AS (a int); CREATE TABLE tenant_acme.typed OF tenant_acme.c",
             "table typed of a composite type",
         ),
+        (
+            "CREATE TYPE tenant_acme.mood AS ENUM ('ok'); CREATE CAST (text AS tenant_acme.mood) WITH INOUT AS ASSIGNMENT",
+            "cast from text to mood",
+        ),
         // Known to nobody but the rehearsal.
         (
             "ALTER TABLE tenant_acme.users DISABLE TRIGGER ALL",
@@ -321,6 +325,31 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
         given.database.execute("DROP PUBLICATION IF EXISTS p; DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme");
         given.run(&["migrate-schemas"]).exits(0);
     }
+}
+
+#[test]
+fn a_value_that_spans_lines_stands_in_a_backup_that_can_be_read() {
+    let given = shop();
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ADD settings json; \
+         UPDATE tenants_tenant SET settings = E'{\\r\\n \"a\": \"x\\\\ny\"}' WHERE slug = 'acme'",
+    );
+    let file = back_up(&given, "acme");
+    let file = file.to_str().unwrap();
+    given.run(&["backup", "verify", file]).exits(0);
+    drop(&given, "acme");
+    given.run(&["restore", file]).exits(0);
+    assert_eq!(
+        given.value("SELECT settings ->> 'a' FROM tenants_tenant WHERE slug = 'acme'"),
+        "x\ny"
+    );
+    given
+        .database
+        .execute("ALTER TABLE tenant_acme.users ADD \"two\nlines\" int");
+    given
+        .run(&["backup", "--tenant=acme", "--out=again"])
+        .exits(10)
+        .says("a line break in the name of a table or column");
 }
 
 #[test]
@@ -601,12 +630,12 @@ fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
         "CREATE TABLE tenant_acme.a (id int); CREATE TABLE tenant_acme.z (id int); INSERT INTO tenant_acme.a SELECT generate_series(1, 20000); INSERT INTO tenant_acme.z SELECT generate_series(1, 20000)",
     );
     let url = given.database.url().to_owned();
-    let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stop = &stop;
+        // Dropped by a test that fails too.
+        let (reading, read) = std::sync::mpsc::channel::<()>();
         let writing = scope.spawn(move || {
             let mut written = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while read.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 crate::support::database::run(&url, "BEGIN; INSERT INTO tenant_acme.z VALUES (0); INSERT INTO tenant_acme.a VALUES (0); COMMIT").unwrap();
                 written += 1;
             }
@@ -631,7 +660,7 @@ fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
             assert_eq!(counts, "0");
             fs::remove_file(file).unwrap();
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        std::mem::drop(reading);
         assert!(writing.join().unwrap() > 5);
     });
 }

@@ -476,3 +476,39 @@ fn without_psql_a_shell_still_runs_what_it_is_given() {
     .says("read-only transaction");
     run(&["shell", "-t", "a"]).exits(1).says("install it");
 }
+
+#[test]
+fn what_is_written_is_not_proposed_again_to_those_that_have_it() {
+    let given = with_products(&["a", "b", "c"]);
+    given.database.execute("DROP TABLE tenant_b.products");
+    let told = given
+        .run(&[
+            "exec",
+            "--all",
+            "--write",
+            "--jobs=1",
+            "-c",
+            "UPDATE products SET id = id + 100",
+        ])
+        .exits(10);
+    told.says("1 executed, 1 failed, 0 skipped, 1 not started")
+        .says("go on with the rest: pricesync exec --tenant=c ...\n")
+        .never_says("UPDATE products SET id = id + 100");
+}
+
+#[test]
+fn rows_may_wait_for_a_slow_neighbour_as_long_as_it_takes() {
+    let given = with_products(&["a"]);
+    let sql = "SHOW idle_in_transaction_session_timeout";
+    let ran = given.run(&["exec", "-t", "a", "-o", "csv", "-c", sql]);
+    assert_eq!(ran.stdout().lines().last(), Some("a,0"));
+}
+
+#[test]
+fn a_document_that_spans_lines_is_json_still() {
+    let given = with_products(&["a"]);
+    let sql = r#"SELECT E'{\r\n\t"a\\tb": [1,\t2]}'::json AS doc"#;
+    let ran = given.run(&["exec", "-t", "a", "-o", "json", "-c", sql]);
+    let rows: serde_json::Value = serde_json::from_str(ran.stdout()).unwrap();
+    assert_eq!(rows[0]["doc"], serde_json::json!({"a\tb": [1, 2]}));
+}

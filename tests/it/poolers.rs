@@ -246,3 +246,38 @@ fn a_second_interrupt_cancels_the_statement_and_not_the_pooler() {
     std::thread::sleep(Duration::from_millis(100));
     assert!(pooler.is_alive());
 }
+
+#[test]
+fn a_program_that_is_to_work_as_a_tenant_goes_past_the_pooler_or_not_at_all() {
+    let given = Given::tenants(&["t0"]);
+    let Some(pooler) = Pooler::start("session", 3) else {
+        return;
+    };
+    let shell: &[&str] = &["shell", "-t", "t0", "-c", "SELECT current_schema()"];
+    let program: &[&str] = &[
+        "exec",
+        "-t",
+        "t0",
+        "--",
+        "psql",
+        "-Atc",
+        "SELECT current_schema()",
+    ];
+    let commands = [shell, program, &["env", "-t", "t0"]];
+    for args in commands {
+        behind(&given, &pooler, args)
+            .exits(7)
+            .says("set database.direct_url to an address past the pooler");
+    }
+    for (args, says) in
+        commands
+            .into_iter()
+            .zip(["tenant_t0", "t0: tenant_t0", "PRICESYNC_SCHEMA=tenant_t0"])
+    {
+        let mut command = command(&given, &pooler, args);
+        command.env("PRICESYNC_DIRECT_URL", given.database.url());
+        Ran::from(args, command.output().unwrap())
+            .exits(0)
+            .prints(says);
+    }
+}

@@ -12,7 +12,7 @@ use tokio_postgres::Error;
 use super::rehearsal::first_difference;
 use super::snapshot::{Source, dump, lasting};
 use super::steps::Steps;
-use super::{BackupError, Pieces, UNDER_WAY, about_schema, pause};
+use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema, pause};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
@@ -154,6 +154,8 @@ impl Loading<'_> {
                 Piece::Sql(Section::Preamble | Section::Schema, _) => {}
                 Piece::Sql(Section::After, sql) => {
                     steps.behind(1, "constraints and indexes");
+                    let owner = owner_of_schema(&self.header.about_schema, &new.schema);
+                    self.statements(Section::Schema, &owner).await?;
                     // Keys of the tenant's tables may point to its row.
                     let inserted = self.insert().await?;
                     id = Some(inserted);

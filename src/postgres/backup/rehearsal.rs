@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
 use super::snapshot::lasting;
-use super::{BackupError, about_schema, pause};
+use super::{BackupError, about_schema, owner_of_schema, pause};
 use crate::domain::script::Scope;
 use crate::postgres::diagnostics::{is_worth_retrying, server_error};
 use crate::postgres::fingerprint::digest;
@@ -162,6 +162,7 @@ async fn make(
             schema.quoted()
         ),
         copy.before.clone(),
+        owner_of_schema(&copy.about_schema, &schema),
         copy.after.clone(),
         about,
     ] {

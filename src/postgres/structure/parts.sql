@@ -54,12 +54,12 @@ WITH ns AS (
         EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.oid AND s.connoinherit) AS attached FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
     WHERE k.contype IN ('c', 'p', 'u', 'x', 'f', 'n')
 ), ind AS MATERIALIZED (
-    SELECT x.*, rel.node AS owner, rel.called, i.relname, i.relkind, i.reltablespace,
+    SELECT x.*, rel.node AS owner, rel.called, i.relname, i.relkind, i.reltablespace, i.reloptions,
         (SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = x.indexrelid) AS parent,
         (SELECT k.oid FROM con k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) AS constraint_oid
     FROM rel JOIN pg_index x ON x.indrelid = rel.oid JOIN pg_class i ON i.oid = x.indexrelid
 ), seq AS MATERIALIZED (
-    SELECT q.*, rel.relname, rel.node, rel.called, d.deptype, d.refobjid, d.refobjsubid,
+    SELECT q.*, rel.relname, rel.relpersistence, rel.node, rel.called, d.deptype, d.refobjid, d.refobjsubid,
         regexp_replace(query_to_xml(format('SELECT last_value FROM %I.%I WHERE NOT is_called', ns.nspname, rel.relname), false, true, '')::text,
             '.*<last_value>(-?\d+)<.*', '\1') AS last
     FROM ns, rel JOIN pg_sequence q ON q.seqrelid = rel.oid
@@ -146,6 +146,11 @@ FROM proc JOIN pg_aggregate g ON g.aggfnoid = proc.oid WHERE g.aggkind <> 'n' OR
 UNION ALL
 SELECT 'refuse', '', 0, pg_describe_object(classid, objid, 0), '', '' FROM member
 WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass, 'pg_collation'::regclass, 'pg_default_acl'::regclass)
+UNION ALL
+-- What hangs on the schema without being in any.
+SELECT DISTINCT 'refuse', '', 0, pg_describe_object(d.classid, d.objid, 0), '', '' FROM pg_depend d
+JOIN member m ON m.classid = d.refclassid AND m.objid = d.refobjid
+WHERE d.classid IN ('pg_cast'::regclass, 'pg_transform'::regclass, 'pg_event_trigger'::regclass) AND d.deptype = 'n'
 UNION ALL
 SELECT 'refuse', '', 0, format('index %I, which is not valid', relname), '', '' FROM ind WHERE NOT indisvalid AND relkind <> 'I'
 UNION ALL
@@ -243,10 +248,15 @@ UNION ALL
 SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 1, format('ALTER INDEX %I SET TABLESPACE %I', relname, spcname), '', ''
 FROM ind JOIN pg_tablespace s ON s.oid = reltablespace
 UNION ALL
+-- What a constraint says of its index is not all that was set for it.
+SELECT 'after', 'k' || constraint_oid, 3, format('ALTER INDEX %I SET (%s)', relname, options), '', ''
+FROM ind, LATERAL (SELECT string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') AS options FROM unnest(reloptions) o) o
+WHERE constraint_oid IS NOT NULL AND options IS NOT NULL
+UNION ALL
 SELECT 'last', owner, 0, format('ALTER TABLE %s CLUSTER ON %I', called, relname), '', '' FROM ind WHERE indisclustered
 UNION ALL
-SELECT 'create', seq.node, seqrelid::int8, format('CREATE SEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s',
-    called, format_type(seqtypid, NULL), seqincrement, seqmin, seqmax, seqstart, seqcache, CASE WHEN seqcycle THEN ' CYCLE' END), '', ''
+SELECT 'create', seq.node, seqrelid::int8, format('CREATE %sSEQUENCE %s AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s',
+    CASE WHEN seq.relpersistence = 'u' THEN 'UNLOGGED ' END, called, format_type(seqtypid, NULL), seqincrement, seqmin, seqmax, seqstart, seqcache, CASE WHEN seqcycle THEN ' CYCLE' END), '', ''
 FROM seq WHERE deptype IS DISTINCT FROM 'i'
 UNION ALL
 SELECT 'last', seq.node, 0, format('ALTER SEQUENCE %s OWNED BY %I.%I', seq.called, t.relname, a.attname), '', ''
