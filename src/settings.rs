@@ -233,7 +233,6 @@ impl Settings {
         variables: Variables<'_>,
         folder: &Path,
     ) -> Result<Self, SettingsError> {
-        let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
         let file = file::find(overrides.config.as_deref(), variables, folder);
         let in_file = match &file {
             Some(path) => file::read(path)?,
@@ -248,9 +247,11 @@ impl Settings {
                     .find(|(name, _, _)| *name == key.name)
                     .map(|(_, flag, value)| (value.clone(), Origin::Flag(flag)));
                 let from_environment = || {
-                    key.environment
-                        .iter()
-                        .find_map(|&name| Some((variable(name)?, overrides.origin_of(name))))
+                    key.environment.iter().find_map(|&name| {
+                        let value = variables(name);
+                        let value = value.filter(|value| key.may_be_empty() || !value.is_empty());
+                        Some((value?, overrides.origin_of(name)))
+                    })
                 };
                 let from_file = || {
                     let (value, line) = in_file.get(key.name)?;
@@ -578,6 +579,17 @@ mod tests {
             "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' does not fit: a column that no other key names, or \"\" where there is none"
         );
         assert!(resolve("[catalog]\nid_column = \"\"\n", &[], &Overrides::default()).is_err());
+        let variables = [
+            ("PRICESYNC_SLUG_COLUMN", ""),
+            ("PRICESYNC_SCHEMA_PREFIX", ""),
+            ("PRICESYNC_SHARED_REFERENCES", ""),
+            ("PRICESYNC_ID_COLUMN", ""),
+        ];
+        let settings = resolve("", &variables, &Overrides::default()).expect("fine");
+        assert_eq!(settings.catalog.tenants.slug, None);
+        assert_eq!(settings.catalog.schema_prefix, "");
+        assert_eq!(settings.catalog.tenants.id, "id");
+        assert_eq!(settings.shared_references, Some(Vec::new()));
     }
 
     #[test]

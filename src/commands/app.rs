@@ -42,8 +42,9 @@ pub(super) struct App {
     pub(super) progress: ProgressMode,
     /// How long a server that is not up yet is waited for.
     pub(super) wait: Duration,
-    /// The program with the options that lead to the same database and files.
-    pub(super) program: String,
+    /// The program with the options that lead to the same database and files; `None` where an address was typed,
+    /// which may hold a password.
+    pub(super) program: Option<String>,
     /// Kept to the end, because the server stays up as long as somebody holds it.
     local: OnceLock<LocalServer>,
 }
@@ -65,7 +66,7 @@ impl App {
         terminal: Terminal,
         progress: ProgressMode,
         wait: Duration,
-        program: String,
+        program: Option<String>,
     ) -> Self {
         Self {
             settings,
@@ -277,7 +278,12 @@ impl App {
         if access == Access::Write {
             migrator = migrator.taking_up();
         }
-        let Some(options) = self.direct()? else {
+        // Who only looks never goes that way.
+        let direct = match access {
+            Access::Write => self.direct()?,
+            Access::Read => None,
+        };
+        let Some(options) = direct else {
             return Ok(Arc::new(migrator));
         };
         let direct = self

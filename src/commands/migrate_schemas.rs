@@ -278,6 +278,16 @@ pub(super) struct Migration<'a> {
 }
 
 impl Migration<'_> {
+    /// Returns the options without which the same command would do something else.
+    fn options(&self) -> String {
+        let rules = self.migrator.rules();
+        let fake = if rules.fake { " --fake" } else { "" };
+        match rules.goal {
+            Goal::Version(version) => format!("{fake} --to {version}"),
+            Goal::Latest => fake.to_owned(),
+        }
+    }
+
     /// Returns every selected schema with its state.
     pub(super) async fn survey(&self) -> Result<Survey, Failure> {
         let (_nobody, interrupts) = Interrupts::new();
@@ -322,6 +332,7 @@ impl Migration<'_> {
         drop(progress);
         let recorder = recording.await;
         let mut summary = with_commands(self.app, summary?);
+        summary.options = self.options();
         if let Ok(Some(recorder)) = recorder {
             summary.run = recorder.finish(&summary).await;
         }
@@ -331,13 +342,15 @@ impl Migration<'_> {
 }
 
 /// Returns the command line of this process, to be copied into a shell; none where an address
-/// is in it, which may hold a password.
+/// is in it, which may hold a password, or a pipe was read.
 pub(super) fn command_line() -> Option<String> {
     let mut line = "pricesync".to_owned();
     for arg in std::env::args_os().skip(1) {
         let arg = arg.into_string().ok()?;
         let address = arg.starts_with("-d") || arg.starts_with("--database-url");
-        if address || arg.contains("://") || arg.contains("password") {
+        // What came through a pipe does not come again.
+        let piped = arg == "-" || arg.ends_with("=-");
+        if address || piped || arg.contains("://") || arg.contains("password") {
             return None;
         }
         line.push(' ');

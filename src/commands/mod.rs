@@ -101,18 +101,21 @@ struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// Returns the program with the options that lead to the same database and files. An
-    /// address is left out, because it may hold a password.
-    fn program(&self) -> String {
+    /// Returns the program with the options that lead to the same database and files; none where
+    /// an address was typed, because it may hold a password.
+    fn program(&self, command: &Command) -> Option<String> {
+        if self.database_url.is_some() {
+            return None;
+        }
         let mut program = "pricesync".to_owned();
-        if self.local {
+        if self.local || matches!(command, Command::Demo(_)) {
             program += " --local";
         }
         if let Some(config) = &self.config {
             program += " --config ";
             program += &shell_word(&config.to_string_lossy());
         }
-        program
+        Some(program)
     }
 }
 
@@ -262,7 +265,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     let settings = Settings::resolve(&overrides, &variables, &folder)?;
     let progress = cli.global.progress.into();
     let wait = cli.global.wait.unwrap_or_default();
-    let program = cli.global.program();
+    let program = cli.global.program(&cli.command);
     let app = App::new(settings, terminal.clone(), progress, wait, program);
     match cli.command {
         Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,

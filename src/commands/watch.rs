@@ -130,7 +130,7 @@ pub(super) async fn fan_out<J: SchemaJob>(
 pub(super) fn with_commands(app: &App, summary: Summary) -> Summary {
     Summary {
         command: command_line(),
-        program: Some(app.program.clone()),
+        program: app.program.clone(),
         ..summary
     }
 }
@@ -195,7 +195,7 @@ pub(super) async fn in_turn<T>(
         outcomes,
         took: progress.elapsed(),
         interrupted,
-        program: Some(app.program.clone()),
+        program: app.program.clone(),
         ..Summary::default()
     };
     drop(progress);

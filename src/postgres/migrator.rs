@@ -279,6 +279,12 @@ impl PostgresMigrator {
         &self.database
     }
 
+    /// Returns how it migrates.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Returns what tells one state of the files from another: the digests of both sets.
     #[must_use]
     pub fn files(&self) -> String {

@@ -196,6 +196,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
             command: None,
+            options: String::new(),
             program: None,
         })
     }
@@ -609,7 +610,7 @@ mod tests {
                 &[(schema, act)],
                 &[&["a", "b", "c"]],
                 Scopes::Selected(Selection {
-                    exclude: vec!["nobody".to_owned()],
+                    exclude: vec!["nobody*".to_owned()],
                     ..Selection::default()
                 }),
                 canary(&["b", "c"]),

@@ -39,8 +39,10 @@ pub struct Summary {
     /// The command line that began the run and can begin the rest of it, where it may be shown.
     pub command: Option<String>,
     /// The program with the options that lead to the same database and files, such as
-    /// `pricesync --local`, where another command is to be proposed.
+    /// `pricesync --local`, where another command may be proposed.
     pub program: Option<String>,
+    /// The options that say what was to be done, with a space in front of each, such as ` --to 8`.
+    pub options: String,
 }
 
 /// How many schemas ended in which way; the six add up to the total.

@@ -179,6 +179,12 @@ impl Words {
     fn unused(&self) -> impl Iterator<Item = usize> {
         (0..self.used.len()).filter(|&number| !self.used[number])
     }
+
+    /// The same without globs.
+    fn unused_names(&self) -> impl Iterator<Item = usize> {
+        let is_glob = |number: usize| self.globs.iter().any(|(_, glob)| *glob == number);
+        self.unused().filter(move |&number| !is_glob(number))
+    }
 }
 
 impl Selection {
@@ -197,7 +203,8 @@ impl Selection {
     /// # Errors
     ///
     /// A word that names nobody is an error, a glob too, and a line of the file: a script
-    /// that names a tenant must not succeed without it. That nobody is left is none.
+    /// that names a tenant must not succeed without it. So is a name that excludes nobody. That
+    /// nobody is left is none.
     pub fn choose(&self, mut tenants: Vec<Tenant>) -> Result<Vec<Tenant>, SelectionError> {
         let (mut include, mut exclude) =
             (Words::parse(&self.include)?, Words::parse(&self.exclude)?);
@@ -211,22 +218,24 @@ impl Selection {
             .map(|tenant| {
                 // Both are asked: each notes which of its words matched.
                 let named = [include.name(tenant), lines.name(tenant)].contains(&true);
+                let excluded = exclude.name(tenant);
                 let only = self.only.as_ref();
                 (everybody || named)
                     && only.is_none_or(|only| only.contains(&tenant.schema))
-                    && !exclude.name(tenant)
+                    && !excluded
             })
             .collect();
-        let unknown: Vec<usize> = include.unused().collect();
+        let unknown = include.unused().map(|number| &self.include[number]);
+        // A glob may leave out those who are not there yet; a name that is mistyped leaves out nobody.
+        let unknown: Vec<&String> = unknown
+            .chain(exclude.unused_names().map(|number| &self.exclude[number]))
+            .collect();
         if !unknown.is_empty() {
             let slugs: Vec<String> = tenants
                 .iter()
                 .map(|tenant| tenant.slug.to_string())
                 .collect();
-            let near = |number: usize| {
-                let word = &self.include[number];
-                (word.clone(), nearest(word, &slugs))
-            };
+            let near = |word: &String| (word.clone(), nearest(word, &slugs));
             return Err(SelectionError::Unknown(
                 unknown.into_iter().map(near).collect(),
             ));

@@ -10,6 +10,23 @@ pub(super) struct Key {
     pub(super) default: Option<&'static str>,
 }
 
+impl Key {
+    /// Returns whether an empty text is a value, which says that there is no such thing; an empty
+    /// variable of another key is as good as none.
+    pub(super) fn may_be_empty(&self) -> bool {
+        [
+            "catalog.domain_table",
+            "catalog.slug_column",
+            "catalog.name_column",
+            "catalog.created_column",
+            "catalog.domain_primary_column",
+            "catalog.schema_prefix",
+            "catalog.shared_references",
+        ]
+        .contains(&self.name)
+    }
+}
+
 pub(super) const KEYS: &[Key] = &[
     key(
         "database.url",

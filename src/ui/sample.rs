@@ -149,6 +149,7 @@ pub(super) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary {
             })
             .collect(),
         took: Duration::from_millis(210),
+        program: Some("pricesync".to_owned()),
         ..Summary::default()
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn resume(summary: &Summary) -> String {
             let _ = writeln!(out, "go on with the rest: {command}");
         }
         few if few <= MOST_NAMED => {
-            let rest = by_name(summary, &unfinished);
+            let rest = proposed(summary, &Target::option(unfinished.into_iter()));
             let _ = writeln!(out, "go on with the rest: {}", clean(&rest));
         }
         many => {
@@ -137,11 +137,17 @@ pub(super) fn resume(summary: &Summary) -> String {
     out
 }
 
-/// Returns the beginning of the command that does the same in these schemas alone.
-fn by_name(summary: &Summary, targets: &[&Target]) -> String {
-    let program = summary.program.as_deref().unwrap_or("pricesync");
-    let names = Target::option(targets.iter().copied());
-    format!("{program} {} {names} ...", summary.work.command)
+/// Returns the command that does the same where these options say; its beginning where there is
+/// more to it than what a summary knows.
+fn proposed(summary: &Summary, selection: &str) -> String {
+    match &summary.program {
+        Some(program) if summary.work.has_scripts() => format!(
+            "{program} {}{} {selection}",
+            summary.work.command, summary.options
+        ),
+        Some(program) => format!("{program} {} {selection} ...", summary.work.command),
+        None => format!("the same command line with {selection}"),
+    }
 }
 
 /// Returns the line that counts: `run 17: 3 schemas, 3 migrated, 0 up to date, ... · 0.21 s`,
@@ -244,17 +250,17 @@ fn rerun(summary: &Summary) -> Option<String> {
         .filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
         .map(|item| &*item.target)
         .collect();
-    let program = summary.program.as_deref().unwrap_or("pricesync");
-    let command = format!("{program} migrate-schemas");
+    let is_stored = summary.work.is_migration() && summary.run.is_some();
+    let by_name = failed.len() <= if is_stored { NAMED } else { MOST_NAMED }
+        && (!is_stored || failed.iter().all(|target| target.scope == Scope::Tenant));
     match failed.len() {
         0 | 1 => None,
-        more if !summary.work.is_migration() => {
-            (more <= MOST_NAMED).then(|| by_name(summary, &failed))
+        _ if by_name => {
+            let names = Target::option(failed.into_iter());
+            Some(proposed(summary, &names))
         }
-        more if more > NAMED || failed.iter().any(|target| target.scope == Scope::Shared) => {
-            Some(format!("{command} --retry-failed"))
-        }
-        _ => Some(format!("{command} {}", Target::option(failed.into_iter()))),
+        _ if is_stored => Some(proposed(summary, "--retry-failed")),
+        _ => None,
     }
 }
 

@@ -365,12 +365,70 @@ fn the_summary_ends_with_the_commands_that_go_on_also_when_it_is_quiet() {
 
 #[test]
 fn a_command_line_with_an_address_is_not_repeated() {
-    let given = ten(fails_in(&["t0"]));
+    let given = ten(fails_in(&["t0", "t1"]));
     let url = given.database.url().to_owned();
+    let args = [
+        "migrate-schemas",
+        "--jobs=1",
+        "--max-failures=2",
+        "-d",
+        &url,
+    ];
     given
-        .run(&["migrate-schemas", "--jobs", "1", "-d", &url])
+        .run(&args)
         .exits(10)
-        .says("go on with the rest: the same command line again\n");
+        .says("go on with the rest: the same command line again\n")
+        .says("try the failed ones again: the same command line with --tenant=t0,t1\n");
+}
+
+#[test]
+fn what_was_read_from_a_pipe_is_not_proposed_to_be_read_again() {
+    let given = ten(fails_in(&["t0"]));
+    let mut run = given.command(&["migrate-schemas", "--jobs=1", "--from-file", "-"]);
+    run.stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = run.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"t0\nt1\n").unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert!(
+        said.contains("go on with the rest: the same command line again\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_proposed_command_goes_as_far_as_the_one_that_failed() {
+    let given = ten(fails_in(&["t1", "t3", "t4", "t8"]));
+    given.tenant_file("V2__more.sql", ADDS_A_TABLE.replace("made", "more"));
+    let to_one = ["migrate-schemas", "--on-failure=continue", "--to=1"];
+    given
+        .run(&to_one)
+        .exits(10)
+        .says("try the failed ones again: pricesync migrate-schemas --to 1 --retry-failed\n");
+    given.tenant_file("V1__made.sql", fails_in(&["t1", "t3"]));
+    given
+        .run(&[
+            "migrate-schemas",
+            "--retry-failed",
+            "--on-failure=continue",
+            "--to=1",
+        ])
+        .exits(10)
+        .says("try the failed ones again: pricesync migrate-schemas --to 1 --tenant=t1,t3\n");
+}
+
+#[test]
+fn a_name_that_excludes_nobody_is_an_error_and_a_glob_is_none() {
+    let given = ten(ADDS_A_TABLE);
+    given
+        .run(&["migrate-schemas", "--exclude", "t77"])
+        .exits(4)
+        .says("no tenant has the slug, schema or host 't77'");
+    assert!(made(&given).is_empty());
+    given
+        .run(&["migrate-schemas", "--exclude=x*,t9", "--tenant=t8,t9"])
+        .exits(0);
+    assert_eq!(made(&given), ["t8"]);
 }
 
 #[test]
