@@ -51,6 +51,19 @@ pub(super) enum Act {
     Index {
         table: Name,
         concurrently: bool,
+        if_not_exists: bool,
+    },
+    /// An index is dropped or built anew, under a lock against those who use its table.
+    IndexLocked {
+        command: &'static str,
+    },
+    /// A materialized view is computed while nobody may read it.
+    Refresh {
+        view: Name,
+    },
+    /// With something goes whatever depends on it.
+    Cascade {
+        what: String,
     },
     Remove {
         table: Name,
@@ -76,6 +89,11 @@ pub(super) enum Act {
     },
     /// Rows are written.
     Write {
+        table: Name,
+        command: &'static str,
+    },
+    /// All of them are.
+    WriteAll {
         table: Name,
         command: &'static str,
     },

@@ -49,8 +49,16 @@ pub(super) fn outside(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {
             "put it into the shared set",
         )
     };
-    let is_outside = |table: &&Name| is_elsewhere(table) || means_shared(now, table);
-    tables.into_iter().filter(is_outside).map(said).collect()
+    tables
+        .into_iter()
+        .filter(|table| is_outside(now, table))
+        .map(said)
+        .collect()
+}
+
+/// Returns whether a file of a tenant that names this table means one that is not the tenant's.
+pub(super) fn is_outside(now: &InTransaction<'_>, table: &Name) -> bool {
+    now.scope == Scope::Tenant && (is_elsewhere(table) || means_shared(now, table))
 }
 
 /// Judges what grows with the fleet.
@@ -83,6 +91,7 @@ pub(super) fn locks(now: &mut InTransaction<'_>, act: &Act) -> Option<Said> {
         | Act::Index {
             table,
             concurrently: false,
+            ..
         } if now.in_use(table) => table.to_string(),
         _ => return None,
     };

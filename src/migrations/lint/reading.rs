@@ -125,17 +125,71 @@ impl Found {
             Stmt::CreateIndex(create) => {
                 if let Some(table) = name(create.table_relation_name()) {
                     let concurrently = create.concurrently_token().is_some();
+                    let if_not_exists = create.if_not_exists().is_some();
                     self.add(
                         create.syntax(),
                         Act::Index {
                             table,
                             concurrently,
+                            if_not_exists,
                         },
                     );
                 }
                 self.kept("an index", create.syntax());
             }
+            Stmt::DropIndex(drop) if drop.concurrently_token().is_none() => {
+                let command = "DROP INDEX";
+                self.add(drop.syntax(), Act::IndexLocked { command });
+            }
+            Stmt::Reindex(reindex) if words.places("concurrently").next().is_none() => {
+                let command = "REINDEX";
+                self.add(reindex.syntax(), Act::IndexLocked { command });
+            }
+            Stmt::Refresh(refresh) if refresh.concurrently_token().is_none() => {
+                if let Some(view) = name(refresh.view_ref()) {
+                    self.add(refresh.syntax(), Act::Refresh { view });
+                }
+            }
+            Stmt::DropView(drop) => {
+                self.cascade("view", drop.drop_behavior().as_ref(), drop.syntax());
+            }
+            Stmt::DropMaterializedView(drop) => {
+                self.cascade(
+                    "materialized view",
+                    drop.drop_behavior().as_ref(),
+                    drop.syntax(),
+                );
+            }
+            Stmt::DropFunction(drop) => {
+                self.cascade("function", drop.drop_behavior().as_ref(), drop.syntax());
+            }
+            Stmt::DropSequence(drop) => {
+                self.cascade("sequence", drop.drop_behavior().as_ref(), drop.syntax());
+            }
+            Stmt::DropType(drop) => {
+                self.cascade("type", drop.drop_behavior().as_ref(), drop.syntax());
+            }
+            Stmt::AlterView(alter) => {
+                if let Some(ast::AlterViewAction::ViewRenameTo(_)) = alter.action() {
+                    self.renamed("view", alter.view_ref());
+                }
+            }
+            Stmt::AlterType(alter) => {
+                if let Some(ast::AlterTypeAction::TypeRenameTo(_)) = alter.action() {
+                    self.renamed("type", alter.type_name_ref());
+                }
+            }
             Stmt::CreateMaterializedView(create) => {
+                if let Some(table) = name(create.view()) {
+                    let if_not_exists = create.if_not_exists().is_some();
+                    self.add(
+                        create.syntax(),
+                        Act::CreateTable {
+                            table,
+                            if_not_exists,
+                        },
+                    );
+                }
                 self.kept("a materialized view", create.syntax());
             }
             Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), words),
@@ -183,8 +237,19 @@ impl Found {
                 self.add(cluster.syntax(), Act::VacuumFull { command: "CLUSTER" });
             }
             Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT"),
-            Stmt::Update(update) => self.write(update.relation_name(), "UPDATE"),
-            Stmt::Delete(delete) => self.write(delete.relation_name(), "DELETE"),
+            Stmt::Update(update) => {
+                self.write(update.relation_name(), "UPDATE");
+                if update.where_clause_or_current_of().is_none() && update.from_clause().is_none() {
+                    self.write_all(update.relation_name(), "UPDATE");
+                }
+            }
+            Stmt::Delete(delete) => {
+                self.write(delete.relation_name(), "DELETE");
+                if delete.where_clause_or_current_of().is_none() && delete.using_clause().is_none()
+                {
+                    self.write_all(delete.relation_name(), "DELETE");
+                }
+            }
             Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE"),
             _ => {}
         }
@@ -195,6 +260,30 @@ impl Found {
             && let Some(table) = named(&node)
         {
             self.add(node.syntax(), Act::Write { table, command });
+        }
+    }
+
+    fn write_all(&mut self, node: Option<impl AstNode>, command: &'static str) {
+        if let Some(node) = node
+            && let Some(table) = named(&node)
+        {
+            self.add(node.syntax(), Act::WriteAll { table, command });
+        }
+    }
+
+    fn cascade(&mut self, kind: &str, behavior: Option<&ast::DropBehavior>, node: &SyntaxNode) {
+        if let Some(ast::DropBehavior::Cascade(_)) = behavior {
+            let what = format!("a {kind}");
+            self.add(node, Act::Cascade { what });
+        }
+    }
+
+    fn renamed(&mut self, kind: &str, node: Option<impl AstNode>) {
+        if let Some(node) = node
+            && let Some(table) = named(&node)
+        {
+            let what = format!("{kind} {table}");
+            self.add(node.syntax(), Act::Rename { table, what });
         }
     }
 

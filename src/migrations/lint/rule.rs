@@ -128,13 +128,15 @@ impl Rule {
             }
             Self::AlterColumnType => "ALTER COLUMN ... TYPE: the same, and a rewrite of the table",
             Self::RewritesTable => {
-                "a volatile default, serial, identity, a stored column, SET LOGGED"
+                "a volatile default, serial, identity, a stored column, SET LOGGED; UPDATE without WHERE, REFRESH"
             }
             Self::NotNullColumn => "ADD COLUMN ... NOT NULL without a value for existing rows",
-            Self::IndexWithoutConcurrently => "an index built under a lock against writes",
+            Self::IndexWithoutConcurrently => "an index built, dropped or built anew under a lock",
             Self::ConstraintScan => "a constraint checked against every row under a lock",
             Self::SetNotNull => "SET NOT NULL on a table that is in use",
-            Self::BreaksRunningCode => "DROP or RENAME of what running programs use",
+            Self::BreaksRunningCode => {
+                "DROP or RENAME of what running programs use, and DROP ... CASCADE"
+            }
             Self::LockTable => "LOCK TABLE",
             Self::Truncate => "TRUNCATE",
             Self::VacuumFull => "VACUUM FULL, CLUSTER",

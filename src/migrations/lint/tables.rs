@@ -2,6 +2,7 @@
 
 use super::act::{Act, AddedColumn, Checked, Name, Value};
 use super::finding::Said;
+use super::fleet::is_outside;
 use super::rule::Rule;
 use super::transaction::InTransaction;
 
@@ -19,7 +20,19 @@ pub(super) fn judge(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {
         Act::Index {
             table,
             concurrently: false,
+            ..
         } if now.in_use(table) => Some(index(table)),
+        Act::Index {
+            if_not_exists: true,
+            ..
+        } => Some(if_not_exists("the index")),
+        Act::IndexLocked { command } => Some(index_locked(command)),
+        Act::Refresh { view } if now.in_use(view) => Some(refreshed(view)),
+        Act::Cascade { what } => Some(cascaded(what)),
+        // What lies elsewhere may not be written at all.
+        Act::WriteAll { table, command } if now.in_use(table) && !is_outside(now, table) => {
+            Some(written(table, command))
+        }
         Act::AddConstraint {
             table,
             kind: Checked::NotNull,
@@ -108,6 +121,42 @@ fn index(table: &Name) -> Said {
         format!("the index on {table} is built under a lock against writes"),
         "INSERT, UPDATE and DELETE on the table wait until COMMIT",
         format!("CREATE INDEX CONCURRENTLY, {APART}"),
+    )
+}
+
+fn index_locked(command: &str) -> Said {
+    Said::new(
+        Rule::IndexWithoutConcurrently,
+        format!("{command} locks out who uses the index's table"),
+        "readers and writers wait until COMMIT",
+        format!("{command} CONCURRENTLY, {APART}"),
+    )
+}
+
+fn refreshed(view: &Name) -> Said {
+    Said::new(
+        Rule::RewritesTable,
+        format!("{view} is computed anew, and nobody may read it meanwhile"),
+        "its readers wait until COMMIT",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index on it",
+    )
+}
+
+fn cascaded(what: &str) -> Said {
+    Said::new(
+        Rule::BreaksRunningCode,
+        format!("with {what} goes whatever depends on it"),
+        "CASCADE takes columns, views and functions along without naming them, and not the same ones in every tenant",
+        "leave CASCADE away, and drop first what the server then names",
+    )
+}
+
+fn written(table: &Name, command: &str) -> Said {
+    Said::new(
+        Rule::RewritesTable,
+        format!("{command} without WHERE writes every row of {table}"),
+        "each of its rows is locked until COMMIT, and the table grows by as many dead ones",
+        "write them in parts by exec --write, or where they are read",
     )
 }
 

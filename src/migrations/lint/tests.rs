@@ -161,6 +161,24 @@ fn what_writes_every_row_is_found() {
         &[],
     );
     finds("create table n (id int default random())", &[]);
+    for text in [
+        "update t set a = 1",
+        "delete from t",
+        "with w as (select 1) update only t set a = 2",
+        "refresh materialized view v",
+    ] {
+        finds(text, &["rewrites-table"]);
+    }
+    for text in [
+        "update t set a = 1 where a is null",
+        "delete from t using u where t.id = u.id",
+        "update t set a = u.id from u where t.id = u.id",
+        "create table n (id int); update n set id = 1",
+        "refresh materialized view concurrently v",
+        "create materialized view v as select 1; refresh materialized view v",
+    ] {
+        finds(text, &[]);
+    }
 }
 
 #[test]
@@ -187,6 +205,21 @@ fn an_index_on_a_table_in_use_is_built_concurrently() {
     finds(
         "-- pricesync: no-transaction\ncreate index concurrently i on t (a)",
         &[],
+    );
+    for text in [
+        "drop index i",
+        "drop index if exists i, j",
+        "reindex table t",
+        "reindex index i",
+    ] {
+        finds(text, &["index-without-concurrently"]);
+    }
+    for text in ["drop index concurrently i", "reindex table concurrently t"] {
+        finds(&format!("-- pricesync: no-transaction\n{text}"), &[]);
+    }
+    finds(
+        "-- pricesync: no-transaction\ncreate index concurrently if not exists i on t (a)",
+        &["if-not-exists"],
     );
 }
 
@@ -249,6 +282,13 @@ fn what_running_programs_use_is_not_taken_away_or_renamed_in_passing() {
         "alter table t drop column a",
         "alter table t rename column a to b",
         "alter table t rename to tt",
+        "alter view v rename to w",
+        "alter type mood rename to feeling",
+        "drop view v cascade",
+        "drop materialized view if exists v cascade",
+        "drop function f(int) cascade",
+        "drop sequence s cascade",
+        "drop type mood cascade",
     ] {
         finds(text, &["breaks-running-code"]);
     }
@@ -256,7 +296,7 @@ fn what_running_programs_use_is_not_taken_away_or_renamed_in_passing() {
         "create table n (id int, b int); alter table n drop column b; drop table n",
         &[],
     );
-    finds("drop view v; drop index i", &[]);
+    finds("drop view v; drop type mood; drop function f(int)", &[]);
 }
 
 #[test]
