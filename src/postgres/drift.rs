@@ -9,8 +9,10 @@ use tokio_postgres::Error;
 
 use super::diagnostics::server_error;
 use super::fingerprint::{Fingerprint, digest};
+use super::mentions;
 use super::pool::{Database, Session};
 use super::transaction::rollback;
+use crate::domain::schema_name::SchemaName;
 use crate::service::event::{Progress, Target};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
@@ -96,7 +98,7 @@ impl ShapeReader {
         // Whether a table holds rows, and where a sequence stands, is nobody's drift.
         let is_structure = |line: &&String| !line.starts_with("state ");
         let lines = fingerprint.lines().iter().filter(is_structure).cloned();
-        Ok(Some(lines.collect()))
+        Ok(Some(without_own_name(lines.collect(), &target.schema)))
     }
 
     fn keep(&self, target: &Target, lines: Vec<String>) {
@@ -114,6 +116,30 @@ impl ShapeReader {
             });
         shape.members.push(target.label.clone());
     }
+}
+
+/// What stands for the schema's own name in what is compared.
+const OWN_NAME: &str = "<its schema>";
+
+/// Takes the schema's own name out of the texts of its functions, triggers and rules: with `SET search_path FROM
+/// CURRENT` the server writes it into each of them. A name that something in the schema has as well is left.
+fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> {
+    let is_text = |line: &str| {
+        ["function ", "trigger ", "rule "]
+            .iter()
+            .any(|kind| line.starts_with(kind))
+    };
+    let quoted = schema.as_str().replace('"', "\"\"");
+    let mut others = lines.iter().filter(|line| !is_text(line));
+    if others.any(|line| mentions::is_word_of(schema.as_str(), line)) {
+        return lines;
+    }
+    for line in &mut lines {
+        if is_text(line) {
+            *line = mentions::replaced(line, &quoted, OWN_NAME);
+        }
+    }
+    lines
 }
 
 impl SchemaJob for ShapeReader {

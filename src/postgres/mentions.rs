@@ -52,9 +52,26 @@ fn says(text: &str, name: &str) -> bool {
 }
 
 /// Returns whether a name stands in a text and is not a part of a longer one there.
-fn is_word_of(name: &str, text: &str) -> bool {
+pub(super) fn is_word_of(name: &str, text: &str) -> bool {
+    words_of(name, text).next().is_some()
+}
+
+/// Returns a text with something else in all places where it holds a name as a word of its own.
+pub(super) fn replaced(text: &str, name: &str, by: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = 0;
+    for at in words_of(name, text) {
+        result.push_str(&text[rest..at]);
+        result.push_str(by);
+        rest = at + name.len();
+    }
+    result + &text[rest..]
+}
+
+fn words_of<'a>(name: &'a str, text: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    text.match_indices(name).any(|(at, _)| {
+    let places = text.match_indices(name).map(|(at, _)| at);
+    places.filter(move |&at| {
         let before = text[..at].chars().next_back();
         let after = text[at + name.len()..].chars().next();
         !before.is_some_and(is_part) && !after.is_some_and(is_part)

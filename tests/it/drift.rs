@@ -67,3 +67,22 @@ fn another_version_is_no_drift_and_a_missing_schema_is_a_failure() {
         .says("doctor --fix missing");
     given.run(&["drift", "--tenant", "nobody"]).exits(4);
 }
+
+#[test]
+fn functions_that_say_the_name_of_their_own_schema_are_alike() {
+    let given = fleet();
+    given.tenant_file(
+        "V9__safe.sql",
+        "CREATE FUNCTION safe() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS 'SELECT 1::bigint'",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["drift"]).exits(0);
+    given
+        .database
+        .execute("ALTER FUNCTION tenant_b.safe() SET search_path TO tenant_a, public");
+    given
+        .run(&["drift"])
+        .exits(11)
+        .prints("function safe")
+        .prints("tenant_a");
+}
