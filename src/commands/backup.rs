@@ -11,7 +11,6 @@ use super::restore::unreadable;
 use super::select::SelectArgs;
 use super::watch::fan_out;
 use crate::archive::{ArchiveReader, EXTENSION, Ending, Header, Piece};
-use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Rehearsals, Source, back_up};
@@ -279,8 +278,8 @@ impl Job {
         };
         if let Some(options) = &self.pg_dump {
             let path = self.folder.join(self.file_name(tenant, "dump"));
-            let bytes = dumped(options.clone(), tenant.schema.clone(), path.clone());
-            let bytes = bytes.await.map_err(Unwritten::PgDump)?;
+            let bytes = pg_dump(options, &tenant.schema, &path).await;
+            let bytes = bytes.map_err(Unwritten::PgDump)?;
             return Ok(file(path, bytes, None));
         }
         let source = Source {
@@ -357,17 +356,6 @@ impl Job {
         }
         format!("{name}.{}.{extension}", self.stamp)
     }
-}
-
-async fn dumped(
-    options: ConnectOptions,
-    schema: SchemaName,
-    path: PathBuf,
-) -> Result<u64, DumpError> {
-    let dumped = tokio::task::spawn_blocking(move || pg_dump(&options, &schema, &path));
-    dumped
-        .await
-        .unwrap_or_else(|error| Err(DumpError::Io(std::io::Error::other(error))))
 }
 
 fn verify(files: &[PathBuf], app: &App) -> Result<Exit, Failure> {

@@ -120,6 +120,9 @@ const CLONE: Work = Work {
 
 fn failure(error: BackupError) -> Failure {
     let mentions = matches!(error, BackupError::Mentions(_));
+    if error.is_unknown() {
+        return Failure::from(error);
+    }
     let failure = Failure::from(error).hint("nothing was copied, and nothing was changed");
     if mentions {
         failure.hint("let them find their tables by the search path, without a schema's name")

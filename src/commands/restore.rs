@@ -16,7 +16,7 @@ use crate::postgres::backup::{BackupError, Destination, Restored};
 use crate::postgres::provision::CreateError;
 use crate::service::event::Work;
 use crate::settings::Overrides;
-use crate::ui::{clean, count, took};
+use crate::ui::{clean, count, shell_word, took};
 
 /// Bring a tenant back from a backup: its row, its hosts, its schema with all rows
 ///
@@ -165,7 +165,7 @@ pub(super) fn unreadable(path: &Path, error: ArchiveError) -> Failure {
 }
 
 fn failure(error: BackupError, args: &Args) -> Failure {
-    let file = args.file.display();
+    let file = shell_word(&args.file.to_string_lossy()).into_owned();
     match error {
         BackupError::Archive(error) => {
             unreadable(&args.file, error).hint("nothing was restored, and nothing was changed")
@@ -180,6 +180,7 @@ fn failure(error: BackupError, args: &Args) -> Failure {
         }
         BackupError::Mentions(_) => Failure::from(error)
             .hint("restored under its own slug it works; pricesync drop-schema --trash makes room"),
+        unknown if unknown.is_unknown() => Failure::from(unknown),
         other => Failure::from(other).hint("nothing was restored, and nothing was changed"),
     }
 }

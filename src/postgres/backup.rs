@@ -65,6 +65,18 @@ pub enum BackupError {
 }
 
 impl BackupError {
+    /// Returns whether it may have been done all the same: nobody answered COMMIT, nor could say
+    /// afterwards what became of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Create(CreateError::Migrate(error)) => {
+                matches!(**error, MigrateError::Unknown { .. })
+            }
+            _ => false,
+        }
+    }
+
     fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
         move |error| Self::Server {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc::Sender;
@@ -72,7 +73,7 @@ impl SchemaJob for RunProgram {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let group = child.id();
+        let group = Group(child.id());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut output = std::pin::pin!(async {
             let told = async {
@@ -101,16 +102,15 @@ impl SchemaJob for RunProgram {
         let status = tokio::select! {
             status = &mut output => status,
             () = interrupts.reaches(Interrupt::Cancel) => {
-                end(group);
-                let _ = output.await;
+                ended(&group, output).await;
                 return Ok(Done::Skipped(Skipped::Interrupted));
             }
             () = limit => {
-                end(group);
-                let _ = output.await;
+                ended(&group, output).await;
                 return Err(failed(format!("ended after {} s (--timeout)", self.timeout.as_secs_f64())));
             }
         };
+        group.forget();
         match status {
             Ok(status) if status.success() => Ok(Done::Finished(String::new())),
             Ok(status) => Err(failed(status.to_string())),
@@ -119,13 +119,38 @@ impl SchemaJob for RunProgram {
     }
 }
 
-/// Asks a program and what it started to end.
-fn end(group: Option<u32>) {
-    let pid = group.and_then(|group| i32::try_from(group).ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-        // It may have ended already.
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
+/// How long a program that was asked to end may take over it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A program and what it started; killed with whoever watches over it.
+struct Group(Option<u32>);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        let pid = self.0.and_then(|group| i32::try_from(group).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            // It may have ended already.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
     }
+
+    /// Its number may be somebody else's by now.
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Asks a program to end, and kills it when it does not.
+async fn ended(group: &Group, output: impl Future) {
+    group.signal(Signal::TERM);
+    let _ = tokio::time::timeout(GRACE, output).await;
+    group.signal(Signal::KILL);
 }
 
 /// Lines of a stream that may hold any bytes.

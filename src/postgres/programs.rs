@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use super::conninfo::ConnectOptions;
 use super::tenant_environment::TenantEnvironment;
@@ -58,12 +58,13 @@ impl From<io::Error> for DumpError {
 }
 
 /// Has `pg_dump` write a schema into an archive for `pg_restore`, and returns its size in bytes.
-/// The file has its name once it is whole, and nobody but its owner may read it.
+/// The file has its name once it is whole, and nobody but its owner may read it. Where nobody waits for it any
+/// more, `pg_dump` is killed and there is no file.
 ///
 /// # Errors
 ///
 /// [`DumpError`]; there is no file then.
-pub fn pg_dump(
+pub async fn pg_dump(
     options: &ConnectOptions,
     schema: &SchemaName,
     path: &Path,
@@ -85,7 +86,14 @@ pub fn pg_dump(
         // A pattern, in which nothing between quotes means anything.
         .arg("--schema")
         .arg(schema.quoted().to_string());
-    let output = command.output().map_err(|error| match error.kind() {
+    let mut command = tokio::process::Command::from(command);
+    // A terminal's Ctrl-C is ours: the first lets what runs finish.
+    command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    let output = command.output().await;
+    let output = output.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => DumpError::NotFound,
         _ => DumpError::Io(error),
     })?;

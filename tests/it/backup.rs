@@ -804,6 +804,33 @@ fn interrupted_twice_there_is_no_file_and_nobody_waits() {
 }
 
 #[test]
+fn an_interrupted_pg_dump_leaves_no_process_and_no_file() {
+    let given = shop();
+    let holder = Holder::of(
+        &given,
+        "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
+    );
+    let mut run = given.spawn(&["backup", "--tenant=acme", "--out=b", "--engine=pg_dump"]);
+    eventually("pg_dump waits", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'LOCK TABLE %IN ACCESS SHARE MODE' AND datname = current_database()") == "1"
+    });
+    let folder = given.dir.path().join("b");
+    let runs = || {
+        let processes = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        String::from_utf8_lossy(&processes.stdout).contains(folder.to_str().unwrap())
+    };
+    assert!(runs());
+    run.signal(Signal::INT);
+    run.hears("interrupt again to cancel them");
+    run.signal(Signal::INT);
+    run.wait().exits(130);
+    eventually("pg_dump has gone", || !runs());
+    holder.let_go(&given);
+    let left = fs::read_dir(given.dir.path().join("b")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn of_two_restores_at_once_exactly_one_wins() {
     let given = shop();
     let file = back_up(&given, "acme");

@@ -340,6 +340,22 @@ fn a_program_runs_for_each_tenant_and_its_lines_say_whose_they_are() {
         .run(&["exec", "-t", "a", "--timeout", "100ms", "--", "sleep", "60"])
         .exits(10)
         .says("ended after 0.1 s (--timeout)");
+    // Whoever does not want to end is ended.
+    let deaf = "trap '' TERM; sleep 61";
+    given
+        .run(&[
+            "exec",
+            "-t",
+            "a",
+            "--timeout",
+            "100ms",
+            "--",
+            "sh",
+            "-c",
+            deaf,
+        ])
+        .exits(10)
+        .says("ended after 0.1 s (--timeout)");
 }
 
 #[test]
