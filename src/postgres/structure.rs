@@ -14,6 +14,9 @@ use postgres_protocol::escape::escape_literal;
 /// Of which statements does the schema consist?
 const PARTS: &str = include_str!("structure/parts.sql");
 
+/// Takes back what default privileges gave to the objects of a schema that is being restored.
+const WITHOUT_DEFAULT_PRIVILEGES: &str = include_str!("structure/privileges.sql");
+
 /// A schema as the statements that make it, to be run with another schema as the path.
 #[derive(Debug, Default)]
 pub(super) struct Structure {
@@ -89,6 +92,7 @@ impl Structure {
         let owners = std::mem::take(&mut parts.owners);
         let (before, mut after) = parts.write(Keys::Behind).map_err(|why| vec![why])?;
         after.extend(last);
+        after.push(WITHOUT_DEFAULT_PRIVILEGES.trim_end().to_owned());
         after.extend(owners.into_values().flatten());
         Ok(Copy {
             before: joined(&before),

@@ -990,3 +990,28 @@ fn rows_whose_id_may_not_be_changed_stay_and_are_named() {
             .says("in tenant_copy.");
     }
 }
+
+#[test]
+fn default_privileges_are_not_those_that_were_backed_up() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TYPE tenant_acme.mood AS ENUM ('ok'); CREATE SEQUENCE tenant_acme.numbers; \
+         CREATE FUNCTION tenant_acme.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+         CREATE TABLE tenant_acme.granted (id int); GRANT SELECT ON tenant_acme.granted TO PUBLIC",
+    );
+    let before = dumped(&given, "tenant_acme");
+    let reader = format!("reporting_{}", std::process::id());
+    given.database.execute(&format!(
+        "CREATE ROLE {reader}; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reader}; \
+         ALTER DEFAULT PRIVILEGES GRANT USAGE ON SEQUENCES TO {reader}; ALTER DEFAULT PRIVILEGES GRANT USAGE ON TYPES TO {reader}; \
+         ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {reader}"
+    ));
+    let file = back_up(&given, "acme");
+    drop(&given, "acme");
+    given.run(&["restore", file.to_str().unwrap()]).exits(0);
+    let after = dumped(&given, "tenant_acme");
+    given
+        .database
+        .execute(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
+    similar(&before, &after);
+}

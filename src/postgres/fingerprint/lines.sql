@@ -58,7 +58,8 @@ WITH ns AS (
 )
 SELECT concat_ws(' ', 'relation', quote_ident(relname), 'kind=' || relkind::text, 'persistence=' || relpersistence::text,
     'owner=' || pg_get_userbyid(relowner),
-    'acl=' || (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(relacl) a),
+    'acl=' || nullif((SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(relacl) a),
+        (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)) a)),
     CASE WHEN relrowsecurity THEN 'row-security' END, CASE WHEN relforcerowsecurity THEN 'forced' END,
     CASE WHEN relkind IN ('r', 'p', 'm') THEN 'replica-identity=' || relreplident::text END,
     'method=' || (SELECT amname FROM pg_am WHERE pg_am.oid = relam),
@@ -140,7 +141,8 @@ SELECT concat_ws(' ', 'policy', quote_ident(polname), 'on', owner, 'for', polcmd
 FROM pol
 UNION ALL
 SELECT concat_ws(' ', 'function', quote_ident(proname), pg_get_function_identity_arguments(oid), 'kind=' || prokind::text, 'owner=' || pg_get_userbyid(proowner),
-    'acl=' || (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(proacl) a),
+    'acl=' || nullif((SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(proacl) a),
+        (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(acldefault('f', proowner)) a)),
     CASE WHEN prokind <> 'a' THEN (SELECT substr(def, length(ns.prefix) + length('CREATE OR REPLACE ' || CASE prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END) + 1)
         FROM pg_get_functiondef(oid) def, ns)
     ELSE (SELECT concat_ws(' ', format_type(g.aggtranstype, NULL), g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn,
@@ -148,7 +150,8 @@ SELECT concat_ws(' ', 'function', quote_ident(proname), pg_get_function_identity
 FROM proc
 UNION ALL
 SELECT concat_ws(' ', 'type', quote_ident(typname), 'kind=' || typtype::text, 'owner=' || pg_get_userbyid(typowner),
-    'acl=' || (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(typacl) a),
+    'acl=' || nullif((SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(typacl) a),
+        (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(acldefault('T', typowner)) a)),
     'base=' || CASE WHEN typtype = 'd' THEN format_type(typbasetype, typtypmod) END, CASE WHEN typnotnull THEN 'not-null' END,
     'default=' || coalesce(pg_get_expr(typdefaultbin, 0), typdefault), 'collation=' || nullif(typcollation, 0)::regcollation::text,
     'labels=' || (SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = kind.oid),
