@@ -14,7 +14,7 @@ use crate::postgres::trash::TrashState;
 use crate::service::event::{Progress, Target};
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
-use crate::ui::{Cell, Listing, count, explain, shell_word};
+use crate::ui::{Cell, Listing, addressed, count, explain, shell_word};
 
 /// Find tenants whose schema is missing or half dropped, schemas that belong to no tenant, and
 /// indexes that are invalid because their building did not end
@@ -71,11 +71,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             left += 1;
             "the ledger says something else than its history"
         };
-        rows.push(finding_row(
-            target.schema.as_str(),
-            &target.label,
-            finding.to_owned(),
-        ));
+        rows.push(finding_row(target.schema.as_str(), &target.label, finding));
     }
     if args.fix == Some(Fix::Ledger) {
         let answered = migrator
@@ -115,7 +111,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
             SchemaState::Known(_) | SchemaState::Dropped => continue,
         };
-        rows.push(finding_row(target.schema.as_str(), &target.label, finding));
+        rows.push(finding_row(target.schema.as_str(), &target.label, &finding));
     }
     for invalid in catalog.invalid_indexes().await? {
         left += 1;
@@ -123,11 +119,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             .iter()
             .find(|target| target.schema.as_str() == invalid.schema);
         let tenant = of.map_or("", |target| &*target.label);
-        rows.push(finding_row(&invalid.schema, tenant, about_index(&invalid)));
+        rows.push(finding_row(&invalid.schema, tenant, &about_index(&invalid)));
     }
     for row in &list.refused {
         left += 1;
-        rows.push(finding_row(&row.schema, &row.slug, row.reason.to_string()));
+        rows.push(finding_row(&row.schema, &row.slug, &row.reason.to_string()));
     }
     for orphan in catalog
         .orphans(
@@ -143,18 +139,16 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         };
         let stays = "looks like a tenant's schema, and no tenant has it";
         rows.push(match registered {
-            Some(Ok(slug)) => finding_row(
-                &orphan,
-                slug.as_str(),
-                "registered as a tenant; no host".to_owned(),
-            ),
+            Some(Ok(slug)) => {
+                finding_row(&orphan, slug.as_str(), "registered as a tenant; no host")
+            }
             Some(Err(why)) => {
                 left += 1;
-                finding_row(&orphan, "", format!("{stays}; not registered: {why}"))
+                finding_row(&orphan, "", &format!("{stays}; not registered: {why}"))
             }
             None => {
                 left += 1;
-                finding_row(&orphan, "", stays.to_owned())
+                finding_row(&orphan, "", stays)
             }
         });
     }
@@ -212,7 +206,7 @@ async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Fai
                 "in the trash, and its schema is gone; pricesync purge --tenant {place} forgets it"
             ),
         };
-        rows.push(finding_row(place.as_str(), &trashed.slug, finding));
+        rows.push(finding_row(place.as_str(), &trashed.slug, &finding));
     }
     for stray in catalog.strays().await? {
         let finding = if stray.starts_with(TRASH_PREFIX) {
@@ -220,7 +214,7 @@ async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Fai
         } else {
             "what is left of a drop, and the tenant's row is gone; drop it: DROP SCHEMA ... CASCADE"
         };
-        rows.push(finding_row(&stray, "", finding.to_owned()));
+        rows.push(finding_row(&stray, "", finding));
     }
     Ok(rows)
 }
@@ -251,11 +245,12 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
     }
 }
 
-fn finding_row(schema: &str, tenant: &str, finding: String) -> Vec<Cell> {
+fn finding_row(schema: &str, tenant: &str, finding: &str) -> Vec<Cell> {
     let tenant = if tenant.is_empty() {
         Cell::Absent
     } else {
         Cell::Text(tenant.to_owned())
     };
+    let finding = addressed(finding).into_owned();
     vec![Cell::Text(schema.to_owned()), tenant, Cell::Text(finding)]
 }

@@ -44,13 +44,15 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use app::App;
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
-use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, shell_word};
+use crate::ui::{
+    ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, invoked_as, shell_word,
+};
 
 /// Schema migrations for PostgreSQL databases that keep one schema per tenant.
 #[derive(Debug, Parser)]
@@ -266,6 +268,13 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     let progress = cli.global.progress.into();
     let wait = cli.global.wait.unwrap_or_default();
     let program = cli.global.program(&cli.command);
+    if let Some(program) = &program {
+        let cli = Cli::command();
+        let names = cli
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned());
+        invoked_as(program.clone(), names);
+    }
     let app = App::new(settings, terminal.clone(), progress, wait, program);
     match cli.command {
         Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,
@@ -354,7 +363,6 @@ impl From<Progress> for ProgressMode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
 
     use super::*;
 

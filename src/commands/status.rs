@@ -18,7 +18,7 @@ use crate::service::event::Target;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
 use crate::service::tenants::target;
-use crate::ui::{Cell, Listing, OutputFormat, count};
+use crate::ui::{Cell, Listing, OutputFormat, addressed, count};
 
 /// Show how many schemas are at which version, or the migrations of one
 ///
@@ -257,7 +257,7 @@ async fn fleet(
                     Cell::Text(words),
                     Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
                     Cell::List(names),
-                    Cell::maybe(group.reason),
+                    Cell::maybe(group.reason.map(|reason| addressed(&reason).into_owned())),
                 ]
             },
         )

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
+use super::invocation::addressed;
 use super::style::Style;
 use super::text::{clean, clean_lines};
 
@@ -82,7 +83,7 @@ impl Explanation {
         }
         if extent == Extent::Full {
             for hint in &self.hints {
-                labelled(&mut out, &style.advice("hint:"), hint);
+                labelled(&mut out, &style.advice("hint:"), &addressed(hint));
             }
         }
         out

@@ -8,6 +8,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::bars::Bars;
 use super::confirm::{self, Answer};
 use super::failure::{Explanation, Extent};
+use super::invocation::addressed;
 use super::json::JsonLines;
 use super::lines::Lines;
 use super::story::Telling;
@@ -113,7 +114,7 @@ impl Terminal {
     /// Says something on stderr, unless `--quiet`. May have several lines.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("{}\n", clean_lines(text)));
+            say(&format!("{}\n", clean_lines(&addressed(text))));
         }
     }
 
@@ -121,7 +122,7 @@ impl Terminal {
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             let label = self.stderr.style.warning("warning:");
-            say(&format!("{label} {}\n", clean_lines(text)));
+            say(&format!("{label} {}\n", clean_lines(&addressed(text))));
         }
     }
 
