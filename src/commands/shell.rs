@@ -57,7 +57,6 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         search_path: app.settings.search_path.clone(),
     };
     drop(database);
-    // Ctrl-C is psql's: it cancels the statement there, and must not end us before psql.
     let psql = Psql {
         environment: &environment,
         tenant: &tenant,
@@ -65,11 +64,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         commands: &args.commands,
         arguments: &args.arguments,
     };
-    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-    let ignoring = tokio::spawn(async move { while interrupts.recv().await.is_some() {} });
-    let status = tokio::task::block_in_place(|| psql.run());
-    ignoring.abort();
-    match status {
+    match psql.run().await {
         Ok(status) => Ok(match status.code() {
             Some(0) => Exit::Done,
             Some(2) => Exit::Unreachable,

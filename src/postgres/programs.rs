@@ -7,6 +7,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::conninfo::ConnectOptions;
 use super::tenant_environment::TenantEnvironment;
 use crate::domain::schema_name::SchemaName;
@@ -129,13 +131,22 @@ impl std::fmt::Display for PsqlError {
 
 impl std::error::Error for PsqlError {}
 
+fn end(child: &tokio::process::Child) {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        // It may have ended already.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
 impl Psql<'_> {
-    /// Runs psql to its end.
+    /// Runs psql to its end. Ctrl-C is psql's, which cancels the statement there; whoever asks this process to
+    /// end, or takes its terminal away, asks psql with it.
     ///
     /// # Errors
     ///
     /// [`PsqlError`] when it cannot be started; how it ended is in the status.
-    pub fn run(&self) -> Result<ExitStatus, PsqlError> {
+    pub async fn run(&self) -> Result<ExitStatus, PsqlError> {
         let start_up = self.start_up_file().map_err(PsqlError::Io)?;
         let mut command = Command::new("psql");
         self.environment.options.apply_to(&mut command);
@@ -149,11 +160,27 @@ impl Psql<'_> {
             command.arg("-c").arg(sql);
         }
         command.args(self.arguments);
-        let status = command.status().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PsqlError::NotFound,
-            _ => PsqlError::Io(error),
-        })?;
-        Ok(status)
+        let heard = |kind| signal(kind).map_err(PsqlError::Io);
+        let (mut interrupts, mut ends, mut hangups) = (
+            heard(SignalKind::interrupt())?,
+            heard(SignalKind::terminate())?,
+            heard(SignalKind::hangup())?,
+        );
+        let mut child = tokio::process::Command::from(command)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => PsqlError::NotFound,
+                _ => PsqlError::Io(error),
+            })?;
+        loop {
+            tokio::select! {
+                status = child.wait() => return status.map_err(PsqlError::Io),
+                _ = interrupts.recv() => {}
+                _ = ends.recv() => end(&child),
+                _ = hangups.recv() => end(&child),
+            }
+        }
     }
 
     /// The person's own start-up file, then a prompt that names the tenant.

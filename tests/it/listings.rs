@@ -1,8 +1,12 @@
 //! The commands that look: who is there, at which version, what is missing.
 
+use std::process::Command;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::concurrency::Holder;
+use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
 
@@ -345,4 +349,22 @@ fn a_shell_says_first_how_far_its_tenant_is_behind_and_opens_where_nobody_can_sa
     let damage = format!("UPDATE {history} SET checksum = 'x' WHERE version = 1");
     given.database.execute(&damage);
     given.run(&shell).exits(0).never_says("behind");
+}
+
+#[test]
+fn a_shell_that_is_ended_ends_its_psql() {
+    let given = fleet();
+    let sql = format!("SELECT pg_sleep(600), '{}'", given.dir.path().display());
+    let run = given.spawn(&["shell", "-t", "acme", "-c", &sql]);
+    let psql = || {
+        let processes = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
+        processes
+            .lines()
+            .any(|line| line.contains("psql -c") && line.contains(&sql))
+    };
+    eventually("psql runs", psql);
+    run.signal(Signal::TERM);
+    run.wait().exits(130);
+    assert!(!psql());
 }
