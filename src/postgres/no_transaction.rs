@@ -139,6 +139,7 @@ impl Run<'_> {
         });
         let notices = session.forward_notices(ground.pid, self.progress);
         let (first, unanswered) = self.resume_at(session, &ground).await?;
+        self.set_again(session, first).await?;
         for index in first..self.script.statements.len() {
             if self.interrupts.level() == Interrupt::Cancel {
                 return Err(RunError::Cancelled);
@@ -263,6 +264,20 @@ impl Run<'_> {
             done.map_or(0, |index| index + 1),
             cell(1).map(str::to_owned),
         ))
+    }
+
+    /// Sends the `SET`s of the part that was finished in another session, where they ended with it.
+    async fn set_again(&self, session: &Session, first: usize) -> Result<(), RunError> {
+        for index in 0..first {
+            if !self.script.statements[index].sets_for_session() {
+                continue;
+            }
+            if let Err(error) = session.rows(self.text(index)).await {
+                let blockers = Vec::new();
+                return Err(self.refused(index, Refused { error, blockers }));
+            }
+        }
+        Ok(())
     }
 
     async fn note_finished(

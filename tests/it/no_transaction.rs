@@ -212,6 +212,32 @@ fn a_file_goes_on_behind_the_last_statement_that_was_done() {
 }
 
 #[test]
+fn what_a_file_sets_holds_behind_an_index_build_and_in_a_rerun() {
+    let given = with_a(&["acme"]);
+    given
+        .database
+        .execute("CREATE TABLE marks (it text); CREATE TABLE ready ()");
+    given.tenant_file(
+        "V2__set.sql",
+        "-- pricesync: no-transaction\n\
+         SET lock_timeout TO '7s';\n\
+         SET work_mem = '9MB';\n\
+         CREATE INDEX CONCURRENTLY a_id ON a (id);\n\
+         INSERT INTO marks SELECT current_setting('lock_timeout');\n\
+         SET work_mem = '8MB';\n\
+         SELECT 1 / count(*) FROM ready;\n\
+         INSERT INTO marks SELECT current_setting('lock_timeout') || ' ' || current_setting('work_mem');\n",
+    );
+    given.run(&["migrate-schemas"]).exits(10).says("22012");
+    given.database.execute("INSERT INTO ready DEFAULT VALUES");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(
+        given.column("SELECT it FROM marks ORDER BY it"),
+        ["7s", "7s 8MB"]
+    );
+}
+
+#[test]
 fn sets_that_mix_both_kinds_run_in_the_order_of_versions() {
     let given = Given::tenants(&["acme", "globex"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
