@@ -23,6 +23,7 @@ use crate::postgres::pool::Database;
 use crate::postgres::rehearsal::Rehearsal;
 use crate::postgres::runs;
 use crate::service::event::{Progress, Skipped, Target};
+use crate::service::failure::ServerError;
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
@@ -154,7 +155,7 @@ impl Args {
         if self.retry_failed {
             let mut failed = runs::failed_schemas(database)
                 .await
-                .map_err(|error| Failure::words(Exit::Unexpected, error))?;
+                .map_err(no_failures_known)?;
             if failed.is_empty() {
                 return Ok(None);
             }
@@ -175,6 +176,20 @@ impl Args {
             (false, false) => Scopes::Selected(selection),
         }))
     }
+}
+
+/// What failed last stands nowhere, or where the role may not look.
+fn no_failures_known(error: ServerError) -> Failure {
+    let exit = match error.sqlstate.as_deref() {
+        Some("3F000" | "42P01" | "42703") => Exit::NotFound,
+        Some("42501") => Exit::Refused,
+        _ => return Failure::words(Exit::Unexpected, error),
+    };
+    Failure::words(
+        exit,
+        format!("which schemas failed in their last run is not known: {error}"),
+    )
+    .hint("choose schemas by --tenant, or all of them: those that are up to date cost next to nothing")
 }
 
 /// Runs the command.
@@ -322,10 +337,14 @@ impl Migration<'_> {
         drop(progress);
         let recorder = recording.await;
         let mut summary = with_commands(self.app, summary?);
+        let mut lacks = None;
         if let Ok(Some(recorder)) = recorder {
-            summary.run = recorder.finish(&summary).await;
+            (summary.run, lacks) = recorder.finish(&summary).await;
         }
         watch.finish(&summary).await;
+        if let Some(lacks) = lacks {
+            self.app.terminal.warn(lacks);
+        }
         Ok(summary)
     }
 }
