@@ -391,6 +391,7 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
 
 fn check(survey: &Survey, app: &App) -> Exit {
     let mut at_odds = survey.refused.len();
+    let mut locked = 0;
     for item in &survey.schemas {
         match &item.state {
             SchemaState::Known(_) | SchemaState::Dropped => {}
@@ -409,6 +410,10 @@ fn check(survey: &Survey, app: &App) -> Exit {
                         .warn(&format!("{}: {drift}", item.target.schema));
                 }
             }
+            SchemaState::Locked(who) => {
+                locked += 1;
+                app.terminal.warn(&format!("{}: {who}", item.target.schema));
+            }
             SchemaState::Damaged(why) => {
                 at_odds += 1;
                 app.terminal.warn(&format!(
@@ -426,13 +431,20 @@ fn check(survey: &Survey, app: &App) -> Exit {
         survey.pending(),
         survey.schemas.len() + survey.refused.len(),
     );
+    let unread = if locked > 0 {
+        format!(", {locked} locked")
+    } else {
+        String::new()
+    };
     app.terminal.note(&format!(
-        "{}: {pending} with pending migrations, {at_odds} at odds",
+        "{}: {pending} with pending migrations, {at_odds} at odds{unread}",
         crate::ui::count(all, "schema")
     ));
-    match (at_odds, pending) {
-        (0, 0) => Exit::Done,
-        (0, _) => Exit::Pending,
+    match (at_odds, locked, pending) {
+        (0, 0, 0) => Exit::Done,
+        (0, 0, _) => Exit::Pending,
+        // What is pending there is not known.
+        (0, _, _) => Exit::Locked,
         _ => Exit::Drift,
     }
 }
@@ -472,7 +484,7 @@ fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
                         .warn(&format!("{}: {drift}", item.target.schema));
                 }
             }
-            SchemaState::Damaged(why) => {
+            SchemaState::Damaged(why) | SchemaState::Locked(why) => {
                 app.terminal.warn(&format!("{}: {why}", item.target.schema));
             }
         }
