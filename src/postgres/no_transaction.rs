@@ -288,11 +288,12 @@ impl Run<'_> {
     ) -> Result<(), Error> {
         let finished = &self.script.text[..self.script.statements[index].range.end];
         let finished = escape_literal(finished);
-        self.note(session, ground, &format!("finished_text = {finished}"))
-            .await
+        let change = format!("finished_text = {finished}, unanswered = NULL");
+        self.note(session, ground, &change).await
     }
 
-    /// Notes that a build is on its way, or with `None` that the server has answered it.
+    /// Notes that a build is on its way, or with `None` that it has failed. One that went well
+    /// stays on its way until it is finished: in between the connection may break.
     async fn note_unanswered(
         &self,
         session: &Session,
@@ -397,8 +398,11 @@ impl Run<'_> {
         }
         let restored = format!("SET lock_timeout TO {lock_timeout}");
         session.rows(&restored).await?;
-        self.note_unanswered(session, ground, None).await?;
-        if self.is_valid(session, ground, name).await? == Some(false) {
+        let is_invalid = self.is_valid(session, ground, name).await? == Some(false);
+        if is_invalid || built.is_err() {
+            self.note_unanswered(session, ground, None).await?;
+        }
+        if is_invalid {
             let wait = self.rules.lock_timeout;
             // A failed build is the news; that its index could not be dropped is not.
             if let Err(Refused { error, .. }) = self.drop_index(session, ground, name, wait).await {
