@@ -67,7 +67,7 @@ impl Exit {
         ),
         (
             Self::Locked,
-            "another run holds the lock and --lock-wait passed",
+            "another run holds the lock and --lock-wait passed; --check, status --tenant: the history is locked",
         ),
         (
             Self::Refused,

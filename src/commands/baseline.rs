@@ -146,6 +146,7 @@ fn refuse_histories(survey: &Survey, to: i64) -> Result<(), Failure> {
             SchemaState::Drifted(..) | SchemaState::Damaged(_) => {
                 refused.push(format!("{schema} (at odds with the files)"));
             }
+            SchemaState::Locked(who) => refused.push(format!("{schema} ({who})")),
             SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped => {}
         }
     }
@@ -194,6 +195,7 @@ async fn list(
             }
             SchemaState::Missing => "the schema does not exist".to_owned(),
             SchemaState::Dropping => "is being dropped".to_owned(),
+            SchemaState::Locked(who) => who.clone(),
             SchemaState::Dropped | SchemaState::Drifted(..) | SchemaState::Damaged(_) => continue,
         };
         rows.push(vec![

@@ -104,6 +104,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 left += 1;
                 format!("the history is damaged: {why}")
             }
+            SchemaState::Locked(who) => {
+                left += 1;
+                who
+            }
             SchemaState::Drifted(drifts, _) => {
                 left += 1;
                 let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();

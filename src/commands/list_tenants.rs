@@ -80,6 +80,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Some(SchemaState::Dropped) => return None,
             Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
             Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
+            Some(SchemaState::Locked(_)) => (None, None, "locked"),
             None => (None, None, "unknown"),
         };
         if args.pending && state == "up to date" {

@@ -23,6 +23,7 @@ use crate::postgres::pool::Database;
 use crate::postgres::rehearsal::Rehearsal;
 use crate::postgres::runs;
 use crate::service::event::{Progress, Skipped, Target};
+use crate::service::failure::ServerError;
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};
@@ -154,7 +155,7 @@ impl Args {
         if self.retry_failed {
             let mut failed = runs::failed_schemas(database)
                 .await
-                .map_err(|error| Failure::words(Exit::Unexpected, error))?;
+                .map_err(no_failures_known)?;
             if failed.is_empty() {
                 return Ok(None);
             }
@@ -175,6 +176,20 @@ impl Args {
             (false, false) => Scopes::Selected(selection),
         }))
     }
+}
+
+/// What failed last stands nowhere, or where the role may not look.
+fn no_failures_known(error: ServerError) -> Failure {
+    let exit = match error.sqlstate.as_deref() {
+        Some("3F000" | "42P01" | "42703") => Exit::NotFound,
+        Some("42501") => Exit::Refused,
+        _ => return Failure::words(Exit::Unexpected, error),
+    };
+    Failure::words(
+        exit,
+        format!("which schemas failed in their last run is not known: {error}"),
+    )
+    .hint("choose schemas by --tenant, or all of them: those that are up to date cost next to nothing")
 }
 
 /// Runs the command.
@@ -333,10 +348,14 @@ impl Migration<'_> {
         let recorder = recording.await;
         let mut summary = with_commands(self.app, summary?);
         summary.options = self.options();
+        let mut lacks = None;
         if let Ok(Some(recorder)) = recorder {
-            summary.run = recorder.finish(&summary).await;
+            (summary.run, lacks) = recorder.finish(&summary).await;
         }
         watch.finish(&summary).await;
+        if let Some(lacks) = lacks {
+            self.app.terminal.warn(lacks);
+        }
         Ok(summary)
     }
 }
@@ -385,6 +404,7 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
 
 fn check(survey: &Survey, app: &App) -> Exit {
     let mut at_odds = survey.refused.len();
+    let mut locked = 0;
     for item in &survey.schemas {
         match &item.state {
             SchemaState::Known(_) | SchemaState::Dropped => {}
@@ -403,6 +423,10 @@ fn check(survey: &Survey, app: &App) -> Exit {
                         .warn(&format!("{}: {drift}", item.target.schema));
                 }
             }
+            SchemaState::Locked(who) => {
+                locked += 1;
+                app.terminal.warn(&format!("{}: {who}", item.target.schema));
+            }
             SchemaState::Damaged(why) => {
                 at_odds += 1;
                 app.terminal.warn(&format!(
@@ -420,13 +444,20 @@ fn check(survey: &Survey, app: &App) -> Exit {
         survey.pending(),
         survey.schemas.len() + survey.refused.len(),
     );
+    let unread = if locked > 0 {
+        format!(", {locked} locked")
+    } else {
+        String::new()
+    };
     app.terminal.note(&format!(
-        "{}: {pending} with pending migrations, {at_odds} at odds",
+        "{}: {pending} with pending migrations, {at_odds} at odds{unread}",
         crate::ui::count(all, "schema")
     ));
-    match (at_odds, pending) {
-        (0, 0) => Exit::Done,
-        (0, _) => Exit::Pending,
+    match (at_odds, locked, pending) {
+        (0, 0, 0) => Exit::Done,
+        (0, 0, _) => Exit::Pending,
+        // What is pending there is not known.
+        (0, _, _) => Exit::Locked,
         _ => Exit::Drift,
     }
 }
@@ -466,7 +497,7 @@ fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
                         .warn(&format!("{}: {drift}", item.target.schema));
                 }
             }
-            SchemaState::Damaged(why) => {
+            SchemaState::Damaged(why) | SchemaState::Locked(why) => {
                 app.terminal.warn(&format!("{}: {why}", item.target.schema));
             }
         }

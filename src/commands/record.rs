@@ -10,6 +10,10 @@ use crate::service::failure::MigrateError;
 use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::explain;
 
+const NOT_STORED: &str =
+    "this run was not stored, so --retry-failed does not know which schemas failed in it";
+const INCOMPLETE: &str = "the record of this run is incomplete, so runs and --retry-failed do not know of all its schemas";
+
 /// Stores a run from its first piece of work on. A run that finds nothing to do leaves no
 /// trace, so that a job that runs every minute does not fill the table.
 pub(super) struct Recorder {
@@ -59,9 +63,13 @@ impl Recorder {
         }
     }
 
-    /// Stores what had no event, waits until all is stored, and returns the run's number.
-    pub(super) async fn finish(self, summary: &Summary) -> Option<i64> {
-        let log = self.log?;
+    /// Stores what had no event, waits until all is stored, and returns the run's number, where it
+    /// has one, and what is wrong with the record.
+    pub(super) async fn finish(self, summary: &Summary) -> (Option<i64>, Option<&'static str>) {
+        let Some(log) = self.log else {
+            let is_missed = self.begun && summary.counts().failed > 0;
+            return (None, is_missed.then_some(NOT_STORED));
+        };
         let unbegun = |item: &&SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
         for outcome in summary.outcomes.iter().filter(unbegun) {
             log.record(item(&outcome.target, &outcome.outcome));
@@ -77,9 +85,10 @@ impl Recorder {
         }
         let (id, counts) = (log.id(), summary.counts());
         let interrupted = summary.interrupted > crate::service::event::Interrupt::None;
-        log.finish(counts.total(), counts.up_to_date, interrupted)
+        let is_complete = log
+            .finish(counts.total(), counts.up_to_date, interrupted)
             .await;
-        Some(id)
+        (Some(id), (!is_complete).then_some(INCOMPLETE))
     }
 
     async fn begin(&mut self) {

@@ -83,6 +83,9 @@ async fn one(
         })?;
     let rows = match found.into_iter().next() {
         Some(Found::Schema(Ok(rows))) => rows,
+        Some(Found::Locked(who)) => {
+            return Err(Failure::words(Exit::Locked, format!("{schema}: {who}")));
+        }
         Some(Found::Schema(Err(why))) => {
             return Err(Failure::words(
                 Exit::Drift,
@@ -198,6 +201,7 @@ async fn fleet(
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for (target, state) in targets.iter().zip(states) {
         let failure = failed.get(target.schema.as_str());
+        let mut locked = None;
         let (rank, version, words) = match state {
             SchemaState::Known(plan) if !plan.pending.is_empty() && failure.is_some() => {
                 let run = failure.map_or(0, |failed| failed.run);
@@ -211,11 +215,16 @@ async fn fleet(
             }
             SchemaState::Drifted(..) => (3, None, "drifted".to_owned()),
             SchemaState::Damaged(_) => (4, None, "history damaged".to_owned()),
+            SchemaState::Locked(who) => {
+                locked = Some(who);
+                (7, None, "history locked".to_owned())
+            }
             SchemaState::Missing => (5, None, "no schema".to_owned()),
             SchemaState::Dropped => continue,
             SchemaState::Dropping => (6, None, "dropping".to_owned()),
         };
         let reason = match rank {
+            7 => locked,
             2 => failure.map(|failed| failed.message.clone()),
             3 | 4 => Some("pricesync status --tenant says where".to_owned()),
             5 => Some("run: pricesync doctor --fix missing".to_owned()),

@@ -92,6 +92,7 @@ async fn look_for_pending(tenant: &Tenant, app: &App, database: &Database) -> Re
         )),
         // It went again meanwhile.
         Some(SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped) | None => {}
+        Some(SchemaState::Locked(who)) => app.terminal.warn(who),
         Some(SchemaState::Drifted(..) | SchemaState::Damaged(_)) => app.terminal.warn(&format!(
             "its history does not agree with the files; see pricesync status --tenant {slug}"
         )),

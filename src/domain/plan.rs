@@ -94,6 +94,8 @@ pub enum SchemaState {
     Drifted(Vec<Drift>, Option<i64>),
     /// Its history cannot be read; says why.
     Damaged(String),
+    /// Its history could not be read in time: another session has locked it. Says who.
+    Locked(String),
 }
 
 /// What is to be done in one schema.

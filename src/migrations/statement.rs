@@ -17,6 +17,7 @@ pub struct Statement {
     index: Option<Box<str>>,
     only_defines: bool,
     runs_code: bool,
+    sets: bool,
 }
 
 impl Statement {
@@ -39,6 +40,12 @@ impl Statement {
     #[must_use]
     pub const fn runs_code(&self) -> bool {
         self.runs_code
+    }
+
+    /// Returns whether this is a `SET` that holds for its session.
+    #[must_use]
+    pub const fn sets_for_session(&self) -> bool {
+        self.sets
     }
 }
 
@@ -109,6 +116,7 @@ impl Gathering {
             index: words.concurrent_index().map(String::into_boxed_str),
             only_defines: words.only_defines(),
             runs_code: words.is_any(0, &["do", "call"]),
+            sets: words.is(0, "set") && !words.is_any(1, &["local", "transaction", "constraints"]),
         };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();
@@ -198,6 +206,17 @@ mod tests {
         assert_eq!(texts(&format!("{body}; x")), [body, "x"]);
         let empty = "CREATE PROCEDURE p() BEGIN ATOMIC END";
         assert_eq!(texts(&format!("{empty}; commit")), [empty, "commit"]);
+    }
+
+    #[test]
+    fn what_is_set_for_the_session_is_told_from_what_ends_with_the_transaction() {
+        let text = "SET work_mem = '8MB'; set session work_mem to 1; SET LOCAL work_mem = 1; \
+                    SET CONSTRAINTS ALL DEFERRED; SET TRANSACTION READ ONLY; UPDATE t SET a = 1";
+        let sets: Vec<bool> = statements(text)
+            .iter()
+            .map(Statement::sets_for_session)
+            .collect();
+        assert_eq!(sets, [true, true, false, false, false, false]);
     }
 
     #[test]

@@ -44,6 +44,10 @@ const FILES: &[(&str, &str)] = &[
         "V8__leave_all.sql",
         include_str!("bookkeeping/V8__leave_all.sql"),
     ),
+    (
+        "V9__unanswered_build.sql",
+        include_str!("bookkeeping/V9__unanswered_build.sql"),
+    ),
 ];
 
 /// Makes sure that the schema and its tables are there.

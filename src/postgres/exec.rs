@@ -310,7 +310,7 @@ impl Exec {
             .map_err(looking)?;
         let mut outside = touched.outside.clone();
         if touched.is_open() {
-            let other = self.database.session(PATIENCE).await;
+            let other = self.database.second_session().await;
             let other = other
                 .map_err(|error| Failure::Words(Box::new(work("connecting", error, Vec::new()))))?;
             outside.extend(

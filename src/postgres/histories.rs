@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
+use super::diagnostics::server_error;
+use super::lock;
 use super::pool::Session;
 use crate::domain::plan::Applied;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
@@ -13,6 +17,13 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 /// How many histories one statement reads. Every one of them takes a slot of the server's
 /// lock table until the statement ends, and a statement over thousands fills it.
 const BATCH: usize = 100;
+
+/// How long histories that are read together are waited for where a session has locked one of them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same for one that is read by itself: those that were not locked need no time, and it may be
+/// one of thousands that are.
+pub(super) const PATIENCE_FOR_ONE: Duration = Duration::from_millis(500);
 
 /// Rows of a history, or what is wrong with one of them.
 pub type History = Result<Vec<Applied>, String>;
@@ -24,6 +35,8 @@ pub enum Found {
     NoSchema,
     /// The schema is there; nothing is applied where it has no history table.
     Schema(History),
+    /// The schema is there, and another session has locked its history; says who.
+    Locked(String),
 }
 
 /// Returns `schema.table`, quoted for SQL.
@@ -36,7 +49,7 @@ pub(super) fn qualified(schema: &SchemaName, table: &str) -> String {
 /// # Errors
 ///
 /// Only what concerns all: the connection, the catalog. A history that cannot be read is
-/// that schema's [`Found::Schema`] with the reason.
+/// that schema's [`Found::Schema`] with the reason, or [`Found::Locked`].
 pub async fn read_all(
     session: &Session,
     schemas: &[&SchemaName],
@@ -54,23 +67,17 @@ pub async fn read_all(
         }
     }
     for batch in with_history.chunks(BATCH) {
-        match read_batch(session, schemas, batch, table).await {
+        match read_batch(session, schemas, batch, table, PATIENCE).await {
             Ok(histories) => {
                 for (position, history) in histories {
                     found[position] = Found::Schema(history);
                 }
             }
             Err(error) if session.client().is_closed() => return Err(error),
-            // One odd table (a missing column, no privilege) fails its whole batch.
+            // One odd table (a missing column, no privilege, locked) fails its whole batch.
             Err(_) => {
                 for &position in batch {
-                    let history = match read_batch(session, schemas, &[position], table).await {
-                        Ok(mut histories) => histories
-                            .remove(&position)
-                            .unwrap_or_else(|| Ok(Vec::new())),
-                        Err(error) => Err(super::diagnostics::server_error(&error).to_string()),
-                    };
-                    found[position] = Found::Schema(history);
+                    found[position] = read_one(session, schemas, position, table).await?;
                 }
             }
         }
@@ -113,9 +120,39 @@ async fn read_batch(
     schemas: &[&SchemaName],
     batch: &[usize],
     table: &str,
+    patience: Duration,
 ) -> Result<HashMap<usize, History>, Error> {
-    let rows = session.read(&select_several(schemas, batch, table)).await?;
+    let sql = format!(
+        "SET LOCAL lock_timeout TO {}; {}",
+        patience.as_millis(),
+        select_several(schemas, batch, table)
+    );
+    let rows = session.read(&sql).await?;
     Ok(parse_several(&rows, batch))
+}
+
+async fn read_one(
+    session: &Session,
+    schemas: &[&SchemaName],
+    position: usize,
+    table: &str,
+) -> Result<Found, Error> {
+    let error = match read_batch(session, schemas, &[position], table, PATIENCE_FOR_ONE).await {
+        Ok(mut histories) => {
+            let history = histories.remove(&position);
+            return Ok(Found::Schema(history.unwrap_or_else(|| Ok(Vec::new()))));
+        }
+        Err(error) => error,
+    };
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return Ok(Found::Schema(Err(server_error(&error).to_string())));
+    }
+    let history = qualified(schemas[position], table);
+    let holder = lock::holder_of_table(session, &history).await?;
+    Ok(Found::Locked(match holder {
+        Some(holder) => format!("its history is locked by {holder}"),
+        None => "its history was locked by another session".to_owned(),
+    }))
 }
 
 /// Returns the statement that reads the histories of the schemas at these positions, for

@@ -17,7 +17,7 @@ use super::ledger;
 use super::lock;
 use super::migrator::{PATIENCE, PostgresMigrator};
 use super::no_transaction;
-use super::pool::{Route, Session};
+use super::pool::{Route, SECOND, Session, no_second_session};
 use super::rehearsal::{self, Rehearsal};
 use super::runner::{self, Work};
 use super::template::{Applying, Template, Unfit};
@@ -594,22 +594,27 @@ impl Journey<'_> {
     }
 
     async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
-        // Whoever holds a connection already must not wait for ever for another.
+        // Others queue for what this transaction has locked: rather than waiting it is rolled back
+        // and run again, which pauses without locks.
         let other = if let Some(session) = self.migrator.at_hand.take() {
             session
         } else {
-            let session = self.migrator.database.session(PATIENCE).await;
+            let session = self.migrator.database.second_session().await;
             session.map_err(|error| self.not_connected(error, true))?
         };
-        guard::seen_by_others(&other, &self.target.schema, touched)
-            .await
-            .map_err(|error| {
-                MigrateError::Database {
-                    doing: "looking at what was touched outside the schema".to_owned(),
-                    error: server_error(&error),
-                }
-                .into()
-            })
+        let looking = guard::seen_by_others(&other, &self.target.schema, touched);
+        // A pooler answers a connection that it has no session of the server for.
+        let Ok(seen) = tokio::time::timeout(SECOND, looking).await else {
+            other.discard();
+            return Err(self.not_connected(no_second_session(), true));
+        };
+        seen.map_err(|error| {
+            MigrateError::Database {
+                doing: "looking at what was touched outside the schema".to_owned(),
+                error: server_error(&error),
+            }
+            .into()
+        })
     }
 
     fn open_failed(&self, session: Session, error: &Error) -> StepError {

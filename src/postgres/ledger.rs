@@ -149,7 +149,8 @@ fn version_of(history: &[Applied]) -> String {
 
 /// Reads the histories of these schemas again, under their locks, and notes what they say.
 /// Returns how many were noted: a schema whose lock is taken is left to whoever has it, and one
-/// without a readable history has nothing to note.
+/// without a readable history has nothing to note. Whoever has locked a history is not waited for
+/// longer than a moment, because the locks of all these schemas are held meanwhile.
 ///
 /// # Errors
 ///
@@ -197,10 +198,11 @@ async fn take_up_batch(
         .map(|schema| escape_literal(schema.as_str()))
         .collect();
     let sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO {}; \
          SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
          WHERE n.nspname = ANY (ARRAY[{}]::name[])",
+        histories::PATIENCE_FOR_ONE.as_millis(),
         escape_literal(table),
         names.join(",")
     );

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::pool::Session;
@@ -25,6 +26,20 @@ pub(super) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<
         "SELECT {COLUMNS} FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {CLASS} AND l.objid = {schema_oid} \
          AND l.objsubid = 2 AND a.datname = current_database() LIMIT 1"
+    );
+    Ok(session.read(&sql).await?.first().map(read_holder))
+}
+
+/// Returns a session that keeps this table from being read.
+pub(super) async fn holder_of_table(
+    session: &Session,
+    table: &str,
+) -> Result<Option<Holder>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.relation = to_regclass({}) \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1",
+        escape_literal(table)
     );
     Ok(session.read(&sql).await?.first().map(read_holder))
 }

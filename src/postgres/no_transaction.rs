@@ -8,6 +8,7 @@ use tokio_postgres::Error;
 
 use super::attendance::Attendance;
 use super::batch::{NOW, claim};
+use super::diagnostics::{is_connection_lost, server_error};
 use super::lock::CLASS;
 use super::migrator::{PATIENCE, Rules};
 use super::pool::{Database, Route, Session};
@@ -61,6 +62,12 @@ impl From<Error> for RunError {
     fn from(error: Error) -> Self {
         Self::Ours(error)
     }
+}
+
+/// What the server answered instead of doing what it was asked to, and who was in the way.
+struct Refused {
+    error: Error,
+    blockers: Vec<Holder>,
 }
 
 /// Where the session stands.
@@ -131,7 +138,8 @@ impl Run<'_> {
             script: script.clone(),
         });
         let notices = session.forward_notices(ground.pid, self.progress);
-        let (first, resumed) = self.resume_at(session, &ground).await?;
+        let (first, unanswered) = self.resume_at(session, &ground).await?;
+        self.set_again(session, first).await?;
         for index in first..self.script.statements.len() {
             if self.interrupts.level() == Interrupt::Cancel {
                 return Err(RunError::Cancelled);
@@ -139,7 +147,7 @@ impl Run<'_> {
             if self.database.facts().route == Route::Pooled {
                 self.prove_session(session, &ground).await?;
             }
-            self.statement(session, &ground, index, resumed && index == first)
+            self.statement(session, &ground, index, unanswered.as_deref())
                 .await?;
             self.note_finished(session, &ground, index).await?;
         }
@@ -223,25 +231,25 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Returns the first statement to run, and whether an earlier attempt had begun. A file
-    /// whose finished part was edited since begins anew.
-    async fn resume_at(&self, session: &Session, ground: &Ground) -> Result<(usize, bool), Error> {
+    /// Returns the first statement to run, and the index build of an earlier attempt that nobody
+    /// has heard the end of. A file whose finished part was edited since begins anew.
+    async fn resume_at(
+        &self,
+        session: &Session,
+        ground: &Ground,
+    ) -> Result<(usize, Option<String>), Error> {
         let sql = format!(
             "INSERT INTO pricesync.unfinished_script AS u (schema_oid, version, schema_name, script) \
              VALUES ({}, {}, {}, {}) ON CONFLICT (schema_oid, version) DO UPDATE SET started_at = clock_timestamp() \
-             RETURNING finished_text, xmax <> 0",
+             RETURNING finished_text, unanswered",
             ground.schema_oid,
             self.script.id.version,
             escape_literal(self.target.schema.as_str()),
             escape_literal(&self.script.id.to_string())
         );
         let rows = session.rows(&sql).await?;
-        let cell = |column: usize| {
-            rows.first()
-                .and_then(|row| row.get(column))
-                .unwrap_or_default()
-        };
-        let finished = cell(0);
+        let cell = |column: usize| rows.first().and_then(|row| row.get(column));
+        let finished = cell(0).unwrap_or_default();
         let same = !finished.is_empty() && self.script.text.starts_with(finished);
         let ends_with = |statement: &crate::migrations::statement::Statement| {
             statement.range.end == finished.len()
@@ -252,7 +260,24 @@ impl Run<'_> {
             .iter()
             .position(ends_with)
             .filter(|_| same);
-        Ok((done.map_or(0, |index| index + 1), cell(1) == "t"))
+        Ok((
+            done.map_or(0, |index| index + 1),
+            cell(1).map(str::to_owned),
+        ))
+    }
+
+    /// Sends the `SET`s of the part that was finished in another session, where they ended with it.
+    async fn set_again(&self, session: &Session, first: usize) -> Result<(), RunError> {
+        for index in 0..first {
+            if !self.script.statements[index].sets_for_session() {
+                continue;
+            }
+            if let Err(error) = session.rows(self.text(index)).await {
+                let blockers = Vec::new();
+                return Err(self.refused(index, Refused { error, blockers }));
+            }
+        }
+        Ok(())
     }
 
     async fn note_finished(
@@ -262,79 +287,141 @@ impl Run<'_> {
         index: usize,
     ) -> Result<(), Error> {
         let finished = &self.script.text[..self.script.statements[index].range.end];
+        let finished = escape_literal(finished);
+        let change = format!("finished_text = {finished}, unanswered = NULL");
+        self.note(session, ground, &change).await
+    }
+
+    /// Notes that a build is on its way, or with `None` that it has failed. One that went well
+    /// stays on its way until it is finished: in between the connection may break.
+    async fn note_unanswered(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        build: Option<&str>,
+    ) -> Result<(), Error> {
+        let build = build.map_or_else(|| "NULL".to_owned(), escape_literal);
+        self.note(session, ground, &format!("unanswered = {build}"))
+            .await
+    }
+
+    async fn note(&self, session: &Session, ground: &Ground, change: &str) -> Result<(), Error> {
         let sql = format!(
-            "UPDATE pricesync.unfinished_script SET finished_text = {} WHERE schema_oid = {} AND version = {}",
-            escape_literal(finished),
-            ground.schema_oid,
-            self.script.id.version
+            "UPDATE pricesync.unfinished_script SET {change} WHERE schema_oid = {} AND version = {}",
+            ground.schema_oid, self.script.id.version
         );
         session.rows(&sql).await.map(drop)
     }
 
-    /// Runs one statement. `interrupted` says that an earlier attempt may have got here.
+    fn text(&self, index: usize) -> &str {
+        &self.script.text[self.script.statements[index].range.clone()]
+    }
+
+    /// Runs one statement. `unanswered` is the build whose end nobody has heard.
     async fn statement(
         &self,
         session: &Session,
         ground: &Ground,
         index: usize,
-        interrupted: bool,
+        unanswered: Option<&str>,
     ) -> Result<(), RunError> {
-        let statement = &self.script.statements[index];
-        let sql = &self.script.text[statement.range.clone()];
-        let builds = statement.concurrent_index().map(str::to_owned);
-        if let Some(name) = &builds {
-            match self.is_valid(session, ground, name).await? {
-                Some(false) => self.drop_index(session, name).await?,
-                // Built, but the connection broke before it was noted.
-                Some(true) if interrupted => return Ok(()),
-                _ => {}
+        let ran = match self.script.statements[index].concurrent_index() {
+            Some(name) => self.build(session, ground, index, name, unanswered).await?,
+            None => {
+                self.attended(session, ground, self.text(index), self.rules.lock_timeout)
+                    .await
             }
-            // The build waits for every older transaction, and holds nobody up while it does.
-            session.rows("SET lock_timeout TO 0").await?;
-        }
-        let wait = if builds.is_some() {
-            Duration::ZERO
-        } else {
-            self.rules.lock_timeout
         };
+        ran.map_err(|refused| self.refused(index, refused))
+    }
+
+    fn refused(&self, index: usize, Refused { error, blockers }: Refused) -> RunError {
+        RunError::Server(error, Some(self.script.place_of_statement(index)), blockers)
+    }
+
+    /// Sends SQL whose waits end after `lock_timeout` (zero: never), which the second interrupt cancels.
+    async fn attended(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        sql: &str,
+        lock_timeout: Duration,
+    ) -> Result<(), Refused> {
         let interrupts = self.interrupts.clone();
-        let mut attendance =
-            Attendance::new(self.database, ground.pid, wait, self.progress, interrupts);
+        let mut attendance = Attendance::new(
+            self.database,
+            ground.pid,
+            lock_timeout,
+            self.progress,
+            interrupts,
+        );
         let ran = attendance.during(session.client().simple_query(sql)).await;
         let blockers = attendance.blockers;
-        if let Some(name) = &builds {
-            let still_there = !session.client().is_closed();
-            let valid = if still_there {
-                self.is_valid(session, ground, name).await?
-            } else {
-                None
-            };
-            if valid == Some(false) {
-                self.drop_index(session, name).await?;
-                if ran.is_ok() {
-                    return Err(failed(MigrateError::InvalidIndex {
-                        script: self.script.id.reference(),
-                        indexes: vec![name.clone()],
-                    }));
-                }
+        ran.map(drop).map_err(|error| Refused { error, blockers })
+    }
+
+    /// Builds an index, unless an earlier attempt has done it; returns what the server answered.
+    async fn build(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        index: usize,
+        name: &str,
+        unanswered: Option<&str>,
+    ) -> Result<Result<(), Refused>, RunError> {
+        let sql = self.text(index);
+        let valid = self.is_valid(session, ground, name).await?;
+        // Built, but the connection broke before it was noted. Any other index of that name is
+        // somebody else's, and the server says so.
+        if valid == Some(true) && unanswered == Some(sql) {
+            return Ok(Ok(()));
+        }
+        let rows = session
+            .rows("SELECT current_setting('lock_timeout')")
+            .await?;
+        let lock_timeout = escape_literal(rows.first().and_then(|row| row.get(0)).unwrap_or("0"));
+        // What is concurrent waits for every older transaction, and holds nobody up while it does.
+        session.rows("SET lock_timeout TO 0").await?;
+        if valid == Some(false) {
+            let dropped = self.drop_index(session, ground, name, Duration::ZERO).await;
+            dropped.map_err(|refused| self.refused(index, refused))?;
+        }
+        if valid != Some(true) {
+            self.note_unanswered(session, ground, Some(sql)).await?;
+        }
+        let built = self.attended(session, ground, sql, Duration::ZERO).await;
+        if let Err(Refused { error, .. }) = &built
+            && (is_connection_lost(error) || self.interrupts.level() == Interrupt::Cancel)
+        {
+            // Whatever it left is looked at by the next attempt.
+            return Ok(built);
+        }
+        let restored = format!("SET lock_timeout TO {lock_timeout}");
+        session.rows(&restored).await?;
+        let is_invalid = self.is_valid(session, ground, name).await? == Some(false);
+        if is_invalid || built.is_err() {
+            self.note_unanswered(session, ground, None).await?;
+        }
+        if is_invalid {
+            let wait = self.rules.lock_timeout;
+            // A failed build is the news; that its index could not be dropped is not.
+            if let Err(Refused { error, .. }) = self.drop_index(session, ground, name, wait).await {
+                self.progress.send(EventKind::Notice {
+                    severity: "WARNING".to_owned(),
+                    message: format!(
+                        "index '{name}' stays invalid until the next run drops it: {}",
+                        server_error(&error)
+                    ),
+                });
             }
-            if still_there {
-                session
-                    .rows(&format!(
-                        "SET lock_timeout TO {}",
-                        self.rules.lock_timeout.as_millis()
-                    ))
-                    .await?;
+            if built.is_ok() {
+                return Err(failed(MigrateError::InvalidIndex {
+                    script: self.script.id.reference(),
+                    indexes: vec![name.to_owned()],
+                }));
             }
         }
-        match ran {
-            Ok(_) => Ok(()),
-            Err(error) => Err(RunError::Server(
-                error,
-                Some(self.script.place_of_statement(index)),
-                blockers,
-            )),
-        }
+        Ok(built)
     }
 
     /// Returns whether the index of this name in the schema is valid, where there is one.
@@ -354,16 +441,20 @@ impl Run<'_> {
         Ok(rows.first().map(|row| row.get(0) == Some("t")))
     }
 
-    async fn drop_index(&self, session: &Session, name: &str) -> Result<(), Error> {
+    async fn drop_index(
+        &self,
+        session: &Session,
+        ground: &Ground,
+        name: &str,
+        lock_timeout: Duration,
+    ) -> Result<(), Refused> {
         let index = format!(
             "{}.{}",
             self.target.schema.quoted(),
             QuotedIdentifier::new(name)
         );
-        session
-            .rows(&format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"))
-            .await
-            .map(drop)
+        let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
+        self.attended(session, ground, &sql, lock_timeout).await
     }
 }
 

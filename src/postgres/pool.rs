@@ -34,6 +34,9 @@ const RETIRE_AFTER: usize = 500;
 /// How long a borrower waits for a free connection, beyond what it is asked to.
 const QUEUE: Duration = Duration::from_secs(30);
 
+/// How long somebody waits for a second connection whose transaction holds locks meanwhile.
+pub(super) const SECOND: Duration = Duration::from_secs(2);
+
 /// The oldest server on which every statement of ours runs (`pg_current_xact_id`).
 const OLDEST_SERVER: u32 = 130_000;
 
@@ -236,6 +239,19 @@ impl Database {
         }
     }
 
+    /// Borrows a connection for somebody whose transaction holds locks on another: others queue for
+    /// them, so it is had [soon](SECOND) or not at all.
+    ///
+    /// # Errors
+    ///
+    /// What the server or the system said last.
+    pub(super) async fn second_session(&self) -> Result<Session, ServerError> {
+        match tokio::time::timeout(SECOND, self.session(SECOND)).await {
+            Ok(borrowed) => borrowed,
+            Err(_) => Err(no_second_session()),
+        }
+    }
+
     /// Borrows a connection if one is to be had at once; for work that can be left out.
     pub(super) async fn spare_session(&self) -> Option<Session> {
         let object = self
@@ -271,6 +287,26 @@ fn timeouts(wait: Duration) -> Timeouts {
     }
 }
 
+/// Why a transaction that holds locks did not wait any longer for another session.
+pub(super) fn no_second_session() -> ServerError {
+    no_place(format!(
+        "no second session answered within {} s, and the first one holds locks",
+        SECOND.as_secs()
+    ))
+}
+
+fn no_place(message: String) -> ServerError {
+    ServerError {
+        sqlstate: Some(SqlState::TOO_MANY_CONNECTIONS.code().to_owned()),
+        message,
+        hint: Some(
+            "--jobs may be more than the server, or the pooler in front of it, has places"
+                .to_owned(),
+        ),
+        ..ServerError::default()
+    }
+}
+
 fn pool_error(error: PoolError) -> ServerError {
     match error {
         PoolError::Backend(error) => {
@@ -280,15 +316,10 @@ fn pool_error(error: PoolError) -> ServerError {
                 ..said
             }
         }
-        PoolError::Timeout(_) => ServerError {
-            sqlstate: Some(SqlState::TOO_MANY_CONNECTIONS.code().to_owned()),
-            message: format!("no connection was to be had within {} s", QUEUE.as_secs()),
-            hint: Some(
-                "--jobs may be more than the server, or the pooler in front of it, has places"
-                    .to_owned(),
-            ),
-            ..ServerError::default()
-        },
+        PoolError::Timeout(_) => no_place(format!(
+            "no connection was to be had within {} s",
+            QUEUE.as_secs()
+        )),
         other => ServerError {
             message: other.to_string(),
             ..ServerError::default()

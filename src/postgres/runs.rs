@@ -1,7 +1,8 @@
 //! Who migrated what and when, and how each schema ended: stored as it happens, read by `runs`.
 //!
 //! Nothing is decided by these tables but which schemas `--retry-failed` takes up. What is
-//! applied stands in the histories and the ledger, so losing a report loses no more than that.
+//! applied stands in the histories and the ledger, so losing a report loses no more than that; a
+//! run whose report has holes says so.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Error;
 
 use super::bookkeeping::UNCONFIRMED;
-use super::diagnostics::server_error;
+use super::diagnostics::{is_connection_lost, is_worth_retrying, server_error};
 use super::ledger::is_absent;
 use super::migrator::PostgresMigrator;
 use super::pool::{Database, Session};
@@ -23,6 +24,9 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// How many rows one statement stores.
 const BATCH: usize = 500;
+
+/// How long a place on the server is waited for, and a lock, before it is tried again with what comes next.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of a run when it begins.
 #[derive(Clone, Debug)]
@@ -63,7 +67,8 @@ pub struct RunLog {
     items: mpsc::UnboundedSender<RunItem>,
     /// Dropped when there is nothing more to wait for.
     going_on: oneshot::Sender<()>,
-    writer: JoinHandle<Database>,
+    /// Returns whether everything was stored.
+    writer: JoinHandle<(Database, bool)>,
 }
 
 impl PostgresMigrator {
@@ -100,12 +105,13 @@ impl RunLog {
 
     /// Stores how a schema ended, soon. Never fails and never blocks the run.
     pub fn record(&self, item: RunItem) {
-        // A writer that has gone away leaves a report with holes, and nothing worse.
+        // A writer that has gone away leaves a record with holes, which the end tells.
         let _ = self.items.send(item);
     }
 
     /// Waits until everything is stored and notes the end; `schemas` may have grown meanwhile.
-    pub async fn finish(self, schemas: usize, up_to_date: usize, interrupted: bool) {
+    /// Returns whether the record is complete.
+    pub async fn finish(self, schemas: usize, up_to_date: usize, interrupted: bool) -> bool {
         let Self {
             id,
             items,
@@ -113,16 +119,17 @@ impl RunLog {
             writer,
         } = self;
         drop((items, going_on));
-        let Ok(database) = writer.await else { return };
-        let Ok(session) = database.session(Duration::ZERO).await else {
-            return;
+        let Ok((database, is_complete)) = writer.await else {
+            return false;
+        };
+        let Ok(session) = database.session(PATIENCE).await else {
+            return false;
         };
         let sql = format!(
             "{UNCONFIRMED}; UPDATE pricesync.run SET finished_at = clock_timestamp(), schemas = {schemas}, up_to_date = {up_to_date}, \
              interrupted = {interrupted} WHERE id = {id}"
         );
-        // The report then says that the run did not end, which is the worst of it.
-        let _ = session.rows(&sql).await;
+        session.rows(&sql).await.is_ok() && is_complete
     }
 }
 
@@ -131,18 +138,52 @@ async fn write(
     run: i64,
     mut queue: mpsc::UnboundedReceiver<RunItem>,
     mut ended: oneshot::Receiver<()>,
-) -> Database {
+) -> (Database, bool) {
     let mut gathered = Vec::new();
     while queue.recv_many(&mut gathered, BATCH).await > 0 {
-        if let Ok(session) = database.session(Duration::from_secs(5)).await {
-            let _ = store(&session, run, &gathered).await;
-        }
-        gathered.clear();
+        store_batches(&database, run, &mut gathered).await;
         if !queue.is_closed() {
             let _ = tokio::time::timeout(GATHER, &mut ended).await;
         }
     }
-    database
+    store_batches(&database, run, &mut gathered).await;
+    let is_complete = gathered.is_empty() || store_each(&database, run, &gathered).await;
+    (database, is_complete)
+}
+
+/// Stores as many as it can; what is left is tried again together with what comes next.
+async fn store_batches(database: &Database, run: i64, gathered: &mut Vec<RunItem>) {
+    if gathered.is_empty() {
+        return;
+    }
+    let Ok(session) = database.session(PATIENCE).await else {
+        return;
+    };
+    while !gathered.is_empty() {
+        let batch = gathered.len().min(BATCH);
+        if store(&session, run, &gathered[..batch]).await.is_err() {
+            return;
+        }
+        gathered.drain(..batch);
+    }
+}
+
+/// Stores one by one, so that a row which the server refuses takes no other with it; returns
+/// whether all are stored.
+async fn store_each(database: &Database, run: i64, items: &[RunItem]) -> bool {
+    let Ok(session) = database.session(Duration::ZERO).await else {
+        return false;
+    };
+    let mut all = true;
+    for item in items {
+        if let Err(error) = store(&session, run, std::slice::from_ref(item)).await {
+            if is_connection_lost(&error) || is_worth_retrying(&error) {
+                return false;
+            }
+            all = false;
+        }
+    }
+    all
 }
 
 async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Error> {
@@ -177,6 +218,7 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
     let mut sql = vec![
         UNCONFIRMED.to_owned(),
         "SET LOCAL search_path TO pg_catalog".to_owned(),
+        format!("SET LOCAL lock_timeout TO {}", PATIENCE.as_millis()),
     ];
     if !rows.is_empty() {
         sql.push(format!(
@@ -236,30 +278,38 @@ pub struct FailedSchema {
 ///
 /// What the server says; without our tables nothing has failed.
 pub async fn failures(database: &Database) -> Result<Vec<FailedSchema>, ServerError> {
-    let sql =
-        "SELECT schema_name, run_id, message, failure FROM pricesync.schema_failure ORDER BY 1";
-    let rows = read(database, sql).await?;
-    Ok(rows
+    Ok(read(database, FAILURES)
+        .await?
         .into_iter()
-        .map(|mut row| FailedSchema {
-            kind: row.swap_remove(3),
-            message: row.swap_remove(2),
-            run: row.swap_remove(1).parse().unwrap_or_default(),
-            schema: row.swap_remove(0),
-        })
+        .map(failed)
         .collect())
+}
+
+const FAILURES: &str =
+    "SELECT schema_name, run_id, message, failure FROM pricesync.schema_failure ORDER BY 1";
+
+fn failed(mut row: Vec<String>) -> FailedSchema {
+    FailedSchema {
+        kind: row.swap_remove(3),
+        message: row.swap_remove(2),
+        run: row.swap_remove(1).parse().unwrap_or_default(),
+        schema: row.swap_remove(0),
+    }
 }
 
 /// Returns the schemas whose last run failed, `public` perhaps among them.
 ///
 /// # Errors
 ///
-/// As [`failures`].
+/// What the server says, also where our tables are missing or may not be read: nobody knows then
+/// what has failed.
 pub async fn failed_schemas(database: &Database) -> Result<Vec<SchemaName>, ServerError> {
-    let failed = failures(database).await?;
-    Ok(failed
+    let session = database.session(Duration::ZERO).await?;
+    let rows = session.read(FAILURES).await;
+    let rows = rows.map_err(|error| server_error(&error))?;
+    Ok(rows
         .iter()
-        .filter_map(|failed| match failed.schema.as_str() {
+        .filter_map(|row| match row.get(0)? {
             "public" => Some(SchemaName::public()),
             name => SchemaName::parse(name).ok(),
         })

@@ -140,6 +140,7 @@ impl PostgresMigrator {
             let says = believed.get(targets[position].schema.as_str());
             let is_so = match &found {
                 Found::Schema(Ok(rows)) => says.is_none_or(|says| **says == *of_history(rows)),
+                Found::Locked(_) => true,
                 _ => says.is_none(),
             };
             if !is_so {
@@ -245,6 +246,7 @@ impl PostgresMigrator {
         match found {
             Found::NoSchema => SchemaState::Missing,
             Found::Schema(Err(why)) => SchemaState::Damaged(why),
+            Found::Locked(who) => SchemaState::Locked(who),
             Found::Schema(Ok(rows)) => self.compare(&rows, target.scope),
         }
     }

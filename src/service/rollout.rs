@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::course::Course;
 use super::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped, Target, Work};
-use super::failure::MigrateError;
+use super::failure::{MigrateError, ServerError};
 use super::fleet::{Fleet, SchemaMigrator};
 use super::stages::{StageKind, Stages};
 use super::summary::{SchemaOutcome, Summary};
@@ -462,6 +462,14 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
         SchemaState::Missing => MigrateError::SchemaMissing,
         SchemaState::Drifted(drifts, _) => MigrateError::Drift { drifts },
         SchemaState::Damaged(why) => MigrateError::DamagedHistory { why },
+        SchemaState::Locked(who) => MigrateError::Database {
+            doing: "reading the history".to_owned(),
+            error: ServerError {
+                sqlstate: Some("55P03".to_owned()),
+                message: who,
+                ..ServerError::default()
+            },
+        },
     };
     Some(Outcome::Failed {
         error: Box::new(error),

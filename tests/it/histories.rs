@@ -1,5 +1,6 @@
 //! Files and histories that do not fit each other, or that are no files and histories at all.
 
+use crate::concurrency::Holder;
 use crate::support::pricesync::{Given, Ran, literal, quoted};
 
 /// Two tenants at V2.
@@ -503,4 +504,53 @@ fn times_in_the_history_are_the_server_s_in_utc() {
         )),
         "t"
     );
+}
+
+#[test]
+fn a_history_that_another_session_has_locked_keeps_nobody_else_waiting() {
+    let given = Given::tenants(&["acme", "globex", "initech"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
+    // So that all histories have to be read.
+    given.database.execute("TRUNCATE pricesync.schema_state");
+    let holder = Holder::of(
+        &given,
+        "ALTER TABLE tenant_globex.refinery_schema_history ADD note text",
+    );
+    given
+        .run(&["status"])
+        .exits(0)
+        .prints("history locked")
+        .prints("the-holder");
+    given
+        .run(&["status", "--tenant", "globex"])
+        .exits(6)
+        .says("its history is locked by pid");
+    given
+        .run(&["status", "--verify"])
+        .exits(0)
+        .prints("history locked");
+    given
+        .run(&["migrate-schemas", "--check"])
+        .exits(6)
+        .says("tenant_globex: its history is locked by pid")
+        .says("2 with pending migrations, 0 at odds, 1 locked");
+    given
+        .run(&["doctor", "--fix", "ledger"])
+        .exits(11)
+        .prints("the-holder");
+    given.database.execute("TRUNCATE pricesync.schema_state");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([2, 1, 1, 0, 0])
+        .says("its history is locked by pid")
+        .says("the-holder");
+    holder.let_go(&given);
+    given
+        .run(&["migrate-schemas"])
+        .exits(0)
+        .counts([1, 3, 0, 0, 0]);
+    assert_eq!(given.history("tenant_globex"), ["1", "2"]);
 }

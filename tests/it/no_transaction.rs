@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::concurrency::Holder;
+use rustix::process::Signal;
+
+use crate::concurrency::{Holder, all_have_ended};
+use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted};
 
 const UNIQUE: &str =
@@ -103,11 +106,81 @@ fn a_valid_index_of_that_name_is_not_taken_for_ours() {
         .database
         .execute("CREATE INDEX a_id ON tenant_acme.a (id)");
     given.tenant_file("V2__index.sql", UNIQUE);
+    // Nor by a rerun, which finds that this statement was tried before.
+    for _ in 0..2 {
+        given
+            .run(&["migrate-schemas"])
+            .exits(10)
+            .says("already exists");
+        assert_eq!(indexes(&given), ["tenant_acme true"]);
+        assert_eq!(given.history("tenant_acme"), ["1"]);
+    }
+}
+
+#[test]
+fn an_index_whose_build_was_killed_before_it_was_noted_is_taken_for_ours() {
+    let given = with_a(&["acme"]);
+    given.tenant_file("V2__index.sql", UNIQUE);
+    let holder = Holder::of(&given, "INSERT INTO tenant_acme.a VALUES (7)");
+    let run = given.spawn(&["migrate-schemas"]);
+    eventually("the build waits for the other transaction", || {
+        indexes(&given) == ["tenant_acme false"]
+    });
+    run.signal(Signal::KILL);
+    let _ = run.wait();
+    all_have_ended(&given);
+    holder.let_go(&given);
+    // As a server that did not notice in time would have left it.
     given
-        .run(&["migrate-schemas"])
+        .database
+        .execute("REINDEX INDEX CONCURRENTLY tenant_acme.a_id");
+    let built = || given.value("SELECT 'tenant_acme.a_id'::regclass::oid");
+    let before = built();
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(built(), before);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
+}
+
+#[test]
+fn an_invalid_index_that_a_reader_keeps_is_said_to_stay_and_hides_no_error() {
+    let given = with_a(&["acme"]);
+    given
+        .database
+        .execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
+    given.tenant_file("V2__index.sql", UNIQUE);
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.a IN ACCESS SHARE MODE");
+    given
+        .run(&["migrate-schemas", "--lock-timeout", "300ms"])
         .exits(10)
-        .says("already exists");
+        .says("23505")
+        .says("index 'a_id' stays invalid until the next run drops it");
+    assert_eq!(indexes(&given), ["tenant_acme false"]);
+    given.database.execute("DELETE FROM tenant_acme.a");
+    // The next run waits for the reader as a build does.
+    let mut run = given.spawn(&["migrate-schemas", "--lock-timeout", "300ms"]);
+    run.hears("tenant_acme: waiting for lock");
+    holder.let_go(&given);
+    run.wait().exits(0);
     assert_eq!(indexes(&given), ["tenant_acme true"]);
+}
+
+#[test]
+fn the_second_interrupt_ends_a_build_without_waiting_to_drop_its_index() {
+    let given = with_a(&["acme"]);
+    given.tenant_file("V2__index.sql", UNIQUE);
+    let holder = Holder::of(&given, "INSERT INTO tenant_acme.a VALUES (7)");
+    let mut run = given.spawn(&["migrate-schemas"]);
+    eventually("the build waits for the other transaction", || {
+        indexes(&given) == ["tenant_acme false"]
+    });
+    run.signal(Signal::INT);
+    run.hears("interrupt again to cancel them");
+    run.signal(Signal::INT);
+    run.wait().exits(130);
+    holder.let_go(&given);
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(indexes(&given), ["tenant_acme true"]);
+    assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
 
 #[test]
@@ -136,6 +209,32 @@ fn a_file_goes_on_behind_the_last_statement_that_was_done() {
         .run(&["migrate-schemas"])
         .exits(0)
         .counts([0, 2, 0, 0, 0]);
+}
+
+#[test]
+fn what_a_file_sets_holds_behind_an_index_build_and_in_a_rerun() {
+    let given = with_a(&["acme"]);
+    given
+        .database
+        .execute("CREATE TABLE marks (it text); CREATE TABLE ready ()");
+    given.tenant_file(
+        "V2__set.sql",
+        "-- pricesync: no-transaction\n\
+         SET lock_timeout TO '7s';\n\
+         SET work_mem = '9MB';\n\
+         CREATE INDEX CONCURRENTLY a_id ON a (id);\n\
+         INSERT INTO marks SELECT current_setting('lock_timeout');\n\
+         SET work_mem = '8MB';\n\
+         SELECT 1 / count(*) FROM ready;\n\
+         INSERT INTO marks SELECT current_setting('lock_timeout') || ' ' || current_setting('work_mem');\n",
+    );
+    given.run(&["migrate-schemas"]).exits(10).says("22012");
+    given.database.execute("INSERT INTO ready DEFAULT VALUES");
+    given.run(&["migrate-schemas"]).exits(0);
+    assert_eq!(
+        given.column("SELECT it FROM marks ORDER BY it"),
+        ["7s", "7s 8MB"]
+    );
 }
 
 #[test]

@@ -303,6 +303,58 @@ fn a_file_or_stdin_says_who() {
         .says("cannot read nowhere.txt");
 }
 
+/// Has the server refuse to store how schemas ended, as long as this holds.
+fn refuse_to_store(given: &Given, while_true: &str) {
+    given.database.execute(&format!(
+        "CREATE SEQUENCE public.stored; \
+         CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF {while_true} THEN RAISE EXCEPTION 'no room'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON pricesync.run_item FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+    ));
+}
+
+#[test]
+fn what_could_not_be_stored_at_once_is_stored_later() {
+    let given = ten(fails_in(&["t2", "t5", "t8"]));
+    refuse_to_store(&given, "nextval('public.stored') = 1");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .counts([7, 1, 3, 0, 0])
+        .never_says("the record of this run");
+    assert_eq!(
+        given.value("SELECT count(*) FROM pricesync.run_item WHERE run_id = 2"),
+        "10"
+    );
+    assert_eq!(
+        given.value("SELECT count(*) FROM pricesync.schema_failure"),
+        "3"
+    );
+}
+
+#[test]
+fn a_record_with_holes_is_told_and_a_record_that_is_missing_is_not_taken_for_success() {
+    let given = ten(fails_in(&["t2", "t5", "t8"]));
+    refuse_to_store(&given, "NEW.tenant = 't5'");
+    given
+        .run(&["migrate-schemas", "--on-failure", "continue"])
+        .exits(10)
+        .says("the record of this run is incomplete");
+    assert_eq!(
+        given.column("SELECT schema_name FROM pricesync.schema_failure ORDER BY 1"),
+        ["tenant_t2", "tenant_t8"]
+    );
+    let again = ["migrate-schemas", "--retry-failed"];
+    given
+        .database
+        .execute("ALTER TABLE pricesync.schema_failure RENAME TO elsewhere");
+    given
+        .run(&again)
+        .exits(4)
+        .says("which schemas failed in their last run is not known")
+        .never_says("nothing failed");
+}
+
 #[test]
 fn exactly_the_schemas_that_failed_are_tried_again() {
     let given = ten(fails_in(&["t2", "t5", "t8"]));

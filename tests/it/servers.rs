@@ -1,6 +1,8 @@
 //! Servers that take no changes, or take them in a way of their own.
 
 use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -204,6 +206,61 @@ fn a_row_whose_keys_need_more_locks_than_there_are_is_kept_before_anything_is_dr
         .says("max_locks_per_transaction");
     assert_eq!(made(&url, "products"), "tenant_acme");
     on(&given, &url, &[&drop[..], &["--keep-record"]].concat()).exits(0);
+}
+
+#[test]
+fn a_comparison_that_gets_no_second_connection_gives_its_locks_back_at_once() {
+    let given = Given::nothing();
+    let cluster = Cluster::start("max_connections = 8\nsuperuser_reserved_connections = 0");
+    let url = cluster.url("postgres");
+    given.shared_file(
+        "V1__tenants.sql",
+        include_str!("../../migrations/shared/tenants/V1__tenants.sql"),
+    );
+    given.shared_file(
+        "V2__plans.sql",
+        "CREATE TABLE plans (id int PRIMARY KEY);\n",
+    );
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int REFERENCES plans);\n");
+    on(&given, &url, &["migrate-schemas"]).exits(0);
+    let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
+    on(&given, &url, &create).exits(0);
+    // What no row tells of is compared with what another session sees.
+    given.tenant_file(
+        "V2__free.sql",
+        "ALTER TABLE a DROP CONSTRAINT a_id_fkey;\nSELECT pg_sleep(2);\n",
+    );
+    given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
+    let run = given.spawn_with(
+        &["migrate-schemas", "--jobs", "1"],
+        &[("PRICESYNC_DATABASE_URL", &url)],
+    );
+    let ours = "FROM pg_stat_activity WHERE application_name = 'pricesync'";
+    eventually("the file runs", || {
+        let sql = format!("SELECT count(*) {ours} AND wait_event = 'PgSleep'");
+        database::one(&url, &sql) == "1"
+    });
+    let idle = format!("SELECT pg_terminate_backend(pid) {ours} AND state = 'idle'");
+    database::run(&url, &idle).unwrap();
+    let mut others: Vec<_> = (0..8)
+        .map(|_| {
+            Command::new("psql")
+                .args(["-X", "-q", "-d", &url, "-c", "SELECT pg_sleep(300)"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let begun = Instant::now();
+    let ran = run.wait();
+    let took = begun.elapsed();
+    for other in &mut others {
+        let _ = other.kill();
+        let _ = other.wait();
+    }
+    ran.exits(10).says("53300");
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 /// A migrated fleet of `acme` and `beta`, one more file to apply, and a standby that is missing from now on.
