@@ -248,6 +248,8 @@ impl From<CatalogError> for Failure {
                 .hint("raise max_locks_per_transaction on the server, which has to be restarted for it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
             CatalogError::Mentioned(..) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or mend them afterwards with --leave-mentions"),
+            CatalogError::SchemaAppeared(_) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; the same command again shows what would go"),
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)

@@ -380,6 +380,8 @@ pub enum CatalogError {
     NoRoomForLocks(String),
     /// These say the name of the schema that should be renamed, and would not follow.
     Mentioned(SchemaName, Vec<String>),
+    /// There is a schema where there was none when it was looked for last.
+    SchemaAppeared(SchemaName),
     /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
     HalfDropped(String),
     /// The schema that should be worked on does not exist.
@@ -439,6 +441,9 @@ impl fmt::Display for CatalogError {
             }
             Self::Mentioned(schema, what) => {
                 write!(f, "the name '{schema}' is said by {}", what.join(", "))
+            }
+            Self::SchemaAppeared(schema) => {
+                write!(f, "schema '{schema}' has been created meanwhile")
             }
             Self::HalfDropped(slug) => write!(
                 f,

@@ -161,6 +161,8 @@ pub(super) struct Piece {
 /// Which tables a piece drops.
 pub(super) enum Tables {
     None,
+    /// None, and there must be no schema either.
+    NoSchema,
     /// These, by their oids.
     These(Vec<String>),
     /// All that are in the schema.
@@ -309,11 +311,12 @@ impl PostgresCatalog {
                 .await?;
         }
         if !contents.exists() {
+            // Its schema may have another name by now, or be in the trash.
             let piece = Piece {
-                owner: None,
+                owner: Some(owner),
                 what: "the tenant's row".to_owned(),
                 schema: tenant.schema.clone(),
-                tables: Tables::None,
+                tables: Tables::NoSchema,
                 statements: last,
                 brief: false,
             };
@@ -405,6 +408,7 @@ impl PostgresCatalog {
     ) -> Result<(), DropError> {
         let begun = Instant::now();
         let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
+        let budget = piece.brief.then_some((begun, patience));
         let mut attempt = 0;
         let mut told: Option<Instant> = None;
         let mut wait = Duration::ZERO;
@@ -415,6 +419,9 @@ impl PostgresCatalog {
             let done = transact(&session, piece, rules).await;
             match done {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
+                Ok(Done::Appeared) => {
+                    return Err(CatalogError::SchemaAppeared(piece.schema.clone()).into());
+                }
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
                     let gives_up = waited >= rules.lock_wait;
@@ -449,29 +456,40 @@ impl PostgresCatalog {
                                 return Ok(());
                             }
                             attempt += 1;
-                            again(&error, attempt, piece, rules, None)?;
-                            self.retrying(&error, attempt, rules);
+                            again(&error, attempt, piece, rules, budget)?;
+                            self.tell_again(&error, attempt, piece, begun, &mut told, rules);
                         }
                     }
                 }
                 Err(error) => {
                     session.discard();
                     attempt += 1;
-                    let budget = piece.brief.then_some((begun, patience));
                     again(&error, attempt, piece, rules, budget)?;
-                    // A brief one tries so often that each time is not worth a word.
-                    if !piece.brief {
-                        self.retrying(&error, attempt, rules);
-                    } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
-                        self.progress().send(EventKind::WaitingForLock {
-                            holder: None,
-                            waited: begun.elapsed(),
-                        });
-                    }
+                    self.tell_again(&error, attempt, piece, begun, &mut told, rules);
                 }
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Tells that a piece is tried again. A brief one tries so often that each time is not worth a word.
+    fn tell_again(
+        &self,
+        error: &Error,
+        attempt: u32,
+        piece: &Piece,
+        begun: Instant,
+        told: &mut Option<Instant>,
+        rules: &Rules,
+    ) {
+        if !piece.brief {
+            self.retrying(error, attempt, rules);
+        } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            self.progress().send(EventKind::WaitingForLock {
+                holder: None,
+                waited: begun.elapsed(),
+            });
         }
     }
 
@@ -578,6 +596,8 @@ enum Done {
     Prepared(Vec<Dependent>),
     /// The row of this owner is gone, and nothing was done.
     NotOwned(String),
+    /// There is a schema where there was none, and nothing was done.
+    Appeared,
 }
 
 /// Opens a transaction under the lock of a schema, if there is one. Returns the schema's oid
@@ -644,12 +664,17 @@ async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Don
         session.rows("ROLLBACK").await?;
         return Ok(Done::NotOwned(owner.name.clone()));
     }
-    let (Some(oid), false) = (oid, matches!(piece.tables, Tables::None)) else {
+    let Some(oid) = oid else {
         return Ok(Done::Prepared(Vec::new()));
     };
     let which = match &piece.tables {
+        Tables::NoSchema => {
+            session.rows("ROLLBACK").await?;
+            return Ok(Done::Appeared);
+        }
+        Tables::None => return Ok(Done::Prepared(Vec::new())),
         Tables::These(oids) => format!("c.oid IN ({})", oids.join(", ")),
-        _ => format!("c.relnamespace = {oid}"),
+        Tables::All => format!("c.relnamespace = {oid}"),
     };
     let lock = format!(
         "DO $lock$ DECLARE t text; BEGIN FOR t IN SELECT c.oid::regclass FROM pg_class c WHERE {which} AND c.relkind IN ('r', 'p') \

@@ -571,3 +571,22 @@ fn on_a_terminal_the_slug_must_be_typed() {
         assert_eq!(schemas(&given), left, "{screen}");
     }
 }
+
+#[test]
+fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts() {
+    for args in [
+        &["rename-tenant", "--tenant=acme", "--slug=acme2"][..],
+        &["drop-schema", "--tenant=acme", "--trash", "--force"],
+    ] {
+        let given = shop();
+        let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
+        terminal.shows("the question", |screen| screen.contains("type"));
+        given.run(args).exits(0);
+        let before = given.dump(&[]);
+        terminal.types("acme");
+        let (exit, screen) = terminal.ends();
+        assert_eq!(exit, 4, "{screen}");
+        assert!(!screen.contains("Dropped"), "{screen}");
+        assert_eq!(given.dump(&[]), before, "{args:?}");
+    }
+}
