@@ -104,7 +104,9 @@ pub(super) fn in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Failure
     let named: Vec<&Trashed> = trash
         .iter()
         .filter(|trashed| {
-            trashed.slug == word || trashed.schema == word || trashed.place().as_str() == word
+            let names =
+                [&*trashed.slug, &*trashed.schema, trashed.place().as_str()].contains(&word);
+            names && !word.is_empty()
         })
         .collect();
     match named.as_slice() {

@@ -136,7 +136,8 @@ impl PostgresCatalog {
                 )));
             }
         }
-        let mut statements = vec![self.tables().update(tenant.id, new)];
+        let mut statements = Vec::new();
+        statements.extend(self.tables().update(tenant, new));
         if moves {
             statements.push(format!(
                 "ALTER SCHEMA {} RENAME TO {}",
@@ -172,7 +173,7 @@ impl PostgresCatalog {
         let (id, old) = (tenant.id, escape_literal(tenant.schema.as_str()));
         let (slug_changes, schema_changes) = (new.slug != tenant.slug, new.schema != tenant.schema);
         let mut sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.slug) = lower({slug}) AND t.id <> '{id}' AND {slug_changes} \
+            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.given_slug) = lower({slug}) AND t.id <> '{id}' AND {slug_changes} \
              UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) AND t.id <> '{id}' AND {schema_changes} \
              UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n \
              WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND n.nspname <> {old} AND {schema_changes}"

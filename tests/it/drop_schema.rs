@@ -590,3 +590,44 @@ fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts
         assert_eq!(given.dump(&[]), before, "{args:?}");
     }
 }
+
+#[test]
+fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
+    let given = shop();
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ALTER slug DROP NOT NULL; \
+         UPDATE tenants_tenant SET slug = NULL WHERE slug = 'acme'; UPDATE tenants_tenant SET slug = '' WHERE slug = 'globex'",
+    );
+    for word in ["", " "] {
+        given
+            .run(&["drop-schema", "--force", "--tenant", word])
+            .exits(4);
+    }
+    assert_eq!(
+        given.run(&["list-tenants", "-o", "names"]).stdout(),
+        "tenant_acme\ntenant_globex\n"
+    );
+    let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme.test"]);
+    terminal.shows("the question", |screen| {
+        screen.contains("type 'tenant_acme' to confirm")
+    });
+    terminal.types("");
+    assert_eq!(terminal.ends().0, 7);
+    given
+        .run(&["rename-tenant", "--tenant=tenant_acme", "--name=New"])
+        .exits(0);
+    given
+        .run(&["rename-tenant", "--tenant=globex.test", "--schema=other"])
+        .exits(0);
+    assert_eq!(
+        given.column("SELECT coalesce(slug, 'NULL') || ' ' || schema_name || ' ' || name FROM tenants_tenant ORDER BY id"),
+        ["NULL tenant_acme New", " other globex"]
+    );
+    given
+        .run(&["rename-tenant", "--tenant=other", "--slug=globex"])
+        .exits(0);
+    given
+        .run(&["drop-schema", "--tenant=tenant_acme", "--force"])
+        .exits(0);
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}
