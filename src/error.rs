@@ -306,10 +306,11 @@ impl From<DropError> for Failure {
                     "the schema is locked by {holder}; waited {} s",
                     waited.as_secs()
                 );
-                Self::words(Exit::Locked, words).hint("wait for that run, or raise --lock-wait")
+                Self::words(Exit::Locked, words)
+                    .hint("wait for that run, or wait longer: run.lock_wait, PRICESYNC_LOCK_WAIT")
             }
             DropError::InUse(error) => {
-                Self::words(Exit::Locked, format!("dropping the schema failed: {error}"))
+                Self::words(Exit::Locked, format!("a lock was not to be had: {error}"))
                     .hint("another session uses it; try again when it is done")
             }
         }

@@ -42,6 +42,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                     trashed.slug
                 ));
             }
+            if let DropError::Catalog(unset @ CatalogError::ColumnUnset(..)) = error {
+                return Failure::new(Exit::Refused, unset).hint(format!(
+                    "tenant '{}' stays in the trash as {place}; its record does not know the column: give it a default first",
+                    trashed.slug
+                ));
+            }
             let failure = not_begun(error);
             if trashed.state == TrashState::SchemaMissing {
                 failure.hint(format!("pricesync purge --tenant {place} forgets the record"))

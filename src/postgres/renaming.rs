@@ -22,7 +22,7 @@ use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a transaction did not end.
-enum Unfinished {
+pub(super) enum Unfinished {
     /// It is not to be tried again.
     Refused(DropError),
     /// Another session has the lock of the schema with this oid.
@@ -53,14 +53,26 @@ impl PostgresCatalog {
         leave_mentions: bool,
         rules: &Rules,
     ) -> Result<(), DropError> {
+        let work = async |session: &Session| {
+            self.rename_in(session, tenant, new, leave_mentions, rules)
+                .await
+        };
+        self.in_one_transaction(new, rules, work).await
+    }
+
+    /// Has one transaction done that gives a tenant its names, again where another session was in the
+    /// way or the connection was lost, and waits for a schema that another run holds.
+    pub(super) async fn in_one_transaction(
+        &self,
+        new: &NewTenant,
+        rules: &Rules,
+        work: impl AsyncFn(&Session) -> Result<(), Unfinished>,
+    ) -> Result<(), DropError> {
         let begun = Instant::now();
         let mut attempt = 0;
         loop {
             let session = self.session().await?;
-            match self
-                .rename_in(&session, tenant, new, leave_mentions, rules)
-                .await
-            {
+            match work(&session).await {
                 Ok(()) => return Ok(()),
                 Err(Unfinished::Busy(oid)) => {
                     let waited = begun.elapsed();
