@@ -63,7 +63,9 @@ impl std::error::Error for DatabaseError {}
 /// Returns the catalog's error for a driver's error.
 pub(super) fn catalog_error(error: &Error) -> CatalogError {
     let said = server_error(error);
-    match said.sqlstate.as_deref() {
+    // What a trigger's function misses is no table of the catalog's.
+    let is_ours = error.as_db_error().is_some_and(|db| db.where_().is_none());
+    match said.sqlstate.as_deref().filter(|_| is_ours) {
         // undefined_table, invalid_schema_name
         Some("42P01" | "3F000") => CatalogError::TablesMissing(said.to_string()),
         // undefined_column

@@ -1,16 +1,14 @@
 //! Hosts of tenants: added, removed, made the primary one.
 
-use std::time::Duration;
-
 use postgres_protocol::escape::escape_literal;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::diagnostics::{is_connection_lost, server_error};
-use super::pool::Route;
+use super::migrator::Rules;
 use super::pool::Session;
 use super::tenant_tables::Domains;
-use super::transaction::RESET;
+use super::transaction::{BEGIN, lookup, reset};
 use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
 
 /// Why the hosts of a tenant stay as they are.
@@ -90,11 +88,11 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         primary: bool,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Vec<Added>, DomainError> {
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, lock_timeout).await?;
+            let mut rows = self.begin(&session, tenant, rules).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
@@ -150,11 +148,11 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         force: bool,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Option<String>, DomainError> {
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, lock_timeout).await?;
+            let mut rows = self.begin(&session, tenant, rules).await?;
             for host in hosts {
                 let row = its(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
@@ -199,11 +197,11 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         host: &Hostname,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<(), DomainError> {
         let session = self.session().await?;
         let work = async {
-            let rows = self.begin(&session, tenant, lock_timeout).await?;
+            let rows = self.begin(&session, tenant, rules).await?;
             let row = its(&rows, host, tenant)?;
             self.make_primary(&session, tenant, &row.id).await
         };
@@ -255,20 +253,17 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         tenant: &Tenant,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Vec<Row>, DomainError> {
         let tables = self.tables();
-        let reset = match self.database().facts().route {
-            Route::Pooled => RESET,
-            Route::Direct => "",
-        };
         run(
             session,
             &format!(
-                "BEGIN; {reset}SET LOCAL lock_timeout TO {}; SET LOCAL search_path TO pg_catalog; \
-                 SET LOCAL standard_conforming_strings TO on; \
+                "{BEGIN}{}SET LOCAL lock_timeout TO {}; {}SET LOCAL standard_conforming_strings TO on; \
                  LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                lock_timeout.as_millis(),
+                reset(rules.route),
+                rules.lock_timeout.as_millis(),
+                lookup(rules),
                 self.table()?.table
             ),
         )

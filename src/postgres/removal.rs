@@ -24,6 +24,7 @@ use super::pool::Session;
 pub use super::referrers::Referrer;
 use super::referrers::{self, Reach};
 use super::runs;
+use super::transaction::{BEGIN, lookup, reset};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::service::event::EventKind;
@@ -296,7 +297,8 @@ impl PostgresCatalog {
         if !removal.keep_record {
             self.refuse_referrers(tenant, Reach::Elsewhere, |one| one.keeps, rules)
                 .await?;
-            let _ = write!(last, "; {}", self.tables().delete(tenant.id));
+            let delete = self.tables().delete(tenant.id);
+            let _ = write!(last, "; {}{delete}", lookup(rules));
         }
         let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
@@ -629,9 +631,10 @@ async fn begin(
     session.rows("DISCARD ALL").await?;
     let begin = format!(
         // A killed client's backend ends within this time and frees its locks.
-        "BEGIN READ WRITE; SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
+        "{BEGIN}{}SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
          SET LOCAL standard_conforming_strings TO on; SET LOCAL client_min_messages TO warning; \
          SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
+        reset(rules.route),
         rules.server_version,
         lock_timeout.as_millis(),
         escape_literal(schema.as_str())

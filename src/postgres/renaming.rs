@@ -15,6 +15,7 @@ use super::migrator::Rules;
 use super::pool::Session;
 use super::provision::taken_meanwhile;
 use super::removal::{DropError, under_lock};
+use super::transaction::lookup;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 
@@ -148,7 +149,7 @@ impl PostgresCatalog {
                 )));
             }
         }
-        let mut statements = Vec::new();
+        let mut statements = vec![lookup(rules).trim_end_matches("; ").to_owned()];
         statements.extend(self.tables().update(tenant, new));
         if moves {
             statements.push(format!(

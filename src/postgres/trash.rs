@@ -17,6 +17,7 @@ use super::referrers::Reach;
 use super::removal::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
 use super::renaming::Unfinished;
 use super::runs;
+use super::transaction::lookup;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug, Tenant};
 use crate::service::failure::MigrateError;
@@ -139,13 +140,14 @@ impl PostgresCatalog {
              SELECT {number}, t.id, coalesce(t.slug, t.schema_name), t.name, t.schema_name, \
              (SELECT row_to_json(t) FROM {} t WHERE t.{} = '{id}'), {domains}, \
              (SELECT coalesce(array_agg(d.domain ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {} d WHERE d.tenant_id = t.id), \
-             {}, {} FROM {} t WHERE t.id = '{id}'; {}; ALTER SCHEMA {} RENAME TO {}; {}",
+             {}, {} FROM {} t WHERE t.id = '{id}'; {}{}; ALTER SCHEMA {} RENAME TO {}; {}",
             tables.tenants,
             tables.id,
             tables.hosts,
             contents.tables,
             contents.bytes,
             tables.rows,
+            lookup(rules),
             tables.delete(id),
             tenant.schema.quoted(),
             place.quoted(),
@@ -296,7 +298,8 @@ impl PostgresCatalog {
         let tables = self.tables();
         let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
-            "ALTER SCHEMA {} RENAME TO {}",
+            "{}ALTER SCHEMA {} RENAME TO {}",
+            lookup(rules),
             place.quoted(),
             new.schema.quoted()
         )];

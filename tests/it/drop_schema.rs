@@ -631,3 +631,55 @@ fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
         .exits(0);
     assert_eq!(rows(&given), ["globex globex.test"]);
 }
+
+/// A trigger as applications write them: its names are looked up where the application's are.
+pub(crate) const AUDIT: &str = "CREATE TABLE audit_log (what text, isolation text, at text); \
+     CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     INSERT INTO audit_log VALUES (TG_OP || ' ' || TG_TABLE_NAME, current_setting('transaction_isolation')); RETURN NULL; END $$; \
+     CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tenants_tenant FOR EACH ROW EXECUTE FUNCTION audit(); \
+     CREATE CONSTRAINT TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tenants_domain DEFERRABLE INITIALLY DEFERRED \
+     FOR EACH ROW EXECUTE FUNCTION audit()";
+
+#[test]
+fn triggers_of_the_tenant_tables_find_what_they_name() {
+    let given = shop();
+    many_tables(&given);
+    given.database.execute(AUDIT);
+    given.database.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO serializable', current_database()); END $$",
+    );
+    let globex = |args: &[&str]| {
+        given.run(&[args, &["--tenant=globex"]].concat()).exits(0);
+    };
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0);
+    globex(&["domains", "add", "b.test"]);
+    globex(&["domains", "primary", "b.test"]);
+    globex(&["domains", "remove", "b.test"]);
+    globex(&["rename-tenant", "--name=G"]);
+    globex(&["drop-schema", "--trash", "--force"]);
+    globex(&["undrop"]);
+    assert_eq!(
+        given.column("SELECT what || ' ' || count(*) FROM audit_log GROUP BY what ORDER BY 1"),
+        [
+            "DELETE tenants_domain 3",
+            "DELETE tenants_tenant 2",
+            "INSERT tenants_domain 2",
+            "INSERT tenants_tenant 1",
+            "UPDATE tenants_domain 3",
+            "UPDATE tenants_tenant 1"
+        ]
+    );
+    assert_eq!(
+        given.column("SELECT DISTINCT isolation FROM audit_log"),
+        ["read committed"]
+    );
+    // What a trigger lacks is not said of the tenant tables.
+    given.database.execute("DROP TABLE audit_log");
+    given
+        .run(&["domains", "add", "--tenant=globex", "b.test"])
+        .exits(1)
+        .says("audit_log")
+        .never_says("tenant tables are not there");
+}
