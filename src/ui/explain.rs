@@ -16,6 +16,29 @@ use super::text::{count, fit, whole};
 #[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
     let option = Target::option(std::iter::once(target));
+    one(error, target, applied, format!("rerun with {option}"))
+}
+
+/// Returns how it reads that a tenant was not created.
+#[must_use]
+pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
+    one(error, target, &[], "run the same command again".to_owned())
+}
+
+/// Returns how it reads that a tenant was created and lacks migrations.
+#[must_use]
+pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
+    let option = Target::option(std::iter::once(target));
+    let rerun = format!("run pricesync migrate-schemas {option}");
+    one(error, target, &[], rerun)
+}
+
+fn one(
+    error: &MigrateError,
+    target: &Target,
+    applied: &[AppliedScript],
+    rerun: String,
+) -> Explanation {
     Reach {
         who: target.schema.to_string(),
         lookup: match target.scope {
@@ -26,7 +49,7 @@ pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript])
             Scope::Shared => format!("schema '{}' does not exist", target.schema),
             Scope::Tenant => format!("the schema of tenant '{}' does not exist", target.label),
         },
-        rerun: format!("rerun with {option}"),
+        rerun,
         applied,
         is_one: true,
     }

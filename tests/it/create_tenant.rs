@@ -369,3 +369,70 @@ fn whose_schema_it_is_is_said_whatever_letters_it_has() {
             .says("schema 'CÔNG_TY Ø' is taken by an existing schema");
     }
 }
+
+#[test]
+fn if_not_exists_holds_for_who_comes_second_in_a_race_and_not_without_a_whole_schema() {
+    let given = shop();
+    given.tenant_file("V90__slow.sql", "SELECT pg_sleep(0.5);");
+    let racers: Vec<_> = (0..3)
+        .map(|_| given.spawn(&create("acme", &["--if-not-exists"])))
+        .collect();
+    for racer in racers {
+        racer.wait().exits(0);
+    }
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
+    given
+        .database
+        .execute("ALTER SCHEMA tenant_acme RENAME TO pricesync_dropping_1");
+    let id = given.value("SELECT id FROM tenants_tenant");
+    given.database.execute(&format!(
+        "ALTER SCHEMA pricesync_dropping_1 RENAME TO aside; ALTER SCHEMA aside RENAME TO pricesync_dropping_{id}"
+    ));
+    given
+        .run(&create("acme", &["--if-not-exists"]))
+        .exits(7)
+        .says("half gone");
+    given
+        .database
+        .execute(&format!("DROP SCHEMA pricesync_dropping_{id} CASCADE"));
+    given
+        .run(&create("acme", &["--if-not-exists"]))
+        .exits(4)
+        .says("pricesync doctor --fix missing");
+}
+
+#[test]
+fn nothing_is_created_where_the_server_for_files_without_a_transaction_cannot_be_reached() {
+    let given = shop();
+    given.tenant_file(
+        "V91__index.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY more_idx ON users (email);\n",
+    );
+    given.file(
+        "pricesync.toml",
+        "[database]\ndirect_url = \"postgresql://nobody@127.0.0.1:1/x\"\n",
+    );
+    let before = all(&given);
+    given.run(&create("acme", &[])).exits(5).prints_nothing();
+    assert!(all(&given) == before);
+    given.run(&create("acme", &["--no-migrate"])).exits(0);
+}
+
+#[test]
+fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
+    let given = shop();
+    given.tenant_file("V90__bad.sql", "SELECT 1/0;");
+    given
+        .run(&create("acme", &[]))
+        .exits(10)
+        .says("run the same command again")
+        .never_says("--tenant=acme");
+    given.tenant_file(
+        "V90__bad.sql",
+        "-- pricesync: no-transaction\nVACUUM nowhere;\n",
+    );
+    given
+        .run(&create("acme", &[]))
+        .exits(10)
+        .says("run pricesync migrate-schemas --tenant=acme");
+}
