@@ -229,6 +229,8 @@ impl From<CatalogError> for Failure {
                 let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
                 Self::new(Exit::Refused, error).hint(hint)
             }
+            CatalogError::RowRefused(_) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; a rule of a table or what a column can hold is against it"),
             CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
                 .hint("name the one that is meant by its schema or a host that no other has"),
             CatalogError::Dependents(objects) => {

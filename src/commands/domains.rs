@@ -191,7 +191,7 @@ impl From<DomainError> for Failure {
     fn from(error: DomainError) -> Self {
         match error {
             DomainError::Catalog(error) => error.into(),
-            DomainError::NoTable => Self::new(Exit::Usage, error),
+            DomainError::NoTable | DomainError::NoPrimary => Self::new(Exit::Usage, error),
             DomainError::NotIts { .. } => {
                 Self::new(Exit::NotFound, error).hint("pricesync domains list shows who has which")
             }

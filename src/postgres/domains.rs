@@ -19,6 +19,8 @@ pub enum DomainError {
     Catalog(CatalogError),
     /// No table keeps hosts.
     NoTable,
+    /// No column keeps which host is the primary one.
+    NoPrimary,
     /// The tenant does not have this host.
     NotIts {
         /// The host that was asked for.
@@ -42,6 +44,9 @@ impl std::fmt::Display for DomainError {
             Self::NoTable => {
                 f.write_str("no table keeps the hosts of tenants (catalog.domain_table is empty)")
             }
+            Self::NoPrimary => f.write_str(
+                "no column keeps which host of a tenant is the primary one (catalog.domain_primary_column is empty)",
+            ),
             Self::NotIts { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
             Self::Last { host, tenant } => {
                 write!(f, "'{host}' is the last host of tenant '{tenant}'")
@@ -82,7 +87,7 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::AlreadyExists`] for a host that another tenant has, however it is
-    /// written there.
+    /// written there; [`DomainError::NoPrimary`] where `primary` cannot be kept.
     pub async fn add_domains(
         &self,
         tenant: &Tenant,
@@ -90,6 +95,9 @@ impl PostgresCatalog {
         primary: bool,
         rules: &Rules,
     ) -> Result<Vec<Added>, DomainError> {
+        if primary {
+            self.need_primary()?;
+        }
         let session = self.session().await?;
         let work = async {
             let mut rows = self.begin(&session, tenant, rules).await?;
@@ -192,13 +200,15 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`DomainError::NotIts`] for a host that the tenant does not have.
+    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::NoPrimary`]
+    /// where no column keeps it.
     pub async fn set_primary_domain(
         &self,
         tenant: &Tenant,
         host: &Hostname,
         rules: &Rules,
     ) -> Result<(), DomainError> {
+        self.need_primary()?;
         let session = self.session().await?;
         let work = async {
             let rows = self.begin(&session, tenant, rules).await?;
@@ -246,6 +256,13 @@ impl PostgresCatalog {
 
     fn table(&self) -> Result<&Domains, DomainError> {
         self.tables().domains.as_ref().ok_or(DomainError::NoTable)
+    }
+
+    fn need_primary(&self) -> Result<(), DomainError> {
+        match self.table()?.primary {
+            Some(_) => Ok(()),
+            None => Err(DomainError::NoPrimary),
+        }
     }
 
     /// Opens a transaction in which nobody else changes hosts, and reads the tenant's.

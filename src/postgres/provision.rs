@@ -410,6 +410,12 @@ pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
             let column = said.and_then(|said| said.column()).unwrap_or_default();
             return CatalogError::ColumnUnset(column.to_owned(), server_error(error).to_string());
         }
+        Some(code) if code.starts_with("22") || code.starts_with("23") => {
+            let said = server_error(error);
+            let detail = said.detail.as_ref();
+            let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+            return CatalogError::RowRefused(format!("{said}{detail}"));
+        }
         _ => return catalog_error(error),
     };
     CatalogError::AlreadyExists {

@@ -436,3 +436,25 @@ fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
         .exits(10)
         .says("run pricesync migrate-schemas --tenant=acme");
 }
+
+#[test]
+fn what_a_rule_of_the_tenant_table_forbids_is_refused_in_the_servers_words() {
+    let given = shop();
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ADD plan int CHECK (plan > 0), ADD region varchar(2), ADD owner bigint REFERENCES auth_user (id)",
+    );
+    let before = all(&given);
+    for (set, words) in [
+        ("plan=0", "23514"),
+        ("plan=x", "22P02"),
+        ("region=long", "22001"),
+        ("owner=77", "Key (owner)=(77) is not present"),
+    ] {
+        given
+            .run(&create("acme", &["--set", set]))
+            .exits(7)
+            .says(words)
+            .prints_nothing();
+        assert!(all(&given) == before, "{set}");
+    }
+}

@@ -256,3 +256,24 @@ fn each_step_from_a_host_to_its_schema_is_shown() {
         .exits(0)
         .prints("tenant_b");
 }
+
+#[test]
+fn where_no_column_keeps_the_primary_host_none_is_made_so() {
+    let given = with_hosts();
+    given.file(
+        "pricesync.toml",
+        "[catalog]\ndomain_primary_column = \"\"\n",
+    );
+    let before = stored(&given);
+    for args in [
+        &["primary", "-t", "a", "www.a.example.com"][..],
+        &["add", "-t", "a", "--primary", "c.example.com"],
+    ] {
+        given
+            .run(&[&["domains"], args].concat())
+            .exits(2)
+            .says("catalog.domain_primary_column")
+            .prints_nothing();
+    }
+    assert_eq!(stored(&given), before);
+}
