@@ -52,6 +52,9 @@ pub struct Contents {
     pub rows: u64,
     /// How many bytes on disk, indexes included.
     pub bytes: u64,
+    /// Whether somebody's lock on a table was in the way: `bytes` is by the server's statistics
+    /// then, and `referrers` may lack some.
+    pub is_partial: bool,
     /// Objects outside the schema that would go with it.
     pub dependents: Vec<Dependent>,
     /// Keys of shared tables whose rows refer to the tenant's row.
@@ -211,9 +214,11 @@ impl PostgresCatalog {
         let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
         let session = self.session().await?;
         let mut contents = contents_of(&session, &names).await?;
-        let (tables, wait) = (self.tables(), Duration::ZERO);
-        let shared = referrers::find(&session, tables, tenant, Reach::Shared, wait).await;
-        contents.referrers = shared.map_err(|error| catalog_error(&error))?.found;
+        match referrers::find(&session, self.tables(), tenant, Reach::Shared, BRIEF).await {
+            Ok(shared) => contents.referrers = shared.found,
+            Err(error) if is_worth_retrying(&error) => contents.is_partial = true,
+            Err(error) => return Err(catalog_error(&error)),
+        }
         Ok(contents)
     }
 
@@ -701,7 +706,7 @@ struct Unfinished {
     error: Error,
 }
 
-/// Returns what schemas of these names hold, as far as they exist.
+/// Returns what schemas of these names hold, as far as they exist. Waits for nobody's lock for long.
 pub(super) async fn contents_of(
     session: &Session,
     names: &[SchemaName],
@@ -711,15 +716,28 @@ pub(super) async fn contents_of(
         .iter()
         .map(|name| escape_literal(name.as_str()))
         .collect();
-    let sql = format!(
-        "SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
+    let select = |size: &str| {
+        format!(
+            "SET LOCAL lock_timeout TO {}; SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
          (SELECT coalesce(sum(s.n_live_tup), 0) FROM pg_stat_all_tables s WHERE s.schemaname = n.nspname), \
-         (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S')) \
+         (SELECT coalesce(sum({size}), 0) FROM pg_class c WHERE c.relnamespace = n.oid) \
          FROM pg_namespace n WHERE n.nspname IN ({})",
-        literals.join(", ")
-    );
-    let rows = session.read(&sql).await.map_err(read)?;
+            BRIEF.as_millis(),
+            literals.join(", ")
+        )
+    };
+    // The exact size takes a lock of each table.
+    let exact = "CASE WHEN c.relkind IN ('r', 'm', 'S') THEN pg_total_relation_size(c.oid) END";
+    let noted = "(c.relpages::int8 + coalesce((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)) * current_setting('block_size')::int8";
     let mut contents = Contents::default();
+    let rows = match session.read(&select(exact)).await {
+        Ok(rows) => rows,
+        Err(error) if is_worth_retrying(&error) => {
+            contents.is_partial = true;
+            session.read(&select(noted)).await.map_err(read)?
+        }
+        Err(error) => return Err(read(error)),
+    };
     let mut oids = Vec::new();
     for name in names {
         let Some(row) = rows.iter().find(|row| row.get(0) == Some(name.as_str())) else {

@@ -683,3 +683,26 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
         .says("audit_log")
         .never_says("tenant tables are not there");
 }
+
+#[test]
+fn what_would_go_is_shown_while_somebody_has_a_table() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.notes (owner bigint REFERENCES tenants_tenant ON DELETE SET NULL); INSERT INTO public.notes VALUES (1)",
+    );
+    let preview = || {
+        given
+            .run(&["drop-schema", "--tenant=acme"])
+            .exits(7)
+            .says("schema tenant_acme, ")
+    };
+    preview()
+        .says("rows of public.notes refer to it")
+        .never_says("a table is locked");
+    for table in ["tenant_acme.users", "public.notes"] {
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        let holder = Holder::of(&given, &lock);
+        preview().says("a table is locked");
+        holder.let_go(&given);
+    }
+}
