@@ -261,6 +261,8 @@ impl From<CatalogError> for Failure {
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
             ),
             CatalogError::Unreachable(_) => Self::new(Exit::Unreachable, error),
+            CatalogError::Database(_) if error.is_contention() => Self::new(Exit::Locked, error)
+                .hint("nothing was changed; another session uses it: try again when it is done"),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }

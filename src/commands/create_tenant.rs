@@ -155,7 +155,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         }
         Err(CreateError::Migrate(error)) => {
             let explanation = explain_creation(&error, &target(&new));
-            return Ok(failed(&error, &new, &explanation, app));
+            let exit = failed(&error, &new, &explanation, app);
+            let is_locked = CreateError::Migrate(error).is_contention();
+            return Ok(if is_locked { Exit::Locked } else { exit });
         }
     };
     let mut migrated = created.applied.len();

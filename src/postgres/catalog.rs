@@ -60,6 +60,19 @@ impl fmt::Display for DatabaseError {
 
 impl std::error::Error for DatabaseError {}
 
+impl CatalogError {
+    /// Returns whether another session was in the way, so that it may work later.
+    #[must_use]
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Database(error) => error
+                .downcast_ref::<DatabaseError>()
+                .is_some_and(|DatabaseError(said)| said.is_contention()),
+            _ => false,
+        }
+    }
+}
+
 /// Returns the catalog's error for a driver's error.
 pub(super) fn catalog_error(error: &Error) -> CatalogError {
     let said = server_error(error);

@@ -1,5 +1,7 @@
 //! `create-tenant`: everything or nothing.
 
+use crate::concurrency::Holder;
+use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted, redact};
 
 fn shop() -> Given {
@@ -457,4 +459,50 @@ fn what_a_rule_of_the_tenant_table_forbids_is_refused_in_the_servers_words() {
             .prints_nothing();
         assert!(all(&given) == before, "{set}");
     }
+}
+
+#[test]
+fn a_lock_of_a_moment_keeps_no_tenant_from_being_made() {
+    let given = shop();
+    given.database.execute("CREATE TABLE public.plans (id int)");
+    orphan(&given, "legacy");
+    given.tenant_file("V90__plans.sql", "SELECT count(*) FROM public.plans;");
+    let new = create("acme", &[]);
+    let adopted = create("old", &["--schema", "legacy", "--adopt"]);
+    let before = all(&given);
+    let retries = |number| {
+        [
+            ("PRICESYNC_LOCK_TIMEOUT", "100ms"),
+            ("PRICESYNC_LOCK_RETRIES", number),
+        ]
+    };
+    for (table, mode) in [
+        ("public.plans", "ACCESS EXCLUSIVE"),
+        ("tenants_tenant", "SHARE"),
+    ] {
+        let holder = Holder::of(&given, &format!("LOCK TABLE {table} IN {mode} MODE"));
+        for args in [&new, &adopted] {
+            given
+                .spawn_with(args, &retries("1"))
+                .wait()
+                .exits(6)
+                .says("55P03")
+                .prints_nothing();
+        }
+        holder.let_go(&given);
+        assert!(all(&given) == before, "{table}");
+    }
+    let holder = Holder::of(&given, "LOCK TABLE tenants_tenant IN SHARE MODE");
+    let racers = [&new, &adopted].map(|args| given.spawn_with(args, &retries("1000")));
+    let ask = |since: &str| {
+        given.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND wait_event_type = 'Lock' AND backend_start > '{since}'")) == "2"
+    };
+    eventually("both have asked", || ask("-infinity"));
+    let now = given.value("SELECT clock_timestamp()");
+    eventually("both ask again", || ask(&now));
+    holder.let_go(&given);
+    for racer in racers {
+        racer.wait().exits(0);
+    }
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "2");
 }

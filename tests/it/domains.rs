@@ -200,7 +200,7 @@ fn a_table_that_somebody_holds_is_waited_for_only_so_long() {
         .output()
         .unwrap();
     crate::support::pricesync::Ran::from(&["domains", "primary"], output)
-        .exits(1)
+        .exits(6)
         .says("lock timeout");
     given.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
