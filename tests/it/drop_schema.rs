@@ -706,3 +706,35 @@ fn what_would_go_is_shown_while_somebody_has_a_table() {
         holder.let_go(&given);
     }
 }
+
+#[test]
+fn how_long_a_shared_table_is_tried_for_is_a_time_and_not_a_number() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
+    );
+    let holder = Holder::of(&given, "SELECT FROM public.plans");
+    let drop = given.spawn_with(
+        &[
+            "drop-schema",
+            "--tenant=acme",
+            "--force",
+            "--lock-timeout=1min",
+        ],
+        &[("PRICESYNC_LOCK_RETRIES", "1")],
+    );
+    let mut since = "-infinity".to_owned();
+    for _ in 0..5 {
+        // Each attempt has a connection of its own.
+        eventually("it asks for the shared table", || {
+            given.value(&format!(
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                 WHERE relation = 'public.plans'::regclass AND NOT granted AND backend_start > '{since}'"
+            )) == "1"
+        });
+        since = given.value("SELECT clock_timestamp()");
+    }
+    holder.let_go(&given);
+    drop.wait().exits(0).never_says("55P03");
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}
