@@ -1,6 +1,6 @@
 //! `create-tenant`: everything or nothing.
 
-use crate::concurrency::Holder;
+use crate::concurrency::{CLASS, Holder};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted, redact};
 
@@ -305,6 +305,26 @@ fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
     given.remove_tenant_file("V90__bad.sql");
     given.remove_tenant_file("users/V8__user_locale.sql");
     refused(&[], 11, "V8__user_locale");
+}
+
+#[test]
+fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
+    let given = shop();
+    orphan(&given, "tenant_acme");
+    let lock =
+        format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
+    let holder = Holder::of(&given, &lock);
+    given
+        .spawn_with(
+            &create("acme", &["--adopt"]),
+            &[("PRICESYNC_LOCK_WAIT", "300ms")],
+        )
+        .wait()
+        .exits(6)
+        .says("wait longer with PRICESYNC_LOCK_WAIT")
+        .never_says("--lock-wait");
+    holder.let_go(&given);
+    given.run(&create("acme", &["--adopt"])).exits(0);
 }
 
 #[test]
