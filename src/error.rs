@@ -229,6 +229,8 @@ impl From<CatalogError> for Failure {
                 let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
                 Self::new(Exit::Refused, error).hint(hint)
             }
+            CatalogError::RowRefused(_) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; a rule of a table or what a column can hold is against it"),
             CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
                 .hint("name the one that is meant by its schema or a host that no other has"),
             CatalogError::Dependents(objects) => {
@@ -248,6 +250,8 @@ impl From<CatalogError> for Failure {
                 .hint("raise max_locks_per_transaction on the server, which has to be restarted for it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
             CatalogError::Mentioned(..) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or mend them afterwards with --leave-mentions"),
+            CatalogError::SchemaAppeared(_) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; the same command again shows what would go"),
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
@@ -257,6 +261,8 @@ impl From<CatalogError> for Failure {
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
             ),
             CatalogError::Unreachable(_) => Self::new(Exit::Unreachable, error),
+            CatalogError::Database(_) if error.is_contention() => Self::new(Exit::Locked, error)
+                .hint("nothing was changed; another session uses it: try again when it is done"),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }
@@ -304,10 +310,11 @@ impl From<DropError> for Failure {
                     "the schema is locked by {holder}; waited {} s",
                     waited.as_secs()
                 );
-                Self::words(Exit::Locked, words).hint("wait for that run, or raise --lock-wait")
+                Self::words(Exit::Locked, words)
+                    .hint("wait for that run, or wait longer: run.lock_wait, PRICESYNC_LOCK_WAIT")
             }
             DropError::InUse(error) => {
-                Self::words(Exit::Locked, format!("dropping the schema failed: {error}"))
+                Self::words(Exit::Locked, format!("a lock was not to be had: {error}"))
                     .hint("another session uses it; try again when it is done")
             }
         }

@@ -69,7 +69,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     let settings = &app.settings;
     let created = database
-        .create_superuser(&tenant, &settings.search_path, &settings.users, user)
+        .create_superuser(&tenant, &app.rules(&database), &settings.users, user)
         .await;
     if let Err(error) = created {
         return Err(explained(error, &tenant, app, &database).await);
@@ -88,7 +88,15 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 }
 
 async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Database) -> Failure {
+    let said = match &error {
+        UserError::Database(said) | UserError::Context(TenantError::Refused(said)) => Some(said),
+        _ => None,
+    };
+    let is_locked = said.is_some_and(ServerError::is_contention);
+    let is_forbidden = said.is_some_and(|said| said.sqlstate.as_deref() == Some("42501"));
     let exit = match &error {
+        _ if is_locked => Exit::Locked,
+        _ if is_forbidden => Exit::Refused,
         UserError::Taken(_) | UserError::Refused(_) => Exit::Refused,
         UserError::NoTable(_)
         | UserError::NoColumn { .. }
@@ -110,6 +118,15 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
             tenant.slug
         )),
     );
+    if is_locked {
+        return failure.hint(
+            "another session uses the table; try again when it is done, or wait longer: run.lock_timeout, PRICESYNC_LOCK_TIMEOUT",
+        );
+    }
+    if is_forbidden {
+        return failure
+            .hint("the role needs SELECT and INSERT on the table; its owner may grant it");
+    }
     if is_taken {
         return failure.hint("names that differ in case only count as the same");
     }

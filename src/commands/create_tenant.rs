@@ -4,20 +4,22 @@ use std::io::Write as _;
 
 use super::app::{Access, App};
 use super::new_tenant::{check_name, hosts};
+use super::shell::whole;
 use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::tenant::TenantCatalog as _;
-use crate::domain::tenant::{NewTenant, Slug, Tenant};
+use crate::domain::tenant::{CatalogError, NewTenant, Slug, Tenant};
 use crate::error::{Exit, Failure};
-use crate::postgres::migrator::Rules;
-use crate::postgres::pool::Database;
+use crate::migrations::{MigrationSet, Transaction};
+use crate::postgres::catalog::PostgresCatalog;
+use crate::postgres::migrator::PostgresMigrator;
 use crate::postgres::provision::CreateError;
 use crate::service::event::{Progress, Target};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
 use crate::settings::Overrides;
-use crate::ui::{Verbosity, count, explain, took};
+use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creation, took};
 
 /// Create a tenant: its row, its hosts, its schema, and every migration
 ///
@@ -116,28 +118,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let sets = app.sets()?;
     let database = app.database(Access::Write, 3).await?;
     let catalog = app.catalog(&database);
-    if args.if_not_exists
-        && let Some(tenant) = catalog
-            .list()
-            .await?
-            .tenants
-            .into_iter()
-            .find(|tenant| tenant.slug == new.slug)
-    {
-        if tenant.schema == new.schema {
-            app.terminal.note(&format!(
-                "tenant '{}' exists already (schema={})",
-                tenant.slug, tenant.schema
-            ));
-            return Ok(Exit::Done);
-        }
-        return Err(Failure::words(
-            Exit::Refused,
-            format!(
-                "tenant '{}' exists already, in schema '{}'",
-                tenant.slug, tenant.schema
-            ),
-        ));
+    if args.if_not_exists && exists(&new, &catalog, app).await? {
+        return Ok(Exit::Done);
     }
     if app.settings.catalog.tenants.name.is_none() && new.name != new.slug.as_str() {
         app.terminal
@@ -145,9 +127,17 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     }
     let rules = app.rules(&database);
     let template_rules = rules.clone();
+    let set = (!args.no_migrate).then_some(&*sets.tenant);
+    // What cannot be reached is told before there is a tenant.
+    let migrator = match set {
+        Some(set) if has_more_than_one_transaction(set) => Some(
+            app.migrator(&database, rules.clone(), &sets, Access::Write, 1)
+                .await?,
+        ),
+        _ => None,
+    };
     let (progress, _nobody) = Progress::channel();
     let begun = std::time::Instant::now();
-    let set = (!args.no_migrate).then_some(&*sets.tenant);
     let made = if args.adopt {
         catalog.adopt(&new, set, &rules, &progress).await
     } else {
@@ -155,16 +145,33 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     let created = match made {
         Ok(created) => created,
-        Err(CreateError::Catalog(error)) => return Err(error.into()),
-        Err(CreateError::Migrate(error)) => return Ok(failed(&error, &target(&new), app)),
+        Err(CreateError::Catalog(error)) => {
+            // Another session may have been faster.
+            let is_taken = matches!(error, CatalogError::AlreadyExists { .. });
+            if is_taken && args.if_not_exists && exists(&new, &catalog, app).await? {
+                return Ok(Exit::Done);
+            }
+            return Err(error.into());
+        }
+        Err(CreateError::Migrate(error)) => {
+            let explanation = explain_creation(&error, &target(&new));
+            let exit = failed(&error, &new, &explanation, app);
+            let is_locked = CreateError::Migrate(error).is_contention();
+            return Ok(if is_locked { Exit::Locked } else { exit });
+        }
     };
     let mut migrated = created.applied.len();
     let mut exit = Exit::Done;
-    if created.left > 0 {
+    if created.left > 0
+        && let Some(migrator) = migrator
+    {
         // What runs without a transaction can only follow the one that made the tenant.
-        match rest(&created.tenant, app, &database, rules, &sets).await? {
+        match rest(&created.tenant, &migrator).await {
             Ok(applied) => migrated += applied,
-            Err(error) => exit = failed(&error, &target(&new), app),
+            Err(error) => {
+                let explanation = explain_completion(&error, &target(&new));
+                exit = failed(&error, &new, &explanation, app);
+            }
         }
     }
     let mut out = app.terminal.out();
@@ -216,31 +223,51 @@ pub(super) fn target(new: &NewTenant) -> Target {
     }
 }
 
-async fn rest(
-    tenant: &Tenant,
-    app: &App,
-    database: &Database,
-    rules: Rules,
-    sets: &super::app::Sets,
-) -> Result<Result<usize, Box<MigrateError>>, Failure> {
-    let migrator = app
-        .migrator(database, rules, sets, Access::Write, 1)
-        .await?;
+/// Returns whether the tenant exists as it is wanted, and says so.
+///
+/// # Errors
+///
+/// Exit 7 for one that has another schema or is half dropped, exit 4 for one whose schema is missing.
+async fn exists(new: &NewTenant, catalog: &PostgresCatalog, app: &App) -> Result<bool, Failure> {
+    let mut tenants = catalog.list().await?.tenants.into_iter();
+    let Some(tenant) = tenants.find(|tenant| tenant.slug == new.slug) else {
+        return Ok(false);
+    };
+    if tenant.schema != new.schema {
+        return Err(Failure::words(
+            Exit::Refused,
+            format!(
+                "tenant '{}' exists already, in schema '{}'",
+                tenant.slug, tenant.schema
+            ),
+        ));
+    }
+    whole(&tenant, catalog).await?;
+    app.terminal.note(&format!(
+        "tenant '{}' exists already (schema={})",
+        tenant.slug, tenant.schema
+    ));
+    Ok(true)
+}
+
+fn has_more_than_one_transaction(set: &MigrationSet) -> bool {
+    let mut scripts = set.scripts().iter();
+    scripts.any(|script| script.transaction != Transaction::Inside)
+}
+
+async fn rest(tenant: &Tenant, migrator: &PostgresMigrator) -> Result<usize, Box<MigrateError>> {
     let (progress, _nobody) = Progress::channel();
     let (_no_interrupter, interrupts) = Interrupts::new();
     let target = crate::service::tenants::target(tenant);
-    Ok(
-        match migrator.migrate(&target, &progress, interrupts).await {
-            Ok(Done::Migrated(applied)) => Ok(applied.len()),
-            Ok(_) => Ok(0),
-            Err(failed) => Err(failed.error),
-        },
-    )
+    match migrator.migrate(&target, &progress, interrupts).await {
+        Ok(Done::Migrated(applied)) => Ok(applied.len()),
+        Ok(_) => Ok(0),
+        Err(failed) => Err(failed.error),
+    }
 }
 
-fn failed(error: &MigrateError, target: &Target, app: &App) -> Exit {
-    app.terminal
-        .explain(Some(target.schema.as_str()), &explain(error, target, &[]));
+fn failed(error: &MigrateError, new: &NewTenant, explanation: &Explanation, app: &App) -> Exit {
+    app.terminal.explain(Some(new.schema.as_str()), explanation);
     match error {
         MigrateError::Unknown { .. } => Exit::Unexpected,
         MigrateError::Locked { .. } => Exit::Locked,

@@ -69,7 +69,6 @@ enum What {
 
 /// Runs the command.
 pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let lock_timeout = app.settings.lock_timeout;
     match &args.what {
         What::List { select, output } => return list(select, *output, app).await,
         What::Add {
@@ -79,8 +78,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         } => {
             let hosts = parsed(hosts)?;
             let (catalog, tenant) = opened(tenant, app).await?;
+            let rules = app.rules(catalog.database());
             let added = catalog
-                .add_domains(&tenant, &hosts, *primary, lock_timeout)
+                .add_domains(&tenant, &hosts, *primary, &rules)
                 .await?;
             for (host, added) in hosts.iter().zip(added) {
                 match added {
@@ -104,8 +104,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         } => {
             let hosts = parsed(hosts)?;
             let (catalog, tenant) = opened(tenant, app).await?;
+            let rules = app.rules(catalog.database());
             let successor = catalog
-                .remove_domains(&tenant, &hosts, *force, lock_timeout)
+                .remove_domains(&tenant, &hosts, *force, &rules)
                 .await?;
             for host in &hosts {
                 say(app, &format!("✓ Domain removed: {}", shown(host, &tenant)))?;
@@ -118,9 +119,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         What::Primary { tenant, host } => {
             let host = parsed(std::slice::from_ref(host))?.swap_remove(0);
             let (catalog, tenant) = opened(tenant, app).await?;
-            catalog
-                .set_primary_domain(&tenant, &host, lock_timeout)
-                .await?;
+            let rules = app.rules(catalog.database());
+            catalog.set_primary_domain(&tenant, &host, &rules).await?;
             say(app, &format!("✓ Primary domain: {}", shown(&host, &tenant)))?;
         }
     }
@@ -191,7 +191,7 @@ impl From<DomainError> for Failure {
     fn from(error: DomainError) -> Self {
         match error {
             DomainError::Catalog(error) => error.into(),
-            DomainError::NoTable => Self::new(Exit::Usage, error),
+            DomainError::NoTable | DomainError::NoPrimary => Self::new(Exit::Usage, error),
             DomainError::NotIts { .. } => {
                 Self::new(Exit::NotFound, error).hint("pricesync domains list shows who has which")
             }

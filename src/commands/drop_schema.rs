@@ -192,6 +192,9 @@ fn describe(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
     for dependent in contents.dependents.iter().filter(|_| !args.trash) {
         let _ = write!(record, "; {}", dependent.description);
     }
+    if contents.is_partial {
+        record.push_str("; a table is locked, so the size is an estimate and rows elsewhere may be missing here");
+    }
     let what = summary(tenant, contents);
     let what = if args.trash {
         format!("this moves {what} to the trash; {record}")

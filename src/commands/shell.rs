@@ -9,6 +9,7 @@ use super::exec;
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::behind::Behind;
+use crate::postgres::catalog::PostgresCatalog;
 use crate::postgres::pool::Database;
 use crate::postgres::programs::{Psql, PsqlError};
 use crate::postgres::removal::Presence;
@@ -113,10 +114,18 @@ async fn say_how_far_behind(tenant: &Tenant, app: &App, database: &Database) {
 pub(super) async fn entered(word: &str, app: &App, database: &Database) -> Result<Tenant, Failure> {
     let catalog = app.catalog(database);
     let tenant = named(word, catalog.list().await?)?;
-    match catalog.presence(&tenant).await? {
-        Presence::Whole => Ok(tenant),
+    whole(&tenant, &catalog).await?;
+    Ok(tenant)
+}
+
+/// Refuses a tenant whose schema is not there as a whole, as [`entered`] does.
+pub(super) async fn whole(tenant: &Tenant, catalog: &PostgresCatalog) -> Result<(), Failure> {
+    match catalog.presence(tenant).await? {
+        Presence::Whole => Ok(()),
         Presence::Dropping => Err(CatalogError::HalfDropped(tenant.slug.to_string()).into()),
-        Presence::Missing => Err(Failure::from(CatalogError::SchemaMissing(tenant.schema))
-            .hint("run: pricesync doctor --fix missing")),
+        Presence::Missing => Err(
+            Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))
+                .hint("run: pricesync doctor --fix missing"),
+        ),
     }
 }

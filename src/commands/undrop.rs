@@ -42,6 +42,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                     trashed.slug
                 ));
             }
+            if let DropError::Catalog(unset @ CatalogError::ColumnUnset(..)) = error {
+                return Failure::new(Exit::Refused, unset).hint(format!(
+                    "tenant '{}' stays in the trash as {place}; its record does not know the column: give it a default first",
+                    trashed.slug
+                ));
+            }
             let failure = not_begun(error);
             if trashed.state == TrashState::SchemaMissing {
                 failure.hint(format!("pricesync purge --tenant {place} forgets the record"))
@@ -105,7 +111,9 @@ pub(super) fn in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Failure
     let named: Vec<&Trashed> = trash
         .iter()
         .filter(|trashed| {
-            trashed.slug == word || trashed.schema == word || trashed.place().as_str() == word
+            let names =
+                [&*trashed.slug, &*trashed.schema, trashed.place().as_str()].contains(&word);
+            names && !word.is_empty()
         })
         .collect();
     match named.as_slice() {

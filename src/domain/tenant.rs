@@ -368,6 +368,8 @@ pub enum CatalogError {
     /// A column of a tenant's new row has neither a value nor a default; holds the column and the
     /// server's word for it.
     ColumnUnset(String, String),
+    /// The server does not take a tenant's row or hosts as they are; holds its word for it.
+    RowRefused(String),
     /// The id of a tenant is no whole number; holds the id and the schema.
     UnfitId(String, String),
     /// A word names several tenants; holds it and their schemas.
@@ -380,6 +382,8 @@ pub enum CatalogError {
     NoRoomForLocks(String),
     /// These say the name of the schema that should be renamed, and would not follow.
     Mentioned(SchemaName, Vec<String>),
+    /// There is a schema where there was none when it was looked for last.
+    SchemaAppeared(SchemaName),
     /// The schema of the tenant with this slug is half dropped, so that it cannot be kept.
     HalfDropped(String),
     /// The schema that should be worked on does not exist.
@@ -411,7 +415,9 @@ impl fmt::Display for CatalogError {
             Self::ColumnMissing(why) => {
                 write!(f, "the tenant tables have other columns: {why}")
             }
-            Self::ColumnUnset(_, why) | Self::NoRoomForLocks(why) => f.write_str(why),
+            Self::ColumnUnset(_, why) | Self::RowRefused(why) | Self::NoRoomForLocks(why) => {
+                f.write_str(why)
+            }
             Self::UnfitId(id, schema) => write!(
                 f,
                 "the tenant of schema '{schema}' has the id '{id}', which is no whole number"
@@ -439,6 +445,9 @@ impl fmt::Display for CatalogError {
             }
             Self::Mentioned(schema, what) => {
                 write!(f, "the name '{schema}' is said by {}", what.join(", "))
+            }
+            Self::SchemaAppeared(schema) => {
+                write!(f, "schema '{schema}' has been created meanwhile")
             }
             Self::HalfDropped(slug) => write!(
                 f,

@@ -14,7 +14,7 @@ use super::ledger;
 use super::lock;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::provision::{CreateError, Created, explain, listed};
+use super::provision::{CreateError, Created, explain, listed, unless_locked};
 use super::runner;
 use super::transaction::{Opened, Opening, open};
 use crate::domain::plan::{Goal, Plan};
@@ -46,22 +46,22 @@ impl PostgresCatalog {
             unlisted: true,
             ..rules.clone()
         };
-        let session = self.session().await?;
-        let opened = match self.enter(&session, new, &rules).await {
-            Ok(opened) => opened,
-            Err(error) => {
+        let adopt = async || {
+            let session = self.session().await?;
+            let adopted = match self.enter(&session, new, &rules).await {
+                Ok(opened) => {
+                    self.adopt_in(&session, &opened, new, set, &rules, keeps_ledger, progress)
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            if adopted.is_err() {
+                // Closing the connection rolls back.
                 session.discard();
-                return Err(error);
             }
+            adopted
         };
-        let adopted = self
-            .adopt_in(&session, &opened, new, set, &rules, keeps_ledger, progress)
-            .await;
-        if adopted.is_err() {
-            // Closing the connection rolls back.
-            session.discard();
-        }
-        adopted
+        unless_locked(&rules, adopt).await
     }
 
     /// Opens the transaction in the schema, under its lock.

@@ -60,10 +60,25 @@ impl fmt::Display for DatabaseError {
 
 impl std::error::Error for DatabaseError {}
 
+impl CatalogError {
+    /// Returns whether another session was in the way, so that it may work later.
+    #[must_use]
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Database(error) => error
+                .downcast_ref::<DatabaseError>()
+                .is_some_and(|DatabaseError(said)| said.is_contention()),
+            _ => false,
+        }
+    }
+}
+
 /// Returns the catalog's error for a driver's error.
 pub(super) fn catalog_error(error: &Error) -> CatalogError {
     let said = server_error(error);
-    match said.sqlstate.as_deref() {
+    // What a trigger's function misses is no table of the catalog's.
+    let is_ours = error.as_db_error().is_some_and(|db| db.where_().is_none());
+    match said.sqlstate.as_deref().filter(|_| is_ours) {
         // undefined_table, invalid_schema_name
         Some("42P01" | "3F000") => CatalogError::TablesMissing(said.to_string()),
         // undefined_column
@@ -300,7 +315,7 @@ impl PostgresCatalog {
             .map(|host| escape_literal(&host))
             .collect();
         let sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.slug) = lower({slug}) \
+            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.given_slug) = lower({slug}) \
              UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) \
              UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND NOT ({adopts} AND n.nspname = {schema}) \
              UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {hosts} d JOIN {rows} t ON t.id = d.tenant_id \

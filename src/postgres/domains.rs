@@ -1,16 +1,14 @@
 //! Hosts of tenants: added, removed, made the primary one.
 
-use std::time::Duration;
-
 use postgres_protocol::escape::escape_literal;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::diagnostics::{is_connection_lost, server_error};
-use super::pool::Route;
+use super::migrator::Rules;
 use super::pool::Session;
 use super::tenant_tables::Domains;
-use super::transaction::RESET;
+use super::transaction::{BEGIN, lookup, reset};
 use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
 
 /// Why the hosts of a tenant stay as they are.
@@ -21,6 +19,8 @@ pub enum DomainError {
     Catalog(CatalogError),
     /// No table keeps hosts.
     NoTable,
+    /// No column keeps which host is the primary one.
+    NoPrimary,
     /// The tenant does not have this host.
     NotIts {
         /// The host that was asked for.
@@ -44,6 +44,9 @@ impl std::fmt::Display for DomainError {
             Self::NoTable => {
                 f.write_str("no table keeps the hosts of tenants (catalog.domain_table is empty)")
             }
+            Self::NoPrimary => f.write_str(
+                "no column keeps which host of a tenant is the primary one (catalog.domain_primary_column is empty)",
+            ),
             Self::NotIts { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
             Self::Last { host, tenant } => {
                 write!(f, "'{host}' is the last host of tenant '{tenant}'")
@@ -84,17 +87,20 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::AlreadyExists`] for a host that another tenant has, however it is
-    /// written there.
+    /// written there; [`DomainError::NoPrimary`] where `primary` cannot be kept.
     pub async fn add_domains(
         &self,
         tenant: &Tenant,
         hosts: &[Hostname],
         primary: bool,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Vec<Added>, DomainError> {
+        if primary {
+            self.need_primary()?;
+        }
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, lock_timeout).await?;
+            let mut rows = self.begin(&session, tenant, rules).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
@@ -150,11 +156,11 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         force: bool,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Option<String>, DomainError> {
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, lock_timeout).await?;
+            let mut rows = self.begin(&session, tenant, rules).await?;
             for host in hosts {
                 let row = its(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
@@ -194,16 +200,18 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`DomainError::NotIts`] for a host that the tenant does not have.
+    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::NoPrimary`]
+    /// where no column keeps it.
     pub async fn set_primary_domain(
         &self,
         tenant: &Tenant,
         host: &Hostname,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<(), DomainError> {
+        self.need_primary()?;
         let session = self.session().await?;
         let work = async {
-            let rows = self.begin(&session, tenant, lock_timeout).await?;
+            let rows = self.begin(&session, tenant, rules).await?;
             let row = its(&rows, host, tenant)?;
             self.make_primary(&session, tenant, &row.id).await
         };
@@ -250,25 +258,29 @@ impl PostgresCatalog {
         self.tables().domains.as_ref().ok_or(DomainError::NoTable)
     }
 
+    fn need_primary(&self) -> Result<(), DomainError> {
+        match self.table()?.primary {
+            Some(_) => Ok(()),
+            None => Err(DomainError::NoPrimary),
+        }
+    }
+
     /// Opens a transaction in which nobody else changes hosts, and reads the tenant's.
     async fn begin(
         &self,
         session: &Session,
         tenant: &Tenant,
-        lock_timeout: Duration,
+        rules: &Rules,
     ) -> Result<Vec<Row>, DomainError> {
         let tables = self.tables();
-        let reset = match self.database().facts().route {
-            Route::Pooled => RESET,
-            Route::Direct => "",
-        };
         run(
             session,
             &format!(
-                "BEGIN; {reset}SET LOCAL lock_timeout TO {}; SET LOCAL search_path TO pg_catalog; \
-                 SET LOCAL standard_conforming_strings TO on; \
+                "{BEGIN}{}SET LOCAL lock_timeout TO {}; {}SET LOCAL standard_conforming_strings TO on; \
                  LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                lock_timeout.as_millis(),
+                reset(rules.route),
+                rules.lock_timeout.as_millis(),
+                lookup(rules),
                 self.table()?.table
             ),
         )

@@ -1,5 +1,7 @@
 //! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
 
+use std::time::Duration;
+
 use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
@@ -10,6 +12,7 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::commit::was_committed;
 use super::diagnostics::{error_in, is_connection_lost, server_error};
 use super::guard::{Touched, seen_by_others};
+use super::journey::jittered;
 use super::ledger;
 use super::migrator::{PATIENCE, Rules};
 use super::pool::Session;
@@ -46,6 +49,22 @@ pub enum CreateError {
     Catalog(CatalogError),
     /// A migration failed.
     Migrate(Box<MigrateError>),
+}
+
+impl CreateError {
+    /// Returns whether another session was in the way, so that it may work later.
+    #[must_use]
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_contention(),
+            Self::Migrate(error) => match &**error {
+                MigrateError::Script { error, .. } | MigrateError::Database { error, .. } => {
+                    error.is_contention()
+                }
+                _ => false,
+            },
+        }
+    }
 }
 
 impl From<CatalogError> for CreateError {
@@ -87,7 +106,8 @@ impl PostgresCatalog {
         };
         let lacks_template = kept.as_ref().is_some_and(|kept| kept.compiled.is_none());
         let template = kept.as_ref().and_then(Kept::template);
-        let mut making = Making {
+        drop(session);
+        let making = Making {
             new,
             set,
             rules,
@@ -95,25 +115,7 @@ impl PostgresCatalog {
             keeps_ledger,
             progress,
         };
-        let mut result = self.create_in(&session, &making).await;
-        let mut session = Some(session);
-        let misfits = |error: &CreateError| matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
-        if template.is_some() && result.as_ref().is_err_and(misfits) {
-            if let Some(session) = session.take() {
-                session.discard();
-            }
-            let again = self.session().await?;
-            making.template = None;
-            result = self.create_in(&again, &making).await;
-            session = Some(again);
-        }
-        if result.is_err()
-            && let Some(session) = session
-        {
-            // Closing the connection rolls back, whatever state it is in.
-            session.discard();
-        }
-        match result {
+        match unless_locked(rules, async || self.create_once(&making).await).await {
             Ok(created) => Ok(Created {
                 lacks_template,
                 ..created
@@ -123,6 +125,30 @@ impl PostgresCatalog {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has it done by the template, else file by file.
+    async fn create_once(&self, making: &Making<'_>) -> Result<Created, CreateError> {
+        let misfits = |error: &CreateError| matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+        let result = self.create_alone(making).await;
+        if making.template.is_none() || !result.as_ref().is_err_and(misfits) {
+            return result;
+        }
+        let by_files = Making {
+            template: None,
+            ..*making
+        };
+        self.create_alone(&by_files).await
+    }
+
+    async fn create_alone(&self, making: &Making<'_>) -> Result<Created, CreateError> {
+        let session = self.session().await?;
+        let result = self.create_in(&session, making).await;
+        if result.is_err() {
+            // Closing the connection rolls back, whatever state it is in.
+            session.discard();
+        }
+        result
     }
 
     /// Writes the template that makes the next tenant cheaper.
@@ -410,6 +436,12 @@ pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
             let column = said.and_then(|said| said.column()).unwrap_or_default();
             return CatalogError::ColumnUnset(column.to_owned(), server_error(error).to_string());
         }
+        Some(code) if code.starts_with("22") || code.starts_with("23") => {
+            let said = server_error(error);
+            let detail = said.detail.as_ref();
+            let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+            return CatalogError::RowRefused(format!("{said}{detail}"));
+        }
         _ => return catalog_error(error),
     };
     CatalogError::AlreadyExists {
@@ -419,7 +451,35 @@ pub(super) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
     }
 }
 
-/// What failed, without any retry: nobody else can be in the way of a schema that is not there yet.
+/// Has a tenant made, again where another session's lock was in the way: nobody else can be in a schema
+/// that is not there yet, but in the tables of the catalog and in those that files refer to.
+pub(super) async fn unless_locked(
+    rules: &Rules,
+    make: impl AsyncFn() -> Result<Created, CreateError>,
+) -> Result<Created, CreateError> {
+    let mut attempt = 0;
+    loop {
+        let mut error = match make().await {
+            Err(error) if error.is_contention() => error,
+            done => return done,
+        };
+        attempt += 1;
+        if attempt > rules.lock_retries {
+            if let CreateError::Migrate(error) = &mut error
+                && let MigrateError::Script { attempts, .. } = &mut **error
+            {
+                *attempts = attempt;
+            }
+            return Err(error);
+        }
+        tokio::time::sleep(jittered(
+            Duration::from_millis(100) * 2_u32.pow(attempt.min(6)),
+        ))
+        .await;
+    }
+}
+
+/// What failed, in one attempt.
 pub(super) fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
     match error {
         WorkError::Script(index, place, error) => MigrateError::Script {

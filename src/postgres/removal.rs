@@ -24,6 +24,7 @@ use super::pool::Session;
 pub use super::referrers::Referrer;
 use super::referrers::{self, Reach};
 use super::runs;
+use super::transaction::{BEGIN, lookup, reset};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::service::event::EventKind;
@@ -51,6 +52,9 @@ pub struct Contents {
     pub rows: u64,
     /// How many bytes on disk, indexes included.
     pub bytes: u64,
+    /// Whether somebody's lock on a table was in the way: `bytes` is by the server's statistics
+    /// then, and `referrers` may lack some.
+    pub is_partial: bool,
     /// Objects outside the schema that would go with it.
     pub dependents: Vec<Dependent>,
     /// Keys of shared tables whose rows refer to the tenant's row.
@@ -161,6 +165,8 @@ pub(super) struct Piece {
 /// Which tables a piece drops.
 pub(super) enum Tables {
     None,
+    /// None, and there must be no schema either.
+    NoSchema,
     /// These, by their oids.
     These(Vec<String>),
     /// All that are in the schema.
@@ -208,9 +214,11 @@ impl PostgresCatalog {
         let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
         let session = self.session().await?;
         let mut contents = contents_of(&session, &names).await?;
-        let (tables, wait) = (self.tables(), Duration::ZERO);
-        let shared = referrers::find(&session, tables, tenant, Reach::Shared, wait).await;
-        contents.referrers = shared.map_err(|error| catalog_error(&error))?.found;
+        match referrers::find(&session, self.tables(), tenant, Reach::Shared, BRIEF).await {
+            Ok(shared) => contents.referrers = shared.found,
+            Err(error) if is_worth_retrying(&error) => contents.is_partial = true,
+            Err(error) => return Err(catalog_error(&error)),
+        }
         Ok(contents)
     }
 
@@ -294,7 +302,8 @@ impl PostgresCatalog {
         if !removal.keep_record {
             self.refuse_referrers(tenant, Reach::Elsewhere, |one| one.keeps, rules)
                 .await?;
-            let _ = write!(last, "; {}", self.tables().delete(tenant.id));
+            let delete = self.tables().delete(tenant.id);
+            let _ = write!(last, "; {}{delete}", lookup(rules));
         }
         let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
@@ -309,11 +318,12 @@ impl PostgresCatalog {
                 .await?;
         }
         if !contents.exists() {
+            // Its schema may have another name by now, or be in the trash.
             let piece = Piece {
-                owner: None,
+                owner: Some(owner),
                 what: "the tenant's row".to_owned(),
                 schema: tenant.schema.clone(),
-                tables: Tables::None,
+                tables: Tables::NoSchema,
                 statements: last,
                 brief: false,
             };
@@ -405,6 +415,7 @@ impl PostgresCatalog {
     ) -> Result<(), DropError> {
         let begun = Instant::now();
         let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
+        let budget = piece.brief.then_some((begun, patience));
         let mut attempt = 0;
         let mut told: Option<Instant> = None;
         let mut wait = Duration::ZERO;
@@ -415,6 +426,9 @@ impl PostgresCatalog {
             let done = transact(&session, piece, rules).await;
             match done {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
+                Ok(Done::Appeared) => {
+                    return Err(CatalogError::SchemaAppeared(piece.schema.clone()).into());
+                }
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
                     let gives_up = waited >= rules.lock_wait;
@@ -449,29 +463,40 @@ impl PostgresCatalog {
                                 return Ok(());
                             }
                             attempt += 1;
-                            again(&error, attempt, piece, rules, None)?;
-                            self.retrying(&error, attempt, rules);
+                            again(&error, attempt, piece, rules, budget)?;
+                            self.tell_again(&error, attempt, piece, begun, &mut told, rules);
                         }
                     }
                 }
                 Err(error) => {
                     session.discard();
                     attempt += 1;
-                    let budget = piece.brief.then_some((begun, patience));
                     again(&error, attempt, piece, rules, budget)?;
-                    // A brief one tries so often that each time is not worth a word.
-                    if !piece.brief {
-                        self.retrying(&error, attempt, rules);
-                    } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
-                        self.progress().send(EventKind::WaitingForLock {
-                            holder: None,
-                            waited: begun.elapsed(),
-                        });
-                    }
+                    self.tell_again(&error, attempt, piece, begun, &mut told, rules);
                 }
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Tells that a piece is tried again. A brief one tries so often that each time is not worth a word.
+    fn tell_again(
+        &self,
+        error: &Error,
+        attempt: u32,
+        piece: &Piece,
+        begun: Instant,
+        told: &mut Option<Instant>,
+        rules: &Rules,
+    ) {
+        if !piece.brief {
+            self.retrying(error, attempt, rules);
+        } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            self.progress().send(EventKind::WaitingForLock {
+                holder: None,
+                waited: begun.elapsed(),
+            });
         }
     }
 
@@ -578,6 +603,8 @@ enum Done {
     Prepared(Vec<Dependent>),
     /// The row of this owner is gone, and nothing was done.
     NotOwned(String),
+    /// There is a schema where there was none, and nothing was done.
+    Appeared,
 }
 
 /// Opens a transaction under the lock of a schema, if there is one. Returns the schema's oid
@@ -609,9 +636,10 @@ async fn begin(
     session.rows("DISCARD ALL").await?;
     let begin = format!(
         // A killed client's backend ends within this time and frees its locks.
-        "BEGIN READ WRITE; SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
+        "{BEGIN}{}SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
          SET LOCAL standard_conforming_strings TO on; SET LOCAL client_min_messages TO warning; \
          SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
+        reset(rules.route),
         rules.server_version,
         lock_timeout.as_millis(),
         escape_literal(schema.as_str())
@@ -644,12 +672,17 @@ async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Don
         session.rows("ROLLBACK").await?;
         return Ok(Done::NotOwned(owner.name.clone()));
     }
-    let (Some(oid), false) = (oid, matches!(piece.tables, Tables::None)) else {
+    let Some(oid) = oid else {
         return Ok(Done::Prepared(Vec::new()));
     };
     let which = match &piece.tables {
+        Tables::NoSchema => {
+            session.rows("ROLLBACK").await?;
+            return Ok(Done::Appeared);
+        }
+        Tables::None => return Ok(Done::Prepared(Vec::new())),
         Tables::These(oids) => format!("c.oid IN ({})", oids.join(", ")),
-        _ => format!("c.relnamespace = {oid}"),
+        Tables::All => format!("c.relnamespace = {oid}"),
     };
     let lock = format!(
         "DO $lock$ DECLARE t text; BEGIN FOR t IN SELECT c.oid::regclass FROM pg_class c WHERE {which} AND c.relkind IN ('r', 'p') \
@@ -673,7 +706,7 @@ struct Unfinished {
     error: Error,
 }
 
-/// Returns what schemas of these names hold, as far as they exist.
+/// Returns what schemas of these names hold, as far as they exist. Waits for nobody's lock for long.
 pub(super) async fn contents_of(
     session: &Session,
     names: &[SchemaName],
@@ -683,15 +716,28 @@ pub(super) async fn contents_of(
         .iter()
         .map(|name| escape_literal(name.as_str()))
         .collect();
-    let sql = format!(
-        "SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
+    let select = |size: &str| {
+        format!(
+            "SET LOCAL lock_timeout TO {}; SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
          (SELECT coalesce(sum(s.n_live_tup), 0) FROM pg_stat_all_tables s WHERE s.schemaname = n.nspname), \
-         (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'm', 'S')) \
+         (SELECT coalesce(sum({size}), 0) FROM pg_class c WHERE c.relnamespace = n.oid) \
          FROM pg_namespace n WHERE n.nspname IN ({})",
-        literals.join(", ")
-    );
-    let rows = session.read(&sql).await.map_err(read)?;
+            BRIEF.as_millis(),
+            literals.join(", ")
+        )
+    };
+    // The exact size takes a lock of each table.
+    let exact = "CASE WHEN c.relkind IN ('r', 'm', 'S') THEN pg_total_relation_size(c.oid) END";
+    let noted = "(c.relpages::int8 + coalesce((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)) * current_setting('block_size')::int8";
     let mut contents = Contents::default();
+    let rows = match session.read(&select(exact)).await {
+        Ok(rows) => rows,
+        Err(error) if is_worth_retrying(&error) => {
+            contents.is_partial = true;
+            session.read(&select(noted)).await.map_err(read)?
+        }
+        Err(error) => return Err(read(error)),
+    };
     let mut oids = Vec::new();
     for name in names {
         let Some(row) = rows.iter().find(|row| row.get(0) == Some(name.as_str())) else {

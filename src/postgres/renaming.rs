@@ -15,6 +15,7 @@ use super::migrator::Rules;
 use super::pool::Session;
 use super::provision::taken_meanwhile;
 use super::removal::{DropError, under_lock};
+use super::transaction::lookup;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 
@@ -22,7 +23,7 @@ use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a transaction did not end.
-enum Unfinished {
+pub(super) enum Unfinished {
     /// It is not to be tried again.
     Refused(DropError),
     /// Another session has the lock of the schema with this oid.
@@ -53,14 +54,26 @@ impl PostgresCatalog {
         leave_mentions: bool,
         rules: &Rules,
     ) -> Result<(), DropError> {
+        let work = async |session: &Session| {
+            self.rename_in(session, tenant, new, leave_mentions, rules)
+                .await
+        };
+        self.in_one_transaction(new, rules, work).await
+    }
+
+    /// Has one transaction done that gives a tenant its names, again where another session was in the
+    /// way or the connection was lost, and waits for a schema that another run holds.
+    pub(super) async fn in_one_transaction(
+        &self,
+        new: &NewTenant,
+        rules: &Rules,
+        work: impl AsyncFn(&Session) -> Result<(), Unfinished>,
+    ) -> Result<(), DropError> {
         let begun = Instant::now();
         let mut attempt = 0;
         loop {
             let session = self.session().await?;
-            match self
-                .rename_in(&session, tenant, new, leave_mentions, rules)
-                .await
-            {
+            match work(&session).await {
                 Ok(()) => return Ok(()),
                 Err(Unfinished::Busy(oid)) => {
                     let waited = begun.elapsed();
@@ -136,7 +149,8 @@ impl PostgresCatalog {
                 )));
             }
         }
-        let mut statements = vec![self.tables().update(tenant.id, new)];
+        let mut statements = vec![lookup(rules).trim_end_matches("; ").to_owned()];
+        statements.extend(self.tables().update(tenant, new));
         if moves {
             statements.push(format!(
                 "ALTER SCHEMA {} RENAME TO {}",
@@ -172,7 +186,7 @@ impl PostgresCatalog {
         let (id, old) = (tenant.id, escape_literal(tenant.schema.as_str()));
         let (slug_changes, schema_changes) = (new.slug != tenant.slug, new.schema != tenant.schema);
         let mut sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.slug) = lower({slug}) AND t.id <> '{id}' AND {slug_changes} \
+            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.given_slug) = lower({slug}) AND t.id <> '{id}' AND {slug_changes} \
              UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) AND t.id <> '{id}' AND {schema_changes} \
              UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n \
              WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND n.nspname <> {old} AND {schema_changes}"

@@ -6,7 +6,7 @@ use postgres_protocol::escape::escape_literal;
 
 use super::catalog::quoted;
 use crate::domain::schema_name::QuotedIdentifier;
-use crate::domain::tenant::NewTenant;
+use crate::domain::tenant::{NewTenant, Tenant};
 use crate::settings::CatalogLayout;
 
 /// What stands in a query for the tables, quoted.
@@ -15,7 +15,8 @@ use crate::settings::CatalogLayout;
 /// sees through them to the tables and their indexes. Who writes takes the tables themselves.
 #[derive(Clone, Debug)]
 pub(super) struct Tables {
-    /// The tenants: `id`, `schema_name`, `slug`, `name`, `created_at` (without a zone, in UTC).
+    /// The tenants: `id`, `schema_name`, `slug` (the schema's name where the row has none),
+    /// `given_slug` (as the row has it), `name`, `created_at` (without a zone, in UTC).
     pub(super) rows: String,
     /// Their hosts: `id`, `domain`, `is_primary`, `tenant_id`; no row where no table keeps them.
     pub(super) hosts: String,
@@ -70,8 +71,13 @@ impl Tables {
                     length + 1
                 )
             },
-            |slug| format!("c.{slug}::text"),
+            // A column that may be NULL or empty names nobody, and a tenant needs a name.
+            |slug| format!("coalesce(nullif(c.{slug}::text, ''), c.{schema}::text)"),
         );
+        // As an index on the column has it.
+        let given_slug = slug
+            .as_ref()
+            .map_or_else(|| slug_value.clone(), |slug| format!("c.{slug}::text"));
         let name_value = name.as_ref().map_or_else(
             || slug_value.clone(),
             |name| format!("coalesce(c.{name}::text, '')"),
@@ -87,7 +93,7 @@ impl Tables {
             },
         );
         let rows = format!(
-            "(SELECT c.{id} AS id, c.{schema}::text AS schema_name, {slug_value} AS slug, {name_value} AS name, \
+            "(SELECT c.{id} AS id, c.{schema}::text AS schema_name, {slug_value} AS slug, {given_slug} AS given_slug, {name_value} AS name, \
              {created_value} AS created_at FROM {tenants} c)"
         );
         let hosts = match &domains {
@@ -218,18 +224,28 @@ impl Tables {
         ))
     }
 
-    /// Returns the statement that gives a tenant's row another schema, slug and name.
-    pub(super) fn update(&self, id: i64, new: &NewTenant) -> String {
-        let mut set = format!("{} = {}", self.schema, escape_literal(new.schema.as_str()));
-        for (column, value) in [(&self.slug, new.slug.as_str()), (&self.name, &*new.name)] {
-            if let Some(column) = column {
-                let _ = write!(set, ", {column} = {}", escape_literal(value));
-            }
-        }
-        format!(
-            "UPDATE {} SET {set} WHERE {} = '{id}'",
-            self.tenants, self.id
-        )
+    /// Returns the statement that gives a tenant's row another schema, slug and name, as far as
+    /// they differ; none where nothing does.
+    pub(super) fn update(&self, old: &Tenant, new: &NewTenant) -> Option<String> {
+        let parts = [
+            (Some(&self.schema), old.schema.as_str(), new.schema.as_str()),
+            (self.slug.as_ref(), old.slug.as_str(), new.slug.as_str()),
+            (self.name.as_ref(), &*old.name, &*new.name),
+        ];
+        let set: Vec<String> = parts
+            .into_iter()
+            .filter(|(_, old, new)| old != new)
+            .filter_map(|(column, _, new)| Some(format!("{} = {}", column?, escape_literal(new))))
+            .collect();
+        (!set.is_empty()).then(|| {
+            format!(
+                "UPDATE {} SET {} WHERE {} = '{}'",
+                self.tenants,
+                set.join(", "),
+                self.id,
+                old.id
+            )
+        })
     }
 
     /// Returns the statements that delete a tenant's row and its hosts.

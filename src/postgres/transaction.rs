@@ -144,16 +144,36 @@ pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
      THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the pooler shares a session in which somebody left temporary tables'; \
      END IF; END $$; ";
 
+/// Returns [`RESET`] where somebody else may have had the session.
+pub(super) fn reset(route: Route) -> &'static str {
+    match route {
+        Route::Pooled => RESET,
+        Route::Direct => "",
+    }
+}
+
+/// Returns the statement that goes before those that change the catalog's rows: what an
+/// application's triggers there name without a schema is found as in the application.
+/// It holds until COMMIT, with which deferred triggers run; nothing in it is a tenant's.
+pub(super) fn lookup(rules: &Rules) -> String {
+    let path: Vec<String> = rules
+        .search_path
+        .iter()
+        .map(|schema| schema.quoted().to_string())
+        .collect();
+    if path.is_empty() {
+        return "SET LOCAL search_path TO pg_catalog; ".to_owned();
+    }
+    format!("SET LOCAL search_path TO {}; ", path.join(", "))
+}
+
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 
 /// Returns the statements that open a transaction with these settings.
 pub(super) fn begin(rules: &Rules, target: &Target) -> String {
-    let reset = match rules.route {
-        Route::Pooled => RESET,
-        Route::Direct => "",
-    };
     format!(
-        "{BEGIN}{reset}{}",
+        "{BEGIN}{}{}",
+        reset(rules.route),
         settings(rules, target, Reach::Transaction)
     )
 }

@@ -4,19 +4,20 @@
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::SimpleQueryRow;
 
 use super::bookkeeping;
 use super::bookkeeping::UNCONFIRMED;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::diagnostics::is_connection_lost;
 use super::ledger::is_absent;
-use super::lock;
 use super::migrator::Rules;
 use super::pool::Session;
-use super::provision::taken_meanwhile;
 use super::referrers::Reach;
 use super::removal::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
+use super::renaming::Unfinished;
 use super::runs;
+use super::transaction::lookup;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug, Tenant};
 use crate::service::failure::MigrateError;
@@ -139,13 +140,14 @@ impl PostgresCatalog {
              SELECT {number}, t.id, coalesce(t.slug, t.schema_name), t.name, t.schema_name, \
              (SELECT row_to_json(t) FROM {} t WHERE t.{} = '{id}'), {domains}, \
              (SELECT coalesce(array_agg(d.domain ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {} d WHERE d.tenant_id = t.id), \
-             {}, {} FROM {} t WHERE t.id = '{id}'; {}; ALTER SCHEMA {} RENAME TO {}; {}",
+             {}, {} FROM {} t WHERE t.id = '{id}'; {}{}; ALTER SCHEMA {} RENAME TO {}; {}",
             tables.tenants,
             tables.id,
             tables.hosts,
             contents.tables,
             contents.bytes,
             tables.rows,
+            lookup(rules),
             tables.delete(id),
             tenant.schema.quoted(),
             place.quoted(),
@@ -245,7 +247,8 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::AlreadyExists`] where slug, schema or a host is somebody else's by now.
+    /// [`CatalogError::AlreadyExists`] where slug, schema or a host is somebody else's by now;
+    /// [`DropError::Locked`] when another session holds the schema for longer than `lock_wait`.
     pub async fn undrop(&self, trashed: &Trashed, rules: &Rules) -> Result<Tenant, DropError> {
         let new = trashed.as_new()?;
         match trashed.state {
@@ -257,13 +260,8 @@ impl PostgresCatalog {
                 return Err(CatalogError::SchemaMissing(trashed.place()).into());
             }
         }
-        let session = self.session().await?;
-        let restored = self.restore(&session, trashed, &new, rules).await;
-        if restored.is_err() {
-            // Closing the connection rolls back.
-            session.discard();
-        }
-        restored?;
+        let work = async |session: &Session| self.restore(session, trashed, &new, rules).await;
+        self.in_one_transaction(&new, rules, work).await?;
         Ok(Tenant {
             id: trashed.tenant_id,
             name: new.name,
@@ -280,31 +278,28 @@ impl PostgresCatalog {
         trashed: &Trashed,
         new: &NewTenant,
         rules: &Rules,
-    ) -> Result<(), DropError> {
-        let failed = |error: Error| DropError::from(taken_meanwhile(&error, new, self.tables()));
+    ) -> Result<(), Unfinished> {
+        let refused = |error: CatalogError| Unfinished::Refused(error.into());
         let place = trashed.place();
-        if let Some(oid) = under_lock(session, &place, rules).await.map_err(failed)? {
-            let holder = lock::holder(session, oid).await.ok().flatten();
-            return Err(DropError::Locked {
-                holder,
-                waited: Duration::ZERO,
-            });
-        }
-        if let Some(conflict) = self.conflict(session, new, false).await.map_err(failed)? {
-            return Err(conflict.into());
+        if let Some(oid) = under_lock(session, &place, rules).await? {
+            return Err(Unfinished::Busy(oid));
         }
         let id = trashed.id;
         let record = format!(
             "SELECT FROM pricesync.trash WHERE id = {id} AND purge_began_at IS NULL FOR UPDATE"
         );
         // Another undrop or purge was faster.
-        if session.rows(&record).await.map_err(failed)?.is_empty() {
-            return Err(CatalogError::NotFound(trashed.slug.clone()).into());
+        if session.rows(&record).await?.is_empty() {
+            return Err(refused(CatalogError::NotFound(trashed.slug.clone())));
+        }
+        if let Some(conflict) = self.conflict(session, new, false).await? {
+            return Err(refused(conflict));
         }
         let tables = self.tables();
         let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
-            "ALTER SCHEMA {} RENAME TO {}",
+            "{}ALTER SCHEMA {} RENAME TO {}",
+            lookup(rules),
             place.quoted(),
             new.schema.quoted()
         )];
@@ -320,7 +315,7 @@ impl PostgresCatalog {
                  AND EXISTS (SELECT FROM pricesync.trash r, json_array_elements({list}) e, json_object_keys(e) k WHERE r.id = {id} AND k = a.attname)",
                 escape_literal(table)
             );
-            let rows = session.rows(&sql).await.map_err(failed)?;
+            let rows = session.rows(&sql).await?;
             let columns = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
             if columns.is_empty() {
                 continue;
@@ -331,13 +326,16 @@ impl PostgresCatalog {
             ));
         }
         statements.push(format!("DELETE FROM pricesync.trash WHERE id = {id}"));
-        statements.push("SELECT pg_backend_pid()".to_owned());
-        let rows = session.rows(&statements.join("; ")).await.map_err(failed)?;
-        let pid = rows.last().and_then(|row| row.get(0)?.parse().ok());
-        self.committing(pid.unwrap_or_default(), session.rows("COMMIT"))
-            .await
-            .map_err(failed)?;
-        Ok(())
+        statements.push("SELECT pg_current_xact_id(), pg_backend_pid()".to_owned());
+        let rows = session.rows(&statements.join("; ")).await?;
+        let cell = |column| rows.last().and_then(|row| row.get(column));
+        let transaction = cell(0).unwrap_or_default().to_owned();
+        let pid = cell(1).and_then(|pid| pid.parse().ok()).unwrap_or_default();
+        let committed = self.committing(pid, session.rows("COMMIT")).await;
+        committed.map(drop).map_err(|error| {
+            let in_doubt = is_connection_lost(&error).then_some(transaction);
+            Unfinished::Server(error, in_doubt)
+        })
     }
 
     /// Returns what a schema in the trash holds, and what outside depends on it.

@@ -7,9 +7,10 @@ use tokio_postgres::error::SqlState;
 
 use super::commit::was_committed;
 use super::diagnostics::server_error;
+use super::migrator::Rules;
 use super::pool::Database;
 use super::tenant_context::{TenantContext, TenantError};
-use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::tenant::Tenant;
 use crate::service::failure::ServerError;
 use crate::settings::UserColumns;
@@ -56,7 +57,14 @@ impl std::fmt::Display for UserError {
             Self::NoColumn { table, column } => {
                 write!(f, "table {table} has no column \"{column}\"")
             }
-            Self::Refused(error) | Self::Database(error) => error.fmt(f),
+            Self::Refused(error) => {
+                error.fmt(f)?;
+                match &error.detail {
+                    Some(detail) => write!(f, ": {detail}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Database(error) => error.fmt(f),
             Self::Context(error) => error.fmt(f),
         }
     }
@@ -76,12 +84,17 @@ impl Database {
     pub async fn create_superuser(
         &self,
         tenant: &Tenant,
-        search_path: &[SchemaName],
+        rules: &Rules,
         columns: &UserColumns,
         user: NewUser<'_>,
     ) -> Result<(), UserError> {
-        let context = self.tenant(&tenant.schema, search_path).await;
+        let context = self.tenant(&tenant.schema, &rules.search_path).await;
         let context = context.map_err(UserError::Context)?;
+        let wait = format!(
+            "SET LOCAL lock_timeout TO {}",
+            rules.lock_timeout.as_millis()
+        );
+        run(&context, &wait).await?;
         match insert(&context, tenant, columns, user).await {
             Ok(()) => self.commit(context).await,
             // Dropping the context rolls back.
@@ -126,7 +139,7 @@ async fn insert(
     let sql = format!(
         "SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typcategory = 'S' \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         WHERE a.attrelid = pg_catalog.to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped",
+         WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
         escape_literal(&table)
     );
     let rows = run(context, &sql).await?;
@@ -147,12 +160,15 @@ async fn insert(
     }
     let username = escape_literal(user.username);
     let taken = format!(
-        "SELECT {0}, NULL FROM {table} WHERE lower({0}) = lower({username}) LIMIT 1",
+        "SELECT {0}, NULL FROM {table} WHERE pg_catalog.lower({0}::pg_catalog.text) \
+         OPERATOR(pg_catalog.=) pg_catalog.lower({username}::pg_catalog.text) LIMIT 1",
         name(&columns.username)
     );
     if let Some((Some(taken), _)) = run(context, &taken).await?.into_iter().next() {
         return Err(UserError::Taken(taken));
     }
+    // Asked for now: after a violation the transaction answers nothing.
+    let keys = keys_of(context, &table, &columns.username).await?;
     let mut values = vec![
         (columns.username.as_str(), username),
         (&columns.password, escape_literal(user.password_hash)),
@@ -185,7 +201,13 @@ async fn insert(
     match context.client().simple_query(&sql).await {
         Ok(_) => Ok(()),
         // Somebody was faster.
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+        Err(error)
+            if error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+                && error
+                    .as_db_error()
+                    .and_then(|said| said.constraint())
+                    .is_some_and(|violated| keys.iter().any(|key| key == violated)) =>
+        {
             Err(UserError::Taken(user.username.to_owned()))
         }
         Err(error) => {
@@ -198,6 +220,26 @@ async fn insert(
             })
         }
     }
+}
+
+/// Returns the unique indexes of a table that a column is part of.
+async fn keys_of(
+    context: &TenantContext,
+    table: &str,
+    column: &str,
+) -> Result<Vec<String>, UserError> {
+    let sql = format!(
+        "SELECT c.relname, NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
+         WHERE i.indrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND i.indisunique AND a.attname::pg_catalog.text = {}::pg_catalog.text \
+         AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (SELECT FROM pg_catalog.pg_depend d \
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND d.objid = i.indexrelid \
+         AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum::pg_catalog.int4))",
+        escape_literal(table),
+        escape_literal(column)
+    );
+    let rows = run(context, &sql).await?;
+    Ok(rows.into_iter().filter_map(|(name, _)| name).collect())
 }
 
 type Pair = (Option<String>, Option<String>);

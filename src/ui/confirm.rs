@@ -36,7 +36,8 @@ pub(super) fn ask(
         writeln!(prompt)?;
         return Ok(Answer::No);
     }
-    Ok(if line.trim() == expected {
+    // A name of nothing could be typed by mistake.
+    Ok(if line.trim() == expected && !expected.is_empty() {
         Answer::Yes
     } else {
         Answer::No
@@ -60,6 +61,12 @@ mod tests {
         assert_eq!(typed("Acme\n").0, Answer::No);
         assert_eq!(typed("y\n").0, Answer::No);
         assert_eq!(typed("\n").0, Answer::No);
+    }
+
+    #[test]
+    fn a_name_of_nothing_is_never_confirmed() {
+        let answer = ask("drop it?", "", &mut Vec::new(), &mut "\n".as_bytes());
+        assert_eq!(answer.unwrap(), Answer::No);
     }
 
     #[test]

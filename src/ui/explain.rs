@@ -16,6 +16,32 @@ use super::text::{count, fit, whole};
 #[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
     let option = Target::option(std::iter::once(target));
+    let rerun = format!("rerun with {option}");
+    one(error, target, applied, rerun, "--lock-wait")
+}
+
+/// Returns how it reads that a tenant was not created.
+#[must_use]
+pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
+    let rerun = "run the same command again".to_owned();
+    one(error, target, &[], rerun, "PRICESYNC_LOCK_WAIT")
+}
+
+/// Returns how it reads that a tenant was created and lacks migrations.
+#[must_use]
+pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
+    let option = Target::option(std::iter::once(target));
+    let rerun = format!("run pricesync migrate-schemas {option}");
+    one(error, target, &[], rerun, "--lock-wait")
+}
+
+fn one(
+    error: &MigrateError,
+    target: &Target,
+    applied: &[AppliedScript],
+    rerun: String,
+    lock_wait: &'static str,
+) -> Explanation {
     Reach {
         who: target.schema.to_string(),
         lookup: match target.scope {
@@ -26,7 +52,8 @@ pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript])
             Scope::Shared => format!("schema '{}' does not exist", target.schema),
             Scope::Tenant => format!("the schema of tenant '{}' does not exist", target.label),
         },
-        rerun: format!("rerun with {option}"),
+        rerun,
+        lock_wait,
         applied,
         is_one: true,
     }
@@ -44,6 +71,7 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
         lookup: "the schema itself, then in [run] search_path".to_owned(),
         tenant: "the schemas of these tenants do not exist".to_owned(),
         rerun: "rerun".to_owned(),
+        lock_wait: "--lock-wait",
         applied: &[],
         is_one: false,
     }
@@ -59,6 +87,8 @@ struct Reach<'a> {
     lookup: String,
     tenant: String,
     rerun: String,
+    /// How the command is told to wait longer for a schema.
+    lock_wait: &'static str,
     applied: &'a [AppliedScript],
     /// Whether it is about a single schema, which may be named.
     is_one: bool,
@@ -155,8 +185,8 @@ impl Reach<'_> {
                 ),
                 caused_by: holder.iter().map(|holder| held_by("held by", holder)).collect(),
                 hints: vec![format!(
-                    "let that session finish and {}, or wait longer with --lock-wait",
-                    self.rerun
+                    "let that session finish and {}, or wait longer with {}",
+                    self.rerun, self.lock_wait
                 )],
                 ..Explanation::default()
             },

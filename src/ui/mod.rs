@@ -31,7 +31,7 @@ use crate::service::summary::Summary;
 
 pub use confirm::Answer;
 pub use excerpt::Excerpt;
-pub use explain::{explain, explain_group};
+pub use explain::{explain, explain_completion, explain_creation, explain_group};
 pub use failure::{Explanation, Extent};
 pub use invocation::{addressed, invoked_as};
 pub use json::{SummaryDocument, summary_document, write_document};

@@ -7,6 +7,7 @@ use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
 
+use crate::concurrency::Holder;
 use crate::support::pricesync::{Given, Ran};
 use crate::support::pty::OnTerminal;
 
@@ -165,4 +166,56 @@ fn on_a_terminal_the_password_is_asked_for_twice_and_not_shown() {
             "{screen}"
         );
     }
+}
+
+#[test]
+fn only_the_name_is_said_to_be_taken_and_all_else_in_the_servers_words() {
+    let given = shipped();
+    given.database.execute(
+        "CREATE UNIQUE INDEX users_mail ON tenant_acme.users (lower(email)); \
+         CREATE UNIQUE INDEX users_other ON tenant_acme.users (lower(substr(username, 1, 2)))",
+    );
+    create(&given, &ANA, "secret").exits(0);
+    create(
+        &given,
+        &["-t", "acme", "--username=bob", "--email", "ana@example.com"],
+        "secret",
+    )
+    .exits(7)
+    .says("Key (lower(email::text))=(ana@example.com) already exists")
+    .never_says("a user 'bob'");
+    create(&given, &["-t", "acme", "--username=anabel"], "secret")
+        .exits(7)
+        .says("a user 'anabel' exists already");
+    // A function of the tenant's own is not asked, however well it fits.
+    given.database.execute(
+        "CREATE FUNCTION tenant_globex.lower(varchar) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'called'; END $$",
+    );
+    create(&given, &["-t", "globex", "--username=ana"], "secret").exits(0);
+}
+
+#[test]
+fn a_table_that_is_locked_or_may_not_be_written_is_not_a_bug() {
+    let given = shipped();
+    given.file("pricesync.toml", "[run]\nlock_timeout = \"200ms\"\n");
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN SHARE MODE");
+    create(&given, &ANA, "secret").exits(6).says("55P03");
+    holder.let_go(&given);
+    let role =
+        given.value("SELECT 'lowly_' || oid FROM pg_database WHERE datname = current_database()");
+    given.database.execute(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public, tenant_acme TO {role}; \
+         GRANT SELECT ON ALL TABLES IN SCHEMA public, tenant_acme TO {role}"
+    ));
+    let url = given.database.url();
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let url = format!("{url}{sign}options=-c%20role%3D{role}");
+    create(&given, &[&ANA[..], &["-d", &url]].concat(), "secret")
+        .exits(7)
+        .says("42501")
+        .says("SELECT and INSERT");
+    given
+        .database
+        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    assert_eq!(given.value("SELECT count(*) FROM tenant_acme.users"), "0");
 }

@@ -1,5 +1,7 @@
 //! `create-tenant`: everything or nothing.
 
+use crate::concurrency::{CLASS, Holder};
+use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted, redact};
 
 fn shop() -> Given {
@@ -306,6 +308,26 @@ fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
 }
 
 #[test]
+fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
+    let given = shop();
+    orphan(&given, "tenant_acme");
+    let lock =
+        format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
+    let holder = Holder::of(&given, &lock);
+    given
+        .spawn_with(
+            &create("acme", &["--adopt"]),
+            &[("PRICESYNC_LOCK_WAIT", "300ms")],
+        )
+        .wait()
+        .exits(6)
+        .says("wait longer with PRICESYNC_LOCK_WAIT")
+        .never_says("--lock-wait");
+    holder.let_go(&given);
+    given.run(&create("acme", &["--adopt"])).exits(0);
+}
+
+#[test]
 fn a_schema_without_a_history_is_registered_as_it_is_when_that_is_asked_for() {
     let given = shop();
     orphan(&given, "tenant_acme");
@@ -368,4 +390,139 @@ fn whose_schema_it_is_is_said_whatever_letters_it_has() {
             .exits(7)
             .says("schema 'CÔNG_TY Ø' is taken by an existing schema");
     }
+}
+
+#[test]
+fn if_not_exists_holds_for_who_comes_second_in_a_race_and_not_without_a_whole_schema() {
+    let given = shop();
+    given.tenant_file("V90__slow.sql", "SELECT pg_sleep(0.5);");
+    let racers: Vec<_> = (0..3)
+        .map(|_| given.spawn(&create("acme", &["--if-not-exists"])))
+        .collect();
+    for racer in racers {
+        racer.wait().exits(0);
+    }
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
+    given
+        .database
+        .execute("ALTER SCHEMA tenant_acme RENAME TO pricesync_dropping_1");
+    let id = given.value("SELECT id FROM tenants_tenant");
+    given.database.execute(&format!(
+        "ALTER SCHEMA pricesync_dropping_1 RENAME TO aside; ALTER SCHEMA aside RENAME TO pricesync_dropping_{id}"
+    ));
+    given
+        .run(&create("acme", &["--if-not-exists"]))
+        .exits(7)
+        .says("half gone");
+    given
+        .database
+        .execute(&format!("DROP SCHEMA pricesync_dropping_{id} CASCADE"));
+    given
+        .run(&create("acme", &["--if-not-exists"]))
+        .exits(4)
+        .says("pricesync doctor --fix missing");
+}
+
+#[test]
+fn nothing_is_created_where_the_server_for_files_without_a_transaction_cannot_be_reached() {
+    let given = shop();
+    given.tenant_file(
+        "V91__index.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY more_idx ON users (email);\n",
+    );
+    given.file(
+        "pricesync.toml",
+        "[database]\ndirect_url = \"postgresql://nobody@127.0.0.1:1/x\"\n",
+    );
+    let before = all(&given);
+    given.run(&create("acme", &[])).exits(5).prints_nothing();
+    assert!(all(&given) == before);
+    given.run(&create("acme", &["--no-migrate"])).exits(0);
+}
+
+#[test]
+fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
+    let given = shop();
+    given.tenant_file("V90__bad.sql", "SELECT 1/0;");
+    given
+        .run(&create("acme", &[]))
+        .exits(10)
+        .says("run the same command again")
+        .never_says("--tenant=acme");
+    given.tenant_file(
+        "V90__bad.sql",
+        "-- pricesync: no-transaction\nVACUUM nowhere;\n",
+    );
+    given
+        .run(&create("acme", &[]))
+        .exits(10)
+        .says("run pricesync migrate-schemas --tenant=acme");
+}
+
+#[test]
+fn what_a_rule_of_the_tenant_table_forbids_is_refused_in_the_servers_words() {
+    let given = shop();
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ADD plan int CHECK (plan > 0), ADD region varchar(2), ADD owner bigint REFERENCES auth_user (id)",
+    );
+    let before = all(&given);
+    for (set, words) in [
+        ("plan=0", "23514"),
+        ("plan=x", "22P02"),
+        ("region=long", "22001"),
+        ("owner=77", "Key (owner)=(77) is not present"),
+    ] {
+        given
+            .run(&create("acme", &["--set", set]))
+            .exits(7)
+            .says(words)
+            .prints_nothing();
+        assert!(all(&given) == before, "{set}");
+    }
+}
+
+#[test]
+fn a_lock_of_a_moment_keeps_no_tenant_from_being_made() {
+    let given = shop();
+    given.database.execute("CREATE TABLE public.plans (id int)");
+    orphan(&given, "legacy");
+    given.tenant_file("V90__plans.sql", "SELECT count(*) FROM public.plans;");
+    let new = create("acme", &[]);
+    let adopted = create("old", &["--schema", "legacy", "--adopt"]);
+    let before = all(&given);
+    let retries = |number| {
+        [
+            ("PRICESYNC_LOCK_TIMEOUT", "100ms"),
+            ("PRICESYNC_LOCK_RETRIES", number),
+        ]
+    };
+    for (table, mode) in [
+        ("public.plans", "ACCESS EXCLUSIVE"),
+        ("tenants_tenant", "SHARE"),
+    ] {
+        let holder = Holder::of(&given, &format!("LOCK TABLE {table} IN {mode} MODE"));
+        for args in [&new, &adopted] {
+            given
+                .spawn_with(args, &retries("1"))
+                .wait()
+                .exits(6)
+                .says("55P03")
+                .prints_nothing();
+        }
+        holder.let_go(&given);
+        assert!(all(&given) == before, "{table}");
+    }
+    let holder = Holder::of(&given, "LOCK TABLE tenants_tenant IN SHARE MODE");
+    let racers = [&new, &adopted].map(|args| given.spawn_with(args, &retries("1000")));
+    let ask = |since: &str| {
+        given.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND wait_event_type = 'Lock' AND backend_start > '{since}'")) == "2"
+    };
+    eventually("both have asked", || ask("-infinity"));
+    let now = given.value("SELECT clock_timestamp()");
+    eventually("both ask again", || ask(&now));
+    holder.let_go(&given);
+    for racer in racers {
+        racer.wait().exits(0);
+    }
+    assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "2");
 }

@@ -200,7 +200,7 @@ fn a_table_that_somebody_holds_is_waited_for_only_so_long() {
         .output()
         .unwrap();
     crate::support::pricesync::Ran::from(&["domains", "primary"], output)
-        .exits(1)
+        .exits(6)
         .says("lock timeout");
     given.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
@@ -255,4 +255,25 @@ fn each_step_from_a_host_to_its_schema_is_shown() {
         .run(&["resolve", "xn--cng-ty-ixa.VN"])
         .exits(0)
         .prints("tenant_b");
+}
+
+#[test]
+fn where_no_column_keeps_the_primary_host_none_is_made_so() {
+    let given = with_hosts();
+    given.file(
+        "pricesync.toml",
+        "[catalog]\ndomain_primary_column = \"\"\n",
+    );
+    let before = stored(&given);
+    for args in [
+        &["primary", "-t", "a", "www.a.example.com"][..],
+        &["add", "-t", "a", "--primary", "c.example.com"],
+    ] {
+        given
+            .run(&[&["domains"], args].concat())
+            .exits(2)
+            .says("catalog.domain_primary_column")
+            .prints_nothing();
+    }
+    assert_eq!(stored(&given), before);
 }

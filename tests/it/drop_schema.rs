@@ -571,3 +571,170 @@ fn on_a_terminal_the_slug_must_be_typed() {
         assert_eq!(schemas(&given), left, "{screen}");
     }
 }
+
+#[test]
+fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts() {
+    for args in [
+        &["rename-tenant", "--tenant=acme", "--slug=acme2"][..],
+        &["drop-schema", "--tenant=acme", "--trash", "--force"],
+    ] {
+        let given = shop();
+        let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
+        terminal.shows("the question", |screen| screen.contains("type"));
+        given.run(args).exits(0);
+        let before = given.dump(&[]);
+        terminal.types("acme");
+        let (exit, screen) = terminal.ends();
+        assert_eq!(exit, 4, "{screen}");
+        assert!(!screen.contains("Dropped"), "{screen}");
+        assert_eq!(given.dump(&[]), before, "{args:?}");
+    }
+}
+
+#[test]
+fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
+    let given = shop();
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ALTER slug DROP NOT NULL; \
+         UPDATE tenants_tenant SET slug = NULL WHERE slug = 'acme'; UPDATE tenants_tenant SET slug = '' WHERE slug = 'globex'",
+    );
+    for word in ["", " "] {
+        given
+            .run(&["drop-schema", "--force", "--tenant", word])
+            .exits(4);
+    }
+    assert_eq!(
+        given.run(&["list-tenants", "-o", "names"]).stdout(),
+        "tenant_acme\ntenant_globex\n"
+    );
+    let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme.test"]);
+    terminal.shows("the question", |screen| {
+        screen.contains("type 'tenant_acme' to confirm")
+    });
+    terminal.types("");
+    assert_eq!(terminal.ends().0, 7);
+    given
+        .run(&["rename-tenant", "--tenant=tenant_acme", "--name=New"])
+        .exits(0);
+    given
+        .run(&["rename-tenant", "--tenant=globex.test", "--schema=other"])
+        .exits(0);
+    assert_eq!(
+        given.column("SELECT coalesce(slug, 'NULL') || ' ' || schema_name || ' ' || name FROM tenants_tenant ORDER BY id"),
+        ["NULL tenant_acme New", " other globex"]
+    );
+    given
+        .run(&["rename-tenant", "--tenant=other", "--slug=globex"])
+        .exits(0);
+    given
+        .run(&["drop-schema", "--tenant=tenant_acme", "--force"])
+        .exits(0);
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}
+
+/// A trigger as applications write them: its names are looked up where the application's are.
+pub(crate) const AUDIT: &str = "CREATE TABLE audit_log (what text, isolation text, at text); \
+     CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     INSERT INTO audit_log VALUES (TG_OP || ' ' || TG_TABLE_NAME, current_setting('transaction_isolation')); RETURN NULL; END $$; \
+     CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tenants_tenant FOR EACH ROW EXECUTE FUNCTION audit(); \
+     CREATE CONSTRAINT TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tenants_domain DEFERRABLE INITIALLY DEFERRED \
+     FOR EACH ROW EXECUTE FUNCTION audit()";
+
+#[test]
+fn triggers_of_the_tenant_tables_find_what_they_name() {
+    let given = shop();
+    many_tables(&given);
+    given.database.execute(AUDIT);
+    given.database.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO serializable', current_database()); END $$",
+    );
+    let globex = |args: &[&str]| {
+        given.run(&[args, &["--tenant=globex"]].concat()).exits(0);
+    };
+    given
+        .run(&["drop-schema", "--tenant=acme", "--force"])
+        .exits(0);
+    globex(&["domains", "add", "b.test"]);
+    globex(&["domains", "primary", "b.test"]);
+    globex(&["domains", "remove", "b.test"]);
+    globex(&["rename-tenant", "--name=G"]);
+    globex(&["drop-schema", "--trash", "--force"]);
+    globex(&["undrop"]);
+    assert_eq!(
+        given.column("SELECT what || ' ' || count(*) FROM audit_log GROUP BY what ORDER BY 1"),
+        [
+            "DELETE tenants_domain 3",
+            "DELETE tenants_tenant 2",
+            "INSERT tenants_domain 2",
+            "INSERT tenants_tenant 1",
+            "UPDATE tenants_domain 3",
+            "UPDATE tenants_tenant 1"
+        ]
+    );
+    assert_eq!(
+        given.column("SELECT DISTINCT isolation FROM audit_log"),
+        ["read committed"]
+    );
+    // What a trigger lacks is not said of the tenant tables.
+    given.database.execute("DROP TABLE audit_log");
+    given
+        .run(&["domains", "add", "--tenant=globex", "b.test"])
+        .exits(1)
+        .says("audit_log")
+        .never_says("tenant tables are not there");
+}
+
+#[test]
+fn what_would_go_is_shown_while_somebody_has_a_table() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.notes (owner bigint REFERENCES tenants_tenant ON DELETE SET NULL); INSERT INTO public.notes VALUES (1)",
+    );
+    let preview = || {
+        given
+            .run(&["drop-schema", "--tenant=acme"])
+            .exits(7)
+            .says("schema tenant_acme, ")
+    };
+    preview()
+        .says("rows of public.notes refer to it")
+        .never_says("a table is locked");
+    for table in ["tenant_acme.users", "public.notes"] {
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        let holder = Holder::of(&given, &lock);
+        preview().says("a table is locked");
+        holder.let_go(&given);
+    }
+}
+
+#[test]
+fn how_long_a_shared_table_is_tried_for_is_a_time_and_not_a_number() {
+    let given = shop();
+    given.database.execute(
+        "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
+    );
+    let holder = Holder::of(&given, "SELECT FROM public.plans");
+    let drop = given.spawn_with(
+        &[
+            "drop-schema",
+            "--tenant=acme",
+            "--force",
+            "--lock-timeout=1min",
+        ],
+        &[("PRICESYNC_LOCK_RETRIES", "1")],
+    );
+    let mut since = "-infinity".to_owned();
+    for _ in 0..5 {
+        // Each attempt has a connection of its own.
+        eventually("it asks for the shared table", || {
+            given.value(&format!(
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                 WHERE relation = 'public.plans'::regclass AND NOT granted AND backend_start > '{since}'"
+            )) == "1"
+        });
+        since = given.value("SELECT clock_timestamp()");
+    }
+    holder.let_go(&given);
+    drop.wait().exits(0).never_says("55P03");
+    assert_eq!(rows(&given), ["globex globex.test"]);
+}

@@ -356,12 +356,19 @@ fn a_schema_at_work_is_waited_for_and_then_left() {
     holder.let_go(&given);
     given.run(&trash("acme")).exits(0);
     // The one that failed has used up a number.
-    let _holder = Holder::of(&given, &lock("pricesync_trash_2"));
+    let holder = Holder::of(&given, &lock("pricesync_trash_2"));
+    let impatient = [("PRICESYNC_LOCK_WAIT", "300ms")];
     given
-        .run(&["undrop", "--tenant=acme"])
+        .spawn_with(&["undrop", "--tenant=acme"], &impatient)
+        .wait()
         .exits(6)
-        .says("the-holder");
+        .says("the-holder")
+        .says("PRICESYNC_LOCK_WAIT")
+        .never_says("--lock-wait");
     assert_eq!(in_trash(&given), "acme\n");
+    let back = given.spawn(&["undrop", "--tenant=acme"]);
+    holder.let_go(&given);
+    back.wait().exits(0);
 }
 
 #[test]
@@ -478,4 +485,43 @@ fn the_names_of_dropped_schemas_are_nobody_elses() {
             .exits(7)
             .says("reserved");
     }
+}
+
+#[test]
+fn whoever_locks_the_tenant_table_for_a_moment_does_not_keep_a_tenant_in_the_trash() {
+    let given = shop();
+    given.run(&trash("acme")).exits(0);
+    let holder = Holder::of(&given, "LOCK TABLE tenants_tenant IN SHARE MODE");
+    let brief = [("PRICESYNC_LOCK_TIMEOUT", "100ms")];
+    let args = ["undrop", "--tenant=acme"];
+    given
+        .spawn_with(&args, &[brief[0], ("PRICESYNC_LOCK_RETRIES", "1")])
+        .wait()
+        .exits(6)
+        .says("55P03")
+        .never_says("dropping");
+    let back = given.spawn_with(&args, &[brief[0], ("PRICESYNC_LOCK_RETRIES", "1000")]);
+    let asks = |since: &str| {
+        given.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND wait_event_type = 'Lock' AND backend_start > '{since}'")) == "1"
+    };
+    eventually("it has asked", || asks("-infinity"));
+    let now = given.value("SELECT clock_timestamp()");
+    eventually("it asks again", || asks(&now));
+    holder.let_go(&given);
+    back.wait().exits(0);
+    assert_eq!(names(&given), "acme\nglobex\n");
+}
+
+#[test]
+fn a_column_that_the_record_does_not_know_keeps_the_tenant_in_the_trash() {
+    let given = shop();
+    given.run(&trash("acme")).exits(0);
+    given.database.execute(
+        "ALTER TABLE tenants_tenant ADD plan text NOT NULL DEFAULT 'free'; ALTER TABLE tenants_tenant ALTER plan DROP DEFAULT",
+    );
+    given
+        .run(&["undrop", "--tenant=acme"])
+        .exits(7)
+        .says("stays in the trash as pricesync_trash_1")
+        .never_says("--set");
 }
