@@ -42,7 +42,7 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     ),
     ("indicatif::", &["ui/"]),
     ("comfy_table::", &["ui/"]),
-    ("toml::", &["settings.rs"]),
+    ("toml::", &["settings/file.rs"]),
     ("anyhow::", &["commands/", "error.rs", "lib.rs"]),
     ("println!(", &[]),
     ("eprintln!(", &[]),
