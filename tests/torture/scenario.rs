@@ -220,6 +220,22 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "undrop",
+        args: &["undrop", "--tenant", "t0"],
+        unit: Unit::Whole,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 2);
+            project.must(url, &["migrate-schemas"]);
+            project.must(url, &["domains", "add", "--tenant", "t0", "t0.test"]);
+            project.must(
+                url,
+                &["drop-schema", "--tenant", "t0", "--trash", "--force"],
+            );
+            project
+        },
+    },
+    Scenario {
         name: "restore",
         args: &["restore", "t0.backup"],
         unit: Unit::Whole,
