@@ -67,11 +67,11 @@ impl Exit {
         ),
         (
             Self::Locked,
-            "another run holds the lock and --lock-wait passed; --check, status --tenant: the history is locked",
+            "another session holds a lock, and the time to wait for it passed (--lock-wait for a run, lock_timeout and retries for a table); --check, status --tenant: the history is locked",
         ),
         (
             Self::Refused,
-            "refused: needs confirmation, or would damage something else",
+            "refused: needs confirmation, would damage something else, is taken, or the role or the server does not allow it",
         ),
         (
             Self::SchemasFailed,
@@ -255,7 +255,7 @@ impl From<CatalogError> for Failure {
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync migrate-schemas --tenant SLUG --fake --to VERSION"),
+                .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync baseline --tenant SLUG --to VERSION"),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
             CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
@@ -364,7 +364,11 @@ impl From<BackupError> for Failure {
                     ),
                     _ => None,
                 };
-                let failure = Self::new(Exit::Unexpected, error);
+                let exit = match said.sqlstate.as_deref() {
+                    Some("42501") => Exit::Refused,
+                    _ => Exit::Unexpected,
+                };
+                let failure = Self::new(exit, error);
                 match hint {
                     Some(hint) => failure.hint(hint),
                     None => failure,

@@ -56,7 +56,7 @@ pub(super) struct Args {
     retry_failed: bool,
     #[command(flatten)]
     stages: StageArgs,
-    /// Change nothing; exit 3 when something is pending
+    /// Change nothing; exit 3 when something is pending, 11 when something is at odds, 6 when a history is locked
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
     /// Change nothing; list what would run where, print the SQL, or run it statement by statement and roll it back
