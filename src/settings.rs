@@ -40,6 +40,17 @@ pub enum Origin {
     Flag(&'static str),
 }
 
+impl Origin {
+    fn strength(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(..) => 1,
+            Self::Environment(_) | Self::DotEnv(..) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -363,6 +374,17 @@ impl Settings {
         &self.effective
     }
 
+    /// Returns `database.direct_url`, unless somebody with a stronger word named the database.
+    #[must_use]
+    pub fn direct_url_of_database(&self) -> Option<&str> {
+        let direct = self
+            .effective
+            .iter()
+            .find(|one| one.key == "database.direct_url")?;
+        let is_beside = direct.origin.strength() >= self.database_origin().strength();
+        self.direct_url.as_deref().filter(|_| is_beside)
+    }
+
     /// Returns whose word the database is.
     #[must_use]
     pub fn database_origin(&self) -> &Origin {
@@ -590,6 +612,24 @@ mod tests {
         assert_eq!(settings.catalog.schema_prefix, "");
         assert_eq!(settings.catalog.tenants.id, "id");
         assert_eq!(settings.shared_references, Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_way_past_the_pooler_belongs_to_the_database_beside_it() {
+        let content = "[database]\nurl = \"host=pooler\"\ndirect_url = \"host=direct\"\n";
+        let direct = |variables: &[(&str, &str)], flags: &Overrides| {
+            let settings = resolve(content, variables, flags).expect("fine");
+            settings.direct_url_of_database().map(str::to_owned)
+        };
+        let mut flags = Overrides::default();
+        assert_eq!(direct(&[], &flags).as_deref(), Some("host=direct"));
+        let url = ("DATABASE_URL", "host=staging");
+        assert_eq!(direct(&[url], &flags), None);
+        let past = ("PRICESYNC_DIRECT_URL", "host=past");
+        assert_eq!(direct(&[url, past], &flags).as_deref(), Some("host=past"));
+        assert_eq!(direct(&[past], &flags).as_deref(), Some("host=past"));
+        flags.set("database.url", "--local", Some("local"));
+        assert_eq!(direct(&[url, past], &flags), None);
     }
 
     #[test]

@@ -292,9 +292,10 @@ impl App {
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
-    /// Returns where `database.direct_url` leads, if it is set.
+    /// Returns where `database.direct_url` leads, if it is set. It belongs to the `database.url` beside it:
+    /// whoever names another database, by a flag or a variable, does not mean the one that it leads to.
     fn direct(&self) -> Result<Option<ConnectOptions>, Failure> {
-        let Some(direct) = &self.settings.direct_url else {
+        let Some(direct) = self.settings.direct_url_of_database() else {
             return Ok(None);
         };
         ConnectOptions::resolve(Some(direct), &Environment::from_process())
@@ -313,15 +314,16 @@ impl App {
         options: ConnectOptions,
         database: &Database,
     ) -> Result<ConnectOptions, Failure> {
-        match self.direct()? {
-            Some(direct) => Ok(direct),
-            None if database.facts().route == Route::Pooled => Err(Failure::words(
+        if database.facts().route == Route::Direct {
+            return Ok(options);
+        }
+        self.direct()?.ok_or_else(|| {
+            Failure::words(
                 Exit::Refused,
                 "the connection goes through a pooler, which does not tell the server whose schema a program is to work in",
             )
-            .hint("set database.direct_url to an address past the pooler")),
-            None => Ok(options),
-        }
+            .hint("set database.direct_url, where database.url is set, to an address past the pooler")
+        })
     }
 
     /// Returns a migrator that only looks at what is pending; none where the files cannot be read.

@@ -119,7 +119,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     database.resize(NonZeroUsize::new(connections_for(pace.jobs())).unwrap_or(NonZeroUsize::MIN));
     let catalog = app.catalog(&database);
     let selection = selectors.resolve(&catalog).await?;
-    let tenants = selection.choose(catalog.list().await?.tenants)?;
+    let list = catalog.list().await?;
+    let tenants = selection.choose(list.tenants, &list.refused)?;
     let pg_dump = match args.engine {
         Engine::Native => None,
         Engine::PgDump => Some(app.connection().await?),

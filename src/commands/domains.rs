@@ -132,7 +132,10 @@ async fn list(select: &SelectArgs, output: Output, app: &App) -> Result<Exit, Fa
     let database = app.database(Access::Read, 1).await?;
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
-    let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
+    let tenants = selectors
+        .resolve(&catalog)
+        .await?
+        .choose(list.tenants, &list.refused)?;
     let primary = catalog.primary_hosts().await?;
     let listing =
         Listing::new(&["tenant", "domain", "unicode", "primary"], "no domains").named_by("domain");

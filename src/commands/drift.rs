@@ -69,7 +69,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
     app.warn_of_refused(&list);
-    let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
+    let tenants = selectors
+        .resolve(&catalog)
+        .await?
+        .choose(list.tenants, &list.refused)?;
     let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
     if targets.is_empty() {
         app.terminal.note("no tenants");

@@ -193,7 +193,7 @@ fn describe(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
         let _ = write!(record, "; {}", dependent.description);
     }
     if contents.is_partial {
-        record.push_str("; a table is locked, so the size is an estimate and rows elsewhere may be missing here");
+        record.push_str("; a table is locked, so rows elsewhere may be missing here");
     }
     let what = summary(tenant, contents);
     let what = if args.trash {
@@ -227,8 +227,14 @@ fn summary(tenant: &Tenant, contents: &Contents) -> String {
 /// How much is in a schema.
 pub(super) fn measure(contents: &Contents) -> String {
     let rows = usize::try_from(contents.rows).unwrap_or(usize::MAX);
+    // What nobody has analyzed has no size by the statistics.
+    let by_statistics = if contents.is_partial {
+        " by the server's statistics"
+    } else {
+        ""
+    };
     format!(
-        "{}, about {}, {}",
+        "{}, about {}, {}{by_statistics}",
         count(contents.tables, "table"),
         count(rows, "row"),
         size(contents.bytes)

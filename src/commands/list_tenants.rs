@@ -41,7 +41,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let catalog = app.catalog(&database);
     let list = catalog.list().await?;
     app.warn_of_refused(&list);
-    let tenants = selectors.resolve(&catalog).await?.choose(list.tenants)?;
+    let tenants = selectors
+        .resolve(&catalog)
+        .await?
+        .choose(list.tenants, &list.refused)?;
     let needs_states = args.pending || !matches!(args.output, Output::Names);
     let sets = if needs_states {
         sets_or_warn(app)

@@ -121,8 +121,9 @@ impl ShapeReader {
 /// What stands for the schema's own name in what is compared.
 const OWN_NAME: &str = "<its schema>";
 
-/// Takes the schema's own name out of the texts of its functions, triggers and rules: with `SET search_path FROM
-/// CURRENT` the server writes it into each of them. A name that something in the schema has as well is left.
+/// Takes the schema's own name out of the texts of its functions, triggers and rules, where it stands in front of
+/// another name or in a search path: with `SET search_path FROM CURRENT` the server writes it into each of them.
+/// The name of a relation, column or type of the schema is left, which it could be as well.
 fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> {
     let is_text = |line: &str| {
         ["function ", "trigger ", "rule "]
@@ -136,7 +137,11 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
     }
     for line in &mut lines {
         if is_text(line) {
-            *line = mentions::replaced(line, &quoted, OWN_NAME);
+            *line = mentions::replaced(line, &quoted, OWN_NAME, |before, after| {
+                let line = before.rsplit('\n').next().unwrap_or_default();
+                let is_path = line.trim_start().starts_with("SET search_path TO ");
+                is_path || after.trim_start_matches('"').starts_with('.')
+            });
         }
     }
     lines

@@ -13,8 +13,8 @@ use tokio_postgres::{Error, SimpleQueryMessage};
 use super::behind::Behind;
 use super::diagnostics::{error_in, is_connection_lost, server_error};
 use super::guard::{self, References};
-use super::pool::{Database, Route, Session};
-use super::transaction::RESET;
+use super::pool::{Database, Session};
+use super::transaction::reset;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::TypedSql;
 use crate::service::event::{Interrupt, Progress, Skipped, Target};
@@ -126,10 +126,7 @@ impl Exec {
         } else {
             "READ ONLY"
         };
-        let reset = match self.database.facts().route {
-            Route::Pooled => RESET,
-            Route::Direct => "",
-        };
+        let reset = reset(self.database.facts().route);
         // Rows wait for whoever has to say first which columns there are, however long that takes: a
         // client that is gone is told from its connection, not from its silence.
         // The question is the transaction's first query, behind which the server lets nobody

@@ -602,12 +602,13 @@ impl Journey<'_> {
             let session = self.migrator.database.second_session().await;
             session.map_err(|error| self.not_connected(error, true))?
         };
-        let looking = guard::seen_by_others(&other, &self.target.schema, touched);
-        // A pooler answers a connection that it has no session of the server for.
-        let Ok(seen) = tokio::time::timeout(SECOND, looking).await else {
+        // A pooler takes a connection also while it has no session of the server for it.
+        let answered = tokio::time::timeout(SECOND, other.rows("SELECT 1")).await;
+        if answered.is_err() {
             other.discard();
             return Err(self.not_connected(no_second_session(), true));
-        };
+        }
+        let seen = guard::seen_by_others(&other, &self.target.schema, touched).await;
         seen.map_err(|error| {
             MigrateError::Database {
                 doing: "looking at what was touched outside the schema".to_owned(),

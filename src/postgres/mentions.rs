@@ -56,11 +56,18 @@ pub(super) fn is_word_of(name: &str, text: &str) -> bool {
     words_of(name, text).next().is_some()
 }
 
-/// Returns a text with something else in all places where it holds a name as a word of its own.
-pub(super) fn replaced(text: &str, name: &str, by: &str) -> String {
+/// Returns a text with something else where it holds a name as a word of its own, as far as what
+/// stands before and behind it says so.
+pub(super) fn replaced(
+    text: &str,
+    name: &str,
+    by: &str,
+    is_meant: impl Fn(&str, &str) -> bool,
+) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = 0;
-    for at in words_of(name, text) {
+    let meant = |at: &usize| is_meant(&text[..*at], &text[at + name.len()..]);
+    for at in words_of(name, text).filter(meant) {
         result.push_str(&text[rest..at]);
         result.push_str(by);
         rest = at + name.len();

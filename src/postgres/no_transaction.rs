@@ -200,7 +200,10 @@ impl Run<'_> {
     fn shared(&self) -> RunError {
         self.failed(ServerError {
             message: "the connection goes through a pooler that shares sessions".to_owned(),
-            hint: Some("set database.direct_url to an address past the pooler".to_owned()),
+            hint: Some(
+                "set database.direct_url, where database.url is set, to an address past the pooler"
+                    .to_owned(),
+            ),
             ..ServerError::default()
         })
     }

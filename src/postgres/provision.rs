@@ -129,7 +129,10 @@ impl PostgresCatalog {
 
     /// Has it done by the template, else file by file.
     async fn create_once(&self, making: &Making<'_>) -> Result<Created, CreateError> {
-        let misfits = |error: &CreateError| matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+        let misfits = |error: &CreateError| {
+            let is_template_s = matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+            is_template_s && !error.is_contention()
+        };
         let result = self.create_alone(making).await;
         if making.template.is_none() || !result.as_ref().is_err_and(misfits) {
             return result;

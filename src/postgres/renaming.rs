@@ -102,7 +102,11 @@ impl PostgresCatalog {
                         return Err(taken_meanwhile(&error, new, self.tables()).into());
                     }
                     if attempt > rules.lock_retries {
-                        return Err(DropError::InUse(server_error(&error)));
+                        return Err(if is_connection_lost(&error) {
+                            database_error(server_error(&error)).into()
+                        } else {
+                            DropError::InUse(server_error(&error))
+                        });
                     }
                 }
             }

@@ -161,7 +161,21 @@ async fn store_batches(database: &Database, run: i64, gathered: &mut Vec<RunItem
     };
     while !gathered.is_empty() {
         let batch = gathered.len().min(BATCH);
-        if store(&session, run, &gathered[..batch]).await.is_err() {
+        if let Err(error) = store(&session, run, &gathered[..batch]).await {
+            if batch == 1 || is_connection_lost(&error) || is_worth_retrying(&error) {
+                return;
+            }
+            // Whatever is refused again is left at the end of the queue.
+            let mut refused = Vec::new();
+            for item in gathered.drain(..batch) {
+                if store(&session, run, std::slice::from_ref(&item))
+                    .await
+                    .is_err()
+                {
+                    refused.push(item);
+                }
+            }
+            gathered.append(&mut refused);
             return;
         }
         gathered.drain(..batch);

@@ -274,17 +274,12 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             }
             Err(error) => return Err(RolloutError::Catalog(error)),
         };
-        let refused = if selection.is_everything() {
-            list.refused
-        } else {
-            Vec::new()
-        };
         // Hosts and names of thousands of tenants are not kept while their histories are read.
         let mut canaries = vec![false; before.len()];
         let mut targets = before;
         {
             let chosen = selection
-                .choose(list.tenants)
+                .choose(list.tenants, &list.refused)
                 .map_err(RolloutError::Selection)?;
             let are_canaries = self.stages.canary.among(&chosen);
             let are_canaries = are_canaries.map_err(RolloutError::Selection)?;
@@ -295,6 +290,11 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 }
             }
         }
+        let refused = if selection.is_everything() {
+            list.refused
+        } else {
+            Vec::new()
+        };
         Ok(Survey {
             schemas: self.look_at(targets, canaries).await?,
             refused,

@@ -8,7 +8,7 @@ use globset::{Glob, GlobMatcher};
 use super::event::Target;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
-use crate::domain::tenant::{CatalogError, Hostname, Tenant, TenantList};
+use crate::domain::tenant::{CatalogError, Hostname, RefusedRow, Tenant, TenantList};
 
 /// What was said about which tenants: words, a file, a set of schemas.
 ///
@@ -207,9 +207,13 @@ impl Selection {
     /// # Errors
     ///
     /// A word that names nobody is an error, a glob too, and a line of the file: a script
-    /// that names a tenant must not succeed without it. So is a name that excludes nobody. That
-    /// nobody is left is none.
-    pub fn choose(&self, mut tenants: Vec<Tenant>) -> Result<Vec<Tenant>, SelectionError> {
+    /// that names a tenant must not succeed without it. So is a name that excludes nobody, not
+    /// even a row that no command works on. That nobody is left is none.
+    pub fn choose(
+        &self,
+        mut tenants: Vec<Tenant>,
+        refused: &[RefusedRow],
+    ) -> Result<Vec<Tenant>, SelectionError> {
         let (mut include, mut exclude) =
             (Words::parse(&self.include)?, Words::parse(&self.exclude)?);
         let mut lines = Words::default();
@@ -231,8 +235,13 @@ impl Selection {
             .collect();
         let unknown = include.unused().map(|number| &self.include[number]);
         // A glob may leave out those who are not there yet; a name that is mistyped leaves out nobody.
+        let is_refused = |name: &&String| {
+            let is_its = |row: &RefusedRow| row.slug == **name || row.schema == **name;
+            refused.iter().any(is_its)
+        };
+        let excluded = exclude.unused_names().map(|number| &self.exclude[number]);
         let unknown: Vec<&String> = unknown
-            .chain(exclude.unused_names().map(|number| &self.exclude[number]))
+            .chain(excluded.filter(|name| !is_refused(name)))
             .collect();
         if !unknown.is_empty() {
             let slugs: Vec<String> = tenants
@@ -356,7 +365,7 @@ pub(crate) mod tests {
 
     fn chosen_by(selection: &Selection) -> Result<Vec<String>, String> {
         selection
-            .choose(everybody())
+            .choose(everybody(), &[])
             .map(|chosen| chosen.iter().map(|t| t.slug.to_string()).collect())
             .map_err(|error| error.to_string())
     }

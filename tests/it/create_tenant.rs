@@ -337,7 +337,7 @@ fn a_schema_without_a_history_is_registered_as_it_is_when_that_is_asked_for() {
     given
         .run(&create("acme", &["--adopt"]))
         .exits(7)
-        .says("--fake");
+        .says("pricesync baseline --tenant SLUG --to VERSION");
     given
         .run(&create("acme", &["--adopt", "--no-migrate"]))
         .exits(0)
@@ -430,12 +430,10 @@ fn nothing_is_created_where_the_server_for_files_without_a_transaction_cannot_be
         "V91__index.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY more_idx ON users (email);\n",
     );
-    given.file(
-        "pricesync.toml",
-        "[database]\ndirect_url = \"postgresql://nobody@127.0.0.1:1/x\"\n",
-    );
     let before = all(&given);
-    given.run(&create("acme", &[])).exits(5).prints_nothing();
+    let direct = [("PRICESYNC_DIRECT_URL", "postgresql://nobody@127.0.0.1:1/x")];
+    let ran = given.spawn_with(&create("acme", &[]), &direct).wait();
+    ran.exits(5).prints_nothing();
     assert!(all(&given) == before);
     given.run(&create("acme", &["--no-migrate"])).exits(0);
 }

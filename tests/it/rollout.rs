@@ -481,6 +481,12 @@ fn a_name_that_excludes_nobody_is_an_error_and_a_glob_is_none() {
         .run(&["migrate-schemas", "--exclude=x*,t9", "--tenant=t8,t9"])
         .exits(0);
     assert_eq!(made(&given), ["t8"]);
+    // Nor is the row that every run warns of.
+    given.database.execute(
+        "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('pg_odd', 'Odd', 'odd')",
+    );
+    given.run(&["migrate-schemas"]).exits(10);
+    given.run(&["migrate-schemas", "--exclude=odd"]).exits(0);
 }
 
 #[test]
