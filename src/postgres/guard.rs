@@ -92,6 +92,9 @@ const EXPLAINED_BY_A_KEY: &str = "EXISTS (SELECT FROM pg_locks w JOIN pg_constra
 /// was moved into the schema looks like the tenant's own, but for columns that are older
 /// than its place.
 ///
+/// The columns are text from the first branch on: what a branch has to say may be longer than a name, and a
+/// UNION with names would cut it.
+///
 /// `wide` is asked where code ran that nobody has read: every relation and type is looked at then.
 pub(super) fn question(schema: &SchemaName, references: &References, wide: bool) -> String {
     let name = escape_literal(schema.as_str());
@@ -117,7 +120,7 @@ pub(super) fn question(schema: &SchemaName, references: &References, wide: bool)
     format!(
         "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = {name}), \
          {ME} \
-         SELECT l.relation, n.nspname, c.relname, l.mode FROM pg_locks l \
+         SELECT l.relation, n.nspname::text, c.relname::text, l.mode FROM pg_locks l \
          LEFT JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() \
          AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') \

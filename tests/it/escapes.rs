@@ -331,6 +331,31 @@ fn keys_may_point_to_declared_tables_only() {
 }
 
 #[test]
+fn a_first_key_to_a_table_with_many_privileges_is_no_change_of_them() {
+    let given = shop();
+    let role = format!(
+        "reads_and_no_more_{}",
+        given.value("SELECT current_database()")
+    );
+    given.database.execute(&format!(
+        "CREATE ROLE {role}; GRANT SELECT, REFERENCES ON rates TO {role}, pg_monitor, pg_read_all_stats"
+    ));
+    given.tenant_file(
+        "V1__key.sql",
+        "CREATE TABLE a (rate int REFERENCES rates (id))",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__grant.sql", "GRANT DELETE ON rates TO pg_monitor");
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("public.rates (privileges changed)");
+    given
+        .database
+        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
 fn keys_may_point_nowhere_where_no_table_is_declared() {
     let given = shop();
     given.file("pricesync.toml", "[catalog]\nshared_references = []\n");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Given, Ran};
 
 /// Relations of `public`, by which a migration that strayed there would show.
 fn public(given: &Given) -> Vec<String> {
@@ -99,4 +99,59 @@ fn one_tenant_created_dropped_trashed_and_migrated_by_several_is_whole_or_absent
         assert_eq!(given.history(&schema), ["1", "2"]);
         assert!(given.relations(&schema, 'r').contains(&"second".to_owned()));
     }
+}
+
+#[test]
+fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
+    let given = Given::shipped();
+    given.run(&["migrate-schemas", "--shared"]).exits(0);
+    given
+        .database
+        .execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
+    let name = given.value("SELECT current_database()");
+    let role = format!("owner_{name}");
+    given.database.execute(&format!(
+        "CREATE ROLE {role} LOGIN; DROP SCHEMA pricesync CASCADE; GRANT CREATE ON DATABASE {name} TO {role}; \
+         GRANT CREATE, USAGE ON SCHEMA public TO {role}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON tenants_tenant, tenants_domain, refinery_schema_history TO {role}; \
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}; GRANT SELECT, REFERENCES ON plans TO {role}"
+    ));
+    let options = format!("-c role={role}");
+    let as_role = |args: &[&str]| {
+        let mut command = given.command(args);
+        command.env("PGOPTIONS", &options);
+        Ran::from(args, command.output().unwrap()).exits(0)
+    };
+    for slug in ["acme", "globex"] {
+        let host = format!("{slug}.test");
+        as_role(&[
+            "create-tenant",
+            "--name",
+            slug,
+            "--slug",
+            slug,
+            "--domain",
+            &host,
+        ]);
+    }
+    given.shared_file("V90__more.sql", "CREATE TABLE more (id int);");
+    given.tenant_file(
+        "V90__plan.sql",
+        "ALTER TABLE users ADD plan int REFERENCES public.plans;",
+    );
+    given.tenant_file(
+        "V91__index.sql",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY users_plan ON users (plan);",
+    );
+    as_role(&["migrate-schemas"]).counts([3, 0, 0, 0, 0]);
+    as_role(&["backup", "--all", "--out=b"]).never_says("not rehearsed");
+    as_role(&["rename-tenant", "--tenant=acme", "--slug=acme2"]);
+    as_role(&["drop-schema", "--tenant=acme2", "--trash", "--force"]);
+    as_role(&["undrop", "--tenant=acme2"]);
+    as_role(&["drop-schema", "--tenant=globex", "--force"]);
+    as_role(&["doctor"]);
+    as_role(&["status", "--verify"]);
+    given
+        .database
+        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
