@@ -131,7 +131,9 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
             .any(|kind| line.starts_with(kind))
     };
     let quoted = schema.as_str().replace('"', "\"\"");
-    let mut others = lines.iter().filter(|line| !is_text(line));
+    // No name of a function stands in front of a dot.
+    let is_other = |line: &&String| !is_text(line) && !line.starts_with("member function ");
+    let mut others = lines.iter().filter(is_other);
     if others.any(|line| mentions::is_word_of(schema.as_str(), line)) {
         return lines;
     }

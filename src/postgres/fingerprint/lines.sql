@@ -177,7 +177,7 @@ SELECT format('label on %s %s: %s %s', n.label, (SELECT a.attname FROM pg_attrib
 FROM named n JOIN pg_seclabel s ON s.objoid = n.objid AND s.classoid = n.classid
 UNION ALL
 SELECT concat_ws(' ', 'member', a.type,
-    (SELECT string_agg(CASE WHEN name = ns.nspname THEN '' WHEN starts_with(name, ns.prefix) THEN substr(name, length(ns.prefix) + 1) ELSE name END,
+    (SELECT string_agg(CASE WHEN name = ns.nspname AND (place = 1 OR a.type = 'default acl') THEN '' WHEN starts_with(name, ns.prefix) THEN substr(name, length(ns.prefix) + 1) ELSE name END,
         '.' ORDER BY place) FROM unnest(a.object_names) WITH ORDINALITY o(name, place)),
     (SELECT string_agg(replace(name, ns.prefix, ''), ',' ORDER BY place) FROM unnest(a.object_args) WITH ORDINALITY o(name, place)))
 FROM member m, ns, LATERAL pg_identify_object_as_address(m.classid, m.objid, 0) a
