@@ -63,7 +63,7 @@ pub(super) enum Act {
     },
     /// With something goes whatever depends on it.
     Cascade {
-        what: String,
+        kind: &'static str,
     },
     Remove {
         table: Name,
@@ -91,11 +91,8 @@ pub(super) enum Act {
     Write {
         table: Name,
         command: &'static str,
-    },
-    /// All of them are.
-    WriteAll {
-        table: Name,
-        command: &'static str,
+        /// Whether nothing says which.
+        is_all: bool,
     },
     Function {
         name: String,

@@ -22,7 +22,7 @@ pub(super) fn outside(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {
             );
             return vec![said.at(Severity::Warning)];
         }
-        Act::Write { table, command } => (vec![table], *command),
+        Act::Write { table, command, .. } => (vec![table], *command),
         Act::Truncate { tables, .. } => (tables.iter().collect(), "TRUNCATE"),
         Act::Lock { tables } => (tables.iter().collect(), "LOCK TABLE"),
         Act::Index { table, .. } => (vec![table], "CREATE INDEX"),

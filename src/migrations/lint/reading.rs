@@ -110,16 +110,11 @@ impl Found {
         match statement {
             Stmt::CreateTable(create) => self.create_table(&create),
             Stmt::CreateTableAs(create) => {
-                if let Some(table) = name(create.table_name()) {
-                    let if_not_exists = create.if_not_exists().is_some();
-                    self.add(
-                        create.syntax(),
-                        Act::CreateTable {
-                            table,
-                            if_not_exists,
-                        },
-                    );
-                }
+                self.creates(
+                    name(create.table_name()),
+                    create.if_not_exists().is_some(),
+                    create.syntax(),
+                );
             }
             Stmt::AlterTable(alter) => self.alter_table(&alter),
             Stmt::CreateIndex(create) => {
@@ -150,24 +145,25 @@ impl Found {
                     self.add(refresh.syntax(), Act::Refresh { view });
                 }
             }
-            Stmt::DropView(drop) => {
-                self.cascade("view", drop.drop_behavior().as_ref(), drop.syntax());
+            Stmt::DropView(drop) if cascades(drop.drop_behavior().as_ref()) => {
+                self.add(drop.syntax(), Act::Cascade { kind: "view" });
             }
-            Stmt::DropMaterializedView(drop) => {
-                self.cascade(
-                    "materialized view",
-                    drop.drop_behavior().as_ref(),
+            Stmt::DropMaterializedView(drop) if cascades(drop.drop_behavior().as_ref()) => {
+                self.add(
                     drop.syntax(),
+                    Act::Cascade {
+                        kind: "materialized view",
+                    },
                 );
             }
-            Stmt::DropFunction(drop) => {
-                self.cascade("function", drop.drop_behavior().as_ref(), drop.syntax());
+            Stmt::DropFunction(drop) if cascades(drop.drop_behavior().as_ref()) => {
+                self.add(drop.syntax(), Act::Cascade { kind: "function" });
             }
-            Stmt::DropSequence(drop) => {
-                self.cascade("sequence", drop.drop_behavior().as_ref(), drop.syntax());
+            Stmt::DropSequence(drop) if cascades(drop.drop_behavior().as_ref()) => {
+                self.add(drop.syntax(), Act::Cascade { kind: "sequence" });
             }
-            Stmt::DropType(drop) => {
-                self.cascade("type", drop.drop_behavior().as_ref(), drop.syntax());
+            Stmt::DropType(drop) if cascades(drop.drop_behavior().as_ref()) => {
+                self.add(drop.syntax(), Act::Cascade { kind: "type" });
             }
             Stmt::AlterView(alter) => {
                 if let Some(ast::AlterViewAction::ViewRenameTo(_)) = alter.action() {
@@ -180,16 +176,11 @@ impl Found {
                 }
             }
             Stmt::CreateMaterializedView(create) => {
-                if let Some(table) = name(create.view()) {
-                    let if_not_exists = create.if_not_exists().is_some();
-                    self.add(
-                        create.syntax(),
-                        Act::CreateTable {
-                            table,
-                            if_not_exists,
-                        },
-                    );
-                }
+                self.creates(
+                    name(create.view()),
+                    create.if_not_exists().is_some(),
+                    create.syntax(),
+                );
                 self.kept("a materialized view", create.syntax());
             }
             Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), words),
@@ -214,10 +205,7 @@ impl Found {
                 }
             }
             Stmt::Truncate(truncate) => {
-                let cascade = matches!(
-                    truncate.drop_behavior(),
-                    Some(ast::DropBehavior::Cascade(_))
-                );
+                let cascade = cascades(truncate.drop_behavior().as_ref());
                 let list = truncate.table_list();
                 let tables = list.iter().flat_map(ast::TableList::table_relation_names);
                 let tables = tables.filter_map(|table| name(Some(table))).collect();
@@ -236,45 +224,32 @@ impl Found {
             Stmt::Cluster(cluster) => {
                 self.add(cluster.syntax(), Act::VacuumFull { command: "CLUSTER" });
             }
-            Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT"),
+            Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT", false),
             Stmt::Update(update) => {
-                self.write(update.relation_name(), "UPDATE");
-                if update.where_clause_or_current_of().is_none() && update.from_clause().is_none() {
-                    self.write_all(update.relation_name(), "UPDATE");
-                }
+                let is_all =
+                    update.where_clause_or_current_of().is_none() && update.from_clause().is_none();
+                self.write(update.relation_name(), "UPDATE", is_all);
             }
             Stmt::Delete(delete) => {
-                self.write(delete.relation_name(), "DELETE");
-                if delete.where_clause_or_current_of().is_none() && delete.using_clause().is_none()
-                {
-                    self.write_all(delete.relation_name(), "DELETE");
-                }
+                let is_all = delete.where_clause_or_current_of().is_none()
+                    && delete.using_clause().is_none();
+                self.write(delete.relation_name(), "DELETE", is_all);
             }
-            Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE"),
+            Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE", false),
             _ => {}
         }
     }
 
-    fn write(&mut self, node: Option<impl AstNode>, command: &'static str) {
+    fn write(&mut self, node: Option<impl AstNode>, command: &'static str, is_all: bool) {
         if let Some(node) = node
             && let Some(table) = named(&node)
         {
-            self.add(node.syntax(), Act::Write { table, command });
-        }
-    }
-
-    fn write_all(&mut self, node: Option<impl AstNode>, command: &'static str) {
-        if let Some(node) = node
-            && let Some(table) = named(&node)
-        {
-            self.add(node.syntax(), Act::WriteAll { table, command });
-        }
-    }
-
-    fn cascade(&mut self, kind: &str, behavior: Option<&ast::DropBehavior>, node: &SyntaxNode) {
-        if let Some(ast::DropBehavior::Cascade(_)) = behavior {
-            let what = format!("a {kind}");
-            self.add(node, Act::Cascade { what });
+            let act = Act::Write {
+                table,
+                command,
+                is_all,
+            };
+            self.add(node.syntax(), act);
         }
     }
 
@@ -287,17 +262,23 @@ impl Found {
         }
     }
 
+    fn creates(&mut self, table: Option<Name>, if_not_exists: bool, node: &SyntaxNode) {
+        if let Some(table) = table {
+            self.add(
+                node,
+                Act::CreateTable {
+                    table,
+                    if_not_exists,
+                },
+            );
+        }
+    }
+
     fn create_table(&mut self, create: &ast::CreateTable) {
-        let Some(table) = name(create.table_name()) else {
-            return;
-        };
-        let if_not_exists = create.if_not_exists().is_some();
-        self.add(
+        self.creates(
+            name(create.table_name()),
+            create.if_not_exists().is_some(),
             create.syntax(),
-            Act::CreateTable {
-                table,
-                if_not_exists,
-            },
         );
         for node in create.syntax().descendants() {
             if let Some(key) = ast::ReferencesConstraint::cast(node.clone()) {
@@ -340,6 +321,10 @@ impl Found {
             self.add(node, Act::Kept { what, calls });
         }
     }
+}
+
+fn cascades(behavior: Option<&ast::DropBehavior>) -> bool {
+    matches!(behavior, Some(ast::DropBehavior::Cascade(_)))
 }
 
 /// `VACUUM (FULL)`, unless it says `FULL off`.

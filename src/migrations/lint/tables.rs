@@ -28,11 +28,13 @@ pub(super) fn judge(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {
         } => Some(if_not_exists("the index")),
         Act::IndexLocked { command } => Some(index_locked(command)),
         Act::Refresh { view } if now.in_use(view) => Some(refreshed(view)),
-        Act::Cascade { what } => Some(cascaded(what)),
+        Act::Cascade { kind } => Some(cascaded(kind)),
         // What lies elsewhere may not be written at all.
-        Act::WriteAll { table, command } if now.in_use(table) && !is_outside(now, table) => {
-            Some(written(table, command))
-        }
+        Act::Write {
+            table,
+            command,
+            is_all: true,
+        } if now.in_use(table) && !is_outside(now, table) => Some(written(table, command)),
         Act::AddConstraint {
             table,
             kind: Checked::NotNull,
@@ -142,10 +144,10 @@ fn refreshed(view: &Name) -> Said {
     )
 }
 
-fn cascaded(what: &str) -> Said {
+fn cascaded(kind: &str) -> Said {
     Said::new(
         Rule::BreaksRunningCode,
-        format!("with {what} goes whatever depends on it"),
+        format!("with a {kind} goes whatever depends on it"),
         "CASCADE takes columns, views and functions along without naming them, and not the same ones in every tenant",
         "leave CASCADE away, and drop first what the server then names",
     )
