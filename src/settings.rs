@@ -178,7 +178,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// `database.url`: a URL, key=value words, or `local`.
     pub database_url: Option<String>,
-    /// `database.direct_url`: past a pooler.
+    /// `database.direct_url`: past a pooler; `None` also where somebody with a stronger word named the
+    /// database, because it leads to another one then.
     pub direct_url: Option<String>,
     /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
     pub catalog: CatalogLayout,
@@ -260,7 +261,7 @@ impl Settings {
                 let from_environment = || {
                     key.environment.iter().find_map(|&name| {
                         let value = variables(name);
-                        let value = value.filter(|value| key.may_be_empty() || !value.is_empty());
+                        let value = value.filter(|value| key.may_be_empty || !value.is_empty());
                         Some((value?, overrides.origin_of(name)))
                     })
                 };
@@ -305,7 +306,7 @@ impl Settings {
         }
         Ok(Self {
             database_url: read.text("database.url").map(str::to_owned),
-            direct_url: read.text("database.direct_url").map(str::to_owned),
+            direct_url: read.direct_url().map(str::to_owned),
             catalog: read.catalog()?,
             shared_dir: read.path("migrations.shared"),
             tenant_dir: read.path("migrations.tenant"),
@@ -374,17 +375,6 @@ impl Settings {
         &self.effective
     }
 
-    /// Returns `database.direct_url`, unless somebody with a stronger word named the database.
-    #[must_use]
-    pub fn direct_url_of_database(&self) -> Option<&str> {
-        let direct = self
-            .effective
-            .iter()
-            .find(|one| one.key == "database.direct_url")?;
-        let is_beside = direct.origin.strength() >= self.database_origin().strength();
-        self.direct_url.as_deref().filter(|_| is_beside)
-    }
-
     /// Returns whose word the database is.
     #[must_use]
     pub fn database_origin(&self) -> &Origin {
@@ -426,6 +416,12 @@ impl Reader<'_> {
                 wanted,
             )
         })
+    }
+
+    fn direct_url(&self) -> Option<&str> {
+        let [database, direct] = ["database.url", "database.direct_url"].map(|key| self.find(key));
+        let is_beside = direct.origin.strength() >= database.origin.strength();
+        direct.value.as_deref().filter(|_| is_beside)
     }
 
     fn catalog(&self) -> Result<CatalogLayout, SettingsError> {
@@ -619,7 +615,7 @@ mod tests {
         let content = "[database]\nurl = \"host=pooler\"\ndirect_url = \"host=direct\"\n";
         let direct = |variables: &[(&str, &str)], flags: &Overrides| {
             let settings = resolve(content, variables, flags).expect("fine");
-            settings.direct_url_of_database().map(str::to_owned)
+            settings.direct_url
         };
         let mut flags = Overrides::default();
         assert_eq!(direct(&[], &flags).as_deref(), Some("host=direct"));

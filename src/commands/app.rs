@@ -292,10 +292,9 @@ impl App {
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
-    /// Returns where `database.direct_url` leads, if it is set. It belongs to the `database.url` beside it:
-    /// whoever names another database, by a flag or a variable, does not mean the one that it leads to.
+    /// Returns where `database.direct_url` leads, if it is set.
     fn direct(&self) -> Result<Option<ConnectOptions>, Failure> {
-        let Some(direct) = self.settings.direct_url_of_database() else {
+        let Some(direct) = &self.settings.direct_url else {
             return Ok(None);
         };
         ConnectOptions::resolve(Some(direct), &Environment::from_process())

@@ -8,22 +8,17 @@ pub(super) struct Key {
     pub(super) environment: &'static [&'static str],
     /// The value when nobody says anything; `None` where there is none.
     pub(super) default: Option<&'static str>,
+    /// Whether an empty text is a value, which says that there is no such thing; an empty variable of
+    /// another key is as good as none.
+    pub(super) may_be_empty: bool,
 }
 
 impl Key {
-    /// Returns whether an empty text is a value, which says that there is no such thing; an empty
-    /// variable of another key is as good as none.
-    pub(super) fn may_be_empty(&self) -> bool {
-        [
-            "catalog.domain_table",
-            "catalog.slug_column",
-            "catalog.name_column",
-            "catalog.created_column",
-            "catalog.domain_primary_column",
-            "catalog.schema_prefix",
-            "catalog.shared_references",
-        ]
-        .contains(&self.name)
+    const fn or_empty(self) -> Self {
+        Self {
+            may_be_empty: true,
+            ..self
+        }
     }
 }
 
@@ -43,7 +38,8 @@ pub(super) const KEYS: &[Key] = &[
         "catalog.domain_table",
         &["PRICESYNC_DOMAIN_TABLE"],
         Some("public.tenants_domain"),
-    ),
+    )
+    .or_empty(),
     key("catalog.id_column", &["PRICESYNC_ID_COLUMN"], Some("id")),
     key(
         "catalog.schema_column",
@@ -54,17 +50,20 @@ pub(super) const KEYS: &[Key] = &[
         "catalog.slug_column",
         &["PRICESYNC_SLUG_COLUMN"],
         Some("slug"),
-    ),
+    )
+    .or_empty(),
     key(
         "catalog.name_column",
         &["PRICESYNC_NAME_COLUMN"],
         Some("name"),
-    ),
+    )
+    .or_empty(),
     key(
         "catalog.created_column",
         &["PRICESYNC_CREATED_COLUMN"],
         Some("created_at"),
-    ),
+    )
+    .or_empty(),
     key(
         "catalog.domain_id_column",
         &["PRICESYNC_DOMAIN_ID_COLUMN"],
@@ -84,17 +83,20 @@ pub(super) const KEYS: &[Key] = &[
         "catalog.domain_primary_column",
         &["PRICESYNC_DOMAIN_PRIMARY_COLUMN"],
         Some("is_primary"),
-    ),
+    )
+    .or_empty(),
     key(
         "catalog.shared_references",
         &["PRICESYNC_SHARED_REFERENCES"],
         None,
-    ),
+    )
+    .or_empty(),
     key(
         "catalog.schema_prefix",
         &["PRICESYNC_SCHEMA_PREFIX"],
         Some("tenant_"),
-    ),
+    )
+    .or_empty(),
     key(
         "migrations.shared",
         &["PRICESYNC_MIGRATIONS_SHARED"],
@@ -186,6 +188,7 @@ const fn key(
         name,
         environment,
         default,
+        may_be_empty: false,
     }
 }
 
