@@ -146,9 +146,11 @@ async fn write(
             let _ = tokio::time::timeout(GATHER, &mut ended).await;
         }
     }
-    store_batches(&database, run, &mut gathered).await;
-    let is_complete = gathered.is_empty() || store_each(&database, run, &gathered).await;
-    (database, is_complete)
+    // A connection that breaks at the end is not the last one.
+    for _ in 0..2 {
+        store_batches(&database, run, &mut gathered).await;
+    }
+    (database, gathered.is_empty())
 }
 
 /// Stores as many as it can; what is left is tried again together with what comes next.
@@ -161,43 +163,32 @@ async fn store_batches(database: &Database, run: i64, gathered: &mut Vec<RunItem
     };
     while !gathered.is_empty() {
         let batch = gathered.len().min(BATCH);
-        if let Err(error) = store(&session, run, &gathered[..batch]).await {
-            if batch == 1 || is_connection_lost(&error) || is_worth_retrying(&error) {
-                return;
-            }
-            // Whatever is refused again is left at the end of the queue.
-            let mut refused = Vec::new();
-            for item in gathered.drain(..batch) {
-                if store(&session, run, std::slice::from_ref(&item))
-                    .await
-                    .is_err()
-                {
-                    refused.push(item);
-                }
-            }
-            gathered.append(&mut refused);
-            return;
+        let Err(error) = store(&session, run, &gathered[..batch]).await else {
+            gathered.drain(..batch);
+            continue;
+        };
+        if !is_connection_lost(&error) && !is_worth_retrying(&error) {
+            // A row that the server refuses takes no other with it.
+            let items = gathered.drain(..batch).collect();
+            let refused = store_each(&session, run, items).await;
+            gathered.extend(refused);
         }
-        gathered.drain(..batch);
+        return;
     }
 }
 
-/// Stores one by one, so that a row which the server refuses takes no other with it; returns
-/// whether all are stored.
-async fn store_each(database: &Database, run: i64, items: &[RunItem]) -> bool {
-    let Ok(session) = database.session(Duration::ZERO).await else {
-        return false;
-    };
-    let mut all = true;
+/// Stores one by one, and returns those that are not stored.
+async fn store_each(session: &Session, run: i64, items: Vec<RunItem>) -> Vec<RunItem> {
+    let mut refused = Vec::new();
     for item in items {
-        if let Err(error) = store(&session, run, std::slice::from_ref(item)).await {
-            if is_connection_lost(&error) || is_worth_retrying(&error) {
-                return false;
-            }
-            all = false;
+        if store(session, run, std::slice::from_ref(&item))
+            .await
+            .is_err()
+        {
+            refused.push(item);
         }
     }
-    all
+    refused
 }
 
 async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Error> {
