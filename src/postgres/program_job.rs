@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc::Sender;
 
+use super::programs::process;
 use super::tenant_environment::TenantEnvironment;
 use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Target};
 use crate::service::failure::{MigrateError, ServerError};
@@ -127,8 +128,7 @@ struct Group(Option<u32>);
 
 impl Group {
     fn signal(&self, signal: Signal) {
-        let pid = self.0.and_then(|group| i32::try_from(group).ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = process(self.0) {
             // It may have ended already.
             let _ = rustix::process::kill_process_group(pid, signal);
         }

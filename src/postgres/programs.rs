@@ -131,9 +131,14 @@ impl std::fmt::Display for PsqlError {
 
 impl std::error::Error for PsqlError {}
 
+/// Returns a process, or a group of them, by its number.
+pub(super) fn process(id: Option<u32>) -> Option<rustix::process::Pid> {
+    let id = i32::try_from(id?).ok()?;
+    rustix::process::Pid::from_raw(id)
+}
+
 fn end(child: &tokio::process::Child) {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) = process(child.id()) {
         // It may have ended already.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
