@@ -24,11 +24,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use pricesync::domain::schema_name::SchemaName;
 use pricesync::domain::tenant::{CatalogError, Hostname, Tenant, TenantCatalog as _};
-use pricesync::postgres::catalog::PostgresCatalog;
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::pool::Database;
-use pricesync::postgres::tenant_context::{TenantContext, TenantError};
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::tls;
+use pricesync::postgres::tenants::catalog::PostgresCatalog;
+use pricesync::postgres::tenants::context::{TenantContext, TenantError};
 use pricesync::settings::CatalogLayout;
 use tokio::net::TcpListener;
 

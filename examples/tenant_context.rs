@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
 use pricesync::domain::tenant::{Hostname, TenantCatalog as _};
-use pricesync::postgres::catalog::PostgresCatalog;
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::pool::Database;
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::tls;
+use pricesync::postgres::tenants::catalog::PostgresCatalog;
 use pricesync::settings::CatalogLayout;
 
 #[tokio::main]

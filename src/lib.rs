@@ -39,7 +39,7 @@ use clap::Parser as _;
 use commands::Cli;
 use error::{Exit, Failure};
 use migrations::LoadErrors;
-use postgres::predicate::WhereError;
+use postgres::tenants::where_clause::WhereError;
 use ui::{Excerpt, Explanation, Terminal, is_broken_pipe};
 
 /// Runs the command line of this process and returns its exit code.

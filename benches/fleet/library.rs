@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, anyhow};
 use pricesync::domain::script::Scope;
 use pricesync::domain::tenant::{Hostname, NewTenant, Slug};
 use pricesync::migrations::MigrationSet;
-use pricesync::postgres::catalog::PostgresCatalog;
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::migrator::Rules;
-use pricesync::postgres::pool::Database;
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::tls;
+use pricesync::postgres::migrate::migrator::Rules;
+use pricesync::postgres::tenants::catalog::PostgresCatalog;
 use pricesync::service::event::Progress;
 use pricesync::settings::CatalogLayout;
 

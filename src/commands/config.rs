@@ -3,7 +3,7 @@
 use super::Output;
 use super::app::App;
 use crate::error::{Exit, Failure};
-use crate::postgres::conninfo::{ConnectOptions, Environment};
+use crate::postgres::connection::conninfo::{ConnectOptions, Environment};
 use crate::ui::{Cell, Listing};
 
 /// Show every setting in force with its origin, secrets masked

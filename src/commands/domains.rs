@@ -8,8 +8,8 @@ use super::drop_schema::named;
 use super::select::SelectArgs;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
-use crate::postgres::catalog::PostgresCatalog;
-use crate::postgres::domains::{Added, DomainError};
+use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::domains::{Added, DomainError};
 use crate::ui::{Cell, Listing, clean};
 
 /// List and change the hosts that tenants answer to

@@ -7,7 +7,7 @@ use super::app::{Access, App};
 use super::watch::alone;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
-use crate::postgres::removal::{Contents, DropError, Removal};
+use crate::postgres::tenants::drop::{Contents, DropError, Removal};
 use crate::service::event::Work;
 use crate::service::tenants::{find, nearest, target};
 use crate::settings::Overrides;

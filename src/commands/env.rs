@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::app::{Access, App};
 use super::shell::entered;
 use crate::error::{Exit, Failure};
-use crate::postgres::tenant_environment::TenantEnvironment;
+use crate::postgres::client::environment::TenantEnvironment;
 use crate::ui::shell_word;
 
 /// Print the environment in which psql and other programs see one tenant

@@ -7,7 +7,7 @@ use crate::domain::plan::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::Exit;
 use crate::error::Failure;
-use crate::postgres::trash::TrashState;
+use crate::postgres::tenants::trash::TrashState;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::tenants::target;
 use crate::ui::{Cell, Listing, OutputFormat};

@@ -3,8 +3,8 @@
 use super::Output;
 use super::app::{Access, App};
 use crate::error::{Exit, Failure};
-use crate::postgres::diagnostics::server_error;
-use crate::postgres::locks::{SchemaLock, Waiter, held};
+use crate::postgres::connection::server_error::server_error;
+use crate::postgres::report::locks::{SchemaLock, Waiter, held};
 use crate::ui::{Cell, Listing};
 
 /// Show which schemas are being worked on, by whom, and who waits because of it

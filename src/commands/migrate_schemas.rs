@@ -17,11 +17,11 @@ use crate::domain::plan::{Goal, OnFailure, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
-use crate::postgres::catalog::PostgresCatalog;
-use crate::postgres::migrator::PostgresMigrator;
-use crate::postgres::pool::Database;
-use crate::postgres::rehearsal::Rehearsal;
-use crate::postgres::runs;
+use crate::postgres::bookkeeping::run_log;
+use crate::postgres::connection::database::Database;
+use crate::postgres::migrate::dry_run::Rehearsal;
+use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::event::{Progress, Skipped, Target};
 use crate::service::failure::ServerError;
 use crate::service::fleet::{Fleet, Interrupts};
@@ -153,7 +153,7 @@ impl Args {
     ) -> Result<Option<Scopes>, Failure> {
         let mut selection = selectors.resolve(catalog).await?;
         if self.retry_failed {
-            let mut failed = runs::failed_schemas(database)
+            let mut failed = run_log::failed_schemas(database)
                 .await
                 .map_err(no_failures_known)?;
             if failed.is_empty() {

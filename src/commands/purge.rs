@@ -9,7 +9,7 @@ use super::undrop::in_trash;
 use super::watch::in_turn;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
-use crate::postgres::trash::Trashed;
+use crate::postgres::tenants::trash::Trashed;
 use crate::service::event::{Target, Work};
 use crate::settings::{self, Overrides};
 use crate::ui::{clean, count};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::migrate_schemas::command_line;
-use crate::postgres::migrator::PostgresMigrator;
-use crate::postgres::runs::{self, RunHeader, RunItem, RunLog};
+use crate::postgres::bookkeeping::run_log::{self, RunHeader, RunItem, RunLog};
+use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::service::event::{Event, EventKind, Outcome, Target};
 use crate::service::failure::MigrateError;
 use crate::service::summary::{SchemaOutcome, Summary};
@@ -75,7 +75,7 @@ impl Recorder {
             log.record(item(&outcome.target, &outcome.outcome));
         }
         // Somebody may have put right by hand what had failed.
-        if let Ok(failed) = runs::failed_schemas(self.migrator.database()).await {
+        if let Ok(failed) = run_log::failed_schemas(self.migrator.database()).await {
             let is_fine = |item: &&SchemaOutcome| {
                 item.outcome == Outcome::UpToDate && failed.contains(&item.target.schema)
             };

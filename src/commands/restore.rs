@@ -13,7 +13,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Restored};
-use crate::postgres::provision::CreateError;
+use crate::postgres::tenants::create::CreateError;
 use crate::service::event::Work;
 use crate::settings::Overrides;
 use crate::ui::{clean, count, shell_word, took};

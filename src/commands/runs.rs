@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::Output;
 use super::app::{Access, App};
 use crate::error::{Exit, Failure};
-use crate::postgres::runs::{StoredRun, items, stored};
+use crate::postgres::bookkeeping::run_log::{StoredRun, items, stored};
 use crate::service::failure::ServerError;
 use crate::ui::{Cell, Listing, count};
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Exit, Failure};
 use crate::migrations::Predicate;
-use crate::postgres::catalog::PostgresCatalog;
-use crate::postgres::predicate::WhereError;
+use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::where_clause::WhereError;
 use crate::service::tenants::{Listed, Selection};
 
 /// Which tenants.

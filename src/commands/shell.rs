@@ -8,12 +8,12 @@ use super::drop_schema::named;
 use super::exec;
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
-use crate::postgres::behind::Behind;
-use crate::postgres::catalog::PostgresCatalog;
-use crate::postgres::pool::Database;
-use crate::postgres::programs::{Psql, PsqlError};
-use crate::postgres::removal::Presence;
-use crate::postgres::tenant_environment::TenantEnvironment;
+use crate::postgres::client::environment::TenantEnvironment;
+use crate::postgres::client::psql::{Psql, PsqlError};
+use crate::postgres::connection::database::Database;
+use crate::postgres::migrate::pending_hint::Behind;
+use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::drop::Presence;
 use crate::service::tenants::target;
 use crate::ui::Verbosity;
 

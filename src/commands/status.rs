@@ -9,11 +9,11 @@ use crate::domain::plan::{Goal, Plan, SchemaState};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
-use crate::postgres::histories::{Found, read_all};
-use crate::postgres::pool::Database;
-use crate::postgres::removal::Presence;
-use crate::postgres::runs::{FailedSchema, failures};
-use crate::postgres::survey::Verified;
+use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
+use crate::postgres::connection::database::Database;
+use crate::postgres::migrate::status::Verified;
+use crate::postgres::tenants::drop::Presence;
+use crate::postgres::transaction::history::{Found, read_all};
 use crate::service::event::Target;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
@@ -78,7 +78,7 @@ async fn one(
         .map_err(|error| {
             Failure::words(
                 Exit::Unexpected,
-                crate::postgres::diagnostics::server_error(&error),
+                crate::postgres::connection::server_error::server_error(&error),
             )
         })?;
     let rows = match found.into_iter().next() {

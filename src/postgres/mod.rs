@@ -1,51 +1,17 @@
-//! The only SQL, and the only driver.
+//! All SQL, and the only room that knows the driver.
+//!
+//! A room imports only rooms above it in this list. Start reading at [`migrate`].
 
-mod adoption;
-mod attendance;
-mod backend_key;
+pub mod connection;
+pub mod transaction;
+
+pub mod schema;
+
+pub mod bookkeeping;
+pub mod migrate;
+
+pub mod tenants;
+
 pub mod backup;
-pub mod baseline;
-mod batch;
-pub mod behind;
-mod bookkeeping;
-pub mod catalog;
-mod commit;
-pub mod conninfo;
-mod dependents;
-pub mod diagnostics;
-pub mod domains;
-pub mod drift;
-pub mod exec;
-pub mod fingerprint;
-mod guard;
-pub mod histories;
-mod journey;
-mod ledger;
-mod lock;
-pub mod locks;
-pub mod measure;
-mod mentions;
-pub mod migrator;
-mod no_transaction;
-pub mod pool;
-pub mod predicate;
-pub mod program_job;
-pub mod programs;
-pub mod provision;
-mod referrers;
-pub mod rehearsal;
-pub mod removal;
-mod renaming;
-mod runner;
-pub mod runs;
-mod structure;
-pub mod survey;
-mod template;
-pub mod tenant_context;
-pub mod tenant_environment;
-mod tenant_tables;
-pub mod tls;
-mod together;
-mod transaction;
-pub mod trash;
-pub mod users;
+pub mod client;
+pub mod report;

@@ -10,8 +10,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_postgres::SimpleQueryMessage;
 
@@ -102,8 +102,9 @@ impl Servers {
             write_for_server(&data.join(name), &text);
         }
         let old = folder.path().join("old");
-        let version_one = include_str!("../../src/postgres/tls/verifier/version_one.pem");
-        let key = include_str!("../../src/postgres/tls/verifier/version_one.key");
+        let version_one =
+            include_str!("../../src/postgres/connection/tls/verifier/version_one.pem");
+        let key = include_str!("../../src/postgres/connection/tls/verifier/version_one.key");
         fs::write(files.join("version_one.crt"), version_one).expect("written");
         write_for_server(&old.join("server.crt"), version_one);
         write_for_server(&old.join("server.key"), key);

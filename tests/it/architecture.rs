@@ -29,8 +29,8 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
 const ONLY_IN: [(&str, &[&str]); 13] = [
     ("clap::", &["commands/", "lib.rs"]),
     ("tokio_postgres::", &["postgres/"]),
-    ("deadpool_postgres::", &["postgres/pool.rs"]),
-    ("refinery_core::", &["postgres/runner.rs"]),
+    ("deadpool_postgres::", &["postgres/connection/database.rs"]),
+    ("refinery_core::", &["postgres/migrate/refinery.rs"]),
     (
         "squawk_syntax::",
         &[

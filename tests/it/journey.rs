@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::pool::Database;
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::tls;
 
 use crate::concurrency::Holder;
 use crate::support::eventually::eventually;

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::fingerprint::Fingerprint;
-use pricesync::postgres::pool::Database;
-use pricesync::postgres::tls;
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::tls;
+use pricesync::postgres::schema::fingerprint::Fingerprint;
 
 use crate::support::pricesync::{Given, literal, quoted};
 

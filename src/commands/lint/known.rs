@@ -10,7 +10,7 @@ use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Rule};
-use crate::postgres::measure::{Measured, measure};
+use crate::postgres::report::lint_cost::{Measured, measure};
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::pace::Pace;
 use crate::service::rollout::{Rollout, Scopes, Survey};

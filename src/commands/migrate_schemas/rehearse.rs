@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::SummaryFormat;
 use crate::commands::app::App;
 use crate::error::{Exit, Failure};
-use crate::postgres::rehearsal::{Lock, Tried};
+use crate::postgres::migrate::dry_run::{Lock, Tried};
 use crate::service::summary::Summary;
 use crate::ui::{
     Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,

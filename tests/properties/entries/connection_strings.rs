@@ -1,6 +1,6 @@
 //! Any bytes as what `-d` is given.
 
-use pricesync::postgres::conninfo::{ConnectOptions, Environment};
+use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 
 /// Panics where reading a connection string does.
 pub fn connection_strings(bytes: &[u8]) {

@@ -1,0 +1,489 @@
+//! Reading a tenant out of one snapshot.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use postgres_protocol::escape::escape_literal;
+use tokio::sync::mpsc::Sender;
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use super::progress::Steps;
+use super::verify_ddl::Rehearsals;
+use super::{BackupError, about_schema};
+use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::tenant::Tenant;
+use crate::postgres::connection::database::{Route, Session};
+use crate::postgres::migrate::migrator::{PATIENCE, Rules};
+use crate::postgres::schema::ddl;
+use crate::postgres::schema::fingerprint::{Fingerprint, digest};
+use crate::postgres::schema::name_references;
+use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::transaction::advisory_lock::{self, CLASS};
+use crate::postgres::transaction::history::qualified;
+use crate::postgres::transaction::lock_monitor::TELL_EVERY;
+use crate::postgres::transaction::open::RESET;
+use crate::service::event::{EventKind, Progress};
+
+/// Rows travel in portions of this many bytes.
+const PORTION: usize = 64 << 10;
+
+/// What is read: a tenant of a catalog.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The catalog.
+    pub catalog: &'a PostgresCatalog,
+    /// The tenant.
+    pub tenant: &'a Tenant,
+    /// How long to wait for locks, which table holds histories.
+    pub rules: &'a Rules,
+    /// Which structures are known to come out as they were.
+    pub rehearsals: &'a Rehearsals,
+    /// Whether rows are left out, those of the history excepted.
+    pub schema_only: bool,
+}
+
+/// Reads a tenant and sends it piece by piece; what comes before the tables is handed to
+/// `begin` first, which returns where the pieces go.
+///
+/// One snapshot for all of it: a `REPEATABLE READ` transaction that locks the schema's tables
+/// before its snapshot is taken, so that none is rewritten in between, and that holds the schema's
+/// advisory lock in common with other readers, so that no migration runs meanwhile. Values of
+/// sequences are read last, so that they are never behind the rows. Steps go to `progress`; what is
+/// waited for is told by the catalog.
+///
+/// # Errors
+///
+/// [`BackupError`].
+pub(super) async fn dump<B, F>(
+    source: &Source<'_>,
+    progress: &Progress,
+    begin: B,
+) -> Result<(), BackupError>
+where
+    B: FnOnce(Header) -> F,
+    F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
+{
+    let session = source
+        .catalog
+        .database()
+        .session(PATIENCE)
+        .await
+        .map_err(|error| BackupError::Server {
+            doing: "connecting".to_owned(),
+            error,
+        })?;
+    let dumped = dump_in(&session, source, progress, begin).await;
+    // Whatever state it is in: the snapshot ends with it.
+    let ended = session.client().simple_query("ROLLBACK").await;
+    if dumped.is_err() || ended.is_err() {
+        session.discard();
+    }
+    dumped
+}
+
+async fn dump_in<B, F>(
+    session: &Session,
+    source: &Source<'_>,
+    progress: &Progress,
+    begin: B,
+) -> Result<(), BackupError>
+where
+    B: FnOnce(Header) -> F,
+    F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
+{
+    let schema = &source.tenant.schema;
+    let relations = enter(session, source).await?;
+    let reading = || BackupError::server("reading the catalog");
+    let structure = ddl::read(session, schema, None).await.map_err(reading())?;
+    let mut mentions: Vec<String> = structure
+        .mentions
+        .iter()
+        .filter(|mention| name_references::names(&mention.text, schema))
+        .map(|mention| mention.what.clone())
+        .collect();
+    mentions.sort();
+    mentions.dedup();
+    let copy = structure.copy().map_err(BackupError::Inexpressible)?;
+    let lines = lasting(session, schema).await.map_err(reading())?;
+    let fingerprint = digest(lines.iter().map(String::as_str));
+    source
+        .rehearsals
+        .prove(source.catalog.database(), source.rules, &copy, &lines)
+        .await?;
+    let header = describe(
+        session,
+        source,
+        lines,
+        fingerprint,
+        mentions,
+        &copy.about_schema,
+    )
+    .await?;
+    let mut steps = Steps::begin(progress.clone(), &header.structure, 0);
+    let to = begin(header).await?;
+    let send = async |piece| {
+        // Nobody takes it: whoever wrote has failed, and says why.
+        to.send(Ok(piece)).await.map_err(|_| {
+            BackupError::Archive(ArchiveError::Io(std::io::ErrorKind::BrokenPipe.into()))
+        })
+    };
+    send(Piece::Sql(Section::Before, copy.before)).await?;
+    for relation in relations.iter().filter(|relation| relation.kind == "r") {
+        let is_history = relation.name == source.rules.history_table;
+        if source.schema_only && !is_history {
+            continue;
+        }
+        let head = TableHead {
+            table: relation.name.clone(),
+            columns: relation.columns.clone(),
+        };
+        let sql = format!("COPY {}.{} TO STDOUT", schema.quoted(), head.target());
+        let doing = || BackupError::server(format!("copying table {}", relation.name));
+        let rows = session.client().copy_out(&sql).await.map_err(doing())?;
+        let mut rows = std::pin::pin!(rows);
+        steps.table(&head.table);
+        send(Piece::Table(head)).await?;
+        let mut portion = Vec::with_capacity(PORTION);
+        while let Some(row) = rows.next().await {
+            portion.extend_from_slice(&row.map_err(doing())?);
+            if portion.len() >= PORTION {
+                steps.moved(&portion);
+                let full = std::mem::replace(&mut portion, Vec::with_capacity(PORTION));
+                send(Piece::Rows(full)).await?;
+            }
+        }
+        if !portion.is_empty() {
+            send(Piece::Rows(portion)).await?;
+        }
+        send(Piece::TableEnd).await?;
+    }
+    let sequences = if source.schema_only {
+        Vec::new()
+    } else {
+        read_sequences(session, schema, &relations).await?
+    };
+    send(Piece::Sql(Section::Sequences, set_sequences(&sequences))).await?;
+    send(Piece::Sql(Section::After, copy.after)).await?;
+    let about = about_schema(&copy.about_schema, schema);
+    send(Piece::Sql(Section::Schema, about)).await?;
+    send(Piece::End(Ending {
+        sequences,
+        ..Ending::default()
+    }))
+    .await
+}
+
+/// A table, view or sequence of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Relation {
+    name: String,
+    kind: String,
+    oid: String,
+    /// Columns that can be written to.
+    columns: Vec<String>,
+}
+
+/// Opens the transaction, with its locks before its snapshot.
+async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, BackupError> {
+    let Source { tenant, rules, .. } = source;
+    let schema = &tenant.schema;
+    let opening = || BackupError::server("taking a snapshot");
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    let mut told: Option<Instant> = None;
+    // Nothing that reads anything may stand before the locks: the snapshot would be taken with it.
+    let (first, reset) = match rules.route {
+        Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
+        Route::Direct => ("", ""),
+    };
+    loop {
+        session
+            .client()
+            .simple_query("DISCARD ALL")
+            .await
+            .map_err(opening())?;
+        let expected = read_relations(session, schema, true)
+            .await
+            .map_err(opening())?;
+        let tables: Vec<String> = expected
+            .iter()
+            .filter(|relation| matches!(relation.kind.as_str(), "r" | "p"))
+            .map(|relation| qualified(schema, &relation.name))
+            .collect();
+        let locks = if tables.is_empty() {
+            String::new()
+        } else {
+            format!("LOCK TABLE {} IN ACCESS SHARE MODE; ", tables.join(", "))
+        };
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first}SET LOCAL lock_timeout TO {timeout}; {locks}{reset}\
+             SET LOCAL search_path TO {}; SET LOCAL lock_timeout TO {timeout}; SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL row_security TO off; \
+             SET LOCAL standard_conforming_strings TO on; SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; \
+             SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; SET LOCAL xmloption TO content; \
+             SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
+            schema.quoted(),
+            escape_literal(schema.as_str()),
+            timeout = rules.lock_timeout.as_millis()
+        );
+        let mut holder_of = None;
+        match session.rows(&sql).await {
+            Ok(rows) => {
+                let Some(row) = rows.iter().find(|row| row.len() == 2) else {
+                    return Err(BackupError::Gone);
+                };
+                if row.get(1) == Some("t") {
+                    let found = read_relations(session, schema, false)
+                        .await
+                        .map_err(opening())?;
+                    if found == expected {
+                        return Ok(found);
+                    }
+                } else {
+                    holder_of = row.get(0).and_then(|oid| oid.parse().ok());
+                }
+            }
+            // Dropped or renamed in between, or its lock was not to be had.
+            Err(error)
+                if matches!(
+                    error.code().map(tokio_postgres::error::SqlState::code),
+                    Some("42P01" | "3F000" | "55P03" | "40P01" | "40001")
+                ) =>
+            {
+                if begun.elapsed() >= rules.lock_wait {
+                    return Err(opening()(error));
+                }
+            }
+            Err(error) => return Err(opening()(error)),
+        }
+        session
+            .client()
+            .simple_query("ROLLBACK")
+            .await
+            .map_err(opening())?;
+        let waited = begun.elapsed();
+        let gives_up = waited >= rules.lock_wait;
+        if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let holder = match holder_of {
+                Some(oid) => advisory_lock::holder(session, oid).await.ok().flatten(),
+                None => None,
+            };
+            if gives_up {
+                return Err(BackupError::Locked { holder, waited });
+            }
+            told = Some(Instant::now());
+            source
+                .catalog
+                .progress()
+                .send(EventKind::WaitingForLock { holder, waited });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Reads what is in the schema, through the schema's own entries in `pg_depend`.
+async fn read_relations(
+    session: &Session,
+    schema: &SchemaName,
+    alone: bool,
+) -> Result<Vec<Relation>, Error> {
+    let sql = format!(
+        "SELECT c.oid, c.relkind, c.relname, a.attname FROM pg_catalog.pg_namespace n \
+         JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = n.oid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+         JOIN pg_catalog.pg_class c ON c.oid = d.objid \
+         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND c.relkind = 'r' \
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY c.relname COLLATE pg_catalog.\"C\", a.attnum",
+        escape_literal(schema.as_str())
+    );
+    let rows = if alone {
+        session.read(&sql).await?
+    } else {
+        session.rows(&sql).await?
+    };
+    let mut relations: Vec<Relation> = Vec::new();
+    for row in &rows {
+        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+        if relations.last().is_none_or(|last| last.oid != cell(0)) {
+            relations.push(Relation {
+                oid: cell(0),
+                kind: cell(1),
+                name: cell(2),
+                columns: Vec::new(),
+            });
+        }
+        if let (Some(last), Some(column)) = (relations.last_mut(), row.get(3)) {
+            last.columns.push(column.to_owned());
+        }
+    }
+    Ok(relations)
+}
+
+/// Returns what a schema is like, without what its rows and sequences say.
+pub(super) async fn lasting(session: &Session, schema: &SchemaName) -> Result<Vec<String>, Error> {
+    let fingerprint = Fingerprint::read(session, schema, "").await?;
+    let lines = fingerprint.lines().iter();
+    Ok(lines
+        .filter(|line| !line.starts_with("state "))
+        .cloned()
+        .collect())
+}
+
+async fn describe(
+    session: &Session,
+    source: &Source<'_>,
+    structure: Vec<String>,
+    fingerprint: String,
+    mentions: Vec<String>,
+    about_schema: &[(String, String)],
+) -> Result<Header, BackupError> {
+    let tables = source.catalog.tables();
+    let id = source.tenant.id;
+    let domains = match &tables.domains {
+        Some(domains) => format!(
+            "(SELECT coalesce(json_agg(row_to_json(c) ORDER BY c.{}), '[]') FROM {} c WHERE c.{} = '{id}')",
+            domains.id, domains.table, domains.tenant
+        ),
+        None => "'[]'".to_owned(),
+    };
+    let sql = format!(
+        "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = '{id}'), {domains}, \
+         t.slug, t.name, current_user, to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+         (SELECT coalesce(json_agg(d.domain ORDER BY d.is_primary DESC, d.id), '[]') FROM {hosts} d WHERE d.tenant_id = '{id}') \
+         FROM {rows} t WHERE t.id = '{id}' AND t.schema_name = {schema}",
+        tenants = tables.tenants,
+        id_column = tables.id,
+        hosts = tables.hosts,
+        rows = tables.rows,
+        schema = escape_literal(source.tenant.schema.as_str()),
+    );
+    let rows = session
+        .rows(&sql)
+        .await
+        .map_err(BackupError::server("reading the tenant's row"))?;
+    let Some(row) = rows.first() else {
+        return Err(BackupError::Gone);
+    };
+    let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+    let json = |column: usize| {
+        serde_json::from_str(row.get(column).unwrap_or_default())
+            .map_err(|error| ArchiveError::Damaged(error.to_string()))
+    };
+    Ok(Header {
+        tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),
+        server_version: source.rules.server_version,
+        taken_at: cell(5),
+        role: cell(4),
+        slug: cell(2),
+        name: cell(3),
+        schema: source.tenant.schema.as_str().to_owned(),
+        tenant: json(0)?,
+        domains: json(1)?,
+        hosts: serde_json::from_str(&cell(6)).unwrap_or_default(),
+        migrations: versions(session, source).await,
+        fingerprint,
+        structure,
+        mentions,
+        tenant_keys: tenant_keys(session, source).await?,
+        about_schema: about_schema.to_vec(),
+    })
+}
+
+/// Returns the tables and columns that refer to the tenant's id by a key of one column.
+async fn tenant_keys(
+    session: &Session,
+    source: &Source<'_>,
+) -> Result<Vec<(String, String)>, BackupError> {
+    let tables = source.catalog.tables();
+    let sql = format!(
+        "SELECT DISTINCT c.relname, a.attname FROM pg_constraint k \
+         JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+         JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1] \
+         WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND k.confrelid = {}::regclass \
+         AND format('\"%s\"', replace(f.attname, '\"', '\"\"')) = {} AND n.nspname = {} AND c.relkind = 'r' ORDER BY 1, 2",
+        escape_literal(&tables.tenants),
+        escape_literal(&tables.id),
+        escape_literal(source.tenant.schema.as_str())
+    );
+    let rows = session
+        .rows(&sql)
+        .await
+        .map_err(BackupError::server("reading keys to the tenant's row"))?;
+    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    Ok(rows
+        .iter()
+        .map(|row| (cell(row, 0), cell(row, 1)))
+        .collect())
+}
+
+/// Returns what the history says; nothing where there is none of our form.
+async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
+    let history = qualified(&source.tenant.schema, &source.rules.history_table);
+    let sql = format!(
+        "SAVEPOINT pricesync_versions; SELECT version FROM {history} ORDER BY version; RELEASE SAVEPOINT pricesync_versions"
+    );
+    if let Ok(rows) = session.rows(&sql).await {
+        return rows.iter().filter_map(number).collect();
+    }
+    // The snapshot goes on without it; where that fails too, the next statement says why.
+    let back = "ROLLBACK TO SAVEPOINT pricesync_versions";
+    let _ = session.client().simple_query(back).await;
+    Vec::new()
+}
+
+fn number(row: &SimpleQueryRow) -> Option<i64> {
+    row.get(0)?.parse().ok()
+}
+
+async fn read_sequences(
+    session: &Session,
+    schema: &SchemaName,
+    relations: &[Relation],
+) -> Result<Vec<SequenceRecord>, BackupError> {
+    let selects: Vec<String> = relations
+        .iter()
+        .filter(|relation| relation.kind == "S")
+        .map(|relation| {
+            format!(
+                "SELECT {}, last_value, is_called FROM {}",
+                escape_literal(&relation.name),
+                qualified(schema, &relation.name)
+            )
+        })
+        .collect();
+    if selects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = session
+        .rows(&selects.join(" UNION ALL "))
+        .await
+        .map_err(BackupError::server("reading sequences"))?;
+    Ok(rows
+        .iter()
+        .map(|row| SequenceRecord {
+            sequence: row.get(0).unwrap_or_default().to_owned(),
+            last_value: row
+                .get(1)
+                .and_then(|value| value.parse().ok())
+                .unwrap_or_default(),
+            is_called: row.get(2) == Some("t"),
+        })
+        .collect())
+}
+
+fn set_sequences(sequences: &[SequenceRecord]) -> String {
+    let mut sql = String::new();
+    for one in sequences {
+        let name = QuotedIdentifier::new(&one.sequence).to_string();
+        let _ = writeln!(
+            sql,
+            "SELECT pg_catalog.setval({}, {}, {});",
+            escape_literal(&name),
+            one.last_value,
+            one.is_called
+        );
+    }
+    sql
+}

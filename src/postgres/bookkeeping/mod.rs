@@ -1,0 +1,143 @@
+//! The schema `pricesync`: our own tables, made and upgraded by our own migrations.
+
+pub mod run_log;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::SimpleQueryRow;
+use tokio_postgres::error::SqlState;
+
+use crate::domain::plan::{Atomic, Goal};
+use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Scope;
+use crate::migrations::MigrationSet;
+use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::server_error::{is_going_down, server_error};
+use crate::postgres::migrate::migrator::{PATIENCE, PostgresMigrator, Rules};
+use crate::postgres::transaction::history::qualified;
+use crate::service::event::{Progress, Target};
+use crate::service::failure::{MigrateError, ServerError};
+use crate::service::fleet::{Interrupts, SchemaMigrator as _};
+
+/// For transactions that change nothing but our own tables: they wait for no standby. What they
+/// note is proven or made again where it is lost, and a missing standby has to be told of first.
+pub(crate) const UNCONFIRMED: &str = "SET LOCAL synchronous_commit TO local";
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "V1__unfinished_script.sql",
+        include_str!("migrations/V1__unfinished_script.sql"),
+    ),
+    ("V2__ledger.sql", include_str!("migrations/V2__ledger.sql")),
+    ("V3__runs.sql", include_str!("migrations/V3__runs.sql")),
+    (
+        "V4__template.sql",
+        include_str!("migrations/V4__template.sql"),
+    ),
+    ("V5__guard.sql", include_str!("migrations/V5__guard.sql")),
+    ("V6__trash.sql", include_str!("migrations/V6__trash.sql")),
+    (
+        "V7__leave_quickly.sql",
+        include_str!("migrations/V7__leave_quickly.sql"),
+    ),
+    (
+        "V8__leave_all.sql",
+        include_str!("migrations/V8__leave_all.sql"),
+    ),
+    (
+        "V9__unanswered_build.sql",
+        include_str!("migrations/V9__unanswered_build.sql"),
+    ),
+];
+
+/// Makes sure that the schema and its tables are there.
+///
+/// # Errors
+///
+/// What the server refuses, most often CREATE on the database.
+pub(crate) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'a> {
+    Box::pin(async {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            // A run that gave up its ledger because of a broken connection would leave rows in
+            // it that say what is no longer so.
+            match create(database, rules).await {
+                Err(MigrateError::Database { error, .. })
+                    if is_passing(&error) && Instant::now() < give_up => {}
+                done => return done,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+/// Returns whether the connection was lost, or there was none to be had.
+fn is_passing(error: &ServerError) -> bool {
+    let code = error.sqlstate.as_deref();
+    code.is_none_or(|code| is_going_down(code) || code == "53300")
+}
+
+/// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
+type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
+
+/// Returns whether there is nothing to do, which is so but for the first time.
+async fn is_current(session: &Session, rules: &Rules) -> bool {
+    let history = qualified(&SchemaName::bookkeeping(), &rules.history_table);
+    let rows = session
+        .read(&format!("SELECT count(*) FROM {history}"))
+        .await;
+    let applied = |row: &SimpleQueryRow| row.get(0)?.parse::<usize>().ok();
+    // A newer pricesync may have been here; what it added is not in our way.
+    rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
+}
+
+async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> {
+    let schema = SchemaName::bookkeeping();
+    let failed = |error| MigrateError::Database {
+        doing: format!("creating the schema {}", SchemaName::bookkeeping()),
+        error,
+    };
+    let session = database.session(Duration::ZERO).await.map_err(failed)?;
+    if is_current(&session, rules).await {
+        return Ok(());
+    }
+    // A role that may not create schemas may still use one that an administrator made.
+    let sql = format!(
+        "{UNCONFIRMED}; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
+         THEN CREATE SCHEMA IF NOT EXISTS {}; END IF; END $$",
+        schema.quoted()
+    );
+    match session.rows(&sql).await {
+        // Two sessions at once: IF NOT EXISTS is not safe against itself.
+        Err(error) if !matches!(error.code().map(SqlState::code), Some("23505" | "42P06")) => {
+            return Err(failed(server_error(&error)));
+        }
+        _ => {}
+    }
+    // The migration takes a connection of its own.
+    drop(session);
+    let set =
+        Arc::new(MigrationSet::embedded(Scope::Tenant, FILES).expect("our own files are tested"));
+    let rules = Rules {
+        atomic: Atomic::Schema,
+        goal: Goal::Latest,
+        fake: false,
+        baseline: None,
+        search_path: Vec::new(),
+        unlisted: true,
+        templates: false,
+        ..rules.clone()
+    };
+    let migrator = PostgresMigrator::new(database.clone(), rules, Arc::clone(&set), set);
+    let target = Target {
+        schema,
+        label: "pricesync".to_owned(),
+        scope: Scope::Tenant,
+    };
+    let (silent, _) = Progress::channel();
+    let (_nobody, interrupts) = Interrupts::new();
+    let migrated = migrator.migrate(&target, &silent, interrupts).await;
+    migrated.map(drop).map_err(|failed| *failed.error)
+}

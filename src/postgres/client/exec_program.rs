@@ -1,0 +1,172 @@
+//! A program run for each tenant, in an environment that leads it there and nowhere else.
+
+use std::ffi::OsString;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::Command;
+use tokio::sync::mpsc::Sender;
+
+use super::environment::TenantEnvironment;
+use super::psql::process;
+use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Target};
+use crate::service::failure::{MigrateError, ServerError};
+use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
+
+/// A line that a program wrote to its stdout.
+#[derive(Debug)]
+pub struct OutputLine {
+    /// The tenant's slug.
+    pub tenant: String,
+    /// The line, without its end; what is not UTF-8 is replaced.
+    pub line: String,
+}
+
+/// Runs a program for each tenant.
+#[derive(Debug)]
+pub struct RunProgram {
+    /// Where it connects.
+    pub environment: TenantEnvironment,
+    /// Whether its transactions read only unless they say otherwise.
+    pub read_only: bool,
+    /// The program and its arguments.
+    pub words: Vec<OsString>,
+    /// When it is ended; zero is never.
+    pub timeout: Duration,
+    /// Where its lines go.
+    pub lines: Sender<OutputLine>,
+}
+
+impl SchemaJob for RunProgram {
+    async fn run(
+        &self,
+        target: &Target,
+        progress: &Progress,
+        mut interrupts: Interrupts,
+    ) -> Result<Done, Failed> {
+        let program = self.words[0].to_string_lossy().into_owned();
+        let failed = |message: String| -> Failed {
+            MigrateError::Work {
+                doing: program.clone(),
+                error: ServerError {
+                    message,
+                    ..ServerError::default()
+                },
+                hints: Vec::new(),
+            }
+            .into()
+        };
+        let mut command = std::process::Command::new(&self.words[0]);
+        command.args(&self.words[1..]);
+        self.environment.options.apply_to(&mut command);
+        command.envs(
+            self.environment
+                .variables(&target.label, &target.schema, self.read_only),
+        );
+        let mut command = Command::from(command);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A terminal's Ctrl-C is ours: the first lets what runs finish.
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        let group = Group(child.id());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let mut output = std::pin::pin!(async {
+            let told = async {
+                let mut lines = LineReader::new(stdout);
+                while let Some(line) = lines.next().await {
+                    let tenant = target.label.clone();
+                    // Nobody reads any more: whoever reads has ended the run.
+                    let _ = self.lines.send(OutputLine { tenant, line }).await;
+                }
+            };
+            let warned = async {
+                let mut lines = LineReader::new(stderr);
+                while let Some(line) = lines.next().await {
+                    progress.send(EventKind::Output { line });
+                }
+            };
+            futures_util::future::join(told, warned).await;
+            child.wait().await
+        });
+        let limit = async {
+            if self.timeout.is_zero() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(self.timeout).await;
+        };
+        let status = tokio::select! {
+            status = &mut output => status,
+            () = interrupts.reaches(Interrupt::Cancel) => {
+                ended(&group, output).await;
+                return Ok(Done::Skipped(Skipped::Interrupted));
+            }
+            () = limit => {
+                ended(&group, output).await;
+                return Err(failed(format!("ended after {} s (--timeout)", self.timeout.as_secs_f64())));
+            }
+        };
+        group.forget();
+        match status {
+            Ok(status) if status.success() => Ok(Done::Finished(String::new())),
+            Ok(status) => Err(failed(status.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+/// How long a program that was asked to end may take over it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A program and what it started; killed with whoever watches over it.
+struct Group(Option<u32>);
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = process(self.0) {
+            // It may have ended already.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+
+    /// Its number may be somebody else's by now.
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Asks a program to end, and kills it when it does not.
+async fn ended(group: &Group, output: impl Future) {
+    group.signal(Signal::TERM);
+    let _ = tokio::time::timeout(GRACE, output).await;
+    group.signal(Signal::KILL);
+}
+
+/// Lines of a stream that may hold any bytes.
+struct LineReader<R>(Option<BufReader<R>>);
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    fn new(stream: Option<R>) -> Self {
+        Self(stream.map(BufReader::new))
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        let read = self.0.as_mut()?.read_until(b'\n', &mut line).await;
+        read.is_ok_and(|read| read > 0).then(|| {
+            let text = String::from_utf8_lossy(&line);
+            text.trim_end_matches(['\n', '\r']).to_owned()
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! Migrates schemas: one by one, in groups, without a transaction, by template, as a dry run.
+//!
+//! Imports `connection`, `transaction`, `schema` and `bookkeeping`. Start reading at [`migrator`], then `schema`.
+
+pub mod baseline;
+pub mod dry_run;
+pub(crate) mod group;
+pub mod migrator;
+pub(crate) mod non_transactional;
+pub mod pending_hint;
+pub(crate) mod refinery;
+pub(crate) mod schema;
+pub mod status;
+pub(crate) mod template;

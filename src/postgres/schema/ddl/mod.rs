@@ -1,0 +1,357 @@
+//! The statements that make a schema, written from the catalog with names relative to the schema.
+
+mod arrays;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use super::fingerprint::{filled, relative_to};
+use crate::domain::schema_name::SchemaName;
+use crate::postgres::connection::database::Session;
+use postgres_protocol::escape::escape_literal;
+
+/// Of which statements does the schema consist?
+const PARTS: &str = include_str!("parts.sql");
+
+/// Takes back what default privileges gave to the objects of a schema that is being restored.
+const WITHOUT_DEFAULT_PRIVILEGES: &str = include_str!("privileges.sql");
+
+/// A schema as the statements that make it, to be run with another schema as the path.
+#[derive(Debug, Default)]
+pub(crate) struct Structure {
+    parts: Parts,
+    /// What cannot be written down, in words.
+    pub(crate) refused: Vec<String>,
+    /// What cannot be written down for a schema of which nothing is known yet.
+    pub(crate) unpredictable: Vec<String>,
+    /// Things whose text holds the schema's name, with that text.
+    pub(crate) mentions: Vec<Mention>,
+}
+
+/// Something with a text that the server does not understand before it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mention {
+    /// What it is, in the server's words.
+    pub(crate) what: String,
+    pub(crate) text: String,
+}
+
+/// The statements of an exact copy. Each text is several of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// What must be there before rows are.
+    pub(crate) before: String,
+    /// What follows the rows.
+    pub(crate) after: String,
+    /// What is said of the schema itself: its name stands between the two.
+    pub(crate) about_schema: Vec<(String, String)>,
+}
+
+/// Reads of which statements a schema consists, in the open transaction. The history table
+/// is left out where its name is given.
+pub(crate) async fn read(
+    session: &Session,
+    schema: &SchemaName,
+    without_table: Option<&str>,
+) -> Result<Structure, Error> {
+    let values = [
+        ("{schema}", escape_literal(schema.as_str())),
+        (
+            "{history}",
+            escape_literal(without_table.unwrap_or_default()),
+        ),
+    ];
+    let rows = relative_to(session, schema, &filled(PARTS, &values)).await?;
+    Ok(Structure::of(&rows))
+}
+
+impl Structure {
+    /// Returns the script that makes it in one go where there are no rows, or why there is none.
+    pub(crate) fn script(self) -> Result<String, String> {
+        if let Some(why) = self.unpredictable.into_iter().chain(self.refused).next() {
+            return Err(why);
+        }
+        let mut parts = self.parts;
+        let mut last = std::mem::take(&mut parts.restart);
+        last.append(&mut parts.last);
+        let (mut statements, after) = parts.write(Keys::Within)?;
+        statements.extend(after);
+        statements.append(&mut last);
+        Ok(statements.join(";\n"))
+    }
+
+    /// Returns the statements of an exact copy, or why there are none.
+    pub(crate) fn copy(self) -> Result<Copy, Vec<String>> {
+        if !self.refused.is_empty() {
+            return Err(self.refused);
+        }
+        let mut parts = self.parts;
+        let about_schema = std::mem::take(&mut parts.about_schema);
+        let last = std::mem::take(&mut parts.last);
+        let owners = std::mem::take(&mut parts.owners);
+        let (before, mut after) = parts.write(Keys::Behind).map_err(|why| vec![why])?;
+        after.extend(last);
+        after.push(WITHOUT_DEFAULT_PRIVILEGES.trim_end().to_owned());
+        after.extend(owners.into_values().flatten());
+        Ok(Copy {
+            before: joined(&before),
+            after: joined(&after),
+            about_schema: about_schema.into_values().flatten().collect(),
+        })
+    }
+
+    fn of(rows: &[SimpleQueryRow]) -> Self {
+        let mut structure = Self::default();
+        // Tables first, so that what belongs to them finds them.
+        let order = |row: &&SimpleQueryRow| !matches!(row.get(0), Some("table" | "partition"));
+        let mut sorted: Vec<&SimpleQueryRow> = rows.iter().collect();
+        sorted.sort_by_key(order);
+        for row in sorted {
+            let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+            let (node, mut text, other, more) = (cell(1), cell(3), cell(4), cell(5));
+            let what = row.get(0).unwrap_or_default();
+            // A function's body is nobody's expression.
+            if !node.starts_with('f') && what != "mention" {
+                text = arrays::with_element_types(&text);
+            }
+            let position: i64 = cell(2).parse().unwrap_or_default();
+            let parts = &mut structure.parts;
+            match what {
+                "refuse" => structure.refused.push(text),
+                "unpredictable" => structure.unpredictable.push(text),
+                "mention" => structure.mentions.push(Mention { what: other, text }),
+                "edge" => {
+                    parts.needs.entry(node).or_default().insert(other);
+                }
+                "last" => parts.last.push(text),
+                "restart" => parts.restart.push(text),
+                "owner" => parts.owners.entry(position).or_default().push(text),
+                "schema" => {
+                    let texts = parts.about_schema.entry(position).or_default();
+                    texts.push((text, other));
+                }
+                "refresh" => {
+                    parts.refreshes.insert(node, text);
+                }
+                "after" => {
+                    let at = &mut parts.nodes.entry(node).or_default().after;
+                    at.entry(position).or_default().push(text);
+                }
+                "create" if text.is_empty() => {
+                    let why = "it holds a function or type of an unknown kind";
+                    structure.refused.push(why.to_owned());
+                }
+                _ => parts.place(what, node, position, text, &other, more),
+            }
+        }
+        structure.refused.sort();
+        structure.refused.dedup();
+        structure
+    }
+}
+
+fn joined(statements: &[String]) -> String {
+    statements
+        .iter()
+        .fold(String::new(), |text, statement| text + statement + ";\n")
+}
+
+/// From this position on come the keys between tables. They lock shared tables until the transaction ends,
+/// so nothing that takes its time comes behind them.
+const FOREIGN_KEYS: i64 = 10_000_000_000;
+
+/// Where constraints are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// Within the table where possible, which costs least while there are no rows.
+    Within,
+    /// Those with an index and those between tables behind the rows.
+    Behind,
+}
+
+/// What is to be made, by node.
+#[derive(Debug, Default)]
+struct Parts {
+    nodes: HashMap<String, Node>,
+    /// Which nodes must be there before another.
+    needs: HashMap<String, BTreeSet<String>>,
+    /// What follows everything.
+    last: Vec<String>,
+    restart: Vec<String>,
+    owners: BTreeMap<i64, Vec<String>>,
+    about_schema: BTreeMap<i64, Vec<(String, String)>>,
+    /// What fills a node once there are rows.
+    refreshes: HashMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Objects are made in the order in which they were made first, as far as they can.
+    position: i64,
+    /// The statement that makes it; of a table only what stands before the parentheses.
+    sql: String,
+    form: Form,
+    /// What follows it at once.
+    after: BTreeMap<i64, Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+enum Form {
+    #[default]
+    Whole,
+    Table {
+        /// The columns.
+        inside: BTreeMap<i64, String>,
+        /// Whether there are parentheses around nothing.
+        parenthesised: bool,
+        end: String,
+        keys: BTreeSet<(i64, String)>,
+    },
+    /// A constraint, and what stands before it outside of its table.
+    Key(String),
+}
+
+impl Parts {
+    fn place(
+        &mut self,
+        what: &str,
+        node: String,
+        position: i64,
+        text: String,
+        owner: &str,
+        more: String,
+    ) {
+        let table = |parts: &mut Self, node: &str, put: &dyn Fn(&mut Form)| {
+            if let Some(node) = parts.nodes.get_mut(node) {
+                put(&mut node.form);
+            }
+        };
+        match what {
+            "in-table" => table(self, &node, &|form| {
+                if let Form::Table { inside, .. } = form {
+                    inside.insert(position, text.clone());
+                }
+            }),
+            "end" => table(self, &node, &|form| {
+                if let Form::Table { end, .. } = form {
+                    end.clone_from(&text);
+                }
+            }),
+            _ => {
+                let form = match what {
+                    "table" | "partition" => Form::Table {
+                        inside: BTreeMap::new(),
+                        parenthesised: what == "table",
+                        end: String::new(),
+                        keys: BTreeSet::new(),
+                    },
+                    "key" => {
+                        table(self, owner, &|form| {
+                            if let Form::Table { keys, .. } = form {
+                                keys.insert((position, node.clone()));
+                            }
+                        });
+                        Form::Key(more)
+                    }
+                    _ => Form::Whole,
+                };
+                let made = self.nodes.entry(node).or_default();
+                (made.position, made.sql, made.form) = (position, text, form);
+            }
+        }
+    }
+
+    /// Writes every node as soon as what it needs is there, the oldest first: what must be there
+    /// before rows are, and the rest.
+    fn write(mut self, written: Keys) -> Result<(Vec<String>, Vec<String>), String> {
+        let mut waiting: BTreeSet<(i64, String)> = self
+            .nodes
+            .iter()
+            .map(|(name, node)| (node.position, name.clone()))
+            .collect();
+        let mut made: HashSet<String> = HashSet::new();
+        let (mut before, mut after, mut refreshes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut has_rows = false;
+        while !waiting.is_empty() {
+            let is_first = |name: &str| has_rows || !Self::follows_rows(name);
+            let ready = waiting
+                .iter()
+                .find(|(_, name)| is_first(name) && self.can(name, &made, None));
+            let Some(next) = ready.cloned() else {
+                if has_rows {
+                    return Err("objects that need each other".to_owned());
+                }
+                has_rows = true;
+                continue;
+            };
+            waiting.remove(&next);
+            let (position, name) = next;
+            if has_rows && position >= FOREIGN_KEYS {
+                after.append(&mut refreshes);
+            }
+            let Some(node) = self.nodes.get(&name) else {
+                continue;
+            };
+            let statements = if has_rows { &mut after } else { &mut before };
+            match &node.form {
+                Form::Whole => statements.push(node.sql.clone()),
+                Form::Key(begin) => statements.push(format!("{begin}{}", node.sql)),
+                Form::Table { .. } if has_rows && written == Keys::Behind => {
+                    return Err(format!(
+                        "something that a table needs and that needs a constraint or an index: {}",
+                        node.sql
+                    ));
+                }
+                Form::Table {
+                    inside,
+                    parenthesised,
+                    end,
+                    keys,
+                } => {
+                    let mut lines: Vec<&str> = inside.values().map(String::as_str).collect();
+                    // A key within the parentheses is not checked against rows that are not there.
+                    for key in keys {
+                        let Some(constraint) = self.nodes.get(&key.1) else {
+                            continue;
+                        };
+                        let fits = written == Keys::Within || !Self::follows_rows(&key.1);
+                        if fits && self.can(&key.1, &made, Some(&name)) && waiting.remove(key) {
+                            lines.push(constraint.sql.as_str());
+                            made.insert(key.1.clone());
+                        }
+                    }
+                    let lines = if lines.is_empty() && !parenthesised {
+                        String::new()
+                    } else {
+                        format!(" ({})", lines.join(", "))
+                    };
+                    statements.push(format!("{}{lines} {end}", node.sql));
+                }
+            }
+            statements.extend(node.after.values().flatten().cloned());
+            refreshes.extend(self.refreshes.remove(&name));
+            made.insert(name);
+        }
+        after.append(&mut refreshes);
+        Ok((before, after))
+    }
+
+    /// Returns whether a node is made behind the rows: triggers would meet them, indexes are built
+    /// faster over all of them.
+    fn follows_rows(node: &str) -> bool {
+        node.starts_with(['k', 'i', 'g', 'p', 's', 'w'])
+    }
+
+    /// Returns whether all that a node needs is made, or is just being made.
+    fn can(&self, name: &str, made: &HashSet<String>, with: Option<&str>) -> bool {
+        self.needs.get(name).is_none_or(|needs| {
+            needs.iter().all(|need| {
+                made.contains(need)
+                    || with == Some(need.as_str())
+                    // What is not to be made was refused, or stands in the history table.
+                    || !self.nodes.contains_key(need)
+            })
+        })
+    }
+}

@@ -1,0 +1,402 @@
+//! Hosts of tenants: added, removed, made the primary one.
+
+use postgres_protocol::escape::escape_literal;
+
+use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::catalog_sql::Domains;
+use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
+use crate::postgres::connection::database::Session;
+use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::migrate::migrator::Rules;
+use crate::postgres::transaction::commit::was_committed;
+use crate::postgres::transaction::open::{BEGIN, lookup, reset};
+
+/// Why the hosts of a tenant stay as they are.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DomainError {
+    /// The catalog's own reasons; a taken host is among them.
+    Catalog(CatalogError),
+    /// No table keeps hosts.
+    NoTable,
+    /// No column keeps which host is the primary one.
+    NoPrimary,
+    /// The tenant does not have this host.
+    NotIts {
+        /// The host that was asked for.
+        host: String,
+        /// The tenant's slug.
+        tenant: String,
+    },
+    /// It is the tenant's last host, without which no request reaches it.
+    Last {
+        /// The host.
+        host: String,
+        /// The tenant's slug.
+        tenant: String,
+    },
+}
+
+impl std::fmt::Display for DomainError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Catalog(error) => error.fmt(f),
+            Self::NoTable => {
+                f.write_str("no table keeps the hosts of tenants (catalog.domain_table is empty)")
+            }
+            Self::NoPrimary => f.write_str(
+                "no column keeps which host of a tenant is the primary one (catalog.domain_primary_column is empty)",
+            ),
+            Self::NotIts { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
+            Self::Last { host, tenant } => {
+                write!(f, "'{host}' is the last host of tenant '{tenant}'")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DomainError {}
+
+impl From<CatalogError> for DomainError {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+/// What became of a host that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// The tenant has it now.
+    New,
+    /// The tenant had it before.
+    Before,
+}
+
+/// A tenant's host as it stands in the catalog.
+#[derive(Clone, Debug)]
+struct Row {
+    id: String,
+    domain: String,
+    is_primary: bool,
+}
+
+impl PostgresCatalog {
+    /// Gives a tenant hosts, all of them or none. The first host that a tenant ever has becomes
+    /// its primary one; with `primary` the first of these does.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::AlreadyExists`] for a host that another tenant has, however it is
+    /// written there; [`DomainError::NoPrimary`] where `primary` cannot be kept.
+    pub async fn add_domains(
+        &self,
+        tenant: &Tenant,
+        hosts: &[Hostname],
+        primary: bool,
+        rules: &Rules,
+    ) -> Result<Vec<Added>, DomainError> {
+        if primary {
+            self.need_primary()?;
+        }
+        let session = self.session().await?;
+        let work = async {
+            let mut rows = self.begin(&session, tenant, rules).await?;
+            let mut added = Vec::with_capacity(hosts.len());
+            for (position, host) in hosts.iter().enumerate() {
+                let becomes_primary = rows.is_empty() || (primary && position == 0);
+                if let Some(row) = rows.iter().find(|row| row.is(host)) {
+                    if becomes_primary {
+                        self.make_primary(&session, tenant, &row.id).await?;
+                    }
+                    added.push(Added::Before);
+                    continue;
+                }
+                self.refuse_taken(&session, host).await?;
+                if becomes_primary {
+                    self.no_primary(&session, tenant).await?;
+                }
+                let domains = self.table()?;
+                let (mut columns, mut values) = (String::new(), String::new());
+                if let Some(primary) = &domains.primary {
+                    columns = format!(", {primary}");
+                    values = format!(", {becomes_primary}");
+                }
+                let sql = format!(
+                    "INSERT INTO {} ({}, {}{columns}) VALUES ({}, {}{values}) RETURNING {}",
+                    domains.table,
+                    domains.domain,
+                    domains.tenant,
+                    escape_literal(host.as_str()),
+                    tenant.id,
+                    domains.id
+                );
+                let inserted = run(&session, &sql).await?;
+                rows.push(Row {
+                    id: inserted.into_iter().next().unwrap_or_default(),
+                    domain: host.to_string(),
+                    is_primary: becomes_primary,
+                });
+                added.push(Added::New);
+            }
+            Ok(added)
+        };
+        let done = work.await;
+        self.end(session, done).await
+    }
+
+    /// Takes hosts from a tenant, all of them or none, and returns which host became the primary
+    /// one because the primary one was among them.
+    ///
+    /// # Errors
+    ///
+    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::Last`]
+    /// where none would be left, unless `force`.
+    pub async fn remove_domains(
+        &self,
+        tenant: &Tenant,
+        hosts: &[Hostname],
+        force: bool,
+        rules: &Rules,
+    ) -> Result<Option<String>, DomainError> {
+        let session = self.session().await?;
+        let work = async {
+            let mut rows = self.begin(&session, tenant, rules).await?;
+            for host in hosts {
+                let row = its(&rows, host, tenant)?;
+                if rows.len() == 1 && !force {
+                    return Err(DomainError::Last {
+                        host: row.domain.clone(),
+                        tenant: tenant.slug.to_string(),
+                    });
+                }
+                let domains = self.table()?;
+                let sql = format!(
+                    "DELETE FROM {} WHERE {} = {}",
+                    domains.table,
+                    domains.id,
+                    escape_literal(&row.id)
+                );
+                run(&session, &sql).await?;
+                let id = row.id.clone();
+                rows.retain(|row| row.id != id);
+            }
+            let successor = match rows.first() {
+                Some(first)
+                    if self.table()?.primary.is_some()
+                        && !rows.iter().any(|row| row.is_primary) =>
+                {
+                    self.make_primary(&session, tenant, &first.id).await?;
+                    Some(first.domain.clone())
+                }
+                _ => None,
+            };
+            Ok(successor)
+        };
+        let done = work.await;
+        self.end(session, done).await
+    }
+
+    /// Makes one of a tenant's hosts its primary one.
+    ///
+    /// # Errors
+    ///
+    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::NoPrimary`]
+    /// where no column keeps it.
+    pub async fn set_primary_domain(
+        &self,
+        tenant: &Tenant,
+        host: &Hostname,
+        rules: &Rules,
+    ) -> Result<(), DomainError> {
+        self.need_primary()?;
+        let session = self.session().await?;
+        let work = async {
+            let rows = self.begin(&session, tenant, rules).await?;
+            let row = its(&rows, host, tenant)?;
+            self.make_primary(&session, tenant, &row.id).await
+        };
+        let done = work.await;
+        self.end(session, done).await
+    }
+
+    /// Commits, and finds out what became of it where nobody answers.
+    async fn end<T>(
+        &self,
+        session: Session,
+        done: Result<T, DomainError>,
+    ) -> Result<T, DomainError> {
+        let ready = match done {
+            Ok(done) => run(&session, "SELECT pg_current_xact_id()")
+                .await
+                .map(|transaction| (done, transaction.concat())),
+            Err(error) => Err(error),
+        };
+        let (done, transaction) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                session.discard();
+                return Err(error);
+            }
+        };
+        let Err(error) = session.client().simple_query("COMMIT").await else {
+            return Ok(done);
+        };
+        // Its place is needed for the question.
+        session.discard();
+        let said = server_error(&error);
+        if is_connection_lost(&error)
+            && was_committed(self.database(), &transaction, said.clone())
+                .await
+                .map_err(database_error)?
+        {
+            return Ok(done);
+        }
+        Err(database_error(said).into())
+    }
+
+    fn table(&self) -> Result<&Domains, DomainError> {
+        self.tables().domains.as_ref().ok_or(DomainError::NoTable)
+    }
+
+    fn need_primary(&self) -> Result<(), DomainError> {
+        match self.table()?.primary {
+            Some(_) => Ok(()),
+            None => Err(DomainError::NoPrimary),
+        }
+    }
+
+    /// Opens a transaction in which nobody else changes hosts, and reads the tenant's.
+    async fn begin(
+        &self,
+        session: &Session,
+        tenant: &Tenant,
+        rules: &Rules,
+    ) -> Result<Vec<Row>, DomainError> {
+        let tables = self.tables();
+        run(
+            session,
+            &format!(
+                "{BEGIN}{}SET LOCAL lock_timeout TO {}; {}SET LOCAL standard_conforming_strings TO on; \
+                 LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+                reset(rules.route),
+                rules.lock_timeout.as_millis(),
+                lookup(rules),
+                self.table()?.table
+            ),
+        )
+        .await?;
+        // The row is held, so that nobody drops the tenant meanwhile.
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE {} = {} FOR KEY SHARE",
+            tables.tenants, tables.id, tenant.id
+        );
+        if run(session, &sql).await?.is_empty() {
+            return Err(CatalogError::NotFound(tenant.slug.to_string()).into());
+        }
+        let sql = format!(
+            "SELECT d.id, d.domain, d.is_primary FROM {} d WHERE d.tenant_id = {} ORDER BY d.is_primary DESC, d.id",
+            tables.hosts, tenant.id
+        );
+        let rows = session
+            .rows(&sql)
+            .await
+            .map_err(|error| catalog_error(&error))?;
+        let cell = |row: &tokio_postgres::SimpleQueryRow, column: usize| {
+            row.get(column).unwrap_or_default().to_owned()
+        };
+        Ok(rows
+            .iter()
+            .map(|row| Row {
+                id: cell(row, 0),
+                domain: cell(row, 1),
+                is_primary: cell(row, 2) == "t",
+            })
+            .collect())
+    }
+
+    async fn refuse_taken(&self, session: &Session, host: &Hostname) -> Result<(), DomainError> {
+        let tables = self.tables();
+        let mut forms = vec![escape_literal(host.as_str())];
+        forms.extend(host.unicode().map(|unicode| escape_literal(&unicode)));
+        let sql = format!(
+            "SELECT d.domain || chr(31) || t.slug FROM {} d JOIN {} t ON t.id = d.tenant_id \
+             WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) LIMIT 1",
+            tables.hosts,
+            tables.rows,
+            forms.join(", ")
+        );
+        match run(session, &sql).await?.first() {
+            Some(taken) => {
+                let (value, slug) = taken.split_once('\u{1f}').unwrap_or_default();
+                Err(CatalogError::AlreadyExists {
+                    what: Taken::Hostname,
+                    value: value.to_owned(),
+                    owner: format!("tenant '{slug}'"),
+                }
+                .into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn no_primary(&self, session: &Session, tenant: &Tenant) -> Result<(), DomainError> {
+        let domains = self.table()?;
+        let Some(primary) = &domains.primary else {
+            return Ok(());
+        };
+        let sql = format!(
+            "UPDATE {} SET {primary} = false WHERE {} = {} AND {primary}",
+            domains.table, domains.tenant, tenant.id
+        );
+        run(session, &sql).await.map(drop)
+    }
+
+    async fn make_primary(
+        &self,
+        session: &Session,
+        tenant: &Tenant,
+        id: &str,
+    ) -> Result<(), DomainError> {
+        // Two statements: an index that lets a tenant have one primary host is not deferrable.
+        self.no_primary(session, tenant).await?;
+        let domains = self.table()?;
+        let Some(primary) = &domains.primary else {
+            return Ok(());
+        };
+        let sql = format!(
+            "UPDATE {} SET {primary} = true WHERE {} = {}",
+            domains.table,
+            domains.id,
+            escape_literal(id)
+        );
+        run(session, &sql).await.map(drop)
+    }
+}
+
+impl Row {
+    /// Rows of others may be written in any way that means the same.
+    fn is(&self, host: &Hostname) -> bool {
+        self.domain == host.as_str() || Hostname::parse(&self.domain).is_ok_and(|own| own == *host)
+    }
+}
+
+fn its<'a>(rows: &'a [Row], host: &Hostname, tenant: &Tenant) -> Result<&'a Row, DomainError> {
+    rows.iter()
+        .find(|row| row.is(host))
+        .ok_or_else(|| DomainError::NotIts {
+            host: host.to_string(),
+            tenant: tenant.slug.to_string(),
+        })
+}
+
+/// Runs statements and returns the first column of their rows.
+async fn run(session: &Session, sql: &str) -> Result<Vec<String>, DomainError> {
+    let rows = session
+        .rows(sql)
+        .await
+        .map_err(|error| catalog_error(&error))?;
+    Ok(rows
+        .iter()
+        .map(|row| row.get(0).unwrap_or_default().to_owned())
+        .collect())
+}

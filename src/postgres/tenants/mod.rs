@@ -1,0 +1,16 @@
+//! The catalog of tenants, and everything that is done with one: create, adopt, rename, drop.
+//!
+//! Imports `connection`, `transaction`, `schema`, `bookkeeping` and `migrate`. Start reading at [`catalog`].
+
+pub(crate) mod adopt;
+pub mod catalog;
+pub(crate) mod catalog_sql;
+pub mod context;
+pub mod create;
+pub mod domains;
+pub mod drop;
+pub(crate) mod referencing_rows;
+pub(crate) mod rename;
+pub mod trash;
+pub mod users;
+pub mod where_clause;

@@ -1,0 +1,259 @@
+//! People of a tenant: a row in the tenant's own table.
+
+use std::collections::HashMap;
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::SqlState;
+
+use super::context::{TenantContext, TenantError};
+use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::tenant::Tenant;
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::server_error::server_error;
+use crate::postgres::migrate::migrator::Rules;
+use crate::postgres::transaction::commit::was_committed;
+use crate::service::failure::ServerError;
+use crate::settings::UserColumns;
+
+/// A person who is to become a superuser.
+#[derive(Clone, Copy, Debug)]
+pub struct NewUser<'a> {
+    /// What they log in with.
+    pub username: &'a str,
+    /// Their address; may be empty.
+    pub email: &'a str,
+    /// The hash of their password.
+    pub password_hash: &'a str,
+}
+
+/// Why there is no such person now.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UserError {
+    /// Somebody has the name, in whatever case.
+    Taken(String),
+    /// The tenant has no such table.
+    NoTable(String),
+    /// The table has no such column.
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A rule of the table is against it.
+    Refused(ServerError),
+    /// The server or the connection failed.
+    Database(ServerError),
+    /// The tenant's transaction could not be begun or ended.
+    Context(TenantError),
+}
+
+impl std::fmt::Display for UserError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Taken(name) => write!(f, "a user '{name}' exists already"),
+            Self::NoTable(table) => write!(f, "relation \"{table}\" does not exist (42P01)"),
+            Self::NoColumn { table, column } => {
+                write!(f, "table {table} has no column \"{column}\"")
+            }
+            Self::Refused(error) => {
+                error.fmt(f)?;
+                match &error.detail {
+                    Some(detail) => write!(f, ": {detail}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Database(error) => error.fmt(f),
+            Self::Context(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UserError {}
+
+impl Database {
+    /// Creates a superuser in the tenant's table of users.
+    ///
+    /// Columns that the table need not have are left out where it has none; texts that it demands
+    /// and nobody gives are empty.
+    ///
+    /// # Errors
+    ///
+    /// One [`UserError`] for each reason; nothing is changed then.
+    pub async fn create_superuser(
+        &self,
+        tenant: &Tenant,
+        rules: &Rules,
+        columns: &UserColumns,
+        user: NewUser<'_>,
+    ) -> Result<(), UserError> {
+        let context = self.tenant(&tenant.schema, &rules.search_path).await;
+        let context = context.map_err(UserError::Context)?;
+        let wait = format!(
+            "SET LOCAL lock_timeout TO {}",
+            rules.lock_timeout.as_millis()
+        );
+        run(&context, &wait).await?;
+        match insert(&context, tenant, columns, user).await {
+            Ok(()) => self.commit(context).await,
+            // Dropping the context rolls back.
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Database {
+    /// Commits, and finds out what became of it where nobody answers.
+    async fn commit(&self, context: TenantContext) -> Result<(), UserError> {
+        let id = run(&context, "SELECT pg_catalog.pg_current_xact_id(), NULL").await?;
+        let id = id
+            .into_iter()
+            .next()
+            .and_then(|(id, _)| id)
+            .unwrap_or_default();
+        match context.commit().await {
+            Err(TenantError::Unanswered(said)) => {
+                let became = was_committed(self, &id, said.clone()).await;
+                if became.map_err(UserError::Database)? {
+                    Ok(())
+                } else {
+                    Err(UserError::Database(said))
+                }
+            }
+            ended => ended.map_err(UserError::Context),
+        }
+    }
+}
+
+async fn insert(
+    context: &TenantContext,
+    tenant: &Tenant,
+    columns: &UserColumns,
+    user: NewUser<'_>,
+) -> Result<(), UserError> {
+    let name = QuotedIdentifier::new;
+    let table = format!("{}.{}", tenant.schema.quoted(), name(&columns.table));
+    let shown = format!("{}.{}", tenant.schema, columns.table);
+    // Whether nobody would give the column a text, although it demands one.
+    let sql = format!(
+        "SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typcategory = 'S' \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
+        escape_literal(&table)
+    );
+    let rows = run(context, &sql).await?;
+    if rows.is_empty() {
+        return Err(UserError::NoTable(shown));
+    }
+    let there: HashMap<String, bool> = rows
+        .into_iter()
+        .filter_map(|(name, demands)| Some((name?, demands.as_deref() == Some("t"))))
+        .collect();
+    for column in [&columns.username, &columns.password] {
+        if !there.contains_key(column) {
+            return Err(UserError::NoColumn {
+                table: shown,
+                column: column.clone(),
+            });
+        }
+    }
+    let username = escape_literal(user.username);
+    let taken = format!(
+        "SELECT {0}, NULL FROM {table} WHERE pg_catalog.lower({0}::pg_catalog.text) \
+         OPERATOR(pg_catalog.=) pg_catalog.lower({username}::pg_catalog.text) LIMIT 1",
+        name(&columns.username)
+    );
+    if let Some((Some(taken), _)) = run(context, &taken).await?.into_iter().next() {
+        return Err(UserError::Taken(taken));
+    }
+    // Asked for now: after a violation the transaction answers nothing.
+    let keys = keys_of(context, &table, &columns.username).await?;
+    let mut values = vec![
+        (columns.username.as_str(), username),
+        (&columns.password, escape_literal(user.password_hash)),
+    ];
+    for (column, value) in [
+        (&columns.email, escape_literal(user.email)),
+        (&columns.is_superuser, "true".to_owned()),
+        (&columns.is_staff, "true".to_owned()),
+        (&columns.is_active, "true".to_owned()),
+        (&columns.joined_at, "pg_catalog.now()".to_owned()),
+    ] {
+        if there.contains_key(column) {
+            values.push((column, value));
+        }
+    }
+    let given: Vec<&str> = values.iter().map(|(column, _)| *column).collect();
+    let demanded = there
+        .iter()
+        .filter(|(column, demands)| **demands && !given.contains(&column.as_str()));
+    values.extend(demanded.map(|(column, _)| (column.as_str(), "''".to_owned())));
+    let (names, texts): (Vec<String>, Vec<String>) = values
+        .into_iter()
+        .map(|(column, value)| (name(column).to_string(), value))
+        .unzip();
+    let sql = format!(
+        "INSERT INTO {table} ({}) VALUES ({})",
+        names.join(", "),
+        texts.join(", ")
+    );
+    match context.client().simple_query(&sql).await {
+        Ok(_) => Ok(()),
+        // Somebody was faster.
+        Err(error)
+            if error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+                && error
+                    .as_db_error()
+                    .and_then(|said| said.constraint())
+                    .is_some_and(|violated| keys.iter().any(|key| key == violated)) =>
+        {
+            Err(UserError::Taken(user.username.to_owned()))
+        }
+        Err(error) => {
+            let said = server_error(&error);
+            let is_rule = |code: &String| code.starts_with("23") || code.starts_with("22");
+            Err(if said.sqlstate.as_ref().is_some_and(is_rule) {
+                UserError::Refused(said)
+            } else {
+                UserError::Database(said)
+            })
+        }
+    }
+}
+
+/// Returns the unique indexes of a table that a column is part of.
+async fn keys_of(
+    context: &TenantContext,
+    table: &str,
+    column: &str,
+) -> Result<Vec<String>, UserError> {
+    let sql = format!(
+        "SELECT c.relname, NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
+         WHERE i.indrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND i.indisunique AND a.attname::pg_catalog.text = {}::pg_catalog.text \
+         AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (SELECT FROM pg_catalog.pg_depend d \
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND d.objid = i.indexrelid \
+         AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum::pg_catalog.int4))",
+        escape_literal(table),
+        escape_literal(column)
+    );
+    let rows = run(context, &sql).await?;
+    Ok(rows.into_iter().filter_map(|(name, _)| name).collect())
+}
+
+type Pair = (Option<String>, Option<String>);
+
+async fn run(context: &TenantContext, sql: &str) -> Result<Vec<Pair>, UserError> {
+    let messages = context.client().simple_query(sql).await;
+    let messages = messages.map_err(|error| UserError::Database(server_error(&error)))?;
+    Ok(messages
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                Some((row.get(0).map(str::to_owned), row.get(1).map(str::to_owned)))
+            }
+            _ => None,
+        })
+        .collect())
+}

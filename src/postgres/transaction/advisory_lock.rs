@@ -1,0 +1,73 @@
+//! One advisory lock for each schema, tried and never waited for, and who holds it.
+//!
+//! A session that waits inside `pg_advisory_lock` owns a snapshot, and a concurrent index
+//! build elsewhere waits for that snapshot: the two deadlock. So locks are polled.
+
+use std::time::Duration;
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use crate::postgres::connection::database::Session;
+use crate::service::failure::Holder;
+
+/// First half of every key; the second is the schema's oid. Two-part keys are apart from
+/// the one-part keys that applications use (manual section 13.3.5).
+pub(crate) const CLASS: i32 = 0x7073_796e;
+
+/// What a session that is in the way does and since when.
+const COLUMNS: &str = "a.pid, a.application_name, coalesce(host(a.client_addr), 'local'), \
+     extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change, a.backend_start))::bigint, \
+     left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)";
+
+/// Returns who holds the lock of the schema with this oid.
+pub(crate) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<Holder>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {CLASS} AND l.objid = {schema_oid} \
+         AND l.objsubid = 2 AND a.datname = current_database() LIMIT 1"
+    );
+    Ok(session.read(&sql).await?.first().map(read_holder))
+}
+
+/// Returns a session that keeps this table from being read.
+pub(crate) async fn holder_of_table(
+    session: &Session,
+    table: &str,
+) -> Result<Option<Holder>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+         WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.relation = to_regclass({}) \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1",
+        escape_literal(table)
+    );
+    Ok(session.read(&sql).await?.first().map(read_holder))
+}
+
+/// Returns the sessions that a backend waits for.
+pub(crate) async fn blockers(session: &Session, pid: i32) -> Result<Vec<Holder>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids({pid}))"
+    );
+    Ok(session.read(&sql).await?.iter().map(read_holder).collect())
+}
+
+/// Returns whether a backend has committed and waits until a synchronous standby has it too
+/// (manual section 26.2.8).
+pub(crate) async fn waits_for_standby(session: &Session, pid: i32) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'IPC' AND wait_event = 'SyncRep'"
+    );
+    Ok(!session.read(&sql).await?.is_empty())
+}
+
+fn read_holder(row: &SimpleQueryRow) -> Holder {
+    let cell = |column: usize| row.get(column).unwrap_or_default();
+    Holder {
+        pid: cell(0).parse().unwrap_or_default(),
+        application: cell(1).to_owned(),
+        client: cell(2).to_owned(),
+        since: Duration::from_secs(cell(3).parse().unwrap_or_default()),
+        query: cell(4).to_owned(),
+    }
+}

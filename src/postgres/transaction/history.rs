@@ -1,0 +1,252 @@
+//! What is applied where: histories read one by one under a lock, or by the thousand in a few queries.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Error, SimpleQueryRow};
+
+use super::advisory_lock;
+use crate::domain::plan::Applied;
+use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::postgres::connection::database::Session;
+use crate::postgres::connection::server_error::server_error;
+
+/// How many histories one statement reads. Every one of them takes a slot of the server's
+/// lock table until the statement ends, and a statement over thousands fills it.
+const BATCH: usize = 100;
+
+/// How long histories that are read together are waited for where a session has locked one of them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same for one that is read by itself: those that were not locked need no time, and it may be
+/// one of thousands that are.
+pub(crate) const PATIENCE_FOR_ONE: Duration = Duration::from_millis(500);
+
+/// Rows of a history, or what is wrong with one of them.
+pub type History = Result<Vec<Applied>, String>;
+
+/// What stands in the server about one schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No such schema.
+    NoSchema,
+    /// The schema is there; nothing is applied where it has no history table.
+    Schema(History),
+    /// The schema is there, and another session has locked its history; says who.
+    Locked(String),
+}
+
+/// Returns `schema.table`, quoted for SQL.
+pub(crate) fn qualified(schema: &SchemaName, table: &str) -> String {
+    format!("{}.{}", schema.quoted(), QuotedIdentifier::new(table))
+}
+
+/// Reads the histories of many schemas, in the order given. Changes nothing.
+///
+/// # Errors
+///
+/// Only what concerns all: the connection, the catalog. A history that cannot be read is
+/// that schema's [`Found::Schema`] with the reason, or [`Found::Locked`].
+pub async fn read_all(
+    session: &Session,
+    schemas: &[&SchemaName],
+    table: &str,
+) -> Result<Vec<Found>, Error> {
+    let mut found = vec![Found::NoSchema; schemas.len()];
+    let mut with_history = Vec::new();
+    let existing = existing(session, schemas, table).await?;
+    for (position, schema) in schemas.iter().enumerate() {
+        if let Some(&has_history) = existing.get(schema.as_str()) {
+            found[position] = Found::Schema(Ok(Vec::new()));
+            if has_history {
+                with_history.push(position);
+            }
+        }
+    }
+    for batch in with_history.chunks(BATCH) {
+        match read_batch(session, schemas, batch, table, PATIENCE).await {
+            Ok(histories) => {
+                for (position, history) in histories {
+                    found[position] = Found::Schema(history);
+                }
+            }
+            Err(error) if session.client().is_closed() => return Err(error),
+            // One odd table (a missing column, no privilege, locked) fails its whole batch.
+            Err(_) => {
+                for &position in batch {
+                    found[position] = read_one(session, schemas, position, table).await?;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns those of the schemas that exist, and whether each has a history table.
+async fn existing(
+    session: &Session,
+    schemas: &[&SchemaName],
+    table: &str,
+) -> Result<HashMap<String, bool>, Error> {
+    let mut existing = HashMap::new();
+    // A list of literals keeps to the simple protocol, which every pooler passes on.
+    for chunk in schemas.chunks(10_000) {
+        let names: Vec<String> = chunk
+            .iter()
+            .map(|schema| escape_literal(schema.as_str()))
+            .collect();
+        let sql = format!(
+            "SELECT n.nspname, c.oid IS NOT NULL FROM pg_namespace n \
+             LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
+             WHERE n.nspname = ANY (ARRAY[{}]::name[])",
+            escape_literal(table),
+            names.join(",")
+        );
+        for row in session.read(&sql).await? {
+            existing.insert(
+                row.get(0).unwrap_or_default().to_owned(),
+                row.get(1) == Some("t"),
+            );
+        }
+    }
+    Ok(existing)
+}
+
+async fn read_batch(
+    session: &Session,
+    schemas: &[&SchemaName],
+    batch: &[usize],
+    table: &str,
+    patience: Duration,
+) -> Result<HashMap<usize, History>, Error> {
+    let sql = format!(
+        "SET LOCAL lock_timeout TO {}; {}",
+        patience.as_millis(),
+        select_several(schemas, batch, table)
+    );
+    let rows = session.read(&sql).await?;
+    Ok(parse_several(&rows, batch))
+}
+
+async fn read_one(
+    session: &Session,
+    schemas: &[&SchemaName],
+    position: usize,
+    table: &str,
+) -> Result<Found, Error> {
+    let error = match read_batch(session, schemas, &[position], table, PATIENCE_FOR_ONE).await {
+        Ok(mut histories) => {
+            let history = histories.remove(&position);
+            return Ok(Found::Schema(history.unwrap_or_else(|| Ok(Vec::new()))));
+        }
+        Err(error) => error,
+    };
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return Ok(Found::Schema(Err(server_error(&error).to_string())));
+    }
+    let history = qualified(schemas[position], table);
+    let holder = advisory_lock::holder_of_table(session, &history).await?;
+    Ok(Found::Locked(match holder {
+        Some(holder) => format!("its history is locked by {holder}"),
+        None => "its history was locked by another session".to_owned(),
+    }))
+}
+
+/// Returns the statement that reads the histories of the schemas at these positions, for
+/// [`parse_several`].
+pub(crate) fn select_several(schemas: &[&SchemaName], batch: &[usize], table: &str) -> String {
+    let parts: Vec<String> = batch
+        .iter()
+        .map(|&position| {
+            format!(
+                "SELECT {position}, version::text, name::text, applied_on::text, checksum::text FROM {}",
+                qualified(schemas[position], table)
+            )
+        })
+        .collect();
+    parts.join(" UNION ALL ")
+}
+
+/// Returns statements that read the histories of these few schemas one by one, for
+/// [`parse_several`]: they take the server less time than one statement for all.
+pub(crate) fn select_each(schemas: &[&SchemaName], table: &str) -> String {
+    let mut sql = String::new();
+    for (position, schema) in schemas.iter().enumerate() {
+        let history = qualified(schema, table);
+        let _ = write!(
+            sql,
+            "SELECT {position}, version, name, applied_on, checksum FROM {history}; "
+        );
+    }
+    sql
+}
+
+/// Returns the rows that [`select_several`] or [`select_each`] brought, by position, each in the order of versions.
+pub(crate) fn parse_several(rows: &[SimpleQueryRow], batch: &[usize]) -> HashMap<usize, History> {
+    let mut histories: HashMap<usize, History> = batch
+        .iter()
+        .map(|&position| (position, Ok(Vec::new())))
+        .collect();
+    for row in rows {
+        let position: usize = row
+            .get(0)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        let Some(history) = histories.get_mut(&position) else {
+            continue;
+        };
+        match (read_row(row, 1), history.as_mut()) {
+            (Ok(applied), Ok(rows)) => rows.push(applied),
+            (Err(why), Ok(_)) => *history = Err(why),
+            (_, Err(_)) => {}
+        }
+    }
+    for history in histories.values_mut().flatten() {
+        history.sort_by_key(|row| row.version);
+    }
+    histories
+}
+
+/// Returns the statement that reads one history, for [`parse`].
+pub(crate) fn select(schema: &SchemaName, table: &str) -> String {
+    format!(
+        "SELECT version, name, applied_on, checksum FROM {}",
+        qualified(schema, table)
+    )
+}
+
+/// Returns the rows that [`select`] brought, in the order of versions.
+pub(crate) fn parse(rows: &[SimpleQueryRow]) -> History {
+    let mut rows: Vec<Applied> = rows
+        .iter()
+        .map(|row| read_row(row, 0))
+        .collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| row.version);
+    Ok(rows)
+}
+
+/// refinery's own reader panics on rows that somebody edited; this one says which and why.
+fn read_row(row: &SimpleQueryRow, first: usize) -> Result<Applied, String> {
+    let cell = |column: usize| row.get(first + column);
+    let version_text = cell(0).unwrap_or("NULL");
+    let damaged = |what: &str| format!("the row of version {version_text} {what}");
+    let version: i64 = version_text
+        .parse()
+        .ok()
+        .filter(|&version| version >= 0)
+        .ok_or_else(|| damaged("is no version number"))?;
+    let checksum_text = cell(3).ok_or_else(|| damaged("has no checksum"))?;
+    Ok(Applied {
+        version,
+        name: cell(1).ok_or_else(|| damaged("has no name"))?.to_owned(),
+        checksum: checksum_text.parse().map_err(|_| {
+            damaged(&format!(
+                "has the checksum '{checksum_text}', which is no number"
+            ))
+        })?,
+        applied_on: cell(2).ok_or_else(|| damaged("has no time"))?.to_owned(),
+    })
+}

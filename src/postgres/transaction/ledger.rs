@@ -1,0 +1,232 @@
+//! The fleet's state in one query: `pricesync.schema_state` mirrors every schema's history.
+//!
+//! The history in the schema is the truth. A row of the ledger is written in the transaction
+//! that changes the history, and is believed only while nothing speaks against it:
+//!
+//! - the schema and its history table have the same oids and the table the same file, so that
+//!   a schema that was dropped, made anew, restored or emptied by other means is read afresh;
+//! - the row is the very one that the transaction wrote. PostgreSQL keeps in `xmin` who wrote a
+//!   row (manual section 5.5), and the row says who that was, so one that was edited, or
+//!   restored from a dump, gives itself away.
+//!
+//! What it does not see is another tool that adds rows to or takes rows from a history that
+//! stays in place. Such a schema is read right whenever it is worked on, because that
+//! happens under its lock and from its history; [`PostgresMigrator::verify`] finds it otherwise.
+//!
+//! [`PostgresMigrator::verify`]: crate::postgres::migrate::migrator::PostgresMigrator::verify
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use super::advisory_lock::CLASS;
+use super::history::{self, qualified};
+use crate::domain::digest::of_history;
+use crate::domain::plan::Applied;
+use crate::domain::schema_name::SchemaName;
+use crate::postgres::bookkeeping::UNCONFIRMED;
+use crate::postgres::connection::database::Session;
+
+/// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
+const BATCH: usize = 100;
+
+/// Until somebody analyzes `pg_class`, the planner takes our history for the only one and joins in
+/// loops: with a thousand schemas a million comparisons.
+const BY_HASH: &str = "SET LOCAL enable_nestloop TO off; ";
+
+/// Which histories the ledger answers for, by schema. Equal digests share their text.
+pub(crate) type Believed = HashMap<String, Arc<str>>;
+
+/// Reads every row that is to be believed; none where there is no ledger, or none that we may read.
+pub(crate) async fn read(session: &Session, table: &str) -> Result<Believed, Error> {
+    let rows = match session.read(&(BY_HASH.to_owned() + &believed(table))).await {
+        Ok(rows) => rows,
+        Err(error) if is_absent(&error) => return Ok(Believed::new()),
+        Err(error) => return Err(error),
+    };
+    let mut digests: HashMap<String, Arc<str>> = HashMap::new();
+    let mut believed = Believed::with_capacity(rows.len());
+    for row in rows {
+        let cell = |column: usize| row.get(column).unwrap_or_default();
+        if !digests.contains_key(cell(1)) {
+            digests.insert(cell(1).to_owned(), Arc::from(cell(1)));
+        }
+        believed.insert(cell(0).to_owned(), Arc::clone(&digests[cell(1)]));
+    }
+    Ok(believed)
+}
+
+/// Which rows may be believed, and what do they say?
+fn believed(table: &str) -> String {
+    format!(
+        "SELECT s.schema_name, s.digest FROM pricesync.schema_state s \
+         JOIN pg_namespace n ON n.oid = s.schema_oid AND n.nspname = s.schema_name::name \
+         JOIN pg_class c ON c.oid = s.history_oid AND c.relnamespace = n.oid AND c.relfilenode = s.history_file \
+         WHERE c.relname = {} AND s.xmin = s.written_by::xid",
+        escape_literal(table)
+    )
+}
+
+/// Removes the rows that are not believed, such as those of schemas that were dropped.
+pub(crate) async fn forget_the_unbelieved(session: &Session, table: &str) -> Result<(), Error> {
+    let sql = format!(
+        "BEGIN; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {BY_HASH}\
+         DELETE FROM pricesync.schema_state s WHERE s.schema_name NOT IN (SELECT schema_name FROM ({}) b); COMMIT",
+        believed(table)
+    );
+    let done = session.rows(&sql).await;
+    if done.is_err() {
+        let _ = session.client().simple_query("ROLLBACK").await;
+    }
+    done.map(drop)
+}
+
+/// Returns whether an error says no more than that there is no ledger to use: schema, table,
+/// column or function are missing, or the role may not.
+pub(crate) fn is_absent(error: &Error) -> bool {
+    matches!(
+        error.code().map(SqlState::code),
+        Some("3F000" | "42P01" | "42703" | "42883" | "42501")
+    )
+}
+
+/// Returns the statement that notes what a schema's history says after this transaction.
+pub(crate) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> String {
+    insert(&values(schema, table, history))
+}
+
+/// Returns the expression that tells whether [`guard::question`](super::escape_guard::question) has to
+/// be asked, and notes what the history says where it has not. Several schemas, whose histories
+/// say the same, are asked about at once.
+pub(crate) fn leave(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> String {
+    let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {
+        let items: Vec<String> = schemas.iter().map(item).collect();
+        items.join(", ")
+    };
+    format!(
+        "pricesync.leave_all(ARRAY[{}]::oid[], ARRAY[{}], ARRAY[{}]::oid[], {}, {}, '{}')",
+        list(&|(oid, _)| oid.to_string()),
+        list(&|(_, schema)| escape_literal(schema.as_str())),
+        list(&|(_, schema)| escape_literal(&qualified(schema, table)) + "::regclass"),
+        version_of(history),
+        history.len(),
+        of_history(history)
+    )
+}
+
+/// A row that is there already is replaced as a whole, so that its `xmin` is ours.
+fn insert(values: &str) -> String {
+    format!(
+        "INSERT INTO pricesync.schema_state AS s \
+         (schema_name, schema_oid, history_oid, history_file, written_by, version, applied, digest, changed_at) \
+         VALUES {values} \
+         ON CONFLICT (schema_name) DO UPDATE SET schema_oid = EXCLUDED.schema_oid, \
+         history_oid = EXCLUDED.history_oid, history_file = EXCLUDED.history_file, written_by = EXCLUDED.written_by, \
+         version = EXCLUDED.version, applied = EXCLUDED.applied, digest = EXCLUDED.digest, changed_at = EXCLUDED.changed_at"
+    )
+}
+
+fn values(schema: &SchemaName, table: &str, history: &[Applied]) -> String {
+    let history_table = escape_literal(&qualified(schema, table));
+    format!(
+        "({}, {}::regnamespace, {history_table}::regclass, pg_relation_filenode({history_table}::regclass), \
+         pg_current_xact_id(), {}, {}, '{}', clock_timestamp())",
+        escape_literal(schema.as_str()),
+        escape_literal(&schema.quoted().to_string()),
+        version_of(history),
+        history.len(),
+        of_history(history)
+    )
+}
+
+fn version_of(history: &[Applied]) -> String {
+    let newest = history.iter().map(|row| row.version).max();
+    newest.map_or_else(|| "NULL".to_owned(), |version| version.to_string())
+}
+
+/// Reads the histories of these schemas again, under their locks, and notes what they say.
+/// Returns how many were noted: a schema whose lock is taken is left to whoever has it, and one
+/// without a readable history has nothing to note. Whoever has locked a history is not waited for
+/// longer than a moment, because the locks of all these schemas are held meanwhile.
+///
+/// # Errors
+///
+/// What the server refuses; schemas that were done before stay noted.
+pub(crate) async fn take_up(
+    session: &Session,
+    schemas: &[&SchemaName],
+    table: &str,
+) -> Result<usize, Error> {
+    let mut noted = 0;
+    for batch in schemas.chunks(BATCH) {
+        match in_transaction(session, batch, table).await {
+            Ok(count) => noted += count,
+            Err(error) if session.client().is_closed() => return Err(error),
+            // One odd history fails its whole batch, and alone it has nothing to note.
+            Err(_) => {
+                for schema in batch {
+                    noted += in_transaction(session, &[schema], table).await.unwrap_or(0);
+                }
+            }
+        }
+    }
+    Ok(noted)
+}
+
+async fn in_transaction(
+    session: &Session,
+    batch: &[&SchemaName],
+    table: &str,
+) -> Result<usize, Error> {
+    let result = take_up_batch(session, batch, table).await;
+    let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = session.client().simple_query(end).await;
+    let noted = result?;
+    ended.map(|_| noted)
+}
+
+async fn take_up_batch(
+    session: &Session,
+    batch: &[&SchemaName],
+    table: &str,
+) -> Result<usize, Error> {
+    let names: Vec<String> = batch
+        .iter()
+        .map(|schema| escape_literal(schema.as_str()))
+        .collect();
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO {}; \
+         SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
+         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
+         WHERE n.nspname = ANY (ARRAY[{}]::name[])",
+        history::PATIENCE_FOR_ONE.as_millis(),
+        escape_literal(table),
+        names.join(",")
+    );
+    let rows = session.rows(&sql).await?;
+    let locked: HashSet<&str> = rows
+        .iter()
+        .filter(|row| row.get(1) == Some("t"))
+        .filter_map(|row| row.get(0))
+        .collect();
+    let positions: Vec<usize> = (0..batch.len())
+        .filter(|&position| locked.contains(batch[position].as_str()))
+        .collect();
+    if positions.is_empty() {
+        return Ok(0);
+    }
+    let rows = session
+        .rows(&history::select_several(batch, &positions, table))
+        .await?;
+    let found: Vec<String> = history::parse_several(&rows, &positions)
+        .into_iter()
+        .filter_map(|(position, history)| Some(values(batch[position], table, &history.ok()?)))
+        .collect();
+    if !found.is_empty() {
+        session.rows(&insert(&found.join(", "))).await?;
+    }
+    Ok(found.len())
+}

@@ -1,0 +1,12 @@
+//! One transaction in one schema: opened under the schema's lock, filled, checked, committed.
+//!
+//! Imports `connection`. Start reading at [`open`], then [`batch`].
+
+pub(crate) mod advisory_lock;
+pub(crate) mod batch;
+pub(crate) mod commit;
+pub(crate) mod escape_guard;
+pub mod history;
+pub(crate) mod ledger;
+pub(crate) mod lock_monitor;
+pub(crate) mod open;
