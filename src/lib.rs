@@ -16,12 +16,12 @@
 //! | [`ui`] | everything a person or a script reads |
 //!
 //! In the words of domain-driven design: *Domain* is [`domain`]; *Repository* is
-//! [`domain::tenant::TenantCatalog`] with [`postgres::catalog`]; *Service* is [`service`];
+//! [`domain::tenant::TenantCatalog`] with [`postgres::tenants::catalog`]; *Service* is [`service`];
 //! *Infrastructure* is [`postgres`] and [`migrations`].
 //!
-//! A service of your own starts with [`postgres::conninfo::ConnectOptions`],
-//! [`postgres::pool::Database`] and either [`postgres::migrator::PostgresMigrator`] (migrate
-//! at start-up) or [`postgres::tenant_context::TenantContext`] (work as one tenant).
+//! A service of your own starts with [`postgres::connection::conninfo::ConnectOptions`],
+//! [`postgres::connection::database::Database`] and either [`postgres::migrate::migrator::PostgresMigrator`] (migrate
+//! at start-up) or [`postgres::tenants::context::TenantContext`] (work as one tenant).
 
 pub mod archive;
 pub mod commands;

@@ -1,6 +1,6 @@
 //! One transaction in one schema: opened under the schema's lock, filled, checked, committed.
 //!
-//! Imports `connection`. Start reading at [`open`], then [`batch`].
+//! Imports `connection`. Start reading at `open`, then `batch`.
 
 pub(crate) mod advisory_lock;
 pub(crate) mod batch;
