@@ -12,8 +12,8 @@ use crate::postgres::tenants::drop::DropError;
 use crate::service::event::{Interrupt, NotStarted, Outcome};
 use crate::service::failure::MigrateError;
 use crate::service::rollout::RolloutError;
+use crate::service::selection::SelectionError;
 use crate::service::summary::Summary;
-use crate::service::tenants::SelectionError;
 use crate::settings::SettingsError;
 
 /// The exit codes, as `pricesync help exit-codes` lists them.
@@ -386,8 +386,8 @@ mod tests {
 
     use super::*;
     use crate::domain::plan::Drift;
-    use crate::service::event::Target;
-    use crate::service::scripts::AppliedScripts;
+    use crate::domain::target::Target;
+    use crate::service::applied_scripts::AppliedScripts;
     use crate::service::summary::SchemaOutcome;
 
     fn failed(error: MigrateError) -> Outcome {

@@ -21,8 +21,8 @@
 //! at the end about rows and digests is compared with what was read; a digest tells damage, and says
 //! nothing about who wrote the file.
 
-mod reading;
-mod writing;
+mod reader;
+mod writer;
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -33,8 +33,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::schema_name::QuotedIdentifier;
 
-pub use reading::ArchiveReader;
-pub use writing::{ArchiveWriter, Written};
+pub use reader::ArchiveReader;
+pub use writer::{ArchiveWriter, Written};
 
 /// The format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;

@@ -16,9 +16,9 @@ use crate::postgres::connection::database::{ConnectError, Database, Route};
 use crate::postgres::connection::tls;
 use crate::postgres::migrate::migrator::{PostgresMigrator, References, Rules};
 use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::service::concurrency::Pace;
 use crate::service::event::{EventKind, Progress};
 use crate::service::failure::ServerError;
-use crate::service::pace::Pace;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
 use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 

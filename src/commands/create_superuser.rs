@@ -12,7 +12,7 @@ use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::tenants::context::TenantError;
 use crate::postgres::tenants::users::{NewUser, UserError};
 use crate::service::failure::ServerError;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::settings::Hasher;
 use crate::ui::clean;
 

@@ -8,6 +8,7 @@ use super::shell::whole;
 use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::domain::tenant::{CatalogError, NewTenant, Slug, Tenant};
 use crate::error::{Exit, Failure};
@@ -15,7 +16,7 @@ use crate::migrations::{MigrationSet, Transaction};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::create::CreateError;
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
 use crate::settings::Overrides;
@@ -258,7 +259,7 @@ fn has_more_than_one_transaction(set: &MigrationSet) -> bool {
 async fn rest(tenant: &Tenant, migrator: &PostgresMigrator) -> Result<usize, Box<MigrateError>> {
     let (progress, _nobody) = Progress::channel();
     let (_no_interrupter, interrupts) = Interrupts::new();
-    let target = crate::service::tenants::target(tenant);
+    let target = crate::service::selection::target(tenant);
     match migrator.migrate(&target, &progress, interrupts).await {
         Ok(Done::Migrated(applied)) => Ok(applied.len()),
         Ok(_) => Ok(0),

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use super::app::{Access, App, connections_for};
 use super::migrate_schemas::Migration;
 use super::{create_tenant, list_tenants, status};
-use crate::domain::plan::OnFailure;
+use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::migrator::Rules;

@@ -4,16 +4,17 @@ use clap::ValueEnum;
 
 use super::app::{Access, App};
 use super::{Output, create_tenant};
-use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
+use crate::domain::schema_state::SchemaState;
+use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
 use crate::postgres::tenants::create::CreateError;
 use crate::postgres::tenants::trash::TrashState;
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::rollout::RolloutError;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::ui::{Cell, Listing, addressed, count, explain, shell_word};
 
 /// Find tenants whose schema is missing or half dropped, schemas that belong to no tenant, and

@@ -9,7 +9,7 @@ use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::drop::{Contents, DropError, Removal};
 use crate::service::event::Work;
-use crate::service::tenants::{find, nearest, target};
+use crate::service::selection::{find, nearest, target};
 use crate::settings::Overrides;
 use crate::ui::{Answer, clean, count, shell_word, size};
 

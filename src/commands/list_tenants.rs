@@ -3,13 +3,13 @@
 use super::Output;
 use super::app::{Access, App, Sets};
 use super::select::SelectArgs;
-use crate::domain::plan::SchemaState;
+use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::Exit;
 use crate::error::Failure;
 use crate::postgres::tenants::trash::TrashState;
 use crate::service::fleet::SchemaMigrator as _;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat};
 
 /// List tenants with their schemas, hosts, versions and pending migrations

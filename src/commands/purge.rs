@@ -8,9 +8,10 @@ use super::drop_schema::{confirm, measure, not_finished};
 use super::undrop::in_trash;
 use super::watch::in_turn;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::trash::Trashed;
-use crate::service::event::{Target, Work};
+use crate::service::event::Work;
 use crate::settings::{self, Overrides};
 use crate::ui::{clean, count};
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::migrate_schemas::command_line;
+use crate::domain::target::Target;
 use crate::postgres::bookkeeping::run_log::{self, RunHeader, RunItem, RunLog};
 use crate::postgres::migrate::migrator::PostgresMigrator;
-use crate::service::event::{Event, EventKind, Outcome, Target};
+use crate::service::event::{Event, EventKind, Outcome};
 use crate::service::failure::MigrateError;
 use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::explain;

@@ -7,7 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::migrations::Predicate;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::where_clause::WhereError;
-use crate::service::tenants::{Listed, Selection};
+use crate::service::selection::{Listed, Selection};
 
 /// Which tenants.
 #[derive(clap::Args, Clone, Debug, Default)]

@@ -14,7 +14,7 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::drop::Presence;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::ui::Verbosity;
 
 /// How long the shell waits to hear what is pending: somebody may have locked a history.

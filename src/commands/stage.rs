@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::error::{Exit, Failure};
+use crate::service::selection::Selection;
 use crate::service::stages::{Extent, Stages};
-use crate::service::tenants::Selection;
 use crate::settings;
 
 /// In which stages.

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::Output;
 use super::app::{Access, App, Sets};
 use super::drop_schema::named;
-use crate::domain::plan::{Goal, Plan, SchemaState};
+use crate::domain::plan::{Goal, Plan};
 use crate::domain::schema_name::SchemaName;
+use crate::domain::schema_state::SchemaState;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
@@ -14,10 +16,9 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::status::Verified;
 use crate::postgres::tenants::drop::Presence;
 use crate::postgres::transaction::history::{Found, read_all};
-use crate::service::event::Target;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat, addressed, count};
 
 /// Show how many schemas are at which version, or the migrations of one

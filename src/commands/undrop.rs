@@ -4,14 +4,14 @@ use std::io::Write as _;
 
 use super::app::{Access, App};
 use super::drop_schema::not_begun;
-use crate::domain::plan::SchemaState;
+use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::{CatalogError, Tenant};
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
 use crate::postgres::tenants::drop::DropError;
 use crate::postgres::tenants::trash::{TrashState, Trashed};
 use crate::service::fleet::SchemaMigrator as _;
-use crate::service::tenants::target;
+use crate::service::selection::target;
 use crate::ui::{clean, count, shell_word};
 
 /// Bring a tenant back from the trash: its schema's name, its row, its hosts

@@ -8,15 +8,14 @@ use tokio::task::JoinHandle;
 
 use super::app::App;
 use super::migrate_schemas::command_line;
-use crate::domain::plan::OnFailure;
+use crate::domain::run_options::OnFailure;
+use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
-use crate::service::event::{
-    Event, EventKind, Interrupt, NotStarted, Outcome, Progress, Target, Work,
-};
+use crate::service::concurrency::Pace;
+use crate::service::event::{Event, EventKind, Interrupt, NotStarted, Outcome, Progress, Work};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
-use crate::service::pace::Pace;
 use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::{ProgressMode, Reporter};
 

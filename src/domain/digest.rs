@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::plan::Applied;
+use super::applied::Applied;
 use super::script::ScriptId;
 
 /// Returns the digest of these rows: versions and checksums, in the order of versions.

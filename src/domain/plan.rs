@@ -1,25 +1,11 @@
 //! Files compared with a schema's history: what is pending, or how the two disagree.
 
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use serde::Serialize;
 
+use super::applied::Applied;
 use super::script::{Prefix, ScriptId};
-
-/// One row of a history table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// The version that was applied.
-    pub version: i64,
-    /// Its name.
-    pub name: String,
-    /// Its checksum at that time.
-    pub checksum: u64,
-    /// When, as RFC 3339 text.
-    pub applied_on: String,
-}
 
 /// How far a run is asked to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,62 +26,6 @@ impl Goal {
             Self::Version(last) => version <= last,
         }
     }
-}
-
-/// What happens to the rest of the fleet after a schema failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Nothing new is started.
-    Stop,
-    /// The others go on.
-    Continue,
-    /// The others go on until so many have failed.
-    StopAfter(NonZeroUsize),
-}
-
-/// What is applied or rolled back as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Atomic {
-    /// All pending files of a schema.
-    Schema,
-    /// Each file by itself.
-    Migration,
-}
-
-/// How many schemas share a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Together {
-    /// At most how many schemas.
-    pub most: usize,
-    /// How long such a transaction is to take: all of them keep their locks until it ends.
-    pub within: Duration,
-}
-
-impl Together {
-    /// None do.
-    pub const ALONE: Self = Self {
-        most: 1,
-        within: Duration::ZERO,
-    };
-}
-
-/// What a look at one schema found, before anything is locked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SchemaState {
-    /// The schema does not exist.
-    Missing,
-    /// It is being dropped, and is half gone.
-    Dropping,
-    /// The tenant was dropped after it had been listed.
-    Dropped,
-    /// Its history agrees with the files.
-    Known(Plan),
-    /// Its history and the files disagree; holds the highest applied version too.
-    Drifted(Vec<Drift>, Option<i64>),
-    /// Its history cannot be read; says why.
-    Damaged(String),
-    /// Its history could not be read in time: another session has locked it. Says who.
-    Locked(String),
 }
 
 /// What is to be done in one schema.

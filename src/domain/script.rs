@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::plan::Applied;
-
 /// Which set of migrations a schema gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,17 +52,6 @@ impl ScriptId {
 }
 
 impl ScriptId {
-    /// Returns the history row that applying the script makes; its time is the server's affair.
-    #[must_use]
-    pub fn claimed(&self) -> Applied {
-        Applied {
-            version: self.version,
-            name: self.name.clone(),
-            checksum: self.checksum,
-            applied_on: String::new(),
-        }
-    }
-
     /// Returns version and name without the checksums.
     #[must_use]
     pub fn reference(&self) -> ScriptRef {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::binaries::Binaries;
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
 use super::postmaster;
 use super::{LocalError, USER, directory};

@@ -18,28 +18,28 @@
 //! server, and stops it some time after the last user is gone.
 
 mod account;
-mod answer;
 mod binaries;
 mod cluster;
+mod data_dir;
 mod directory;
 mod error;
-mod home;
 mod lock;
 mod log;
-mod orders;
 mod postmaster;
+mod readiness;
 mod server;
 mod status;
 mod supervisor;
+mod supervisor_args;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use error::LocalError;
-pub use orders::SUPERVISE;
 pub use server::LocalServer;
 pub use status::{Status, destroy, status, stop};
 pub use supervisor::supervise;
+pub use supervisor_args::SUPERVISE;
 
 /// The superuser of every local server.
 const USER: &str = "postgres";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::LocalError;
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
 
 /// How long a "fast" shutdown may take; it waits for a last checkpoint.

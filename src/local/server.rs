@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, ask, create_database};
 use super::binaries::Binaries;
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
-use super::orders::Orders;
 use super::postmaster::{GLANCE, Postmaster};
+use super::readiness::{Answer, ask, create_database};
+use super::supervisor_args::Orders;
 use super::{DATABASE, DEFAULT_PORT, LocalError, LocalOptions, USER, cluster, log};
 
 /// How long a server may take until it answers; after a crash it first repairs its data.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, ask};
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
 use super::postmaster::GLANCE;
+use super::readiness::{Answer, ask};
 use super::{DATABASE, LocalError, LocalOptions, cluster, postmaster, server};
 
 /// How long the supervisor may take to notice that its server is gone.

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::binaries::Binaries;
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
-use super::orders::Orders;
 use super::postmaster::GLANCE;
+use super::supervisor_args::Orders;
 use super::{LocalError, cluster, log, postmaster};
 
 /// The pause between two looks at the users; it costs nothing even for hours.

@@ -6,56 +6,14 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
-use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Scope, ScriptRef};
+use crate::domain::applied::AppliedScript;
+use crate::domain::script::ScriptRef;
+use crate::domain::serialize::seconds;
+use crate::domain::target::Target;
 
+use super::applied_scripts::AppliedScripts;
 use super::failure::{Holder, MigrateError, ServerError};
-use super::scripts::AppliedScripts;
 use super::stages::StageKind;
-
-/// One schema that a run works on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// The schema.
-    pub schema: SchemaName,
-    /// The tenant's slug, or `public`.
-    pub label: String,
-    /// Which set it gets.
-    pub scope: Scope,
-}
-
-impl Target {
-    /// Returns the target for the shared tables.
-    #[must_use]
-    pub fn public() -> Self {
-        Self {
-            schema: SchemaName::public(),
-            label: "public".to_owned(),
-            scope: Scope::Shared,
-        }
-    }
-
-    /// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
-    /// for `public` alone.
-    #[must_use]
-    pub fn option<'a>(targets: impl Iterator<Item = &'a Self>) -> String {
-        let labels: Vec<&str> = targets
-            .filter(|target| target.scope == Scope::Tenant)
-            .map(|target| target.label.as_str())
-            .collect();
-        if labels.is_empty() {
-            return "--shared".to_owned();
-        }
-        let list = labels.join(",");
-        let plain = |c: char| c.is_alphanumeric() || "_-.,@".contains(c);
-        if list.chars().all(plain) {
-            format!("--tenant={list}")
-        } else {
-            // Labels of an adopted database may hold blanks; the line is there to be copied.
-            format!("--tenant='{}'", list.replace('\'', r"'\''"))
-        }
-    }
-}
 
 /// What a run does with each of its schemas, in the words of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +66,6 @@ impl Serialize for Work {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.command)
     }
-}
-
-/// A script that is applied, and how long its statements took on the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AppliedScript {
-    /// Which one.
-    #[serde(flatten)]
-    pub script: ScriptRef,
-    /// From its first statement to the end of its last.
-    #[serde(serialize_with = "seconds")]
-    pub took: Duration,
 }
 
 /// Why a schema was passed over.
@@ -438,16 +385,6 @@ fn is_nothing(number: &u64) -> bool {
     *number == 0
 }
 
-/// Durations are told to machines in seconds with microseconds.
-pub(super) fn seconds<S: Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
-    serializer.serialize_f64(micros as f64 / 1e6)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,20 +406,5 @@ mod tests {
             serde_json::to_string(&kind).expect("plain data"),
             r#"{"event":"script-finished","version":8,"name":"x","took":1.9}"#
         );
-    }
-
-    #[test]
-    fn the_option_that_selects_targets_can_be_pasted_into_a_shell() {
-        let named = |label: &str| Target {
-            schema: SchemaName::parse("x").expect("legal"),
-            label: label.to_owned(),
-            scope: Scope::Tenant,
-        };
-        let (acme, odd) = (named("acme"), named("it's; rm"));
-        assert_eq!(
-            Target::option([&acme, &odd].into_iter()),
-            r"--tenant='acme,it'\''s; rm'"
-        );
-        assert_eq!(Target::option([&Target::public()].into_iter()), "--shared");
     }
 }

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::domain::plan::Drift;
 use crate::domain::script::{Maker, Place, ScriptRef};
-
-use super::event::seconds;
+use crate::domain::serialize::seconds;
 
 /// What the server said, kept as it said it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::course::Course;
-use super::event::{EventKind, Progress, Target, Work};
+use super::event::{EventKind, Progress, Work};
 use super::fleet::{Fleet, SchemaJob};
+use super::run_state::Course;
 use super::summary::{SchemaOutcome, Summary};
+use crate::domain::target::Target;
 
 /// A run that does one job in each schema: several at once, with one outcome for each.
 ///
@@ -58,13 +59,13 @@ impl FanOut {
 mod tests {
     use std::num::NonZeroUsize;
 
+    use super::super::concurrency::Pace;
     use super::super::event::{NotStarted, Outcome};
     use super::super::failure::{MigrateError, ServerError};
     use super::super::fleet::{Done, Failed, Interrupts};
-    use super::super::pace::Pace;
-    use super::super::tenants::{target, tests::tenant};
+    use super::super::selection::{target, tests::tenant};
     use super::*;
-    use crate::domain::plan::OnFailure;
+    use crate::domain::run_options::OnFailure;
 
     const COUNTING: Work = Work {
         command: "count",

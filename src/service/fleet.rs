@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::course::Course;
-use super::event::{
-    AppliedScript, Disturbances, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped,
-    Target,
-};
+use super::concurrency::{Pace, Round};
+use super::event::{Disturbances, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped};
 use super::failure::MigrateError;
-use super::pace::{Pace, Round};
-use crate::domain::plan::{OnFailure, SchemaState, Together};
+use super::run_state::Course;
+use crate::domain::applied::AppliedScript;
+use crate::domain::run_options::{OnFailure, Together};
+use crate::domain::schema_state::SchemaState;
+use crate::domain::target::Target;
 
 /// What was done in one schema.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,15 +1,18 @@
-//! Use cases. Nothing here knows SQL, a driver, a folder or a terminal.
+//! Runs over many schemas: selection, stages, concurrency, failures, events and the summary.
+//!
+//! May import `domain`; knows no SQL, no driver, no file of the user and no terminal.
+//! Start reading at [`fleet`] (one job in many schemas), then [`rollout`] (a run of migrations).
 
-pub mod course;
+pub mod applied_scripts;
+pub mod concurrency;
 pub mod event;
+pub mod exec_results;
 pub mod failure;
 pub mod fan_out;
 pub mod fleet;
-mod grouping;
-pub mod merge;
-pub mod pace;
+mod group_size;
 pub mod rollout;
-pub mod scripts;
+pub mod run_state;
+pub mod selection;
 pub mod stages;
 pub mod summary;
-pub mod tenants;

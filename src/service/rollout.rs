@@ -5,15 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::course::Course;
-use super::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped, Target, Work};
+use super::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped, Work};
 use super::failure::{MigrateError, ServerError};
 use super::fleet::{Fleet, SchemaMigrator};
+use super::run_state::Course;
+use super::selection::{Selection, SelectionError, target};
 use super::stages::{StageKind, Stages};
 use super::summary::{SchemaOutcome, Summary};
-use super::tenants::{Selection, SelectionError, target};
-use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::schema_state::SchemaState;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, RefusedRow, TenantCatalog, TenantList};
 
 /// Which schemas a run is about.
@@ -483,12 +484,12 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::domain::plan::OnFailure;
+    use crate::domain::run_options::OnFailure;
     use crate::domain::tenant::{Hostname, Tenant};
+    use crate::service::concurrency::Pace;
     use crate::service::fleet::Interrupts;
     use crate::service::fleet::tests::{Act, Scripted};
-    use crate::service::pace::Pace;
-    use crate::service::tenants::tests::tenant;
+    use crate::service::selection::tests::tenant;
 
     /// A catalog in memory that shows one more tenant each time it is read.
     struct Growing(Mutex<Vec<Vec<&'static str>>>);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::tenants::Selection;
+use super::selection::Selection;
 
 /// The steps of a run. By default there is one, with everybody in it.
 #[derive(Clone, Debug, Default)]

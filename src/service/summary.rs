@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::domain::tenant::RefusedRow;
 
-use super::event::{Interrupt, Outcome, Target, Work};
+use super::event::{Interrupt, Outcome, Work};
 use super::failure::MigrateError;
+use crate::domain::target::Target;
 
 /// A schema and how it ended.
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
 //! Every way in which a schema can fail, in words.
 
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::{Maker, Place, Scope, ScriptRef};
-use crate::service::event::{AppliedScript, Target};
+use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::FailureGroup;
 

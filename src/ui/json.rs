@@ -10,7 +10,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::domain::script::Scope;
-use crate::service::event::{Event, EventKind, Outcome, Target};
+use crate::domain::target::Target;
+use crate::service::event::{Event, EventKind, Outcome};
 use crate::service::summary::Summary;
 
 use super::Reporter;

@@ -11,7 +11,7 @@ use super::OutputFormat;
 use super::json::encode;
 use super::terminal::Terminal;
 use super::text::clean;
-use crate::service::merge::{Column, Kind, Value};
+use crate::service::exec_results::{Column, Kind, Value};
 
 /// The leading column.
 const TENANT: &str = "tenant";

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
-use crate::service::event::{AppliedScript, Event, EventKind, Outcome, Target, Work};
+use crate::domain::target::Target;
+use crate::service::event::{Event, EventKind, Outcome, Work};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::{SchemaOutcome, Summary};
 

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::ScriptRef;
-use crate::service::event::{AppliedScript, Event, EventKind, Interrupt, Outcome, Target, Work};
+use crate::domain::target::Target;
+use crate::service::event::{Event, EventKind, Interrupt, Outcome, Work};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::stages::StageKind;
 use crate::service::summary::Summary;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::domain::applied::AppliedScript;
 use crate::domain::script::Scope;
-use crate::service::event::{AppliedScript, Interrupt, NotStarted, Outcome, Skipped, Target, Work};
+use crate::domain::target::Target;
+use crate::service::event::{Interrupt, NotStarted, Outcome, Skipped, Work};
 use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 
 use super::explain::{explain, explain_group};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
 use pricesync::domain::script::Scope;
+use pricesync::domain::target::Target;
 use pricesync::migrations::MigrationSet;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::{Database, Route};
@@ -17,7 +18,6 @@ use pricesync::postgres::connection::tls;
 use pricesync::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use pricesync::postgres::migrate::pending_hint::{Behind, is_something_missing};
 use pricesync::postgres::tenants::context::{TenantContext, TenantError};
-use pricesync::service::event::Target;
 use pricesync::settings::CatalogLayout;
 
 use super::support::eventually::eventually;

@@ -1,6 +1,7 @@
 //! Histories of all kinds, compared with sets of all kinds.
 
-use pricesync::domain::plan::{Applied, Goal, Plan};
+use pricesync::domain::applied::Applied;
+use pricesync::domain::plan::{Goal, Plan};
 use pricesync::domain::script::{Prefix, ScriptId};
 use proptest::collection::btree_map;
 use proptest::prelude::*;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::app::{App, Sets};
-use crate::domain::plan::{Atomic, SchemaState};
+use crate::domain::run_options::Atomic;
+use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;
 use crate::migrations::lint::{Finding, Linter, Rule};
 use crate::service::rollout::Survey;

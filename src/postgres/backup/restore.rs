@@ -16,6 +16,7 @@ use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema, pause
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
@@ -24,7 +25,7 @@ use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::tenants::create::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
-use crate::service::event::{EventKind, Progress, Target};
+use crate::service::event::{EventKind, Progress};
 
 /// Which tenant is made.
 #[derive(Clone, Debug)]

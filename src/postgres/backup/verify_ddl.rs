@@ -9,6 +9,7 @@ use tokio_postgres::Error;
 use super::dump::lasting;
 use super::{BackupError, about_schema, owner_of_schema, pause};
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::postgres::connection::database::{Database, Session};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::migrate::migrator::{PATIENCE, Rules};
@@ -16,7 +17,6 @@ use crate::postgres::migrate::template::scratch;
 use crate::postgres::schema::ddl::Copy;
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::open::begin;
-use crate::service::event::Target;
 
 /// What came of a rehearsal.
 #[derive(Clone, Debug)]

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
-use crate::domain::plan::{Atomic, Goal};
+use crate::domain::plan::Goal;
+use crate::domain::run_options::Atomic;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::migrations::MigrationSet;
 use crate::postgres::connection::database::{Database, Session};
 use crate::postgres::connection::server_error::{is_going_down, server_error};
 use crate::postgres::migrate::migrator::{PATIENCE, PostgresMigrator, Rules};
 use crate::postgres::transaction::history::qualified;
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Interrupts, SchemaMigrator as _};
 

@@ -11,7 +11,8 @@ use tokio::sync::mpsc::Sender;
 
 use super::environment::TenantEnvironment;
 use super::psql::process;
-use crate::service::event::{EventKind, Interrupt, Progress, Skipped, Target};
+use crate::domain::target::Target;
+use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 

@@ -11,16 +11,17 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::target::Target;
 use crate::migrations::TypedSql;
 use crate::postgres::connection::database::{Database, Session};
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
 use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::transaction::escape_guard::{self, References};
 use crate::postgres::transaction::open::reset;
-use crate::service::event::{Interrupt, Progress, Skipped, Target};
+use crate::service::event::{Interrupt, Progress, Skipped};
+use crate::service::exec_results::{Column, Kind, Share, Shares};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
-use crate::service::merge::{Column, Kind, Share, Shares};
 
 /// How long a job waits for a connection.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -10,14 +10,16 @@ use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::migrator::Rules;
 use super::refinery;
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, ScriptRef};
+use crate::domain::target::Target;
 use crate::migrations::{Script, Seal, sealed_sql};
 use crate::postgres::connection::database::Session;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use crate::postgres::transaction::escape_guard::Touched;
 use crate::postgres::transaction::open::Opened;
-use crate::service::event::{AppliedScript, EventKind, Progress, Target};
+use crate::service::event::{EventKind, Progress};
 
 /// What statements did in the schemas that they were tried in. Grows with statements and, by a
 /// few bytes for each, with schemas.

@@ -16,7 +16,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::migrator::{PATIENCE, PostgresMigrator};
-use crate::domain::plan::{Applied, Plan};
+use crate::domain::applied::Applied;
+use crate::domain::applied::AppliedScript;
+use crate::domain::plan::Plan;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::Script;
@@ -29,7 +31,7 @@ use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{BEGIN, Reach, fresh, rollback, whereabouts};
-use crate::service::event::{AppliedScript, Event, Interrupt, Progress};
+use crate::service::event::{Event, Interrupt, Progress};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, Member};
 

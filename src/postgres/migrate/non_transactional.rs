@@ -8,9 +8,11 @@ use tokio_postgres::Error;
 
 use super::migrator::{PATIENCE, Rules};
 use super::refinery;
-use crate::domain::plan::Applied;
+use crate::domain::applied::Applied;
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
+use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::{Database, Route, Session};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
@@ -19,7 +21,7 @@ use crate::postgres::transaction::batch::{NOW, claim};
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{Reach, settings};
 use crate::postgres::transaction::{history, ledger};
-use crate::service::event::{AppliedScript, EventKind, Interrupt, Progress, Target};
+use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::migrator::PostgresMigrator;
-use crate::domain::plan::SchemaState;
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::Target;
+use crate::domain::schema_state::SchemaState;
+use crate::domain::target::Target;
 use crate::service::failure::ServerError;
 use crate::service::fleet::SchemaMigrator as _;
 

@@ -11,14 +11,15 @@ use refinery_core::{Migration, Runner, Target as RefineryTarget};
 use time::OffsetDateTime;
 
 use super::migrator::Rules;
-use crate::domain::plan::Applied;
+use crate::domain::applied::Applied;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::Session;
 use crate::postgres::transaction::batch::{Batch, Ending, WorkError, Worked};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::Opened;
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 
 /// What one transaction is asked to do.
 pub(crate) struct Work<'a> {

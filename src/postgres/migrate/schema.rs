@@ -13,8 +13,12 @@ use super::migrator::{PATIENCE, PostgresMigrator};
 use super::non_transactional;
 use super::refinery::{self, Work};
 use super::template::{Applying, Template, Unfit};
-use crate::domain::plan::{Applied, Atomic, Plan};
+use crate::domain::applied::Applied;
+use crate::domain::applied::AppliedScript;
+use crate::domain::plan::Plan;
+use crate::domain::run_options::Atomic;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::connection::database::{Route, SECOND, Session, no_second_session};
 use crate::postgres::connection::server_error::{
@@ -27,7 +31,7 @@ use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::lock_monitor::{Attendance, TELL_EVERY};
 use crate::postgres::transaction::open::{Opened, Opening, open, rollback};
-use crate::service::event::{AppliedScript, EventKind, Interrupt, Progress, Skipped, Target};
+use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 

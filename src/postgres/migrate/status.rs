@@ -6,16 +6,19 @@ use std::sync::Arc;
 use tokio_postgres::Error;
 
 use super::migrator::{PATIENCE, PostgresMigrator};
+use crate::domain::applied::Applied;
 use crate::domain::digest::{of_history, of_prefixes};
-use crate::domain::plan::{Applied, Plan, SchemaState};
+use crate::domain::plan::Plan;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{Scope, ScriptId};
+use crate::domain::target::Target;
 use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::tenants::drop;
 use crate::postgres::transaction::history::{Found, read_all};
 use crate::postgres::transaction::ledger::{self, Believed};
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 
 /// What every history says, and where the ledger says something else.

@@ -8,12 +8,13 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::target::Target;
 use crate::postgres::connection::database::{Database, Session};
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::open::rollback;
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
 

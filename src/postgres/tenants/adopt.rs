@@ -9,6 +9,7 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::create::{CreateError, Created, explain, listed, unless_locked};
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant};
 use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::bookkeeping;
@@ -21,7 +22,7 @@ use crate::postgres::transaction::batch::{Batch, Ending};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::open::{Opened, Opening, open};
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 
 /// Pause between two attempts to get the schema's lock.

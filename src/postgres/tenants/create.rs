@@ -8,9 +8,11 @@ use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::catalog_sql::Tables;
-use crate::domain::plan::Applied;
+use crate::domain::applied::Applied;
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
@@ -26,7 +28,7 @@ use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::escape_guard::{Touched, seen_by_others};
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
-use crate::service::event::{AppliedScript, Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 
 /// A tenant that was created.

@@ -14,11 +14,12 @@ use super::escape_guard::{self, References, Touched};
 use super::history;
 use super::ledger::is_absent;
 use super::open::{Identity, Opened};
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::migrations::{Script, Seal, sealed_sql};
 use crate::postgres::connection::database::Session;
-use crate::service::event::{AppliedScript, EventKind, Progress};
+use crate::service::event::{EventKind, Progress};
 
 /// Why the work of a transaction failed.
 pub(crate) enum WorkError {

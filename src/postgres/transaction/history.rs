@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::advisory_lock;
-use crate::domain::plan::Applied;
+use crate::domain::applied::Applied;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::server_error;

@@ -24,8 +24,8 @@ use tokio_postgres::error::SqlState;
 
 use super::advisory_lock::CLASS;
 use super::history::{self, qualified};
+use crate::domain::applied::Applied;
 use crate::domain::digest::of_history;
-use crate::domain::plan::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::connection::database::Session;

@@ -14,10 +14,10 @@ use super::advisory_lock::CLASS;
 use super::history::{self, History};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::postgres::connection::database::{Route, Session};
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::drop;
-use crate::service::event::Target;
 
 /// A transaction that is open in a schema, under the schema's lock.
 pub(crate) struct Opened {

@@ -8,6 +8,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::Template;
+use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
 use crate::postgres::connection::database::Session;
@@ -17,7 +18,7 @@ use crate::postgres::schema::fingerprint::Fingerprint;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::Opened;
-use crate::service::event::{AppliedScript, EventKind, Progress};
+use crate::service::event::{EventKind, Progress};
 
 /// A template on its way into one schema.
 pub(crate) struct Applying<'a> {

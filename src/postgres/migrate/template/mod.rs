@@ -18,6 +18,7 @@ use super::migrator::Rules;
 use super::refinery;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::connection::database::{Database, Session};
 use crate::postgres::connection::server_error::server_error;
@@ -26,7 +27,7 @@ use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
 use crate::postgres::transaction::escape_guard::{Touched, seen_by_others};
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe, rollback};
-use crate::service::event::{Progress, Target};
+use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
 pub(crate) use apply::{Applying, Unfit};

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::home::Home;
+use super::data_dir::Home;
 use super::lock::Lock;
 use super::{LocalError, LocalOptions, cluster, log};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::plan::Together;
+use crate::domain::run_options::Together;
 
 /// How many schemas go alone after a transaction of several was undone for the first time.
 const ALONE: usize = 16;

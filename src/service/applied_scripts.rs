@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::event::AppliedScript;
+use crate::domain::applied::AppliedScript;
 use crate::domain::script::ScriptRef;
 
 /// What one schema got: the scripts, which it shares with the schemas that got the same,

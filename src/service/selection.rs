@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 
-use super::event::Target;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, Hostname, RefusedRow, Tenant, TenantList};
 
 /// What was said about which tenants: words, a file, a set of schemas.

@@ -1,238 +1,17 @@
-//! Flags, environment and `pricesync.toml` become one value, and every part of it knows where it came from.
-
-mod dotenv;
-mod error;
-mod file;
-mod keys;
-mod layout;
-mod value;
+//! Resolves every key from flags, environment, file and defaults.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::domain::plan::{Atomic, OnFailure, Together};
-use crate::domain::schema_name::SchemaName;
-pub use dotenv::DotEnv;
-pub use error::SettingsError;
-use keys::KEYS;
-pub use layout::{CatalogLayout, DomainTable, TenantTable};
-pub use value::{age, duration};
-use value::{identifier, jobs, maybe, search_path, table_name, table_names};
-
-/// The file that is looked for, from the current folder upwards.
-pub const FILE_NAME: &str = "pricesync.toml";
-
-/// Where a value came from; later ones win.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody said anything.
-    Default,
-    /// A configuration file, and the line in it.
-    File(PathBuf, usize),
-    /// An environment variable.
-    Environment(&'static str),
-    /// A variable that only a `.env` file gives: the file and the name.
-    DotEnv(PathBuf, &'static str),
-    /// A flag of the command line.
-    Flag(&'static str),
-}
-
-impl Origin {
-    fn strength(&self) -> u8 {
-        match self {
-            Self::Default => 0,
-            Self::File(..) => 1,
-            Self::Environment(_) | Self::DotEnv(..) => 2,
-            Self::Flag(_) => 3,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Environment(name) => write!(f, "${name}"),
-            Self::DotEnv(path, name) => write!(f, "${name} in {}", path.display()),
-            Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
-
-/// What the command line says; `commands` fills it, so that this file knows no clap.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    /// `-c/--config`.
-    pub config: Option<PathBuf>,
-    /// The `.env` file that was read.
-    pub dotenv: Option<DotEnv>,
-    /// Values by key, with the flag that set them.
-    pub values: Vec<(&'static str, &'static str, String)>,
-}
-
-impl Overrides {
-    fn origin_of(&self, variable: &'static str) -> Origin {
-        match &self.dotenv {
-            Some(file) if file.names.contains(variable) => {
-                Origin::DotEnv(file.path.clone(), variable)
-            }
-            _ => Origin::Environment(variable),
-        }
-    }
-
-    /// Notes that `flag` sets `key`, when it was given at all.
-    pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
-        if let Some(value) = value {
-            self.values.push((key, flag, value.to_string()));
-        }
-    }
-}
-
-/// A value as text, with its origin.
-#[derive(Clone)]
-pub struct Effective {
-    /// `section.name`.
-    pub key: &'static str,
-    /// The text; `None` where the key has no value at all.
-    pub value: Option<String>,
-    /// Who said so.
-    pub origin: Origin,
-}
-
-/// How many schemas are worked on at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Jobs {
-    /// As many as the server has use and room for.
-    Auto,
-    /// Exactly so many.
-    Fixed(NonZeroUsize),
-}
-
-/// Whether empty schemas get the final shape at once or file by file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UseTemplate {
-    /// By a template, where there is one that makes the same.
-    Auto,
-    /// Always file by file.
-    Off,
-}
-
-/// How passwords of users are hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hasher {
-    /// Argon2id as a PHC string: `$argon2id$v=19$...`.
-    Argon2id,
-    /// What Django makes and reads: `pbkdf2_sha256$iterations$salt$hash`.
-    Pbkdf2Sha256,
-}
-
-/// Where the people of a tenant are: a table of its schema, and its columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserColumns {
-    /// The table's name in the tenant's schema.
-    pub table: String,
-    /// What they log in with.
-    pub username: String,
-    /// The password's hash.
-    pub password: String,
-    /// Where they get letters; the table need not have this and the following columns.
-    pub email: String,
-    /// Whether they may do everything.
-    pub is_superuser: String,
-    /// Whether they may enter the administration.
-    pub is_staff: String,
-    /// Whether they may log in.
-    pub is_active: String,
-    /// When they came.
-    pub joined_at: String,
-}
-
-/// A table by schema and name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
-    /// Its schema.
-    pub schema: String,
-    /// Its name in that schema.
-    pub table: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
-    }
-}
-
-/// How the process's environment is asked for a variable.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// Everything a command needs to know before it starts, resolved once.
-#[derive(Clone)]
-pub struct Settings {
-    /// The configuration file that was read, if any.
-    pub file: Option<PathBuf>,
-    /// The folder of that file, or the current one: what relative paths start from.
-    pub root: PathBuf,
-    /// `database.url`: a URL, key=value words, or `local`.
-    pub database_url: Option<String>,
-    /// `database.direct_url`: past a pooler; `None` also where somebody with a stronger word named the
-    /// database, because it leads to another one then.
-    pub direct_url: Option<String>,
-    /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
-    pub catalog: CatalogLayout,
-    /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
-    /// of `public` where it is not set.
-    pub shared_references: Option<Vec<TableName>>,
-    /// `migrations.shared`, as a path to open.
-    pub shared_dir: PathBuf,
-    /// `migrations.tenant`, as a path to open.
-    pub tenant_dir: PathBuf,
-    /// `migrations.history_table`, a bare name within each schema.
-    pub history_table: String,
-    /// `run.jobs`.
-    pub jobs: Jobs,
-    /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits for ever.
-    pub lock_timeout: Duration,
-    /// `run.lock_retries`: how often a transaction that met a lock or a deadlock is tried again.
-    pub lock_retries: u32,
-    /// `run.lock_wait`: how long to wait for a schema that another run holds.
-    pub lock_wait: Duration,
-    /// `run.statement_timeout`; zero is none.
-    pub statement_timeout: Duration,
-    /// `run.on_failure`.
-    pub on_failure: OnFailure,
-    /// `run.atomic`.
-    pub atomic: Atomic,
-    /// `run.together` and `run.together_time`: at most how many schemas share a transaction, and how long
-    /// that is to take.
-    pub together: Together,
-    /// `run.template`: whether an empty schema may be filled by a template.
-    pub template: UseTemplate,
-    /// `run.search_path`: what follows the tenant itself.
-    pub search_path: Vec<SchemaName>,
-    /// `users.*`: where `create-superuser` puts people.
-    pub users: UserColumns,
-    /// `users.hasher`.
-    pub hasher: Hasher,
-    /// `local.data_dir`, absolute.
-    pub local_data_dir: PathBuf,
-    /// The `.env` file that was read.
-    pub dotenv: Option<DotEnv>,
-    effective: Vec<Effective>,
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut map = f.debug_map();
-        for effective in &self.effective {
-            map.entry(&effective.key, &effective.value.as_ref().map(|_| ".."));
-        }
-        map.finish()
-    }
-}
+use super::keys::KEYS;
+use super::layout::{CatalogLayout, DomainTable, TenantTable};
+use super::value::{duration, identifier, jobs, maybe, search_path, table_name, table_names};
+use super::{
+    Effective, Hasher, Origin, Overrides, Settings, SettingsError, UseTemplate, UserColumns,
+    Variables, file,
+};
+use crate::domain::run_options::{Atomic, OnFailure, Together};
 
 impl Settings {
     /// Resolves the settings for a process that runs in `folder`.
@@ -368,18 +147,6 @@ impl Settings {
             effective,
         })
     }
-
-    /// Returns every key with its text and origin; the caller masks secrets.
-    #[must_use]
-    pub fn effective(&self) -> &[Effective] {
-        &self.effective
-    }
-
-    /// Returns whose word the database is.
-    #[must_use]
-    pub fn database_origin(&self) -> &Origin {
-        &self.effective[0].origin
-    }
 }
 
 /// Reads typed values out of texts, with errors that name the origin.
@@ -480,6 +247,9 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{FILE_NAME, Jobs};
     use super::*;
 
     fn folder(content: &str) -> tempfile::TempDir {

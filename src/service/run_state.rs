@@ -1,11 +1,11 @@
 //! What is true of a run so far, across its stages: whether it goes on, and how fast.
 
+use super::applied_scripts::Sharing;
+use super::concurrency::Pace;
 use super::event::{NotStarted, Outcome};
 use super::failure::MigrateError;
-use super::grouping::Grouping;
-use super::pace::Pace;
-use super::scripts::Sharing;
-use crate::domain::plan::OnFailure;
+use super::group_size::Grouping;
+use crate::domain::run_options::OnFailure;
 
 /// The course of a run, from its first schema to its last.
 #[derive(Debug)]

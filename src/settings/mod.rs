@@ -1,0 +1,109 @@
+//! The configuration: flags, environment variables, `pricesync.toml` and defaults, each value with its origin.
+//!
+//! May import `domain`; knows no clap and opens no connection.
+//! Start reading at [`Settings`]; the keys and their defaults are in `keys.rs`, precedence in `resolve.rs`.
+
+mod dotenv;
+mod error;
+mod file;
+mod keys;
+mod layout;
+mod origin;
+mod resolve;
+mod types;
+mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::run_options::{Atomic, OnFailure, Together};
+use crate::domain::schema_name::SchemaName;
+pub use dotenv::DotEnv;
+pub use error::SettingsError;
+pub use layout::{CatalogLayout, DomainTable, TenantTable};
+pub use origin::{Effective, Origin, Overrides, Variables};
+pub use types::{Hasher, Jobs, TableName, UseTemplate, UserColumns};
+pub use value::{age, duration};
+
+/// The file that is looked for, from the current folder upwards.
+pub const FILE_NAME: &str = "pricesync.toml";
+
+/// Everything a command needs to know before it starts, resolved once.
+#[derive(Clone)]
+pub struct Settings {
+    /// The configuration file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// The folder of that file, or the current one: what relative paths start from.
+    pub root: PathBuf,
+    /// `database.url`: a URL, key=value words, or `local`.
+    pub database_url: Option<String>,
+    /// `database.direct_url`: past a pooler; `None` also where somebody with a stronger word named the
+    /// database, because it leads to another one then.
+    pub direct_url: Option<String>,
+    /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
+    pub catalog: CatalogLayout,
+    /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
+    /// of `public` where it is not set.
+    pub shared_references: Option<Vec<TableName>>,
+    /// `migrations.shared`, as a path to open.
+    pub shared_dir: PathBuf,
+    /// `migrations.tenant`, as a path to open.
+    pub tenant_dir: PathBuf,
+    /// `migrations.history_table`, a bare name within each schema.
+    pub history_table: String,
+    /// `run.jobs`.
+    pub jobs: Jobs,
+    /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits for ever.
+    pub lock_timeout: Duration,
+    /// `run.lock_retries`: how often a transaction that met a lock or a deadlock is tried again.
+    pub lock_retries: u32,
+    /// `run.lock_wait`: how long to wait for a schema that another run holds.
+    pub lock_wait: Duration,
+    /// `run.statement_timeout`; zero is none.
+    pub statement_timeout: Duration,
+    /// `run.on_failure`.
+    pub on_failure: OnFailure,
+    /// `run.atomic`.
+    pub atomic: Atomic,
+    /// `run.together` and `run.together_time`: at most how many schemas share a transaction, and how long
+    /// that is to take.
+    pub together: Together,
+    /// `run.template`: whether an empty schema may be filled by a template.
+    pub template: UseTemplate,
+    /// `run.search_path`: what follows the tenant itself.
+    pub search_path: Vec<SchemaName>,
+    /// `users.*`: where `create-superuser` puts people.
+    pub users: UserColumns,
+    /// `users.hasher`.
+    pub hasher: Hasher,
+    /// `local.data_dir`, absolute.
+    pub local_data_dir: PathBuf,
+    /// The `.env` file that was read.
+    pub dotenv: Option<DotEnv>,
+    effective: Vec<Effective>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for effective in &self.effective {
+            map.entry(&effective.key, &effective.value.as_ref().map(|_| ".."));
+        }
+        map.finish()
+    }
+}
+
+impl Settings {
+    /// Returns every key with its text and origin; the caller masks secrets.
+    #[must_use]
+    pub fn effective(&self) -> &[Effective] {
+        &self.effective
+    }
+
+    /// Returns whose word the database is.
+    #[must_use]
+    pub fn database_origin(&self) -> &Origin {
+        &self.effective[0].origin
+    }
+}

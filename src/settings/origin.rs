@@ -1,0 +1,87 @@
+//! Where the value of a key comes from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::DotEnv;
+
+/// Where a value came from; later ones win.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A configuration file, and the line in it.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A variable that only a `.env` file gives: the file and the name.
+    DotEnv(PathBuf, &'static str),
+    /// A flag of the command line.
+    Flag(&'static str),
+}
+
+impl Origin {
+    pub(super) fn strength(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(..) => 1,
+            Self::Environment(_) | Self::DotEnv(..) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "${name}"),
+            Self::DotEnv(path, name) => write!(f, "${name} in {}", path.display()),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What the command line says; `commands` fills it, so that this file knows no clap.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `-c/--config`.
+    pub config: Option<PathBuf>,
+    /// The `.env` file that was read.
+    pub dotenv: Option<DotEnv>,
+    /// Values by key, with the flag that set them.
+    pub values: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Overrides {
+    pub(super) fn origin_of(&self, variable: &'static str) -> Origin {
+        match &self.dotenv {
+            Some(file) if file.names.contains(variable) => {
+                Origin::DotEnv(file.path.clone(), variable)
+            }
+            _ => Origin::Environment(variable),
+        }
+    }
+
+    /// Notes that `flag` sets `key`, when it was given at all.
+    pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.values.push((key, flag, value.to_string()));
+        }
+    }
+}
+
+/// A value as text, with its origin.
+#[derive(Clone)]
+pub struct Effective {
+    /// `section.name`.
+    pub key: &'static str,
+    /// The text; `None` where the key has no value at all.
+    pub value: Option<String>,
+    /// Who said so.
+    pub origin: Origin,
+}
+
+/// How the process's environment is asked for a variable.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
