@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Output;
-use super::app::{Access, App, connections_for};
+use super::args::select::SelectArgs;
 use super::restore::unreadable;
-use super::select::SelectArgs;
-use super::watch::fan_out;
+use super::run::app::{Access, App, connections_for};
+use super::run::jobs::fan_out;
 use crate::archive::{ArchiveReader, EXTENSION, Ending, Header, Piece};
 use crate::domain::target::Target;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};

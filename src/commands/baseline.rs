@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::app::{Access, App, connections_for};
+use super::args::select::SelectArgs;
 use super::migrate_schemas::Migration;
-use super::select::SelectArgs;
+use super::run::app::{Access, App, connections_for};
 use crate::domain::plan::Goal;
 use crate::domain::run_options::{Atomic, OnFailure};
 use crate::domain::schema_state::SchemaState;

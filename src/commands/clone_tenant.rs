@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 
-use super::app::{Access, App};
+use super::args::tenant::{check_name, hosts};
 use super::create_tenant::target;
 use super::drop_schema::named;
-use super::new_tenant::{check_name, hosts};
 use super::restore::{amount, tell_still_refer};
-use super::watch::alone;
+use super::run::app::{Access, App};
+use super::run::jobs::alone;
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};

@@ -1,7 +1,7 @@
 //! `config`: every setting that is in force, and who set it.
 
 use super::Output;
-use super::app::App;
+use super::run::app::App;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::conninfo::{ConnectOptions, Environment};
 use crate::ui::{Cell, Listing};
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
 fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
     let text = app.settings.database_url.as_deref();
     let environment = Environment::from_process();
-    if text == Some(super::app::LOCAL) || (text.is_none() && !environment.names_a_database()) {
+    if text == Some(super::run::app::LOCAL) || (text.is_none() && !environment.names_a_database()) {
         return Ok(Vec::new());
     }
     let options = ConnectOptions::resolve(text, &environment)

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use super::shell::entered;
 use crate::domain::password;
 use crate::domain::tenant::Tenant;

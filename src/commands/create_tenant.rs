@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
-use super::app::{Access, App};
-use super::new_tenant::{check_name, hosts};
+use super::args::template::TemplateArgs;
+use super::args::tenant::{check_name, hosts};
+use super::run::app::{Access, App};
 use super::shell::whole;
-use super::template_args::TemplateArgs;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
-use super::app::{Access, App, connections_for};
 use super::migrate_schemas::Migration;
+use super::run::app::{Access, App, connections_for};
 use super::{create_tenant, list_tenants, status};
 use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantCatalog as _, TenantList};
@@ -38,7 +38,7 @@ impl Args {
         overrides
             .values
             .retain(|(key, _, _)| *key != "database.url");
-        overrides.set("database.url", "demo", Some(super::app::LOCAL));
+        overrides.set("database.url", "demo", Some(super::run::app::LOCAL));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use super::{Output, create_tenant};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::schema_state::SchemaState;

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 
 use super::Output;
-use super::app::{Access, App};
+use super::args::select::SelectArgs;
 use super::drop_schema::named;
-use super::select::SelectArgs;
+use super::run::app::{Access, App};
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::catalog::PostgresCatalog;

@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::Output;
-use super::app::{Access, App, connections_for};
-use super::select::SelectArgs;
-use super::watch::fan_out;
+use super::args::select::SelectArgs;
+use super::run::app::{Access, App, connections_for};
+use super::run::jobs::fan_out;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 use crate::domain::tenant::TenantCatalog as _;

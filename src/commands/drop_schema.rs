@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use super::app::{Access, App};
-use super::watch::alone;
+use super::run::app::{Access, App};
+use super::run::jobs::alone;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::drop::{Contents, DropError, Removal};

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use super::shell::entered;
 use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Output;
-use super::app::{Access, App, connections_for};
-use super::select::SelectArgs;
-use super::watch::{Watch, interruptible, with_commands};
+use super::args::select::SelectArgs;
+use super::run::app::{Access, App, connections_for};
+use super::run::jobs::with_commands;
+use super::run::reporter_task::Watch;
+use super::run::signals::interruptible;
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::domain::tenant::TenantCatalog as _;

@@ -1,8 +1,8 @@
 //! `lint`: what a migration should not do on a fleet, and the safer form.
 
-mod known;
+mod fleet_data;
+mod output;
 mod pending;
-mod told;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use clap::ValueEnum;
 
 pub(super) use pending::warn_before;
 
-use known::Known;
+use fleet_data::Known;
+use output::{Told, write_json, write_remarks};
 use pending::pending;
-use told::{Told, write_json, write_remarks};
 
-use super::app::{App, Sets};
+use super::run::app::{App, Sets};
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Linter, Rule, Severity};
 use crate::ui::{Cell, Listing, OutputFormat, count};

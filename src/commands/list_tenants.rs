@@ -1,8 +1,8 @@
 //! `list-tenants`: who is there, at which version, with what pending.
 
 use super::Output;
-use super::app::{Access, App, Sets};
-use super::select::SelectArgs;
+use super::args::select::SelectArgs;
+use super::run::app::{Access, App, Sets};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::TenantCatalog as _;
 use crate::error::Exit;

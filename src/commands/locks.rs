@@ -1,7 +1,7 @@
 //! `locks`: which schemas are held by a run, by whom, and who waits because of it.
 
 use super::Output;
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::report::locks::{SchemaLock, Waiter, held};

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::app::App;
+use super::run::app::App;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::migrations::new_script::NewScriptError;

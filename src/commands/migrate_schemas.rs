@@ -1,18 +1,20 @@
 //! `migrate-schemas`: bring public and the tenants to the newest version.
 
-mod rehearse;
+mod dry_run_report;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
-use super::app::{Access, App, Sets, connections_for};
-use super::record::Recorder;
-use super::select::{SelectArgs, Selectors};
-use super::stage::StageArgs;
-use super::template_args::TemplateArgs;
-use super::watch::{Watch, interruptible, with_commands};
+use super::args::rollout::StageArgs;
+use super::args::select::{SelectArgs, Selectors};
+use super::args::template::TemplateArgs;
+use super::run::app::{Access, App, Sets, connections_for};
+use super::run::jobs::with_commands;
+use super::run::recorder::Recorder;
+use super::run::reporter_task::Watch;
+use super::run::signals::interruptible;
 use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
@@ -266,7 +268,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
             let summary = run.run(survey).await?;
             match rehearsal {
-                Some(rehearsal) => rehearse::finish(&summary, &rehearsal.tried(), args.output, app),
+                Some(rehearsal) => {
+                    dry_run_report::finish(&summary, &rehearsal.tried(), args.output, app)
+                }
                 None => finish(&summary, args, app),
             }
         }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
 
-mod app;
+mod args;
 mod backup;
 mod baseline;
 mod clone_tenant;
@@ -25,28 +25,23 @@ mod locks;
 mod make_migration;
 mod man;
 mod migrate_schemas;
-mod new_tenant;
 mod purge;
-mod record;
 mod rename_tenant;
 mod resolve;
 mod restore;
+mod run;
 mod runs;
-mod select;
 mod server;
 mod shell;
-mod stage;
 mod status;
-mod template_args;
 mod undrop;
-mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use app::App;
+use run::app::App;
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
@@ -246,7 +241,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     overrides.set(
         "database.url",
         "--local",
-        cli.global.local.then_some(app::LOCAL),
+        cli.global.local.then_some(run::app::LOCAL),
     );
     match &cli.command {
         Command::MigrateSchemas(args) => args.override_settings(&mut overrides),

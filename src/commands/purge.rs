@@ -3,10 +3,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use super::app::{Access, App};
 use super::drop_schema::{confirm, measure, not_finished};
+use super::run::app::{Access, App};
+use super::run::jobs::in_turn;
 use super::undrop::in_trash;
-use super::watch::in_turn;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};

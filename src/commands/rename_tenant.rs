@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use super::app::{Access, App};
+use super::args::tenant::check_name;
 use super::drop_schema::{named, not_begun};
-use super::new_tenant::check_name;
+use super::run::app::{Access, App};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Slug, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};

@@ -1,7 +1,7 @@
 //! `resolve`: which tenant answers to a host, as the application's middleware would find it.
 
 use super::Output;
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use crate::domain::tenant::{CatalogError, HostSteps, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::ui::{Cell, Listing};

@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::app::{Access, App};
+use super::args::tenant::hosts;
 use super::create_tenant::target;
-use super::new_tenant::hosts;
+use super::run::app::{Access, App};
+use super::run::jobs::alone;
 use super::undrop::tell_pending;
-use super::watch::alone;
 use crate::archive::{ArchiveError, ArchiveReader, Header};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};

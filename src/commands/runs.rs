@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::Output;
-use super::app::{Access, App};
+use super::run::app::{Access, App};
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log::{StoredRun, items, stored};
 use crate::service::failure::ServerError;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use clap::Subcommand;
 
-use super::app::App;
+use super::run::app::App;
 use crate::error::{Exit, Failure};
 use crate::local::{self, LocalError, LocalOptions, LocalServer, Status};
 use crate::ui::{Answer, Terminal};

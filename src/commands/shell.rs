@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::app::{Access, App};
 use super::drop_schema::named;
 use super::exec;
+use super::run::app::{Access, App};
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Output;
-use super::app::{Access, App, Sets};
 use super::drop_schema::named;
+use super::run::app::{Access, App, Sets};
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use super::app::{Access, App};
 use super::drop_schema::not_begun;
+use super::run::app::{Access, App};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::{CatalogError, Tenant};
 use crate::error::{Exit, Failure};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commands::app::{App, Sets};
+use crate::commands::run::app::{App, Sets};
 use crate::domain::run_options::Atomic;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;

@@ -11,7 +11,7 @@ use crate::service::selection::{Listed, Selection};
 
 /// Which tenants.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct SelectArgs {
+pub(crate) struct SelectArgs {
     /// Only these: slug, schema or host, or a glob over them such as 'a*'
     #[arg(
         long = "tenant",
@@ -20,13 +20,13 @@ pub(super) struct SelectArgs {
         value_delimiter = ',',
         help_heading = "Selection"
     )]
-    pub(super) tenants: Vec<String>,
+    pub(crate) tenants: Vec<String>,
     /// Only these: a file with a slug, schema or host on each line; - is stdin
     #[arg(long, value_name = "FILE", help_heading = "Selection")]
-    pub(super) from_file: Option<PathBuf>,
+    pub(crate) from_file: Option<PathBuf>,
     /// Of these only the ones for which an SQL condition over the columns of the tenant table holds
     #[arg(long = "where", value_name = "SQL", help_heading = "Selection")]
-    pub(super) condition: Option<String>,
+    pub(crate) condition: Option<String>,
     /// All but these
     #[arg(
         long,
@@ -34,12 +34,12 @@ pub(super) struct SelectArgs {
         value_delimiter = ',',
         help_heading = "Selection"
     )]
-    pub(super) exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
 }
 
 /// What was typed, read as far as no server is needed for it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Selectors {
+pub(crate) struct Selectors {
     selection: Selection,
     condition: Option<Predicate>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Selectors {
 impl SelectArgs {
     /// Returns whether nothing was typed, so that every tenant is meant.
     #[must_use]
-    pub(super) fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.tenants.is_empty()
             && self.from_file.is_none()
             && self.condition.is_none()
@@ -56,7 +56,7 @@ impl SelectArgs {
 
     /// Returns whether nothing was typed that names somebody.
     #[must_use]
-    pub(super) fn names_nobody(&self) -> bool {
+    pub(crate) fn names_nobody(&self) -> bool {
         self.tenants.is_empty() && self.from_file.is_none() && self.condition.is_none()
     }
 
@@ -65,7 +65,7 @@ impl SelectArgs {
     /// # Errors
     ///
     /// Exit 2 for a file that cannot be read, and for a condition that cannot be one.
-    pub(super) fn read(&self) -> Result<Selectors, Failure> {
+    pub(crate) fn read(&self) -> Result<Selectors, Failure> {
         let listed = self.from_file.as_deref().map(list).transpose()?;
         let condition = self.condition.as_deref().map(|text| {
             Predicate::parse(text).map_err(|error| {
@@ -91,7 +91,7 @@ impl Selectors {
     /// # Errors
     ///
     /// Exit 2 for a condition that the server refuses.
-    pub(super) async fn resolve(self, catalog: &PostgresCatalog) -> Result<Selection, Failure> {
+    pub(crate) async fn resolve(self, catalog: &PostgresCatalog) -> Result<Selection, Failure> {
         let only = match &self.condition {
             Some(condition) => Some(catalog.matching(condition).await?),
             None => None,

@@ -23,7 +23,7 @@ use crate::settings::{Jobs, Origin, Settings, UseTemplate};
 use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 
 /// The word that stands for the private server of this project.
-pub(super) const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 
 /// How long the local server stays up after the last command that used it.
 const LOCAL_IDLE: Duration = Duration::from_mins(10);
@@ -33,25 +33,25 @@ const SERVER_VARIABLES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
 
 /// Settings, terminal, and whatever was started on the way.
 #[derive(Debug)]
-pub(super) struct App {
+pub(crate) struct App {
     /// What the person and the project want.
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     /// Where text goes.
-    pub(super) terminal: Terminal,
+    pub(crate) terminal: Terminal,
     /// How runs are shown.
-    pub(super) progress: ProgressMode,
+    pub(crate) progress: ProgressMode,
     /// How long a server that is not up yet is waited for.
-    pub(super) wait: Duration,
+    pub(crate) wait: Duration,
     /// The program with the options that lead to the same database and files; `None` where an address was typed,
     /// which may hold a password.
-    pub(super) program: Option<String>,
+    pub(crate) program: Option<String>,
     /// Kept to the end, because the server stays up as long as somebody holds it.
     local: OnceLock<LocalServer>,
 }
 
 /// What the database is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// Only to read: a hot standby will do.
     Read,
     /// To change something.
@@ -61,7 +61,7 @@ pub(super) enum Access {
 impl App {
     /// Returns what a command starts from.
     #[must_use]
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: Settings,
         terminal: Terminal,
         progress: ProgressMode,
@@ -83,7 +83,7 @@ impl App {
     /// # Errors
     ///
     /// Exit 2 when nobody says which, or when what is said cannot be read.
-    pub(super) async fn connection(&self) -> Result<ConnectOptions, Failure> {
+    pub(crate) async fn connection(&self) -> Result<ConnectOptions, Failure> {
         let environment = Environment::from_process();
         let by_variables = SERVER_VARIABLES.iter().any(|name| set(name));
         let from_file = matches!(self.settings.database_origin(), Origin::File(..));
@@ -116,7 +116,7 @@ impl App {
 
     /// Returns how the local server of this project is run.
     #[must_use]
-    pub(super) fn local_options(&self) -> LocalOptions {
+    pub(crate) fn local_options(&self) -> LocalOptions {
         LocalOptions {
             idle: LOCAL_IDLE,
             ..LocalOptions::new(self.settings.local_data_dir.clone())
@@ -129,7 +129,7 @@ impl App {
     ///
     /// Exit 5 when the server cannot be reached or refuses the login, exit 7 when it may
     /// not be written to and `access` wants that.
-    pub(super) async fn database(
+    pub(crate) async fn database(
         &self,
         access: Access,
         connections: usize,
@@ -173,7 +173,7 @@ impl App {
 
     /// Returns the engine's rules for a server.
     #[must_use]
-    pub(super) fn rules(&self, database: &Database) -> Rules {
+    pub(crate) fn rules(&self, database: &Database) -> Rules {
         let settings = &self.settings;
         Rules {
             lock_timeout: settings.lock_timeout,
@@ -192,7 +192,7 @@ impl App {
 
     /// Returns the catalog of a database.
     #[must_use]
-    pub(super) fn catalog(&self, database: &Database) -> PostgresCatalog {
+    pub(crate) fn catalog(&self, database: &Database) -> PostgresCatalog {
         let (progress, mut events) = Progress::channel();
         let terminal = self.terminal.clone();
         tokio::spawn(async move {
@@ -206,7 +206,7 @@ impl App {
     }
 
     /// Warns of the rows of the tenant table that no command works on.
-    pub(super) fn warn_of_refused(&self, list: &TenantList) {
+    pub(crate) fn warn_of_refused(&self, list: &TenantList) {
         for row in &list.refused {
             self.terminal.warn(&format!(
                 "tenant '{}' (row {}): {}",
@@ -220,7 +220,7 @@ impl App {
     /// # Errors
     ///
     /// Exit 2 with every file that is wrong.
-    pub(super) fn sets(&self) -> Result<Sets, Failure> {
+    pub(crate) fn sets(&self) -> Result<Sets, Failure> {
         let sets = self.sets_to_judge()?;
         // Where public is not looked into, a bare name finds nothing there.
         if self.settings.search_path.contains(&SchemaName::public()) {
@@ -234,7 +234,7 @@ impl App {
     /// # Errors
     ///
     /// As [`App::sets`].
-    pub(super) fn sets_to_judge(&self) -> Result<Sets, Failure> {
+    pub(crate) fn sets_to_judge(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
         check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
         let sets = Sets {
@@ -261,7 +261,7 @@ impl App {
     /// # Errors
     ///
     /// As [`App::database`], for `database.direct_url`.
-    pub(super) async fn migrator(
+    pub(crate) async fn migrator(
         &self,
         database: &Database,
         rules: Rules,
@@ -308,7 +308,7 @@ impl App {
     /// # Errors
     ///
     /// Exit 7 behind a pooler where `database.direct_url` does not lead past it.
-    pub(super) fn for_programs(
+    pub(crate) fn for_programs(
         &self,
         options: ConnectOptions,
         database: &Database,
@@ -326,7 +326,7 @@ impl App {
     }
 
     /// Returns a migrator that only looks at what is pending; none where the files cannot be read.
-    pub(super) fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
+    pub(crate) fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
         let set = |folder, scope| Self::load(folder, scope).ok().map(Arc::new);
         let shared = set(&self.settings.shared_dir, Scope::Shared)?;
         let tenant = set(&self.settings.tenant_dir, Scope::Tenant)?;
@@ -338,7 +338,7 @@ impl App {
     /// Returns how many schemas to work on at once on this server: what was asked for, else
     /// what the server has room for, giving way when schemas are in each other's way.
     #[must_use]
-    pub(super) fn pace(&self, database: &Database) -> Pace {
+    pub(crate) fn pace(&self, database: &Database) -> Pace {
         match self.settings.jobs {
             Jobs::Fixed(jobs) => Pace::fixed(jobs),
             Jobs::Auto => {
@@ -360,17 +360,17 @@ fn automatic_jobs(cores: Option<usize>, free_slots: usize) -> NonZeroUsize {
 
 /// One connection for each job, one for the catalog, and one to watch and to cancel.
 #[must_use]
-pub(super) fn connections_for(jobs: usize) -> usize {
+pub(crate) fn connections_for(jobs: usize) -> usize {
     jobs + 2
 }
 
 /// Both sets of migrations.
 #[derive(Clone, Debug)]
-pub(super) struct Sets {
+pub(crate) struct Sets {
     /// For `public`.
-    pub(super) shared: Arc<MigrationSet>,
+    pub(crate) shared: Arc<MigrationSet>,
     /// For every tenant.
-    pub(super) tenant: Arc<MigrationSet>,
+    pub(crate) tenant: Arc<MigrationSet>,
 }
 
 fn set(name: &str) -> bool {

@@ -1,105 +1,28 @@
-//! A run that somebody watches: a reporter shows it, and signals end it early.
+//! Long work under a reporter: one job in many schemas, in several schemas in turn, or in one.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
-
 use super::app::App;
-use super::migrate_schemas::command_line;
+use super::reporter_task::Watch;
+use super::signals::{Presses, interruptible};
+use crate::commands::migrate_schemas::command_line;
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::service::concurrency::Pace;
-use crate::service::event::{Event, EventKind, Interrupt, NotStarted, Outcome, Progress, Work};
+use crate::service::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Work};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fan_out::FanOut;
-use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
+use crate::service::fleet::{Fleet, Interrupts, SchemaJob};
 use crate::service::summary::{SchemaOutcome, Summary};
-use crate::ui::{ProgressMode, Reporter};
-
-/// The reporter of a run, at work in a thread of its own.
-pub(super) struct Watch {
-    showing: JoinHandle<(Box<dyn Reporter + Send>, bool)>,
-}
-
-impl Watch {
-    /// Begins to show what comes.
-    pub(super) fn begin(
-        app: &App,
-        mode: ProgressMode,
-        mut events: UnboundedReceiver<Event>,
-    ) -> Self {
-        let mut reporter = app.terminal.reporter(mode);
-        let (sender, gathered) = mpsc::channel();
-        tokio::spawn(async move {
-            while let Some(events) = gather(&mut events).await {
-                // The thread ends only after this task.
-                let _ = sender.send(events);
-            }
-        });
-        let showing = tokio::task::spawn_blocking(move || {
-            let mut readable = true;
-            for event in gathered.into_iter().flatten() {
-                // Nobody reads any more; the run goes on all the same.
-                readable = readable && reporter.on(&event).is_ok();
-            }
-            (reporter, readable)
-        });
-        Self { showing }
-    }
-
-    /// Waits until every sender of events is gone and everything is shown.
-    pub(super) async fn shown(self) -> Shown {
-        match self.showing.await {
-            Ok((reporter, true)) => Shown(Some(reporter)),
-            _ => Shown(None),
-        }
-    }
-
-    /// The same, and shows how the run ended.
-    pub(super) async fn finish(self, summary: &Summary) {
-        self.shown().await.finish(summary);
-    }
-}
-
-/// Waits for an event and returns it with those that follow within a moment, because waking a thread
-/// for each costs as much as the work that it tells of; nothing when every sender is gone.
-async fn gather(events: &mut UnboundedReceiver<Event>) -> Option<Vec<Event>> {
-    const MOMENT: Duration = Duration::from_millis(10);
-    let mut gathered = vec![events.recv().await?];
-    let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => gathered.push(event),
-                None => return Some(gathered),
-            },
-            () = &mut moment => return Some(gathered),
-        }
-    }
-}
-
-/// The reporter of a run that is over, where somebody still reads.
-pub(super) struct Shown(Option<Box<dyn Reporter + Send>>);
-
-impl Shown {
-    /// Shows how the run ended.
-    pub(super) fn finish(self, summary: &Summary) {
-        if let Some(mut reporter) = self.0 {
-            // Nobody may read any more.
-            let _ = reporter.finish(summary);
-        }
-    }
-}
 
 /// Does a job in every target while a reporter shows it, to the end whatever fails.
 ///
 /// # Errors
 ///
 /// As [`interruptible`].
-pub(super) async fn fan_out<J: SchemaJob>(
+pub(crate) async fn fan_out<J: SchemaJob>(
     app: &App,
     work: Work,
     pace: Pace,
@@ -126,7 +49,7 @@ pub(super) async fn fan_out<J: SchemaJob>(
 }
 
 /// Returns the summary with what its proposals of further commands are made of.
-pub(super) fn with_commands(app: &App, summary: Summary) -> Summary {
+pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
     Summary {
         command: command_line(),
         program: app.program.clone(),
@@ -138,7 +61,7 @@ pub(super) fn with_commands(app: &App, summary: Summary) -> Summary {
 /// each ended is the command's to tell, by `work`; only programs are told of it here.
 ///
 /// Returns a result for each schema that was begun.
-pub(super) async fn in_turn<T>(
+pub(crate) async fn in_turn<T>(
     app: &App,
     work: Work,
     targets: &[Target],
@@ -207,7 +130,7 @@ pub(super) async fn in_turn<T>(
 /// # Errors
 ///
 /// The job's; exit 130 for an interrupt.
-pub(super) async fn alone<T>(
+pub(crate) async fn alone<T>(
     app: &App,
     work: Work,
     target: Target,
@@ -247,81 +170,5 @@ fn ended<T>(
             };
             (Err(failure), outcome)
         }
-    }
-}
-
-/// Does work until it is done, while signals raise the level of interruption.
-///
-/// # Errors
-///
-/// Exit 130 for the third signal, which ends the work where it is.
-pub(super) async fn interruptible<T>(
-    work: impl Future<Output = T>,
-    interrupter: Interrupter,
-    progress: Progress,
-) -> Result<T, Failure> {
-    let signals = tokio::spawn(async move {
-        let mut presses = Presses::listen()?;
-        loop {
-            presses.next().await;
-            if interrupter.level() == Interrupt::Cancel {
-                // A third press: whoever presses has no time left. The server rolls back what is open.
-                return Ok::<(), std::io::Error>(());
-            }
-            let level = interrupter.raise();
-            progress.send(EventKind::Interrupted { level });
-        }
-    });
-    let abort = signals.abort_handle();
-    let done = tokio::select! {
-        done = work => Some(done),
-        _ = signals => None,
-    };
-    abort.abort();
-    done.ok_or_else(|| {
-        Failure::words(
-            Exit::Interrupted,
-            "interrupted three times; running transactions are rolled back by the server",
-        )
-    })
-}
-
-/// Ctrl-C, SIGTERM and SIGHUP, which mean the same.
-struct Presses {
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 3],
-}
-
-impl Presses {
-    #[cfg(unix)]
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            signals: [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ],
-        })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
     }
 }

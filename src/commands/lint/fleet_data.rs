@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Args;
 use super::pending::schemas_by_file;
-use crate::commands::app::{Access, App, Sets};
+use crate::commands::run::app::{Access, App, Sets};
 use crate::domain::script::Scope;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _};
 use crate::error::{Exit, Failure};

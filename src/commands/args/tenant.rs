@@ -4,7 +4,7 @@ use crate::domain::tenant::Hostname;
 use crate::error::{Exit, Failure};
 
 /// Refuses a name that nobody could read.
-pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let why = if name.trim().is_empty() {
         "the name may not be empty"
     } else if name.chars().any(char::is_control) {
@@ -16,7 +16,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
 }
 
 /// Reads hosts that were typed.
-pub(super) fn hosts(domains: &[String]) -> Result<Vec<Hostname>, Failure> {
+pub(crate) fn hosts(domains: &[String]) -> Result<Vec<Hostname>, Failure> {
     let mut hostnames = Vec::new();
     for domain in domains {
         let host = Hostname::parse(domain).map_err(|error| Failure::words(Exit::Refused, error))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::migrate_schemas::command_line;
+use crate::commands::migrate_schemas::command_line;
 use crate::domain::target::Target;
 use crate::postgres::bookkeeping::run_log::{self, RunHeader, RunItem, RunLog};
 use crate::postgres::migrate::migrator::PostgresMigrator;
@@ -17,7 +17,7 @@ const INCOMPLETE: &str = "the record of this run is incomplete, so runs and --re
 
 /// Stores a run from its first piece of work on. A run that finds nothing to do leaves no
 /// trace, so that a job that runs every minute does not fill the table.
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     migrator: Arc<PostgresMigrator>,
     header: RunHeader,
     log: Option<RunLog>,
@@ -26,7 +26,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Returns a recorder that has not begun yet.
-    pub(super) fn new(migrator: &Arc<PostgresMigrator>) -> Self {
+    pub(crate) fn new(migrator: &Arc<PostgresMigrator>) -> Self {
         Self {
             migrator: Arc::clone(migrator),
             header: RunHeader {
@@ -41,7 +41,7 @@ impl Recorder {
     }
 
     /// Takes note of an event.
-    pub(super) async fn on(&mut self, event: &Event) {
+    pub(crate) async fn on(&mut self, event: &Event) {
         match (&event.kind, &event.target) {
             (
                 EventKind::RunStarted {
@@ -66,7 +66,7 @@ impl Recorder {
 
     /// Stores what had no event, waits until all is stored, and returns the run's number, where it
     /// has one, and what is wrong with the record.
-    pub(super) async fn finish(self, summary: &Summary) -> (Option<i64>, Option<&'static str>) {
+    pub(crate) async fn finish(self, summary: &Summary) -> (Option<i64>, Option<&'static str>) {
         let Some(log) = self.log else {
             let is_missed = self.begun && summary.counts().failed > 0;
             return (None, is_missed.then_some(NOT_STORED));

@@ -9,7 +9,7 @@ use crate::settings;
 
 /// In which stages.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct StageArgs {
+pub(crate) struct StageArgs {
     /// These tenants first, alone; when one of them fails nothing else is begun
     #[arg(
         long,
@@ -37,7 +37,7 @@ impl StageArgs {
     /// # Errors
     ///
     /// Exit 2 for stages that make no sense together.
-    pub(super) fn stages(&self) -> Result<Stages, Failure> {
+    pub(crate) fn stages(&self) -> Result<Stages, Failure> {
         let stages = Stages {
             canary: Selection {
                 include: self.canary.clone(),

@@ -4,7 +4,7 @@ use crate::settings::Overrides;
 
 /// Whether templates are used.
 #[derive(clap::Args, Debug)]
-pub(super) struct TemplateArgs {
+pub(crate) struct TemplateArgs {
     /// Run the files one by one, even where one script would make the same
     #[arg(long)]
     no_template: bool,
@@ -12,7 +12,7 @@ pub(super) struct TemplateArgs {
 
 impl TemplateArgs {
     /// Notes the setting, if it was typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
+    pub(crate) fn override_settings(&self, overrides: &mut Overrides) {
         let off = self.no_template.then_some("off");
         overrides.set("run.template", "--no-template", off);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::SummaryFormat;
-use crate::commands::app::App;
+use crate::commands::run::app::App;
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::dry_run::{Lock, Tried};
 use crate::service::summary::Summary;

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::known::Known;
-use crate::commands::app::App;
+use super::fleet_data::Known;
+use crate::commands::run::app::App;
 use crate::error::Failure;
 use crate::migrations::lint::{Finding, Severity};
 use crate::ui::{Remark, Weight, write_document};
