@@ -29,7 +29,7 @@ use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
 use crate::service::selection::target;
 use crate::settings::{self, Overrides};
-use crate::ui::{OutputFormat, ProgressMode, Rows, clean, is_broken_pipe};
+use crate::ui::{OutputFormat, ProgressMode, QueryRows, clean, is_broken_pipe};
 
 const EXEC: Work = Work {
     command: "exec",
@@ -237,7 +237,7 @@ impl Run<'_> {
         let (terminal, names) = (app.terminal.clone(), self.targets.clone());
         let stop = self.interrupter.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            let mut rows = Rows::on_stdout(&terminal, format);
+            let mut rows = QueryRows::on_stdout(&terminal, format);
             let merged = merge.run(|columns, position, values| {
                 rows.row(columns, &names[position].label, &values)
             });

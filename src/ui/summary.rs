@@ -9,14 +9,14 @@ use crate::domain::target::Target;
 use crate::service::event::{Interrupt, NotStarted, Outcome, Skipped, Work};
 use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 
-use super::explain::{explain, explain_group};
-use super::failure::{Explanation, Extent};
+use super::error::explain::{explain, explain_group};
+use super::error::explanation::{Detail, Explanation};
 use super::style::Style;
 use super::text::{clean, count, some_of, total};
 
 /// Whether the reader has seen a failure explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Shown {
     Never,
     /// It still stands on an ordinary screen.
     Recently,
@@ -35,7 +35,7 @@ const NAMED: usize = 3;
 /// Returns one explanation for each kind of failure and the schemas that failed that way.
 pub(super) fn failures(
     summary: &Summary,
-    told: impl Fn(&str) -> Told,
+    told: impl Fn(&str) -> Shown,
     style: Style,
     width: usize,
 ) -> String {
@@ -44,14 +44,14 @@ pub(super) fn failures(
     for group in groups.iter().take(KINDS) {
         let told = told(&group.error.group_key());
         match group.targets.as_slice() {
-            [_] if told == Told::Recently => {}
+            [_] if told == Shown::Recently => {}
             [target] => {
                 let explanation = explain(group.error, target, applied_in(summary, target));
                 let schema = Some(target.schema.as_str());
-                out += &explanation.render(schema, Extent::Full, style, width);
+                out += &explanation.render(schema, Detail::Full, style, width);
             }
             targets => {
-                out += &shared(group, told).render(None, Extent::Full, style, width);
+                out += &shared(group, told).render(None, Detail::Full, style, width);
                 let schemas = targets.iter().map(|target| target.schema.as_str());
                 let _ = writeln!(
                     out,
@@ -72,7 +72,7 @@ pub(super) fn failures(
             hints: vec!["correct the schema name in that row".to_owned()],
             ..Explanation::default()
         };
-        out += &refused.render(None, Extent::Full, style, width);
+        out += &refused.render(None, Detail::Full, style, width);
     }
     if groups.len() > KINDS {
         let _ = writeln!(
@@ -217,14 +217,14 @@ pub fn not_started(why: NotStarted) -> &'static str {
 }
 
 /// The explanation of a group; cut down to a line where its first member's still stands above.
-fn shared(group: &FailureGroup<'_>, told: Told) -> Explanation {
+fn shared(group: &FailureGroup<'_>, told: Shown) -> Explanation {
     let explanation = explain_group(group);
     match told {
-        Told::Recently => Explanation {
+        Shown::Recently => Explanation {
             headline: explanation.message(),
             ..Explanation::default()
         },
-        Told::Never | Told::LongAgo => explanation,
+        Shown::Never | Shown::LongAgo => explanation,
     }
 }
 

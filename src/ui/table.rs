@@ -51,10 +51,10 @@ pub struct Listing {
     pub empty: &'static str,
 }
 
-/// A listing that is being written. Tables are kept until [`Sheet::end`], because a column's
+/// A listing that is being written. Tables are kept until [`ListingWriter::end`], because a column's
 /// width is known then; everything else is written row by row.
 #[derive(Debug)]
-pub struct Sheet<W: Write> {
+pub struct ListingWriter<W: Write> {
     form: Form<W>,
     columns: Vec<Cow<'static, str>>,
     name: usize,
@@ -117,7 +117,7 @@ impl Listing {
         &self,
         terminal: &Terminal,
         format: OutputFormat,
-    ) -> io::Result<Sheet<impl Write + use<>>> {
+    ) -> io::Result<ListingWriter<impl Write + use<>>> {
         let width = terminal
             .stdout()
             .width
@@ -132,7 +132,7 @@ impl Listing {
         format: OutputFormat,
         watched: bool,
         width: Option<u16>,
-    ) -> io::Result<Sheet<W>> {
+    ) -> io::Result<ListingWriter<W>> {
         let form = match format {
             OutputFormat::Table => {
                 let mut table = Table::new();
@@ -158,7 +158,7 @@ impl Listing {
             }
             OutputFormat::Names => Form::Names(out),
         };
-        Ok(Sheet {
+        Ok(ListingWriter {
             form,
             columns: self.columns.clone(),
             name: self.name,
@@ -168,7 +168,7 @@ impl Listing {
     }
 }
 
-impl<W: Write> Sheet<W> {
+impl<W: Write> ListingWriter<W> {
     /// Adds a row: one cell for each column, in their order.
     pub fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
         match &mut self.form {
@@ -348,7 +348,7 @@ mod tests {
         let text = written(OutputFormat::Table, rows(), Some(50));
         assert!(
             text.lines()
-                .all(|line| super::super::text::columns(line) <= 50)
+                .all(|line| crate::ui::text::columns(line) <= 50)
         );
     }
 

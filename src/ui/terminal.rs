@@ -5,16 +5,16 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use super::bars::Bars;
 use super::confirm::{self, Answer};
-use super::failure::{Explanation, Extent};
+use super::error::explanation::{Detail, Explanation};
 use super::invocation::addressed;
-use super::json::JsonLines;
-use super::lines::Lines;
-use super::story::Telling;
-use super::style::Style;
+use super::reporter::bars::BarsReporter;
+use super::reporter::json::JsonReporter;
+use super::reporter::log::LogReporter;
+use super::reporter::log_format::LogLevel;
+use super::reporter::{ProgressMode, Reporter, Verbosity};
+use super::style::{ColorChoice, Style};
 use super::text::{clean, clean_lines};
-use super::{ColorChoice, ProgressMode, Reporter, Verbosity};
 
 /// What is known about one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Terminal {
 
     /// Says on stderr what failed, why, and what to do next.
     pub fn explain(&self, subject: Option<&str>, explanation: &Explanation) {
-        say(&explanation.render(subject, Extent::Full, self.stderr.style, self.page()));
+        say(&explanation.render(subject, Detail::Full, self.stderr.style, self.page()));
     }
 
     /// Returns the reporter for a run.
@@ -145,17 +145,19 @@ impl Terminal {
     #[must_use]
     pub fn reporter(&self, mode: ProgressMode) -> Box<dyn Reporter + Send> {
         let telling = match (self.verbosity, mode) {
-            (Verbosity::Quiet, _) => Telling::Failures,
-            (_, ProgressMode::None) => Telling::Troubles,
-            (Verbosity::Normal, ProgressMode::Lines) => Telling::Steps,
-            (Verbosity::Normal, _) => Telling::Progress,
-            (Verbosity::Verbose | Verbosity::VeryVerbose, _) => Telling::Everything,
+            (Verbosity::Quiet, _) => LogLevel::Failures,
+            (_, ProgressMode::None) => LogLevel::Warnings,
+            (Verbosity::Normal, ProgressMode::Lines) => LogLevel::Steps,
+            (Verbosity::Normal, _) => LogLevel::Progress,
+            (Verbosity::Verbose | Verbosity::VeryVerbose, _) => LogLevel::All,
         };
         let style = self.stderr.style;
         match self.settle(mode) {
-            ProgressMode::Json => Box::new(JsonLines::new(io::stderr())),
-            ProgressMode::Bars => Box::new(Bars::on_stderr(telling, style, self.page())),
-            _ => Box::new(Lines::new(io::stderr(), telling, style, self.page())),
+            ProgressMode::Json => Box::new(JsonReporter::new(io::stderr())),
+            ProgressMode::Bars => Box::new(BarsReporter::on_stderr(telling, style, || {
+                window(&io::stderr()).map_or(80, usize::from)
+            })),
+            _ => Box::new(LogReporter::new(io::stderr(), telling, style, self.page())),
         }
     }
 
@@ -213,7 +215,7 @@ pub fn is_broken_pipe(error: &io::Error) -> bool {
 }
 
 /// Returns how many columns the terminal behind a stream has now.
-pub(super) fn window(stream: &impl std::os::fd::AsFd) -> Option<u16> {
+fn window(stream: &impl std::os::fd::AsFd) -> Option<u16> {
     rustix::termios::tcgetwinsize(stream)
         .ok()
         .map(|size| size.ws_col)

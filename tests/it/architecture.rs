@@ -83,7 +83,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// Files that hold only tests, beside the code they test.
 fn is_test(name: &str) -> bool {
-    name.ends_with("tests.rs") || ["ui/sample.rs", "ui/screen.rs"].contains(&name)
+    name.ends_with("tests.rs") || name.starts_with("ui/test_support/")
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::fleet_data::Known;
 use crate::commands::run::app::App;
 use crate::error::Failure;
 use crate::migrations::lint::{Finding, Severity};
-use crate::ui::{Remark, Weight, write_document};
+use crate::ui::{Diagnostic, DiagnosticLevel, write_document};
 
 /// Excerpts are cut to this width where nobody's terminal says how wide it is.
 const PAGE: usize = 120;
@@ -29,18 +29,18 @@ impl<'a> Told<'a> {
         }
     }
 
-    fn remark(&self) -> Remark<'_> {
+    fn remark(&self) -> Diagnostic<'_> {
         let finding = self.finding;
         let mut notes = vec![("cost", finding.cost.as_str())];
         notes.extend(self.forecast.as_deref().map(|words| ("forecast", words)));
         notes.push(("safer", &finding.safer));
-        Remark {
+        Diagnostic {
             path: &self.path,
             place: &finding.place,
             weight: match finding.severity {
-                Severity::Hint => Weight::Hint,
-                Severity::Warning => Weight::Warning,
-                Severity::Error => Weight::Error,
+                Severity::Hint => DiagnosticLevel::Hint,
+                Severity::Warning => DiagnosticLevel::Warning,
+                Severity::Error => DiagnosticLevel::Error,
             },
             rule: finding.rule.name(),
             message: &finding.message,

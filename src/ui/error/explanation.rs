@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
-use super::invocation::addressed;
-use super::style::Style;
-use super::text::{clean, clean_lines};
+use crate::ui::invocation::addressed;
+use crate::ui::style::Style;
+use crate::ui::text::{clean, clean_lines};
 
 /// A failure as it is told, before anybody decided to whom. Holds texts as they came;
 /// rendering makes them harmless.
@@ -33,11 +33,11 @@ pub struct Explanation {
 
 /// How much of an explanation is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Detail {
     /// Everything.
     Full,
     /// What may differ from one schema to the next: no excerpt, no hints.
-    Repeated,
+    Brief,
 }
 
 impl Explanation {
@@ -58,7 +58,7 @@ impl Explanation {
     pub fn render(
         &self,
         subject: Option<&str>,
-        extent: Extent,
+        extent: Detail,
         style: Style,
         width: usize,
     ) -> String {
@@ -69,7 +69,7 @@ impl Explanation {
         out.push_str(&clean(&self.headline));
         out.push('\n');
 
-        if let (Some(excerpt), Extent::Full) = (&self.excerpt, extent) {
+        if let (Some(excerpt), Detail::Full) = (&self.excerpt, extent) {
             for line in excerpt.render(style, width) {
                 out.push_str(&line);
                 out.push('\n');
@@ -81,7 +81,7 @@ impl Explanation {
         for detail in &self.details {
             labelled(&mut out, "detail:", detail);
         }
-        if extent == Extent::Full {
+        if extent == Detail::Full {
             for hint in &self.hints {
                 labelled(&mut out, &style.advice("hint:"), &addressed(hint));
             }
@@ -115,7 +115,7 @@ mod tests {
             ..Explanation::default()
         };
         assert_data_eq!(
-            explanation.render(Some("tenant_x"), Extent::Full, Style::plain(), 80),
+            explanation.render(Some("tenant_x"), Detail::Full, Style::plain(), 80),
             str![[r#"
 error: tenant_x: V1__a\nfailed
   caused by: first
@@ -127,7 +127,7 @@ error: tenant_x: V1__a\nfailed
         );
         assert!(
             !explanation
-                .render(None, Extent::Repeated, Style::plain(), 80)
+                .render(None, Detail::Brief, Style::plain(), 80)
                 .contains("hint")
         );
     }

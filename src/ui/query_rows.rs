@@ -1,4 +1,4 @@
-//! Rows of a query, from many tenants: their values as the server gives them.
+//! Rows of a query, from many tenants: their values as the server returns them.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -7,8 +7,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::value::RawValue;
 
-use super::OutputFormat;
 use super::json::encode;
+use super::table::OutputFormat;
 use super::terminal::Terminal;
 use super::text::clean;
 use crate::service::exec_results::{Column, Kind, Value};
@@ -19,7 +19,7 @@ const TENANT: &str = "tenant";
 /// A result that is being written, with the tenant in front of each row. Tables are kept to the
 /// end; everything else is written row by row.
 #[derive(Debug)]
-pub struct Rows<W: Write> {
+pub struct QueryRows<W: Write> {
     out: W,
     format: OutputFormat,
     watched: bool,
@@ -30,16 +30,16 @@ pub struct Rows<W: Write> {
     written: usize,
 }
 
-impl Rows<io::Sink> {
+impl QueryRows<io::Sink> {
     /// Begins a result on stdout. Lines end up there whole.
-    pub fn on_stdout(terminal: &Terminal, format: OutputFormat) -> Rows<impl Write + use<>> {
+    pub fn on_stdout(terminal: &Terminal, format: OutputFormat) -> QueryRows<impl Write + use<>> {
         let stdout = terminal.stdout();
         let width = stdout.width.filter(|_| stdout.is_terminal);
-        Rows::new(terminal.out(), format, stdout.is_terminal, width)
+        QueryRows::new(terminal.out(), format, stdout.is_terminal, width)
     }
 }
 
-impl<W: Write> Rows<W> {
+impl<W: Write> QueryRows<W> {
     fn new(out: W, format: OutputFormat, watched: bool, width: Option<u16>) -> Self {
         Self {
             out,
@@ -234,7 +234,7 @@ mod tests {
 
     fn written(format: OutputFormat, watched: bool) -> String {
         let mut out = Vec::new();
-        let mut rows = Rows::new(&mut out, format, watched, None);
+        let mut rows = QueryRows::new(&mut out, format, watched, None);
         let text = |text: &str| Some(text.to_owned());
         rows.row(
             &columns(),
@@ -297,7 +297,7 @@ globex,NaN,"",,
     fn a_result_without_rows_has_its_columns_in_csv() {
         let ended = |format| {
             let mut out = Vec::new();
-            Rows::new(&mut out, format, false, None)
+            QueryRows::new(&mut out, format, false, None)
                 .end(Some(&columns()))
                 .unwrap();
             String::from_utf8(out).unwrap()

@@ -9,12 +9,12 @@ use indicatif::TermLike;
 
 /// A terminal in memory, for indicatif and for what is written past it.
 #[derive(Clone)]
-pub(super) struct Screen(Arc<Mutex<vt100::Parser>>);
+pub(in crate::ui) struct Screen(Arc<Mutex<vt100::Parser>>);
 
-pub(super) const WIDTH: u16 = 70;
+pub(in crate::ui) const WIDTH: u16 = 70;
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub(in crate::ui) fn new() -> Self {
         let size = |n| NonZeroU16::new(n).unwrap();
         Self(Arc::new(Mutex::new(vt100::Parser::new(
             size(40),
@@ -27,7 +27,7 @@ impl Screen {
         self.0.lock().unwrap().process(text.as_bytes());
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(in crate::ui) fn text(&self) -> String {
         let parser = self.0.lock().unwrap();
         let rows = parser.screen().rows(0, WIDTH);
         let rows: Vec<_> = rows.map(|row| row.trim_end().to_owned()).collect();

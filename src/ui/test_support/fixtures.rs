@@ -11,9 +11,9 @@ use crate::service::event::{Event, EventKind, Outcome, Work};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::{SchemaOutcome, Summary};
 
-use super::Reporter;
+use crate::ui::reporter::Reporter;
 
-pub(super) fn tenant(slug: &str) -> Arc<Target> {
+pub(in crate::ui) fn tenant(slug: &str) -> Arc<Target> {
     Arc::new(Target {
         schema: SchemaName::parse(&format!("tenant_{slug}")).unwrap(),
         label: slug.to_owned(),
@@ -21,11 +21,11 @@ pub(super) fn tenant(slug: &str) -> Arc<Target> {
     })
 }
 
-pub(super) fn public() -> Arc<Target> {
+pub(in crate::ui) fn public() -> Arc<Target> {
     Arc::new(Target::public())
 }
 
-pub(super) fn script(version: i64, name: &str) -> ScriptRef {
+pub(in crate::ui) fn script(version: i64, name: &str) -> ScriptRef {
     ScriptRef {
         prefix: Prefix::Versioned,
         version,
@@ -33,28 +33,28 @@ pub(super) fn script(version: i64, name: &str) -> ScriptRef {
     }
 }
 
-pub(super) fn applied(version: i64, name: &str, millis: u64) -> AppliedScript {
+pub(in crate::ui) fn applied(version: i64, name: &str, millis: u64) -> AppliedScript {
     AppliedScript {
         script: script(version, name),
         took: Duration::from_millis(millis),
     }
 }
 
-pub(super) fn migrated(scripts: &[AppliedScript]) -> Outcome {
+pub(in crate::ui) fn migrated(scripts: &[AppliedScript]) -> Outcome {
     Outcome::Migrated {
         scripts: scripts.iter().cloned().collect(),
         took: Duration::from_millis(30),
     }
 }
 
-pub(super) fn failed(error: MigrateError) -> Outcome {
+pub(in crate::ui) fn failed(error: MigrateError) -> Outcome {
     Outcome::Failed {
         error: Box::new(error),
         applied: Vec::new(),
     }
 }
 
-pub(super) fn server_error(sqlstate: &str, message: &str) -> ServerError {
+pub(in crate::ui) fn server_error(sqlstate: &str, message: &str) -> ServerError {
     ServerError {
         sqlstate: Some(sqlstate.to_owned()),
         message: message.to_owned(),
@@ -66,7 +66,7 @@ pub(super) fn server_error(sqlstate: &str, message: &str) -> ServerError {
 }
 
 /// The failure of the design's picture.
-pub(super) fn missing_relation() -> MigrateError {
+pub(in crate::ui) fn missing_relation() -> MigrateError {
     MigrateError::Script {
         script: script(8, "price_history_index"),
         file: "migrations/tenant/prices/V8__price_history_index.sql".to_owned(),
@@ -82,7 +82,7 @@ pub(super) fn missing_relation() -> MigrateError {
     }
 }
 
-pub(super) fn holder() -> Holder {
+pub(in crate::ui) fn holder() -> Holder {
     Holder {
         pid: 4121,
         application: "psql".to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn holder() -> Holder {
     }
 }
 
-pub(super) fn run(kind: EventKind) -> Event {
+pub(in crate::ui) fn run(kind: EventKind) -> Event {
     Event {
         elapsed: Duration::from_millis(41_207),
         target: None,
@@ -100,7 +100,7 @@ pub(super) fn run(kind: EventKind) -> Event {
     }
 }
 
-pub(super) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
+pub(in crate::ui) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
     Event {
         target: Some(Arc::clone(target)),
         ..run(kind)
@@ -108,13 +108,13 @@ pub(super) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
 }
 
 /// Work whose command tells people itself how it ended.
-pub(super) const RESTORE: Work = Work {
+pub(in crate::ui) const RESTORE: Work = Work {
     command: "restore",
     doing: "restoring",
     done: None,
 };
 
-pub(super) fn step(number: usize, step: &str, rows: u64) -> EventKind {
+pub(in crate::ui) fn step(number: usize, step: &str, rows: u64) -> EventKind {
     EventKind::Step {
         step: step.to_owned(),
         number,
@@ -124,7 +124,7 @@ pub(super) fn step(number: usize, step: &str, rows: u64) -> EventKind {
     }
 }
 
-pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
+pub(in crate::ui) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
     run(EventKind::RunStarted {
         work: Work::MIGRATION,
         schemas,
@@ -133,15 +133,15 @@ pub(super) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
     })
 }
 
-pub(super) fn started(target: &Arc<Target>, number: usize, of_all: usize) -> Event {
+pub(in crate::ui) fn started(target: &Arc<Target>, number: usize, of_all: usize) -> Event {
     of(target, EventKind::SchemaStarted { number, of: of_all })
 }
 
-pub(super) fn finished(target: &Arc<Target>, outcome: Outcome) -> Event {
+pub(in crate::ui) fn finished(target: &Arc<Target>, outcome: Outcome) -> Event {
     of(target, EventKind::SchemaFinished { outcome })
 }
 
-pub(super) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary {
+pub(in crate::ui) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary {
     Summary {
         outcomes: outcomes
             .into_iter()
@@ -156,7 +156,7 @@ pub(super) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary {
     }
 }
 
-pub(super) fn tell(reporter: &mut impl Reporter, events: &[Event]) {
+pub(in crate::ui) fn tell(reporter: &mut impl Reporter, events: &[Event]) {
     for event in events {
         reporter.on(event).unwrap();
     }

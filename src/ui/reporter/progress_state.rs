@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::domain::schema_name::SchemaName;
 use crate::service::event::{Event, EventKind, Outcome, Work};
 
-use super::story::moved;
-use super::style::Style;
-use super::text::{clean, columns, fit, pad, rounded, whole};
+use super::log_format::moved;
+use crate::ui::style::Style;
+use crate::ui::text::{clean, columns, fit, pad, rounded, whole};
 
 /// At most so many running schemas have a line of their own.
 const LINES: usize = 8;
 
 /// The state behind the bars; grows with the number of jobs, not with the fleet.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct ProgressState {
     pub(super) work: Work,
     pub(super) total: usize,
     pub(super) done: usize,
@@ -50,7 +50,7 @@ enum Clock {
     None,
 }
 
-impl Board {
+impl ProgressState {
     /// Takes an event in and returns whether something finished.
     pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {

@@ -6,20 +6,20 @@ use crate::service::event::Event;
 use crate::service::summary::Summary;
 
 use super::Reporter;
-use super::story::{Story, Telling};
-use super::style::Style;
+use super::log_format::{LogFormatter, LogLevel};
+use crate::ui::style::Style;
 
 /// Writes a run as lines of text.
 #[derive(Debug)]
-pub(super) struct Lines<W> {
-    story: Story,
+pub(in crate::ui) struct LogReporter<W> {
+    story: LogFormatter,
     out: W,
 }
 
-impl<W: Write> Lines<W> {
-    pub(super) fn new(out: W, telling: Telling, style: Style, width: usize) -> Self {
+impl<W: Write> LogReporter<W> {
+    pub(in crate::ui) fn new(out: W, telling: LogLevel, style: Style, width: usize) -> Self {
         Self {
-            story: Story::new(telling, style, width),
+            story: LogFormatter::new(telling, style, width),
             out,
         }
     }
@@ -35,7 +35,7 @@ impl<W: Write> Lines<W> {
     }
 }
 
-impl<W: Write> Reporter for Lines<W> {
+impl<W: Write> Reporter for LogReporter<W> {
     fn on(&mut self, event: &Event) -> io::Result<()> {
         let text = self.story.tell(event);
         self.write(&text)
@@ -53,14 +53,14 @@ mod tests {
 
     use snapbox::{IntoData, assert_data_eq, str};
 
-    use super::super::sample::*;
     use super::*;
     use crate::service::event::{EventKind, Interrupt, NotStarted, Outcome, Skipped, Work};
     use crate::service::failure::MigrateError;
     use crate::service::stages::StageKind;
+    use crate::ui::test_support::*;
 
-    fn told(telling: Telling, events: &[Event], summary: &Summary) -> String {
-        let mut lines = Lines::new(Vec::new(), telling, Style::plain(), 100);
+    fn told(telling: LogLevel, events: &[Event], summary: &Summary) -> String {
+        let mut lines = LogReporter::new(Vec::new(), telling, Style::plain(), 100);
         tell(&mut lines, events);
         lines.finish(summary).unwrap();
         String::from_utf8(lines.out).unwrap()
@@ -92,7 +92,7 @@ mod tests {
             (&globex, Outcome::UpToDate),
         ]);
         assert_data_eq!(
-            told(Telling::Progress, &events, &summary),
+            told(LogLevel::Progress, &events, &summary),
             str![[r#"
 Running migrations for schema 'public'...
 ✓ Migrated V1__tenants                              12 ms
@@ -108,7 +108,7 @@ Running migrations for schema 'public'...
 "#]]
             .raw()
         );
-        assert_eq!(told(Telling::Failures, &events, &summary), "");
+        assert_eq!(told(LogLevel::Failures, &events, &summary), "");
     }
 
     #[test]
@@ -145,7 +145,7 @@ Running migrations for schema 'public'...
             ..summary(vec![(&acme, good), (&globex, bad)])
         };
         assert_data_eq!(
-            told(Telling::Progress, &events, &summary),
+            told(LogLevel::Progress, &events, &summary),
             str![[r#"
 tenant_globex: ✗ FAILED
 tenant_globex: error: reading products failed
@@ -189,7 +189,7 @@ tenant_globex:   hint: use a role that may read it
             ..summary(vec![(&acme, failed(MigrateError::SchemaMissing))])
         };
         assert_data_eq!(
-            told(Telling::Steps, &events(1), &summary),
+            told(LogLevel::Steps, &events(1), &summary),
             str![[r#"
 tenant_acme: step 1 of 12: structure
 tenant_acme: step 2 of 12: table a\u{1b}b
@@ -205,10 +205,10 @@ tenant_acme: step 3 of 12: constraints
 
 "#]]
         .raw();
-        assert_data_eq!(told(Telling::Progress, &events(1), &summary), long.clone());
-        assert_data_eq!(told(Telling::Steps, &events(2), &summary), long);
-        assert_eq!(told(Telling::Troubles, &events(1), &summary), "");
-        assert_eq!(told(Telling::Failures, &events(1), &summary), "");
+        assert_data_eq!(told(LogLevel::Progress, &events(1), &summary), long.clone());
+        assert_data_eq!(told(LogLevel::Steps, &events(2), &summary), long);
+        assert_eq!(told(LogLevel::Warnings, &events(1), &summary), "");
+        assert_eq!(told(LogLevel::Failures, &events(1), &summary), "");
     }
 
     #[test]
@@ -217,7 +217,7 @@ tenant_acme: step 3 of 12: constraints
         let summary = summary(vec![(&acme, Outcome::UpToDate)]);
         assert_data_eq!(
             told(
-                Telling::Progress,
+                LogLevel::Progress,
                 &[begun(1, 0, 4), finished(&acme, Outcome::UpToDate)],
                 &summary
             ),
@@ -274,7 +274,7 @@ tenant_acme: step 3 of 12: constraints
             (&globex, failed(missing_relation())),
             (&ha_noi, failed(missing_relation())),
         ]);
-        assert_data_eq!(told(Telling::Progress, &events, &summary), str![[r#"
+        assert_data_eq!(told(LogLevel::Progress, &events, &summary), str![[r#"
 [1/3] Running migrations for schema 'tenant_acme'...
 [2/3] Running migrations for schema 'tenant_globex'...
 [3/3] Running migrations for schema 'tenant_hà_nội'...
@@ -311,7 +311,7 @@ waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psq
         let summary = summary(vec![(&acme, outcome.clone())]);
         assert_data_eq!(
             told(
-                Telling::Progress,
+                LogLevel::Progress,
                 &[
                     begun(1, 1, 8),
                     started(&acme, 1, 1),
@@ -345,7 +345,7 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
             finished(&globex, missing()),
         ];
         assert_data_eq!(
-            told(Telling::Failures, &events, &summary),
+            told(LogLevel::Failures, &events, &summary),
             str![[r#"
 error: tenant_acme: the schema of tenant 'acme' does not exist
   hint: run: pricesync doctor --fix missing
@@ -370,7 +370,7 @@ try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
             events.push(started(&tenant(&format!("t{number}")), number, 30));
         }
         let text = told(
-            Telling::Progress,
+            LogLevel::Progress,
             &events,
             &summary(vec![(&bad, failed(missing_relation()))]),
         );
@@ -406,7 +406,7 @@ try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
             ])
         };
         assert_data_eq!(
-            told(Telling::Progress, &events, &summary),
+            told(LogLevel::Progress, &events, &summary),
             str![[r#"
 [1/3] Running migrations for schema 'tenant_acme'...
 interrupted: running schemas finish, nothing new starts; interrupt again to cancel them
@@ -452,7 +452,7 @@ go on with the rest: the same command line again
                 ),
             ])
         };
-        let text = told(Telling::Everything, &events, &summary);
+        let text = told(LogLevel::All, &events, &summary);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "Stage 1 of 2: 2 canaries");
         assert_eq!(
@@ -467,8 +467,8 @@ go on with the rest: the same command line again
             ),
             "{text}"
         );
-        assert!(!told(Telling::Progress, &events, &summary).contains("jobs:"));
-        assert!(told(Telling::Failures, &events, &summary).ends_with("--canary acme\n"));
+        assert!(!told(LogLevel::Progress, &events, &summary).contains("jobs:"));
+        assert!(told(LogLevel::Failures, &events, &summary).ends_with("--canary acme\n"));
     }
 
     #[test]
@@ -496,10 +496,10 @@ go on with the rest: the same command line again
                 .join("\n")
         };
         assert_eq!(
-            text(Telling::Progress),
+            text(LogLevel::Progress),
             "tenant_acme: WARNING: hash\\u{1b}[2J index\\nfake line"
         );
-        assert!(text(Telling::Everything).starts_with("tenant_acme: NOTICE: table"));
+        assert!(text(LogLevel::All).starts_with("tenant_acme: NOTICE: table"));
     }
 
     #[test]
@@ -513,9 +513,9 @@ go on with the rest: the same command line again
                 Ok(())
             }
         }
-        let mut lines = Lines::new(Closed, Telling::Progress, Style::plain(), 80);
+        let mut lines = LogReporter::new(Closed, LogLevel::Progress, Style::plain(), 80);
         assert!(lines.on(&begun(1, 1, 1)).is_ok());
         let error = lines.on(&started(&tenant("acme"), 1, 1)).unwrap_err();
-        assert!(super::super::is_broken_pipe(&error));
+        assert!(crate::ui::is_broken_pipe(&error));
     }
 }

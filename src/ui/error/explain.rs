@@ -7,10 +7,10 @@ use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::FailureGroup;
 
-use super::advice::{drift_hints, remedy};
 use super::excerpt::Excerpt;
-use super::failure::Explanation;
-use super::text::{count, fit, whole};
+use super::explanation::Explanation;
+use super::hints::{drift_hints, remedy};
+use crate::ui::text::{count, fit, whole};
 
 /// Returns how the failure of one schema reads; `applied` is what was committed in it
 /// before, in the same run.
@@ -43,7 +43,7 @@ fn one(
     rerun: String,
     lock_wait: &'static str,
 ) -> Explanation {
-    Reach {
+    Subject {
         who: target.schema.to_string(),
         lookup: match target.scope {
             Scope::Shared => target.schema.to_string(),
@@ -67,7 +67,7 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     if let [target] = group.targets.as_slice() {
         return explain(group.error, target, &[]);
     }
-    Reach {
+    Subject {
         who: "these schemas".to_owned(),
         lookup: "the schema itself, then in [run] search_path".to_owned(),
         tenant: "the schemas of these tenants do not exist".to_owned(),
@@ -83,7 +83,7 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
 const QUERY: usize = 80;
 
 /// Whom an explanation is about, in the phrases that need it.
-struct Reach<'a> {
+struct Subject<'a> {
     who: String,
     lookup: String,
     tenant: String,
@@ -95,7 +95,7 @@ struct Reach<'a> {
     is_one: bool,
 }
 
-impl Reach<'_> {
+impl Subject<'_> {
     fn explain(&self, error: &MigrateError) -> Explanation {
         match error {
             MigrateError::SchemaMissing => Explanation {
@@ -362,7 +362,7 @@ fn hint_of_server(error: &ServerError) -> impl Iterator<Item = String> {
 }
 
 /// Returns a session that is in the way and the start of its statement.
-pub(super) fn held_by(how: &str, holder: &Holder) -> String {
+pub(in crate::ui) fn held_by(how: &str, holder: &Holder) -> String {
     let words: Vec<_> = holder.query.split_whitespace().collect();
     match words.join(" ").as_str() {
         "" => format!("{how} {holder}"),
@@ -399,17 +399,17 @@ mod tests {
 
     use snapbox::{IntoData, assert_data_eq, str};
 
-    use super::super::failure::Extent;
-    use super::super::sample::*;
-    use super::super::style::Style;
     use super::*;
     use crate::domain::plan::Drift;
+    use crate::ui::error::explanation::Detail;
+    use crate::ui::style::Style;
+    use crate::ui::test_support::*;
 
     fn read(error: &MigrateError) -> String {
         let target = tenant("globex");
         explain(error, &target, &[]).render(
             Some(target.schema.as_str()),
-            Extent::Full,
+            Detail::Full,
             Style::plain(),
             100,
         )

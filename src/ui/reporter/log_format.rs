@@ -13,33 +13,33 @@ use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::stages::StageKind;
 use crate::service::summary::Summary;
 
-use super::explain::{explain, held_by};
-use super::failure::Extent;
-use super::style::Style;
-use super::summary::{self, Told};
-use super::text::{clean, columns, count, rounded, size, took, whole};
-use super::waits::Waits;
+use crate::ui::error::explain::{explain, held_by};
+use crate::ui::error::explanation::Detail;
+use crate::ui::lock_wait_stats::LockWaitStats;
+use crate::ui::style::Style;
+use crate::ui::summary::{self, Shown};
+use crate::ui::text::{clean, columns, count, rounded, size, took, whole};
 
 /// How much of a run is told; each step tells what the one before tells, and more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Telling {
+pub(in crate::ui) enum LogLevel {
     /// Failures, and nothing else.
     Failures,
     /// Also the server's warnings, what was passed over, and the summary.
-    Troubles,
+    Warnings,
     /// Also what was applied, waits and retries, and steps that take long.
     Progress,
     /// Also every step of the only schema of a run.
     Steps,
     /// Also what begins, and everything the server says.
-    Everything,
+    All,
 }
 
 /// Turns events into lines. Holds what is running and which failures were explained,
 /// never the fleet.
 #[derive(Debug)]
-pub(super) struct Story {
-    telling: Telling,
+pub(in crate::ui) struct LogFormatter {
+    telling: LogLevel,
     style: Style,
     width: usize,
     work: Work,
@@ -51,7 +51,7 @@ pub(super) struct Story {
     /// The kinds of failure that were explained, and how many lines were told by then.
     explained: HashMap<String, usize>,
     told: usize,
-    waits: Waits,
+    waits: LockWaitStats,
 }
 
 /// A schema at work.
@@ -71,8 +71,8 @@ const LINE: usize = 57;
 /// How many lines may follow an explanation before the summary gives it again.
 const SCREEN: usize = 20;
 
-impl Story {
-    pub(super) fn new(telling: Telling, style: Style, width: usize) -> Self {
+impl LogFormatter {
+    pub(in crate::ui) fn new(telling: LogLevel, style: Style, width: usize) -> Self {
         Self {
             telling,
             style,
@@ -83,12 +83,12 @@ impl Story {
             running: HashMap::new(),
             explained: HashMap::new(),
             told: 0,
-            waits: Waits::default(),
+            waits: LockWaitStats::default(),
         }
     }
 
     /// Returns the lines for an event; empty where there is nothing to say.
-    pub(super) fn tell(&mut self, event: &Event) -> String {
+    pub(in crate::ui) fn tell(&mut self, event: &Event) -> String {
         if let EventKind::RunStarted { pending, jobs, .. }
         | EventKind::TenantsFound { pending, jobs, .. } = &event.kind
         {
@@ -108,24 +108,24 @@ impl Story {
     }
 
     /// Returns the lines after the last event.
-    pub(super) fn end(&self, summary: &Summary) -> String {
+    pub(in crate::ui) fn end(&self, summary: &Summary) -> String {
         if summary.work.done.is_none() {
             return String::new();
         }
         let told = |key: &str| match self.explained.get(key) {
-            None => Told::Never,
+            None => Shown::Never,
             // Who asked for nothing but failures gets each of them once.
-            Some(_) if self.telling == Telling::Failures => Told::Recently,
-            Some(then) if self.told - then <= SCREEN => Told::Recently,
-            Some(_) => Told::LongAgo,
+            Some(_) if self.telling == LogLevel::Failures => Shown::Recently,
+            Some(then) if self.told - then <= SCREEN => Shown::Recently,
+            Some(_) => Shown::LongAgo,
         };
-        if self.telling == Telling::Failures {
+        if self.telling == LogLevel::Failures {
             let untold = Summary {
                 outcomes: summary
                     .outcomes
                     .iter()
                     .filter(|item| match &item.outcome {
-                        Outcome::Failed { error, .. } => told(&error.group_key()) == Told::Never,
+                        Outcome::Failed { error, .. } => told(&error.group_key()) == Shown::Never,
                         _ => false,
                     })
                     .cloned()
@@ -142,7 +142,7 @@ impl Story {
         text += &summary::resume(summary);
         text += &self
             .waits
-            .line(self.tells(Telling::Everything))
+            .line(self.tells(LogLevel::All))
             .unwrap_or_default();
         text += &summary::counts(summary, self.style);
         text
@@ -150,7 +150,7 @@ impl Story {
 
     fn tell_run(&self, kind: &EventKind) -> String {
         match kind {
-            EventKind::Interrupted { level } if self.tells(Telling::Troubles) => match level {
+            EventKind::Interrupted { level } if self.tells(LogLevel::Warnings) => match level {
                 Interrupt::None => String::new(),
                 Interrupt::Drain => {
                     "interrupted: running schemas finish, nothing new starts; interrupt again to cancel them\n"
@@ -167,18 +167,18 @@ impl Story {
                 number,
                 of,
                 schemas,
-            } if self.tells(Telling::Progress) => {
+            } if self.tells(LogLevel::Progress) => {
                 let schemas = match stage {
                     StageKind::Canary => count(*schemas, "canary").replace("canarys", "canaries"),
                     StageKind::Batch => count(*schemas, "schema"),
                 };
                 format!("Stage {number} of {of}: {schemas}\n")
             }
-            EventKind::Pausing { before, of, left } if self.tells(Telling::Progress) => format!(
+            EventKind::Pausing { before, of, left } if self.tells(LogLevel::Progress) => format!(
                 "pausing before stage {before} of {of}, {} left; interrupt to end the run here\n",
                 whole(rounded(*left))
             ),
-            EventKind::JobsChanged { jobs, most } if self.tells(Telling::Everything) => {
+            EventKind::JobsChanged { jobs, most } if self.tells(LogLevel::All) => {
                 format!("jobs: {jobs} of {most} at once from now on\n")
             }
             _ => String::new(),
@@ -196,13 +196,13 @@ impl Story {
                 };
                 self.running.insert(target.schema.clone(), running);
                 if !self.work.has_scripts() {
-                    return if self.tells(Telling::Everything) {
+                    return if self.tells(LogLevel::All) {
                         format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
                     } else {
                         String::new()
                     };
                 }
-                match (self.tells(Telling::Progress), number) {
+                match (self.tells(LogLevel::Progress), number) {
                     (false, _) => String::new(),
                     (true, 0) => format!("Running migrations for schema '{schema}'...\n"),
                     (true, _) => {
@@ -210,10 +210,10 @@ impl Story {
                     }
                 }
             }
-            EventKind::WaitingForLock { holder, waited } if self.tells(Telling::Progress) => {
+            EventKind::WaitingForLock { holder, waited } if self.tells(LogLevel::Progress) => {
                 format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
             }
-            EventKind::WaitingForStandby { waited } if self.tells(Telling::Troubles) => format!(
+            EventKind::WaitingForStandby { waited } if self.tells(LogLevel::Warnings) => format!(
                 "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
                 waiting_for_standby(*waited)
             ),
@@ -225,12 +225,12 @@ impl Story {
                 bytes,
             } => {
                 let at_once =
-                    self.tells(Telling::Everything) || self.alone && self.tells(Telling::Steps);
+                    self.tells(LogLevel::All) || self.alone && self.tells(LogLevel::Steps);
                 let Some(running) = self.running.get_mut(&target.schema) else {
                     return String::new();
                 };
                 let is_next = running.step != *number;
-                let is_due = self.telling >= Telling::Progress && now >= running.told + TELL_EVERY;
+                let is_due = self.telling >= LogLevel::Progress && now >= running.told + TELL_EVERY;
                 if !(is_due || is_next && at_once) {
                     return String::new();
                 }
@@ -238,7 +238,7 @@ impl Story {
                 let moved = moved(*rows, *bytes);
                 format!("{schema}: step {number} of {of}: {}{moved}\n", clean(step))
             }
-            EventKind::ScriptStarted { script } if self.tells(Telling::Everything) => {
+            EventKind::ScriptStarted { script } if self.tells(LogLevel::All) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
             EventKind::Retrying {
@@ -247,7 +247,7 @@ impl Story {
                 error,
                 blockers,
                 pause,
-            } if self.tells(Telling::Progress) => {
+            } if self.tells(LogLevel::Progress) => {
                 let next = took(*pause);
                 let why = retrying(error, blockers);
                 format!("{schema}: attempt {attempt} of {limit} failed, next in {next}: {why}\n")
@@ -255,7 +255,7 @@ impl Story {
             EventKind::Notice { severity, message } => {
                 self.notice(Some(&schema), severity, message)
             }
-            EventKind::Output { line } if self.tells(Telling::Troubles) => {
+            EventKind::Output { line } if self.tells(LogLevel::Warnings) => {
                 format!("{}: {}\n", clean(&target.label), clean(line))
             }
             EventKind::SchemaFinished { outcome } => {
@@ -273,13 +273,13 @@ impl Story {
     fn finished(&mut self, target: &Target, outcome: &Outcome, started: Option<&str>) -> String {
         let done = format!("{} Done\n", self.style.good("✓"));
         match outcome {
-            Outcome::Migrated { scripts, .. } if self.tells(Telling::Progress) => {
+            Outcome::Migrated { scripts, .. } if self.tells(LogLevel::Progress) => {
                 self.prefixed(target, &(self.migrated(scripts.iter()) + &done))
             }
-            Outcome::UpToDate if started.is_some() && self.tells(Telling::Progress) => {
+            Outcome::UpToDate if started.is_some() && self.tells(LogLevel::Progress) => {
                 self.prefixed(target, &done)
             }
-            Outcome::Done { result, took: time } if self.tells(Telling::Progress) => {
+            Outcome::Done { result, took: time } if self.tells(LogLevel::Progress) => {
                 let name = format!(
                     "{}{}  {}",
                     started.unwrap_or_default(),
@@ -289,7 +289,7 @@ impl Story {
                 self.ticked(name.trim_end(), *time)
             }
             Outcome::Failed { error, applied } => self.failed(target, error, applied),
-            Outcome::Skipped { why } if self.tells(Telling::Troubles) => format!(
+            Outcome::Skipped { why } if self.tells(LogLevel::Warnings) => format!(
                 "{}: skipped ({})\n",
                 clean(target.schema.as_str()),
                 summary::skipped(*why)
@@ -307,11 +307,11 @@ impl Story {
     ) -> String {
         let key = error.group_key();
         let extent = if self.explained.contains_key(&key) {
-            Extent::Repeated
+            Detail::Brief
         } else {
-            Extent::Full
+            Detail::Full
         };
-        let told_here = self.tells(Telling::Progress);
+        let told_here = self.tells(LogLevel::Progress);
         let explanation = explain(error, target, applied);
         // Where each line begins with the schema, the headline need not.
         let subject = (!told_here || !self.interleaved).then_some(target.schema.as_str());
@@ -335,7 +335,7 @@ impl Story {
                 .map(|applied| (&applied.script, applied.took));
             text = self.prefixed(target, &(self.migrated(applied) + &headline + &text));
         }
-        if extent == Extent::Full {
+        if extent == Detail::Full {
             self.explained.insert(key, self.told + text.lines().count());
         }
         text
@@ -365,9 +365,9 @@ impl Story {
 
     fn notice(&self, schema: Option<&str>, severity: &str, message: &str) -> String {
         let from = if severity == "WARNING" {
-            Telling::Troubles
+            LogLevel::Warnings
         } else {
-            Telling::Everything
+            LogLevel::All
         };
         if !self.tells(from) {
             return String::new();
@@ -388,7 +388,7 @@ impl Story {
         })
     }
 
-    fn tells(&self, telling: Telling) -> bool {
+    fn tells(&self, telling: LogLevel) -> bool {
         self.telling >= telling
     }
 }
@@ -404,7 +404,7 @@ pub fn waiting_for_standby(waited: Duration) -> String {
 }
 
 /// Returns how much went on in a step, behind what it is called.
-pub(super) fn moved(rows: u64, bytes: u64) -> String {
+pub(in crate::ui) fn moved(rows: u64, bytes: u64) -> String {
     if rows == 0 {
         return String::new();
     }

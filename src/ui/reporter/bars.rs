@@ -6,30 +6,29 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::service::event::{Event, EventKind};
 use crate::service::summary::Summary;
 
 use super::Reporter;
-use super::board::Board;
-use super::story::{Story, Telling};
-use super::style::Style;
-use super::terminal::window;
-use super::text::columns;
+use super::log_format::{LogFormatter, LogLevel};
+use super::progress_state::ProgressState;
+use crate::ui::style::Style;
+use crate::ui::text::columns;
 
 /// How often the bars are drawn, whatever the number of events.
 const HERTZ: u8 = 10;
 
 /// Draws a run with indicatif.
 ///
-/// Everything that moves is one bar whose template reads the [`Board`] when it is drawn, so
+/// Everything that moves is one bar whose template reads the [`ProgressState`] when it is drawn, so
 /// that an event costs a small change of state and the drawing is paid ten times a second.
 #[derive(Debug)]
-pub(super) struct Bars<W: Write> {
+pub(in crate::ui) struct BarsReporter<W: Write> {
     bar: ProgressBar,
-    board: Arc<Mutex<Board>>,
-    story: Story,
+    board: Arc<Mutex<ProgressState>>,
+    story: LogFormatter,
     out: W,
     /// A run with nothing to do has no bar.
     moving: bool,
@@ -37,14 +36,20 @@ pub(super) struct Bars<W: Write> {
     tick: Option<Duration>,
 }
 
-impl Bars<io::Stderr> {
+impl BarsReporter<io::Stderr> {
     /// Returns bars on stderr, which has to be a terminal.
-    pub(super) fn on_stderr(telling: Telling, style: Style, width: usize) -> Self {
+    /// `window` returns the columns that the terminal has now.
+    pub(in crate::ui) fn on_stderr(
+        level: LogLevel,
+        style: Style,
+        window: impl Fn() -> usize + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let width = window();
         let mut bars = Self::new(
             ProgressDrawTarget::stderr_with_hz(HERTZ),
             io::stderr(),
-            || window(&io::stderr()).map_or(80, usize::from),
-            Story::new(above_bars(telling), style, width),
+            window,
+            LogFormatter::new(above_bars(level), style, width),
             style,
         );
         bars.tick = Some(Duration::from_millis(1000 / u64::from(HERTZ)));
@@ -52,15 +57,15 @@ impl Bars<io::Stderr> {
     }
 }
 
-impl<W: Write> Bars<W> {
+impl<W: Write> BarsReporter<W> {
     fn new(
         target: ProgressDrawTarget,
         out: W,
         width: impl Fn() -> usize + Clone + Send + Sync + 'static,
-        story: Story,
+        story: LogFormatter,
         style: Style,
     ) -> Self {
-        let board = Arc::new(Mutex::new(Board::default()));
+        let board = Arc::new(Mutex::new(ProgressState::default()));
         let bar = ProgressBar::with_draw_target(Some(0), target);
         bar.set_style(template(&board, width, style));
         Self {
@@ -99,7 +104,7 @@ impl<W: Write> Bars<W> {
     }
 }
 
-impl<W: Write> Reporter for Bars<W> {
+impl<W: Write> Reporter for BarsReporter<W> {
     fn on(&mut self, event: &Event) -> io::Result<()> {
         // The drawing thread takes the bar's lock, then the board's: never the other way round.
         let (finished, done, total) = {
@@ -133,7 +138,7 @@ impl<W: Write> Reporter for Bars<W> {
     }
 }
 
-impl<W: Write> Drop for Bars<W> {
+impl<W: Write> Drop for BarsReporter<W> {
     fn drop(&mut self) {
         // Half a bar must not stay in front of the error that ended the run.
         self.clear();
@@ -141,15 +146,15 @@ impl<W: Write> Drop for Bars<W> {
 }
 
 /// What bars show needs no line, unless every line was asked for.
-fn above_bars(telling: Telling) -> Telling {
+fn above_bars(telling: LogLevel) -> LogLevel {
     match telling {
-        Telling::Progress => Telling::Troubles,
+        LogLevel::Progress => LogLevel::Warnings,
         other => other,
     }
 }
 
 fn template(
-    board: &Arc<Mutex<Board>>,
+    board: &Arc<Mutex<ProgressState>>,
     width: impl Fn() -> usize + Clone + Send + Sync + 'static,
     style: Style,
 ) -> ProgressStyle {
@@ -160,14 +165,14 @@ fn template(
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key(
             "head",
-            move |state: &ProgressState, out: &mut dyn fmt::Write| {
+            move |state: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
                 let board = lock(&of_head);
                 let _ = out.write_str(&head(&board, state, head_width(), style));
             },
         )
         .with_key(
             "running",
-            move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            move |_: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
                 let lines = lock(&of_lines).lines(Instant::now(), width(), style);
                 let _ = out.write_str(&lines);
             },
@@ -175,7 +180,12 @@ fn template(
 }
 
 /// The total line: what is most wanted comes first, what does not fit is left out.
-fn head(board: &Board, state: &ProgressState, width: usize, style: Style) -> String {
+fn head(
+    board: &ProgressState,
+    state: &indicatif::ProgressState,
+    width: usize,
+    style: Style,
+) -> String {
     // What is done of the only schema says more than that it is not done.
     let (done, total) = match board.step {
         Some((number, of)) => (number.saturating_sub(1), of),
@@ -231,29 +241,28 @@ fn clock(duration: Duration) -> String {
 }
 
 /// A panic in another thread is reported elsewhere; the board is numbers and names.
-fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+fn lock(board: &Mutex<ProgressState>) -> MutexGuard<'_, ProgressState> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::*;
-    use super::super::screen::{Screen, WIDTH};
     use super::*;
     use crate::service::event::Outcome;
+    use crate::ui::test_support::*;
 
-    fn bars(screen: &Screen, telling: Telling) -> Bars<Screen> {
+    fn bars(screen: &Screen, telling: LogLevel) -> BarsReporter<Screen> {
         let style = Style::plain();
-        Bars::new(
+        BarsReporter::new(
             ProgressDrawTarget::term_like(Box::new(screen.clone())),
             screen.clone(),
             || usize::from(WIDTH),
-            Story::new(above_bars(telling), style, usize::from(WIDTH)),
+            LogFormatter::new(above_bars(telling), style, usize::from(WIDTH)),
             style,
         )
     }
 
-    fn look(bars: &Bars<Screen>, screen: &Screen) -> String {
+    fn look(bars: &BarsReporter<Screen>, screen: &Screen) -> String {
         bars.bar.tick();
         screen.text()
     }
@@ -261,7 +270,7 @@ mod tests {
     #[test]
     fn the_total_counts_and_at_most_eight_schemas_have_a_line() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let tenants: Vec<_> = (1..=14).map(|n| tenant(&format!("t{n}"))).collect();
         bars.on(&begun(20, 20, 14)).unwrap();
         for (number, tenant) in tenants.iter().enumerate() {
@@ -302,7 +311,7 @@ mod tests {
     #[test]
     fn a_missing_standby_is_told_of_above_the_bars_too() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
         bars.on(&begun(1, 1, 1)).unwrap();
         bars.on(&started(&acme, 1, 1)).unwrap();
@@ -320,7 +329,7 @@ mod tests {
     #[test]
     fn failures_stay_above_and_the_summary_comes_once() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let good = migrated(&[applied(1, "products", 9)]);
         tell(
@@ -356,7 +365,7 @@ mod tests {
     #[test]
     fn the_bar_of_one_schema_counts_its_steps() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
         tell(
             &mut bars,
@@ -389,7 +398,7 @@ mod tests {
     #[test]
     fn one_of_many_schemas_has_its_step_beside_it() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
         tell(
             &mut bars,
@@ -410,7 +419,7 @@ mod tests {
     #[test]
     fn names_longer_than_the_terminal_do_not_wrap() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let long = tenant(&"株式会社ế".repeat(3));
         let name = "a_name_that_goes_on_and_on_and_on_and_on_until_nobody_reads_it";
         tell(
@@ -434,7 +443,7 @@ mod tests {
     #[test]
     fn a_run_with_nothing_to_do_draws_no_bar() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
         let missing = failed(crate::service::failure::MigrateError::SchemaMissing);
         tell(&mut bars, &[begun(1, 0, 4), finished(&acme, missing)]);
@@ -444,7 +453,7 @@ mod tests {
     #[test]
     fn a_pause_counts_down_where_schemas_are_otherwise() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         let pausing = EventKind::Pausing {
             before: 2,
             of: 3,
@@ -471,7 +480,7 @@ mod tests {
     #[test]
     fn ten_thousand_schemas_leave_nothing_behind() {
         let screen = Screen::new();
-        let mut bars = bars(&screen, Telling::Progress);
+        let mut bars = bars(&screen, LogLevel::Progress);
         bars.on(&begun(10_000, 10_000, 4)).unwrap();
         for number in 1..=10_000 {
             let tenant = tenant(&format!("t{number}"));

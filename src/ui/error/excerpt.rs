@@ -2,8 +2,8 @@
 
 use crate::domain::script::Place;
 
-use super::style::Style;
-use super::text::{clean, columns, fit, skip_columns};
+use crate::ui::style::Style;
+use crate::ui::text::{clean, columns, fit, skip_columns};
 
 /// A line of a file and a place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// How long a wait was is known when the next thing happens in its schema, so this is as
 /// exact as the events are.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
+pub(super) struct LockWaitStats {
     running: HashMap<SchemaName, Running>,
     total: Duration,
     longest: Duration,
@@ -36,7 +36,7 @@ struct Running {
     lost: Duration,
 }
 
-impl Waits {
+impl LockWaitStats {
     /// Takes an event in.
     pub(super) fn note(&mut self, event: &Event) {
         let Some(target) = &event.target else { return };
@@ -179,8 +179,8 @@ fn contention(error: &MigrateError) -> Option<&[Holder]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::*;
     use super::*;
+    use crate::ui::test_support::*;
 
     fn at(millis: u64, event: Event) -> Event {
         Event {
@@ -206,11 +206,11 @@ mod tests {
             holder: Some(holder()),
             waited: Duration::from_millis(700),
         };
-        let mut waits = Waits::default();
+        let mut waits = LockWaitStats::default();
         for event in [
             at(0, started(&acme, 1, 2)),
             at(0, started(&globex, 2, 2)),
-            // Waits from 0.3 s to 2 s.
+            // LockWaitStats from 0.3 s to 2 s.
             at(1000, of(&acme, waiting)),
             at(2000, finished(&acme, migrated(&[]))),
             // An attempt of 2 s, a pause of 0.5 s, and then it works.
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn next_to_nothing_is_told_only_when_asked() {
         let acme = tenant("acme");
-        let mut waits = Waits::default();
+        let mut waits = LockWaitStats::default();
         assert_eq!(waits.line(true), None);
         for event in [
             at(0, started(&acme, 1, 1)),

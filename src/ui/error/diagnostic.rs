@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
-use super::style::Style;
-use super::text::{clean, clean_lines};
 use crate::domain::script::Place;
+use crate::ui::style::Style;
+use crate::ui::text::{clean, clean_lines};
 
 /// How much a remark matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum DiagnosticLevel {
     /// Worth knowing.
     Hint,
     /// Worth changing.
@@ -21,13 +21,13 @@ pub enum Weight {
 /// Something to say about a place in a file. Holds texts as they came; rendering makes them
 /// harmless.
 #[derive(Clone, Debug)]
-pub struct Remark<'a> {
+pub struct Diagnostic<'a> {
     /// The file, as it is shown to people.
     pub path: &'a str,
     /// Where in it.
     pub place: &'a Place,
     /// How much it matters.
-    pub weight: Weight,
+    pub weight: DiagnosticLevel,
     /// The name under which it can be looked up or switched off.
     pub rule: &'a str,
     /// What is there.
@@ -36,16 +36,16 @@ pub struct Remark<'a> {
     pub notes: Vec<(&'static str, &'a str)>,
 }
 
-impl Remark<'_> {
+impl Diagnostic<'_> {
     /// Returns the remark as lines that end in line breaks. The first one begins with
     /// `file:line:column`, as editors read it; only the excerpt is cut to `width`.
     #[must_use]
     pub fn render(&self, style: Style, width: usize) -> String {
         let column = self.place.column.unwrap_or(1);
         let weight = match self.weight {
-            Weight::Hint => style.advice("hint:"),
-            Weight::Warning => style.warning("warning:"),
-            Weight::Error => style.bad("error:"),
+            DiagnosticLevel::Hint => style.advice("hint:"),
+            DiagnosticLevel::Warning => style.warning("warning:"),
+            DiagnosticLevel::Error => style.bad("error:"),
         };
         let mut out = format!(
             "{}:{}:{column}: {weight} {} {}\n",
@@ -79,10 +79,10 @@ mod tests {
             column: Some(13),
             text: "ALTER TABLE products DROP COLUMN brand;".to_owned(),
         };
-        let remark = Remark {
+        let remark = Diagnostic {
             path: "migrations/tenant/V9__\u{1b}x.sql",
             place: &place,
-            weight: Weight::Warning,
+            weight: DiagnosticLevel::Warning,
             rule: "breaks-running-code",
             message: "column brand is taken away",
             notes: vec![("cost", "programs fail"), ("safer", "later")],
