@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::run::app::App;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
-use crate::migrations::new_script::NewScriptError;
+use crate::migrations::NewScriptError;
 use crate::migrations::{NewScript, Transaction};
 
 /// Write an empty migration with the next free version, and print its path

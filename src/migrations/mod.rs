@@ -1,34 +1,26 @@
-//! The SQL files on disk: read, named, ordered, and kept from leaving the transaction and
-//! the schema that the engine runs them in. No server is needed here.
+//! The SQL files on disk: found, named, ordered, checked and linted. Needs no server.
+//!
+//! Four rooms, each importing only those to its left: `sql < policy < files < lint`. `files` asks
+//! `policy` about each file that it reads; what is asked of whole sets (bare names, which file
+//! defines a relation) lives in `files`, because the sets do.
+//! Start reading at: `files/set.rs`.
 
-mod bare_names;
-mod folder;
+mod files;
 pub mod lint;
-pub mod load_error;
-mod maker;
-pub mod new_script;
-mod parser;
-mod place;
-mod predicate;
-mod predictable;
-pub mod refusal;
-pub mod script;
-pub mod script_name;
-pub mod seal;
-pub mod sealed_sql;
-pub mod source;
-pub mod statement;
-mod token;
-mod typed_sql;
-mod words;
+mod policy;
+mod sql;
 
-pub use bare_names::check_bare_names;
-pub use load_error::{LoadError, LoadErrors};
-pub use maker::maker_of;
-pub use new_script::NewScript;
-pub use predicate::{Predicate, PredicateError};
-pub use script::{Script, Transaction};
-pub use seal::Seal;
-pub use sealed_sql::sealed_sql;
-pub use source::{MigrationSet, check_apart};
-pub use typed_sql::{TypedSql, TypedSqlError};
+pub use files::bare_names::check_bare_names;
+pub use files::find_definition::maker_of;
+pub use files::load_error::{LoadError, LoadErrors, Problem};
+pub use files::new_script::{NewScript, NewScriptError};
+pub use files::script::Script;
+pub use files::script_name::{NameRule, ScriptName, ScriptNameError};
+pub use files::set::{MigrationSet, Oddity, Warning, check_apart};
+pub use policy::adhoc::{TypedSql, TypedSqlError};
+pub use policy::check::Seal;
+pub use policy::forbidden::Refusal;
+pub use policy::wrap_in_do::{SealedSql, sealed_sql};
+pub use sql::directives::Transaction;
+pub use sql::split::Statement;
+pub use sql::where_clause::{Predicate, PredicateError};

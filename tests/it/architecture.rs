@@ -34,10 +34,10 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     (
         "squawk_syntax::",
         &[
-            "migrations/parser.rs",
-            "migrations/lint/changing.rs",
-            "migrations/lint/reading.rs",
-            "migrations/lint/value.rs",
+            "migrations/sql/parser.rs",
+            "migrations/lint/extract.rs",
+            "migrations/lint/extract_alter.rs",
+            "migrations/lint/default_value.rs",
         ],
     ),
     ("indicatif::", &["ui/"]),

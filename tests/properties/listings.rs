@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use pricesync::domain::script::Scope;
-use pricesync::migrations::source::Oddity;
+use pricesync::migrations::Oddity;
 use pricesync::migrations::{LoadErrors, MigrationSet, Script};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::rule::Rule;
-use crate::migrations::load_error::{LoadError, Problem};
-use crate::migrations::place::place_of_byte;
-use crate::migrations::script::Script;
-use crate::migrations::seal::{allowed, directive};
-use crate::migrations::token::{Kind, Tokens};
+use crate::migrations::files::load_error::{LoadError, Problem};
+use crate::migrations::files::script::Script;
+use crate::migrations::sql::directives::{allowed_rules, directive};
+use crate::migrations::sql::lexer::{Kind, Tokens};
+use crate::migrations::sql::position::place_of_byte;
 
 /// The rules that a file allows, and where.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Allowances {
             .map_or(text.len(), |first| first.range.start);
         for token in Tokens::new(text).filter(|token| token.kind == Kind::LineComment) {
             let comment = token.start..token.end;
-            let Some(words) = directive(&text[comment.clone()]).and_then(allowed) else {
+            let Some(words) = directive(&text[comment.clone()]).and_then(allowed_rules) else {
                 continue;
             };
             for word in words {

@@ -1,11 +1,11 @@
 //! What costs something because there are many schemas, or because they share `public`.
 
-use super::act::{Act, Name, Value};
+use super::effect::{Act, Name, Value};
 use super::finding::Said;
 use super::rule::{Rule, Severity};
 use super::transaction::InTransaction;
 use crate::domain::script::Scope;
-use crate::migrations::token::{Kind, Tokens};
+use crate::migrations::sql::lexer::{Kind, Tokens};
 
 /// Judges what a statement changes outside of the tenant's schema.
 pub(super) fn outside(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {

@@ -1,6 +1,6 @@
 //! What is hard on one table that is in use, fleet or not.
 
-use super::act::{Act, AddedColumn, Checked, Name, Value};
+use super::effect::{Act, AddedColumn, Checked, Name, Value};
 use super::finding::Said;
 use super::fleet::is_outside;
 use super::rule::Rule;

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::act::{Act, Checked, Name};
+use super::effect::{Act, Checked, Name};
+use super::extract::Read;
 use super::finding::{Finding, Said};
-use super::reading::Read;
 use super::rule::Rule;
 use super::{Linter, fleet, tables};
 use crate::domain::script::Scope;
-use crate::migrations::place::place_of_byte;
-use crate::migrations::script::Transaction;
+use crate::migrations::sql::directives::Transaction;
+use crate::migrations::sql::position::place_of_byte;
 
 /// Files that run in one schema and commit together, and what they did so far.
 pub(super) struct InTransaction<'a> {

@@ -259,9 +259,8 @@ impl Run<'_> {
         let cell = |column: usize| rows.first().and_then(|row| row.get(column));
         let finished = cell(0).unwrap_or_default();
         let same = !finished.is_empty() && self.script.text.starts_with(finished);
-        let ends_with = |statement: &crate::migrations::statement::Statement| {
-            statement.range.end == finished.len()
-        };
+        let ends_with =
+            |statement: &crate::migrations::Statement| statement.range.end == finished.len();
         let done = self
             .script
             .statements

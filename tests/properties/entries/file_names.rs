@@ -1,6 +1,6 @@
 //! Any bytes as the name of a file.
 
-use pricesync::migrations::script_name::ScriptName;
+use pricesync::migrations::ScriptName;
 
 /// Panics where a name is misread, or a suggestion is none.
 pub fn file_names(bytes: &[u8]) {

@@ -6,26 +6,15 @@ use std::sync::Arc;
 use refinery::Migration;
 
 use super::load_error::{LoadError, Problem};
-use super::place::{byte_of_position, place_of_byte};
 use super::script_name::{ScriptName, ScriptNameError};
-use super::seal::{Seal, allowed, directive, examine};
-use super::statement::Statement;
 use crate::domain::script::{Place, Scope, ScriptId};
-
-/// The first line of a file that runs statement by statement, outside of a transaction.
-pub const NO_TRANSACTION: &str = "-- pricesync: no-transaction";
+use crate::migrations::policy::check::{Seal, examine};
+use crate::migrations::sql::directives::{Transaction, allowed_rules, directive};
+use crate::migrations::sql::position::{byte_of_position, place_of_byte};
+use crate::migrations::sql::split::Statement;
 
 /// Larger files are refused: 120 MB were seen to work, and a message ends at 1 GB.
-pub const MAX_FILE_BYTES: u64 = 256 << 20;
-
-/// Whether a file runs inside the transaction that records it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transaction {
-    /// With the other pending files of a schema: all or nothing.
-    Inside,
-    /// One statement after the other, each its own transaction.
-    Outside,
-}
+pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// A migration file: identified, normalised and read.
 #[derive(Clone, Debug)]
@@ -74,7 +63,7 @@ impl Script {
             let said = directive(&text[comment.clone()]).unwrap_or_default();
             // Which rules there are is lint's business: a file that is applied cannot be changed
             // any more, so a later version that has other rules must still run it.
-            if allowed(said).is_some() {
+            if allowed_rules(said).is_some() {
                 continue;
             }
             if !is_no_transaction(said) {

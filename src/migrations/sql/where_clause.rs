@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::token::{Kind, Tokens};
+use super::lexer::{Kind, Tokens};
 
 /// Text that, put into parentheses, stays inside them.
 ///

@@ -3,7 +3,7 @@
 use crate::domain::script::Place;
 
 /// Returns the place of a byte; one past the end is the end.
-pub(super) fn place_of_byte(text: &str, byte: usize) -> Place {
+pub(crate) fn place_of_byte(text: &str, byte: usize) -> Place {
     let byte = text.floor_char_boundary(byte.min(text.len()));
     let before = &text[..byte];
     let line_start = before.rfind('\n').map_or(0, |line_end| line_end + 1);
@@ -16,7 +16,7 @@ pub(super) fn place_of_byte(text: &str, byte: usize) -> Place {
 }
 
 /// Returns the byte of a position as the server reports it: counted in characters, from 1.
-pub(super) fn byte_of_position(text: &str, position: usize) -> usize {
+pub(crate) fn byte_of_position(text: &str, position: usize) -> usize {
     text.char_indices()
         .nth(position.saturating_sub(1))
         .map_or(text.len(), |(byte, _)| byte)

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::lint::Rule;
-use super::refusal::Refusal;
-use super::script::{MAX_FILE_BYTES, NO_TRANSACTION};
+use super::script::MAX_FILE_BYTES;
 use super::script_name::ScriptNameError;
 use crate::domain::script::{Place, Scope};
+use crate::migrations::lint::Rule;
+use crate::migrations::policy::forbidden::Refusal;
+use crate::migrations::sql::directives::NO_TRANSACTION;
 
 /// One thing that is wrong with one file or folder. `Display` begins with
 /// `file:line:column`.

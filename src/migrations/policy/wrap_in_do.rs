@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// A file's text as it is sent where its seal is [`Seal::Server`](super::seal::Seal::Server).
+/// A file's text as it is sent where its seal is [`Seal::Server`](super::check::Seal::Server).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedSql {
     /// The statement to send, alone or with others.
@@ -49,8 +49,8 @@ fn free_tag(text: &str, stem: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::token::{Kind, Tokens};
     use super::*;
+    use crate::migrations::sql::lexer::{Kind, Tokens};
 
     #[test]
     fn a_sealed_text_keeps_its_tags_to_itself() {

@@ -3,7 +3,7 @@
 use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
 
-use super::act::{Name, Value};
+use super::effect::{Name, Value};
 
 /// Functions of the server and of its usual extensions that are declared volatile and that
 /// defaults are made of.

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::parser::{self, Limits};
-use super::refusal::{Refusal, judge};
-use super::script::Transaction;
-use super::statement::{Gathering, Statement};
-use super::token::{Kind, Tokens};
+use super::forbidden::{Refusal, judge};
 use crate::domain::script::Scope;
+use crate::migrations::sql::directives::{Transaction, directive};
+use crate::migrations::sql::lexer::{Kind, Tokens};
+use crate::migrations::sql::parser::{self, Limits};
+use crate::migrations::sql::split::{Gathering, Statement};
 
 /// How it is known that a file cannot leave its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Seal {
     /// Every statement was read, by two independent readers that agree.
     Parsed,
     /// The parser does not know the file's grammar, or it is too long for it. Run it as
-    /// [`sealed_sql`](super::sealed_sql::sealed_sql), so that the server itself refuses transaction control.
+    /// [`sealed_sql`](super::wrap_in_do::sealed_sql), so that the server itself refuses transaction control.
     Server,
 }
 
@@ -24,17 +24,17 @@ const MAX_REFUSALS: usize = 25;
 
 /// What reading a file showed.
 #[derive(Debug)]
-pub(super) struct Findings {
-    pub(super) statements: Vec<Statement>,
+pub(crate) struct Findings {
+    pub(crate) statements: Vec<Statement>,
     /// Byte offset and reason, in the order of the file.
-    pub(super) refusals: Vec<(usize, Refusal)>,
+    pub(crate) refusals: Vec<(usize, Refusal)>,
     /// Line comments that begin like a directive.
-    pub(super) directives: Vec<Range<usize>>,
-    pub(super) seal: Seal,
+    pub(crate) directives: Vec<Range<usize>>,
+    pub(crate) seal: Seal,
 }
 
 /// Reads a file and finds everything in it that is refused.
-pub(super) fn examine(text: &str, scope: Scope, transaction: Transaction) -> Findings {
+pub(crate) fn examine(text: &str, scope: Scope, transaction: Transaction) -> Findings {
     let mut found = Findings {
         statements: Vec::new(),
         refusals: Vec::new(),
@@ -96,31 +96,13 @@ fn meta_command(rest: &str) -> Refusal {
     Refusal::MetaCommand(command.to_owned())
 }
 
-/// Returns what stands behind `-- pricesync:`, or `None` for any other comment.
-pub(super) fn directive(comment: &str) -> Option<&str> {
-    let words = comment.strip_prefix("--")?.trim_start();
-    let key = words.get(.."pricesync:".len())?;
-    key.eq_ignore_ascii_case("pricesync:")
-        .then(|| words[key.len()..].trim())
-}
-
-/// Returns the rules that a directive allows, or `None` for any other directive.
-pub(super) fn allowed(said: &str) -> Option<impl Iterator<Item = &str>> {
-    let words = said.strip_prefix("allow")?;
-    words.starts_with(char::is_whitespace).then(|| {
-        words
-            .split([',', ' ', '\t'])
-            .filter(|word| !word.is_empty())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::Transaction::{Inside, Outside};
     use super::*;
-    use crate::migrations::place::place_of_byte;
+    use crate::migrations::sql::position::place_of_byte;
 
     fn refused(text: &str, scope: Scope, transaction: Transaction) -> Vec<String> {
         let refusals = examine(text, scope, transaction).refusals;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::token::{Kind, Token};
-use super::words::Words;
+use super::keywords::Words;
+use super::lexer::{Kind, Token};
 
 /// Nothing that is looked for stands further behind in a statement, not even in a `COPY`
 /// that lists as many columns as a table can have.
@@ -52,7 +52,7 @@ impl Statement {
 /// Collects tokens until a statement is complete, the way psql finds the end of one: at a
 /// semicolon that stands in no parentheses and in no `BEGIN ATOMIC` body.
 #[derive(Default)]
-pub(super) struct Gathering {
+pub(crate) struct Gathering {
     tokens: Vec<Token>,
     count: usize,
     end: usize,
@@ -69,7 +69,7 @@ struct Body {
 
 impl Gathering {
     /// Takes the next token and returns whether it ended a statement that is not empty.
-    pub(super) fn take(&mut self, token: Token, text: &str) -> bool {
+    pub(crate) fn take(&mut self, token: Token, text: &str) -> bool {
         if token.kind == Kind::Semicolon && self.depth == 0 && self.body.is_none() {
             return !self.tokens.is_empty();
         }
@@ -90,26 +90,26 @@ impl Gathering {
         false
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
     /// Returns how many tokens the statement has.
-    pub(super) const fn count(&self) -> usize {
+    pub(crate) const fn count(&self) -> usize {
         self.count
     }
 
     /// Returns how deep its parentheses are.
-    pub(super) const fn deepest(&self) -> usize {
+    pub(crate) const fn deepest(&self) -> usize {
         self.deepest
     }
 
-    pub(super) fn words<'a>(&'a self, text: &'a str) -> Words<'a> {
+    pub(crate) fn words<'a>(&'a self, text: &'a str) -> Words<'a> {
         Words::new(text, &self.tokens)
     }
 
     /// Returns the statement that was gathered, and begins the next.
-    pub(super) fn finish(&mut self, text: &str) -> Statement {
+    pub(crate) fn finish(&mut self, text: &str) -> Statement {
         let words = self.words(text);
         let statement = Statement {
             range: self.tokens.first().map_or(self.end, |token| token.start)..self.end,
@@ -162,7 +162,7 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Tokens;
+    use super::super::lexer::Tokens;
     use super::*;
 
     fn statements(text: &str) -> Vec<Statement> {

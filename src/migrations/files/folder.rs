@@ -10,13 +10,13 @@ use super::script::MAX_FILE_BYTES;
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Files that end in `.sql` in any case, sorted.
-    pub(super) scripts: Vec<PathBuf>,
+    pub(crate) scripts: Vec<PathBuf>,
     /// Files that do not but are otherwise named like migrations, sorted.
-    pub(super) ignored: Vec<PathBuf>,
+    pub(crate) ignored: Vec<PathBuf>,
     /// What could not be followed or read.
-    pub(super) errors: Vec<LoadError>,
+    pub(crate) errors: Vec<LoadError>,
 }
 
 /// Lists a folder and its subfolders. What begins with a dot is passed over; links are
@@ -25,7 +25,7 @@ pub(super) struct Listing {
 /// # Errors
 ///
 /// Only if the folder itself cannot be resolved.
-pub(super) fn list(dir: &Path) -> io::Result<Listing> {
+pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
     let mut walk = Walk {
         root: dir.canonicalize()?,
         ..Walk::default()
@@ -41,7 +41,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
 }
 
 /// Reads a file, but not more of it than a migration may have.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: io::Error| Problem::Unreadable(error.to_string());
     let metadata = fs::metadata(path).map_err(unreadable)?;
     // Opening a pipe would wait for somebody to write into it.

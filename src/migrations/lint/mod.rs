@@ -3,31 +3,31 @@
 //! The [seal](super::seal) refuses what would leave transaction or schema; this room warns
 //! of what locks, rewrites, or costs something in every schema. It needs no server.
 
-mod act;
 mod allow;
-mod changing;
+mod default_value;
+mod effect;
+mod extract;
+mod extract_alter;
 mod finding;
 mod fleet;
-mod reading;
 pub mod rule;
 mod tables;
 mod transaction;
-mod value;
 
 use std::collections::HashSet;
 
 pub use finding::Finding;
 pub use rule::{Rule, Severity};
 
-use act::Act;
 use allow::Allowances;
-use reading::{Reading, read_all};
+use effect::Act;
+use extract::{Reading, read_all};
 use transaction::InTransaction;
 
-use super::load_error::LoadErrors;
-use super::script::Transaction;
-use super::source::MigrationSet;
 use crate::domain::script::Scope;
+use crate::migrations::files::load_error::LoadErrors;
+use crate::migrations::files::set::MigrationSet;
+use crate::migrations::sql::directives::Transaction;
 
 /// Both sets, read once and judged as often as need be.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl<'a> Linter<'a> {
 }
 
 impl<'a> Half<'a> {
-    fn read(set: &'a MigrationSet, errors: &mut Vec<super::LoadError>) -> Self {
+    fn read(set: &'a MigrationSet, errors: &mut Vec<crate::migrations::LoadError>) -> Self {
         let readings = read_all(set.scripts());
         let allowances = set.scripts().iter().map(|script| {
             Allowances::read(script).unwrap_or_else(|error| {

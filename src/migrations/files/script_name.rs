@@ -7,7 +7,7 @@ use refinery::Migration;
 use crate::domain::script::Prefix;
 
 /// refinery's history tables keep this many characters of a name.
-pub const MAX_NAME_CHARS: usize = 255;
+pub(crate) const MAX_NAME_CHARS: usize = 255;
 
 /// A file name of the form `V<version>__<name>.sql`, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl ScriptName {
 }
 
 /// Returns whether refinery keeps a character of a name (`\w` of its pattern).
-pub(super) fn is_word_character(c: char) -> bool {
+pub(crate) fn is_word_character(c: char) -> bool {
     c.is_alphanumeric() && c.is_ascii()
         || c == '_'
         // refinery decides about the rest, so that both always agree.

@@ -4,22 +4,22 @@
 use std::collections::{HashMap, HashSet};
 
 use super::load_error::{LoadError, LoadErrors, Problem};
-use super::place::place_of_byte;
-use super::refusal::Refusal;
 use super::script::Script;
-use super::source::MigrationSet;
-use super::token::{Kind, Token, Tokens};
-use super::words::Words;
+use super::set::MigrationSet;
 use crate::domain::schema_name::SchemaName;
+use crate::migrations::policy::forbidden::Refusal;
+use crate::migrations::sql::keywords::Words;
+use crate::migrations::sql::lexer::{Kind, Token, Tokens};
+use crate::migrations::sql::position::place_of_byte;
 
 /// A statement that lists more than this is not read to its end.
 const MAX_TOKENS: usize = 8_192;
 
 /// The name of a table or view in a statement: its first byte there, schema and name as the server folds them.
-pub(super) struct Name {
+pub(crate) struct Name {
     at: usize,
-    pub(super) schema: Option<String>,
-    pub(super) table: String,
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
 }
 
 impl Name {
@@ -88,7 +88,7 @@ pub fn check_bare_names(shared: &MigrationSet, tenant: &MigrationSet) -> Result<
 
 /// Calls this for each statement with its first byte in the file, and its words, whose
 /// offsets count from there.
-pub(super) fn each_statement(script: &Script, mut look: impl FnMut(usize, Words<'_>)) {
+pub(crate) fn each_statement(script: &Script, mut look: impl FnMut(usize, Words<'_>)) {
     for statement in &script.statements {
         let text = &script.text[statement.range.clone()];
         let tokens: Vec<Token> = Tokens::new(text)
@@ -100,7 +100,7 @@ pub(super) fn each_statement(script: &Script, mut look: impl FnMut(usize, Words<
 }
 
 /// The tables and views that are in `public` when the whole shared set has run, with the script that makes each.
-pub(super) fn made_in_public(shared: &MigrationSet) -> HashMap<String, String> {
+pub(crate) fn made_in_public(shared: &MigrationSet) -> HashMap<String, String> {
     let mut made = HashMap::new();
     for script in shared.scripts() {
         each_statement(script, |_, words| match statement(words) {
@@ -122,7 +122,7 @@ pub(super) fn made_in_public(shared: &MigrationSet) -> HashMap<String, String> {
 }
 
 /// Every name that a tenant's file makes or may make, in whichever way.
-pub(super) fn made_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
+pub(crate) fn made_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
     let mut made = HashSet::new();
     for script in tenant.scripts() {
         each_statement(script, |_, words| {
@@ -142,7 +142,7 @@ pub(super) fn made_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
 
 /// Returns whether a text in any file speaks of making or renaming things, which may be code
 /// that does so.
-pub(super) fn may_make_tables(set: &MigrationSet) -> bool {
+pub(crate) fn may_make_tables(set: &MigrationSet) -> bool {
     let speaks_of_it = |text: &str| {
         text.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
             .any(|word| {
@@ -159,7 +159,7 @@ pub(super) fn may_make_tables(set: &MigrationSet) -> bool {
 }
 
 /// What a statement does with tables and views, by its first words.
-pub(super) enum Said {
+pub(crate) enum Said {
     Create {
         name: Name,
         /// Whether it is there for longer than its session.
@@ -170,7 +170,7 @@ pub(super) enum Said {
     Alter(Name, bool),
 }
 
-pub(super) fn statement(words: Words<'_>) -> Option<Said> {
+pub(crate) fn statement(words: Words<'_>) -> Option<Said> {
     let skip = |from: usize, skipped: &[&str]| {
         (from..words.len()).find(|&place| !words.is_any(place, skipped))
     };

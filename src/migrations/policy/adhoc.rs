@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::place::{byte_of_position, place_of_byte};
-use super::refusal::Refusal;
-use super::script::Transaction;
-use super::seal::{Seal, examine};
-use super::statement::Statement;
+use super::check::{Seal, examine};
+use super::forbidden::Refusal;
 use crate::domain::script::{Place, Scope};
+use crate::migrations::sql::directives::Transaction;
+use crate::migrations::sql::position::{byte_of_position, place_of_byte};
+use crate::migrations::sql::split::Statement;
 
 /// Statements that stay in the transaction and the schema that they are run in, as far as
 /// reading them can tell.

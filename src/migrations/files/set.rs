@@ -365,7 +365,7 @@ mod tests {
             for script in set.scripts() {
                 assert_eq!(
                     script.seal,
-                    crate::migrations::seal::Seal::Parsed,
+                    crate::migrations::policy::check::Seal::Parsed,
                     "{}",
                     script.id
                 );

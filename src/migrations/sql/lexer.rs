@@ -8,7 +8,7 @@
 
 /// What a token is, as far as cutting statements needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A key word or a bare identifier.
     Word,
     /// An identifier in double quotes, `U&""` included.
@@ -31,20 +31,20 @@ pub(super) enum Kind {
 
 /// One token: its kind, and the bytes that it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// The tokens of a text, without white space and block comments.
-pub(super) struct Tokens<'a> {
+pub(crate) struct Tokens<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a str) -> Self {
         Self {
             bytes: text.as_bytes(),
             at: 0,
@@ -52,12 +52,12 @@ impl<'a> Tokens<'a> {
     }
 
     /// Goes on behind the end of the current line.
-    pub(super) fn skip_line(&mut self) {
+    pub(crate) fn skip_line(&mut self) {
         self.at = self.until(self.at, |b| b == b'\n');
     }
 
     /// Goes on behind the next line that holds only `\.`, which ends the data of a `COPY`.
-    pub(super) fn skip_copy_data(&mut self) {
+    pub(crate) fn skip_copy_data(&mut self) {
         loop {
             self.skip_line();
             self.at += 1;

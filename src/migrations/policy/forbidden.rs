@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use super::script::{NO_TRANSACTION, Transaction};
-use super::token::Kind;
-use super::words::Words;
 use crate::domain::script::Scope;
+use crate::migrations::sql::directives::{NO_TRANSACTION, Transaction};
+use crate::migrations::sql::keywords::Words;
+use crate::migrations::sql::lexer::Kind;
 
 /// Why a statement is refused before any schema is touched. Holds the words of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl fmt::Display for Refusal {
 
 /// Returns why a statement is refused, or `None`. Literals and bodies are not looked into:
 /// what they do is the server's to check when they run.
-pub(super) fn judge(words: Words<'_>, scope: Scope, transaction: Transaction) -> Option<Refusal> {
+pub(crate) fn judge(words: Words<'_>, scope: Scope, transaction: Transaction) -> Option<Refusal> {
     let first = words.raw(0).to_ascii_uppercase();
     match first.as_str() {
         "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" | "RELEASE"

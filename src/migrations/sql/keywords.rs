@@ -1,52 +1,52 @@
 //! What the words of a statement say.
 
-use super::token::{Kind, Token};
+use super::lexer::{Kind, Token};
 use crate::domain::schema_name::MAX_IDENTIFIER_BYTES;
 
 /// The words of one statement, to ask questions.
 #[derive(Clone, Copy)]
-pub(super) struct Words<'a> {
+pub(crate) struct Words<'a> {
     text: &'a str,
     tokens: &'a [Token],
 }
 
 impl<'a> Words<'a> {
-    pub(super) const fn new(text: &'a str, tokens: &'a [Token]) -> Self {
+    pub(crate) const fn new(text: &'a str, tokens: &'a [Token]) -> Self {
         Self { text, tokens }
     }
 
-    pub(super) fn start(self) -> usize {
+    pub(crate) fn start(self) -> usize {
         self.tokens.first().map_or(0, |token| token.start)
     }
 
-    pub(super) fn offset(self, place: usize) -> Option<usize> {
+    pub(crate) fn offset(self, place: usize) -> Option<usize> {
         self.tokens.get(place).map(|token| token.start)
     }
 
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.tokens.len()
     }
 
-    pub(super) fn kind(self, place: usize) -> Option<Kind> {
+    pub(crate) fn kind(self, place: usize) -> Option<Kind> {
         self.tokens.get(place).map(|token| token.kind)
     }
 
-    pub(super) fn raw(self, place: usize) -> &'a str {
+    pub(crate) fn raw(self, place: usize) -> &'a str {
         self.tokens
             .get(place)
             .map_or("", |token| &self.text[token.start..token.end])
     }
 
     /// Returns whether a bare word stands there; key words have no case.
-    pub(super) fn is(self, place: usize, word: &str) -> bool {
+    pub(crate) fn is(self, place: usize, word: &str) -> bool {
         self.kind(place) == Some(Kind::Word) && self.raw(place).eq_ignore_ascii_case(word)
     }
 
-    pub(super) fn is_any(self, place: usize, words: &[&str]) -> bool {
+    pub(crate) fn is_any(self, place: usize, words: &[&str]) -> bool {
         words.iter().any(|word| self.is(place, word))
     }
 
-    pub(super) fn starts_with(self, words: &[&str]) -> bool {
+    pub(crate) fn starts_with(self, words: &[&str]) -> bool {
         words
             .iter()
             .enumerate()
@@ -54,13 +54,13 @@ impl<'a> Words<'a> {
     }
 
     /// Returns the places at which a word stands, within parentheses or not.
-    pub(super) fn places(self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn places(self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         (0..self.len()).filter(move |&place| self.is(place, word))
     }
 
     /// Returns an identifier as the server folds it: bare ones in lower case (ASCII letters
     /// only, in a UTF-8 database), quoted ones without their quotes, all cut to 63 bytes.
-    pub(super) fn identifier(self, place: usize) -> Option<String> {
+    pub(crate) fn identifier(self, place: usize) -> Option<String> {
         let raw = self.raw(place);
         let mut name = match self.kind(place)? {
             Kind::Word => raw.to_ascii_lowercase(),
@@ -77,7 +77,7 @@ impl<'a> Words<'a> {
     }
 
     /// Returns whether this begins `CREATE [OR REPLACE] FUNCTION` or `PROCEDURE`.
-    pub(super) fn creates_routine(self) -> bool {
+    pub(crate) fn creates_routine(self) -> bool {
         let kind = if self.starts_with(&["create", "or", "replace"]) {
             3
         } else {
@@ -88,7 +88,7 @@ impl<'a> Words<'a> {
 
     /// Returns whether the statement only defines relations, types or comments, by these words
     /// alone: nothing that could leave something behind in its session.
-    pub(super) fn only_defines(self) -> bool {
+    pub(crate) fn only_defines(self) -> bool {
         let plain: [&[&str]; 14] = [
             &["create", "table"],
             &["create", "index"],
@@ -117,7 +117,7 @@ impl<'a> Words<'a> {
     }
 
     /// Returns the name of the index that a `CREATE INDEX CONCURRENTLY` makes, if it gives one.
-    pub(super) fn concurrent_index(self) -> Option<String> {
+    pub(crate) fn concurrent_index(self) -> Option<String> {
         let index = if self.is(1, "unique") { 2 } else { 1 };
         if !(self.is(0, "create") && self.is(index, "index") && self.is(index + 1, "concurrently"))
         {
@@ -135,7 +135,7 @@ impl<'a> Words<'a> {
     }
 
     /// `REINDEX (CONCURRENTLY) TABLE t` or `REINDEX TABLE CONCURRENTLY t`.
-    pub(super) fn reindexes_concurrently(self) -> bool {
+    pub(crate) fn reindexes_concurrently(self) -> bool {
         if !self.is(0, "reindex") {
             return false;
         }
@@ -149,7 +149,7 @@ impl<'a> Words<'a> {
     }
 
     /// Returns the place behind the parenthesised options that follow the first word.
-    pub(super) fn options(self) -> usize {
+    pub(crate) fn options(self) -> usize {
         if self.kind(1) != Some(Kind::Open) {
             return 1;
         }
@@ -189,7 +189,7 @@ fn unescaped(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Tokens;
+    use super::super::lexer::Tokens;
     use super::*;
 
     fn read(text: &str) -> Words<'_> {

@@ -1,8 +1,8 @@
 //! Whether a script does the same to every empty schema.
 
-use super::parser;
-use super::script::Script;
-use super::seal::Seal;
+use super::check::Seal;
+use crate::migrations::files::script::Script;
+use crate::migrations::sql::parser;
 
 impl Script {
     /// Returns why this script may do other things in one empty schema than in the next, or

@@ -4,7 +4,7 @@ use super::bare_names::{
     Said, each_statement, made_by_tenants, made_in_public, may_make_tables, statement,
 };
 use super::script::Script;
-use super::source::MigrationSet;
+use super::set::MigrationSet;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Maker, Scope};
 

@@ -5,11 +5,12 @@ use std::ops::Range;
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SourceFile, SyntaxNode};
 
-use super::act::{Act, Name};
-use crate::migrations::parser::{Limits, with_room};
-use crate::migrations::script::{Script, Transaction};
-use crate::migrations::token::{Kind, Token, Tokens};
-use crate::migrations::words::Words;
+use super::effect::{Act, Name};
+use crate::migrations::files::script::Script;
+use crate::migrations::sql::directives::Transaction;
+use crate::migrations::sql::keywords::Words;
+use crate::migrations::sql::lexer::{Kind, Token, Tokens};
+use crate::migrations::sql::parser::{Limits, with_room};
 
 /// A file as the rules see it.
 #[derive(Debug)]
@@ -316,7 +317,7 @@ impl Found {
     }
 
     fn kept(&mut self, what: &'static str, node: &SyntaxNode) {
-        let calls: Vec<String> = super::value::calls(node).collect();
+        let calls: Vec<String> = super::default_value::calls(node).collect();
         if !calls.is_empty() {
             self.add(node, Act::Kept { what, calls });
         }

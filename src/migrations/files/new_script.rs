@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::folder;
-use super::script::{NO_TRANSACTION, Transaction};
 use super::script_name::{MAX_NAME_CHARS, ScriptName, is_word_character};
 use crate::domain::script::Scope;
+use crate::migrations::sql::directives::{NO_TRANSACTION, Transaction};
 
 /// A migration file that shall be written.
 #[derive(Clone, Copy, Debug)]

@@ -3,11 +3,11 @@
 use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
 
-use super::act::{Act, AddedColumn, Checked, Name, Value};
-use super::reading::{Found, name};
-use super::value::of_default;
-use crate::migrations::token::{Token, Tokens};
-use crate::migrations::words::Words;
+use super::default_value::of_default;
+use super::effect::{Act, AddedColumn, Checked, Name, Value};
+use super::extract::{Found, name};
+use crate::migrations::sql::keywords::Words;
+use crate::migrations::sql::lexer::{Token, Tokens};
 
 impl Found {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) {

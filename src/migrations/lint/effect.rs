@@ -1,7 +1,7 @@
 //! What a statement does to whom, as far as the rules ask.
 
-use crate::migrations::token::{Kind, Token, Tokens};
-use crate::migrations::words::Words;
+use crate::migrations::sql::keywords::Words;
+use crate::migrations::sql::lexer::{Kind, Token, Tokens};
 
 /// The name of a relation as the server folds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use squawk_syntax::ast::{self, AstNode as _, Stmt};
 use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 
-use super::statement::Statement;
+use super::split::Statement;
 
 /// Longer files go unparsed: a second reading of megabytes of rows costs seconds and shows
 /// nothing.
@@ -18,21 +18,21 @@ const MAX_DEPTH: usize = 200;
 const STACK_BYTES: usize = 32 << 20;
 
 /// How much the parser is trusted with.
-pub(super) struct Limits;
+pub(crate) struct Limits;
 
 impl Limits {
-    pub(super) const fn allow_file(text: &str) -> bool {
+    pub(crate) const fn allow_file(text: &str) -> bool {
         text.len() <= MAX_BYTES
     }
 
     /// Returns whether a statement with so many tokens and so deep parentheses may be parsed.
-    pub(super) const fn allow_statement(tokens: usize, depth: usize) -> bool {
+    pub(crate) const fn allow_statement(tokens: usize, depth: usize) -> bool {
         tokens <= MAX_TOKENS && depth <= MAX_DEPTH
     }
 }
 
 /// Returns whether each statement is exactly one, without an error, in the parser's eyes too.
-pub(super) fn agrees(text: &str, statements: &[Statement]) -> bool {
+pub(crate) fn agrees(text: &str, statements: &[Statement]) -> bool {
     let is_one = |statement: &Statement| {
         let parse = SourceFile::parse(&text[statement.range.clone()]);
         parse.errors().is_empty() && parse.tree().stmts().count() == 1
@@ -42,7 +42,7 @@ pub(super) fn agrees(text: &str, statements: &[Statement]) -> bool {
 
 /// Returns the first statement whose effect on an empty schema is not known to be the same
 /// every time, and what it is about it. Ask only for texts that [`agrees`] was true for.
-pub(super) fn first_unpredictable(
+pub(crate) fn first_unpredictable(
     text: &str,
     statements: &[Statement],
 ) -> Option<(usize, &'static str)> {
@@ -63,7 +63,7 @@ pub(super) fn first_unpredictable(
 
 /// Does what calls the parser, on a thread with room for it. `None` where it could not be
 /// started or panicked: overflowing a stack ends the process, a panic only the thread it is in.
-pub(super) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|threads| {
         std::thread::Builder::new()
             .name("sql-parser".to_owned())
@@ -173,8 +173,8 @@ fn tells_time(literal: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::domain::script::Scope;
-    use crate::migrations::script::Transaction::Inside;
-    use crate::migrations::seal::{Seal, examine};
+    use crate::migrations::policy::check::{Seal, examine};
+    use crate::migrations::sql::directives::Transaction::Inside;
 
     #[test]
     fn what_would_overflow_the_parser_is_not_given_to_it() {

@@ -1,0 +1,12 @@
+//! SQL as text: tokens, statements, positions, directives, and what a statement's keywords say.
+//!
+//! May import: `domain`. Knows neither files nor what is forbidden.
+//! Start reading at: `lexer.rs`, then `split.rs`.
+
+pub(crate) mod directives;
+pub(crate) mod keywords;
+pub(crate) mod lexer;
+pub(crate) mod parser;
+pub(crate) mod position;
+pub(crate) mod split;
+pub(crate) mod where_clause;
