@@ -15,7 +15,7 @@ use crate::domain::target::Target;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Rehearsals, Source, back_up};
-use crate::postgres::client::psql::{DumpError, pg_dump};
+use crate::postgres::client::pg_dump::{DumpError, pg_dump};
 use crate::postgres::connection::conninfo::ConnectOptions;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;

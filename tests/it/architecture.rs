@@ -29,7 +29,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
 const ONLY_IN: [(&str, &[&str]); 13] = [
     ("clap::", &["commands/", "lib.rs"]),
     ("tokio_postgres::", &["postgres/"]),
-    ("deadpool_postgres::", &["postgres/connection/database.rs"]),
+    ("deadpool_postgres::", &["postgres/connection/"]),
     ("refinery_core::", &["postgres/migrate/refinery.rs"]),
     (
         "squawk_syntax::",

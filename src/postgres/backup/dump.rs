@@ -14,15 +14,16 @@ use super::{BackupError, about_schema};
 use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
-use crate::postgres::connection::database::{Route, Session};
-use crate::postgres::migrate::migrator::{PATIENCE, Rules};
+use crate::postgres::connection::database::Route;
+use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::transaction::advisory_lock::{self, CLASS};
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::lock_monitor::TELL_EVERY;
 use crate::postgres::transaction::open::RESET;
 use crate::service::event::{EventKind, Progress};
 
@@ -68,7 +69,7 @@ where
     let session = source
         .catalog
         .database()
-        .session(PATIENCE)
+        .session(RECONNECT_TIMEOUT)
         .await
         .map_err(|error| BackupError::Server {
             doing: "connecting".to_owned(),
@@ -264,7 +265,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             .map_err(opening())?;
         let waited = begun.elapsed();
         let gives_up = waited >= rules.lock_wait;
-        if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        if gives_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
             let holder = match holder_of {
                 Some(oid) => advisory_lock::holder(session, oid).await.ok().flatten(),
                 None => None,

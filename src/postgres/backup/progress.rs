@@ -1,11 +1,9 @@
 //! How far a tenant is on its way, told while it moves.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::postgres::connection::options::PROGRESS_INTERVAL;
 use crate::service::event::{EventKind, Progress};
-
-/// How often it is told that more rows moved.
-const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The steps of a tenant: its structure, each of its tables, and what comes behind them.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl Steps {
         let count = rows.iter().map(|&byte| u64::from(byte == b'\n')).sum();
         self.rows += count;
         self.bytes += rows.len() as u64;
-        if self.told.elapsed() >= TELL_EVERY {
+        if self.told.elapsed() >= PROGRESS_INTERVAL {
             self.tell();
         }
         count

@@ -10,9 +10,11 @@ use super::dump::lasting;
 use super::{BackupError, about_schema, owner_of_schema, pause};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
-use crate::postgres::migrate::migrator::{PATIENCE, Rules};
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::template::scratch;
 use crate::postgres::schema::ddl::Copy;
 use crate::postgres::schema::fingerprint::digest;
@@ -102,7 +104,7 @@ async fn rehearse(
         doing: "rehearsing".to_owned(),
         error,
     };
-    let session = database.session(PATIENCE).await.map_err(lost)?;
+    let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
     let mut attempt = 0;
     let made = loop {
         match make(&session, rules, copy, lines).await {

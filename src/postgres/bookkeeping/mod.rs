@@ -15,9 +15,11 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::migrations::MigrationSet;
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_going_down, server_error};
-use crate::postgres::migrate::migrator::{PATIENCE, PostgresMigrator, Rules};
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use crate::postgres::transaction::history::qualified;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
@@ -61,7 +63,7 @@ const FILES: &[(&str, &str)] = &[
 /// What the server refuses, most often CREATE on the database.
 pub(crate) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'a> {
     Box::pin(async {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + RECONNECT_TIMEOUT;
         loop {
             // A run that gave up its ledger because of a broken connection would leave rows in
             // it that say what is no longer so.

@@ -13,10 +13,12 @@ use tokio_postgres::Error;
 
 use super::UNCONFIRMED;
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::RUN_LOG_TIMEOUT;
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
+use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::transaction::ledger::is_absent;
 use crate::service::failure::ServerError;
@@ -26,9 +28,6 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// How many rows one statement stores.
 const BATCH: usize = 500;
-
-/// How long a place on the server is waited for, and a lock, before it is tried again with what comes next.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of a run when it begins.
 #[derive(Clone, Debug)]
@@ -124,7 +123,7 @@ impl RunLog {
         let Ok((database, is_complete)) = writer.await else {
             return false;
         };
-        let Ok(session) = database.session(PATIENCE).await else {
+        let Ok(session) = database.session(RUN_LOG_TIMEOUT).await else {
             return false;
         };
         let sql = format!(
@@ -160,7 +159,7 @@ async fn store_batches(database: &Database, run: i64, gathered: &mut Vec<RunItem
     if gathered.is_empty() {
         return;
     }
-    let Ok(session) = database.session(PATIENCE).await else {
+    let Ok(session) = database.session(RUN_LOG_TIMEOUT).await else {
         return;
     };
     while !gathered.is_empty() {
@@ -225,7 +224,7 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
     let mut sql = vec![
         UNCONFIRMED.to_owned(),
         "SET LOCAL search_path TO pg_catalog".to_owned(),
-        format!("SET LOCAL lock_timeout TO {}", PATIENCE.as_millis()),
+        format!("SET LOCAL lock_timeout TO {}", RUN_LOG_TIMEOUT.as_millis()),
     ];
     if !rows.is_empty() {
         sql.push(format!(

@@ -13,18 +13,17 @@ use tokio_postgres::{Error, SimpleQueryMessage};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
 use crate::migrations::TypedSql;
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
+use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::pending_hint::Behind;
-use crate::postgres::transaction::escape_guard::{self, References};
+use crate::postgres::transaction::escape_guard;
 use crate::postgres::transaction::open::reset;
 use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::exec_results::{Column, Kind, Share, Shares};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
-
-/// How long a job waits for a connection.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the same statements in each tenant.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl SchemaJob for Exec {
         let entrance = self.shares.enter(position).await;
         let session = self
             .database
-            .session(PATIENCE)
+            .session(RECONNECT_TIMEOUT)
             .await
             .map_err(|error| failed("connecting", error, Vec::new()))?;
         let pid = match self.open(&session, target).await {

@@ -5,4 +5,5 @@
 pub mod environment;
 pub mod exec_program;
 pub mod exec_sql;
+pub mod pg_dump;
 pub mod psql;

@@ -11,8 +11,8 @@ use super::template;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
-use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::session::Session;
 use crate::service::failure::ServerError;
 
 /// So many missing things are named.

@@ -15,7 +15,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, ScriptRef};
 use crate::domain::target::Target;
 use crate::migrations::{Script, Seal, sealed_sql};
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use crate::postgres::transaction::escape_guard::Touched;
 use crate::postgres::transaction::open::Opened;

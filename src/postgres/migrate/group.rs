@@ -15,15 +15,16 @@ use postgres_protocol::escape::escape_literal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::{Error, SimpleQueryRow};
 
-use super::migrator::{PATIENCE, PostgresMigrator};
+use super::migrator::PostgresMigrator;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::plan::Plan;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::Script;
-use crate::postgres::connection::database::{NoticeGuard, Session};
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::session::{NoticeGuard, Session};
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
@@ -79,11 +80,11 @@ pub(crate) async fn migrate(
     members: &[Member],
     interrupts: Interrupts,
 ) -> Option<Vec<Result<Done, Failed>>> {
-    let session = match migrator.at_hand.take() {
+    let session = match migrator.session_cache.take() {
         Some(session) => session,
         None => migrator
             .database
-            .session_for_job(PATIENCE, &migrator.at_hand)
+            .session_for_job(RECONNECT_TIMEOUT, &migrator.session_cache)
             .await
             .ok()?,
     };
@@ -381,7 +382,7 @@ impl<'a> Group<'a> {
             if !is_connection_lost(&error) {
                 return None;
             }
-            migrator.at_hand.clear();
+            migrator.session_cache.clear();
             let lost = server_error(&error);
             match was_committed(&migrator.database, &worked.transaction, lost).await {
                 Ok(true) => {}
@@ -399,7 +400,7 @@ impl<'a> Group<'a> {
             // The request to cancel COMMIT may still be on its way.
             session.discard();
         } else {
-            migrator.at_hand.keep(session, members.len());
+            migrator.session_cache.keep(session, members.len());
         }
         drop(worked.notices);
         let migrated = Ok(Done::Migrated(worked.applied));

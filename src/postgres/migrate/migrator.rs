@@ -23,19 +23,17 @@ use crate::domain::script::{Maker, Scope};
 use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
 use crate::postgres::bookkeeping;
-use crate::postgres::connection::database::{AtHand, Database, Route};
+use crate::postgres::connection::database::{Database, Route};
+use crate::postgres::connection::options::References;
 use crate::postgres::connection::server_error;
+use crate::postgres::connection::session_cache::SessionCache;
 use crate::postgres::tenants::catalog_sql::Tables;
 use crate::postgres::transaction::batch;
-pub use crate::postgres::transaction::escape_guard::References;
 use crate::postgres::transaction::open::{self, Reach};
 use crate::service::event::{EventKind, Progress, Skipped};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, Member, SchemaMigrator};
 use crate::settings::CatalogLayout;
-
-/// How long a server that went away is waited for before its schema is given up.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How schemas are migrated: the settings that the engine needs, resolved.
 #[derive(Clone, Debug)]
@@ -125,7 +123,7 @@ pub struct PostgresMigrator {
     /// What is known of the ledger.
     pub(crate) ledger: Arc<LedgerUse>,
     /// Connections kept from one schema to the next.
-    pub(crate) at_hand: Arc<AtHand>,
+    pub(crate) session_cache: Arc<SessionCache>,
     /// What fills empty schemas in this run.
     pub(crate) templates: Arc<Templates>,
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
@@ -223,7 +221,7 @@ impl PostgresMigrator {
             tenant,
             bookkeeping: Arc::default(),
             ledger: Arc::default(),
-            at_hand: Arc::default(),
+            session_cache: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
             example: Arc::default(),

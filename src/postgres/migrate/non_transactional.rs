@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::migrator::{PATIENCE, Rules};
+use super::migrator::Rules;
 use super::refinery;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
@@ -14,8 +14,10 @@ use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Place;
 use crate::domain::target::Target;
 use crate::migrations::Script;
-use crate::postgres::connection::database::{Database, Route, Session};
+use crate::postgres::connection::database::{Database, Route};
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim};
 use crate::postgres::transaction::lock_monitor::Attendance;
@@ -224,7 +226,7 @@ impl Run<'_> {
     async fn is_shared(&self, session: &Session) -> Result<bool, RunError> {
         /// A pooler gives the session that was free last, which under load may be another one.
         const ROUNDS: u32 = 8;
-        let other = self.database.session(PATIENCE).await;
+        let other = self.database.session(RECONNECT_TIMEOUT).await;
         let other = other.map_err(|error| self.failed(error))?;
         for _ in 0..ROUNDS {
             let mut pids = Vec::new();

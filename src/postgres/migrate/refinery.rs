@@ -15,7 +15,7 @@ use crate::domain::applied::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
 use crate::migrations::Script;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::batch::{Batch, Ending, WorkError, Worked};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::Opened;

@@ -9,7 +9,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::dry_run::{self, Rehearsal};
-use super::migrator::{PATIENCE, PostgresMigrator};
+use super::migrator::PostgresMigrator;
 use super::non_transactional;
 use super::refinery::{self, Work};
 use super::template::{Applying, Template, Unfit};
@@ -20,16 +20,20 @@ use crate::domain::run_options::Atomic;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::migrations::{Script, Transaction};
-use crate::postgres::connection::database::{Route, SECOND, Session, no_second_session};
+use crate::postgres::connection::database::{Route, no_second_session};
+use crate::postgres::connection::options::{
+    RECONNECT_TIMEOUT, REPORT_INTERVAL, SECOND_SESSION_TIMEOUT,
+};
 use crate::postgres::connection::server_error::{
     error_in, is_connection_lost, is_worth_retrying, server_error,
 };
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::batch::{Ending, WorkError};
 use crate::postgres::transaction::escape_guard::{self, Touched};
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger;
-use crate::postgres::transaction::lock_monitor::{Attendance, TELL_EVERY};
+use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{Opened, Opening, open, rollback};
 use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -112,7 +116,7 @@ impl Journey<'_> {
                 Err(StepError::Cancelled) => return Ok(Some(Skipped::Interrupted)),
                 Err(StepError::Retry(error)) => self.pause_before_retry(error).await?,
                 Err(StepError::Lost(scripts, error)) => {
-                    self.migrator.at_hand.clear();
+                    self.migrator.session_cache.clear();
                     // What was in doubt already still is: nobody has read the history since.
                     in_doubt.extend(scripts);
                     self.attempt += 1;
@@ -367,7 +371,7 @@ impl Journey<'_> {
                     // The request to cancel COMMIT may still be on its way.
                     session.discard();
                 } else if rules.route == Route::Direct && self.leaves_nothing(work) {
-                    self.migrator.at_hand.keep(session, 1);
+                    self.migrator.session_cache.keep(session, 1);
                 }
                 Ok(Step::Committed(worked.applied))
             }
@@ -499,7 +503,7 @@ impl Journey<'_> {
         let direct = &self.migrator.direct;
         self.migrator.bookkeeping().await?;
         let session = direct
-            .session(PATIENCE)
+            .session(RECONNECT_TIMEOUT)
             .await
             .map_err(|error| self.not_connected(error, true))?;
         let mut run = non_transactional::Run {
@@ -567,12 +571,12 @@ impl Journey<'_> {
 
     /// Borrows a connection. `all_known` says that no COMMIT of this journey went unanswered.
     async fn session(&self, all_known: bool) -> Result<Session, StepError> {
-        if let Some(session) = self.migrator.at_hand.take() {
+        if let Some(session) = self.migrator.session_cache.take() {
             return Ok(session);
         }
         self.migrator
             .database
-            .session_for_job(PATIENCE, &self.migrator.at_hand)
+            .session_for_job(RECONNECT_TIMEOUT, &self.migrator.session_cache)
             .await
             .map_err(|error| self.not_connected(error, all_known))
     }
@@ -602,14 +606,14 @@ impl Journey<'_> {
     async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
         // Others queue for what this transaction has locked: rather than waiting it is rolled back
         // and run again, which pauses without locks.
-        let other = if let Some(session) = self.migrator.at_hand.take() {
+        let other = if let Some(session) = self.migrator.session_cache.take() {
             session
         } else {
             let session = self.migrator.database.second_session().await;
             session.map_err(|error| self.not_connected(error, true))?
         };
         // A pooler takes a connection also while it has no session of the server for it.
-        let answered = tokio::time::timeout(SECOND, other.rows("SELECT 1")).await;
+        let answered = tokio::time::timeout(SECOND_SESSION_TIMEOUT, other.rows("SELECT 1")).await;
         if answered.is_err() {
             other.discard();
             return Err(self.not_connected(no_second_session(), true));
@@ -738,8 +742,8 @@ impl Journey<'_> {
         let waited = begun.elapsed();
         let give_up =
             waited >= self.migrator.rules.lock_wait || self.interrupts.level() > Interrupt::None;
-        if give_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            let session = self.migrator.database.session(PATIENCE).await;
+        if give_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
+            let session = self.migrator.database.session(RECONNECT_TIMEOUT).await;
             let holder = match session {
                 Ok(session) => advisory_lock::holder(&session, oid).await.ok().flatten(),
                 Err(_) => None,

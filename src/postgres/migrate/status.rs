@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Error;
 
-use super::migrator::{PATIENCE, PostgresMigrator};
+use super::migrator::PostgresMigrator;
 use crate::domain::applied::Applied;
 use crate::domain::digest::{of_history, of_prefixes};
 use crate::domain::plan::Plan;
@@ -13,8 +13,9 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{Scope, ScriptId};
 use crate::domain::target::Target;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::session::Session;
 use crate::postgres::tenants::drop;
 use crate::postgres::transaction::history::{Found, read_all};
 use crate::postgres::transaction::ledger::{self, Believed};
@@ -211,7 +212,7 @@ impl PostgresMigrator {
     }
 
     async fn surveying_session(&self) -> Result<Session, MigrateError> {
-        let session = self.database.session(PATIENCE).await;
+        let session = self.database.session(RECONNECT_TIMEOUT).await;
         session.map_err(|error| MigrateError::Unknown {
             doing: SURVEYING.to_owned(),
             error,

@@ -2,24 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::session::Session;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::open::rollback;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
-
-/// How long a job waits for a connection.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Reads the structure of schemas and keeps one of each kind: what it takes grows with the number
 /// of shapes, and by a name with each schema.
@@ -153,12 +151,16 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
 impl SchemaJob for ShapeReader {
     async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> Result<Done, Failed> {
         let doing = || format!("reading what {} is made of", target.schema);
-        let session = self.database.session(PATIENCE).await.map_err(|error| {
-            Failed::from(MigrateError::Database {
-                doing: doing(),
-                error,
-            })
-        })?;
+        let session = self
+            .database
+            .session(RECONNECT_TIMEOUT)
+            .await
+            .map_err(|error| {
+                Failed::from(MigrateError::Database {
+                    doing: doing(),
+                    error,
+                })
+            })?;
         let read = self.read(&session, target).await;
         if read.is_err() || rollback(&session).await.is_err() {
             session.discard();

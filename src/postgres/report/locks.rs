@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Error;
 
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 
 /// A schema that a run, or a drop, holds.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 
 /// What is in the schema?
 const LINES: &str = include_str!("fingerprint.sql");

@@ -9,7 +9,7 @@ use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::fingerprint::relative_to;
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 
 /// Returns what says the name of the schema, in words, by way of an open transaction.
 ///

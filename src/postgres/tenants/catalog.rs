@@ -13,8 +13,9 @@ use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, 
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
-use crate::postgres::connection::database::{Database, Session};
+use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;

@@ -9,8 +9,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::{Database, Route, Session};
+use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::open::RESET;
 use crate::service::failure::ServerError;
 

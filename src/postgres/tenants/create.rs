@@ -17,9 +17,10 @@ use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::bookkeeping;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
-use crate::postgres::migrate::migrator::{PATIENCE, Rules};
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
 use crate::postgres::migrate::schema::jittered;
 use crate::postgres::migrate::template::{self, Applying, Kept, Template, Unfit};
@@ -387,7 +388,11 @@ impl PostgresCatalog {
         {
             return Err(CreateError::Catalog(database_error(server_error(error))));
         }
-        let session = self.database().session(PATIENCE).await.map_err(unknown)?;
+        let session = self
+            .database()
+            .session(RECONNECT_TIMEOUT)
+            .await
+            .map_err(unknown)?;
         let sql = format!(
             "SELECT id FROM {} t WHERE slug = {} AND schema_name = {}",
             self.tables().rows,

@@ -19,15 +19,15 @@ use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
-use crate::postgres::migrate::migrator::{PATIENCE, Rules};
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::dependencies::{self, Start};
 use crate::postgres::transaction::advisory_lock::{self, CLASS};
 use crate::postgres::transaction::commit::was_committed;
-use crate::postgres::transaction::lock_monitor::TELL_EVERY;
 use crate::postgres::transaction::open::{BEGIN, lookup, reset};
 use crate::service::event::EventKind;
 use crate::service::failure::{Holder, ServerError};
@@ -425,7 +425,7 @@ impl PostgresCatalog {
         loop {
             let session = self.database().session(wait).await;
             let session = session.map_err(database_error)?;
-            wait = PATIENCE;
+            wait = RECONNECT_TIMEOUT;
             let done = transact(&session, piece, rules).await;
             match done {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
@@ -435,7 +435,7 @@ impl PostgresCatalog {
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
                     let gives_up = waited >= rules.lock_wait;
-                    if gives_up || told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    if gives_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
                         let holder = advisory_lock::holder(&session, oid).await.ok().flatten();
                         if gives_up {
                             return Err(DropError::Locked { holder, waited });
@@ -494,7 +494,7 @@ impl PostgresCatalog {
     ) {
         if !piece.brief {
             self.retrying(error, attempt, rules);
-        } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        } else if told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
             *told = Some(Instant::now());
             self.progress().send(EventKind::WaitingForLock {
                 holder: None,

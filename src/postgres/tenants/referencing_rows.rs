@@ -13,7 +13,7 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::catalog_sql::Tables;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::Tenant;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 
 /// How many tables are looked into in one query, which locks them all until its end.
 const AT_ONCE: usize = 100;

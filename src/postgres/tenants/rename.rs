@@ -11,10 +11,10 @@ use super::create::taken_meanwhile;
 use super::drop::{DropError, under_lock};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
-use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
+use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::advisory_lock;

@@ -13,8 +13,8 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::domain::tenant::CatalogError;
 use crate::migrations::Predicate;
-use crate::postgres::connection::database::Session;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::session::Session;
 use crate::service::failure::ServerError;
 
 /// How long the server may think about a condition.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use crate::service::failure::Holder;
 
 /// First half of every key; the second is the schema's oid. Two-part keys are apart from

@@ -10,7 +10,7 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
-use super::escape_guard::{self, References, Touched};
+use super::escape_guard::{self, Touched};
 use super::history;
 use super::ledger::is_absent;
 use super::open::{Identity, Opened};
@@ -18,7 +18,8 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::migrations::{Script, Seal, sealed_sql};
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::References;
+use crate::postgres::connection::session::Session;
 use crate::service::event::{EventKind, Progress};
 
 /// Why the work of a transaction failed.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
-use crate::postgres::migrate::migrator::PATIENCE;
 use crate::service::failure::ServerError;
 
 /// Returns whether this transaction, as `pg_current_xact_id()` calls it, was committed. The server may
@@ -22,10 +22,10 @@ pub(crate) async fn was_committed(
     lost: ServerError,
 ) -> Result<bool, ServerError> {
     let sql = format!("SELECT pg_xact_status({})", escape_literal(transaction));
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + RECONNECT_TIMEOUT;
     let mut said = lost;
     while Instant::now() < give_up {
-        let session = database.session(PATIENCE).await?;
+        let session = database.session(RECONNECT_TIMEOUT).await?;
         match session.read(&sql).await {
             Ok(rows) => match rows.first().and_then(|row| row.get(0)) {
                 Some("in progress") => {}

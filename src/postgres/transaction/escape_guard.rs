@@ -8,8 +8,8 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::Session;
-use crate::settings::TableName;
+use crate::postgres::connection::options::References;
+use crate::postgres::connection::session::Session;
 
 /// Catalogs whose rows change without a lock that lasts, by their fixed oids. A tenant's file
 /// has no business in most of them; of the others (operators, collations, text search, casts)
@@ -289,37 +289,6 @@ fn shared_object(relation: &str, schema_literal: &str) -> String {
          (SELECT count(*) FROM pg_constraint WHERE conrelid = {relation}), '/', \
          (SELECT count(*) FROM pg_index WHERE indrelid = {relation}))"
     )
-}
-
-/// The relations outside its schema that a tenant's file may let its keys point to.
-#[derive(Clone, Debug, Default)]
-pub struct References(Option<Vec<TableName>>);
-
-impl References {
-    /// Only these, or every table of `public` where nothing is said.
-    pub const fn new(declared: Option<Vec<TableName>>) -> Self {
-        Self(declared)
-    }
-
-    /// Returns the condition on the relation `c` in the schema `n`.
-    fn condition(&self) -> String {
-        let Some(tables) = &self.0 else {
-            return "n.nspname = 'public'".to_owned();
-        };
-        let pair = |table: &TableName| {
-            format!(
-                "({}, {})",
-                escape_literal(&table.schema),
-                escape_literal(&table.table)
-            )
-        };
-        let pairs: Vec<String> = tables.iter().map(pair).collect();
-        if pairs.is_empty() {
-            "false".to_owned()
-        } else {
-            format!("(n.nspname, c.relname) IN ({})", pairs.join(", "))
-        }
-    }
 }
 
 /// What [`question`] brought: things named at once, and those that are gone.

@@ -11,19 +11,13 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::advisory_lock;
 use crate::domain::applied::Applied;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::{HISTORY_TIMEOUT, SINGLE_HISTORY_TIMEOUT};
 use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::session::Session;
 
 /// How many histories one statement reads. Every one of them takes a slot of the server's
 /// lock table until the statement ends, and a statement over thousands fills it.
 const BATCH: usize = 100;
-
-/// How long histories that are read together are waited for where a session has locked one of them.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The same for one that is read by itself: those that were not locked need no time, and it may be
-/// one of thousands that are.
-pub(crate) const PATIENCE_FOR_ONE: Duration = Duration::from_millis(500);
 
 /// Rows of a history, or what is wrong with one of them.
 pub type History = Result<Vec<Applied>, String>;
@@ -67,7 +61,7 @@ pub async fn read_all(
         }
     }
     for batch in with_history.chunks(BATCH) {
-        match read_batch(session, schemas, batch, table, PATIENCE).await {
+        match read_batch(session, schemas, batch, table, HISTORY_TIMEOUT).await {
             Ok(histories) => {
                 for (position, history) in histories {
                     found[position] = Found::Schema(history);
@@ -137,7 +131,8 @@ async fn read_one(
     position: usize,
     table: &str,
 ) -> Result<Found, Error> {
-    let error = match read_batch(session, schemas, &[position], table, PATIENCE_FOR_ONE).await {
+    let error = match read_batch(session, schemas, &[position], table, SINGLE_HISTORY_TIMEOUT).await
+    {
         Ok(mut histories) => {
             let history = histories.remove(&position);
             return Ok(Found::Schema(history.unwrap_or_else(|| Ok(Vec::new()))));

@@ -28,7 +28,8 @@ use crate::domain::applied::Applied;
 use crate::domain::digest::of_history;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::bookkeeping::UNCONFIRMED;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::options::SINGLE_HISTORY_TIMEOUT;
+use crate::postgres::connection::session::Session;
 
 /// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
 const BATCH: usize = 100;
@@ -202,7 +203,7 @@ async fn take_up_batch(
          SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
          WHERE n.nspname = ANY (ARRAY[{}]::name[])",
-        history::PATIENCE_FOR_ONE.as_millis(),
+        SINGLE_HISTORY_TIMEOUT.as_millis(),
         escape_literal(table),
         names.join(",")
     );

@@ -6,12 +6,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::advisory_lock;
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::REPORT_INTERVAL;
 use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::Holder;
 use crate::service::fleet::Interrupts;
-
-/// How often the reporter hears that a lock is still waited for.
-pub(crate) const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// How long COMMIT takes before it is looked at: an ordinary one costs no question.
 const LONG_COMMIT: Duration = Duration::from_secs(3);
@@ -123,7 +121,10 @@ impl<'a> Attendance<'a> {
     }
 
     fn tell(&mut self, wait: EventKind) {
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() >= REPORT_INTERVAL)
+        {
             self.told = Some(Instant::now());
             self.progress.send(wait);
         }

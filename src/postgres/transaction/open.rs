@@ -15,7 +15,8 @@ use super::history::{self, History};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::postgres::connection::database::{Route, Session};
+use crate::postgres::connection::database::Route;
+use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::drop;
 

@@ -11,7 +11,7 @@ use super::Template;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
 use crate::postgres::schema::fingerprint::Fingerprint;

@@ -8,7 +8,7 @@ use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::fingerprint::{filled, relative_to};
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::database::Session;
+use crate::postgres::connection::session::Session;
 use postgres_protocol::escape::escape_literal;
 
 /// Of which statements does the schema consist?
