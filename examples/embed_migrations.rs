@@ -21,7 +21,7 @@ use pricesync::postgres::connection::database::Database;
 use pricesync::postgres::connection::tls;
 use pricesync::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use pricesync::postgres::tenants::catalog::PostgresCatalog;
-use pricesync::service::concurrency::Pace;
+use pricesync::service::concurrency::ConcurrencyLimit;
 use pricesync::service::event::Progress;
 use pricesync::service::fleet::{Fleet, Interrupts};
 use pricesync::service::rollout::{Rollout, Scopes};
@@ -84,7 +84,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         migrator: &Arc::new(migrator),
         catalog: &catalog,
         fleet: Fleet {
-            pace: Pace::fixed(jobs),
+            concurrency: ConcurrencyLimit::fixed(jobs),
             on_failure: OnFailure::Continue,
             interrupts,
         },

@@ -34,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::schema_name::QuotedIdentifier;
 
 pub use reader::ArchiveReader;
-pub use writer::{ArchiveWriter, Written};
+pub use writer::{ArchiveWriter, WrittenArchive};
 
 /// The format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
@@ -184,7 +184,7 @@ pub struct SequenceRecord {
 
 /// What a backup says behind everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
+pub struct Trailer {
     /// Its tables.
     pub tables: Vec<TableRecord>,
     /// Its sequences.
@@ -194,7 +194,7 @@ pub struct Ending {
     pub sha256: String,
 }
 
-impl Ending {
+impl Trailer {
     /// Returns how many rows all tables have.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -212,7 +212,7 @@ impl Ending {
 
 /// A piece of a backup, in the order of the file.
 #[derive(Clone, Debug)]
-pub enum Piece {
+pub enum ArchivePart {
     /// Statements.
     Sql(Section, String),
     /// A table begins.
@@ -222,7 +222,7 @@ pub enum Piece {
     /// The table ends.
     TableEnd,
     /// The end. A writer fills in the digest and what it counted itself.
-    End(Ending),
+    End(Trailer),
 }
 
 /// Counts rows and digests them on their way.

@@ -7,8 +7,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    ArchiveError, END, Ending, FIRST, FORMAT, HEADER, Header, LONGEST, Piece, ROWS_END, RowCount,
-    SECTION, Section, TABLE, TableHead, TableRecord,
+    ArchiveError, ArchivePart, END, FIRST, FORMAT, HEADER, Header, LONGEST, ROWS_END, RowCount,
+    SECTION, Section, TABLE, TableHead, TableRecord, Trailer,
 };
 
 /// What a zstd frame begins with.
@@ -154,7 +154,7 @@ impl ArchiveReader {
     /// # Errors
     ///
     /// [`ArchiveError`].
-    pub fn next_piece(&mut self) -> Result<Option<Piece>, ArchiveError> {
+    pub fn next_part(&mut self) -> Result<Option<ArchivePart>, ArchiveError> {
         if self.ended {
             return Ok(None);
         }
@@ -173,14 +173,14 @@ impl ArchiveReader {
             self.text.line(LONGEST)?;
             self.table = Some((head.table.clone(), RowCount::default()));
             self.at_row = true;
-            return Ok(Some(Piece::Table(head)));
+            return Ok(Some(ArchivePart::Table(head)));
         }
         let Some(text) = line.strip_prefix(END) else {
             return Err(ArchiveError::damaged(
                 "there is something between its parts",
             ));
         };
-        let ending: Ending = serde_json::from_str(text)
+        let ending: Trailer = serde_json::from_str(text)
             .map_err(|_| ArchiveError::damaged("its end cannot be read"))?;
         self.compare(&ending)?;
         if ending.sha256 != ending.digest(before)? {
@@ -190,11 +190,11 @@ impl ArchiveReader {
             return Err(ArchiveError::damaged("something follows its end"));
         }
         self.ended = true;
-        Ok(Some(Piece::End(ending)))
+        Ok(Some(ArchivePart::End(ending)))
     }
 
     /// Compares what is said about the tables with what was read.
-    fn compare(&self, ending: &Ending) -> Result<(), ArchiveError> {
+    fn compare(&self, ending: &Trailer) -> Result<(), ArchiveError> {
         for (said, read) in ending.tables.iter().zip(&self.tables) {
             if said != read {
                 return Err(ArchiveError::Damaged(format!(
@@ -213,7 +213,7 @@ impl ArchiveReader {
         Ok(())
     }
 
-    fn section(&mut self, rest: &str) -> Result<Piece, ArchiveError> {
+    fn section(&mut self, rest: &str) -> Result<ArchivePart, ArchiveError> {
         let said = rest.split_once(' ').and_then(|(word, length)| {
             let section = Section::ALL.into_iter().find(|one| one.word() == word)?;
             Some((section, length.parse::<usize>().ok()?))
@@ -223,12 +223,12 @@ impl ArchiveReader {
         };
         let sql = String::from_utf8(self.text.exactly(length)?)
             .map_err(|_| ArchiveError::damaged("a statement is not UTF-8"))?;
-        Ok(Piece::Sql(section, sql))
+        Ok(ArchivePart::Sql(section, sql))
     }
 
     /// Returns a portion of rows, or the end of the table. A row that begins with a backslash
     /// and a dot does not exist: the server doubles a backslash that is data.
-    fn rows(&mut self) -> Result<Piece, ArchiveError> {
+    fn rows(&mut self) -> Result<ArchivePart, ArchiveError> {
         let mut portion = Vec::with_capacity(PORTION);
         while portion.len() < PORTION {
             let at_row = self.at_row;
@@ -241,7 +241,7 @@ impl ArchiveReader {
                 let (table, count) = self.table.take().unwrap_or_default();
                 let record = count.record(&table);
                 self.tables.push(record);
-                return Ok(Piece::TableEnd);
+                return Ok(ArchivePart::TableEnd);
             }
             if next.is_empty() {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -254,6 +254,6 @@ impl ArchiveReader {
         if let Some((_, count)) = &mut self.table {
             count.add(&portion);
         }
-        Ok(Piece::Rows(portion))
+        Ok(ArchivePart::Rows(portion))
     }
 }

@@ -38,52 +38,52 @@ fn rows() -> Vec<u8> {
 
 const PORTION: usize = 64 << 10;
 
-fn pieces() -> Vec<Piece> {
+fn pieces() -> Vec<ArchivePart> {
     let head = |table: &str| {
-        Piece::Table(TableHead {
+        ArchivePart::Table(TableHead {
             table: table.to_owned(),
             columns: vec!["a\"b".to_owned(), "c".to_owned()],
         })
     };
     vec![
-        Piece::Sql(
+        ArchivePart::Sql(
             Section::Before,
             "CREATE TABLE \"products\" ();\n".to_owned(),
         ),
         head("products"),
-        Piece::Rows(rows()),
-        Piece::TableEnd,
+        ArchivePart::Rows(rows()),
+        ArchivePart::TableEnd,
         head("-- end {}"),
-        Piece::TableEnd,
-        Piece::Sql(Section::Sequences, String::new()),
-        Piece::Sql(Section::After, "\\.\n-- end {}\n".to_owned()),
+        ArchivePart::TableEnd,
+        ArchivePart::Sql(Section::Sequences, String::new()),
+        ArchivePart::Sql(Section::After, "\\.\n-- end {}\n".to_owned()),
     ]
 }
 
-fn written(folder: &Path) -> Written {
+fn written(folder: &Path) -> WrittenArchive {
     let mut writer = ArchiveWriter::create(&folder.join("acme.backup"), &header()).expect("new");
     for piece in pieces() {
         writer.write(&piece).expect("written");
     }
-    let ending = Ending {
+    let ending = Trailer {
         sequences: vec![SequenceRecord {
             sequence: "s".to_owned(),
             last_value: 7,
             is_called: true,
         }],
-        ..Ending::default()
+        ..Trailer::default()
     };
     writer.finish(ending).expect("finished")
 }
 
 /// Reads to the end: the rows of all tables, and what is said at the end.
-fn read(path: &Path) -> Result<(Vec<u8>, Ending), ArchiveError> {
+fn read(path: &Path) -> Result<(Vec<u8>, Trailer), ArchiveError> {
     let mut reader = ArchiveReader::open(path)?;
     let mut rows = Vec::new();
     loop {
-        match reader.next_piece()? {
-            Some(Piece::Rows(some)) => rows.extend(some),
-            Some(Piece::End(ending)) => return Ok((rows, ending)),
+        match reader.next_part()? {
+            Some(ArchivePart::Rows(some)) => rows.extend(some),
+            Some(ArchivePart::End(ending)) => return Ok((rows, ending)),
             Some(_) => {}
             None => return Err(ArchiveError::damaged("no end")),
         }
@@ -130,7 +130,7 @@ fn an_unfinished_backup_leaves_nothing_and_none_replaces_another() {
     let first = written(folder.path());
     let bytes = std::fs::read(&first.path).expect("there");
     assert!(ArchiveWriter::create(&path, &header()).is_err());
-    assert!(late.finish(Ending::default()).is_err());
+    assert!(late.finish(Trailer::default()).is_err());
     assert_eq!(std::fs::read(&first.path).expect("there"), bytes);
 }
 

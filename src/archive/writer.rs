@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::{
-    END, Ending, FIRST, FORMAT, HEADER, Header, LONGEST, Piece, ROWS_END, RowCount, SECTION,
-    Section, TABLE, TableHead, TableRecord,
+    ArchivePart, END, FIRST, FORMAT, HEADER, Header, LONGEST, ROWS_END, RowCount, SECTION, Section,
+    TABLE, TableHead, TableRecord, Trailer,
 };
 
 /// How hard the text is packed: zstd's own default, from which on time grows faster than room shrinks.
@@ -26,13 +26,13 @@ pub struct ArchiveWriter {
 
 /// A backup that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenArchive {
     /// Where it is.
     pub path: PathBuf,
     /// How many bytes the file has.
     pub bytes: u64,
     /// What is in it.
-    pub ending: Ending,
+    pub ending: Trailer,
 }
 
 impl ArchiveWriter {
@@ -72,24 +72,24 @@ impl ArchiveWriter {
     /// # Errors
     ///
     /// What the system says; statements of more than 256 MiB.
-    pub fn write(&mut self, piece: &Piece) -> io::Result<()> {
+    pub fn write(&mut self, piece: &ArchivePart) -> io::Result<()> {
         match piece {
-            Piece::Sql(section, sql) => self.sql(*section, sql),
-            Piece::Table(head) => self.table(head),
-            Piece::Rows(rows) => {
+            ArchivePart::Sql(section, sql) => self.sql(*section, sql),
+            ArchivePart::Table(head) => self.table(head),
+            ArchivePart::Rows(rows) => {
                 if let Some((_, count)) = &mut self.table {
                     count.add(rows);
                 }
                 self.put(rows)
             }
-            Piece::TableEnd => {
+            ArchivePart::TableEnd => {
                 self.put(ROWS_END)?;
                 let ended = self.table.take();
                 self.tables
                     .extend(ended.map(|(table, count)| count.record(&table)));
                 Ok(())
             }
-            Piece::End(_) => Ok(()),
+            ArchivePart::End(_) => Ok(()),
         }
     }
 
@@ -98,8 +98,8 @@ impl ArchiveWriter {
     /// # Errors
     ///
     /// What the system says; a file that exists by now is an error. There is no file then.
-    pub fn finish(mut self, ending: Ending) -> io::Result<Written> {
-        let mut ending = Ending {
+    pub fn finish(mut self, ending: Trailer) -> io::Result<WrittenArchive> {
+        let mut ending = Trailer {
             tables: std::mem::take(&mut self.tables),
             ..ending
         };
@@ -112,7 +112,7 @@ impl ArchiveWriter {
             .map_err(|error| error.error)?;
         // A name is lost with its folder's contents otherwise.
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(Written {
+        Ok(WrittenArchive {
             path: self.path,
             bytes,
             ending,

@@ -10,7 +10,7 @@ use super::args::select::SelectArgs;
 use super::restore::unreadable;
 use super::run::app::{Access, App, connections_for};
 use super::run::jobs::fan_out;
-use crate::archive::{ArchiveReader, EXTENSION, Ending, Header, Piece};
+use crate::archive::{ArchivePart, ArchiveReader, EXTENSION, Header, Trailer};
 use crate::domain::target::Target;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
@@ -19,9 +19,9 @@ use crate::postgres::client::pg_dump::{DumpError, pg_dump};
 use crate::postgres::connection::conninfo::ConnectOptions;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::service::event::{Interrupt, Progress, Work};
+use crate::service::event::{Interrupt, Operation, Progress};
 use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
+use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count, size};
@@ -142,7 +142,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::of(&summary))
 }
 
-const BACKUP: Work = Work {
+const BACKUP: Operation = Operation {
     command: "backup",
     doing: "backing up",
     done: Some("backed up"),
@@ -187,7 +187,7 @@ struct BackupFile {
     path: PathBuf,
     bytes: u64,
     /// What is in it, as far as we know.
-    ending: Option<Ending>,
+    ending: Option<Trailer>,
 }
 
 impl SchemaJob for Job {
@@ -196,7 +196,7 @@ impl SchemaJob for Job {
         target: &Target,
         progress: &Progress,
         mut interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
+    ) -> JobResult {
         let tenant = self.tenants.iter().find(|one| one.schema == target.schema);
         let Some(tenant) = tenant else {
             return Err(MigrateError::SchemaMissing.into());
@@ -221,7 +221,7 @@ impl SchemaJob for Job {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(file);
-        Ok(Done::Finished(result))
+        Ok(JobSuccess::Finished(result))
     }
 }
 
@@ -230,7 +230,7 @@ fn work_error(
     sqlstate: Option<String>,
     hints: Vec<String>,
 ) -> MigrateError {
-    MigrateError::Work {
+    MigrateError::Job {
         doing: "backing up".to_owned(),
         error: ServerError {
             sqlstate,
@@ -241,12 +241,12 @@ fn work_error(
     }
 }
 
-fn failed(error: Unwritten) -> Failed {
+fn failed(error: Unwritten) -> JobFailure {
     let error = match error {
         Unwritten::Native(BackupError::Locked { holder, waited }) => {
             MigrateError::Locked { holder, waited }
         }
-        Unwritten::Native(BackupError::Server { doing, error }) => MigrateError::Work {
+        Unwritten::Native(BackupError::Server { doing, error }) => MigrateError::Job {
             doing,
             error,
             hints: Vec::new(),
@@ -304,13 +304,13 @@ impl Job {
         let columns = ["tenant", "tables", "rows", "bytes", "file", "sha256"];
         let rows = files.iter().map(|file| {
             let ending = file.ending.as_ref();
-            let counted = |count: fn(&Ending) -> u64| {
+            let counted = |count: fn(&Trailer) -> u64| {
                 ending.map_or(Cell::Absent, |ending| number(count(ending)))
             };
             vec![
                 Cell::Text(file.slug.clone()),
                 counted(|ending| ending.tables.len() as u64),
-                counted(Ending::rows),
+                counted(Trailer::rows),
                 number(file.bytes),
                 Cell::Text(file.path.display().to_string()),
                 Cell::maybe(ending.map(|ending| ending.sha256.clone())),
@@ -393,12 +393,12 @@ fn verify(files: &[PathBuf], app: &App) -> Result<Exit, Failure> {
     Ok(worst.unwrap_or(Exit::Done))
 }
 
-fn read(path: &Path) -> Result<(Header, Ending), Failure> {
+fn read(path: &Path) -> Result<(Header, Trailer), Failure> {
     let unreadable = |error| unreadable(path, error);
     let mut reader = ArchiveReader::open(path).map_err(unreadable)?;
     loop {
-        match reader.next_piece().map_err(unreadable)? {
-            Some(Piece::End(ending)) => return Ok((reader.header().clone(), ending)),
+        match reader.next_part().map_err(unreadable)? {
+            Some(ArchivePart::End(ending)) => return Ok((reader.header().clone(), ending)),
             Some(_) => {}
             None => return Err(Failure::words(Exit::Unexpected, "a backup without an end")),
         }

@@ -11,7 +11,7 @@ use super::run::jobs::alone;
 use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
-use crate::service::event::Work;
+use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::{clean, took};
 
@@ -112,7 +112,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const CLONE: Work = Work {
+const CLONE: Operation = Operation {
     command: "clone-tenant",
     doing: "copying",
     done: None,

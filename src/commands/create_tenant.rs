@@ -18,7 +18,7 @@ use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::create::CreateError;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{Done, Interrupts, SchemaMigrator as _};
+use crate::service::fleet::{Interrupts, JobSuccess, SchemaJob as _};
 use crate::settings::Overrides;
 use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creation, took};
 
@@ -260,8 +260,8 @@ async fn rest(tenant: &Tenant, migrator: &PostgresMigrator) -> Result<usize, Box
     let (progress, _nobody) = Progress::channel();
     let (_no_interrupter, interrupts) = Interrupts::new();
     let target = crate::service::selection::target(tenant);
-    match migrator.migrate(&target, &progress, interrupts).await {
-        Ok(Done::Migrated(applied)) => Ok(applied.len()),
+    match migrator.run(&target, &progress, interrupts).await {
+        Ok(JobSuccess::Migrated(applied)) => Ok(applied.len()),
         Ok(_) => Ok(0),
         Err(failed) => Err(failed.error),
     }
@@ -270,7 +270,7 @@ async fn rest(tenant: &Tenant, migrator: &PostgresMigrator) -> Result<usize, Box
 fn failed(error: &MigrateError, new: &NewTenant, explanation: &Explanation, app: &App) -> Exit {
     app.terminal.explain(Some(new.schema.as_str()), explanation);
     match error {
-        MigrateError::Unknown { .. } => Exit::Unexpected,
+        MigrateError::InDoubt { .. } => Exit::Unexpected,
         MigrateError::Locked { .. } => Exit::Locked,
         MigrateError::Drift { .. } | MigrateError::DamagedHistory { .. } => Exit::Drift,
         _ => Exit::SchemasFailed,

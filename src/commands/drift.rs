@@ -15,14 +15,14 @@ use crate::domain::tenant::TenantCatalog as _;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
 use crate::postgres::report::drift::{Shape, ShapeReader};
-use crate::service::event::Work;
+use crate::service::event::Operation;
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, clean, count};
 
-const DRIFT: Work = Work {
+const DRIFT: Operation = Operation {
     command: "drift",
     doing: "comparing",
     done: Some("compared"),

@@ -8,7 +8,7 @@ use super::run::jobs::alone;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::drop::{Contents, DropError, Removal};
-use crate::service::event::Work;
+use crate::service::event::Operation;
 use crate::service::selection::{find, nearest, target};
 use crate::settings::Overrides;
 use crate::ui::{Answer, clean, count, shell_word, size};
@@ -104,13 +104,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const DROP: Work = Work {
+const DROP: Operation = Operation {
     command: "drop-schema",
     doing: "dropping",
     done: None,
 };
 
-const TRASH: Work = Work {
+const TRASH: Operation = Operation {
     command: "drop-schema --trash",
     doing: "moving to the trash",
     done: None,

@@ -23,7 +23,7 @@ use crate::postgres::client::exec_program::RunProgram;
 use crate::postgres::client::exec_sql::Exec;
 use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::pending_hint::Behind;
-use crate::service::event::{Progress, Work};
+use crate::service::event::{Operation, Progress};
 use crate::service::exec_results::merge;
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
@@ -31,7 +31,7 @@ use crate::service::selection::target;
 use crate::settings::{self, Overrides};
 use crate::ui::{OutputFormat, ProgressMode, QueryRows, clean, is_broken_pipe};
 
-const EXEC: Work = Work {
+const EXEC: Operation = Operation {
     command: "exec",
     doing: "executing",
     done: Some("executed"),
@@ -188,7 +188,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         fan_out: FanOut {
             work: EXEC,
             fleet: Fleet {
-                pace,
+                concurrency: pace,
                 on_failure: args.on_failure(app),
                 interrupts,
             },

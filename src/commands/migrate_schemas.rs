@@ -27,7 +27,7 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::dry_run::Rehearsal;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::service::concurrency::Pace;
+use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{Progress, Skipped};
 use crate::service::failure::ServerError;
 use crate::service::fleet::{Fleet, Interrupts};
@@ -78,7 +78,7 @@ pub(super) struct Args {
     jobs: Option<String>,
     /// At most how many schemas share a transaction, where each takes next to no time; 1: none do
     #[arg(long, value_name = "N")]
-    together: Option<String>,
+    group_size: Option<String>,
     /// After a failed schema: stop or continue
     #[arg(long, value_name = "WHAT")]
     on_failure: Option<String>,
@@ -121,7 +121,7 @@ impl Args {
     /// Notes the settings that were typed.
     pub(super) fn override_settings(&self, overrides: &mut Overrides) {
         overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
-        overrides.set("run.together", "--together", self.together.as_deref());
+        overrides.set("run.group_size", "--group-size", self.group_size.as_deref());
         overrides.set("run.on_failure", "--on-failure", self.on_failure.as_deref());
         overrides.set(
             "run.lock_timeout",
@@ -291,7 +291,7 @@ pub(super) struct Migration<'a> {
     pub(super) app: &'a App,
     pub(super) migrator: &'a Arc<PostgresMigrator>,
     pub(super) catalog: &'a PostgresCatalog,
-    pub(super) pace: Pace,
+    pub(super) pace: ConcurrencyLimit,
     pub(super) on_failure: OnFailure,
     pub(super) scopes: Scopes,
     pub(super) stages: Stages,
@@ -321,7 +321,7 @@ impl Migration<'_> {
             migrator: self.migrator,
             catalog: self.catalog,
             fleet: Fleet {
-                pace: self.pace.clone(),
+                concurrency: self.pace.clone(),
                 on_failure: self.on_failure,
                 interrupts,
             },

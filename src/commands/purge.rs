@@ -11,7 +11,7 @@ use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::trash::Trashed;
-use crate::service::event::Work;
+use crate::service::event::Operation;
 use crate::settings::{self, Overrides};
 use crate::ui::{clean, count};
 
@@ -131,7 +131,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     ))
 }
 
-const PURGE: Work = Work {
+const PURGE: Operation = Operation {
     command: "purge",
     doing: "purging",
     done: None,

@@ -14,7 +14,7 @@ use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Restored};
 use crate::postgres::tenants::create::CreateError;
-use crate::service::event::Work;
+use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::{clean, count, shell_word, took};
 
@@ -95,7 +95,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-const RESTORE: Work = Work {
+const RESTORE: Operation = Operation {
     command: "restore",
     doing: "restoring",
     done: None,

@@ -23,19 +23,19 @@ pub enum Atomic {
     Migration,
 }
 
-/// How many schemas share a transaction.
+/// How many schemas are migrated in one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Together {
+pub struct GroupLimit {
     /// At most how many schemas.
-    pub most: usize,
-    /// How long such a transaction is to take: all of them keep their locks until it ends.
-    pub within: Duration,
+    pub schemas: usize,
+    /// How long such a transaction should take: it keeps the locks of all its schemas until it ends.
+    pub time: Duration,
 }
 
-impl Together {
-    /// None do.
-    pub const ALONE: Self = Self {
-        most: 1,
-        within: Duration::ZERO,
+impl GroupLimit {
+    /// Each schema has a transaction of its own.
+    pub const ONE: Self = Self {
+        schemas: 1,
+        time: Duration::ZERO,
     };
 }

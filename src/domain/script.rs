@@ -96,16 +96,16 @@ impl fmt::Display for ScriptRef {
     }
 }
 
-/// Which file makes a relation that another did not find.
+/// Which migration file creates a relation that a script refers to and that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Maker {
-    /// One that comes behind it in the same set.
-    Later(ScriptRef),
-    /// One before it in the same set, which the history has as applied.
-    Recorded(ScriptRef),
-    /// None that could have made it before.
-    Nobody,
+pub enum DefinedIn {
+    /// A later file of the same set.
+    LaterFile(ScriptRef),
+    /// An earlier file of the same set, which the history has as applied.
+    AppliedFile(ScriptRef),
+    /// No file that could have created it before.
+    NoFile,
 }
 
 /// Where in a file something is. Lines and columns count from 1, columns in characters.

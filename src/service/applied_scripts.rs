@@ -45,7 +45,7 @@ impl AppliedScripts {
 
 impl FromIterator<AppliedScript> for AppliedScripts {
     fn from_iter<I: IntoIterator<Item = AppliedScript>>(scripts: I) -> Self {
-        Sharing::default().keep(scripts.into_iter().collect())
+        ScriptInterner::default().keep(scripts.into_iter().collect())
     }
 }
 
@@ -67,9 +67,9 @@ impl Serialize for AppliedScripts {
 
 /// Remembers the last list of scripts, which the next schema most likely got too.
 #[derive(Debug, Default)]
-pub(super) struct Sharing(Arc<[ScriptRef]>);
+pub(super) struct ScriptInterner(Arc<[ScriptRef]>);
 
-impl Sharing {
+impl ScriptInterner {
     pub(super) fn keep(&mut self, applied: Vec<AppliedScript>) -> AppliedScripts {
         let took = applied
             .iter()
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn schemas_that_got_the_same_share_it() {
-        let mut sharing = Sharing::default();
+        let mut sharing = ScriptInterner::default();
         let first = sharing.keep(vec![applied(1, 10), applied(2, 20)]);
         let second = sharing.keep(vec![applied(1, 11), applied(2, 21)]);
         let third = sharing.keep(vec![applied(2, 22)]);

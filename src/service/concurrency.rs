@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 /// time as many schemas as are at work have finished undisturbed: additive increase,
 /// multiplicative decrease, as TCP does it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct ConcurrencyLimit {
     most: usize,
     now: usize,
     adapts: bool,
@@ -16,11 +16,11 @@ pub struct Pace {
     undisturbed: usize,
 }
 
-/// The pace at which a schema was begun; see [`Pace::disturbed`].
+/// The pace at which a schema was begun; see [`ConcurrencyLimit::disturbed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round(u32);
 
-impl Pace {
+impl ConcurrencyLimit {
     /// Returns a pace that stays as it is.
     #[must_use]
     pub const fn fixed(jobs: NonZeroUsize) -> Self {
@@ -54,7 +54,7 @@ impl Pace {
         self.most
     }
 
-    /// Returns what a schema that begins now has to keep for [`Pace::disturbed`].
+    /// Returns what a schema that begins now has to keep for [`ConcurrencyLimit::disturbed`].
     #[must_use]
     pub const fn round(&self) -> Round {
         Round(self.round)
@@ -96,8 +96,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn adaptive(most: usize) -> Pace {
-        Pace::adaptive(NonZeroUsize::new(most).expect("not 0"))
+    fn adaptive(most: usize) -> ConcurrencyLimit {
+        ConcurrencyLimit::adaptive(NonZeroUsize::new(most).expect("not 0"))
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_fixed_pace_stays() {
-        let mut pace = Pace::fixed(NonZeroUsize::new(3).expect("not 0"));
+        let mut pace = ConcurrencyLimit::fixed(NonZeroUsize::new(3).expect("not 0"));
         let round = pace.round();
         assert!(!pace.disturbed(round));
         assert!(!pace.calm());

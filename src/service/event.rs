@@ -17,7 +17,7 @@ use super::stages::StageKind;
 
 /// What a run does with each of its schemas, in the words of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Work {
+pub struct Operation {
     /// The command, such as `migrate-schemas`.
     pub command: &'static str,
     /// What happens now, such as `migrating`.
@@ -27,7 +27,7 @@ pub struct Work {
     pub done: Option<&'static str>,
 }
 
-impl Work {
+impl Operation {
     /// Migrations, which are told script by script.
     pub const MIGRATION: Self = Self {
         command: "migrate-schemas",
@@ -36,7 +36,7 @@ impl Work {
     };
 
     /// Migrations that are rolled back in the end.
-    pub const REHEARSAL: Self = Self {
+    pub const DRY_RUN: Self = Self {
         command: "migrate-schemas --dry-run=execute",
         doing: "trying",
         done: Some("tried"),
@@ -45,7 +45,7 @@ impl Work {
     /// Returns whether it is told script by script.
     #[must_use]
     pub fn has_scripts(&self) -> bool {
-        [Self::MIGRATION, Self::REHEARSAL].contains(self)
+        [Self::MIGRATION, Self::DRY_RUN].contains(self)
     }
 
     /// Returns whether it is the migrations.
@@ -55,14 +55,14 @@ impl Work {
     }
 }
 
-impl Default for Work {
+impl Default for Operation {
     fn default() -> Self {
         Self::MIGRATION
     }
 }
 
 /// Told to machines as the command.
-impl Serialize for Work {
+impl Serialize for Operation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.command)
     }
@@ -174,8 +174,8 @@ pub enum EventKind {
     /// The run begins.
     RunStarted {
         /// What is done, where it is not the migrations.
-        #[serde(rename = "command", skip_serializing_if = "Work::is_migration")]
-        work: Work,
+        #[serde(rename = "command", skip_serializing_if = "Operation::is_migration")]
+        work: Operation,
         /// How many schemas are selected.
         schemas: usize,
         /// How many of them have something pending.
@@ -316,12 +316,12 @@ pub struct Progress {
     sender: mpsc::UnboundedSender<Event>,
     begun: Instant,
     target: Option<Arc<Target>>,
-    disturbed: Option<Disturbances>,
+    disturbed: Option<ContentionReports>,
 }
 
 /// Where the fleet hears that a schema met a lock or a deadlock, and which it was.
 #[derive(Clone, Debug)]
-pub(super) struct Disturbances {
+pub(super) struct ContentionReports {
     pub(super) sender: mpsc::UnboundedSender<usize>,
     pub(super) position: usize,
 }
@@ -350,7 +350,7 @@ impl Progress {
     }
 
     /// Returns the same channel; what is retried because of others is told to the fleet too.
-    pub(super) fn overheard(self, disturbances: Disturbances) -> Self {
+    pub(super) fn overheard(self, disturbances: ContentionReports) -> Self {
         Self {
             disturbed: Some(disturbances),
             ..self
@@ -365,7 +365,7 @@ impl Progress {
 
     /// Reports that something happened.
     pub fn send(&self, kind: EventKind) {
-        if let (Some(Disturbances { sender, position }), EventKind::Retrying { error, .. }) =
+        if let (Some(ContentionReports { sender, position }), EventKind::Retrying { error, .. }) =
             (&self.disturbed, &kind)
             && error.is_contention()
         {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::plan::Drift;
-use crate::domain::script::{Maker, Place, ScriptRef};
+use crate::domain::script::{DefinedIn, Place, ScriptRef};
 use crate::domain::serialize::seconds;
 
 /// What the server said, kept as it said it.
@@ -28,7 +28,7 @@ pub struct ServerError {
     pub duplicates: Option<Box<Duplicates>>,
     /// Which file makes the relation that a migration did not find, where the files tell.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub maker: Option<Box<Maker>>,
+    pub defined_in: Option<Box<DefinedIn>>,
 }
 
 /// A key that rows of a table have in common and may not.
@@ -144,7 +144,7 @@ pub enum MigrateError {
         version: Option<i64>,
     },
     /// A schema that should get a history of files that were not run does not hold what they make.
-    Unfit {
+    SchemaIncomplete {
         /// What is missing, in words.
         missing: Vec<String>,
     },
@@ -172,14 +172,14 @@ pub enum MigrateError {
     },
     /// The connection broke and could not be had again in time, so what became of the
     /// transaction is not known.
-    Unknown {
+    InDoubt {
         /// What was being done.
         doing: String,
         /// What the driver said.
         error: ServerError,
     },
     /// Work that is not a migration failed.
-    Work {
+    Job {
         /// What was being done.
         doing: String,
         /// What was said; without a SQLSTATE where it was not the server.
@@ -199,10 +199,8 @@ impl MigrateError {
     #[must_use]
     pub fn ends_the_run(&self) -> bool {
         match self {
-            Self::Unknown { .. } => true,
-            Self::Script { error, .. }
-            | Self::Database { error, .. }
-            | Self::Work { error, .. } => {
+            Self::InDoubt { .. } => true,
+            Self::Script { error, .. } | Self::Database { error, .. } | Self::Job { error, .. } => {
                 matches!(
                     error.sqlstate.as_deref(),
                     Some("53100" | "57P01" | "57P02" | "57P03")
@@ -229,10 +227,10 @@ impl MigrateError {
                 error.sqlstate
             ),
             Self::Locked { .. } => "locked".to_owned(),
-            Self::Database { doing, error } | Self::Unknown { doing, error } => {
+            Self::Database { doing, error } | Self::InDoubt { doing, error } => {
                 format!("database {doing} {:?}", error.sqlstate)
             }
-            Self::Work { doing, error, .. } => {
+            Self::Job { doing, error, .. } => {
                 let why = error.sqlstate.as_ref().unwrap_or(&error.message);
                 format!("work {doing} {why}")
             }

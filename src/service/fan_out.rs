@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::event::{EventKind, Progress, Work};
+use super::event::{EventKind, Operation, Progress};
 use super::fleet::{Fleet, SchemaJob};
-use super::run_state::Course;
+use super::run_state::RunState;
 use super::summary::{SchemaOutcome, Summary};
 use crate::domain::target::Target;
 
@@ -14,7 +14,7 @@ use crate::domain::target::Target;
 #[derive(Clone, Debug)]
 pub struct FanOut {
     /// What the job is, in words.
-    pub work: Work,
+    pub work: Operation,
     /// How it goes about it.
     pub fleet: Fleet,
 }
@@ -28,13 +28,13 @@ impl FanOut {
         targets: &[Arc<Target>],
         progress: &Progress,
     ) -> Summary {
-        let mut course = Course::new(self.fleet.pace.clone());
+        let mut course = RunState::new(self.fleet.concurrency.clone());
         course.of = targets.len();
         progress.send(EventKind::RunStarted {
             work: self.work,
             schemas: targets.len(),
             pending: targets.len(),
-            jobs: course.pace.jobs().min(targets.len().max(1)),
+            jobs: course.concurrency.jobs().min(targets.len().max(1)),
         });
         let outcomes = self.fleet.run(job, targets, &mut course, progress).await;
         let outcomes = targets
@@ -59,15 +59,15 @@ impl FanOut {
 mod tests {
     use std::num::NonZeroUsize;
 
-    use super::super::concurrency::Pace;
+    use super::super::concurrency::ConcurrencyLimit;
     use super::super::event::{NotStarted, Outcome};
     use super::super::failure::{MigrateError, ServerError};
-    use super::super::fleet::{Done, Failed, Interrupts};
+    use super::super::fleet::{Interrupts, JobResult, JobSuccess};
     use super::super::selection::{target, tests::tenant};
     use super::*;
     use crate::domain::run_options::OnFailure;
 
-    const COUNTING: Work = Work {
+    const COUNTING: Operation = Operation {
         command: "count",
         doing: "counting",
         done: Some("counted"),
@@ -78,16 +78,19 @@ mod tests {
     }
 
     impl SchemaJob for Counting {
-        async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> Result<Done, Failed> {
+        async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> JobResult {
             if target.label == self.bad {
-                return Err(MigrateError::Work {
+                return Err(MigrateError::Job {
                     doing: "counting".to_owned(),
                     error: ServerError::default(),
                     hints: Vec::new(),
                 }
                 .into());
             }
-            Ok(Done::Finished(format!("{} letters", target.label.len())))
+            Ok(JobSuccess::Finished(format!(
+                "{} letters",
+                target.label.len()
+            )))
         }
     }
 
@@ -96,7 +99,7 @@ mod tests {
         let fan_out = FanOut {
             work: COUNTING,
             fleet: Fleet {
-                pace: Pace::fixed(NonZeroUsize::MIN),
+                concurrency: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
                 on_failure,
                 interrupts,
             },

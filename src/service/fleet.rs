@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::concurrency::{Pace, Round};
-use super::event::{Disturbances, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped};
+use super::concurrency::{ConcurrencyLimit, Round};
+use super::event::{
+    ContentionReports, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped,
+};
 use super::failure::MigrateError;
-use super::run_state::Course;
+use super::run_state::RunState;
 use crate::domain::applied::AppliedScript;
-use crate::domain::run_options::{OnFailure, Together};
+use crate::domain::run_options::{GroupLimit, OnFailure};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 
 /// What was done in one schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum JobSuccess {
     /// Something was applied, and is committed.
     Migrated(Vec<AppliedScript>),
     /// Nothing was pending once the lock was held: somebody else had done it.
@@ -33,14 +35,17 @@ pub enum Done {
 
 /// Why a migrator gave up on a schema, and what stays applied all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct JobFailure {
     /// Why.
     pub error: Box<MigrateError>,
     /// Scripts that had been committed before.
     pub applied: Vec<AppliedScript>,
 }
 
-impl From<MigrateError> for Failed {
+/// How a job ended in one schema.
+pub type JobResult = Result<JobSuccess, JobFailure>;
+
+impl From<MigrateError> for JobFailure {
     fn from(error: MigrateError) -> Self {
         Self {
             error: Box::new(error),
@@ -57,29 +62,28 @@ pub trait SchemaJob: Send + Sync + 'static {
         target: &Target,
         progress: &Progress,
         interrupts: Interrupts,
-    ) -> impl Future<Output = Result<Done, Failed>> + Send;
+    ) -> impl Future<Output = JobResult> + Send;
 
-    /// Returns what [`run_together`](Self::run_together) would take now; one schema where it is not
-    /// to be asked.
-    fn together(&self) -> Together {
-        Together::ALONE
+    /// Returns how many schemas [`run_group`](Self::run_group) would take now.
+    fn group_limit(&self) -> GroupLimit {
+        GroupLimit::ONE
     }
 
-    /// Does it in several schemas at once, and returns how each ended; or in none, and returns
-    /// `None`: then nothing was changed and nothing told, and each of them is run by itself. When
-    /// it returns, nothing of it is left running.
-    fn run_together(
+    /// Does it in several schemas in one transaction, and returns one result for each; or `None`
+    /// after changing nothing and reporting nothing: then each of them is run alone. When it
+    /// returns, nothing of it is left running.
+    fn run_group(
         &self,
-        _members: &[Member],
+        _members: &[GroupMember],
         _interrupts: Interrupts,
-    ) -> impl Future<Output = Option<Vec<Result<Done, Failed>>>> + Send {
+    ) -> impl Future<Output = Option<Vec<JobResult>>> + Send {
         async { None }
     }
 }
 
 /// A schema that is worked on, by itself or together with others.
 #[derive(Debug)]
-pub struct Member {
+pub struct GroupMember {
     /// The schema.
     pub target: Arc<Target>,
     /// Where to tell what happens in it, once it has [begun](Self::begin).
@@ -88,7 +92,7 @@ pub struct Member {
     begun: AtomicBool,
 }
 
-impl Member {
+impl GroupMember {
     /// Tells that work on it begins, unless that was told. One of several that are done together
     /// has told nothing as long as it can be that nothing comes of it, and the fleet tells its
     /// whole story when it has ended.
@@ -99,12 +103,12 @@ impl Member {
     }
 
     /// Tells what happened in a schema that has told nothing yet.
-    pub fn catch_up(&self, result: &Result<Done, Failed>) {
+    pub fn report_finished(&self, result: &JobResult) {
         if self.begun.load(Ordering::Relaxed) {
             return;
         }
         self.begin();
-        let Ok(Done::Migrated(scripts)) = result else {
+        let Ok(JobSuccess::Migrated(scripts)) = result else {
             return;
         };
         for script in scripts {
@@ -116,58 +120,13 @@ impl Member {
     }
 }
 
-impl<M: SchemaMigrator> SchemaJob for M {
-    async fn run(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
-        self.migrate(target, progress, interrupts).await
-    }
-
-    fn together(&self) -> Together {
-        SchemaMigrator::together(self)
-    }
-
-    async fn run_together(
-        &self,
-        members: &[Member],
-        interrupts: Interrupts,
-    ) -> Option<Vec<Result<Done, Failed>>> {
-        self.migrate_together(members, interrupts).await
-    }
-}
-
-/// What a rollout asks of whoever knows how to migrate a schema.
-pub trait SchemaMigrator: Send + Sync + 'static {
-    /// Tells the state of every target, in the same order. Only reads, and takes no lock.
+/// A job that migrates schemas, and can tell their state beforehand.
+pub trait SchemaMigrator: SchemaJob {
+    /// Returns the state of every target, in the same order. Only reads, and takes no lock.
     fn survey(
         &self,
         targets: &[Arc<Target>],
     ) -> impl Future<Output = Result<Vec<SchemaState>, MigrateError>> + Send;
-
-    /// Brings one schema to the goal. When it returns, nothing of it is left running.
-    fn migrate(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        interrupts: Interrupts,
-    ) -> impl Future<Output = Result<Done, Failed>> + Send;
-
-    /// As [`SchemaJob::together`].
-    fn together(&self) -> Together {
-        Together::ALONE
-    }
-
-    /// As [`SchemaJob::run_together`].
-    fn migrate_together(
-        &self,
-        _members: &[Member],
-        _interrupts: Interrupts,
-    ) -> impl Future<Output = Option<Vec<Result<Done, Failed>>>> + Send {
-        async { None }
-    }
 }
 
 /// Tells workers how urgently the run was interrupted.
@@ -223,7 +182,7 @@ impl Interrupter {
 #[derive(Clone, Debug)]
 pub struct Fleet {
     /// How many schemas are worked on at once.
-    pub pace: Pace,
+    pub concurrency: ConcurrencyLimit,
     /// What a failure means for the rest.
     pub on_failure: OnFailure,
     /// Tells when to end early.
@@ -234,7 +193,7 @@ pub struct Fleet {
 struct Running {
     task: Id,
     positions: Vec<usize>,
-    members: Arc<[Member]>,
+    members: Arc<[GroupMember]>,
     round: Round,
     undisturbed: bool,
 }
@@ -249,13 +208,13 @@ impl Fleet {
     /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
     /// whatever `on_failure` says. A course that is halted begins nothing.
     ///
-    /// A job that [takes several](SchemaJob::together) at once gets several: no more than it
+    /// A job that [takes several](SchemaJob::group_limit) at once gets several: no more than it
     /// takes, and only while all goes well. What it gives back undone is run one by one.
     pub async fn run<J: SchemaJob>(
         &self,
         job: &Arc<J>,
         targets: &[Arc<Target>],
-        course: &mut Course,
+        course: &mut RunState,
         progress: &Progress,
     ) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; targets.len()];
@@ -270,18 +229,18 @@ impl Fleet {
             if self.interrupts.level() > Interrupt::None {
                 course.halt(NotStarted::Interrupted);
             }
-            while course.halted().is_none() && tasks.len() < course.pace.jobs() {
+            while course.halted().is_none() && tasks.len() < course.concurrency.jobs() {
                 let (positions, begun) = if let Some((position, begun)) = undone.pop_front() {
                     (vec![position], begun)
                 } else {
-                    let jobs = course.pace.jobs();
-                    let size = course.grouping.next(waiting.len(), job.together(), jobs);
+                    let jobs = course.concurrency.jobs();
+                    let size = course.grouping.next(waiting.len(), job.group_limit(), jobs);
                     (waiting.by_ref().take(size).collect(), false)
                 };
                 if positions.is_empty() {
                     break;
                 }
-                let members: Arc<[Member]> = positions
+                let members: Arc<[GroupMember]> = positions
                     .iter()
                     .map(|&position| {
                         let target = Arc::clone(&targets[position]);
@@ -290,11 +249,11 @@ impl Fleet {
                         } else {
                             course.before + position + 1
                         };
-                        let overheard = Disturbances {
+                        let overheard = ContentionReports {
                             sender: sender.clone(),
                             position,
                         };
-                        Member {
+                        GroupMember {
                             progress: progress.of(&target).overheard(overheard),
                             target,
                             started: EventKind::SchemaStarted {
@@ -314,7 +273,7 @@ impl Fleet {
                     task: tasks.spawn(work).id(),
                     positions,
                     members,
-                    round: course.pace.round(),
+                    round: course.concurrency.round(),
                     undisturbed: true,
                 });
             }
@@ -322,7 +281,7 @@ impl Fleet {
                 // What a schema met comes before its end.
                 biased;
                 Some(position) = disturbances.recv() => {
-                    disturbed(position, &mut running, &mut course.pace, progress);
+                    disturbed(position, &mut running, &mut course.concurrency, progress);
                     continue;
                 }
                 joined = tasks.join_next_with_id() => joined,
@@ -352,14 +311,14 @@ impl Fleet {
                 continue;
             };
             let first = &ended.members[0].target;
-            let is_migrated = |result| matches!(result, &Ok(Done::Migrated(_)));
+            let is_migrated = |result| matches!(result, &Ok(JobSuccess::Migrated(_)));
             if !first.schema.is_public() && results.iter().all(is_migrated) {
-                course.grouping.committed(schemas, took, job.together());
+                course.grouping.committed(schemas, took, job.group_limit());
             }
             let each = took / u32::try_from(schemas).unwrap_or(1);
             let ends = ended.positions.iter().zip(ended.members.iter());
             for ((&position, member), result) in ends.zip(results) {
-                member.catch_up(&result);
+                member.report_finished(&result);
                 let outcome = outcome_of(result, each, course);
                 course.judge(&outcome, self.on_failure);
                 member.progress.send(EventKind::SchemaFinished {
@@ -367,8 +326,8 @@ impl Fleet {
                 });
                 outcomes[position] = Some(outcome);
             }
-            if ended.undisturbed && course.pace.calm() {
-                tell_pace(&course.pace, progress);
+            if ended.undisturbed && course.concurrency.calm() {
+                tell_pace(&course.concurrency, progress);
             }
         }
         let why = course.halted().unwrap_or(NotStarted::Interrupted);
@@ -379,7 +338,12 @@ impl Fleet {
     }
 }
 
-fn disturbed(position: usize, running: &mut [Running], pace: &mut Pace, progress: &Progress) {
+fn disturbed(
+    position: usize,
+    running: &mut [Running],
+    pace: &mut ConcurrencyLimit,
+    progress: &Progress,
+) {
     let meets = |one: &&mut Running| one.positions.contains(&position);
     let Some(met) = running.iter_mut().find(meets) else {
         return;
@@ -390,7 +354,7 @@ fn disturbed(position: usize, running: &mut [Running], pace: &mut Pace, progress
     }
 }
 
-fn tell_pace(pace: &Pace, progress: &Progress) {
+fn tell_pace(pace: &ConcurrencyLimit, progress: &Progress) {
     progress.send(EventKind::JobsChanged {
         jobs: pace.jobs(),
         most: pace.most(),
@@ -400,13 +364,13 @@ fn tell_pace(pace: &Pace, progress: &Progress) {
 /// What came of a schema, or of several; nothing where several were given back undone. And how
 /// long it took.
 struct Ended {
-    results: Option<Vec<Result<Done, Failed>>>,
+    results: Option<Vec<JobResult>>,
     took: Duration,
 }
 
 async fn attempt<J: SchemaJob>(
     job: Arc<J>,
-    members: Arc<[Member]>,
+    members: Arc<[GroupMember]>,
     interrupts: Interrupts,
 ) -> Ended {
     let begun = Instant::now();
@@ -415,7 +379,7 @@ async fn attempt<J: SchemaJob>(
         let result = job.run(&member.target, &member.progress, interrupts);
         Some(vec![result.await])
     } else {
-        job.run_together(&members, interrupts).await
+        job.run_group(&members, interrupts).await
     };
     Ended {
         results,
@@ -423,20 +387,20 @@ async fn attempt<J: SchemaJob>(
     }
 }
 
-fn outcome_of(result: Result<Done, Failed>, took: Duration, course: &mut Course) -> Outcome {
+fn outcome_of(result: JobResult, took: Duration, course: &mut RunState) -> Outcome {
     match result {
-        Ok(Done::Migrated(scripts)) => Outcome::Migrated {
+        Ok(JobSuccess::Migrated(scripts)) => Outcome::Migrated {
             scripts: course.sharing.keep(scripts),
             took,
         },
-        Ok(Done::UpToDate) => Outcome::UpToDate,
-        Ok(Done::Finished(result)) => Outcome::Done { result, took },
-        Ok(Done::Skipped(why)) => Outcome::Skipped { why },
-        Err(Failed { error, applied }) => Outcome::Failed { error, applied },
+        Ok(JobSuccess::UpToDate) => Outcome::UpToDate,
+        Ok(JobSuccess::Finished(result)) => Outcome::Done { result, took },
+        Ok(JobSuccess::Skipped(why)) => Outcome::Skipped { why },
+        Err(JobFailure { error, applied }) => Outcome::Failed { error, applied },
     }
 }
 
-fn panicked(error: JoinError) -> Failed {
+fn panicked(error: JoinError) -> JobFailure {
     let message = match error.try_into_panic() {
         Ok(payload) => payload
             .downcast_ref::<String>()

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped, Work};
+use super::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Progress, Skipped};
 use super::failure::{MigrateError, ServerError};
 use super::fleet::{Fleet, SchemaMigrator};
-use super::run_state::Course;
+use super::run_state::RunState;
 use super::selection::{Selection, SelectionError, target};
 use super::stages::{StageKind, Stages};
 use super::summary::{SchemaOutcome, Summary};
@@ -65,7 +65,7 @@ impl fmt::Display for RolloutError {
             Self::Catalog(error) => error.fmt(f),
             Self::Selection(error) => error.fmt(f),
             Self::Survey(
-                MigrateError::Database { doing, error } | MigrateError::Unknown { doing, error },
+                MigrateError::Database { doing, error } | MigrateError::InDoubt { doing, error },
             ) => {
                 write!(f, "{doing} failed: {error}")
             }
@@ -158,7 +158,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let mut run = Run {
             refused,
             outcomes: Vec::with_capacity(schemas.len()),
-            course: Course::new(self.fleet.pace.clone()),
+            course: RunState::new(self.fleet.concurrency.clone()),
         };
         progress.send(EventKind::RunStarted {
             work: self.work(),
@@ -202,11 +202,11 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         })
     }
 
-    fn work(&self) -> Work {
+    fn work(&self) -> Operation {
         if self.rehearsal {
-            Work::REHEARSAL
+            Operation::DRY_RUN
         } else {
-            Work::MIGRATION
+            Operation::MIGRATION
         }
     }
 
@@ -397,7 +397,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         &self,
         pause: Duration,
         (before, of): (usize, usize),
-        course: &mut Course,
+        course: &mut RunState,
         progress: &Progress,
     ) {
         let end = Instant::now() + pause;
@@ -416,7 +416,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     }
 
     fn jobs_for(&self, pending: usize) -> usize {
-        self.fleet.pace.jobs().min(pending.max(1))
+        self.fleet.concurrency.jobs().min(pending.max(1))
     }
 
     fn interrupted_or(&self, why: NotStarted) -> NotStarted {
@@ -432,7 +432,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
 struct Run {
     outcomes: Vec<SchemaOutcome>,
     refused: Vec<RefusedRow>,
-    course: Course,
+    course: RunState,
 }
 
 impl Run {
@@ -486,7 +486,7 @@ mod tests {
     use super::*;
     use crate::domain::run_options::OnFailure;
     use crate::domain::tenant::{Hostname, Tenant};
-    use crate::service::concurrency::Pace;
+    use crate::service::concurrency::ConcurrencyLimit;
     use crate::service::fleet::Interrupts;
     use crate::service::fleet::tests::{Act, Scripted};
     use crate::service::selection::tests::tenant;
@@ -537,7 +537,7 @@ mod tests {
             migrator: &migrator,
             catalog: &catalog,
             fleet: Fleet {
-                pace: Pace::fixed(NonZeroUsize::MIN),
+                concurrency: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
                 on_failure,
                 interrupts,
             },

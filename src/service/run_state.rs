@@ -1,40 +1,40 @@
 //! What is true of a run so far, across its stages: whether it goes on, and how fast.
 
-use super::applied_scripts::Sharing;
-use super::concurrency::Pace;
+use super::applied_scripts::ScriptInterner;
+use super::concurrency::ConcurrencyLimit;
 use super::event::{NotStarted, Outcome};
 use super::failure::MigrateError;
-use super::group_size::Grouping;
+use super::group_size::GroupSize;
 use crate::domain::run_options::OnFailure;
 
 /// The course of a run, from its first schema to its last.
 #[derive(Debug)]
-pub struct Course {
+pub struct RunState {
     /// How many schemas are at work at once.
-    pub pace: Pace,
+    pub concurrency: ConcurrencyLimit,
     /// How many tenants the stages before this one had; what is begun is numbered on from there.
     pub before: usize,
     /// How many tenants have something to do.
     pub of: usize,
     /// Whether those at work are canaries.
     pub canary: bool,
-    pub(super) grouping: Grouping,
-    pub(super) sharing: Sharing,
+    pub(super) grouping: GroupSize,
+    pub(super) sharing: ScriptInterner,
     failed: usize,
     halt: Option<NotStarted>,
 }
 
-impl Course {
+impl RunState {
     /// Returns the course of a run that begins.
     #[must_use]
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(pace: ConcurrencyLimit) -> Self {
         Self {
-            pace,
+            concurrency: pace,
             before: 0,
             of: 0,
             canary: false,
-            grouping: Grouping::default(),
-            sharing: Sharing::default(),
+            grouping: GroupSize::default(),
+            sharing: ScriptInterner::default(),
             failed: 0,
             halt: None,
         }
@@ -86,8 +86,8 @@ mod tests {
 
     use super::*;
 
-    fn course() -> Course {
-        Course::new(Pace::fixed(NonZeroUsize::MIN))
+    fn course() -> RunState {
+        RunState::new(ConcurrencyLimit::fixed(NonZeroUsize::MIN))
     }
 
     fn failed(error: MigrateError) -> Outcome {

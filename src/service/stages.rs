@@ -13,14 +13,14 @@ pub struct Stages {
     /// These tenants come first, alone; a failure among them ends the run.
     pub canary: Selection,
     /// How far each following stage goes; the last one always goes to the end.
-    pub batches: Vec<Extent>,
+    pub batches: Vec<StageLimit>,
     /// How long to wait between two stages.
     pub pause: Duration,
 }
 
 /// How far a stage goes: of the tenants that have something to do, those before included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum StageLimit {
     /// So many hundredths of a percent of them, rounded up.
     Share(u32),
     /// So many of them.
@@ -30,7 +30,7 @@ pub enum Extent {
 /// The whole, in hundredths of a percent.
 const WHOLE: u32 = 10_000;
 
-impl Extent {
+impl StageLimit {
     fn of(self, total: usize) -> usize {
         match self {
             Self::Count(count) => count.min(total),
@@ -39,7 +39,7 @@ impl Extent {
     }
 }
 
-impl FromStr for Extent {
+impl FromStr for StageLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -108,11 +108,11 @@ impl Stages {
     ///
     /// [`StagesError`].
     pub fn check(&self) -> Result<(), StagesError> {
-        let grows = |pair: &[Extent]| match (pair[0], pair[1]) {
-            (Extent::Share(first), Extent::Share(second)) => first < second,
-            (Extent::Count(first), Extent::Count(second)) => first < second,
+        let grows = |pair: &[StageLimit]| match (pair[0], pair[1]) {
+            (StageLimit::Share(first), StageLimit::Share(second)) => first < second,
+            (StageLimit::Count(first), StageLimit::Count(second)) => first < second,
             // Which of the two is larger depends on the fleet.
-            (first, _) => first != Extent::Share(WHOLE),
+            (first, _) => first != StageLimit::Share(WHOLE),
         };
         if !self.batches.windows(2).all(grows) {
             return Err(StagesError::NotGrowing);
@@ -135,7 +135,7 @@ impl Stages {
             members: first,
         }];
         let mut others = positions(false);
-        for extent in self.batches.iter().chain(&[Extent::Share(WHOLE)]) {
+        for extent in self.batches.iter().chain(&[StageLimit::Share(WHOLE)]) {
             let more = extent.of(total).saturating_sub(begun);
             begun += more;
             stages.push(Stage {
@@ -201,14 +201,14 @@ mod tests {
 
     #[test]
     fn extents_are_read_strictly() {
-        assert_eq!("5%".parse(), Ok(Extent::Share(500)));
-        assert_eq!("0.5%".parse(), Ok(Extent::Share(50)));
-        assert_eq!("100%".parse(), Ok(Extent::Share(10_000)));
-        assert_eq!("12".parse(), Ok(Extent::Count(12)));
+        assert_eq!("5%".parse(), Ok(StageLimit::Share(500)));
+        assert_eq!("0.5%".parse(), Ok(StageLimit::Share(50)));
+        assert_eq!("100%".parse(), Ok(StageLimit::Share(10_000)));
+        assert_eq!("12".parse(), Ok(StageLimit::Count(12)));
         for bad in [
             "", "0", "0%", "101%", "-1", "5.%", ".5%", "1.234%", "5 %%", "x",
         ] {
-            assert!(bad.parse::<Extent>().is_err(), "{bad}");
+            assert!(bad.parse::<StageLimit>().is_err(), "{bad}");
         }
     }
 

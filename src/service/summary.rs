@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::tenant::RefusedRow;
 
-use super::event::{Interrupt, Outcome, Work};
+use super::event::{Interrupt, Operation, Outcome};
 use super::failure::MigrateError;
 use crate::domain::target::Target;
 
@@ -26,7 +26,7 @@ pub struct SchemaOutcome {
 #[must_use]
 pub struct Summary {
     /// What was done.
-    pub work: Work,
+    pub work: Operation,
     /// The number under which the run is stored, where it is.
     pub run: Option<i64>,
     /// The outcomes.

@@ -123,12 +123,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("run.on_failure", &["PRICESYNC_ON_FAILURE"], Some("stop")),
     key("run.atomic", &["PRICESYNC_ATOMIC"], Some("schema")),
-    key(
-        "run.together_time",
-        &["PRICESYNC_TOGETHER_TIME"],
-        Some("50ms"),
-    ),
-    key("run.together", &["PRICESYNC_TOGETHER"], Some("16")),
+    key("run.group_time", &["PRICESYNC_GROUP_TIME"], Some("50ms")),
+    key("run.group_size", &["PRICESYNC_GROUP_SIZE"], Some("16")),
     key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
     key(
         "run.search_path",

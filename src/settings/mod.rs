@@ -17,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::run_options::{Atomic, OnFailure, Together};
+use crate::domain::run_options::{Atomic, GroupLimit, OnFailure};
 use crate::domain::schema_name::SchemaName;
 pub use dotenv::DotEnv;
 pub use error::SettingsError;
@@ -66,9 +66,9 @@ pub struct Settings {
     pub on_failure: OnFailure,
     /// `run.atomic`.
     pub atomic: Atomic,
-    /// `run.together` and `run.together_time`: at most how many schemas share a transaction, and how long
-    /// that is to take.
-    pub together: Together,
+    /// `run.group_size` and `run.group_time`: at most how many schemas share a transaction, and how long
+    /// that transaction should take.
+    pub group_limit: GroupLimit,
     /// `run.template`: whether an empty schema may be filled by a template.
     pub template: UseTemplate,
     /// `run.search_path`: what follows the tenant itself.

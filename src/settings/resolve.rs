@@ -11,7 +11,7 @@ use super::{
     Effective, Hasher, Origin, Overrides, Settings, SettingsError, UseTemplate, UserColumns,
     Variables, file,
 };
-use crate::domain::run_options::{Atomic, OnFailure, Together};
+use crate::domain::run_options::{Atomic, GroupLimit, OnFailure};
 
 impl Settings {
     /// Resolves the settings for a process that runs in `folder`.
@@ -107,13 +107,13 @@ impl Settings {
                 "migration" => Ok(Atomic::Migration),
                 _ => Err("'schema' or 'migration'".to_owned()),
             })?,
-            together: Together {
-                most: read.parsed("run.together", |text| {
+            group_limit: GroupLimit {
+                schemas: read.parsed("run.group_size", |text| {
                     text.parse()
                         .map(NonZeroUsize::get)
                         .map_err(|_| "a number of schemas, at least 1".to_owned())
                 })?,
-                within: read.parsed("run.together_time", duration)?,
+                time: read.parsed("run.group_time", duration)?,
             },
             template: read.parsed("run.template", |text| match text {
                 "auto" => Ok(UseTemplate::Auto),

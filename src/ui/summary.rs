@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::domain::applied::AppliedScript;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::service::event::{Interrupt, NotStarted, Outcome, Skipped, Work};
+use crate::service::event::{Interrupt, NotStarted, Operation, Outcome, Skipped};
 use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 
 use super::error::explain::{explain, explain_group};
@@ -169,7 +169,7 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
-    let back = if summary.work == Work::REHEARSAL {
+    let back = if summary.work == Operation::DRY_RUN {
         " · all rolled back"
     } else {
         ""

@@ -8,7 +8,7 @@ use crate::concurrency::Holder;
 const QUICK: &str = "ALTER TABLE items ADD COLUMN weight integer;\nCREATE INDEX items_weight_idx ON items (weight);\n";
 
 /// However slow the machine is.
-const PATIENT: &str = "[run]\ntogether_time = \"60s\"\n";
+const PATIENT: &str = "[run]\ngroup_time = \"60s\"\n";
 
 /// So many tenants `t00`, `t01`, ... whose schemas have had the first file.
 fn fleet(count: usize) -> Given {
@@ -68,7 +68,7 @@ fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
         migrate(&given, &[]).exits(0).counts([50, 1, 0, 0, 0]);
         given.tenant_file("V2__quick.sql", QUICK);
         given.tenant_file("V3__more.sql", "CREATE TABLE more (id int); -- no end");
-        migrate(&given, &["--together", most])
+        migrate(&given, &["--group-size", most])
             .exits(0)
             .counts([50, 1, 0, 0, 0]);
         assert_eq!(most_together(&given), expected);

@@ -38,14 +38,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
             Ok(took)
         }),
         Side::new("pricesync", || pricesync(&[])),
-        Side::new("pricesync --together 1", || pricesync(&["--together", "1"])),
+        Side::new("pricesync --group-size 1", || {
+            pricesync(&["--group-size", "1"])
+        }),
     ];
     let samples = in_turns(bench.args.rounds(), &mut sides)?;
     let title = format!("one new file (column and index) on {schemas} migrated schemas");
     Ok(vec![
         Measured::new(bench, RowName::NewFile, title, samples)
             .ratio("pricesync", "raw", Some(Bar::AtMost(1.25)))
-            .ratio("pricesync --together 1", "raw", None)
+            .ratio("pricesync --group-size 1", "raw", None)
             .note(tried),
     ])
 }

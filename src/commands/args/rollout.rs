@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Exit, Failure};
 use crate::service::selection::Selection;
-use crate::service::stages::{Extent, Stages};
+use crate::service::stages::{StageLimit, Stages};
 use crate::settings;
 
 /// In which stages.
@@ -25,7 +25,7 @@ pub(crate) struct StageArgs {
         value_delimiter = ',',
         help_heading = "Stages"
     )]
-    batches: Vec<Extent>,
+    batches: Vec<StageLimit>,
     /// How long to wait between two stages, such as 2m
     #[arg(long, value_name = "TIME", value_parser = settings::duration, help_heading = "Stages")]
     pause: Option<Duration>,

@@ -11,7 +11,7 @@ use crate::domain::tenant::{CatalogError, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Rule};
 use crate::postgres::report::lint_cost::{Measured, measure};
-use crate::service::concurrency::Pace;
+use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::rollout::{Rollout, Scopes, Survey};
 use crate::service::stages::Stages;
@@ -52,7 +52,7 @@ impl Known {
                 migrator: &migrator,
                 catalog: &catalog,
                 fleet: Fleet {
-                    pace: Pace::fixed(NonZeroUsize::MIN),
+                    concurrency: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
                     on_failure: app.settings.on_failure,
                     interrupts,
                 },

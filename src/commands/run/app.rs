@@ -17,7 +17,7 @@ use crate::postgres::connection::options::References;
 use crate::postgres::connection::tls;
 use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::service::concurrency::Pace;
+use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{EventKind, Progress};
 use crate::service::failure::ServerError;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
@@ -182,7 +182,7 @@ impl App {
             lock_retries: settings.lock_retries,
             lock_wait: settings.lock_wait,
             atomic: settings.atomic,
-            together: settings.together,
+            group_limit: settings.group_limit,
             templates: settings.template == UseTemplate::Auto,
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
@@ -339,14 +339,14 @@ impl App {
     /// Returns how many schemas to work on at once on this server: what was asked for, else
     /// what the server has room for, giving way when schemas are in each other's way.
     #[must_use]
-    pub(crate) fn pace(&self, database: &Database) -> Pace {
+    pub(crate) fn pace(&self, database: &Database) -> ConcurrencyLimit {
         match self.settings.jobs {
-            Jobs::Fixed(jobs) => Pace::fixed(jobs),
+            Jobs::Fixed(jobs) => ConcurrencyLimit::fixed(jobs),
             Jobs::Auto => {
                 let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
                 let facts = database.facts();
                 let jobs = automatic_jobs(facts.is_local.then_some(cores), facts.free_slots);
-                Pace::adaptive(jobs)
+                ConcurrencyLimit::adaptive(jobs)
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::commands::migrate_schemas::command_line;
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
-use crate::service::concurrency::Pace;
-use crate::service::event::{EventKind, Interrupt, NotStarted, Outcome, Progress, Work};
+use crate::service::concurrency::ConcurrencyLimit;
+use crate::service::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Progress};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupts, SchemaJob};
@@ -24,8 +24,8 @@ use crate::service::summary::{SchemaOutcome, Summary};
 /// As [`interruptible`].
 pub(crate) async fn fan_out<J: SchemaJob>(
     app: &App,
-    work: Work,
-    pace: Pace,
+    work: Operation,
+    concurrency: ConcurrencyLimit,
     job: &Arc<J>,
     targets: &[Arc<Target>],
 ) -> Result<Summary, Failure> {
@@ -35,7 +35,7 @@ pub(crate) async fn fan_out<J: SchemaJob>(
     let run = FanOut {
         work,
         fleet: Fleet {
-            pace,
+            concurrency,
             on_failure: OnFailure::Continue,
             interrupts,
         },
@@ -63,7 +63,7 @@ pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
 /// Returns a result for each schema that was begun.
 pub(crate) async fn in_turn<T>(
     app: &App,
-    work: Work,
+    work: Operation,
     targets: &[Target],
     mut job: impl AsyncFnMut(usize, Progress) -> Result<(T, String), Failure>,
 ) -> Result<Vec<Result<T, Failure>>, Failure> {
@@ -132,7 +132,7 @@ pub(crate) async fn in_turn<T>(
 /// The job's; exit 130 for an interrupt.
 pub(crate) async fn alone<T>(
     app: &App,
-    work: Work,
+    work: Operation,
     target: Target,
     job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
 ) -> Result<T, Failure> {
@@ -150,13 +150,13 @@ pub(crate) async fn alone<T>(
 /// Takes what programs are told out of a result.
 fn ended<T>(
     done: Result<(T, String), Failure>,
-    work: Work,
+    work: Operation,
     took: Duration,
 ) -> (Result<T, Failure>, Outcome) {
     match done {
         Ok((value, result)) => (Ok(value), Outcome::Done { result, took }),
         Err(failure) => {
-            let error = MigrateError::Work {
+            let error = MigrateError::Job {
                 doing: work.doing.to_owned(),
                 error: ServerError {
                     message: format!("{:#}", failure.cause),

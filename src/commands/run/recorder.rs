@@ -142,8 +142,8 @@ fn sqlstate(error: &MigrateError) -> Option<String> {
     match error {
         MigrateError::Script { error, .. }
         | MigrateError::Database { error, .. }
-        | MigrateError::Unknown { error, .. }
-        | MigrateError::Work { error, .. } => error.sqlstate.clone(),
+        | MigrateError::InDoubt { error, .. }
+        | MigrateError::Job { error, .. } => error.sqlstate.clone(),
         _ => None,
     }
 }

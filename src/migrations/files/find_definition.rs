@@ -6,7 +6,7 @@ use super::bare_names::{
 use super::script::Script;
 use super::set::MigrationSet;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Maker, Scope};
+use crate::domain::script::{DefinedIn, Scope};
 
 /// Returns which file makes the relation that `failed` did not find, as far as the files tell:
 /// code and renaming may make things too. `together` are the scripts of its transaction, and all
@@ -18,7 +18,7 @@ pub fn maker_of(
     together: &[&Script],
     (shared, tenant): (&MigrationSet, &MigrationSet),
     scope: Scope,
-) -> Option<Maker> {
+) -> Option<DefinedIn> {
     let set = match scope {
         Scope::Shared => shared,
         Scope::Tenant => tenant,
@@ -34,16 +34,16 @@ pub fn maker_of(
     let reference = |index: usize| set.scripts()[index].id.reference();
     if let Some(&(index, true)) = does.iter().rfind(|&&(index, _)| index < here) {
         let is_recorded = together.iter().all(|one| one.id != set.scripts()[index].id);
-        return is_recorded.then(|| Maker::Recorded(reference(index)));
+        return is_recorded.then(|| DefinedIn::AppliedFile(reference(index)));
     }
     if let Some(&(index, _)) = does.iter().find(|&&(index, makes)| makes && index > here) {
-        return Some(Maker::Later(reference(index)));
+        return Some(DefinedIn::LaterFile(reference(index)));
     }
     let is_simple =
         does.is_empty() && !may_make_tables(set) && !made_by_tenants(set).contains(relation);
     let is_shared = scope == Scope::Tenant
         && (may_make_tables(shared) || made_in_public(shared).contains_key(relation));
-    (is_simple && !is_shared).then_some(Maker::Nobody)
+    (is_simple && !is_shared).then_some(DefinedIn::NoFile)
 }
 
 /// Returns whether the relation is there or gone after a script; `None` where the script does neither.

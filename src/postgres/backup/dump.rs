@@ -11,7 +11,9 @@ use tokio_postgres::{Error, SimpleQueryRow};
 use super::progress::Steps;
 use super::verify_ddl::Rehearsals;
 use super::{BackupError, about_schema};
-use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
+use crate::archive::{
+    ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
+};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
@@ -64,7 +66,7 @@ pub(super) async fn dump<B, F>(
 ) -> Result<(), BackupError>
 where
     B: FnOnce(Header) -> F,
-    F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
+    F: Future<Output = Result<Sender<Result<ArchivePart, ArchiveError>>, BackupError>>,
 {
     let session = source
         .catalog
@@ -92,7 +94,7 @@ async fn dump_in<B, F>(
 ) -> Result<(), BackupError>
 where
     B: FnOnce(Header) -> F,
-    F: Future<Output = Result<Sender<Result<Piece, ArchiveError>>, BackupError>>,
+    F: Future<Output = Result<Sender<Result<ArchivePart, ArchiveError>>, BackupError>>,
 {
     let schema = &source.tenant.schema;
     let relations = enter(session, source).await?;
@@ -130,7 +132,7 @@ where
             BackupError::Archive(ArchiveError::Io(std::io::ErrorKind::BrokenPipe.into()))
         })
     };
-    send(Piece::Sql(Section::Before, copy.before)).await?;
+    send(ArchivePart::Sql(Section::Before, copy.before)).await?;
     for relation in relations.iter().filter(|relation| relation.kind == "r") {
         let is_history = relation.name == source.rules.history_table;
         if source.schema_only && !is_history {
@@ -145,33 +147,37 @@ where
         let rows = session.client().copy_out(&sql).await.map_err(doing())?;
         let mut rows = std::pin::pin!(rows);
         steps.table(&head.table);
-        send(Piece::Table(head)).await?;
+        send(ArchivePart::Table(head)).await?;
         let mut portion = Vec::with_capacity(PORTION);
         while let Some(row) = rows.next().await {
             portion.extend_from_slice(&row.map_err(doing())?);
             if portion.len() >= PORTION {
                 steps.moved(&portion);
                 let full = std::mem::replace(&mut portion, Vec::with_capacity(PORTION));
-                send(Piece::Rows(full)).await?;
+                send(ArchivePart::Rows(full)).await?;
             }
         }
         if !portion.is_empty() {
-            send(Piece::Rows(portion)).await?;
+            send(ArchivePart::Rows(portion)).await?;
         }
-        send(Piece::TableEnd).await?;
+        send(ArchivePart::TableEnd).await?;
     }
     let sequences = if source.schema_only {
         Vec::new()
     } else {
         read_sequences(session, schema, &relations).await?
     };
-    send(Piece::Sql(Section::Sequences, set_sequences(&sequences))).await?;
-    send(Piece::Sql(Section::After, copy.after)).await?;
+    send(ArchivePart::Sql(
+        Section::Sequences,
+        set_sequences(&sequences),
+    ))
+    .await?;
+    send(ArchivePart::Sql(Section::After, copy.after)).await?;
     let about = about_schema(&copy.about_schema, schema);
-    send(Piece::Sql(Section::Schema, about)).await?;
-    send(Piece::End(Ending {
+    send(ArchivePart::Sql(Section::Schema, about)).await?;
+    send(ArchivePart::End(Trailer {
         sequences,
-        ..Ending::default()
+        ..Trailer::default()
     }))
     .await
 }

@@ -9,28 +9,30 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::dump::{Source, dump};
 use super::restore::{Destination, Restored};
 use super::{BackupError, UNDER_WAY};
-use crate::archive::{ArchiveError, ArchiveReader, ArchiveWriter, Piece, Written};
+use crate::archive::{ArchiveError, ArchivePart, ArchiveReader, ArchiveWriter, WrittenArchive};
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 
-type Writing = JoinHandle<Result<Written, ArchiveError>>;
+type Writing = JoinHandle<Result<WrittenArchive, ArchiveError>>;
 
 /// Backs a tenant up into a file. The file has its name once it is whole and on the disk.
 ///
 /// # Errors
 ///
 /// [`BackupError`]; there is no file then.
-pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<Written, BackupError> {
+pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive, BackupError> {
     let writing: Mutex<Option<Writing>> = Mutex::new(None);
     let dumped = dump(source, source.catalog.progress(), async |header| {
-        let (to, mut pieces) = mpsc::channel::<Result<Piece, ArchiveError>>(UNDER_WAY);
+        let (to, mut pieces) = mpsc::channel::<Result<ArchivePart, ArchiveError>>(UNDER_WAY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {
             // What the disk says about writing is never damage.
             let mut writer = ArchiveWriter::create(&path, &header).map_err(ArchiveError::Io)?;
             while let Some(piece) = pieces.blocking_recv() {
                 match piece? {
-                    Piece::End(ending) => return writer.finish(ending).map_err(ArchiveError::Io),
+                    ArchivePart::End(ending) => {
+                        return writer.finish(ending).map_err(ArchiveError::Io);
+                    }
                     piece => writer.write(&piece).map_err(ArchiveError::Io)?,
                 }
             }
@@ -54,7 +56,7 @@ pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<Written, Backup
     }
 }
 
-async fn ended(task: Writing) -> Result<Written, ArchiveError> {
+async fn ended(task: Writing) -> Result<WrittenArchive, ArchiveError> {
     match task.await {
         Ok(written) => written,
         Err(error) => Err(ArchiveError::Io(std::io::Error::other(error))),
@@ -78,7 +80,7 @@ impl PostgresCatalog {
         // It ends when the file does, or when nobody takes its pieces any more.
         let _reading = spawn_blocking(move || {
             loop {
-                let piece = file.next_piece().transpose();
+                let piece = file.next_part().transpose();
                 let is_last = !matches!(piece, Some(Ok(_)));
                 if let Some(piece) = piece
                     && to.blocking_send(piece).is_err()

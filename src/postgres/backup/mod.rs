@@ -1,6 +1,6 @@
 //! Backups: one tenant's schema out of one snapshot, and back in one transaction.
 //!
-//! What travels between the two is [`Piece`]s of an [`archive`](crate::archive): into a file, out of
+//! What travels between the two is [`ArchivePart`]s of an [`archive`](crate::archive): into a file, out of
 //! one, or from one schema straight into another.
 
 mod dump;
@@ -24,10 +24,10 @@ pub use file::back_up;
 pub use restore::{Destination, Restored};
 pub use verify_ddl::Rehearsals;
 
-use crate::archive::{ArchiveError, Piece};
+use crate::archive::{ArchiveError, ArchivePart};
 
 /// The pieces that are under way between the one who reads and the one who writes.
-pub type Pieces = tokio::sync::mpsc::Receiver<Result<Piece, ArchiveError>>;
+pub type Pieces = tokio::sync::mpsc::Receiver<Result<ArchivePart, ArchiveError>>;
 
 /// How many portions of rows are under way at once.
 pub const UNDER_WAY: usize = 16;
@@ -71,7 +71,7 @@ impl BackupError {
     pub fn is_unknown(&self) -> bool {
         match self {
             Self::Create(CreateError::Migrate(error)) => {
-                matches!(**error, MigrateError::Unknown { .. })
+                matches!(**error, MigrateError::InDoubt { .. })
             }
             _ => false,
         }
@@ -138,7 +138,7 @@ impl fmt::Display for BackupError {
             ),
             Self::Create(CreateError::Catalog(error)) => error.fmt(f),
             Self::Create(CreateError::Migrate(error)) => match &**error {
-                MigrateError::Unknown { doing, error } => write!(
+                MigrateError::InDoubt { doing, error } => write!(
                     f,
                     "{doing}: the connection broke, so what became of it is not known: {error}"
                 ),

@@ -13,7 +13,9 @@ use super::dump::{Source, dump, lasting};
 use super::progress::Steps;
 use super::verify_ddl::first_difference;
 use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema, pause};
-use crate::archive::{ArchiveError, Ending, Header, Piece, Section, SequenceRecord, TableHead};
+use crate::archive::{
+    ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
+};
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
@@ -152,8 +154,8 @@ impl Loading<'_> {
         let mut steps = Steps::begin(progress, &self.header.structure, 2);
         let ending = loop {
             match next(&mut pieces).await? {
-                Piece::Sql(Section::Preamble | Section::Schema, _) => {}
-                Piece::Sql(Section::After, sql) => {
+                ArchivePart::Sql(Section::Preamble | Section::Schema, _) => {}
+                ArchivePart::Sql(Section::After, sql) => {
                     steps.behind(1, "constraints and indexes");
                     let owner = owner_of_schema(&self.header.about_schema, &new.schema);
                     self.statements(Section::Schema, &owner).await?;
@@ -162,16 +164,16 @@ impl Loading<'_> {
                     id = Some(inserted);
                     still_refer = self.pointed_to(inserted, &sql).await?;
                 }
-                Piece::Sql(section, sql) => self.statements(section, &sql).await?,
-                Piece::Table(head) => {
+                ArchivePart::Sql(section, sql) => self.statements(section, &sql).await?,
+                ArchivePart::Table(head) => {
                     steps.table(&head.table);
                     rows += self.table(&head, &mut pieces, &mut steps).await?;
                     tables += 1;
                 }
-                Piece::Rows(_) | Piece::TableEnd => {
+                ArchivePart::Rows(_) | ArchivePart::TableEnd => {
                     return Err(ArchiveError::Damaged("rows without a table".to_owned()).into());
                 }
-                Piece::End(ending) => break ending,
+                ArchivePart::End(ending) => break ending,
             }
         };
         steps.behind(2, "comparison with what it was");
@@ -352,11 +354,11 @@ impl Loading<'_> {
         let mut read = 0;
         loop {
             match next(pieces).await? {
-                Piece::Rows(rows) => {
+                ArchivePart::Rows(rows) => {
                     read += steps.moved(&rows);
                     sink.send(Portion::new(rows)).await.map_err(doing())?;
                 }
-                Piece::TableEnd => break,
+                ArchivePart::TableEnd => break,
                 _ => {
                     return Err(ArchiveError::Damaged("a table without an end".to_owned()).into());
                 }
@@ -374,7 +376,7 @@ impl Loading<'_> {
 
     /// Compares the schema with what the backup says of it. Returns what a server of another
     /// major version says otherwise, which is no reason to refuse it.
-    async fn compare(&self, ending: &Ending) -> Result<Vec<String>, BackupError> {
+    async fn compare(&self, ending: &Trailer) -> Result<Vec<String>, BackupError> {
         let schema = &self.destination.new.schema;
         let comparing = || BackupError::server("comparing");
         let found = lasting(self.session, schema).await.map_err(comparing())?;
@@ -524,7 +526,7 @@ fn literal(json: &RawValue) -> String {
     escape_literal(json.get())
 }
 
-async fn next(pieces: &mut Pieces) -> Result<Piece, BackupError> {
+async fn next(pieces: &mut Pieces) -> Result<ArchivePart, BackupError> {
     match pieces.recv().await {
         Some(piece) => Ok(piece?),
         None => Err(ArchiveError::Damaged("it ends before its end".to_owned()).into()),

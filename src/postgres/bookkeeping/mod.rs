@@ -23,7 +23,7 @@ use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use crate::postgres::transaction::history::qualified;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Interrupts, SchemaMigrator as _};
+use crate::service::fleet::{Interrupts, SchemaJob as _};
 
 /// For transactions that change nothing but our own tables: they wait for no standby. What they
 /// note is proven or made again where it is lost, and a missing standby has to be told of first.
@@ -142,6 +142,6 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
     };
     let (silent, _) = Progress::channel();
     let (_nobody, interrupts) = Interrupts::new();
-    let migrated = migrator.migrate(&target, &silent, interrupts).await;
+    let migrated = migrator.run(&target, &silent, interrupts).await;
     migrated.map(drop).map_err(|failed| *failed.error)
 }

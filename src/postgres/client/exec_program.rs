@@ -14,7 +14,7 @@ use super::psql::process;
 use crate::domain::target::Target;
 use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
 use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
+use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 
 /// A line that a program wrote to its stdout.
 #[derive(Debug)]
@@ -46,10 +46,10 @@ impl SchemaJob for RunProgram {
         target: &Target,
         progress: &Progress,
         mut interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
+    ) -> JobResult {
         let program = self.words[0].to_string_lossy().into_owned();
-        let failed = |message: String| -> Failed {
-            MigrateError::Work {
+        let failed = |message: String| -> JobFailure {
+            MigrateError::Job {
                 doing: program.clone(),
                 error: ServerError {
                     message,
@@ -105,7 +105,7 @@ impl SchemaJob for RunProgram {
             status = &mut output => status,
             () = interrupts.reaches(Interrupt::Cancel) => {
                 ended(&group, output).await;
-                return Ok(Done::Skipped(Skipped::Interrupted));
+                return Ok(JobSuccess::Skipped(Skipped::Interrupted));
             }
             () = limit => {
                 ended(&group, output).await;
@@ -114,7 +114,7 @@ impl SchemaJob for RunProgram {
         };
         group.forget();
         match status {
-            Ok(status) if status.success() => Ok(Done::Finished(String::new())),
+            Ok(status) if status.success() => Ok(JobSuccess::Finished(String::new())),
             Ok(status) => Err(failed(status.to_string())),
             Err(error) => Err(failed(error.to_string())),
         }

@@ -23,7 +23,7 @@ use crate::postgres::transaction::open::reset;
 use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::exec_results::{Column, Kind, Share, Shares};
 use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
+use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 
 /// Runs the same statements in each tenant.
 #[derive(Debug)]
@@ -63,12 +63,7 @@ enum Failure {
 }
 
 impl SchemaJob for Exec {
-    async fn run(
-        &self,
-        target: &Target,
-        _: &Progress,
-        mut interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
+    async fn run(&self, target: &Target, _: &Progress, mut interrupts: Interrupts) -> JobResult {
         let position = self.positions.get(&target.schema).copied();
         let position = position.unwrap_or_default();
         let mut share = self.shares.of(position);
@@ -101,12 +96,12 @@ impl SchemaJob for Exec {
                 // A session whose transaction ended is reset by whoever borrows it next.
                 drop(session);
                 share.end().await;
-                Ok(Done::Finished(result))
+                Ok(JobSuccess::Finished(result))
             }
             Err(failure) => {
                 session.discard();
                 if cancelled {
-                    return Ok(Done::Skipped(Skipped::Interrupted));
+                    return Ok(JobSuccess::Skipped(Skipped::Interrupted));
                 }
                 Err(self.explained(failure, target).await)
             }
@@ -185,7 +180,7 @@ impl Exec {
             }
         }
         if self.identity(session).await? != identity {
-            return Err(Failure::Words(Box::new(MigrateError::Work {
+            return Err(Failure::Words(Box::new(MigrateError::Job {
                 doing: "the SQL changed transaction, role or search path, which".to_owned(),
                 error: ServerError {
                     message: "rolled back".to_owned(),
@@ -210,7 +205,7 @@ impl Exec {
         match client.simple_query("COMMIT").await {
             Ok(_) => Ok(result),
             Err(error) if is_connection_lost(&error) => {
-                Err(Failure::Words(Box::new(MigrateError::Work {
+                Err(Failure::Words(Box::new(MigrateError::Job {
                     doing:
                         "the connection was lost during COMMIT, so the outcome is not known, which"
                             .to_owned(),
@@ -319,7 +314,7 @@ impl Exec {
         if outside.is_empty() {
             return Ok(());
         }
-        Err(Failure::Words(Box::new(MigrateError::Work {
+        Err(Failure::Words(Box::new(MigrateError::Job {
             doing: "the SQL reached outside the tenant's schema, which".to_owned(),
             error: ServerError {
                 message: outside.join(", "),
@@ -332,7 +327,7 @@ impl Exec {
         })))
     }
 
-    async fn explained(&self, failure: Failure, target: &Target) -> Failed {
+    async fn explained(&self, failure: Failure, target: &Target) -> JobFailure {
         match failure {
             Failure::Words(error) => (*error).into(),
             Failure::Ours(doing, error) => failed(doing, server_error(&error), Vec::new()),
@@ -368,7 +363,7 @@ async fn agree(share: &mut Share, columns: Vec<Column>) -> Result<(), Failure> {
     };
     let own = names(&columns);
     share.columns(columns).await.map_err(|first| {
-        Failure::Words(Box::new(MigrateError::Work {
+        Failure::Words(Box::new(MigrateError::Job {
             doing: "merging the result".to_owned(),
             error: ServerError {
                 message: format!(
@@ -401,13 +396,13 @@ fn kind(kind: &Type) -> Kind {
 }
 
 fn work(doing: &str, error: ServerError, hints: Vec<String>) -> MigrateError {
-    MigrateError::Work {
+    MigrateError::Job {
         doing: doing.to_owned(),
         error,
         hints,
     }
 }
 
-fn failed(doing: &str, error: ServerError, hints: Vec<String>) -> Failed {
+fn failed(doing: &str, error: ServerError, hints: Vec<String>) -> JobFailure {
     work(doing, error, hints).into()
 }

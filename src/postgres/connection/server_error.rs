@@ -19,7 +19,7 @@ pub fn server_error(error: &Error) -> ServerError {
             detail: db.detail().map(str::to_owned),
             hint: db.hint().map(str::to_owned),
             duplicates: None,
-            maker: None,
+            defined_in: None,
         };
     }
     let mut message = error.to_string();

@@ -34,7 +34,7 @@ use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{BEGIN, Reach, fresh, rollback, whereabouts};
 use crate::service::event::{Event, Interrupt, Progress};
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{Done, Failed, Interrupts, Member};
+use crate::service::fleet::{GroupMember, Interrupts, JobFailure, JobResult, JobSuccess};
 
 /// How many times as long as it is to take a transaction may take before it is undone.
 const PATIENCE_FACTOR: u32 = 5;
@@ -77,9 +77,9 @@ impl Example {
 /// Migrates all of them or, where it returns `None`, none.
 pub(crate) async fn migrate(
     migrator: &PostgresMigrator,
-    members: &[Member],
+    members: &[GroupMember],
     interrupts: Interrupts,
-) -> Option<Vec<Result<Done, Failed>>> {
+) -> Option<Vec<JobResult>> {
     let session = match migrator.session_cache.take() {
         Some(session) => session,
         None => migrator
@@ -154,7 +154,7 @@ struct Opened<'a> {
 /// The schemas of one transaction.
 struct Group<'a> {
     migrator: &'a PostgresMigrator,
-    members: &'a [Member],
+    members: &'a [GroupMember],
     schemas: Vec<&'a SchemaName>,
     interrupts: Interrupts,
     /// Whether the server was asked to cancel what it does: the request may still be on its way.
@@ -197,7 +197,7 @@ impl<'a> Group<'a> {
             .map(|schema| history::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
         // Whoever waits for a lock keeps the locks of all the others meanwhile.
-        let lock_timeout = shorter(rules.lock_timeout, rules.together.within);
+        let lock_timeout = shorter(rules.lock_timeout, rules.group_limit.time);
         let statement_timeout = shorter(rules.statement_timeout, self.most_time());
         // As in `transaction::probe`: what comes behind the locks sees what was there when they
         // were taken.
@@ -302,8 +302,8 @@ impl<'a> Group<'a> {
     fn most_time(&self) -> Duration {
         self.migrator
             .rules
-            .together
-            .within
+            .group_limit
+            .time
             .saturating_mul(PATIENCE_FACTOR)
     }
 
@@ -357,7 +357,7 @@ impl<'a> Group<'a> {
             return committed.map(drop);
         }
         // What it waits for is told in the name of the first.
-        first.catch_up(&Ok(Done::Migrated(worked.applied.clone())));
+        first.report_finished(&Ok(JobSuccess::Migrated(worked.applied.clone())));
         let mut attendance = Attendance::new(
             &migrator.database,
             worked.pid,
@@ -370,11 +370,7 @@ impl<'a> Group<'a> {
 
     /// Commits. Where that is not answered, the server is asked what became of it: it is the same for
     /// all. Where it is refused, nothing was done.
-    async fn commit(
-        self,
-        session: Session,
-        mut worked: Worked,
-    ) -> Option<Vec<Result<Done, Failed>>> {
+    async fn commit(self, session: Session, mut worked: Worked) -> Option<Vec<JobResult>> {
         let (migrator, members) = (self.migrator, self.members);
         let committed = self.sent_commit(&session, &worked).await;
         if let Err(error) = committed {
@@ -388,10 +384,10 @@ impl<'a> Group<'a> {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
-                    let unknown = |member: &Member| {
+                    let unknown = |member: &GroupMember| {
                         let doing = format!("migrating {}", member.target.schema);
                         let error = error.clone();
-                        Err(Failed::from(MigrateError::Unknown { doing, error }))
+                        Err(JobFailure::from(MigrateError::InDoubt { doing, error }))
                     };
                     return Some(members.iter().map(unknown).collect());
                 }
@@ -403,9 +399,9 @@ impl<'a> Group<'a> {
             migrator.session_cache.keep(session, members.len());
         }
         drop(worked.notices);
-        let migrated = Ok(Done::Migrated(worked.applied));
+        let migrated = Ok(JobSuccess::Migrated(worked.applied));
         while let Ok(remark) = worked.remarks.try_recv() {
-            members[0].catch_up(&migrated);
+            members[0].report_finished(&migrated);
             members[0].progress.send(remark.kind);
         }
         Some(vec![migrated; members.len()])

@@ -16,10 +16,10 @@ use super::schema::Journey;
 use super::template::{self, Template, Templates};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Goal, Plan};
-use crate::domain::run_options::{Atomic, Together};
+use crate::domain::run_options::{Atomic, GroupLimit};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::script::{Maker, Scope};
+use crate::domain::script::{DefinedIn, Scope};
 use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
 use crate::postgres::bookkeeping;
@@ -32,7 +32,9 @@ use crate::postgres::transaction::batch;
 use crate::postgres::transaction::open::{self, Reach};
 use crate::service::event::{EventKind, Progress, Skipped};
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{Done, Failed, Interrupts, Member, SchemaMigrator};
+use crate::service::fleet::{
+    GroupMember, Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob, SchemaMigrator,
+};
 use crate::settings::CatalogLayout;
 
 /// How schemas are migrated: the settings that the engine needs, resolved.
@@ -67,7 +69,7 @@ pub struct Rules {
     /// Whether an empty schema may be filled by a template.
     pub templates: bool,
     /// Which schemas share a transaction, where each takes next to no time.
-    pub together: Together,
+    pub group_limit: GroupLimit,
     /// `server_version_num` of the server.
     pub server_version: u32,
     /// What stands between us and the server.
@@ -93,9 +95,9 @@ impl Rules {
             tenants: Tables::new(layout).rows,
             unlisted: false,
             templates: true,
-            together: Together {
-                most: 16,
-                within: Duration::from_millis(50),
+            group_limit: GroupLimit {
+                schemas: 16,
+                time: Duration::from_millis(50),
             },
             server_version: database.facts().version,
             route: database.facts().route,
@@ -147,13 +149,10 @@ impl SchemaMigrator for PostgresMigrator {
     async fn survey(&self, targets: &[Arc<Target>]) -> Result<Vec<SchemaState>, MigrateError> {
         self.look(targets).await
     }
+}
 
-    async fn migrate(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
+impl SchemaJob for PostgresMigrator {
+    async fn run(&self, target: &Target, progress: &Progress, interrupts: Interrupts) -> JobResult {
         let mut journey = Journey {
             migrator: self,
             target,
@@ -169,19 +168,19 @@ impl SchemaMigrator for PostgresMigrator {
         match result {
             // What was committed before, or while the second interrupt came, stays applied.
             Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
-                Ok(Done::Migrated(journey.committed))
+                Ok(JobSuccess::Migrated(journey.committed))
             }
-            Ok(Some(why)) => Ok(Done::Skipped(why)),
-            Ok(None) if journey.committed.is_empty() => Ok(Done::UpToDate),
-            Ok(None) => Ok(Done::Migrated(journey.committed)),
-            Err(error) => Err(Failed {
+            Ok(Some(why)) => Ok(JobSuccess::Skipped(why)),
+            Ok(None) if journey.committed.is_empty() => Ok(JobSuccess::UpToDate),
+            Ok(None) => Ok(JobSuccess::Migrated(journey.committed)),
+            Err(error) => Err(JobFailure {
                 error,
                 applied: journey.committed,
             }),
         }
     }
 
-    fn together(&self) -> Together {
+    fn group_limit(&self) -> GroupLimit {
         let rules = &self.rules;
         let never = rules.route == Route::Pooled
             || rules.atomic == Atomic::Migration
@@ -190,16 +189,16 @@ impl SchemaMigrator for PostgresMigrator {
             || self.rehearsal.is_some()
             || self.ledger.given_up.load(Ordering::Relaxed);
         if never || !self.example.is_set() {
-            return Together::ALONE;
+            return GroupLimit::ONE;
         }
-        rules.together
+        rules.group_limit
     }
 
-    async fn migrate_together(
+    async fn run_group(
         &self,
-        members: &[Member],
+        members: &[GroupMember],
         interrupts: Interrupts,
-    ) -> Option<Vec<Result<Done, Failed>>> {
+    ) -> Option<Vec<JobResult>> {
         group::migrate(self, members, interrupts).await
     }
 }
@@ -384,7 +383,7 @@ impl PostgresMigrator {
         error: &Error,
         script: &Script,
         together: &[&Script],
-    ) -> Option<Box<Maker>> {
+    ) -> Option<Box<DefinedIn>> {
         let relation = server_error::missing_relation(error, target.schema.as_str())?;
         let sets = (&*self.shared, &*self.tenant);
         maker_of(relation, script, together, sets, target.scope).map(Box::new)

@@ -123,7 +123,7 @@ impl Journey<'_> {
                     if self.attempt > self.migrator.rules.lock_retries.max(1) {
                         let doing = format!("migrating {}", self.target.schema);
                         let error = *error;
-                        return Err(Box::new(MigrateError::Unknown { doing, error }));
+                        return Err(Box::new(MigrateError::InDoubt { doing, error }));
                     }
                 }
             }
@@ -206,7 +206,7 @@ impl Journey<'_> {
                 let oid = opened.schema_oid.to_string();
                 match baseline.missing(&session, &oid, &rules.history_table).await {
                     Ok(missing) if missing.is_empty() => None,
-                    Ok(missing) => Some(MigrateError::Unfit { missing }),
+                    Ok(missing) => Some(MigrateError::SchemaIncomplete { missing }),
                     Err(error) => return Err(self.open_failed(session, &error)),
                 }
             } else {
@@ -584,7 +584,7 @@ impl Journey<'_> {
     fn not_connected(&self, error: ServerError, all_known: bool) -> StepError {
         let doing = format!("connecting for {}", self.target.schema);
         if !all_known {
-            return MigrateError::Unknown { doing, error }.into();
+            return MigrateError::InDoubt { doing, error }.into();
         }
         let is_full = error.sqlstate.as_deref() == Some(SqlState::TOO_MANY_CONNECTIONS.code());
         let failed = Box::new(MigrateError::Database { doing, error });
@@ -658,7 +658,7 @@ impl Journey<'_> {
             WorkError::Script(script, place, error) => {
                 let script = pending[script];
                 let mut said = error_in(&script.text, &error);
-                said.maker = self.migrator.maker(self.target, &error, script, pending);
+                said.defined_in = self.migrator.maker(self.target, &error, script, pending);
                 let failed = MigrateError::Script {
                     script: script.id.reference(),
                     file: script.path.display().to_string(),

@@ -213,7 +213,7 @@ impl PostgresMigrator {
 
     async fn surveying_session(&self) -> Result<Session, MigrateError> {
         let session = self.database.session(RECONNECT_TIMEOUT).await;
-        session.map_err(|error| MigrateError::Unknown {
+        session.map_err(|error| MigrateError::InDoubt {
             doing: SURVEYING.to_owned(),
             error,
         })

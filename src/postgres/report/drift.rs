@@ -17,7 +17,7 @@ use crate::postgres::schema::name_references;
 use crate::postgres::transaction::open::rollback;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{Done, Failed, Interrupts, SchemaJob};
+use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 
 /// Reads the structure of schemas and keeps one of each kind: what it takes grows with the number
 /// of shapes, and by a name with each schema.
@@ -149,14 +149,14 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
 }
 
 impl SchemaJob for ShapeReader {
-    async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> Result<Done, Failed> {
+    async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> JobResult {
         let doing = || format!("reading what {} is made of", target.schema);
         let session = self
             .database
             .session(RECONNECT_TIMEOUT)
             .await
             .map_err(|error| {
-                Failed::from(MigrateError::Database {
+                JobFailure::from(MigrateError::Database {
                     doing: doing(),
                     error,
                 })
@@ -168,7 +168,7 @@ impl SchemaJob for ShapeReader {
         match read {
             Ok(Some(lines)) => {
                 self.keep(target, lines);
-                Ok(Done::Finished(String::new()))
+                Ok(JobSuccess::Finished(String::new()))
             }
             Ok(None) => Err(MigrateError::SchemaMissing.into()),
             Err(error) => Err(MigrateError::Database {

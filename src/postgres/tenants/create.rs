@@ -133,7 +133,7 @@ impl PostgresCatalog {
     /// Has it done by the template, else file by file.
     async fn create_once(&self, making: &Making<'_>) -> Result<Created, CreateError> {
         let misfits = |error: &CreateError| {
-            let is_template_s = matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::Unknown { .. }));
+            let is_template_s = matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::InDoubt { .. }));
             is_template_s && !error.is_contention()
         };
         let result = self.create_alone(making).await;
@@ -377,7 +377,7 @@ impl PostgresCatalog {
         error: &Error,
     ) -> Result<i64, CreateError> {
         let unknown = |said| {
-            CreateError::Migrate(Box::new(MigrateError::Unknown {
+            CreateError::Migrate(Box::new(MigrateError::InDoubt {
                 doing: format!("creating tenant '{}'", new.slug),
                 error: said,
             }))

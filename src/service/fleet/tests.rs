@@ -72,13 +72,15 @@ impl SchemaMigrator for Scripted {
             })
             .collect())
     }
+}
 
-    async fn migrate(
+impl SchemaJob for Scripted {
+    async fn run(
         &self,
         target: &Target,
         progress: &Progress,
         mut interrupts: Interrupts,
-    ) -> Result<Done, Failed> {
+    ) -> JobResult {
         self.begun.lock().unwrap().push(target.label.clone());
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
@@ -88,7 +90,7 @@ impl SchemaMigrator for Scripted {
             .get(target.schema.as_str())
             .unwrap_or(&Act::Migrate);
         let result = match act {
-            Act::Migrate => Ok(Done::Migrated(Vec::new())),
+            Act::Migrate => Ok(JobSuccess::Migrated(Vec::new())),
             Act::Missing => Err(MigrateError::SchemaMissing.into()),
             Act::Collide => {
                 progress.send(EventKind::Retrying {
@@ -101,7 +103,7 @@ impl SchemaMigrator for Scripted {
                     blockers: Vec::new(),
                     pause: Duration::ZERO,
                 });
-                Ok(Done::Migrated(Vec::new()))
+                Ok(JobSuccess::Migrated(Vec::new()))
             }
             Act::Fail(sqlstate) => Err(MigrateError::Database {
                 doing: "testing".into(),
@@ -113,27 +115,27 @@ impl SchemaMigrator for Scripted {
             .into()),
             Act::Panic => panic!("scripted"),
             Act::Block => tokio::select! {
-                () = self.release.notified() => Ok(Done::Migrated(Vec::new())),
-                () = interrupts.reaches(Interrupt::Cancel) => Ok(Done::Skipped(Skipped::Interrupted)),
+                () = self.release.notified() => Ok(JobSuccess::Migrated(Vec::new())),
+                () = interrupts.reaches(Interrupt::Cancel) => Ok(JobSuccess::Skipped(Skipped::Interrupted)),
             },
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         result
     }
 
-    fn together(&self) -> Together {
-        Together {
-            most: self.together,
-            within: Duration::MAX,
+    fn group_limit(&self) -> GroupLimit {
+        GroupLimit {
+            schemas: self.together,
+            time: Duration::MAX,
         }
     }
 
-    async fn migrate_together(
+    async fn run_group(
         &self,
-        members: &[Member],
+        members: &[GroupMember],
         _interrupts: Interrupts,
-    ) -> Option<Vec<Result<Done, Failed>>> {
-        let act = |member: &Member| self.acts.get(member.target.schema.as_str());
+    ) -> Option<Vec<JobResult>> {
+        let act = |member: &GroupMember| self.acts.get(member.target.schema.as_str());
         if members
             .iter()
             .any(|member| matches!(act(member), Some(Act::Panic)))
@@ -145,7 +147,7 @@ impl SchemaMigrator for Scripted {
         }
         let labels = members.iter().map(|member| member.target.label.clone());
         self.groups.lock().unwrap().push(labels.collect());
-        Some(vec![Ok(Done::Migrated(Vec::new())); members.len()])
+        Some(vec![Ok(JobSuccess::Migrated(Vec::new())); members.len()])
     }
 }
 
@@ -186,17 +188,17 @@ fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
 async fn told(
     migrator: &Arc<Scripted>,
     slugs: &[&str],
-    pace: Pace,
+    concurrency: ConcurrencyLimit,
     on_failure: OnFailure,
 ) -> (Vec<String>, Vec<Event>) {
     let (_interrupter, interrupts) = Interrupts::new();
     let fleet = Fleet {
-        pace,
+        concurrency,
         on_failure,
         interrupts,
     };
     let (progress, mut happening) = Progress::channel();
-    let mut course = Course::new(fleet.pace.clone());
+    let mut course = RunState::new(fleet.concurrency.clone());
     let outcomes = fleet
         .run(migrator, &targets(slugs), &mut course, &progress)
         .await;
@@ -216,12 +218,12 @@ async fn run(
     told(migrator, slugs, fixed(jobs), on_failure).await.0
 }
 
-fn fixed(jobs: usize) -> Pace {
-    Pace::fixed(NonZeroUsize::new(jobs).expect("not 0"))
+fn fixed(jobs: usize) -> ConcurrencyLimit {
+    ConcurrencyLimit::fixed(NonZeroUsize::new(jobs).expect("not 0"))
 }
 
 /// Returns how many jobs there were after each change.
-async fn changes(pace: Pace, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
+async fn changes(pace: ConcurrencyLimit, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
     let (_, events) = told(&Scripted::new(acts), slugs, pace, OnFailure::Stop).await;
     events
         .into_iter()
@@ -236,7 +238,7 @@ async fn changes(pace: Pace, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize>
 async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
     let slugs = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let collisions = [("a", Act::Collide), ("b", Act::Collide)];
-    let adaptive = Pace::adaptive(NonZeroUsize::new(4).expect("not 0"));
+    let adaptive = ConcurrencyLimit::adaptive(NonZeroUsize::new(4).expect("not 0"));
     assert_eq!(changes(adaptive, &collisions, &slugs).await, [2, 3, 4]);
     assert_eq!(
         changes(fixed(4), &collisions, &slugs).await,
@@ -417,7 +419,7 @@ async fn the_first_interrupt_lets_the_running_finish_and_the_second_cancels_them
         let migrator = Scripted::new(&[("a", Act::Block)]);
         let (interrupter, interrupts) = Interrupts::new();
         let fleet = Fleet {
-            pace: fixed(1),
+            concurrency: fixed(1),
             on_failure: OnFailure::Stop,
             interrupts,
         };
@@ -425,7 +427,7 @@ async fn the_first_interrupt_lets_the_running_finish_and_the_second_cancels_them
         let work = {
             let migrator = Arc::clone(&migrator);
             tokio::spawn(async move {
-                let mut course = Course::new(fleet.pace.clone());
+                let mut course = RunState::new(fleet.concurrency.clone());
                 course.of = 2;
                 fleet
                     .run(&migrator, &targets(&["a", "b"]), &mut course, &progress)

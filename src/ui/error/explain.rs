@@ -2,7 +2,7 @@
 
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
-use crate::domain::script::{Maker, Place, Scope, ScriptRef};
+use crate::domain::script::{DefinedIn, Place, Scope, ScriptRef};
 use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::FailureGroup;
@@ -170,7 +170,7 @@ impl Subject<'_> {
                 hints: vec!["another session wrote it meanwhile; nothing was changed".to_owned()],
                 ..Explanation::default()
             },
-            MigrateError::Unfit { missing } => Explanation {
+            MigrateError::SchemaIncomplete { missing } => Explanation {
                 headline: "the schema does not hold what the migrations make, nothing was recorded"
                     .to_owned(),
                 caused_by: missing.iter().map(|what| format!("it lacks {what}")).collect(),
@@ -212,7 +212,7 @@ impl Subject<'_> {
                     .collect(),
                 ..Explanation::default()
             },
-            MigrateError::Unknown { doing, error } => Explanation {
+            MigrateError::InDoubt { doing, error } => Explanation {
                 headline: format!(
                     "the connection was lost while {doing}, so the outcome is not known"
                 ),
@@ -224,7 +224,7 @@ impl Subject<'_> {
                 )],
                 ..Explanation::default()
             },
-            MigrateError::Work {
+            MigrateError::Job {
                 doing,
                 error,
                 hints,
@@ -287,7 +287,7 @@ impl Subject<'_> {
         };
         hint_of_server(error)
             .chain(self.find_duplicates(error))
-            .chain(error.maker.as_deref().map(made_by))
+            .chain(error.defined_in.as_deref().map(made_by))
             .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
             .collect()
     }
@@ -343,15 +343,15 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
 }
 
 /// What the files tell about a relation that is not there.
-fn made_by(maker: &Maker) -> String {
+fn made_by(maker: &DefinedIn) -> String {
     match maker {
-        Maker::Later(script) => {
+        DefinedIn::LaterFile(script) => {
             format!("{script}, a later file, makes it; a file can use only what earlier ones make")
         }
-        Maker::Recorded(script) => format!(
+        DefinedIn::AppliedFile(script) => format!(
             "{script} makes it and is recorded as applied, but it is not there: it was dropped or renamed since, or the file was recorded without being run; pricesync drift compares tenants"
         ),
-        Maker::Nobody => {
+        DefinedIn::NoFile => {
             "no CREATE TABLE or CREATE VIEW in the files makes it; is the name right?".to_owned()
         }
     }
@@ -546,7 +546,7 @@ error: tenant_globex: reading the history failed
                 script: script(8, "b"),
                 indexes: vec!["products_sku_key".into()],
             },
-            MigrateError::Unknown {
+            MigrateError::InDoubt {
                 doing: "committing".into(),
                 error: ServerError {
                     message: "connection reset by peer".into(),

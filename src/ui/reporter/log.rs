@@ -54,7 +54,7 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     use super::*;
-    use crate::service::event::{EventKind, Interrupt, NotStarted, Outcome, Skipped, Work};
+    use crate::service::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Skipped};
     use crate::service::failure::MigrateError;
     use crate::service::stages::StageKind;
     use crate::ui::test_support::*;
@@ -113,7 +113,7 @@ Running migrations for schema 'public'...
 
     #[test]
     fn other_work_has_a_line_for_each_schema_and_words_of_its_own() {
-        let work = Work {
+        let work = Operation {
             command: "backup",
             doing: "backing up",
             done: Some("backed up"),
@@ -123,7 +123,7 @@ Running migrations for schema 'public'...
             result: "3 tables, 12 MB".to_owned(),
             took: Duration::from_millis(9),
         };
-        let bad = failed(MigrateError::Work {
+        let bad = failed(MigrateError::Job {
             doing: "reading products".to_owned(),
             error: server_error("42501", "permission denied for table products"),
             hints: vec!["use a role that may read it".to_owned()],

@@ -8,7 +8,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::ScriptRef;
 use crate::domain::target::Target;
-use crate::service::event::{Event, EventKind, Interrupt, Outcome, Work};
+use crate::service::event::{Event, EventKind, Interrupt, Operation, Outcome};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::stages::StageKind;
 use crate::service::summary::Summary;
@@ -42,7 +42,7 @@ pub(in crate::ui) struct LogFormatter {
     telling: LogLevel,
     style: Style,
     width: usize,
-    work: Work,
+    work: Operation,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
     /// Whether there is one schema alone.
@@ -77,7 +77,7 @@ impl LogFormatter {
             telling,
             style,
             width,
-            work: Work::MIGRATION,
+            work: Operation::MIGRATION,
             interleaved: false,
             alone: false,
             running: HashMap::new(),
@@ -345,7 +345,7 @@ impl LogFormatter {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            let verb = if self.work == Work::REHEARSAL {
+            let verb = if self.work == Operation::DRY_RUN {
                 "Tried"
             } else {
                 "Migrated"

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::domain::schema_name::SchemaName;
-use crate::service::event::{Event, EventKind, Outcome, Work};
+use crate::service::event::{Event, EventKind, Operation, Outcome};
 
 use super::log_format::moved;
 use crate::ui::style::Style;
@@ -16,7 +16,7 @@ const LINES: usize = 8;
 /// The state behind the bars; grows with the number of jobs, not with the fleet.
 #[derive(Debug, Default)]
 pub(super) struct ProgressState {
-    pub(super) work: Work,
+    pub(super) work: Operation,
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,

@@ -7,7 +7,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
 use crate::domain::target::Target;
-use crate::service::event::{Event, EventKind, Outcome, Work};
+use crate::service::event::{Event, EventKind, Operation, Outcome};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::{SchemaOutcome, Summary};
 
@@ -61,7 +61,7 @@ pub(in crate::ui) fn server_error(sqlstate: &str, message: &str) -> ServerError 
         detail: None,
         hint: None,
         duplicates: None,
-        maker: None,
+        defined_in: None,
     }
 }
 
@@ -108,7 +108,7 @@ pub(in crate::ui) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
 }
 
 /// Work whose command tells people itself how it ended.
-pub(in crate::ui) const RESTORE: Work = Work {
+pub(in crate::ui) const RESTORE: Operation = Operation {
     command: "restore",
     doing: "restoring",
     done: None,
@@ -126,7 +126,7 @@ pub(in crate::ui) fn step(number: usize, step: &str, rows: u64) -> EventKind {
 
 pub(in crate::ui) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
     run(EventKind::RunStarted {
-        work: Work::MIGRATION,
+        work: Operation::MIGRATION,
         schemas,
         pending,
         jobs,
