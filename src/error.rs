@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::archive::ArchiveError;
+use crate::domain::sqlstate;
 use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
 use crate::postgres::backup::BackupError;
@@ -356,16 +357,16 @@ impl From<BackupError> for Failure {
                 error: ref said, ..
             } => {
                 let hint = match said.sqlstate.as_deref() {
-                    Some("42704") => {
+                    Some(sqlstate::UNDEFINED_OBJECT) => {
                         Some("create what is missing first: a role, an extension, a tablespace")
                     }
-                    Some("42501") => Some(
+                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Some(
                         "owners and privileges need a role that may give them; a superuser may",
                     ),
                     _ => None,
                 };
                 let exit = match said.sqlstate.as_deref() {
-                    Some("42501") => Exit::Refused,
+                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Exit::Refused,
                     _ => Exit::Unexpected,
                 };
                 let failure = Self::new(exit, error);

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use super::run::app::{Access, App};
 use super::shell::entered;
 use crate::domain::password;
+use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
@@ -93,7 +94,7 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
         _ => None,
     };
     let is_locked = said.is_some_and(ServerError::is_contention);
-    let is_forbidden = said.is_some_and(|said| said.sqlstate.as_deref() == Some("42501"));
+    let is_forbidden = said.is_some_and(|said| said.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE));
     let exit = match &error {
         _ if is_locked => Exit::Locked,
         _ if is_forbidden => Exit::Refused,
@@ -105,8 +106,8 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
         UserError::Database(_) | UserError::Context(_) => Exit::Unexpected,
     };
     let missing = match &error {
-        UserError::NoTable(_) => Some("42P01"),
-        UserError::NoColumn { .. } => Some("42703"),
+        UserError::NoTable(_) => Some(sqlstate::UNDEFINED_TABLE),
+        UserError::NoColumn { .. } => Some(sqlstate::UNDEFINED_COLUMN),
         _ => None,
     };
     let is_taken = matches!(error, UserError::Taken(_));

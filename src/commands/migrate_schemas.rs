@@ -20,6 +20,7 @@ use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log;
@@ -186,8 +187,10 @@ impl Args {
 /// What failed last stands nowhere, or where the role may not look.
 fn no_failures_known(error: ServerError) -> Failure {
     let exit = match error.sqlstate.as_deref() {
-        Some("3F000" | "42P01" | "42703") => Exit::NotFound,
-        Some("42501") => Exit::Refused,
+        Some(
+            sqlstate::INVALID_SCHEMA_NAME | sqlstate::UNDEFINED_TABLE | sqlstate::UNDEFINED_COLUMN,
+        ) => Exit::NotFound,
+        Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Exit::Refused,
         _ => return Failure::words(Exit::Unexpected, error),
     };
     Failure::words(

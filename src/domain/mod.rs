@@ -12,5 +12,6 @@ pub mod schema_name;
 pub mod schema_state;
 pub mod script;
 pub(crate) mod serialize;
+pub mod sqlstate;
 pub mod target;
 pub mod tenant;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{LocalError, USER};
+use crate::domain::sqlstate;
 
 /// How long one answer may take; `CREATE DATABASE` copies a few megabytes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,10 +43,10 @@ pub(super) enum Answer {
 impl Answer {
     fn to_error(code: String, message: String) -> Self {
         match code.as_str() {
-            "57P03" => Self::NotYet,
-            "3D000" => Self::NoDatabase,
+            sqlstate::CANNOT_CONNECT_NOW => Self::NotYet,
+            sqlstate::INVALID_CATALOG_NAME => Self::NoDatabase,
             // All connections are in use: crowded, but serving.
-            "53300" => Self::Ready,
+            sqlstate::TOO_MANY_CONNECTIONS => Self::Ready,
             _ => Self::Refused { code, message },
         }
     }
@@ -73,7 +74,7 @@ pub(super) fn create_database(socket: &Path, name: &str) -> Result<(), LocalErro
         Ok(())
     });
     match result {
-        Err(Trouble::Server { code, message }) if code != "42P04" => {
+        Err(Trouble::Server { code, message }) if code != sqlstate::DUPLICATE_DATABASE => {
             Err(LocalError::Refused { code, message })
         }
         // A connection that broke is asked about again by the caller.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::domain::plan::Drift;
 use crate::domain::script::{DefinedIn, Place, ScriptRef};
 use crate::domain::serialize::seconds;
+use crate::domain::sqlstate;
 
 /// What the server said, kept as it said it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,11 +44,19 @@ pub struct Duplicates {
 }
 
 impl ServerError {
+    /// Returns whether the error has this SQLSTATE.
+    #[must_use]
+    pub fn has_sqlstate(&self, code: &str) -> bool {
+        self.sqlstate.as_deref() == Some(code)
+    }
+
     /// Returns whether another session was in the way: a lock that was not had in time, a
     /// deadlock, a serialisation failure.
     #[must_use]
     pub fn is_contention(&self) -> bool {
-        matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "40001"))
+        self.sqlstate
+            .as_deref()
+            .is_some_and(sqlstate::is_contention)
     }
 }
 
@@ -201,10 +210,10 @@ impl MigrateError {
         match self {
             Self::InDoubt { .. } => true,
             Self::Script { error, .. } | Self::Database { error, .. } | Self::Job { error, .. } => {
-                matches!(
-                    error.sqlstate.as_deref(),
-                    Some("53100" | "57P01" | "57P02" | "57P03")
-                )
+                error
+                    .sqlstate
+                    .as_deref()
+                    .is_some_and(|code| code == sqlstate::DISK_FULL || sqlstate::is_shutdown(code))
             }
             _ => false,
         }

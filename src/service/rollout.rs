@@ -14,6 +14,7 @@ use super::stages::{StageKind, Stages};
 use super::summary::{SchemaOutcome, Summary};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, RefusedRow, TenantCatalog, TenantList};
 
@@ -466,7 +467,7 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
         SchemaState::Locked(who) => MigrateError::Database {
             doing: "reading the history".to_owned(),
             error: ServerError {
-                sqlstate: Some("55P03".to_owned()),
+                sqlstate: Some(sqlstate::LOCK_NOT_AVAILABLE.to_owned()),
                 message: who,
                 ..ServerError::default()
             },
@@ -614,7 +615,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_canary_that_fails_ends_the_run_whatever_a_failure_means() {
-        for (schema, act) in [("tenant_b", Act::Fail("23505")), ("tenant_b", Act::Missing)] {
+        for (schema, act) in [
+            ("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION)),
+            ("tenant_b", Act::Missing),
+        ] {
             let (outcomes, _) = staged(
                 &[(schema, act)],
                 &[&["a", "b", "c"]],
@@ -636,7 +640,7 @@ mod tests {
             batches: vec!["2".parse().expect("a count")],
             ..Stages::default()
         };
-        let acts = [("tenant_b", Act::Fail("23505"))];
+        let acts = [("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION))];
         let lists: [&[&str]; 1] = [&["a", "b", "c", "d"]];
         let (stopped, told) =
             staged(&acts, &lists, Scopes::Everything, stages(), OnFailure::Stop).await;
@@ -704,7 +708,7 @@ mod tests {
         );
         assert_eq!(
             run(
-                &[("public", Act::Fail("42P01"))],
+                &[("public", Act::Fail(sqlstate::UNDEFINED_TABLE))],
                 &[&["a", "b"]],
                 Scopes::Everything
             )

@@ -140,6 +140,7 @@ mod tests {
     use super::*;
     use crate::domain::schema_name::SchemaName;
     use crate::domain::script::{Prefix, Scope, ScriptRef};
+    use crate::domain::sqlstate;
 
     fn failed(schema: &str, sqlstate: &str, detail: &str) -> SchemaOutcome {
         SchemaOutcome {
@@ -175,9 +176,9 @@ mod tests {
     fn equal_failures_are_one_group_whatever_their_detail() {
         let summary = Summary {
             outcomes: vec![
-                failed("a", "42P01", "x"),
-                failed("b", "23505", "sku 1"),
-                failed("c", "23505", "sku 2"),
+                failed("a", sqlstate::UNDEFINED_TABLE, "x"),
+                failed("b", sqlstate::UNIQUE_VIOLATION, "sku 1"),
+                failed("c", sqlstate::UNIQUE_VIOLATION, "sku 2"),
             ],
             ..Summary::default()
         };

@@ -180,6 +180,7 @@ fn contention(error: &MigrateError) -> Option<&[Holder]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::sqlstate;
     use crate::ui::test_support::*;
 
     fn at(millis: u64, event: Event) -> Event {
@@ -193,7 +194,10 @@ mod tests {
         EventKind::Retrying {
             attempt: 1,
             limit: 5,
-            error: server_error("55P03", "canceling statement due to lock timeout"),
+            error: server_error(
+                sqlstate::LOCK_NOT_AVAILABLE,
+                "canceling statement due to lock timeout",
+            ),
             blockers: vec![holder()],
             pause: Duration::from_millis(pause),
         }

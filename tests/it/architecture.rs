@@ -10,7 +10,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("migrations/", &["domain", "migrations"]),
     ("service/", &["domain", "service"]),
     ("ui/", &["domain", "service", "ui"]),
-    ("local/", &["local"]),
+    ("local/", &["domain", "local"]),
     ("archive/", &["archive", "domain"]),
     (
         "postgres/",
@@ -114,6 +114,23 @@ fn each_foreign_crate_has_its_place() {
             let at_home = places.iter().any(|place| name.starts_with(place));
             if !at_home && !is_test(&name) && code.contains(words) {
                 offences.push(format!("src/{name} holds {words}"));
+            }
+        }
+    }
+    assert_eq!(offences, Vec::<String>::new());
+}
+
+#[test]
+fn sqlstates_are_written_in_one_file() {
+    let mut offences = Vec::new();
+    for (name, code) in sources() {
+        for word in code.split('"').filter(|word| word.len() == 5) {
+            let is_sqlstate = word.contains(|c: char| c.is_ascii_digit())
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+            if is_sqlstate && name != "domain/sqlstate.rs" {
+                offences.push(format!("src/{name} holds {word}"));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::tenant::TenantList;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
@@ -413,12 +414,12 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
     let is_explained = hint.is_some();
     failure.hints.extend(detail.into_iter().chain(hint));
     let next = match sqlstate.as_deref() {
-        Some("28P01" | "28000") => {
+        Some(sqlstate::INVALID_PASSWORD | sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
             "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config"
         }
-        Some("3D000") => "create the database first: createdb",
-        Some("53300") => "the server is full; --wait waits for a place",
-        Some("57P03") => "the server is starting; --wait waits for it",
+        Some(sqlstate::INVALID_CATALOG_NAME) => "create the database first: createdb",
+        Some(sqlstate::TOO_MANY_CONNECTIONS) => "the server is full; --wait waits for a place",
+        Some(sqlstate::CANNOT_CONNECT_NOW) => "the server is starting; --wait waits for it",
         Some(_) => "pricesync config shows where the address comes from",
         // A server that answered, such as one without TLS.
         None if is_explained => return failure,

@@ -15,9 +15,11 @@ use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
+use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::ddl;
@@ -253,10 +255,9 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             }
             // Dropped or renamed in between, or its lock was not to be had.
             Err(error)
-                if matches!(
-                    error.code().map(tokio_postgres::error::SqlState::code),
-                    Some("42P01" | "3F000" | "55P03" | "40P01" | "40001")
-                ) =>
+                if sqlstate_of(&error).is_some_and(|code| {
+                    sqlstate::is_missing_table(code) || sqlstate::is_contention(code)
+                }) =>
             {
                 if begun.elapsed() >= rules.lock_wait {
                     return Err(opening()(error));

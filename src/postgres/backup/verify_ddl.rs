@@ -9,6 +9,7 @@ use tokio_postgres::Error;
 use super::dump::lasting;
 use super::{BackupError, about_schema, owner_of_schema, pause};
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
@@ -125,11 +126,14 @@ async fn rehearse(
         Err(error) => {
             let said = server_error(&error);
             match said.sqlstate.as_deref() {
-                Some("42501" | "25006") => Ok(Proof::Untried(said.to_string())),
+                Some(sqlstate::INSUFFICIENT_PRIVILEGE | sqlstate::READ_ONLY_SQL_TRANSACTION) => {
+                    Ok(Proof::Untried(said.to_string()))
+                }
                 // Somebody was in the way, or the connection broke: nothing is known of the structure.
-                None | Some("55P03" | "40P01" | "40001") => Err(lost(said)),
+                None => Err(lost(said)),
+                Some(code) if sqlstate::is_contention(code) => Err(lost(said)),
                 Some(code)
-                    if code.starts_with("08")
+                    if code.starts_with(sqlstate::CONNECTION_EXCEPTION_CLASS)
                         || code.starts_with("57")
                         || code.starts_with("53") =>
                 {

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryRow;
-use tokio_postgres::error::SqlState;
 
 use crate::domain::plan::Goal;
 use crate::domain::run_options::Atomic;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::MigrationSet;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
-use crate::postgres::connection::server_error::{is_going_down, server_error};
+use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
 use crate::postgres::transaction::history::qualified;
@@ -80,7 +80,9 @@ pub(crate) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'
 /// Returns whether the connection was lost, or there was none to be had.
 fn is_passing(error: &ServerError) -> bool {
     let code = error.sqlstate.as_deref();
-    code.is_none_or(|code| is_going_down(code) || code == "53300")
+    code.is_none_or(|code| {
+        sqlstate::is_connection_lost(code) || code == sqlstate::TOO_MANY_CONNECTIONS
+    })
 }
 
 /// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
@@ -115,7 +117,12 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
     );
     match session.rows(&sql).await {
         // Two sessions at once: IF NOT EXISTS is not safe against itself.
-        Err(error) if !matches!(error.code().map(SqlState::code), Some("23505" | "42P06")) => {
+        Err(error)
+            if !matches!(
+                sqlstate_of(&error),
+                Some(sqlstate::UNIQUE_VIOLATION | sqlstate::DUPLICATE_SCHEMA)
+            ) =>
+        {
             return Err(failed(server_error(&error)));
         }
         _ => {}

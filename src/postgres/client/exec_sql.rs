@@ -11,6 +11,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::TypedSql;
 use crate::postgres::connection::database::Database;
@@ -343,10 +344,10 @@ impl Exec {
                     (Some(_), Some(column)) => format!("the SQL at {}:{column}", place.line),
                     _ => format!("the SQL at line {}", place.line),
                 };
-                if said.sqlstate.as_deref() == Some("57014") && !self.timeout.is_zero() {
+                if said.has_sqlstate(sqlstate::QUERY_CANCELED) && !self.timeout.is_zero() {
                     said.hint = Some("--timeout says how long a statement may run".to_owned());
                 }
-                if said.sqlstate.as_deref() == Some("25006") && !self.write {
+                if said.has_sqlstate(sqlstate::READ_ONLY_SQL_TRANSACTION) && !self.write {
                     said.hint = Some("exec only reads; --write lets it write".to_owned());
                 }
                 let hints = self.behind.hint(target, &said).await.into_iter().collect();

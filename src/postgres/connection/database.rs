@@ -18,6 +18,7 @@ use super::server_error::{is_worth_waiting_for, server_error};
 use super::session::{Notices, Session};
 use super::session_cache::SessionCache;
 use super::tls;
+use crate::domain::sqlstate;
 use crate::service::failure::ServerError;
 
 /// The oldest server on which every statement of ours runs (`pg_current_xact_id`).
@@ -198,7 +199,7 @@ impl Database {
                 _ => false,
             };
             let said = pool_error(error);
-            let is_full = said.sqlstate.as_deref() == Some("53300");
+            let is_full = said.has_sqlstate(sqlstate::TOO_MANY_CONNECTIONS);
             let has_others = cache.is_some() && is_full && self.pool.status().size > 0;
             if !waits || (!has_others && Instant::now() + pause > give_up) {
                 return Err(said);
@@ -272,7 +273,7 @@ pub(crate) fn no_second_session() -> ServerError {
 
 fn no_free_connection(message: String) -> ServerError {
     ServerError {
-        sqlstate: Some("53300".to_owned()),
+        sqlstate: Some(sqlstate::TOO_MANY_CONNECTIONS.to_owned()),
         message,
         hint: Some(
             "--jobs may exceed the connections that the server or its pooler allows".to_owned(),

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::domain::sqlstate;
 use crate::service::failure::{Duplicates, ServerError};
 
 /// Returns what went wrong, in the server's words where a server spoke.
@@ -38,6 +39,11 @@ pub fn server_error(error: &Error) -> ServerError {
     }
 }
 
+/// Returns the SQLSTATE, or `None` where the error is the driver's own.
+pub(crate) fn sqlstate_of(error: &Error) -> Option<&str> {
+    error.code().map(SqlState::code)
+}
+
 /// The same for an error in some SQL, which tells more.
 #[must_use]
 pub fn error_in(sql: &str, error: &Error) -> ServerError {
@@ -55,7 +61,7 @@ pub fn error_in(sql: &str, error: &Error) -> ServerError {
 pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
     const MARKS: [char; 6] = ['"', '«', '»', '“', '”', '„'];
     let db = error.as_db_error()?;
-    let is_missing = db.code() == &SqlState::UNDEFINED_TABLE
+    let is_missing = db.code().code() == sqlstate::UNDEFINED_TABLE
         && matches!(
             db.routine(),
             Some("parserOpenTable" | "RangeVarGetRelidExtended" | "DropErrorMsgNonExistent")
@@ -79,7 +85,7 @@ pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
 fn duplicates(sql: &str, error: &Error) -> Option<Box<Duplicates>> {
     let db = error.as_db_error()?;
     // The same code is a single row's that is refused; the table has no duplicates then.
-    let is_build = db.code().code() == "23505"
+    let is_build = db.code().code() == sqlstate::UNIQUE_VIOLATION
         && db
             .routine()
             .is_some_and(|routine| routine.starts_with("comparetup_index"));
@@ -136,26 +142,15 @@ fn key_columns(detail: &str) -> Option<Vec<String>> {
 /// Returns whether the connection is gone or going, so that nobody answered for the transaction.
 #[must_use]
 pub fn is_connection_lost(error: &Error) -> bool {
-    match error.code() {
-        Some(code) => is_going_down(code.code()),
-        None => true,
-    }
-}
-
-/// Class 08 and the server's shutdown codes (manual appendix A).
-#[must_use]
-pub fn is_going_down(sqlstate: &str) -> bool {
-    sqlstate.starts_with("08")
-        || matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
+    sqlstate_of(error).is_none_or(sqlstate::is_connection_lost)
 }
 
 /// Returns whether a new connection may succeed later: the server starts, restarts, or is full.
 #[must_use]
 pub fn is_worth_waiting_for(error: &Error) -> bool {
-    match error.code() {
-        Some(code) => is_going_down(code.code()) || code.code() == "53300",
-        None => true,
-    }
+    sqlstate_of(error).is_none_or(|code| {
+        sqlstate::is_connection_lost(code) || code == sqlstate::TOO_MANY_CONNECTIONS
+    })
 }
 
 /// Returns whether the same transaction may succeed when it is run again: a lock was not
@@ -166,9 +161,9 @@ pub fn is_worth_retrying(error: &Error) -> bool {
         return false;
     };
     match db.code().code() {
-        "55P03" | "40P01" | "40001" => true,
+        code if sqlstate::is_contention(code) => true,
         // "tuple concurrently updated" has no code of its own, and its text is translated.
-        "XX000" => matches!(
+        sqlstate::INTERNAL_ERROR => matches!(
             db.routine(),
             Some("simple_heap_update" | "simple_heap_delete")
         ),

@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use super::migrator::PostgresMigrator;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::failure::ServerError;
 use crate::service::fleet::SchemaMigrator as _;
@@ -17,7 +18,12 @@ use crate::service::fleet::SchemaMigrator as _;
 pub fn is_something_missing(error: &ServerError) -> bool {
     matches!(
         error.sqlstate.as_deref(),
-        Some("42P01" | "42703" | "42883" | "42704")
+        Some(
+            sqlstate::UNDEFINED_TABLE
+                | sqlstate::UNDEFINED_COLUMN
+                | sqlstate::UNDEFINED_FUNCTION
+                | sqlstate::UNDEFINED_OBJECT
+        )
     )
 }
 

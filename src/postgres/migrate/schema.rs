@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
 
 use super::dry_run::{self, Rehearsal};
 use super::migrator::PostgresMigrator;
@@ -18,6 +17,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::plan::Plan;
 use crate::domain::run_options::Atomic;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::connection::database::{Route, no_second_session};
@@ -25,7 +25,7 @@ use crate::postgres::connection::options::{
     RECONNECT_TIMEOUT, REPORT_INTERVAL, SECOND_SESSION_TIMEOUT,
 };
 use crate::postgres::connection::server_error::{
-    error_in, is_connection_lost, is_worth_retrying, server_error,
+    error_in, is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock;
@@ -151,7 +151,7 @@ impl Journey<'_> {
                 return Err(MigrateError::Database {
                     doing: format!("entering {}", target.schema),
                     error: ServerError {
-                        sqlstate: Some("42501".to_owned()),
+                        sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
                         message: format!("role '{role}' may not use the schema"),
                         ..ServerError::default()
                     },
@@ -586,7 +586,7 @@ impl Journey<'_> {
         if !all_known {
             return MigrateError::InDoubt { doing, error }.into();
         }
-        let is_full = error.sqlstate.as_deref() == Some(SqlState::TOO_MANY_CONNECTIONS.code());
+        let is_full = error.has_sqlstate(sqlstate::TOO_MANY_CONNECTIONS);
         let failed = Box::new(MigrateError::Database { doing, error });
         if is_full {
             // There may be a place when another schema is done.
@@ -673,7 +673,7 @@ impl Journey<'_> {
             WorkError::NoLedger => unreachable!("the step is taken again without it"),
             WorkError::Ours(error) => {
                 let mut said = server_error(&error);
-                if error.code() == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE) {
+                if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
                     let table = &self.migrator.rules.history_table;
                     said.hint = Some(format!(
                         "the history was made for short versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",

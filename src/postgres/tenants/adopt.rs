@@ -9,6 +9,7 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::create::{CreateError, Created, explain, listed, unless_locked};
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant};
 use crate::migrations::{MigrationSet, Script, Transaction};
@@ -99,7 +100,7 @@ impl PostgresCatalog {
                 }
                 Opening::NotUsable(role) => {
                     return Err(CreateError::Catalog(database_error(ServerError {
-                        sqlstate: Some("42501".to_owned()),
+                        sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
                         message: format!("role '{role}' may not use schema '{}'", new.schema),
                         ..ServerError::default()
                     })));

@@ -10,6 +10,7 @@ use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 use super::catalog_sql::Tables;
 use super::drop::select_missing;
 use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, TRASH_PREFIX};
+use crate::domain::sqlstate;
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
@@ -80,16 +81,16 @@ pub(crate) fn catalog_error(error: &Error) -> CatalogError {
     // What a trigger's function misses is no table of the catalog's.
     let is_ours = error.as_db_error().is_some_and(|db| db.where_().is_none());
     match said.sqlstate.as_deref().filter(|_| is_ours) {
-        // undefined_table, invalid_schema_name
-        Some("42P01" | "3F000") => CatalogError::TablesMissing(said.to_string()),
-        // undefined_column
-        Some("42703") => CatalogError::ColumnMissing(said.to_string()),
+        Some(code) if sqlstate::is_missing_table(code) => {
+            CatalogError::TablesMissing(said.to_string())
+        }
+        Some(sqlstate::UNDEFINED_COLUMN) => CatalogError::ColumnMissing(said.to_string()),
         _ => database_error(said),
     }
 }
 
 pub(crate) fn database_error(said: ServerError) -> CatalogError {
-    if said.sqlstate.as_deref() == Some("42501") {
+    if said.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE) {
         return CatalogError::Forbidden(said.to_string());
     }
     CatalogError::Database(Box::new(DatabaseError(said)))

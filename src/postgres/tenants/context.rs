@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join3;
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
 use crate::postgres::connection::database::{Database, Route};
-use crate::postgres::connection::server_error::{is_connection_lost, server_error};
+use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::open::RESET;
 use crate::service::failure::ServerError;
@@ -131,8 +131,9 @@ impl Database {
                 Err(error)
                     if was_used
                         && (is_connection_lost(&error)
-                            || error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
-                            || error.code() == Some(&SqlState::ACTIVE_SQL_TRANSACTION)) => {}
+                            || sqlstate_of(&error)
+                                == Some(sqlstate::IN_FAILED_SQL_TRANSACTION)
+                            || sqlstate_of(&error) == Some(sqlstate::ACTIVE_SQL_TRANSACTION)) => {}
                 Err(error) if is_connection_lost(&error) => {
                     return Err(TenantError::NoConnection(server_error(&error)));
                 }
@@ -225,7 +226,7 @@ impl TenantContext {
         )
         .await;
         match (ours, ended) {
-            (Err(error), _) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
+            (Err(error), _) if sqlstate_of(&error) == Some(sqlstate::DIVISION_BY_ZERO) => {
                 return Err(TenantError::Ended(self.schema.clone()));
             }
             // The server may still have come to the COMMIT that was sent with it.

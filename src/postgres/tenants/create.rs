@@ -12,13 +12,16 @@ use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
-use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
+use crate::postgres::connection::server_error::{
+    error_in, is_connection_lost, server_error, sqlstate_of,
+};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
@@ -426,23 +429,27 @@ pub(crate) fn listed(id: i64, new: &NewTenant) -> Tenant {
 
 /// Somebody else took the name between our look and our insert.
 pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    let code = sqlstate_of(error);
     let said = error.as_db_error();
     let constraint = said.and_then(|said| said.constraint()).unwrap_or_default();
     // Such as: Key (lower(slug::text))=(acme) already exists.
     let key = said.and_then(|said| said.detail()).unwrap_or_default();
     let key = key.split(")=(").next().unwrap_or_default();
     let (what, value) = match code {
-        Some("42P06") => (Taken::Schema, new.schema.as_str()),
-        Some("23505") if constraint.contains("nspname") || tables.is_schema_key(key) => {
+        Some(sqlstate::DUPLICATE_SCHEMA) => (Taken::Schema, new.schema.as_str()),
+        Some(sqlstate::UNIQUE_VIOLATION)
+            if constraint.contains("nspname") || tables.is_schema_key(key) =>
+        {
             (Taken::Schema, new.schema.as_str())
         }
-        Some("23505") if tables.is_slug_key(key) => (Taken::Slug, new.slug.as_str()),
-        Some("23505") if tables.is_host_key(key) => (
+        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_slug_key(key) => {
+            (Taken::Slug, new.slug.as_str())
+        }
+        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_host_key(key) => (
             Taken::Hostname,
             new.hostnames.first().map_or("", |host| host.as_str()),
         ),
-        Some("23502") => {
+        Some(sqlstate::NOT_NULL_VIOLATION) => {
             let column = said.and_then(|said| said.column()).unwrap_or_default();
             return CatalogError::ColumnUnset(column.to_owned(), server_error(error).to_string());
         }

@@ -9,19 +9,19 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 pub use super::referencing_rows::Referrer;
 use super::referencing_rows::{self, Reach};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
+use crate::domain::sqlstate;
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::{
-    is_connection_lost, is_worth_retrying, server_error,
+    is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
@@ -563,10 +563,12 @@ fn again(
         let said = server_error(error);
         return Err(match said.sqlstate.as_deref() {
             // Another session was faster.
-            Some("3F000") => CatalogError::SchemaMissing(piece.schema.clone()),
+            Some(sqlstate::INVALID_SCHEMA_NAME) => {
+                CatalogError::SchemaMissing(piece.schema.clone())
+            }
             // Rows that came after it was looked for them.
-            Some("23503") => CatalogError::Referred(vec![referring(error)]),
-            Some("53200") => CatalogError::NoRoomForLocks(said.to_string()),
+            Some(sqlstate::FOREIGN_KEY_VIOLATION) => CatalogError::Referred(vec![referring(error)]),
+            Some(sqlstate::OUT_OF_MEMORY) => CatalogError::NoRoomForLocks(said.to_string()),
             _ => database_error(said),
         }
         .into());
@@ -584,7 +586,7 @@ fn again(
 
 /// Returns whether what was asked about is not there.
 fn is_gone(error: &Error) -> bool {
-    matches!(error.code().map(SqlState::code), Some("42P01" | "3F000"))
+    sqlstate_of(error).is_some_and(sqlstate::is_missing_table)
 }
 
 /// Returns the table and the key that keep a row.

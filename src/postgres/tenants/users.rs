@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::SqlState;
 
 use super::context::{TenantContext, TenantError};
 use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::transaction::commit::was_committed;
 use crate::service::failure::ServerError;
@@ -202,7 +202,7 @@ async fn insert(
         Ok(_) => Ok(()),
         // Somebody was faster.
         Err(error)
-            if error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+            if sqlstate_of(&error) == Some(sqlstate::UNIQUE_VIOLATION)
                 && error
                     .as_db_error()
                     .and_then(|said| said.constraint())

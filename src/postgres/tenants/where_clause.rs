@@ -11,6 +11,7 @@ use super::catalog::{PostgresCatalog, catalog_error};
 use super::catalog_sql::Tables;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
+use crate::domain::sqlstate;
 use crate::domain::tenant::CatalogError;
 use crate::migrations::Predicate;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
@@ -38,7 +39,7 @@ pub enum WhereError {
 impl fmt::Display for WhereError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { said, .. } if said.sqlstate.as_deref() == Some("57014") => {
+            Self::Refused { said, .. } if said.has_sqlstate(sqlstate::QUERY_CANCELED) => {
                 write!(f, "no answer within {} s: {said}", LIMIT.as_secs())
             }
             Self::Refused { said, .. } => said.fmt(f),

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::advisory_lock;
 use crate::domain::applied::Applied;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
+use crate::domain::sqlstate;
 use crate::postgres::connection::options::{HISTORY_TIMEOUT, SINGLE_HISTORY_TIMEOUT};
-use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 
 /// How many histories one statement reads. Every one of them takes a slot of the server's
@@ -139,7 +139,7 @@ async fn read_one(
         }
         Err(error) => error,
     };
-    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+    if sqlstate_of(&error) != Some(sqlstate::LOCK_NOT_AVAILABLE) {
         return Ok(Found::Schema(Err(server_error(&error).to_string())));
     }
     let history = qualified(schemas[position], table);

@@ -20,15 +20,16 @@ use std::sync::Arc;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
 
 use super::advisory_lock::CLASS;
 use super::history::{self, qualified};
 use crate::domain::applied::Applied;
 use crate::domain::digest::of_history;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::connection::options::SINGLE_HISTORY_TIMEOUT;
+use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
 
 /// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
@@ -89,8 +90,14 @@ pub(crate) async fn forget_the_unbelieved(session: &Session, table: &str) -> Res
 /// column or function are missing, or the role may not.
 pub(crate) fn is_absent(error: &Error) -> bool {
     matches!(
-        error.code().map(SqlState::code),
-        Some("3F000" | "42P01" | "42703" | "42883" | "42501")
+        sqlstate_of(error),
+        Some(
+            sqlstate::INVALID_SCHEMA_NAME
+                | sqlstate::UNDEFINED_TABLE
+                | sqlstate::UNDEFINED_COLUMN
+                | sqlstate::UNDEFINED_FUNCTION
+                | sqlstate::INSUFFICIENT_PRIVILEGE
+        )
     )
 }
 

@@ -7,15 +7,16 @@ use std::fmt::Write as _;
 
 use futures_util::future::{join3, try_join_all};
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::advisory_lock::CLASS;
 use super::history::{self, History};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::postgres::connection::database::Route;
+use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::drop;
@@ -228,7 +229,9 @@ pub(crate) async fn open(
     reset?;
     let opening = match begun {
         Ok(probed) => interpret(&probed, schema),
-        Err(error) if error.code() == Some(&SqlState::INVALID_SCHEMA_NAME) => Opening::NoSchema,
+        Err(error) if sqlstate_of(&error) == Some(sqlstate::INVALID_SCHEMA_NAME) => {
+            Opening::NoSchema
+        }
         Err(error) => return Err(error),
     };
     let opening = match opening {

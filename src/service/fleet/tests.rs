@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
+use crate::domain::sqlstate;
 use crate::service::event::Event;
 use crate::service::failure::ServerError;
 
@@ -97,7 +98,7 @@ impl SchemaJob for Scripted {
                     attempt: 1,
                     limit: 5,
                     error: ServerError {
-                        sqlstate: Some("40P01".to_owned()),
+                        sqlstate: Some(sqlstate::DEADLOCK_DETECTED.to_owned()),
                         ..ServerError::default()
                     },
                     blockers: Vec::new(),
@@ -248,7 +249,7 @@ async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
 
 #[tokio::test]
 async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends() {
-    let acts = ["a", "b", "c", "d", "e"].map(|slug| (slug, Act::Fail("23505")));
+    let acts = ["a", "b", "c", "d", "e"].map(|slug| (slug, Act::Fail(sqlstate::UNIQUE_VIOLATION)));
     let two = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
     let slugs = ["a", "b", "c", "d", "e"];
     assert_eq!(
@@ -270,7 +271,7 @@ async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends
 
 #[tokio::test]
 async fn every_target_gets_one_outcome_in_the_order_given() {
-    let migrator = Scripted::new(&[("b", Act::Fail("23505"))]);
+    let migrator = Scripted::new(&[("b", Act::Fail(sqlstate::UNIQUE_VIOLATION))]);
     assert_eq!(
         run(&migrator, &["a", "b", "c"], 3, OnFailure::Continue).await,
         ["a migrated", "b failed", "c migrated"]
@@ -305,7 +306,7 @@ async fn several_go_together_once_one_went_alone() {
 async fn what_is_given_back_undone_goes_one_by_one_and_ends_as_it_would_have() {
     let slugs = ["a", "b", "c", "d", "e", "f", "g"];
     for (act, word) in [
-        (Act::Fail("23505"), "failed"),
+        (Act::Fail(sqlstate::UNIQUE_VIOLATION), "failed"),
         (Act::Panic, "panicked: scripted"),
     ] {
         let acts = [("e", act)];
@@ -379,7 +380,7 @@ async fn never_more_than_jobs_are_in_flight() {
 
 #[tokio::test]
 async fn a_failure_stops_the_rest_when_asked_to() {
-    let migrator = Scripted::new(&[("b", Act::Fail("23505"))]);
+    let migrator = Scripted::new(&[("b", Act::Fail(sqlstate::UNIQUE_VIOLATION))]);
     assert_eq!(
         run(&migrator, &["a", "b", "c"], 1, OnFailure::Stop).await,
         ["a migrated", "b failed", "c not started: EarlierFailure"]
@@ -397,7 +398,7 @@ async fn a_missing_schema_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn a_full_disk_ends_the_run_even_when_it_should_continue() {
-    let migrator = Scripted::new(&[("a", Act::Fail("53100"))]);
+    let migrator = Scripted::new(&[("a", Act::Fail(sqlstate::DISK_FULL))]);
     assert_eq!(
         run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
         ["a failed", "b not started: EarlierFailure"]

@@ -3,6 +3,7 @@
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::{DefinedIn, Place, Scope, ScriptRef};
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::FailureGroup;
@@ -282,7 +283,9 @@ impl Subject<'_> {
         };
         // Undefined table, function, object: most often a question of where was looked.
         let looked = match state {
-            "42P01" | "42883" | "42704" => format!("names were looked up in {}; ", self.lookup),
+            sqlstate::UNDEFINED_TABLE
+            | sqlstate::UNDEFINED_FUNCTION
+            | sqlstate::UNDEFINED_OBJECT => format!("names were looked up in {}; ", self.lookup),
             _ => String::new(),
         };
         hint_of_server(error)
@@ -442,7 +445,10 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
             script,
             file,
             place,
-            error: server_error("55P03", "canceling statement due to lock timeout"),
+            error: server_error(
+                sqlstate::LOCK_NOT_AVAILABLE,
+                "canceling statement due to lock timeout",
+            ),
             blockers: vec![holder()],
             attempts: 5,
             rolled_back: true,
@@ -509,7 +515,10 @@ error: tenant_globex: files and history disagree, nothing was run
             error: ServerError {
                 detail: Some("some detail\nof two lines".into()),
                 hint: Some("the server's hint".into()),
-                ..server_error("42501", "permission denied for schema tenant_globex")
+                ..server_error(
+                    sqlstate::INSUFFICIENT_PRIVILEGE,
+                    "permission denied for schema tenant_globex",
+                )
             },
         };
         assert_data_eq!(

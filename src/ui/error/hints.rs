@@ -1,22 +1,29 @@
 //! What to do about an error, as far as its kind tells.
 
 use crate::domain::plan::Drift;
+use crate::domain::sqlstate;
 use crate::service::failure::ServerError;
 
 /// What the person can do about a SQLSTATE that says so (manual appendix A).
 pub(super) fn remedy(error: &ServerError) -> Option<&'static str> {
     let state = error.sqlstate.as_deref()?;
     Some(match state {
-        "55P03" => "let the session in the way finish or raise --lock-timeout",
-        "57014" => "raise --statement-timeout or find out who cancelled the statement",
-        "53100" => "free space on the server's disk",
-        "53200" => "raise max_locks_per_transaction or the server's memory",
-        "53300" => "lower --jobs or raise max_connections",
-        "42501" => "grant the missing right to the role that runs migrations",
-        "42601" => "correct the file",
-        "40P01" | "40001" => "wait for the other sessions",
-        "57P01" | "57P02" | "57P03" => "wait until the server is back",
-        _ if state.starts_with("08") => "wait until the server can be reached",
+        sqlstate::LOCK_NOT_AVAILABLE => "let the session in the way finish or raise --lock-timeout",
+        sqlstate::QUERY_CANCELED => {
+            "raise --statement-timeout or find out who cancelled the statement"
+        }
+        sqlstate::DISK_FULL => "free space on the server's disk",
+        sqlstate::OUT_OF_MEMORY => "raise max_locks_per_transaction or the server's memory",
+        sqlstate::TOO_MANY_CONNECTIONS => "lower --jobs or raise max_connections",
+        sqlstate::INSUFFICIENT_PRIVILEGE => {
+            "grant the missing right to the role that runs migrations"
+        }
+        sqlstate::SYNTAX_ERROR => "correct the file",
+        code if sqlstate::is_contention(code) => "wait for the other sessions",
+        code if sqlstate::is_shutdown(code) => "wait until the server is back",
+        _ if state.starts_with(sqlstate::CONNECTION_EXCEPTION_CLASS) => {
+            "wait until the server can be reached"
+        }
         _ if state.starts_with("23") => "mend the data that breaks the rule (or the file)",
         _ => return None,
     })

@@ -49,6 +49,7 @@ impl<W: Write> Reporter for LogReporter<W> {
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::sqlstate;
     use std::time::Duration;
 
     use snapbox::{IntoData, assert_data_eq, str};
@@ -125,7 +126,10 @@ Running migrations for schema 'public'...
         };
         let bad = failed(MigrateError::Job {
             doing: "reading products".to_owned(),
-            error: server_error("42501", "permission denied for table products"),
+            error: server_error(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "permission denied for table products",
+            ),
             hints: vec!["use a role that may read it".to_owned()],
         });
         let events = [
@@ -236,7 +240,10 @@ tenant_acme: step 3 of 12: constraints
         let retry = EventKind::Retrying {
             attempt: 1,
             limit: 5,
-            error: server_error("55P03", "canceling statement due to lock timeout"),
+            error: server_error(
+                sqlstate::LOCK_NOT_AVAILABLE,
+                "canceling statement due to lock timeout",
+            ),
             blockers: vec![holder()],
             pause: Duration::from_millis(1500),
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::event::{Event, EventKind, Operation, Outcome};
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -75,7 +76,10 @@ pub(in crate::ui) fn missing_relation() -> MigrateError {
             column: Some(17),
             text: "create index on prices (product_id);".to_owned(),
         }),
-        error: server_error("42P01", "relation \"prices\" does not exist"),
+        error: server_error(
+            sqlstate::UNDEFINED_TABLE,
+            "relation \"prices\" does not exist",
+        ),
         blockers: Vec::new(),
         attempts: 1,
         rolled_back: true,
