@@ -18,8 +18,9 @@ use pricesync::error::Exit;
 use pricesync::migrations::MigrationSet;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::options::EngineOptions;
 use pricesync::postgres::connection::tls;
-use pricesync::postgres::migrate::migrator::{PostgresMigrator, Rules};
+use pricesync::postgres::migrate::migrator::PostgresMigrator;
 use pricesync::postgres::tenants::catalog::PostgresCatalog;
 use pricesync::service::concurrency::ConcurrencyLimit;
 use pricesync::service::event::Progress;
@@ -75,8 +76,9 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
 
     let layout = CatalogLayout::default();
     let catalog = PostgresCatalog::new(database.clone(), &layout);
-    let rules = Rules::new(&database, &layout);
-    let migrator = PostgresMigrator::new(database, rules, Arc::new(shared), Arc::new(tenant));
+    let engine_options = EngineOptions::new(&database, &layout);
+    let migrator =
+        PostgresMigrator::new(database, engine_options, Arc::new(shared), Arc::new(tenant));
 
     // A service that has to stop while it starts raises the first of the pair.
     let (_interrupter, interrupts) = Interrupts::new();

@@ -9,8 +9,8 @@ use pricesync::domain::tenant::{Hostname, NewTenant, Slug};
 use pricesync::migrations::MigrationSet;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
+use pricesync::postgres::connection::options::EngineOptions;
 use pricesync::postgres::connection::tls;
-use pricesync::postgres::migrate::migrator::Rules;
 use pricesync::postgres::tenants::catalog::PostgresCatalog;
 use pricesync::service::event::Progress;
 use pricesync::settings::CatalogLayout;
@@ -47,7 +47,7 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
     let database = Database::open(&options, tls, sessions, Duration::ZERO).await?;
     let layout = CatalogLayout::default();
     let catalog = PostgresCatalog::new(database.clone(), &layout);
-    let rules = Rules::new(&database, &layout);
+    let engine_options = EngineOptions::new(&database, &layout);
     let (progress, _nobody) = Progress::channel();
     let begun = Instant::now();
     for slug in slugs {
@@ -60,7 +60,7 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
             columns: Vec::new(),
         };
         catalog
-            .create(&new, Some(&set), &rules, &progress)
+            .create(&new, Some(&set), &engine_options, &progress)
             .await
             .map_err(|error| anyhow!("tenant {} was not created: {error:?}", new.slug))?;
     }

@@ -1,5 +1,6 @@
 //! `backup`: each tenant into a file of its own; `backup verify` reads one to its end.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,6 @@ use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Rehearsals, Source, back_up};
 use crate::postgres::client::pg_dump::{DumpError, pg_dump};
 use crate::postgres::connection::conninfo::ConnectOptions;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::event::{Interrupt, Operation, Progress};
 use crate::service::failure::{MigrateError, ServerError};
@@ -128,7 +128,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     let job = Arc::new(Job {
         catalog,
-        rules: app.rules(&database),
+        engine_options: app.engine_options(&database),
         rehearsals: Rehearsals::default(),
         tenants,
         folder,
@@ -171,7 +171,7 @@ fn stamp() -> Result<String, Failure> {
 /// Backs tenants up.
 struct Job {
     catalog: PostgresCatalog,
-    rules: Rules,
+    engine_options: EngineOptions,
     rehearsals: Rehearsals,
     tenants: Vec<Tenant>,
     folder: PathBuf,
@@ -287,7 +287,7 @@ impl Job {
         let source = Source {
             catalog: &self.catalog.clone().telling(progress.clone()),
             tenant,
-            rules: &self.rules,
+            options: &self.engine_options,
             rehearsals: &self.rehearsals,
             schema_only: false,
         };

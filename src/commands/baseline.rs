@@ -13,7 +13,7 @@ use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::baseline::Baseline;
-use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::migrate::migrator::{Mode, PostgresMigrator};
 use crate::service::rollout::{Scopes, Survey};
 use crate::service::stages::Stages;
 use crate::ui::{Cell, Listing, OutputFormat, count};
@@ -71,10 +71,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Access::Write
     };
     let database = app.database(access, 1).await?;
-    let mut rules = app.rules(&database);
-    rules.goal = Goal::Version(args.to);
-    rules.fake = true;
-    rules.atomic = Atomic::Schema;
+    let mut engine_options = app.engine_options(&database);
+    engine_options.goal = Goal::Version(args.to);
+    engine_options.atomic = Atomic::Schema;
     let pace = app.pace(&database);
     let connections = NonZeroUsize::new(connections_for(pace.jobs()));
     database.resize(connections.unwrap_or(NonZeroUsize::MIN));
@@ -85,13 +84,14 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     // Its histories are read one by one where the ledger knows nothing, and noted by none yet.
     let looker = app
-        .migrator(&database, rules.clone(), &sets, Access::Read, 1)
+        .migrator(&database, engine_options.clone(), &sets, Access::Read, 1)
         .await?;
     let expected = expected(args, scope, &looker, app).await?;
-    rules.baseline = Some(Arc::new(expected.clone().unwrap_or_default()));
     let migrator = app
-        .migrator(&database, rules, &sets, access, pace.jobs())
+        .migrator(&database, engine_options, &sets, access, pace.jobs())
         .await?;
+    let mode = Mode::Baseline(Arc::new(expected.clone().unwrap_or_default()));
+    let migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(mode));
     let run = Migration {
         app,
         migrator: &migrator,

@@ -80,14 +80,14 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         is_itself: false,
         keeps_hosts: false,
     };
-    let rules = app.rules(&database);
+    let engine_options = app.engine_options(&database);
     let rehearsals = Rehearsals::none();
     let copied = alone(app, CLONE, target(&destination.new), async |progress| {
         let catalog = catalog.clone().telling(progress);
         let source = Source {
             catalog: &catalog,
             tenant: &tenant,
-            rules: &rules,
+            options: &engine_options,
             rehearsals: &rehearsals,
             schema_only: args.schema_only,
         };

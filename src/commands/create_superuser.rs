@@ -70,7 +70,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     };
     let settings = &app.settings;
     let created = database
-        .create_superuser(&tenant, &app.rules(&database), &settings.users, user)
+        .create_superuser(
+            &tenant,
+            &app.engine_options(&database),
+            &settings.users,
+            user,
+        )
         .await;
     if let Err(error) = created {
         return Err(explained(error, &tenant, app, &database).await);

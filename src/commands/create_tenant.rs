@@ -126,13 +126,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         app.terminal
             .warn("no column keeps the name (catalog.name_column); the slug stands for it");
     }
-    let rules = app.rules(&database);
-    let template_rules = rules.clone();
+    let engine_options = app.engine_options(&database);
+    let template_rules = engine_options.clone();
     let set = (!args.no_migrate).then_some(&*sets.tenant);
     // What cannot be reached is told before there is a tenant.
     let migrator = match set {
         Some(set) if has_more_than_one_transaction(set) => Some(
-            app.migrator(&database, rules.clone(), &sets, Access::Write, 1)
+            app.migrator(&database, engine_options.clone(), &sets, Access::Write, 1)
                 .await?,
         ),
         _ => None,
@@ -140,9 +140,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let (progress, _nobody) = Progress::channel();
     let begun = std::time::Instant::now();
     let made = if args.adopt {
-        catalog.adopt(&new, set, &rules, &progress).await
+        catalog.adopt(&new, set, &engine_options, &progress).await
     } else {
-        catalog.create(&new, set, &rules, &progress).await
+        catalog.create(&new, set, &engine_options, &progress).await
     };
     let created = match made {
         Ok(created) => created,

@@ -1,5 +1,6 @@
 //! `demo`: the guide's story on the local server, from nothing to a migrated fleet.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
@@ -9,7 +10,6 @@ use super::{create_tenant, list_tenants, status};
 use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::create::CreateError;
 use crate::service::event::Progress;
@@ -51,9 +51,15 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let pace = app.pace(&database);
     let connections = NonZeroUsize::new(connections_for(pace.jobs()));
     database.resize(connections.unwrap_or(NonZeroUsize::MIN));
-    let rules = app.rules(&database);
+    let engine_options = app.engine_options(&database);
     let migrator = app
-        .migrator(&database, rules.clone(), &sets, Access::Write, pace.jobs())
+        .migrator(
+            &database,
+            engine_options.clone(),
+            &sets,
+            Access::Write,
+            pace.jobs(),
+        )
         .await?;
     let catalog = app.catalog(&database);
     let migration = |scopes| Migration {
@@ -74,7 +80,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let missing = missing(args.tenants, &catalog).await?;
     if !missing.is_empty() {
         say(&format!("Creating {}...", count(missing.len(), "tenant")));
-        create(&missing, &catalog, &rules).await?;
+        create(&missing, &catalog, &engine_options).await?;
         say(&format!(
             "Created {} with empty schemas. Migrating them, {} at a time:",
             count(missing.len(), "tenant"),
@@ -116,7 +122,7 @@ async fn missing(wanted: u32, catalog: &PostgresCatalog) -> Result<Vec<(String, 
 async fn create(
     missing: &[(String, String)],
     catalog: &PostgresCatalog,
-    rules: &Rules,
+    engine_options: &EngineOptions,
 ) -> Result<(), Failure> {
     let (progress, _nobody) = Progress::channel();
     for (slug, name) in missing {
@@ -131,7 +137,7 @@ async fn create(
             name: name.clone(),
             columns: Vec::new(),
         };
-        match catalog.create(&new, None, rules, &progress).await {
+        match catalog.create(&new, None, engine_options, &progress).await {
             Ok(_) => {}
             Err(CreateError::Catalog(error)) => return Err(error.into()),
             Err(CreateError::Migrate(error)) => {

@@ -56,7 +56,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let mut targets = vec![std::sync::Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
     let migrator = app
-        .migrator(&database, app.rules(&database), &sets, access, 1)
+        .migrator(&database, app.engine_options(&database), &sets, access, 1)
         .await?;
     let verified = migrator
         .verify(&targets)
@@ -240,8 +240,8 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
         columns: Vec::new(),
     };
     let (progress, _nobody) = Progress::channel();
-    let rules = app.rules(catalog.database());
-    match catalog.adopt(&new, None, &rules, &progress).await {
+    let engine_options = app.engine_options(catalog.database());
+    match catalog.adopt(&new, None, &engine_options, &progress).await {
         Ok(_) => Ok(new.slug),
         Err(CreateError::Catalog(error)) => Err(error.to_string()),
         Err(CreateError::Migrate(error)) => {

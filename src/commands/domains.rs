@@ -78,9 +78,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         } => {
             let hosts = parsed(hosts)?;
             let (catalog, tenant) = opened(tenant, app).await?;
-            let rules = app.rules(catalog.database());
+            let engine_options = app.engine_options(catalog.database());
             let added = catalog
-                .add_domains(&tenant, &hosts, *primary, &rules)
+                .add_domains(&tenant, &hosts, *primary, &engine_options)
                 .await?;
             for (host, added) in hosts.iter().zip(added) {
                 match added {
@@ -104,9 +104,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         } => {
             let hosts = parsed(hosts)?;
             let (catalog, tenant) = opened(tenant, app).await?;
-            let rules = app.rules(catalog.database());
+            let engine_options = app.engine_options(catalog.database());
             let successor = catalog
-                .remove_domains(&tenant, &hosts, *force, &rules)
+                .remove_domains(&tenant, &hosts, *force, &engine_options)
                 .await?;
             for host in &hosts {
                 say(app, &format!("✓ Domain removed: {}", shown(host, &tenant)))?;
@@ -119,8 +119,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         What::Primary { tenant, host } => {
             let host = parsed(std::slice::from_ref(host))?.swap_remove(0);
             let (catalog, tenant) = opened(tenant, app).await?;
-            let rules = app.rules(catalog.database());
-            catalog.set_primary_domain(&tenant, &host, &rules).await?;
+            let engine_options = app.engine_options(catalog.database());
+            catalog
+                .set_primary_domain(&tenant, &host, &engine_options)
+                .await?;
             say(app, &format!("✓ Primary domain: {}", shown(&host, &tenant)))?;
         }
     }

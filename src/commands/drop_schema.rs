@@ -71,21 +71,21 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         let what = format!("dropping tenant '{}'", tenant.slug);
         confirm(&question, tenant.slug.as_str(), &what, app)?;
     }
-    let rules = app.rules(&database);
+    let engine_options = app.engine_options(&database);
     let mut out = app.terminal.out();
     let work = if args.trash { TRASH } else { DROP };
     let told = summary(&tenant, &contents);
     alone(app, work, (*target(&tenant)).clone(), async |progress| {
         let catalog = catalog.clone().telling(progress);
         if args.trash {
-            let moved = catalog.trash(&tenant, &contents, &rules).await;
+            let moved = catalog.trash(&tenant, &contents, &engine_options).await;
             moved.map_err(not_begun)?;
         } else {
             let removal = Removal {
                 keep_record: args.keep_record,
                 cascade_outside: args.cascade_outside,
             };
-            let dropped = catalog.drop(&tenant, removal, &rules).await;
+            let dropped = catalog.drop(&tenant, removal, &engine_options).await;
             dropped.map_err(not_finished)?;
         }
         Ok(((), measure(&contents)))

@@ -215,7 +215,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
-        let rules = app.rules(&database);
+        let engine_options = app.engine_options(&database);
         let surveyor = app.surveyor(&database);
         let (shares, merge) = merge();
         let positions = self.targets.iter().zip(0..);
@@ -224,8 +224,8 @@ impl Run<'_> {
             search_path: app.settings.search_path.clone(),
             write: args.write,
             timeout: self.timeout.unwrap_or(app.settings.statement_timeout),
-            lock_timeout: rules.lock_timeout,
-            references: rules.references.clone(),
+            lock_timeout: engine_options.lock_timeout,
+            references: engine_options.references.clone(),
             typed: format == OutputFormat::Json,
             shares,
             positions: positions

@@ -54,7 +54,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let states = match &sets {
         Some(sets) => {
             let migrator = app
-                .migrator(&database, app.rules(&database), sets, Access::Read, 1)
+                .migrator(
+                    &database,
+                    app.engine_options(&database),
+                    sets,
+                    Access::Read,
+                    1,
+                )
                 .await?;
             let targets: Vec<_> = tenants.iter().map(target).collect();
             migrator

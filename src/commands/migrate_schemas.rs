@@ -26,7 +26,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::dry_run::Rehearsal;
-use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::migrate::migrator::{Mode, PostgresMigrator};
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{Progress, Skipped};
@@ -225,9 +225,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         Access::Write
     };
     let database = app.database(access, 1).await?;
-    let mut rules = app.rules(&database);
-    rules.goal = args.to.map_or(Goal::Latest, Goal::Version);
-    rules.fake = args.fake;
+    let mut engine_options = app.engine_options(&database);
+    engine_options.goal = args.to.map_or(Goal::Latest, Goal::Version);
     let pace = app.pace(&database);
     let connections = NonZeroUsize::new(connections_for(pace.jobs()));
     database.resize(connections.unwrap_or(NonZeroUsize::MIN));
@@ -243,10 +242,13 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         access
     };
     let mut migrator = app
-        .migrator(&database, rules, &sets, writes, pace.jobs())
+        .migrator(&database, engine_options, &sets, writes, pace.jobs())
         .await?;
     if let Some(rehearsal) = &rehearsal {
-        migrator = Arc::new(PostgresMigrator::clone(&migrator).rehearsing(Arc::clone(rehearsal)));
+        let mode = Mode::DryRun(Arc::clone(rehearsal));
+        migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(mode));
+    } else if args.fake {
+        migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(Mode::Fake));
     }
     let run = Migration {
         app,
@@ -305,9 +307,12 @@ pub(super) struct Migration<'a> {
 impl Migration<'_> {
     /// Returns the options without which the same command would do something else.
     fn options(&self) -> String {
-        let rules = self.migrator.rules();
-        let fake = if rules.fake { " --fake" } else { "" };
-        match rules.goal {
+        let fake = if self.migrator.mode().only_records() {
+            " --fake"
+        } else {
+            ""
+        };
+        match self.migrator.options().goal {
             Goal::Version(version) => format!("{fake} --to {version}"),
             Goal::Latest => fake.to_owned(),
         }

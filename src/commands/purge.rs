@@ -96,11 +96,11 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         };
         confirm(&question, &expected, &what, app)?;
     }
-    let rules = app.rules(&database);
+    let engine_options = app.engine_options(&database);
     let targets: Vec<Target> = chosen.iter().map(target).collect();
     let results = in_turn(app, PURGE, &targets, async |place, progress| {
         let catalog = catalog.clone().telling(progress);
-        let purged = catalog.purge(&chosen[place], args.cascade_outside, &rules);
+        let purged = catalog.purge(&chosen[place], args.cascade_outside, &engine_options);
         purged.await.map_err(not_finished)?;
         Ok(((), words[place].clone()))
     })

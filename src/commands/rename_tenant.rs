@@ -113,7 +113,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     catalog
-        .rename(&tenant, &new, args.leave_mentions, &app.rules(&database))
+        .rename(
+            &tenant,
+            &new,
+            args.leave_mentions,
+            &app.engine_options(&database),
+        )
         .await
         .map_err(not_begun)?;
     let mut out = app.terminal.out();

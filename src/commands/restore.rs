@@ -62,10 +62,12 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let header = file.header().clone();
     let database = app.database(Access::Write, 2).await?;
     let catalog = app.catalog(&database);
-    let rules = app.rules(&database);
+    let engine_options = app.engine_options(&database);
     let restored = alone(app, RESTORE, target(&destination.new), async |progress| {
         let catalog = catalog.clone().telling(progress);
-        let restored = catalog.restore_file(file, &destination, &rules).await;
+        let restored = catalog
+            .restore_file(file, &destination, &engine_options)
+            .await;
         let restored = restored.map_err(|error| failure(error, args))?;
         let result = amount(&restored);
         Ok((restored, result))

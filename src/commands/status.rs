@@ -177,7 +177,13 @@ async fn fleet(
     let mut targets = vec![std::sync::Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
     let migrator = app
-        .migrator(database, app.rules(database), sets, Access::Read, 1)
+        .migrator(
+            database,
+            app.engine_options(database),
+            sets,
+            Access::Read,
+            1,
+        )
         .await?;
     let surveyed = if args.verify {
         migrator.verify(&targets).await

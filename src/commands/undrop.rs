@@ -32,7 +32,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     let trashed = in_trash(&args.tenant, &catalog.trashed().await?)?;
     let place = trashed.place();
     let tenant = catalog
-        .undrop(&trashed, &app.rules(&database))
+        .undrop(&trashed, &app.engine_options(&database))
         .await
         .map_err(|error| {
             if let DropError::Catalog(taken @ CatalogError::AlreadyExists { .. }) = error {
@@ -83,7 +83,13 @@ pub(super) async fn tell_pending(tenant: &Tenant, app: &App, database: &Database
 async fn look_for_pending(tenant: &Tenant, app: &App, database: &Database) -> Result<(), Failure> {
     let sets = app.sets()?;
     let migrator = app
-        .migrator(database, app.rules(database), &sets, Access::Read, 1)
+        .migrator(
+            database,
+            app.engine_options(database),
+            &sets,
+            Access::Read,
+            1,
+        )
         .await?;
     let states = migrator
         .survey(&[target(tenant)])

@@ -13,9 +13,10 @@ use pricesync::domain::target::Target;
 use pricesync::migrations::MigrationSet;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::{Database, Route};
+use pricesync::postgres::connection::options::EngineOptions;
 use pricesync::postgres::connection::server_error::server_error;
 use pricesync::postgres::connection::tls;
-use pricesync::postgres::migrate::migrator::{PostgresMigrator, Rules};
+use pricesync::postgres::migrate::migrator::PostgresMigrator;
 use pricesync::postgres::migrate::pending_hint::{Behind, is_something_missing};
 use pricesync::postgres::tenants::context::{TenantContext, TenantError};
 use pricesync::settings::CatalogLayout;
@@ -348,7 +349,7 @@ async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() 
     let set = |name, scope| Arc::new(MigrationSet::load(&folder.join(name), scope).unwrap());
     let migrator = Arc::new(PostgresMigrator::new(
         two.database.clone(),
-        Rules::new(&two.database, &CatalogLayout::default()),
+        EngineOptions::new(&two.database, &CatalogLayout::default()),
         set("shared", Scope::Shared),
         set("tenant", Scope::Tenant),
     ));

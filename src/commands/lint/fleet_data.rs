@@ -45,7 +45,13 @@ impl Known {
         };
         if args.pending {
             let migrator = app
-                .migrator(&database, app.rules(&database), sets, Access::Read, 1)
+                .migrator(
+                    &database,
+                    app.engine_options(&database),
+                    sets,
+                    Access::Read,
+                    1,
+                )
                 .await?;
             let (_nobody, interrupts) = Interrupts::new();
             let rollout = Rollout {

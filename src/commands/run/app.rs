@@ -14,9 +14,9 @@ use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
 use crate::postgres::connection::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::connection::database::{ConnectError, Database, Route};
-use crate::postgres::connection::options::References;
+use crate::postgres::connection::options::{EngineOptions, References};
 use crate::postgres::connection::tls;
-use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
+use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{EventKind, Progress};
@@ -175,9 +175,9 @@ impl App {
 
     /// Returns the engine's rules for a server.
     #[must_use]
-    pub(crate) fn rules(&self, database: &Database) -> Rules {
+    pub(crate) fn engine_options(&self, database: &Database) -> EngineOptions {
         let settings = &self.settings;
-        Rules {
+        EngineOptions {
             lock_timeout: settings.lock_timeout,
             statement_timeout: settings.statement_timeout,
             lock_retries: settings.lock_retries,
@@ -188,7 +188,7 @@ impl App {
             search_path: settings.search_path.clone(),
             references: References::new(settings.shared_references.clone()),
             history_table: settings.history_table.clone(),
-            ..Rules::new(database, &settings.catalog)
+            ..EngineOptions::new(database, &settings.catalog)
         }
     }
 
@@ -266,14 +266,14 @@ impl App {
     pub(crate) async fn migrator(
         &self,
         database: &Database,
-        rules: Rules,
+        engine_options: EngineOptions,
         sets: &Sets,
         access: Access,
         jobs: usize,
     ) -> Result<Arc<PostgresMigrator>, Failure> {
         let mut migrator = PostgresMigrator::new(
             database.clone(),
-            rules,
+            engine_options,
             Arc::clone(&sets.shared),
             Arc::clone(&sets.tenant),
         );
@@ -332,8 +332,8 @@ impl App {
         let set = |folder, scope| Self::load(folder, scope).ok().map(Arc::new);
         let shared = set(&self.settings.shared_dir, Scope::Shared)?;
         let tenant = set(&self.settings.tenant_dir, Scope::Tenant)?;
-        let rules = self.rules(database);
-        let migrator = PostgresMigrator::new(database.clone(), rules, shared, tenant);
+        let engine_options = self.engine_options(database);
+        let migrator = PostgresMigrator::new(database.clone(), engine_options, shared, tenant);
         Some(Arc::new(migrator))
     }
 

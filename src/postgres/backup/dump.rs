@@ -18,10 +18,9 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
-use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
@@ -42,7 +41,7 @@ pub struct Source<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
     /// How long to wait for locks, which table holds histories.
-    pub rules: &'a Rules,
+    pub options: &'a EngineOptions,
     /// Which structures are known to come out as they were.
     pub rehearsals: &'a Rehearsals,
     /// Whether rows are left out, those of the history excepted.
@@ -115,7 +114,7 @@ where
     let fingerprint = digest(lines.iter().map(String::as_str));
     source
         .rehearsals
-        .prove(source.catalog.database(), source.rules, &copy, &lines)
+        .prove(source.catalog.database(), source.options, &copy, &lines)
         .await?;
     let header = describe(
         session,
@@ -136,7 +135,7 @@ where
     };
     send(ArchivePart::Sql(Section::Before, copy.before)).await?;
     for relation in relations.iter().filter(|relation| relation.kind == "r") {
-        let is_history = relation.name == source.rules.history_table;
+        let is_history = relation.name == source.options.history_table;
         if source.schema_only && !is_history {
             continue;
         }
@@ -196,14 +195,16 @@ struct Relation {
 
 /// Opens the transaction, with its locks before its snapshot.
 async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, BackupError> {
-    let Source { tenant, rules, .. } = source;
+    let Source {
+        tenant, options, ..
+    } = source;
     let schema = &tenant.schema;
     let opening = || BackupError::server("taking a snapshot");
     let begun = Instant::now();
     let mut pause = Duration::from_millis(20);
     let mut told: Option<Instant> = None;
     // Nothing that reads anything may stand before the locks: the snapshot would be taken with it.
-    let (first, reset) = match rules.route {
+    let (first, reset) = match options.route {
         Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
         Route::Direct => ("", ""),
     };
@@ -234,7 +235,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
              SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
             schema.quoted(),
             escape_literal(schema.as_str()),
-            timeout = rules.lock_timeout.as_millis()
+            timeout = options.lock_timeout.as_millis()
         );
         let mut holder_of = None;
         match session.rows(&sql).await {
@@ -259,7 +260,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
                     sqlstate::is_missing_table(code) || sqlstate::is_contention(code)
                 }) =>
             {
-                if begun.elapsed() >= rules.lock_wait {
+                if begun.elapsed() >= options.lock_wait {
                     return Err(opening()(error));
                 }
             }
@@ -271,7 +272,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
             .await
             .map_err(opening())?;
         let waited = begun.elapsed();
-        let gives_up = waited >= rules.lock_wait;
+        let gives_up = waited >= options.lock_wait;
         if gives_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
             let holder = match holder_of {
                 Some(oid) => advisory_lock::holder(session, oid).await.ok().flatten(),
@@ -380,7 +381,7 @@ async fn describe(
     };
     Ok(Header {
         tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),
-        server_version: source.rules.server_version,
+        server_version: source.options.server_version,
         taken_at: cell(5),
         role: cell(4),
         slug: cell(2),
@@ -428,7 +429,7 @@ async fn tenant_keys(
 
 /// Returns what the history says; nothing where there is none of our form.
 async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
-    let history = qualified(&source.tenant.schema, &source.rules.history_table);
+    let history = qualified(&source.tenant.schema, &source.options.history_table);
     let sql = format!(
         "SAVEPOINT pricesync_versions; SELECT version FROM {history} ORDER BY version; RELEASE SAVEPOINT pricesync_versions"
     );

@@ -1,5 +1,6 @@
 //! Backups in files: written and read on threads of their own, beside the connection.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -10,7 +11,6 @@ use super::dump::{Source, dump};
 use super::restore::{Destination, Restored};
 use super::{BackupError, UNDER_WAY};
 use crate::archive::{ArchiveError, ArchivePart, ArchiveReader, ArchiveWriter, WrittenArchive};
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 
 type Writing = JoinHandle<Result<WrittenArchive, ArchiveError>>;
@@ -73,7 +73,7 @@ impl PostgresCatalog {
         &self,
         mut file: ArchiveReader,
         destination: &Destination,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         let header = file.header().clone();
         let (to, pieces) = mpsc::channel(UNDER_WAY);
@@ -92,7 +92,7 @@ impl PostgresCatalog {
                 }
             }
         });
-        self.restore_backup(&header, destination, pieces, rules)
+        self.restore_backup(&header, destination, pieces, options)
             .await
     }
 }

@@ -1,5 +1,6 @@
 //! A tenant made of pieces: row, hosts, schema and rows in one transaction, or nothing.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 
 use futures_util::SinkExt as _;
@@ -22,7 +23,6 @@ use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::tenants::create::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::history::qualified;
@@ -71,7 +71,7 @@ impl PostgresCatalog {
         header: &Header,
         destination: &Destination,
         pieces: Pieces,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         if destination.new.schema.as_str() != header.schema && !header.mentions.is_empty() {
             return Err(BackupError::Mentions(header.mentions.clone()));
@@ -82,7 +82,7 @@ impl PostgresCatalog {
             session: &session,
             header,
             destination,
-            rules,
+            options,
         };
         let restored = loading.run(pieces).await;
         if restored.is_err() {
@@ -119,7 +119,7 @@ impl PostgresCatalog {
         let writing = async {
             match said.await {
                 Ok(header) => self
-                    .restore_backup(&header, destination, pieces, source.rules)
+                    .restore_backup(&header, destination, pieces, source.options)
                     .await
                     .map(Some),
                 Err(_) => Ok(None),
@@ -140,7 +140,7 @@ struct Loading<'a> {
     session: &'a Session,
     header: &'a Header,
     destination: &'a Destination,
-    rules: &'a Rules,
+    options: &'a EngineOptions,
 }
 
 impl Loading<'_> {
@@ -210,12 +210,12 @@ impl Loading<'_> {
             "{}SET LOCAL check_function_bodies TO off; SET LOCAL row_security TO off; SET LOCAL xmloption TO content; \
              SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; SET LOCAL client_min_messages TO warning; \
              SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL statement_timeout TO 0",
-            begin(self.rules, &target)
+            begin(self.options, &target)
         );
         let creation = format!(
             "CREATE SCHEMA {}; {}",
             new.schema.quoted(),
-            probe(&new.schema, &self.rules.history_table)
+            probe(&new.schema, &self.options.history_table)
         );
         // All sent before the first is answered. What is taken is said in better words by the
         // look at it than by whatever fails because of it.
@@ -321,12 +321,12 @@ impl Loading<'_> {
         for attempt in 0.. {
             match client.simple_query(sql).await {
                 Ok(_) => break,
-                Err(error) if is_worth_retrying(&error) && attempt < self.rules.lock_retries => {
+                Err(error) if is_worth_retrying(&error) && attempt < self.options.lock_retries => {
                     client.simple_query(BACK).await.map_err(doing())?;
                     let pause = pause(attempt);
                     self.catalog.progress().send(EventKind::Retrying {
                         attempt: attempt + 1,
-                        limit: self.rules.lock_retries + 1,
+                        limit: self.options.lock_retries + 1,
                         error: server_error(&error),
                         blockers: Vec::new(),
                         pause,
@@ -383,7 +383,7 @@ impl Loading<'_> {
         let difference = first_difference(&self.header.structure, &found);
         let mut differences = Vec::new();
         if let Some(line) = difference {
-            if self.header.major() == self.rules.server_version / 10_000 {
+            if self.header.major() == self.options.server_version / 10_000 {
                 return Err(BackupError::Different(line));
             }
             differences.push(line);

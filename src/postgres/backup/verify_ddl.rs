@@ -12,10 +12,9 @@ use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::RECONNECT_TIMEOUT;
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::template::scratch;
 use crate::postgres::schema::ddl::Copy;
 use crate::postgres::schema::fingerprint::digest;
@@ -64,7 +63,7 @@ impl Rehearsals {
     pub(super) async fn prove(
         &self,
         database: &Database,
-        rules: &Rules,
+        options: &EngineOptions,
         copy: &Copy,
         lines: &[String],
     ) -> Result<(), BackupError> {
@@ -82,7 +81,7 @@ impl Rehearsals {
             Arc::clone(proofs.entry(key).or_default())
         };
         let proof = cell
-            .get_or_try_init(|| rehearse(database, rules, copy, lines))
+            .get_or_try_init(|| rehearse(database, options, copy, lines))
             .await?;
         match proof {
             Proof::Same | Proof::Untried(_) => Ok(()),
@@ -93,7 +92,7 @@ impl Rehearsals {
 
 async fn rehearse(
     database: &Database,
-    rules: &Rules,
+    options: &EngineOptions,
     copy: &Copy,
     lines: &[String],
 ) -> Result<Proof, BackupError> {
@@ -108,8 +107,8 @@ async fn rehearse(
     let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
     let mut attempt = 0;
     let made = loop {
-        match make(&session, rules, copy, lines).await {
-            Err(error) if is_worth_retrying(&error) && attempt < rules.lock_retries => {
+        match make(&session, options, copy, lines).await {
+            Err(error) if is_worth_retrying(&error) && attempt < options.lock_retries => {
                 let back = session.client().simple_query("ROLLBACK").await;
                 back.map_err(|error| lost(server_error(&error)))?;
                 tokio::time::sleep(pause(attempt)).await;
@@ -149,7 +148,7 @@ async fn rehearse(
 
 async fn make(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     copy: &Copy,
     lines: &[String],
 ) -> Result<Proof, Error> {
@@ -164,7 +163,7 @@ async fn make(
     for sql in [
         format!(
             "{}SET LOCAL check_function_bodies TO off; SET LOCAL client_min_messages TO warning; CREATE SCHEMA {}",
-            begin(rules, &target),
+            begin(options, &target),
             schema.quoted()
         ),
         copy.before.clone(),

@@ -16,10 +16,10 @@ use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::MigrationSet;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::RECONNECT_TIMEOUT;
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::{PostgresMigrator, Rules};
+use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::transaction::history::qualified;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
@@ -61,13 +61,13 @@ const FILES: &[(&str, &str)] = &[
 /// # Errors
 ///
 /// What the server refuses, most often CREATE on the database.
-pub(crate) fn ensure<'a>(database: &'a Database, rules: &'a Rules) -> Ensuring<'a> {
+pub(crate) fn ensure<'a>(database: &'a Database, options: &'a EngineOptions) -> Ensuring<'a> {
     Box::pin(async {
         let give_up = Instant::now() + RECONNECT_TIMEOUT;
         loop {
             // A run that gave up its ledger because of a broken connection would leave rows in
             // it that say what is no longer so.
-            match create(database, rules).await {
+            match create(database, options).await {
                 Err(MigrateError::Database { error, .. })
                     if is_passing(&error) && Instant::now() < give_up => {}
                 done => return done,
@@ -89,8 +89,8 @@ fn is_passing(error: &ServerError) -> bool {
 type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
 
 /// Returns whether there is nothing to do, which is so but for the first time.
-async fn is_current(session: &Session, rules: &Rules) -> bool {
-    let history = qualified(&SchemaName::bookkeeping(), &rules.history_table);
+async fn is_current(session: &Session, options: &EngineOptions) -> bool {
+    let history = qualified(&SchemaName::bookkeeping(), &options.history_table);
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
@@ -99,14 +99,14 @@ async fn is_current(session: &Session, rules: &Rules) -> bool {
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }
 
-async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> {
+async fn create(database: &Database, options: &EngineOptions) -> Result<(), MigrateError> {
     let schema = SchemaName::bookkeeping();
     let failed = |error| MigrateError::Database {
         doing: format!("creating the schema {}", SchemaName::bookkeeping()),
         error,
     };
     let session = database.session(Duration::ZERO).await.map_err(failed)?;
-    if is_current(&session, rules).await {
+    if is_current(&session, options).await {
         return Ok(());
     }
     // A role that may not create schemas may still use one that an administrator made.
@@ -131,17 +131,15 @@ async fn create(database: &Database, rules: &Rules) -> Result<(), MigrateError> 
     drop(session);
     let set =
         Arc::new(MigrationSet::embedded(Scope::Tenant, FILES).expect("our own files are tested"));
-    let rules = Rules {
+    let options = EngineOptions {
         atomic: Atomic::Schema,
         goal: Goal::Latest,
-        fake: false,
-        baseline: None,
         search_path: Vec::new(),
         unlisted: true,
         templates: false,
-        ..rules.clone()
+        ..options.clone()
     };
-    let migrator = PostgresMigrator::new(database.clone(), rules, Arc::clone(&set), set);
+    let migrator = PostgresMigrator::new(database.clone(), options, Arc::clone(&set), set);
     let target = Target {
         schema,
         label: "pricesync".to_owned(),

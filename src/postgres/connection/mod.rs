@@ -2,6 +2,7 @@
 //!
 //! Imports no other room of `postgres`. Start reading at [`database`].
 
+pub(crate) mod catalog_sql;
 mod connector;
 pub mod conninfo;
 pub mod database;

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 
-use crate::settings::TableName;
+use super::catalog_sql::Tables;
+use super::database::{Database, Route};
+use crate::domain::plan::Goal;
+use crate::domain::run_options::{Atomic, GroupLimit};
+use crate::domain::schema_name::SchemaName;
+use crate::settings::{CatalogLayout, TableName};
 
 /// How long a server that restarts, is full or does not answer is retried before the work on a
 /// schema fails.
@@ -36,6 +41,68 @@ pub(crate) const RUN_LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how many borrowers a connection is closed: a backend's catalog caches grow with every
 /// schema it touches, and only a new backend frees their memory.
 pub(super) const MAX_USES: usize = 500;
+
+/// How schemas are migrated: the settings that the engine needs, resolved.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// How long a statement waits for a lock; zero is no limit. Default: 2 s.
+    pub lock_timeout: Duration,
+    /// How long a statement may run; zero is no limit. Default: zero.
+    pub statement_timeout: Duration,
+    /// How often a transaction is retried after lock contention. Default: 5.
+    pub lock_retries: u32,
+    /// How long to wait for a schema that another run holds. Default: 1 min.
+    pub lock_wait: Duration,
+    /// Whether all pending files of a schema share one transaction. Default: they do.
+    pub atomic: Atomic,
+    /// The version to migrate to. Default: the latest.
+    pub goal: Goal,
+    /// The schemas behind the tenant's own in `search_path`. Default: `public`.
+    pub search_path: Vec<SchemaName>,
+    /// The shared tables that foreign keys of tenants may reference. Default: all of `public`.
+    pub references: References,
+    /// Name of the history table in every schema. Default: `refinery_schema_history`.
+    pub history_table: String,
+    /// The tenants, as a sub-select with the columns of the shipped table.
+    pub tenants: String,
+    /// Whether schemas need no row in the tenant table. Default: they need one.
+    pub unlisted: bool,
+    /// Whether an empty schema may be filled from a template. Default: yes.
+    pub templates: bool,
+    /// How many schemas share a transaction where each takes next to no time. Default: 16 within 50 ms.
+    pub group_limit: GroupLimit,
+    /// `server_version_num` of the server.
+    pub server_version: u32,
+    /// Whether a pooler is between us and the server.
+    pub route: Route,
+}
+
+impl EngineOptions {
+    /// Returns the defaults for a database whose tenants are in these tables.
+    #[must_use]
+    pub fn new(database: &Database, layout: &CatalogLayout) -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::ZERO,
+            lock_retries: 5,
+            lock_wait: Duration::from_mins(1),
+            atomic: Atomic::Schema,
+            goal: Goal::Latest,
+            search_path: vec![SchemaName::public()],
+            references: References::default(),
+            history_table: "refinery_schema_history".to_owned(),
+            tenants: Tables::new(layout).rows,
+            unlisted: false,
+            templates: true,
+            group_limit: GroupLimit {
+                schemas: 16,
+                time: Duration::from_millis(50),
+            },
+            server_version: database.facts().version,
+            route: database.facts().route,
+        }
+    }
+}
 
 /// The tables outside a tenant's schema that its foreign keys may reference.
 #[derive(Clone, Debug, Default)]

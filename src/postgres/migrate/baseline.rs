@@ -110,7 +110,7 @@ impl PostgresMigrator {
         {
             return Ok(Err(format!("{} runs without a transaction", outside.id)));
         }
-        let columns = template::columns(&self.database, &self.rules, &scripts).await?;
+        let columns = template::columns(&self.database, &self.options, &scripts).await?;
         Ok(columns.map(|columns| Baseline { columns }))
     }
 
@@ -130,7 +130,7 @@ impl PostgresMigrator {
             escape_literal(&schema.quoted().to_string())
         );
         let rows = session
-            .read(&baseline.question(&oid, &self.rules.history_table))
+            .read(&baseline.question(&oid, &self.options.history_table))
             .await
             .map_err(|error| server_error(&error))?;
         Ok(read(&rows))

@@ -1,6 +1,7 @@
 //! A dry run that executes: what is pending in a schema, statement by statement, looked at behind
 //! each, and rolled back.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryRow};
 
-use super::migrator::Rules;
 use super::refinery;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
@@ -148,13 +148,13 @@ pub(crate) struct Rehearsed {
 pub(crate) async fn run(
     session: &Session,
     opened: &Opened,
-    rules: &Rules,
+    options: &EngineOptions,
     target: &Target,
     scripts: &[&Script],
     ending: &Ending,
     progress: &Progress,
 ) -> Result<Rehearsed, WorkError> {
-    let (schema, table) = (&target.schema, &rules.history_table);
+    let (schema, table) = (&target.schema, &options.history_table);
     let mut known = Known::read(session, opened)
         .await
         .map_err(WorkError::Ours)?;

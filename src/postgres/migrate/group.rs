@@ -187,8 +187,8 @@ impl<'a> Group<'a> {
 
     /// Takes the locks, and reads the histories under them.
     async fn open(&self, session: &Session) -> Result<Option<Opened<'a>>, Error> {
-        let (rules, schemas) = (&self.migrator.rules, &self.schemas);
-        let table = &rules.history_table;
+        let (options, schemas) = (&self.migrator.options, &self.schemas);
+        let table = &options.history_table;
         let quoted = schemas
             .iter()
             .map(|schema| escape_literal(&schema.quoted().to_string()));
@@ -197,8 +197,8 @@ impl<'a> Group<'a> {
             .map(|schema| history::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
         // Whoever waits for a lock keeps the locks of all the others meanwhile.
-        let lock_timeout = shorter(rules.lock_timeout, rules.group_limit.time);
-        let statement_timeout = shorter(rules.statement_timeout, self.most_time());
+        let lock_timeout = shorter(options.lock_timeout, options.group_limit.time);
+        let statement_timeout = shorter(options.statement_timeout, self.most_time());
         // As in `transaction::probe`: what comes behind the locks sees what was there when they
         // were taken.
         let opening = format!(
@@ -213,7 +213,7 @@ impl<'a> Group<'a> {
             tables.collect::<Vec<_>>().join(", "),
             history::select_each(schemas, table)
         );
-        let fresh = fresh(session, rules);
+        let fresh = fresh(session, options);
         let fresh = try_join_all(fresh.iter().map(|sql| session.client().simple_query(sql)));
         let (fresh, rows) = futures_util::future::join(fresh, session.rows(&opening)).await;
         fresh?;
@@ -262,7 +262,7 @@ impl<'a> Group<'a> {
         if first.is_empty() || !others.iter().all(is_same) {
             return None;
         }
-        let plan = Plan::compare(set.ids(), first, self.migrator.rules.goal).ok()?;
+        let plan = Plan::compare(set.ids(), first, self.migrator.options.goal).ok()?;
         let pending: Vec<&Script> = plan
             .pending
             .iter()
@@ -278,13 +278,13 @@ impl<'a> Group<'a> {
 
     /// Returns the work in every schema, and the check behind all of it.
     fn sql(&self, opened: &Opened) -> String {
-        let rules = &self.migrator.rules;
+        let options = &self.migrator.options;
         let mut sql = String::new();
         for member in self.members {
             let schema = &member.target.schema;
-            sql.push_str(&whereabouts(rules, &member.target, Reach::Transaction));
+            sql.push_str(&whereabouts(options, &member.target, Reach::Transaction));
             for script in &opened.pending {
-                let claim = claim(schema, &rules.history_table, script, &opened.now);
+                let claim = claim(schema, &options.history_table, script, &opened.now);
                 // The text may end in a comment or without a semicolon.
                 let _ = write!(sql, "{claim};\n{}\n;\n", script.text);
             }
@@ -294,14 +294,14 @@ impl<'a> Group<'a> {
         sql + &format!(
             "SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()), \
              pg_current_xact_id(), current_user, session_user, {}",
-            ledger::leave(&own, &rules.history_table, &opened.after)
+            ledger::leave(&own, &options.history_table, &opened.after)
         )
     }
 
     /// How long the work in all schemas may take.
     fn most_time(&self) -> Duration {
         self.migrator
-            .rules
+            .options
             .group_limit
             .time
             .saturating_mul(PATIENCE_FACTOR)
@@ -361,7 +361,7 @@ impl<'a> Group<'a> {
         let mut attendance = Attendance::new(
             &migrator.database,
             worked.pid,
-            migrator.rules.lock_timeout,
+            migrator.options.lock_timeout,
             &first.progress,
             self.interrupts.clone(),
         );

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
@@ -17,17 +16,15 @@ use super::template::{self, Template, Templates};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::run_options::{Atomic, GroupLimit};
-use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{DefinedIn, Scope};
 use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::{Database, Route};
-use crate::postgres::connection::options::References;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error;
 use crate::postgres::connection::session_cache::SessionCache;
-use crate::postgres::tenants::catalog_sql::Tables;
 use crate::postgres::transaction::batch;
 use crate::postgres::transaction::open::{self, Reach};
 use crate::service::event::{EventKind, Progress, Skipped};
@@ -35,79 +32,27 @@ use crate::service::failure::MigrateError;
 use crate::service::fleet::{
     GroupMember, Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob, SchemaMigrator,
 };
-use crate::settings::CatalogLayout;
 
-/// How schemas are migrated: the settings that the engine needs, resolved.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// How long a statement waits for a lock; zero waits for ever.
-    pub lock_timeout: Duration,
-    /// How long a statement may run; zero is for ever.
-    pub statement_timeout: Duration,
-    /// How often a transaction that met a lock or a deadlock is run again.
-    pub lock_retries: u32,
-    /// How long to wait for a schema that another run holds.
-    pub lock_wait: Duration,
-    /// Whether all pending files of a schema are one transaction.
-    pub atomic: Atomic,
-    /// How far to go.
-    pub goal: Goal,
-    /// Whether histories are written and nothing is run.
-    pub fake: bool,
-    /// Which schemas may get a history that is written and not run: those without one that hold this.
-    pub baseline: Option<Arc<Baseline>>,
-    /// What follows the tenant in `search_path`.
-    pub search_path: Vec<SchemaName>,
-    /// Which shared tables the keys of tenants may point to.
-    pub references: References,
-    /// Name of the history table in every schema.
-    pub history_table: String,
-    /// The tenants, as they stand in a query.
-    pub tenants: String,
-    /// Whether schemas need no row in the tenant table: they are pricesync's own, or not inserted yet.
-    pub unlisted: bool,
-    /// Whether an empty schema may be filled by a template.
-    pub templates: bool,
-    /// Which schemas share a transaction, where each takes next to no time.
-    pub group_limit: GroupLimit,
-    /// `server_version_num` of the server.
-    pub server_version: u32,
-    /// What stands between us and the server.
-    pub route: Route,
+/// What a migrator does with pending files.
+#[derive(Clone, Debug, Default)]
+pub enum Mode {
+    /// Runs them.
+    #[default]
+    Apply,
+    /// Records them in the history without running them.
+    Fake,
+    /// Records them in the history of schemas that have none and whose structure matches.
+    Baseline(Arc<Baseline>),
+    /// Runs them statement by statement, notes what each statement did, and rolls back. Files that
+    /// run without a transaction are left out.
+    DryRun(Arc<Rehearsal>),
 }
 
-impl Rules {
-    /// Returns the documented defaults for a database whose tenants stand in these tables.
+impl Mode {
+    /// Returns whether files are only recorded.
     #[must_use]
-    pub fn new(database: &Database, layout: &CatalogLayout) -> Self {
-        Self {
-            lock_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::ZERO,
-            lock_retries: 5,
-            lock_wait: Duration::from_mins(1),
-            atomic: Atomic::Schema,
-            goal: Goal::Latest,
-            fake: false,
-            baseline: None,
-            search_path: vec![SchemaName::public()],
-            references: References::default(),
-            history_table: "refinery_schema_history".to_owned(),
-            tenants: Tables::new(layout).rows,
-            unlisted: false,
-            templates: true,
-            group_limit: GroupLimit {
-                schemas: 16,
-                time: Duration::from_millis(50),
-            },
-            server_version: database.facts().version,
-            route: database.facts().route,
-        }
-    }
-
-    /// Returns whether the transaction of a target must stay inside its schema.
-    #[must_use]
-    pub(crate) fn guards(&self, target: &Target) -> bool {
-        target.scope == Scope::Tenant && !self.fake
+    pub fn only_records(&self) -> bool {
+        matches!(self, Self::Fake | Self::Baseline(_))
     }
 }
 
@@ -117,7 +62,7 @@ pub struct PostgresMigrator {
     pub(crate) database: Database,
     /// Past a pooler, for work that needs a session; the same as `database` where there is none.
     pub(crate) direct: Database,
-    pub(crate) rules: Rules,
+    pub(crate) options: EngineOptions,
     shared: Arc<MigrationSet>,
     tenant: Arc<MigrationSet>,
     /// Whether our own tables are known to be there; asked for once in a run.
@@ -132,8 +77,8 @@ pub struct PostgresMigrator {
     pub(crate) last_was_new: Arc<AtomicBool>,
     /// What may be tried in several schemas at once.
     pub(crate) example: Arc<Example>,
-    /// Where what is tried is kept; everything is rolled back then.
-    pub(crate) rehearsal: Option<Arc<Rehearsal>>,
+    /// What is done with pending files.
+    pub(crate) mode: Mode,
 }
 
 /// Whether the ledger is written, found out once in a run.
@@ -181,17 +126,15 @@ impl SchemaJob for PostgresMigrator {
     }
 
     fn group_limit(&self) -> GroupLimit {
-        let rules = &self.rules;
-        let never = rules.route == Route::Pooled
-            || rules.atomic == Atomic::Migration
-            || rules.fake
-            || rules.baseline.is_some()
-            || self.rehearsal.is_some()
+        let options = &self.options;
+        let never = options.route == Route::Pooled
+            || options.atomic == Atomic::Migration
+            || !matches!(self.mode, Mode::Apply)
             || self.ledger.given_up.load(Ordering::Relaxed);
         if never || !self.example.is_set() {
             return GroupLimit::ONE;
         }
-        rules.group_limit
+        options.group_limit
     }
 
     async fn run_group(
@@ -208,14 +151,14 @@ impl PostgresMigrator {
     #[must_use]
     pub fn new(
         database: Database,
-        rules: Rules,
+        options: EngineOptions,
         shared: Arc<MigrationSet>,
         tenant: Arc<MigrationSet>,
     ) -> Self {
         Self {
             direct: database.clone(),
             database,
-            rules,
+            options,
             shared,
             tenant,
             bookkeeping: Arc::default(),
@@ -224,15 +167,14 @@ impl PostgresMigrator {
             templates: Arc::default(),
             last_was_new: Arc::default(),
             example: Arc::default(),
-            rehearsal: None,
+            mode: Mode::default(),
         }
     }
 
-    /// Tries what is pending statement by statement and rolls it back, noting in `rehearsal` what
-    /// each statement did. Files that run without a transaction are not run.
+    /// Sets what is done with pending files. Default: [`Mode::Apply`].
     #[must_use]
-    pub fn rehearsing(mut self, rehearsal: Arc<Rehearsal>) -> Self {
-        self.rehearsal = Some(rehearsal);
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 
@@ -249,7 +191,7 @@ impl PostgresMigrator {
 
     /// Makes sure that our own tables are there.
     pub(crate) async fn bookkeeping(&self) -> Result<(), MigrateError> {
-        let ensure = || bookkeeping::ensure(&self.database, &self.rules);
+        let ensure = || bookkeeping::ensure(&self.database, &self.options);
         self.bookkeeping.get_or_try_init(ensure).await.copied()
     }
 
@@ -257,7 +199,7 @@ impl PostgresMigrator {
     /// missing. A role that may not goes without: everything works from the histories too.
     pub(crate) async fn keeps_ledger(&self, progress: &Progress) -> bool {
         // Our own schema and schemas that are not listed yet are nobody's fleet.
-        if self.rules.unlisted || self.ledger.given_up.load(Ordering::Relaxed) {
+        if self.options.unlisted || self.ledger.given_up.load(Ordering::Relaxed) {
             return false;
         }
         let find_out = || async {
@@ -281,8 +223,8 @@ impl PostgresMigrator {
 
     /// Returns how it migrates.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
     }
 
     /// Returns what tells one state of the files from another: the digests of both sets.
@@ -290,6 +232,17 @@ impl PostgresMigrator {
     pub fn files(&self) -> String {
         let digest = |scope| of_prefixes(self.set(scope).ids()).pop().unwrap_or_default();
         format!("{}/{}", digest(Scope::Shared), digest(Scope::Tenant))
+    }
+
+    /// Returns what is done with pending files.
+    #[must_use]
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Returns whether the transaction of a target must stay inside its schema.
+    pub(crate) fn guards(&self, target: &Target) -> bool {
+        target.scope == Scope::Tenant && !self.mode.only_records()
     }
 
     /// Goes on without the ledger.
@@ -308,18 +261,18 @@ impl PostgresMigrator {
     /// the questions in between; psql can run it.
     #[must_use]
     pub fn preview(&self, target: &Target, plan: &Plan) -> String {
-        let (set, table) = (self.set(target.scope), &self.rules.history_table);
+        let (set, table) = (self.set(target.scope), &self.options.history_table);
         let mut sql = String::new();
         let mut open = false;
         for (position, &index) in plan.pending.iter().enumerate() {
             let script = &set.scripts()[index];
-            let inside = script.transaction == Transaction::Inside || self.rules.fake;
-            if open && (!inside || self.rules.atomic == Atomic::Migration) {
+            let inside = script.transaction == Transaction::Inside || self.mode.only_records();
+            if open && (!inside || self.options.atomic == Atomic::Migration) {
                 sql.push_str("COMMIT;\n\n");
                 open = false;
             }
             if inside && !open {
-                let begin = open::begin(&self.rules, target).replace("; ", ";\n");
+                let begin = open::begin(&self.options, target).replace("; ", ";\n");
                 let _ = write!(
                     sql,
                     "-- schema {}\n{begin}",
@@ -329,7 +282,7 @@ impl PostgresMigrator {
             }
             if !inside {
                 let settings =
-                    open::settings(&self.rules, target, Reach::Session).replace("; ", ";\n");
+                    open::settings(&self.options, target, Reach::Session).replace("; ", ";\n");
                 let _ = write!(
                     sql,
                     "-- schema {}, without a transaction\n{settings}",
@@ -348,7 +301,7 @@ impl PostgresMigrator {
                 script.path.display(),
                 batch::claim(&target.schema, table, script, batch::NOW)
             );
-            if !self.rules.fake {
+            if !self.mode.only_records() {
                 let text = script.text.trim_end();
                 let end = if text.ends_with(';') { "" } else { "\n;" };
                 let _ = writeln!(sql, "{text}{end}\n");
@@ -362,18 +315,17 @@ impl PostgresMigrator {
 
     /// Returns the template for a target, should its schema turn out to be empty.
     async fn template_for(&self, target: &Target) -> Option<&Template> {
-        let rules = &self.rules;
-        let wanted = rules.templates
+        let options = &self.options;
+        let wanted = options.templates
             && target.scope == Scope::Tenant
-            && !rules.fake
-            && rules.goal == Goal::Latest
-            && rules.atomic == Atomic::Schema
-            && self.rehearsal.is_none();
+            && options.goal == Goal::Latest
+            && options.atomic == Atomic::Schema
+            && matches!(self.mode, Mode::Apply);
         if !wanted {
             return None;
         }
         let scripts = template::together(&self.tenant);
-        self.templates.get(&self.database, rules, &scripts).await
+        self.templates.get(&self.database, options, &scripts).await
     }
 
     /// Returns which file makes the relation that a script did not find.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::migrator::Rules;
 use super::refinery;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
@@ -15,7 +14,7 @@ use crate::domain::script::Place;
 use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::{Database, Route};
-use crate::postgres::connection::options::RECONNECT_TIMEOUT;
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
@@ -30,7 +29,7 @@ use crate::service::fleet::Interrupts;
 /// One such script in one schema.
 pub(crate) struct Run<'a> {
     pub(crate) database: &'a Database,
-    pub(crate) rules: &'a Rules,
+    pub(crate) options: &'a EngineOptions,
     pub(crate) target: &'a Target,
     pub(crate) progress: &'a Progress,
     pub(crate) interrupts: Interrupts,
@@ -103,7 +102,7 @@ impl Run<'_> {
         if self.database.facts().route == Route::Pooled && self.is_shared(session).await? {
             return Err(self.shared());
         }
-        let (schema, table) = (&self.target.schema, &self.rules.history_table);
+        let (schema, table) = (&self.target.schema, &self.options.history_table);
         let sql = format!(
             "SELECT pg_backend_pid(), oid, pg_try_advisory_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
             escape_literal(schema.as_str())
@@ -122,7 +121,7 @@ impl Run<'_> {
         }
         self.prove_session(session, &ground).await?;
         session
-            .rows(&settings(self.rules, self.target, Reach::Session))
+            .rows(&settings(self.options, self.target, Reach::Session))
             .await?;
         if !has_history {
             session
@@ -337,7 +336,7 @@ impl Run<'_> {
         let ran = match self.script.statements[index].concurrent_index() {
             Some(name) => self.build(session, ground, index, name, unanswered).await?,
             None => {
-                self.attended(session, ground, self.text(index), self.rules.lock_timeout)
+                self.attended(session, ground, self.text(index), self.options.lock_timeout)
                     .await
             }
         };
@@ -412,7 +411,7 @@ impl Run<'_> {
             self.note_unanswered(session, ground, None).await?;
         }
         if is_invalid {
-            let wait = self.rules.lock_timeout;
+            let wait = self.options.lock_timeout;
             // A failed build is the news; that its index could not be dropped is not.
             if let Err(Refused { error, .. }) = self.drop_index(session, ground, name, wait).await {
                 self.progress.send(EventKind::Notice {

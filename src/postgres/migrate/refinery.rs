@@ -4,13 +4,13 @@
 //! rules refuse; the text it would have sent goes through [`Batch`], which claims first,
 //! checks, and knows which statement of which file failed.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt;
 
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use refinery_core::{Migration, Runner, Target as RefineryTarget};
 use time::OffsetDateTime;
 
-use super::migrator::Rules;
 use crate::domain::applied::Applied;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
@@ -35,7 +35,7 @@ pub(crate) struct Work<'a> {
 pub(crate) async fn run(
     session: &Session,
     opened: &Opened,
-    rules: &Rules,
+    options: &EngineOptions,
     target: &Target,
     work: &Work<'_>,
     ending: &Ending,
@@ -52,11 +52,11 @@ pub(crate) async fn run(
         RefineryTarget::Latest
     };
     let mut runner = Runner::new(&migrations).set_grouped(true).set_target(goal);
-    runner.set_migration_table_name(qualified(&target.schema, &rules.history_table));
+    runner.set_migration_table_name(qualified(&target.schema, &options.history_table));
     let mut connection = SchemaConnection {
         session,
         opened,
-        rules,
+        options,
         target,
         work,
         ending,
@@ -88,7 +88,7 @@ pub(crate) const ALONE: &str = "SET LOCAL max_parallel_maintenance_workers TO 0"
 struct SchemaConnection<'a> {
     session: &'a Session,
     opened: &'a Opened,
-    rules: &'a Rules,
+    options: &'a EngineOptions,
     target: &'a Target,
     work: &'a Work<'a>,
     ending: &'a Ending,
@@ -152,7 +152,7 @@ impl AsyncTransaction for SchemaConnection<'_> {
         for script in self.work.pending {
             batch.push(
                 &self.target.schema,
-                &self.rules.history_table,
+                &self.options.history_table,
                 script,
                 self.work.fake,
             );

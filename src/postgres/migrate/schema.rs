@@ -8,7 +8,7 @@ use futures_util::future::join;
 use tokio_postgres::Error;
 
 use super::dry_run::{self, Rehearsal};
-use super::migrator::PostgresMigrator;
+use super::migrator::{Mode, PostgresMigrator};
 use super::non_transactional;
 use super::refinery::{self, Work};
 use super::template::{Applying, Template, Unfit};
@@ -94,8 +94,7 @@ impl Journey<'_> {
     pub(crate) async fn travel(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
         let begun = Instant::now();
         // Before this schema takes a connection: everybody may need this at once.
-        self.keeps_ledger =
-            self.migrator.rehearsal.is_none() && self.migrator.keeps_ledger(self.progress).await;
+        self.keeps_ledger = !self.is_dry_run() && self.migrator.keeps_ledger(self.progress).await;
         let mut told = None;
         let mut in_doubt: Vec<AppliedScript> = Vec::new();
         loop {
@@ -120,7 +119,7 @@ impl Journey<'_> {
                     // What was in doubt already still is: nobody has read the history since.
                     in_doubt.extend(scripts);
                     self.attempt += 1;
-                    if self.attempt > self.migrator.rules.lock_retries.max(1) {
+                    if self.attempt > self.migrator.options.lock_retries.max(1) {
                         let doing = format!("migrating {}", self.target.schema);
                         let error = *error;
                         return Err(Box::new(MigrateError::InDoubt { doing, error }));
@@ -135,9 +134,10 @@ impl Journey<'_> {
 
     /// One transaction, or one script without a transaction.
     async fn step(&mut self, in_doubt: &mut Vec<AppliedScript>) -> Result<Step, StepError> {
-        let (rules, target) = (&self.migrator.rules, self.target);
+        let (options, target) = (&self.migrator.options, self.target);
+        let fake = self.migrator.mode.only_records();
         let session = self.session(in_doubt.is_empty()).await?;
-        let opened = match open(&session, rules, target, self.expect_history).await {
+        let opened = match open(&session, options, target, self.expect_history).await {
             Ok(opening) => opening,
             Err(error) => return Err(self.open_failed(session, &error)),
         };
@@ -185,7 +185,7 @@ impl Journey<'_> {
             return Ok(Step::Committed(found));
         }
         let set = self.migrator.set(target.scope);
-        let plan = match Plan::compare(set.ids(), rows, rules.goal) {
+        let plan = match Plan::compare(set.ids(), rows, options.goal) {
             Ok(plan) => plan,
             Err(drifts) => {
                 self.leave(session).await;
@@ -201,10 +201,13 @@ impl Journey<'_> {
             self.leave(session).await;
             return Ok(Step::Finished);
         };
-        if let Some(baseline) = &rules.baseline {
+        if let Mode::Baseline(baseline) = &self.migrator.mode {
             let lacks = if rows.is_empty() {
                 let oid = opened.schema_oid.to_string();
-                match baseline.missing(&session, &oid, &rules.history_table).await {
+                match baseline
+                    .missing(&session, &oid, &options.history_table)
+                    .await
+                {
                     Ok(missing) if missing.is_empty() => None,
                     Ok(missing) => Some(MigrateError::SchemaIncomplete { missing }),
                     Err(error) => return Err(self.open_failed(session, &error)),
@@ -219,22 +222,22 @@ impl Journey<'_> {
                 return Err(error.into());
             }
         }
-        if first.transaction == Transaction::Outside && !rules.fake {
+        if first.transaction == Transaction::Outside && !fake {
             self.leave(session).await;
-            if self.migrator.rehearsal.is_some() {
+            if self.is_dry_run() {
                 return Ok(Step::Gone(Skipped::NoTransaction));
             }
             return self.without_transaction(first, opened.has_history).await;
         }
         let together = pending
             .iter()
-            .take_while(|script| rules.fake || script.transaction == Transaction::Inside)
+            .take_while(|script| fake || script.transaction == Transaction::Inside)
             .count();
-        if let Some(rehearsal) = &self.migrator.rehearsal {
+        if let Mode::DryRun(rehearsal) = &self.migrator.mode {
             let scripts = &pending[..together];
             return self.rehearse(session, opened, scripts, rehearsal).await;
         }
-        let together = match rules.atomic {
+        let together = match options.atomic {
             Atomic::Schema => together,
             Atomic::Migration => 1,
         };
@@ -255,7 +258,7 @@ impl Journey<'_> {
         let work = Work {
             scripts: &scripts,
             pending: &pending[..together],
-            fake: rules.fake,
+            fake,
         };
         let claimed = pending[..together].iter().map(|script| script.id.claimed());
         let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
@@ -275,18 +278,21 @@ impl Journey<'_> {
         after: &[Applied],
         template: Option<&Template>,
     ) -> Result<Step, StepError> {
-        let (rules, target) = (&self.migrator.rules, self.target);
-        let (schema, table) = (&target.schema, &rules.history_table);
+        let (options, target) = (&self.migrator.options, self.target);
+        let (schema, table) = (&target.schema, &options.history_table);
         let templates = &self.migrator.templates;
         // The guard looked on when the template was compiled. It does so once more in a run that
         // has compared nothing yet.
         let is_proven = template.is_some() && !templates.is_unproven();
-        let ending = match (rules.guards(target) && !is_proven, self.keeps_ledger) {
+        let ending = match (
+            self.migrator.guards(target) && !is_proven,
+            self.keeps_ledger,
+        ) {
             (true, true) => Ending::Noted(
                 ledger::leave(&[(opened.schema_oid, schema)], table, after),
-                rules.references.clone(),
+                options.references.clone(),
             ),
-            (true, false) => Ending::Guarded(rules.references.clone()),
+            (true, false) => Ending::Guarded(options.references.clone()),
             (false, _) => Ending::Unguarded,
         };
         let notices = session.forward_notices(opened.pid, self.progress);
@@ -296,7 +302,7 @@ impl Journey<'_> {
                 template,
                 scripts: work.pending,
                 schema: &target.schema,
-                rules,
+                options,
                 may_be_filled: true,
                 proven: is_proven,
             };
@@ -312,7 +318,7 @@ impl Journey<'_> {
             let run = refinery::run(
                 &session,
                 &opened,
-                rules,
+                options,
                 target,
                 work,
                 &ending,
@@ -370,7 +376,7 @@ impl Journey<'_> {
                 if self.interrupts.level() == Interrupt::Cancel {
                     // The request to cancel COMMIT may still be on its way.
                     session.discard();
-                } else if rules.route == Route::Direct && self.leaves_nothing(work) {
+                } else if options.route == Route::Direct && self.leaves_nothing(work) {
                     self.migrator.session_cache.keep(session, 1);
                 }
                 Ok(Step::Committed(worked.applied))
@@ -400,9 +406,9 @@ impl Journey<'_> {
         scripts: &[&Script],
         rehearsal: &Rehearsal,
     ) -> Result<Step, StepError> {
-        let (rules, target) = (&self.migrator.rules, self.target);
-        let ending = if rules.guards(target) {
-            Ending::Guarded(rules.references.clone())
+        let (options, target) = (&self.migrator.options, self.target);
+        let ending = if self.migrator.guards(target) {
+            Ending::Guarded(options.references.clone())
         } else {
             Ending::Unguarded
         };
@@ -411,7 +417,7 @@ impl Journey<'_> {
         let run = dry_run::run(
             &session,
             &opened,
-            rules,
+            options,
             target,
             scripts,
             &ending,
@@ -508,7 +514,7 @@ impl Journey<'_> {
             .map_err(|error| self.not_connected(error, true))?;
         let mut run = non_transactional::Run {
             database: direct,
-            rules: &self.migrator.rules,
+            options: &self.migrator.options,
             target: self.target,
             progress: self.progress,
             interrupts: self.interrupts.clone(),
@@ -559,11 +565,15 @@ impl Journey<'_> {
         }
     }
 
+    fn is_dry_run(&self) -> bool {
+        matches!(self.migrator.mode, Mode::DryRun(_))
+    }
+
     fn attend(&self, pid: i32) -> Attendance<'_> {
         Attendance::new(
             &self.migrator.database,
             pid,
-            self.migrator.rules.lock_timeout,
+            self.migrator.options.lock_timeout,
             self.progress,
             self.interrupts.clone(),
         )
@@ -674,7 +684,7 @@ impl Journey<'_> {
             WorkError::Ours(error) => {
                 let mut said = server_error(&error);
                 if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
-                    let table = &self.migrator.rules.history_table;
+                    let table = &self.migrator.options.history_table;
                     said.hint = Some(format!(
                         "the history was made for short versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
                         history::qualified(&self.target.schema, table)
@@ -706,7 +716,7 @@ impl Journey<'_> {
         error: Box<MigrateError>,
     ) -> Result<(), Box<MigrateError>> {
         self.attempt += 1;
-        let limit = self.migrator.rules.lock_retries + 1;
+        let limit = self.migrator.options.lock_retries + 1;
         if self.attempt >= limit || self.interrupts.level() > Interrupt::None {
             return Err(error);
         }
@@ -741,7 +751,7 @@ impl Journey<'_> {
     ) -> Result<(), Box<MigrateError>> {
         let waited = begun.elapsed();
         let give_up =
-            waited >= self.migrator.rules.lock_wait || self.interrupts.level() > Interrupt::None;
+            waited >= self.migrator.options.lock_wait || self.interrupts.level() > Interrupt::None;
         if give_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
             let session = self.migrator.database.session(RECONNECT_TIMEOUT).await;
             let holder = match session {
@@ -756,7 +766,7 @@ impl Journey<'_> {
                 .send(EventKind::WaitingForLock { holder, waited });
         }
         let mut interrupts = self.interrupts.clone();
-        let left = self.migrator.rules.lock_wait.saturating_sub(waited);
+        let left = self.migrator.options.lock_wait.saturating_sub(waited);
         let pause = jittered(Duration::from_millis(200)).min(left);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

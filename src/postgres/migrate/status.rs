@@ -13,10 +13,10 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{Scope, ScriptId};
 use crate::domain::target::Target;
+use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
-use crate::postgres::tenants::drop;
 use crate::postgres::transaction::history::{Found, read_all};
 use crate::postgres::transaction::ledger::{self, Believed};
 use crate::service::event::Progress;
@@ -55,8 +55,8 @@ impl PostgresMigrator {
         session: &Session,
         targets: &[Arc<Target>],
     ) -> Result<Vec<SchemaState>, Error> {
-        let table = &self.rules.history_table;
-        let believed = if self.rules.unlisted {
+        let table = &self.options.history_table;
+        let believed = if self.options.unlisted {
             Believed::new()
         } else {
             ledger::read(session, table).await?
@@ -136,7 +136,7 @@ impl PostgresMigrator {
     pub async fn verify(&self, targets: &[Arc<Target>]) -> Result<Verified, MigrateError> {
         let session = self.surveying_session().await?;
         let failed = |error: Error| surveying_failed(&error);
-        let table = &self.rules.history_table;
+        let table = &self.options.history_table;
         let believed = ledger::read(&session, table).await.map_err(failed)?;
         let all: Vec<usize> = (0..targets.len()).collect();
         let mut verified = Verified::default();
@@ -165,10 +165,10 @@ impl PostgresMigrator {
         targets: &[Arc<Target>],
         states: &mut [SchemaState],
     ) -> Result<(), Error> {
-        if self.rules.unlisted || !states.contains(&SchemaState::Missing) {
+        if self.options.unlisted || !states.contains(&SchemaState::Missing) {
             return Ok(());
         }
-        let sql = drop::select_missing(&self.rules.tenants);
+        let sql = select_missing(&self.options.tenants);
         let rows = match session.read(&sql).await {
             Ok(rows) => rows,
             // Without the table nobody is listed as anything.
@@ -201,7 +201,7 @@ impl PostgresMigrator {
         self.bookkeeping().await?;
         let session = self.surveying_session().await?;
         let failed = |error: Error| surveying_failed(&error);
-        let table = &self.rules.history_table;
+        let table = &self.options.history_table;
         ledger::forget_the_unbelieved(&session, table)
             .await
             .map_err(failed)?;
@@ -229,7 +229,7 @@ impl PostgresMigrator {
             .iter()
             .map(|&position| &targets[position].schema)
             .collect();
-        let found = read_all(session, &schemas, &self.rules.history_table).await?;
+        let found = read_all(session, &schemas, &self.options.history_table).await?;
         Ok(positions.iter().copied().zip(found).collect())
     }
 
@@ -256,7 +256,7 @@ impl PostgresMigrator {
     }
 
     fn compare(&self, rows: &[Applied], scope: Scope) -> SchemaState {
-        match Plan::compare(self.set(scope).ids(), rows, self.rules.goal) {
+        match Plan::compare(self.set(scope).ids(), rows, self.options.goal) {
             Ok(plan) => SchemaState::Known(plan),
             Err(drifts) => SchemaState::Drifted(drifts, rows.iter().map(|row| row.version).max()),
         }

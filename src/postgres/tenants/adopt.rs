@@ -1,6 +1,7 @@
 //! Makes a tenant of a schema that is there already: pending migrations, row and hosts in one
 //! transaction, so that a failure leaves the schema as it was.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
@@ -16,7 +17,6 @@ use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
 use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::batch::{Batch, Ending};
@@ -40,20 +40,28 @@ impl PostgresCatalog {
         &self,
         new: &NewTenant,
         set: Option<&MigrationSet>,
-        rules: &Rules,
+        options: &EngineOptions,
         progress: &Progress,
     ) -> Result<Created, CreateError> {
-        let keeps_ledger = bookkeeping::ensure(self.database(), rules).await.is_ok();
-        let rules = Rules {
+        let keeps_ledger = bookkeeping::ensure(self.database(), options).await.is_ok();
+        let options = EngineOptions {
             unlisted: true,
-            ..rules.clone()
+            ..options.clone()
         };
         let adopt = async || {
             let session = self.session().await?;
-            let adopted = match self.enter(&session, new, &rules).await {
+            let adopted = match self.enter(&session, new, &options).await {
                 Ok(opened) => {
-                    self.adopt_in(&session, &opened, new, set, &rules, keeps_ledger, progress)
-                        .await
+                    self.adopt_in(
+                        &session,
+                        &opened,
+                        new,
+                        set,
+                        &options,
+                        keeps_ledger,
+                        progress,
+                    )
+                    .await
                 }
                 Err(error) => Err(error),
             };
@@ -63,7 +71,7 @@ impl PostgresCatalog {
             }
             adopted
         };
-        unless_locked(&rules, adopt).await
+        unless_locked(&options, adopt).await
     }
 
     /// Opens the transaction in the schema, under its lock.
@@ -71,7 +79,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         new: &NewTenant,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Opened, CreateError> {
         let target = Target {
             schema: new.schema.clone(),
@@ -81,7 +89,7 @@ impl PostgresCatalog {
         let begun = Instant::now();
         let mut expect_history = true;
         loop {
-            let opening = open(session, rules, &target, expect_history).await;
+            let opening = open(session, options, &target, expect_history).await;
             match opening.map_err(|error| {
                 let doing = format!("reading the history of {}", new.schema);
                 let error = server_error(&error);
@@ -91,7 +99,7 @@ impl PostgresCatalog {
                 Opening::Expect(history) => expect_history = history,
                 Opening::Busy(oid) => {
                     let waited = begun.elapsed();
-                    if waited >= rules.lock_wait {
+                    if waited >= options.lock_wait {
                         let holder = advisory_lock::holder(session, oid).await.ok().flatten();
                         let locked = MigrateError::Locked { holder, waited };
                         return Err(CreateError::Migrate(Box::new(locked)));
@@ -122,7 +130,7 @@ impl PostgresCatalog {
         opened: &Opened,
         new: &NewTenant,
         set: Option<&MigrationSet>,
-        rules: &Rules,
+        options: &EngineOptions,
         keeps_ledger: bool,
         progress: &Progress,
     ) -> Result<Created, CreateError> {
@@ -131,7 +139,7 @@ impl PostgresCatalog {
         if let Some(conflict) = self.conflict(session, new, true).await.map_err(failed)? {
             return Err(conflict.into());
         }
-        let (schema, table) = (&new.schema, &rules.history_table);
+        let (schema, table) = (&new.schema, &options.history_table);
         let mut history = match (&opened.history, set) {
             (Ok(rows), _) => rows.clone(),
             (Err(why), Some(_)) => {
@@ -180,7 +188,7 @@ impl PostgresCatalog {
                     session,
                     opened,
                     schema,
-                    &Ending::Guarded(rules.references.clone()),
+                    &Ending::Guarded(options.references.clone()),
                     progress,
                 )
                 .await

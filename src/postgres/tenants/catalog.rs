@@ -7,13 +7,13 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
-use super::catalog_sql::Tables;
-use super::drop::select_missing;
-use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier, SchemaName, TRASH_PREFIX};
+use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
 use crate::domain::tenant::{
     CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
 };
+use crate::postgres::connection::catalog_sql::Tables;
+use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
@@ -21,7 +21,7 @@ use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
-use crate::settings::{CatalogLayout, TableName};
+use crate::settings::CatalogLayout;
 
 /// Parts hosts in one text; no host name holds it.
 const SEPARATOR: char = '\u{1f}';
@@ -38,16 +38,6 @@ pub struct PostgresCatalog {
     database: Database,
     tables: Tables,
     progress: Progress,
-}
-
-/// Returns a table's name, quoted for SQL.
-#[must_use]
-pub fn quoted(table: &TableName) -> String {
-    format!(
-        "{}.{}",
-        QuotedIdentifier::new(&table.schema),
-        QuotedIdentifier::new(&table.table)
-    )
 }
 
 /// A server's word inside a [`CatalogError`].

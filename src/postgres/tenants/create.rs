@@ -7,7 +7,6 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use super::catalog_sql::Tables;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
@@ -18,12 +17,12 @@ use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::bookkeeping;
-use crate::postgres::connection::options::RECONNECT_TIMEOUT;
+use crate::postgres::connection::catalog_sql::Tables;
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{
     error_in, is_connection_lost, server_error, sqlstate_of,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
 use crate::postgres::migrate::schema::jittered;
 use crate::postgres::migrate::template::{self, Applying, Kept, Template, Unfit};
@@ -83,7 +82,7 @@ impl From<CatalogError> for CreateError {
 struct Making<'a> {
     new: &'a NewTenant,
     set: Option<&'a MigrationSet>,
-    rules: &'a Rules,
+    options: &'a EngineOptions,
     template: Option<&'a Template>,
     keeps_ledger: bool,
     progress: &'a Progress,
@@ -99,15 +98,15 @@ impl PostgresCatalog {
         &self,
         new: &NewTenant,
         set: Option<&MigrationSet>,
-        rules: &Rules,
+        options: &EngineOptions,
         progress: &Progress,
     ) -> Result<Created, CreateError> {
         // The tenant can do without the ledger; the next survey takes its schema up.
-        let keeps_ledger = bookkeeping::ensure(self.database(), rules).await.is_ok();
+        let keeps_ledger = bookkeeping::ensure(self.database(), options).await.is_ok();
         let session = self.session().await?;
-        let kept = match set.filter(|_| rules.templates) {
+        let kept = match set.filter(|_| options.templates) {
             // Whatever is wrong with it, the files are there.
-            Some(set) => self.kept(&session, set, rules).await.ok(),
+            Some(set) => self.kept(&session, set, options).await.ok(),
             None => None,
         };
         let lacks_template = kept.as_ref().is_some_and(|kept| kept.compiled.is_none());
@@ -116,12 +115,12 @@ impl PostgresCatalog {
         let making = Making {
             new,
             set,
-            rules,
+            options,
             template,
             keeps_ledger,
             progress,
         };
-        match unless_locked(rules, async || self.create_once(&making).await).await {
+        match unless_locked(options, async || self.create_once(&making).await).await {
             Ok(created) => Ok(Created {
                 lacks_template,
                 ..created
@@ -165,18 +164,22 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// Why there is none, in words; nothing is lost by it.
-    pub async fn write_template(&self, set: &MigrationSet, rules: &Rules) -> Result<(), String> {
+    pub async fn write_template(
+        &self,
+        set: &MigrationSet,
+        options: &EngineOptions,
+    ) -> Result<(), String> {
         let said = |error: Error| server_error(&error).to_string();
         let session = self.session().await.map_err(|error| error.to_string())?;
-        let kept = self.kept(&session, set, rules).await.map_err(said)?;
+        let kept = self.kept(&session, set, options).await.map_err(said)?;
         drop(session);
         if let Some(compiled) = kept.compiled {
             return compiled.map(drop);
         }
-        let compiled = template::compile(self.database(), rules, &template::together(set))
+        let compiled = template::compile(self.database(), options, &template::together(set))
             .await
             .map_err(|error| error.to_string())?;
-        template::store(self.database(), rules, &kept.key, &compiled)
+        template::store(self.database(), options, &kept.key, &compiled)
             .await
             .map_err(|error| error.to_string())?;
         compiled.map(drop)
@@ -186,10 +189,10 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         set: &MigrationSet,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Kept, Error> {
         let role = &self.database().facts().role;
-        template::load(session, rules, role, &template::together(set)).await
+        template::load(session, options, role, &template::together(set)).await
     }
 
     async fn create_in(
@@ -200,7 +203,7 @@ impl PostgresCatalog {
         let Making {
             new,
             set,
-            rules,
+            options,
             template,
             keeps_ledger,
             progress,
@@ -214,9 +217,9 @@ impl PostgresCatalog {
         let creation = format!(
             "CREATE SCHEMA {}; {}",
             new.schema.quoted(),
-            probe(&new.schema, &rules.history_table)
+            probe(&new.schema, &options.history_table)
         );
-        let opening = begin(rules, &target);
+        let opening = begin(options, &target);
         // All sent before the first is answered. What is taken is said in better words by the
         // look at it than by whatever fails because of it.
         let (reset, begun, conflict, made) = join4(
@@ -249,7 +252,7 @@ impl PostgresCatalog {
                     template,
                     scripts: &scripts[..together],
                     schema: &new.schema,
-                    rules,
+                    options,
                     may_be_filled: false,
                     // Its seal fits; comparing what one schema became costs more than making it.
                     proven: true,
@@ -269,18 +272,18 @@ impl PostgresCatalog {
                     CreateError::Migrate(Box::new(MigrateError::Database { doing, error }))
                 })?
             } else {
-                let create_history = refinery::create_history(&new.schema, &rules.history_table);
+                let create_history = refinery::create_history(&new.schema, &options.history_table);
                 let first = format!("{}; {create_history}", refinery::ALONE);
                 let mut batch = Batch::new(Some(first.trim_end_matches(';')));
                 for script in &scripts[..together] {
-                    batch.push(&new.schema, &rules.history_table, script, false);
+                    batch.push(&new.schema, &options.history_table, script, false);
                 }
                 let worked = batch
                     .run(
                         session,
                         &opened,
                         &new.schema,
-                        &Ending::Guarded(rules.references.clone()),
+                        &Ending::Guarded(options.references.clone()),
                         progress,
                     )
                     .await;
@@ -302,7 +305,7 @@ impl PostgresCatalog {
             .map(|script| script.id.claimed())
             .collect();
         let note = if keeps_ledger && set.is_some() {
-            ledger::note(&new.schema, &rules.history_table, &history)
+            ledger::note(&new.schema, &options.history_table, &history)
         } else {
             String::new()
         };
@@ -471,7 +474,7 @@ pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
 /// Has a tenant made, again where another session's lock was in the way: nobody else can be in a schema
 /// that is not there yet, but in the tables of the catalog and in those that files refer to.
 pub(crate) async fn unless_locked(
-    rules: &Rules,
+    options: &EngineOptions,
     make: impl AsyncFn() -> Result<Created, CreateError>,
 ) -> Result<Created, CreateError> {
     let mut attempt = 0;
@@ -481,7 +484,7 @@ pub(crate) async fn unless_locked(
             done => return done,
         };
         attempt += 1;
-        if attempt > rules.lock_retries {
+        if attempt > options.lock_retries {
             if let CreateError::Migrate(error) = &mut error
                 && let MigrateError::Script { attempts, .. } = &mut **error
             {

@@ -1,13 +1,13 @@
 //! Hosts of tenants: added, removed, made the primary one.
 
+use crate::postgres::connection::options::EngineOptions;
 use postgres_protocol::escape::escape_literal;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use super::catalog_sql::Domains;
 use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
+use crate::postgres::connection::catalog_sql::Domains;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::open::{BEGIN, lookup, reset};
 
@@ -93,14 +93,14 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         primary: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Vec<Added>, DomainError> {
         if primary {
             self.need_primary()?;
         }
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, rules).await?;
+            let mut rows = self.begin(&session, tenant, options).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
@@ -156,11 +156,11 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         force: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Option<String>, DomainError> {
         let session = self.session().await?;
         let work = async {
-            let mut rows = self.begin(&session, tenant, rules).await?;
+            let mut rows = self.begin(&session, tenant, options).await?;
             for host in hosts {
                 let row = its(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
@@ -206,12 +206,12 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         host: &Hostname,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DomainError> {
         self.need_primary()?;
         let session = self.session().await?;
         let work = async {
-            let rows = self.begin(&session, tenant, rules).await?;
+            let rows = self.begin(&session, tenant, options).await?;
             let row = its(&rows, host, tenant)?;
             self.make_primary(&session, tenant, &row.id).await
         };
@@ -270,7 +270,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         tenant: &Tenant,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<Vec<Row>, DomainError> {
         let tables = self.tables();
         run(
@@ -278,9 +278,9 @@ impl PostgresCatalog {
             &format!(
                 "{BEGIN}{}SET LOCAL lock_timeout TO {}; {}SET LOCAL standard_conforming_strings TO on; \
                  LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                reset(rules.route),
-                rules.lock_timeout.as_millis(),
-                lookup(rules),
+                reset(options.route),
+                options.lock_timeout.as_millis(),
+                lookup(options),
                 self.table()?.table
             ),
         )

@@ -19,12 +19,11 @@ use crate::domain::sqlstate;
 use crate::domain::tenant::{CatalogError, Dependent, Tenant};
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
-use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::dependencies::{self, Start};
 use crate::postgres::transaction::advisory_lock::{self, CLASS};
 use crate::postgres::transaction::commit::was_committed;
@@ -127,19 +126,6 @@ impl From<CatalogError> for DropError {
     }
 }
 
-/// Returns the query for tenants whose schema is missing, and whether that is because their
-/// drop has begun and not ended.
-pub(crate) fn select_missing(tenants: &str) -> String {
-    let there = |name: &str| {
-        format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")
-    };
-    format!(
-        "SELECT t.schema_name, {} FROM {tenants} t WHERE NOT {}",
-        there(&format!("'{DROPPING_PREFIX}' || t.id")),
-        there("t.schema_name::text")
-    )
-}
-
 /// A row without which nothing is done: it is asked for under the lock, because a name may
 /// be somebody else's by then.
 #[derive(Clone)]
@@ -231,22 +217,27 @@ impl PostgresCatalog {
         tenant: &Tenant,
         reach: Reach,
         matters: impl Fn(&Referrer) -> bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let mut attempt = 0;
         let referrers = loop {
             let session = self.session().await?;
-            let found =
-                referencing_rows::find(&session, self.tables(), tenant, reach, rules.lock_timeout);
+            let found = referencing_rows::find(
+                &session,
+                self.tables(),
+                tenant,
+                reach,
+                options.lock_timeout,
+            );
             match found.await {
                 Ok(referrers) => break referrers,
                 // A table that another drop took meanwhile is as good as a lock.
                 Err(error) if is_worth_retrying(&error) || is_gone(&error) => {
                     attempt += 1;
-                    if attempt > rules.lock_retries {
+                    if attempt > options.lock_retries {
                         return Err(DropError::InUse(server_error(&error)));
                     }
-                    self.retrying(&error, attempt, rules);
+                    self.retrying(&error, attempt, options);
                 }
                 Err(error) => return Err(catalog_error(&error).into()),
             }
@@ -295,7 +286,7 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         removal: Removal,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let half_gone = SchemaName::dropping(tenant.id);
         let names = [half_gone.clone(), tenant.schema.clone()];
@@ -303,10 +294,10 @@ impl PostgresCatalog {
         contents.refuse_dependents(removal.cascade_outside)?;
         let mut last = String::new();
         if !removal.keep_record {
-            self.refuse_referrers(tenant, Reach::Elsewhere, |one| one.keeps, rules)
+            self.refuse_referrers(tenant, Reach::Elsewhere, |one| one.keeps, options)
                 .await?;
             let delete = self.tables().delete(tenant.id);
-            let _ = write!(last, "; {}{delete}", lookup(rules));
+            let _ = write!(last, "; {}{delete}", lookup(options));
         }
         let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
@@ -317,7 +308,7 @@ impl PostgresCatalog {
                 owner: owner.clone(),
             });
             let last = if is_last { &*last } else { "" };
-            self.drop_schema(home, mark, removal.cascade_outside, last, rules)
+            self.drop_schema(home, mark, removal.cascade_outside, last, options)
                 .await?;
         }
         if !contents.exists() {
@@ -330,7 +321,7 @@ impl PostgresCatalog {
                 statements: last,
                 brief: false,
             };
-            self.piece(&piece, removal.cascade_outside, rules).await?;
+            self.piece(&piece, removal.cascade_outside, options).await?;
         }
         // Nothing believes these rows any more, and without our tables there are none.
         if let Ok(session) = self.session().await {
@@ -363,7 +354,7 @@ impl PostgresCatalog {
         mark: Option<Mark>,
         cascade_outside: bool,
         last: &str,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let session = self.session().await?;
         let name = mark.as_ref().map_or(schema, |mark| &mark.name);
@@ -404,7 +395,7 @@ impl PostgresCatalog {
                 rows: 0,
                 bytes: 0,
             });
-            self.piece(piece, cascade_outside, rules).await?;
+            self.piece(piece, cascade_outside, options).await?;
         }
         Ok(())
     }
@@ -414,10 +405,10 @@ impl PostgresCatalog {
         &self,
         piece: &Piece,
         cascade_outside: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let begun = Instant::now();
-        let patience = (rules.lock_timeout + PAUSE) * (rules.lock_retries + 1);
+        let patience = (options.lock_timeout + PAUSE) * (options.lock_retries + 1);
         let budget = piece.brief.then_some((begun, patience));
         let mut attempt = 0;
         let mut told: Option<Instant> = None;
@@ -426,7 +417,7 @@ impl PostgresCatalog {
             let session = self.database().session(wait).await;
             let session = session.map_err(database_error)?;
             wait = RECONNECT_TIMEOUT;
-            let done = transact(&session, piece, rules).await;
+            let done = transact(&session, piece, options).await;
             match done {
                 Ok(Done::NotOwned(name)) => return Err(CatalogError::NotFound(name).into()),
                 Ok(Done::Appeared) => {
@@ -434,7 +425,7 @@ impl PostgresCatalog {
                 }
                 Ok(Done::Busy(oid)) => {
                     let waited = begun.elapsed();
-                    let gives_up = waited >= rules.lock_wait;
+                    let gives_up = waited >= options.lock_wait;
                     if gives_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
                         let holder = advisory_lock::holder(&session, oid).await.ok().flatten();
                         if gives_up {
@@ -466,16 +457,16 @@ impl PostgresCatalog {
                                 return Ok(());
                             }
                             attempt += 1;
-                            again(&error, attempt, piece, rules, budget)?;
-                            self.tell_again(&error, attempt, piece, begun, &mut told, rules);
+                            again(&error, attempt, piece, options, budget)?;
+                            self.tell_again(&error, attempt, piece, begun, &mut told, options);
                         }
                     }
                 }
                 Err(error) => {
                     session.discard();
                     attempt += 1;
-                    again(&error, attempt, piece, rules, budget)?;
-                    self.tell_again(&error, attempt, piece, begun, &mut told, rules);
+                    again(&error, attempt, piece, options, budget)?;
+                    self.tell_again(&error, attempt, piece, begun, &mut told, options);
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -490,10 +481,10 @@ impl PostgresCatalog {
         piece: &Piece,
         begun: Instant,
         told: &mut Option<Instant>,
-        rules: &Rules,
+        options: &EngineOptions,
     ) {
         if !piece.brief {
-            self.retrying(error, attempt, rules);
+            self.retrying(error, attempt, options);
         } else if told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
             *told = Some(Instant::now());
             self.progress().send(EventKind::WaitingForLock {
@@ -503,10 +494,10 @@ impl PostgresCatalog {
         }
     }
 
-    fn retrying(&self, error: &Error, attempt: u32, rules: &Rules) {
+    fn retrying(&self, error: &Error, attempt: u32, options: &EngineOptions) {
         self.progress().send(EventKind::Retrying {
             attempt,
-            limit: rules.lock_retries + 1,
+            limit: options.lock_retries + 1,
             error: server_error(error),
             blockers: Vec::new(),
             pause: PAUSE,
@@ -553,10 +544,10 @@ fn again(
     error: &Error,
     attempt: u32,
     piece: &Piece,
-    rules: &Rules,
+    options: &EngineOptions,
     budget: Option<(Instant, Duration)>,
 ) -> Result<(), DropError> {
-    if is_connection_lost(error) && attempt <= rules.lock_retries.max(1) {
+    if is_connection_lost(error) && attempt <= options.lock_retries.max(1) {
         return Ok(());
     }
     if !is_worth_retrying(error) {
@@ -574,9 +565,9 @@ fn again(
         .into());
     }
     let is_over = match budget {
-        _ if rules.lock_timeout.is_zero() => false,
+        _ if options.lock_timeout.is_zero() => false,
         Some((begun, patience)) => begun.elapsed() > patience,
-        None => attempt > rules.lock_retries,
+        None => attempt > options.lock_retries,
     };
     if is_over {
         return Err(DropError::InUse(server_error(error)));
@@ -617,9 +608,9 @@ enum Done {
 pub(crate) async fn under_lock(
     session: &Session,
     schema: &SchemaName,
-    rules: &Rules,
+    options: &EngineOptions,
 ) -> Result<Option<u32>, Error> {
-    match begin(session, schema, rules, rules.lock_timeout).await? {
+    match begin(session, schema, options, options.lock_timeout).await? {
         Begun::Busy(oid) => Ok(Some(oid)),
         Begun::Open(_) => Ok(None),
     }
@@ -635,7 +626,7 @@ enum Begun {
 async fn begin(
     session: &Session,
     schema: &SchemaName,
-    rules: &Rules,
+    options: &EngineOptions,
     lock_timeout: Duration,
 ) -> Result<Begun, Error> {
     session.rows("DISCARD ALL").await?;
@@ -644,8 +635,8 @@ async fn begin(
         "{BEGIN}{}SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO 0; \
          SET LOCAL standard_conforming_strings TO on; SET LOCAL client_min_messages TO warning; \
          SELECT oid, pg_try_advisory_xact_lock({CLASS}, oid::int4) FROM pg_namespace WHERE nspname = {}",
-        reset(rules.route),
-        rules.server_version,
+        reset(options.route),
+        options.server_version,
         lock_timeout.as_millis(),
         escape_literal(schema.as_str())
     );
@@ -662,12 +653,16 @@ async fn begin(
 }
 
 /// Opens the transaction, and looks at what must be looked at before it ends.
-async fn transact(session: &Session, piece: &Piece, rules: &Rules) -> Result<Done, Error> {
-    let lock_timeout = match rules.lock_timeout {
+async fn transact(
+    session: &Session,
+    piece: &Piece,
+    options: &EngineOptions,
+) -> Result<Done, Error> {
+    let lock_timeout = match options.lock_timeout {
         usual if piece.brief && (usual.is_zero() || usual > BRIEF) => BRIEF,
         usual => usual,
     };
-    let oid = match begin(session, &piece.schema, rules, lock_timeout).await? {
+    let oid = match begin(session, &piece.schema, options, lock_timeout).await? {
         Begun::Busy(oid) => return Ok(Done::Busy(oid)),
         Begun::Open(oid) => oid,
     };

@@ -4,7 +4,6 @@
 
 pub(crate) mod adopt;
 pub mod catalog;
-pub(crate) mod catalog_sql;
 pub mod context;
 pub mod create;
 pub mod domains;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryRow};
 
-use super::catalog_sql::Tables;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::Tenant;
+use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::session::Session;
 
 /// How many tables are looked into in one query, which locks them all until its end.

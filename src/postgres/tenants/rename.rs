@@ -1,5 +1,6 @@
 //! Renames a tenant: its slug, its name, its schema, all in one transaction.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,6 @@ use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::commit::was_committed;
@@ -54,13 +54,13 @@ impl PostgresCatalog {
         tenant: &Tenant,
         new: &NewTenant,
         leave_mentions: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let work = async |session: &Session| {
-            self.rename_in(session, tenant, new, leave_mentions, rules)
+            self.rename_in(session, tenant, new, leave_mentions, options)
                 .await
         };
-        self.in_one_transaction(new, rules, work).await
+        self.in_one_transaction(new, options, work).await
     }
 
     /// Has one transaction done that gives a tenant its names, again where another session was in the
@@ -68,7 +68,7 @@ impl PostgresCatalog {
     pub(crate) async fn in_one_transaction(
         &self,
         new: &NewTenant,
-        rules: &Rules,
+        options: &EngineOptions,
         work: impl AsyncFn(&Session) -> Result<(), Unfinished>,
     ) -> Result<(), DropError> {
         let begun = Instant::now();
@@ -79,7 +79,7 @@ impl PostgresCatalog {
                 Ok(()) => return Ok(()),
                 Err(Unfinished::Busy(oid)) => {
                     let waited = begun.elapsed();
-                    if waited >= rules.lock_wait {
+                    if waited >= options.lock_wait {
                         let holder = advisory_lock::holder(&session, oid).await.ok().flatten();
                         return Err(DropError::Locked { holder, waited });
                     }
@@ -103,7 +103,7 @@ impl PostgresCatalog {
                     if !again {
                         return Err(taken_meanwhile(&error, new, self.tables()).into());
                     }
-                    if attempt > rules.lock_retries {
+                    if attempt > options.lock_retries {
                         return Err(if is_connection_lost(&error) {
                             database_error(server_error(&error)).into()
                         } else {
@@ -122,10 +122,10 @@ impl PostgresCatalog {
         tenant: &Tenant,
         new: &NewTenant,
         leave_mentions: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), Unfinished> {
         let refused = |error: CatalogError| Unfinished::Refused(error.into());
-        if let Some(oid) = under_lock(session, &tenant.schema, rules).await? {
+        if let Some(oid) = under_lock(session, &tenant.schema, options).await? {
             return Err(Unfinished::Busy(oid));
         }
         // A name may be somebody else's by then.
@@ -155,7 +155,7 @@ impl PostgresCatalog {
                 )));
             }
         }
-        let mut statements = vec![lookup(rules).trim_end_matches("; ").to_owned()];
+        let mut statements = vec![lookup(options).trim_end_matches("; ").to_owned()];
         statements.extend(self.tables().update(tenant, new));
         if moves {
             statements.push(format!(

@@ -1,6 +1,7 @@
 //! The trash: schemas renamed out of the way, with their tenants' rows and hosts kept beside
 //! the ledger until they are brought back or dropped for good.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
@@ -17,7 +18,6 @@ use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::server_error::is_connection_lost;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::transaction::ledger::is_absent;
 use crate::postgres::transaction::open::lookup;
 use crate::service::failure::MigrateError;
@@ -98,7 +98,7 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         contents: &Contents,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<SchemaName, DropError> {
         if !contents.exists() {
             return Err(CatalogError::SchemaMissing(tenant.schema.clone()).into());
@@ -107,9 +107,9 @@ impl PostgresCatalog {
             return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
         }
         // Those whose rows would keep it, and those whose rows would go and not come back.
-        self.refuse_referrers(tenant, Reach::Everywhere, |_| true, rules)
+        self.refuse_referrers(tenant, Reach::Everywhere, |_| true, options)
             .await?;
-        self.need_bookkeeping(rules).await?;
+        self.need_bookkeeping(options).await?;
         let session = self.session().await?;
         // A number that is lost is no loss.
         let next = format!(
@@ -147,7 +147,7 @@ impl PostgresCatalog {
             contents.tables,
             contents.bytes,
             tables.rows,
-            lookup(rules),
+            lookup(options),
             tables.delete(id),
             tenant.schema.quoted(),
             place.quoted(),
@@ -161,12 +161,12 @@ impl PostgresCatalog {
             statements,
             brief: false,
         };
-        self.piece(&piece, false, rules).await?;
+        self.piece(&piece, false, options).await?;
         Ok(place)
     }
 
-    async fn need_bookkeeping(&self, rules: &Rules) -> Result<(), CatalogError> {
-        bookkeeping::ensure(self.database(), rules)
+    async fn need_bookkeeping(&self, options: &EngineOptions) -> Result<(), CatalogError> {
+        bookkeeping::ensure(self.database(), options)
             .await
             .map_err(|error| match error {
                 MigrateError::Database { error, .. } => database_error(error),
@@ -249,7 +249,11 @@ impl PostgresCatalog {
     ///
     /// [`CatalogError::AlreadyExists`] where slug, schema or a host is somebody else's by now;
     /// [`DropError::Locked`] when another session holds the schema for longer than `lock_wait`.
-    pub async fn undrop(&self, trashed: &Trashed, rules: &Rules) -> Result<Tenant, DropError> {
+    pub async fn undrop(
+        &self,
+        trashed: &Trashed,
+        options: &EngineOptions,
+    ) -> Result<Tenant, DropError> {
         let new = trashed.as_new()?;
         match trashed.state {
             TrashState::Whole => {}
@@ -260,8 +264,8 @@ impl PostgresCatalog {
                 return Err(CatalogError::SchemaMissing(trashed.place()).into());
             }
         }
-        let work = async |session: &Session| self.restore(session, trashed, &new, rules).await;
-        self.in_one_transaction(&new, rules, work).await?;
+        let work = async |session: &Session| self.restore(session, trashed, &new, options).await;
+        self.in_one_transaction(&new, options, work).await?;
         Ok(Tenant {
             id: trashed.tenant_id,
             name: new.name,
@@ -277,11 +281,11 @@ impl PostgresCatalog {
         session: &Session,
         trashed: &Trashed,
         new: &NewTenant,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), Unfinished> {
         let refused = |error: CatalogError| Unfinished::Refused(error.into());
         let place = trashed.place();
-        if let Some(oid) = under_lock(session, &place, rules).await? {
+        if let Some(oid) = under_lock(session, &place, options).await? {
             return Err(Unfinished::Busy(oid));
         }
         let id = trashed.id;
@@ -299,7 +303,7 @@ impl PostgresCatalog {
         let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
             "{}ALTER SCHEMA {} RENAME TO {}",
-            lookup(rules),
+            lookup(options),
             place.quoted(),
             new.schema.quoted()
         )];
@@ -358,7 +362,7 @@ impl PostgresCatalog {
         &self,
         trashed: &Trashed,
         cascade_outside: bool,
-        rules: &Rules,
+        options: &EngineOptions,
     ) -> Result<(), DropError> {
         let contents = self.contents_in_trash(trashed).await?;
         contents.refuse_dependents(cascade_outside)?;
@@ -378,7 +382,7 @@ impl PostgresCatalog {
             },
         };
         let last = format!("; DELETE FROM pricesync.trash WHERE id = {}", trashed.id);
-        self.drop_schema(&place, Some(mark), cascade_outside, &last, rules)
+        self.drop_schema(&place, Some(mark), cascade_outside, &last, options)
             .await
     }
 }

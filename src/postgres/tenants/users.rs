@@ -1,5 +1,6 @@
 //! People of a tenant: a row in the tenant's own table.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::collections::HashMap;
 
 use postgres_protocol::escape::escape_literal;
@@ -10,7 +11,6 @@ use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::transaction::commit::was_committed;
 use crate::service::failure::ServerError;
 use crate::settings::UserColumns;
@@ -84,15 +84,15 @@ impl Database {
     pub async fn create_superuser(
         &self,
         tenant: &Tenant,
-        rules: &Rules,
+        options: &EngineOptions,
         columns: &UserColumns,
         user: NewUser<'_>,
     ) -> Result<(), UserError> {
-        let context = self.tenant(&tenant.schema, &rules.search_path).await;
+        let context = self.tenant(&tenant.schema, &options.search_path).await;
         let context = context.map_err(UserError::Context)?;
         let wait = format!(
             "SET LOCAL lock_timeout TO {}",
-            rules.lock_timeout.as_millis()
+            options.lock_timeout.as_millis()
         );
         run(&context, &wait).await?;
         match insert(&context, tenant, columns, user).await {

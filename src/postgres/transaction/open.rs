@@ -3,6 +3,7 @@
 //! What does not depend on an answer goes out together, so that a schema costs three
 //! waits: for the opening, for the work, for COMMIT.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 
 use futures_util::future::{join3, try_join_all};
@@ -15,11 +16,10 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
+use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
-use crate::postgres::tenants::drop;
 
 /// A transaction that is open in a schema, under the schema's lock.
 pub(crate) struct Opened {
@@ -97,16 +97,16 @@ impl Reach {
 
 /// Returns the statements that set everything a script depends on: nothing is left to what
 /// the role or the database says.
-pub(crate) fn settings(rules: &Rules, target: &Target, reach: Reach) -> String {
-    whereabouts(rules, target, reach) + &manners(rules, reach)
+pub(crate) fn settings(options: &EngineOptions, target: &Target, reach: Reach) -> String {
+    whereabouts(options, target, reach) + &manners(options, reach)
 }
 
 /// Those of the settings that are one schema's.
-pub(crate) fn whereabouts(rules: &Rules, target: &Target, reach: Reach) -> String {
+pub(crate) fn whereabouts(options: &EngineOptions, target: &Target, reach: Reach) -> String {
     let set = reach.set();
     let mut sql = format!("{set} search_path TO {}", target.schema.quoted());
     if target.scope == Scope::Tenant {
-        for schema in &rules.search_path {
+        for schema in &options.search_path {
             let _ = write!(sql, ", {}", schema.quoted());
         }
     }
@@ -118,18 +118,18 @@ pub(crate) fn whereabouts(rules: &Rules, target: &Target, reach: Reach) -> Strin
 }
 
 /// Those of the settings that are the same for every schema.
-fn manners(rules: &Rules, reach: Reach) -> String {
+fn manners(options: &EngineOptions, reach: Reach) -> String {
     let set = reach.set();
     let mut sql = format!(
         "{set} lock_timeout TO {}; {set} statement_timeout TO {}; \
          {set} idle_in_transaction_session_timeout TO '5min'; {set} standard_conforming_strings TO on; \
          {set} client_min_messages TO notice; \
          SELECT set_config('synchronous_commit', 'on', {}) WHERE current_setting('synchronous_commit') = 'off'; ",
-        rules.lock_timeout.as_millis(),
-        rules.statement_timeout.as_millis(),
+        options.lock_timeout.as_millis(),
+        options.statement_timeout.as_millis(),
         reach == Reach::Transaction
     );
-    if rules.server_version >= 140_000 {
+    if options.server_version >= 140_000 {
         // A killed client's backend ends within this time and frees its locks.
         let _ = write!(sql, "{set} client_connection_check_interval TO '2s'; ");
     }
@@ -157,8 +157,8 @@ pub(crate) fn reset(route: Route) -> &'static str {
 /// Returns the statement that goes before those that change the catalog's rows: what an
 /// application's triggers there name without a schema is found as in the application.
 /// It holds until COMMIT, with which deferred triggers run; nothing in it is a tenant's.
-pub(crate) fn lookup(rules: &Rules) -> String {
-    let path: Vec<String> = rules
+pub(crate) fn lookup(options: &EngineOptions) -> String {
+    let path: Vec<String> = options
         .search_path
         .iter()
         .map(|schema| schema.quoted().to_string())
@@ -172,22 +172,22 @@ pub(crate) fn lookup(rules: &Rules) -> String {
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 
 /// Returns the statements that open a transaction with these settings.
-pub(crate) fn begin(rules: &Rules, target: &Target) -> String {
+pub(crate) fn begin(options: &EngineOptions, target: &Target) -> String {
     format!(
         "{BEGIN}{}{}",
-        reset(rules.route),
-        settings(rules, target, Reach::Transaction)
+        reset(options.route),
+        settings(options, target, Reach::Transaction)
     )
 }
 
 /// Returns the messages that make a session as it has to be before its first transaction: none for one
 /// that was [kept](Session::was_kept). One that is nobody else's is told for good what holds for every schema.
-pub(crate) fn fresh(session: &Session, rules: &Rules) -> Vec<String> {
+pub(crate) fn fresh(session: &Session, options: &EngineOptions) -> Vec<String> {
     let mut messages = Vec::new();
     if !session.was_kept() {
         messages.push("DISCARD ALL".to_owned());
-        if rules.route == Route::Direct {
-            messages.push(manners(rules, Reach::Session));
+        if options.route == Route::Direct {
+            messages.push(manners(options, Reach::Session));
         }
     }
     messages
@@ -201,29 +201,29 @@ pub(crate) fn fresh(session: &Session, rules: &Rules) -> Vec<String> {
 /// small file does.
 pub(crate) async fn open(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     target: &Target,
     expect_history: bool,
 ) -> Result<Opening, Error> {
     let schema = &target.schema;
-    let is_ours = rules.route == Route::Direct;
+    let is_ours = options.route == Route::Direct;
     let opening = if is_ours {
-        BEGIN.to_owned() + &whereabouts(rules, target, Reach::Transaction)
+        BEGIN.to_owned() + &whereabouts(options, target, Reach::Transaction)
     } else {
-        begin(rules, target)
+        begin(options, target)
     };
-    let opening = opening + &probe(schema, &rules.history_table);
+    let opening = opening + &probe(schema, &options.history_table);
     let read = if expect_history {
         // NOWAIT: whoever waits here would hold a snapshot that an index build waits for.
         format!(
             "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE NOWAIT; {}",
-            history::qualified(schema, &rules.history_table),
-            history::select(schema, &rules.history_table)
+            history::qualified(schema, &options.history_table),
+            history::select(schema, &options.history_table)
         )
     } else {
         String::new()
     };
-    let reset = fresh(session, rules);
+    let reset = fresh(session, options);
     let reset = try_join_all(reset.iter().map(|sql| session.client().simple_query(sql)));
     let (reset, begun, read) = join3(reset, session.rows(&opening), session.rows(&read)).await;
     reset?;
@@ -246,7 +246,7 @@ pub(crate) async fn open(
     };
     rollback(session).await?;
     match opening {
-        Opening::NoSchema => why_no_schema(session, rules, target).await,
+        Opening::NoSchema => why_no_schema(session, options, target).await,
         other => Ok(other),
     }
 }
@@ -257,15 +257,15 @@ pub(crate) async fn open(
 /// which `DROP SCHEMA` waits for.
 async fn why_no_schema(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     target: &Target,
 ) -> Result<Opening, Error> {
-    if rules.unlisted || target.scope == Scope::Shared {
+    if options.unlisted || target.scope == Scope::Shared {
         return Ok(Opening::NoSchema);
     }
     let sql = format!(
         "{} AND t.schema_name = {}",
-        drop::select_missing(&rules.tenants),
+        select_missing(&options.tenants),
         escape_literal(target.schema.as_str())
     );
     let rows = session.read(&sql).await?;

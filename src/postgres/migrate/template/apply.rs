@@ -1,5 +1,6 @@
 //! A template run in a schema: claims first, then the script, then the same checks as behind a file.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::migrate::refinery;
 use crate::postgres::schema::fingerprint::Fingerprint;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
@@ -26,7 +26,7 @@ pub(crate) struct Applying<'a> {
     /// The scripts that it stands for.
     pub(crate) scripts: &'a [&'a Script],
     pub(crate) schema: &'a SchemaName,
-    pub(crate) rules: &'a Rules,
+    pub(crate) options: &'a EngineOptions,
     /// Whether the schema was there before and has to be proven empty.
     pub(crate) may_be_filled: bool,
     /// Whether what comes of it is compared with the template's fingerprint.
@@ -70,7 +70,7 @@ impl Applying<'_> {
             if self.proven {
                 return Ok(None);
             }
-            Fingerprint::read(session, self.schema, &self.rules.history_table)
+            Fingerprint::read(session, self.schema, &self.options.history_table)
                 .await
                 .map(Some)
         };
@@ -122,7 +122,7 @@ impl Applying<'_> {
     }
 
     fn message(&self, nonce: &str, ending: Option<String>) -> String {
-        let table = &self.rules.history_table;
+        let table = &self.options.history_table;
         let mut sql = String::with_capacity(self.template.sql.len() + 2_048);
         if self.may_be_filled {
             // Everything that is in a schema depends on it. The text is no number, which ends

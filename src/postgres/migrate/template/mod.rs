@@ -9,12 +9,12 @@
 pub(crate) mod apply;
 pub(crate) mod store;
 
+use crate::postgres::connection::options::EngineOptions;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
-use super::migrator::Rules;
 use super::refinery;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -59,17 +59,17 @@ pub(crate) fn together(set: &MigrationSet) -> Vec<&Script> {
 /// Returns the digest of everything that a template for these scripts is made from.
 ///
 /// `public` is the state of the shared schema, whose tables the scripts may name.
-fn key(scripts: &[&Script], rules: &Rules, role: &str, public: &str) -> String {
+fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -> String {
     let mut texts = vec![
         FORMAT.to_owned(),
-        (rules.server_version / 10_000).to_string(),
+        (options.server_version / 10_000).to_string(),
         role.to_owned(),
         public.to_owned(),
-        rules.history_table.clone(),
-        rules.search_path.len().to_string(),
+        options.history_table.clone(),
+        options.search_path.len().to_string(),
     ];
-    texts.extend(rules.search_path.iter().map(ToString::to_string));
-    texts.push(format!("{:?}", rules.references));
+    texts.extend(options.search_path.iter().map(ToString::to_string));
+    texts.push(format!("{:?}", options.references));
     for script in scripts {
         texts.extend([script.id.to_string(), script.text.to_string()]);
     }
@@ -86,14 +86,14 @@ fn key(scripts: &[&Script], rules: &Rules, role: &str, public: &str) -> String {
 /// why there is no template.
 pub(crate) async fn compile(
     database: &Database,
-    rules: &Rules,
+    options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Compiled, ServerError> {
     if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
-    let compiled = rehearse(database, &session, rules, scripts).await;
+    let compiled = rehearse(database, &session, options, scripts).await;
     if let Err(error) = rollback(&session).await {
         session.discard();
         return Err(server_error(&error));
@@ -109,14 +109,14 @@ pub(crate) async fn compile(
 /// Only connections that cannot be had or break.
 pub(crate) async fn columns(
     database: &Database,
-    rules: &Rules,
+    options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
     if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
-    let columns = columns_in(&session, rules, scripts).await;
+    let columns = columns_in(&session, options, scripts).await;
     if let Err(error) = rollback(&session).await {
         session.discard();
         return Err(server_error(&error));
@@ -126,18 +126,18 @@ pub(crate) async fn columns(
 
 async fn columns_in(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
     let replayed = scratch();
-    let opened = match enter(session, rules, &replayed).await? {
+    let opened = match enter(session, options, &replayed).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let create_history = refinery::create_history(&replayed, &rules.history_table);
+    let create_history = refinery::create_history(&replayed, &options.history_table);
     let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
     for script in scripts {
-        batch.push(&replayed, &rules.history_table, script, false);
+        batch.push(&replayed, &options.history_table, script, false);
     }
     let (silent, _nobody) = Progress::channel();
     match batch
@@ -155,7 +155,7 @@ async fn columns_in(
         "SELECT c.relname, a.attname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
          WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND c.relname <> {}",
         opened.schema_oid,
-        postgres_protocol::escape::escape_literal(&rules.history_table)
+        postgres_protocol::escape::escape_literal(&options.history_table)
     );
     let rows = session.rows(&sql).await;
     let rows = rows.map_err(|error| server_error(&error))?;
@@ -168,13 +168,13 @@ async fn columns_in(
 async fn rehearse(
     database: &Database,
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Compiled, ServerError> {
     let said = |error: Error| server_error(&error);
-    let table = &rules.history_table;
+    let table = &options.history_table;
     let replayed = scratch();
-    let opened = match enter(session, rules, &replayed).await? {
+    let opened = match enter(session, options, &replayed).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
@@ -189,7 +189,7 @@ async fn rehearse(
             session,
             &opened,
             &replayed,
-            &Ending::Guarded(rules.references.clone()),
+            &Ending::Guarded(options.references.clone()),
             &silent,
         )
         .await
@@ -226,7 +226,7 @@ async fn rehearse(
         fingerprint: wanted.hash(),
     };
     let made = scratch();
-    let opened = match enter(session, rules, &made).await? {
+    let opened = match enter(session, options, &made).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
@@ -234,7 +234,7 @@ async fn rehearse(
         template: &template,
         scripts,
         schema: &made,
-        rules,
+        options,
         may_be_filled: false,
         proven: true,
     };
@@ -242,7 +242,7 @@ async fn rehearse(
         .run(
             session,
             &opened,
-            &Ending::Guarded(rules.references.clone()),
+            &Ending::Guarded(options.references.clone()),
             &silent,
         )
         .await
@@ -271,7 +271,7 @@ async fn rehearse(
 /// Makes a scratch schema in a transaction of its own, the way a tenant's is made.
 async fn enter(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     schema: &SchemaName,
 ) -> Result<Result<Opened, String>, ServerError> {
     let said = |error: Error| server_error(&error);
@@ -283,9 +283,9 @@ async fn enter(
     session.rows("DISCARD ALL").await.map_err(said)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
-        begin(rules, &target),
+        begin(options, &target),
         schema.quoted(),
-        probe(schema, &rules.history_table)
+        probe(schema, &options.history_table)
     );
     let rows = session.rows(&open).await.map_err(said)?;
     Ok(match interpret(&rows, schema) {

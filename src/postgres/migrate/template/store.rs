@@ -1,5 +1,6 @@
 //! Where templates are kept between runs, and who gets one within a run.
 
+use crate::postgres::connection::options::EngineOptions;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use postgres_protocol::escape::escape_literal;
@@ -12,7 +13,6 @@ use crate::migrations::Script;
 use crate::postgres::bookkeeping::{self, UNCONFIRMED};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::Rules;
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
 use crate::service::failure::ServerError;
@@ -42,11 +42,11 @@ impl Kept {
 /// superuser, and if its seal fits: what stands in it will be run.
 pub(crate) async fn load(
     session: &Session,
-    rules: &Rules,
+    options: &EngineOptions,
     role: &str,
     scripts: &[&Script],
 ) -> Result<Kept, Error> {
-    let public = public_state(rules);
+    let public = public_state(options);
     // As a value, not as an EXISTS, which the planner turns into a join that reads all of pg_class.
     let sql = format!(
         "SELECT {public}, t.key, t.sql, t.fingerprint, t.reason, t.seal FROM (SELECT) one LEFT JOIN {}.template t \
@@ -61,7 +61,7 @@ pub(crate) async fn load(
         Err(_) => session.read(&format!("SELECT {public}")).await?,
     };
     let state = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
-    let key = key(scripts, rules, role, state);
+    let key = key(scripts, options, role, state);
     let cell = |row: &tokio_postgres::SimpleQueryRow, column| row.get(column).map(str::to_owned);
     let row = rows
         .iter()
@@ -79,8 +79,8 @@ pub(crate) async fn load(
 }
 
 /// Returns an expression for what `public` is like, as far as its own history tells.
-fn public_state(rules: &Rules) -> String {
-    let table = qualified(&SchemaName::public(), &rules.history_table);
+fn public_state(options: &EngineOptions) -> String {
+    let table = qualified(&SchemaName::public(), &options.history_table);
     let table_literal = escape_literal(&table);
     let query = escape_literal(&format!(
         "SELECT version, checksum FROM {table} ORDER BY version"
@@ -101,12 +101,12 @@ fn seal(key: &str, compiled: &Compiled) -> String {
 /// Keeps what was compiled instead of whatever was kept before.
 pub(crate) async fn store(
     database: &Database,
-    rules: &Rules,
+    options: &EngineOptions,
     key: &str,
     compiled: &Compiled,
 ) -> Result<(), ServerError> {
     use crate::postgres::connection::server_error::server_error;
-    if let Err(error) = bookkeeping::ensure(database, rules).await {
+    if let Err(error) = bookkeeping::ensure(database, options).await {
         let message = match error {
             crate::service::failure::MigrateError::Database { error, .. } => return Err(error),
             other => format!("{other:?}"),
@@ -166,7 +166,7 @@ impl Templates {
     pub(crate) async fn get(
         &self,
         database: &Database,
-        rules: &Rules,
+        options: &EngineOptions,
         scripts: &[&Script],
     ) -> Option<&Template> {
         let empty = self.empty.load(Ordering::Relaxed);
@@ -175,7 +175,7 @@ impl Templates {
         }
         let find = || async {
             // Whatever is in the way, the files can be run.
-            self.find(database, rules, scripts, empty)
+            self.find(database, options, scripts, empty)
                 .await
                 .ok()
                 .flatten()
@@ -186,7 +186,7 @@ impl Templates {
     async fn find(
         &self,
         database: &Database,
-        rules: &Rules,
+        options: &EngineOptions,
         scripts: &[&Script],
         empty: usize,
     ) -> Result<Option<Template>, ServerError> {
@@ -194,7 +194,7 @@ impl Templates {
         let said = |error: Error| server_error(&error);
         let session = database.session(std::time::Duration::ZERO).await?;
         let role = &database.facts().role;
-        let kept = load(&session, rules, role, scripts).await.map_err(said)?;
+        let kept = load(&session, options, role, scripts).await.map_err(said)?;
         if let Some(compiled) = kept.compiled {
             return Ok(compiled.ok());
         }
@@ -202,11 +202,11 @@ impl Templates {
             return Ok(None);
         }
         drop(session);
-        let compiled = compile(database, rules, scripts).await?;
+        let compiled = compile(database, options, scripts).await?;
         // It was compared with the files a moment ago.
         self.proven.store(compiled.is_ok(), Ordering::Relaxed);
         // The next run compiles it again where it cannot be kept.
-        let _ = store(database, rules, &kept.key, &compiled).await;
+        let _ = store(database, options, &kept.key, &compiled).await;
         Ok(compiled.ok())
     }
 

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use postgres_protocol::escape::escape_literal;
 
-use super::catalog::quoted;
-use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier};
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::settings::CatalogLayout;
+use crate::settings::{CatalogLayout, TableName};
 
 /// What stands in a query for the tables, quoted.
 ///
@@ -264,4 +263,26 @@ impl Tables {
 /// The server quotes only what needs it.
 fn names(key: &str, column: Option<&String>) -> bool {
     column.is_some_and(|column| key.contains(column) || key.contains(column.trim_matches('"')))
+}
+
+/// Returns a table's name, quoted for SQL.
+fn quoted(table: &TableName) -> String {
+    format!(
+        "{}.{}",
+        QuotedIdentifier::new(&table.schema),
+        QuotedIdentifier::new(&table.table)
+    )
+}
+
+/// Returns the query for tenants whose schema is missing, and whether that is because their
+/// drop has begun and not ended.
+pub(crate) fn select_missing(tenants: &str) -> String {
+    let there = |name: &str| {
+        format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")
+    };
+    format!(
+        "SELECT t.schema_name, {} FROM {tenants} t WHERE NOT {}",
+        there(&format!("'{DROPPING_PREFIX}' || t.id")),
+        there("t.schema_name::text")
+    )
 }
