@@ -20,6 +20,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::transaction::escape_guard::FINISH;
 use crate::postgres::transaction::history::qualified;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
@@ -40,20 +41,8 @@ const FILES: &[(&str, &str)] = &[
         "V4__template.sql",
         include_str!("migrations/V4__template.sql"),
     ),
-    ("V5__guard.sql", include_str!("migrations/V5__guard.sql")),
-    ("V6__trash.sql", include_str!("migrations/V6__trash.sql")),
-    (
-        "V7__leave_quickly.sql",
-        include_str!("migrations/V7__leave_quickly.sql"),
-    ),
-    (
-        "V8__leave_all.sql",
-        include_str!("migrations/V8__leave_all.sql"),
-    ),
-    (
-        "V9__unanswered_build.sql",
-        include_str!("migrations/V9__unanswered_build.sql"),
-    ),
+    ("V5__trash.sql", include_str!("migrations/V5__trash.sql")),
+    ("V6__finish.sql", FINISH),
 ];
 
 /// Makes sure that the schema and its tables are there.

@@ -11,7 +11,7 @@ use super::session::Session;
 
 /// Sessions that are as they were when their first transaction was opened.
 ///
-/// A reset itself is cheap, but it discards the plans of `pricesync.leave_all`, which are expensive.
+/// A reset itself is cheap, but it discards the plans of `pricesync.finish`, which are expensive.
 /// A session whose transaction ran nothing that could outlive it is therefore kept here instead of
 /// being returned to the pool. The cache holds at most as many sessions as jobs run at once.
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::history;
-use crate::postgres::transaction::ledger;
+use crate::postgres::transaction::ledger::Finish;
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{BEGIN, Reach, fresh, rollback, whereabouts};
 use crate::service::event::{Event, Interrupt, Progress};
@@ -294,7 +294,7 @@ impl<'a> Group<'a> {
         sql + &format!(
             "SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()), \
              pg_current_xact_id(), current_user, session_user, {}",
-            ledger::leave(&own, &options.history_table, &opened.after)
+            Finish::new(&own, &options.history_table, &opened.after).expression(false)
         )
     }
 

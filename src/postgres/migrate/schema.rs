@@ -32,7 +32,7 @@ use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::batch::{Ending, WorkError};
 use crate::postgres::transaction::escape_guard::{self, Touched};
 use crate::postgres::transaction::history;
-use crate::postgres::transaction::ledger;
+use crate::postgres::transaction::ledger::{self, Finish};
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::postgres::transaction::open::{Opened, Opening, open, rollback};
 use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
@@ -289,7 +289,7 @@ impl Journey<'_> {
             self.keeps_ledger,
         ) {
             (true, true) => Ending::Noted(
-                ledger::leave(&[(opened.schema_oid, schema)], table, after),
+                Finish::new(&[(opened.schema_oid, schema)], table, after),
                 options.references.clone(),
             ),
             (true, false) => Ending::Guarded(options.references.clone()),

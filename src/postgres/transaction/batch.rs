@@ -12,7 +12,7 @@ use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::escape_guard::{self, Touched};
 use super::history;
-use super::ledger::is_absent;
+use super::ledger::{Finish, is_absent};
 use super::open::{Identity, Opened};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
@@ -211,25 +211,20 @@ pub(crate) enum Ending {
     Unguarded,
     /// Whether the transaction stayed in its schema.
     Guarded(References),
-    /// The same, by this expression, which also notes in the ledger what the history says.
-    Noted(String, References),
+    /// The same, asked by a function that also writes the ledger.
+    Noted(Finish, References),
 }
 
 impl Ending {
-    /// Returns the expression that is true where [`escape_guard::question`] has to be asked.
+    /// Returns the expression that is true where the guard's full question has to be asked.
     ///
-    /// More is asked where a script runs code that is nobody's to read: `unread`.
+    /// More is asked where a script runs code that pricesync cannot read: `unread`.
     pub(crate) fn column(&self, opened: &Opened, unread: bool) -> Option<String> {
-        let glance = match self {
-            Self::Unguarded => return None,
-            Self::Guarded(_) => escape_guard::glance(opened.schema_oid),
-            Self::Noted(leave, _) => leave.clone(),
-        };
-        if unread {
-            let wide = escape_guard::wide_glance(opened.schema_oid);
-            return Some(format!("({glance} OR {wide})"));
+        match self {
+            Self::Unguarded => None,
+            Self::Guarded(_) => Some(escape_guard::quick_question(opened.schema_oid, unread)),
+            Self::Noted(finish, _) => Some(finish.expression(unread)),
         }
-        Some(glance)
     }
 
     /// Returns what an error of a statement that holds the expression means.

@@ -17,52 +17,46 @@ use crate::postgres::connection::session::Session;
 const CATALOGS: &str = "826,1213,1262,1417,2328,2601,2605,2607,2612,2615,2616,2617,2753,2995,\
      3079,3381,3456,3466,3576,3600,3601,3602,3764,6100,6104,6106,6237,6243";
 
-/// Returns the expression that tells whether there is anything to look at closely: it is true
-/// unless the transaction certainly stayed in the schema with this oid.
-///
-/// [`question`] takes the server longer than most migrations, so it is asked only where this
-/// cheap one is answered: where a lock that tells is held on something outside, where
-/// something came to depend on `public`, or where the transaction wrote to a catalog whose
-/// rows it changes without a lock. `pg_catalog` and `pg_toast` have the oids 11 and 99 in every
-/// database, and catalogs have theirs (`src/include/catalog`).
-///
-/// `pricesync.leave_all` asks the same, and is what is used where our own tables are to be had:
-/// the plans of a function are kept from one schema to the next, and making them costs most.
-pub(crate) fn glance(schema_oid: u32) -> String {
-    let public = "(SELECT oid FROM pg_namespace WHERE nspname = 'public')";
-    format!(
-        "(EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation \
-         WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND (\
-         l.mode NOT IN ('AccessShareLock', 'RowShareLock') \
-         AND (c.oid IS NULL OR c.relnamespace NOT IN (11, 99, {schema_oid}) OR c.oid IN (1260, 1261, 1262, 2613, 2964)) \
-         OR l.mode = 'RowShareLock' AND c.relkind IN ('r', 'p') AND c.relnamespace NOT IN (11, 99, {schema_oid}) AND NOT {EXPLAINED_BY_A_KEY}) \
-         OR l.locktype = 'object' AND (l.classid = 2615 AND l.objid NOT IN (99, {schema_oid}) \
-         OR l.classid NOT IN ({PARTS}, 2615) AND l.mode NOT IN ({WEAK})))) \
-         OR EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 2615 AND d.refobjid = {public} \
-         AND d.classid <> 1259 AND age(d.xmin) <= age(pg_current_xact_id()::xid)) \
-         OR pg_stat_get_xact_tuples_inserted(1255) + pg_stat_get_xact_tuples_updated(1255) \
-         + pg_stat_get_xact_tuples_updated(1247) + pg_stat_get_xact_tuples_updated(2608) > 0 \
-         OR (SELECT sum(pg_stat_get_xact_tuples_inserted(c) + pg_stat_get_xact_tuples_updated(c)) FROM unnest('{{{CATALOGS}}}'::oid[]) c) > 0 \
-         OR current_setting('track_counts') = 'off' \
-         OR pg_stat_get_xact_tuples_updated(1259) > 0 AND EXISTS (SELECT FROM pg_depend d JOIN pg_class c ON c.oid = d.objid \
-         WHERE d.refclassid = 2615 AND d.refobjid = {public} AND d.classid = 1259 AND age(c.xmin) <= age(pg_current_xact_id()::xid)))"
-    )
-}
+/// Creates `pricesync.finish`, the function that asks the quick question and writes the ledger. Where the
+/// text is changed after a release, the change is a further file of the bookkeeping.
+pub(crate) const FINISH: &str = include_str!("escape_guard/finish.sql");
 
-/// Returns the same for what may stand in any schema and leaves no lock: types and privileges.
-/// There is no index for it, so it is asked only behind code that nobody has read.
-pub(crate) fn wide_glance(schema_oid: u32) -> String {
-    let outside = |space: &str| {
-        format!(
-            "{space} NOT IN (11, 99, {schema_oid}) AND age(xmin) <= age(pg_current_xact_id()::xid)"
-        )
-    };
-    format!(
-        "pg_stat_get_xact_tuples_updated(1259) > 0 AND EXISTS (SELECT FROM pg_class WHERE {}) \
-         OR pg_stat_get_xact_tuples_inserted(1247) > 0 AND EXISTS (SELECT FROM pg_type WHERE {})",
-        outside("relnamespace"),
-        outside("typnamespace")
-    )
+/// Returns the quick question about one schema as an expression, for use without the ledger: false only
+/// where the transaction certainly stayed in the schema.
+///
+/// [`full_question`] takes the server longer than most migrations, so it is asked only where this one is
+/// true: where a lock on something outside tells of a change, where a row of `public` is the
+/// transaction's, or where it wrote to a catalog whose rows change without a lock. The counters of writes
+/// may still hold those of an earlier transaction of the session, which costs no more than the full
+/// question. `pg_catalog` and `pg_toast` have the oids 11 and 99 in every database, and catalogs have
+/// theirs (`src/include/catalog`).
+///
+/// `wide` asks as well for types and privileges of any schema, which is needed behind code that was
+/// not read.
+pub(crate) fn quick_question(schema_oid: u32, wide: bool) -> String {
+    let (_, steps) = FINISH.split_once("-- quick question\n").expect("the mark");
+    let (steps, _) = steps.split_once("-- end of the quick").expect("the mark");
+    let steps = [
+        ("THEN RETURN true; END IF; END IF;", ") OR"),
+        ("THEN RETURN true; END IF;", ") OR"),
+        ("THEN IF ", ") AND ("),
+        ("\n    IF ", "\n    ("),
+        ("\n    IF\n", "\n    (\n"),
+        ("own_xact", "pg_current_xact_id()::text::bigint"),
+        ("own_age", "age(pg_current_xact_id()::xid)"),
+        ("own_oids", &format!("'{{{schema_oid}}}'::oid[]")),
+        // What a name is written like depends on the search path; the step behind it asks by oid.
+        ("own_prefixes", "'{}'::text[]"),
+        ("public_oid", "to_regnamespace('public')"),
+        ("is_group", "false"),
+        ("group_tables", "'{}'::oid[]"),
+        ("is_wide", if wide { "true" } else { "false" }),
+    ]
+    .iter()
+    .fold(format!("\n{steps}"), |text, (from, to)| {
+        text.replace(from, to)
+    });
+    format!("({steps} false)")
 }
 
 /// Locks that do not tell of a change to something that is no relation.
@@ -96,7 +90,7 @@ const EXPLAINED_BY_A_KEY: &str = "EXISTS (SELECT FROM pg_locks w JOIN pg_constra
 /// UNION with names would cut it.
 ///
 /// `wide` is asked where code ran that nobody has read: every relation and type is looked at then.
-pub(crate) fn question(schema: &SchemaName, references: &References, wide: bool) -> String {
+fn full_question(schema: &SchemaName, references: &References, wide: bool) -> String {
     let name = escape_literal(schema.as_str());
     let foreign = foreign_to(&name);
     let referable = references.condition();
@@ -211,7 +205,7 @@ pub(crate) fn question(schema: &SchemaName, references: &References, wide: bool)
 }
 
 /// Returns the statement that names the rows that this transaction wrote to catalogs which
-/// [`question`] found written.
+/// [`full_question`] found written.
 fn rows_of(schema: &SchemaName, catalogs: &[String]) -> String {
     let name = escape_literal(schema.as_str());
     let foreign = foreign_to(&name);
@@ -233,13 +227,11 @@ fn rows_of(schema: &SchemaName, catalogs: &[String]) -> String {
                 ));
                 continue;
             }
-            // Not for everybody to read, so the count has to do.
+            // Not every role may read who wrote these rows, so other sessions are asked what they see.
             "pg_subscription" => {
-                parts.push(
-                    "SELECT NULL, NULL, 'subscriptions', 'said' \
-                     WHERE pg_stat_get_xact_tuples_inserted(6100) + pg_stat_get_xact_tuples_updated(6100) > 0"
-                        .to_owned(),
-                );
+                parts.push(format!(
+                    "SELECT x.oid, NULL, {SUBSCRIPTION}, 'subscription' FROM pg_subscription x"
+                ));
                 continue;
             }
             _ => String::new(),
@@ -253,6 +245,10 @@ fn rows_of(schema: &SchemaName, catalogs: &[String]) -> String {
     format!("WITH {ME} {}", parts.join(" UNION ALL "))
 }
 
+/// What every role may read of the subscription `x`.
+const SUBSCRIPTION: &str =
+    "concat_ws(' ', x.subname, x.subowner, x.subenabled, x.subslotname, x.subpublications)";
+
 /// Returns the condition that what `pg_identify_object` said as `i` is not the schema's: it is in
 /// another one, or in none and not about something in it, as a cast from one of its types is.
 fn foreign_to(schema_literal: &str) -> String {
@@ -262,15 +258,16 @@ fn foreign_to(schema_literal: &str) -> String {
     )
 }
 
-/// This transaction's number, as rows hold it and with what precedes it.
-const ME: &str = "me AS (SELECT pg_current_xact_id()::xid AS xid, pg_current_xact_id()::text::int8 >> 32 << 32 AS epoch)";
+/// This transaction's number and age, as in `finish.sql`.
+const ME: &str = "me AS (SELECT pg_current_xact_id()::text::bigint AS xact, age(pg_current_xact_id()::xid) AS age)";
 
-/// Returns the condition that a catalog row was written by this transaction or by a part of
-/// it. A row as young as that which is not in progress was committed by somebody else.
+/// Returns the condition that a catalog row was written by this transaction or by a savepoint in it,
+/// which has a number of its own. A row as young as that whose writer is no longer in progress is
+/// another session's.
 fn ours(xmin: &str) -> String {
     format!(
-        "(CASE WHEN age({xmin}) <= age(me.xid) \
-         THEN pg_xact_status((me.epoch + {xmin}::text::int8)::text::xid8) = 'in progress' ELSE false END)"
+        "(CASE WHEN age({xmin}) <= me.age \
+         THEN pg_xact_status((me.xact + me.age - age({xmin}))::text::xid8) = 'in progress' ELSE false END)"
     )
 }
 
@@ -291,7 +288,7 @@ fn shared_object(relation: &str, schema_literal: &str) -> String {
     )
 }
 
-/// What [`question`] brought: things named at once, and those that are gone.
+/// What [`full_question`] brought: things named at once, and those that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     /// In words, each.
@@ -301,6 +298,8 @@ pub(crate) struct Touched {
     locked: Vec<Locked>,
     /// Relations whose row this transaction wrote, and their privileges now.
     privileges: Vec<(u32, String)>,
+    /// Subscriptions where this transaction may have written one, and what is known of each.
+    subscriptions: Vec<(u32, String)>,
     /// Catalogs that this transaction may have written to.
     written: Vec<String>,
 }
@@ -308,7 +307,10 @@ pub(crate) struct Touched {
 impl Touched {
     /// Returns whether another session has to be asked.
     pub(crate) fn is_open(&self) -> bool {
-        !self.gone.is_empty() || !self.locked.is_empty() || !self.privileges.is_empty()
+        !self.gone.is_empty()
+            || !self.locked.is_empty()
+            || !self.privileges.is_empty()
+            || !self.subscriptions.is_empty()
     }
 }
 
@@ -329,7 +331,7 @@ struct Gone {
     oid: u32,
 }
 
-/// Asks [`question`], and for the rows of the catalogs that it found written.
+/// Asks [`full_question`], and for the rows of the catalogs that it found written.
 pub(crate) async fn look(
     session: &Session,
     schema: &SchemaName,
@@ -337,7 +339,11 @@ pub(crate) async fn look(
     wide: bool,
 ) -> Result<Touched, Error> {
     let mut touched = Touched::default();
-    touched.read(&session.rows(&question(schema, references, wide)).await?);
+    touched.read(
+        &session
+            .rows(&full_question(schema, references, wide))
+            .await?,
+    );
     if !touched.written.is_empty() {
         let rows = session.rows(&rows_of(schema, &touched.written)).await?;
         touched.read(&rows);
@@ -348,7 +354,7 @@ pub(crate) async fn look(
 }
 
 impl Touched {
-    /// Reads the answer to [`question`] or [`rows_of`].
+    /// Reads the answer to [`full_question`] or [`rows_of`].
     fn read(&mut self, rows: &[SimpleQueryRow]) {
         for row in rows {
             let cell = |column: usize| row.get(column);
@@ -371,6 +377,10 @@ impl Touched {
                 }
                 (None, Some(now), Some("privileges")) => {
                     self.privileges.extend(oid.map(|oid| (oid, now.to_owned())));
+                }
+                (None, Some(now), Some("subscription")) => {
+                    self.subscriptions
+                        .extend(oid.map(|oid| (oid, now.to_owned())));
                 }
                 (None, Some(catalog), Some("written")) => self.written.push(catalog.to_owned()),
                 (None, Some(said), Some("said")) => self.outside.push(format!("{said} (changed)")),
@@ -425,16 +435,22 @@ pub(crate) async fn seen_by_others(
         let name = rows.first().and_then(|row| row.get(0));
         outside.extend(name.map(|name| format!("{name} (privileges changed)")));
     }
+    for (oid, now) in &touched.subscriptions {
+        let sql = format!("SELECT {SUBSCRIPTION} FROM pg_subscription x WHERE x.oid = {oid}");
+        let rows = other.read(&sql).await?;
+        if rows.first().and_then(|row| row.get(0)) != Some(now) {
+            let name = now.split(' ').next().unwrap_or_default();
+            outside.push(format!("subscription {name} (changed)"));
+        }
+    }
     for locked in &touched.locked {
         let (oid, now) = (locked.oid, &locked.hung);
         let numbers = shared_object(&format!("{oid}::oid"), &escape_literal(schema.as_str()));
-        let sql = format!("SELECT {numbers}, {oid}::regclass::text");
+        let sql = format!("SELECT {numbers}, oid::regclass::text FROM pg_class WHERE oid = {oid}");
         let rows = other.read(&sql).await?;
-        let cell = |column: usize| {
-            rows.first()
-                .and_then(|row| row.get(column))
-                .unwrap_or_default()
-        };
+        // Another session does not see what the transaction created, which is named already.
+        let Some(row) = rows.first() else { continue };
+        let cell = |column: usize| row.get(column).unwrap_or_default();
         let (keys_now, rest_now) = now.split_once(' ').unwrap_or_default();
         let (keys_before, rest_before) = cell(0).split_once(' ').unwrap_or_default();
         let count = |keys: &str| keys.parse::<u64>().unwrap_or_default();
@@ -458,5 +474,32 @@ fn words(mode: &str) -> &str {
         "ExclusiveLock" => "locked",
         "function" | "type" => "changed",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_question_is_an_expression() {
+        for wide in [false, true] {
+            let question = quick_question(4711, wide);
+            for word in ["IF", "RETURN", "own_", "is_", "group_", "public_oid"] {
+                let mut words = question.split(|c: char| !c.is_alphanumeric() && c != '_');
+                assert!(!words.any(|it| it.starts_with(word)), "{word}: {question}");
+            }
+            assert_eq!(question.matches('(').count(), question.matches(')').count());
+        }
+    }
+
+    #[test]
+    fn the_quick_question_counts_the_writes_of_every_catalog() {
+        for catalog in CATALOGS.split(',') {
+            for event in ["inserted", "updated"] {
+                let counter = format!("pg_stat_get_xact_tuples_{event}({})", catalog.trim());
+                assert!(FINISH.contains(&counter), "{counter}");
+            }
+        }
     }
 }

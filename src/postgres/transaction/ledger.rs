@@ -106,23 +106,32 @@ pub(crate) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> Str
     insert(&values(schema, table, history))
 }
 
-/// Returns the expression that tells whether [`guard::question`](super::escape_guard::question) has to
-/// be asked, and notes what the history says where it has not. Several schemas, whose histories
-/// say the same, are asked about at once.
-pub(crate) fn leave(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> String {
-    let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {
-        let items: Vec<String> = schemas.iter().map(item).collect();
-        items.join(", ")
-    };
-    format!(
-        "pricesync.leave_all(ARRAY[{}]::oid[], ARRAY[{}], ARRAY[{}]::oid[], {}, {}, '{}')",
-        list(&|(oid, _)| oid.to_string()),
-        list(&|(_, schema)| escape_literal(schema.as_str())),
-        list(&|(_, schema)| escape_literal(&qualified(schema, table)) + "::regclass"),
-        version_of(history),
-        history.len(),
-        of_history(history)
-    )
+/// A call of `pricesync.finish` for schemas whose histories are equal.
+pub(crate) struct Finish(String);
+
+impl Finish {
+    /// Takes the schemas, by oid, and what all their histories say.
+    pub(crate) fn new(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> Self {
+        let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {
+            let items: Vec<String> = schemas.iter().map(item).collect();
+            items.join(", ")
+        };
+        Self(format!(
+            "ARRAY[{}]::oid[], ARRAY[{}], ARRAY[{}]::oid[], {}, {}, '{}'",
+            list(&|(oid, _)| oid.to_string()),
+            list(&|(_, schema)| escape_literal(schema.as_str())),
+            list(&|(_, schema)| escape_literal(&qualified(schema, table)) + "::regclass"),
+            version_of(history),
+            history.len(),
+            of_history(history)
+        ))
+    }
+
+    /// Returns the expression that is true where the guard's full question has to be asked, and
+    /// otherwise writes the ledger. `wide` as in [`quick_question`](super::escape_guard::quick_question).
+    pub(crate) fn expression(&self, wide: bool) -> String {
+        format!("pricesync.finish({}, {wide})", self.0)
+    }
 }
 
 /// A row that is there already is replaced as a whole, so that its `xmin` is ours.

@@ -9,5 +9,8 @@ CREATE TABLE unfinished_script (
     finished_text text NOT NULL DEFAULT '',
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_by text NOT NULL DEFAULT current_user,
+    -- The statement that builds an index concurrently, from before it is sent until it has failed or
+    -- is recorded as finished: only such a statement explains an invalid index of that name.
+    unanswered text,
     PRIMARY KEY (schema_oid, version)
 );
