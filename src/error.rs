@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::archive::ArchiveError;
+use crate::domain::hint::Hint;
 use crate::domain::sqlstate;
 use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
@@ -143,7 +144,7 @@ pub struct Failure {
     /// What failed, on what, why.
     pub cause: anyhow::Error,
     /// What to do next, each a line.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
 }
 
 impl Failure {
@@ -163,10 +164,15 @@ impl Failure {
 
     /// Adds what to do next.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hints.push(hint.into());
         self
     }
+}
+
+/// Returns the hint for a name that no tenant has.
+fn list_tenants() -> Hint {
+    Hint::command("list the tenants", "list-tenants")
 }
 
 impl From<std::io::Error> for Failure {
@@ -183,7 +189,7 @@ impl From<SettingsError> for Failure {
 
 impl From<LoadErrors> for Failure {
     fn from(errors: LoadErrors) -> Self {
-        let mut hints: Vec<String> = Vec::new();
+        let mut hints: Vec<Hint> = Vec::new();
         for hint in errors.0.iter().filter_map(LoadError::hint) {
             if !hints.contains(&hint) {
                 hints.push(hint);
@@ -208,7 +214,7 @@ impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Self {
         match &error {
             CatalogError::NotFound(_) => {
-                Self::new(Exit::NotFound, error).hint("pricesync list-tenants shows who is there")
+                Self::new(Exit::NotFound, error).hint(list_tenants())
             }
             CatalogError::AlreadyExists { what, .. } => {
                 let hint = match what {
@@ -223,7 +229,7 @@ impl From<CatalogError> for Failure {
                 Self::new(Exit::Refused, error).hint(hint)
             }
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
-                .hint("create the shared tables first: pricesync migrate-schemas --shared"),
+                .hint(Hint::command("create the shared tables first", "migrate-schemas --shared")),
             CatalogError::ColumnMissing(_) | CatalogError::UnfitId(..) => Self::new(Exit::Usage, error)
                 .hint("say under [catalog] in pricesync.toml what the columns are called, such as slug_column = \"subdomain\"; \"\" where there is none"),
             CatalogError::ColumnUnset(column, _) => {
@@ -256,7 +262,7 @@ impl From<CatalogError> for Failure {
             CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; register it as it is with --no-migrate, then say what is applied: pricesync baseline --tenant SLUG --to VERSION"),
+                .hint(Hint::command("nothing was changed; register it as it is with --no-migrate, then record what is applied", "baseline --tenant SLUG --to VERSION")),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
             CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
@@ -275,14 +281,15 @@ impl From<SelectionError> for Failure {
             SelectionError::Unknown(words) => {
                 let near: Vec<String> = words.iter().flat_map(|(_, near)| near.clone()).collect();
                 let hint = if near.is_empty() {
-                    "pricesync list-tenants shows who is there".to_owned()
+                    list_tenants()
                 } else {
-                    format!("did you mean {}?", near.join(", "))
+                    format!("did you mean {}?", near.join(", ")).into()
                 };
                 Self::new(Exit::NotFound, error).hint(hint)
             }
             SelectionError::UnknownLines(..) => Self::new(Exit::NotFound, error)
-                .hint("one slug, schema or host on a line, exactly; pricesync list-tenants shows who is there"),
+                .hint("a line holds one slug, schema or host; globs are not expanded")
+                .hint(list_tenants()),
             SelectionError::NotChosen(_) => Self::new(Exit::NotFound, error)
                 .hint("canaries are taken from the tenants that the run is about"),
             SelectionError::BadGlob(..) => Self::new(Exit::Usage, error),
@@ -326,14 +333,14 @@ impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Create(CreateError::Catalog(error)) => error.into(),
-            BackupError::Gone => {
-                Self::new(Exit::NotFound, error).hint("pricesync list-tenants shows who is there")
-            }
+            BackupError::Gone => Self::new(Exit::NotFound, error).hint(list_tenants()),
             BackupError::Locked { .. } => {
                 Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")
             }
-            BackupError::Inexpressible(_) => Self::new(Exit::Refused, error)
-                .hint("pg_dump can: pricesync backup --engine pg_dump"),
+            BackupError::Inexpressible(_) => Self::new(Exit::Refused, error).hint(Hint::command(
+                "use pg_dump instead",
+                "backup --engine pg_dump",
+            )),
             BackupError::Mentions(_) => Self::new(Exit::Refused, error),
             BackupError::Different(_) => Self::new(Exit::Drift, error),
             BackupError::Archive(ref archive) => {

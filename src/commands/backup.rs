@@ -12,6 +12,7 @@ use super::restore::unreadable;
 use super::run::app::{Access, App, connections_for};
 use super::run::jobs::fan_out;
 use crate::archive::{ArchivePart, ArchiveReader, EXTENSION, Header, Trailer};
+use crate::domain::hint::Hint;
 use crate::domain::target::Target;
 use crate::domain::tenant::{Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
@@ -228,7 +229,7 @@ impl SchemaJob for Job {
 fn work_error(
     message: impl Into<String>,
     sqlstate: Option<String>,
-    hints: Vec<String>,
+    hints: Vec<Hint>,
 ) -> MigrateError {
     MigrateError::Job {
         doing: "backing up".to_owned(),
@@ -257,7 +258,7 @@ fn failed(error: Unwritten) -> JobFailure {
         }
         Unwritten::PgDump(error) => {
             let hint = matches!(error, DumpError::NotFound)
-                .then(|| "install PostgreSQL's client programs".to_owned());
+                .then(|| "install PostgreSQL's client programs".into());
             work_error(error.to_string(), None, hint.into_iter().collect())
         }
     };
@@ -340,7 +341,7 @@ impl Job {
         ));
         if let Some(why) = self.rehearsals.untried() {
             app.terminal.warn(&format!(
-                "what was written down was not rehearsed, because {why}; pricesync restore compares it"
+                "the files were not verified, because {why}; restore compares what it reads"
             ));
         }
         Ok(())

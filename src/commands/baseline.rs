@@ -11,6 +11,7 @@ use crate::domain::plan::Goal;
 use crate::domain::run_options::{Atomic, OnFailure};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;
+use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::baseline::Baseline;
 use crate::postgres::migrate::migrator::{Mode, PostgresMigrator};
@@ -145,11 +146,8 @@ fn refuse_histories(survey: &Survey, to: i64) -> Result<(), Failure> {
                 Some(version) if version == to && plan.pending.is_empty() => {}
                 Some(version) => refused.push(format!("{schema} (at version {version})")),
             },
-            SchemaState::Drifted(..) | SchemaState::Damaged(_) => {
-                refused.push(format!("{schema} (at odds with the files)"));
-            }
-            SchemaState::Locked(who) => refused.push(format!("{schema} ({who})")),
             SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped => {}
+            state => refused.push(format!("{schema} ({})", state.label())),
         }
     }
     if refused.is_empty() {
@@ -195,10 +193,11 @@ async fn list(
                     format!("does not fit, it lacks {}", lacks.join(", "))
                 }
             }
-            SchemaState::Missing => "the schema does not exist".to_owned(),
-            SchemaState::Dropping => "is being dropped".to_owned(),
-            SchemaState::Locked(who) => who.clone(),
             SchemaState::Dropped | SchemaState::Drifted(..) | SchemaState::Damaged(_) => continue,
+            state => {
+                let selection = Target::option(std::iter::once(&*item.target));
+                app.terminal.problems(state, &selection).join("; ")
+            }
         };
         rows.push(vec![
             Cell::Text(item.target.schema.to_string()),

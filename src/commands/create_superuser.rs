@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use super::run::app::{Access, App};
 use super::shell::entered;
+use crate::domain::hint::Hint;
 use crate::domain::password;
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
@@ -173,8 +174,12 @@ fn asked(args: &Args, tenant: &Tenant, app: &App) -> Result<String, Failure> {
     );
     let Some(password) = app.terminal.secret(&question)? else {
         return Err(
-            Failure::words(Exit::Usage, "there is no terminal to ask for the password")
-                .hint("pipe it in: pricesync create-superuser ... --password-stdin < file"),
+            Failure::words(Exit::Usage, "there is no terminal to ask for the password").hint(
+                Hint::command(
+                    "read it from a file",
+                    "create-superuser ... --password-stdin < FILE",
+                ),
+            ),
         );
     };
     let password = checked(&password)?;

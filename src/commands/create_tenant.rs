@@ -6,6 +6,7 @@ use super::args::template::TemplateArgs;
 use super::args::tenant::{check_name, hosts};
 use super::run::app::{Access, App};
 use super::shell::whole;
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
@@ -185,9 +186,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         new.schema
     )?;
     if args.no_migrate && args.adopt {
-        app.terminal.note(&format!(
-            "its schema is as it was; pricesync status --tenant {} tells what is pending",
-            new.slug
+        app.terminal.hint(&Hint::command(
+            "its schema was not changed; show what is pending",
+            format!("status --tenant {}", new.slug),
         ));
     } else if args.no_migrate {
         writeln!(

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use super::run::app::{Access, App};
 use super::{Output, create_tenant};
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
@@ -15,7 +16,7 @@ use crate::postgres::tenants::trash::TrashState;
 use crate::service::event::Progress;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
-use crate::ui::{Cell, Listing, addressed, count, explain, shell_word};
+use crate::ui::{Cell, Listing, count, explain};
 
 /// Find tenants whose schema is missing or half dropped, schemas that belong to no tenant, and
 /// indexes that are invalid because their building did not end
@@ -90,31 +91,15 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 catalog.create_schema(&target.schema).await?;
                 "the schema was missing; created, empty".to_owned()
             }
-            SchemaState::Missing => {
+            state => {
+                let selection = Target::option(std::iter::once(&**target));
+                let problems = app.terminal.problems(&state, &selection);
+                if problems.is_empty() {
+                    continue;
+                }
                 left += 1;
-                "the schema does not exist".to_owned()
+                problems.join("; ")
             }
-            SchemaState::Dropping => {
-                left += 1;
-                format!(
-                    "its drop did not end; run: pricesync drop-schema --tenant {}",
-                    shell_word(&target.label)
-                )
-            }
-            SchemaState::Damaged(why) => {
-                left += 1;
-                format!("the history is damaged: {why}")
-            }
-            SchemaState::Locked(who) => {
-                left += 1;
-                who
-            }
-            SchemaState::Drifted(drifts, _) => {
-                left += 1;
-                let drifts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-                drifts.join("; ")
-            }
-            SchemaState::Known(_) | SchemaState::Dropped => continue,
         };
         rows.push(finding_row(target.schema.as_str(), &target.label, &finding));
     }
@@ -157,7 +142,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
         });
     }
-    let about_trash = trash_findings(&catalog).await?;
+    let about_trash = trash_findings(&catalog, app).await?;
     left += about_trash.len();
     rows.extend(about_trash);
     let fixed = rows.len() - left;
@@ -166,7 +151,9 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         args.output.into(),
         rows,
     )?;
-    let next = "next: pricesync migrate-schemas";
+    let next = app
+        .terminal
+        .render(&Hint::command("next", "migrate-schemas"));
     match args.fix {
         Some(Fix::Orphans) if fixed > 0 => app.terminal.note(&format!(
             "{} registered, {left} of all findings left; {next}",
@@ -198,20 +185,21 @@ fn about_index(invalid: &InvalidIndex) -> String {
 }
 
 /// What in the trash can neither be brought back nor is gone.
-async fn trash_findings(catalog: &PostgresCatalog) -> Result<Vec<Vec<Cell>>, Failure> {
+async fn trash_findings(catalog: &PostgresCatalog, app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
     let mut rows = Vec::new();
     for trashed in catalog.trashed().await? {
         let place = trashed.place();
         let finding = match trashed.state {
             TrashState::Whole => continue,
-            TrashState::Purging => {
-                format!("its purge did not end; run: pricesync purge --tenant {place}")
-            }
-            TrashState::SchemaMissing => format!(
-                "in the trash, and its schema is gone; pricesync purge --tenant {place} forgets it"
-            ),
+            TrashState::Purging => "its purge did not finish; finish it",
+            TrashState::SchemaMissing => "in the trash, but its schema is gone; remove the record",
         };
-        rows.push(finding_row(place.as_str(), &trashed.slug, &finding));
+        let finding = Hint::command(finding, format!("purge --tenant {place}"));
+        rows.push(finding_row(
+            place.as_str(),
+            &trashed.slug,
+            &app.terminal.render(&finding),
+        ));
     }
     for stray in catalog.strays().await? {
         let finding = if stray.starts_with(TRASH_PREFIX) {
@@ -256,6 +244,6 @@ fn finding_row(schema: &str, tenant: &str, finding: &str) -> Vec<Cell> {
     } else {
         Cell::Text(tenant.to_owned())
     };
-    let finding = addressed(finding).into_owned();
-    vec![Cell::Text(schema.to_owned()), tenant, Cell::Text(finding)]
+    let finding = Cell::Text(finding.to_owned());
+    vec![Cell::Text(schema.to_owned()), tenant, finding]
 }

@@ -6,6 +6,7 @@ use super::Output;
 use super::args::select::SelectArgs;
 use super::drop_schema::named;
 use super::run::app::{Access, App};
+use crate::domain::hint::Hint;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::catalog::PostgresCatalog;
@@ -198,7 +199,7 @@ impl From<DomainError> for Failure {
             DomainError::Catalog(error) => error.into(),
             DomainError::NoTable | DomainError::NoPrimary => Self::new(Exit::Usage, error),
             DomainError::NotIts { .. } => {
-                Self::new(Exit::NotFound, error).hint("pricesync domains list shows who has which")
+                Self::new(Exit::NotFound, error).hint(Hint::command("list the domains", "domains list"))
             }
             DomainError::Last { .. } => Self::new(Exit::Refused, error).hint(
                 "no request would reach the tenant: add another host first, or take it away with --force",

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use super::run::app::{Access, App};
 use super::run::jobs::alone;
+use crate::domain::hint::Hint;
 use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::drop::{Contents, DropError, Removal};
@@ -95,8 +96,10 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
         writeln!(out, "✓ Moved to the trash: {}", clean(&told))?;
         out.flush()?;
         let slug = shell_word(tenant.slug.as_str());
-        app.terminal
-            .note(&format!("pricesync undrop --tenant {slug} brings it back"));
+        app.terminal.hint(&Hint::command(
+            "restore it",
+            format!("undrop --tenant {slug}"),
+        ));
         return Ok(Exit::Done);
     }
     writeln!(out, "✓ Dropped {}", clean(&told))?;

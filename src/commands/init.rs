@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
 use crate::ui::{Terminal, Verbosity};
 
@@ -57,7 +58,10 @@ pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
         writeln!(out, "{word} {}", path.display())?;
     }
     out.flush()?;
-    terminal.note("next: set [database] url in pricesync.toml, or keep the local server; then pricesync migrate-schemas");
+    terminal.hint(&Hint::command(
+        "set [database] url in pricesync.toml, or keep the local server, then run",
+        "migrate-schemas",
+    ));
     Ok(Exit::Done)
 }
 

@@ -16,6 +16,7 @@ use output::{Told, write_json, write_remarks};
 use pending::pending;
 
 use super::run::app::{App, Sets};
+use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Linter, Rule, Severity};
 use crate::ui::{Cell, Listing, OutputFormat, count};
@@ -134,7 +135,7 @@ fn chosen_files(typed: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<PathBu
         if found.peek().is_none() && before == chosen.len() {
             let words = format!("{} is no migration of either set", path.display());
             return Err(Failure::words(Exit::Usage, words)
-                .hint("pricesync config shows where the sets are"));
+                .hint(Hint::command("show where the sets are", "config")));
         }
         chosen.extend(found);
     }

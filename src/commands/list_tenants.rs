@@ -79,22 +79,17 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     )
     .named_by("slug");
     let rows = tenants.into_iter().filter_map(|tenant| {
-        let (version, pending, state) = match states.next() {
-            Some(SchemaState::Known(plan)) if plan.pending.is_empty() => {
-                (plan.version, Some(0), "up to date")
-            }
-            Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len()), "pending"),
-            Some(SchemaState::Missing) => (None, None, "no schema"),
-            Some(SchemaState::Dropping) => (None, None, "dropping"),
+        let state = states.next();
+        let (version, pending) = match &state {
             Some(SchemaState::Dropped) => return None,
-            Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
-            Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
-            Some(SchemaState::Locked(_)) => (None, None, "locked"),
-            None => (None, None, "unknown"),
+            Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len())),
+            Some(SchemaState::Drifted(_, version)) => (*version, None),
+            _ => (None, None),
         };
-        if args.pending && state == "up to date" {
+        if args.pending && pending == Some(0) {
             return None;
         }
+        let label = state.map_or("unknown", |state| state.label());
         let number = |number: Option<i64>| number.map_or(Cell::Absent, Cell::Number);
         Some(vec![
             Cell::Number(tenant.id),
@@ -104,7 +99,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             Cell::List(tenant.hostnames.iter().map(ToString::to_string).collect()),
             number(version),
             number(pending.and_then(|pending| i64::try_from(pending).ok())),
-            Cell::Text(state.to_owned()),
+            Cell::Text(label.to_owned()),
             Cell::maybe(tenant.created_at),
         ])
     });

@@ -18,7 +18,7 @@ use super::run::signals::interruptible;
 use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::schema_state::SchemaState;
+use crate::domain::schema_state::{SchemaState, Severity};
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
@@ -29,10 +29,10 @@ use crate::postgres::migrate::dry_run::Rehearsal;
 use crate::postgres::migrate::migrator::{Mode, PostgresMigrator};
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
-use crate::service::event::{Progress, Skipped};
+use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 use crate::service::fleet::{Fleet, Interrupts};
-use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::service::rollout::{Rollout, Scopes, Survey, Surveyed};
 use crate::service::stages::Stages;
 use crate::service::summary::Summary;
 use crate::settings::Overrides;
@@ -418,38 +418,15 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
 }
 
 fn check(survey: &Survey, app: &App) -> Exit {
-    let mut at_odds = survey.refused.len();
+    let mut out_of_sync = survey.refused.len();
     let mut locked = 0;
     for item in &survey.schemas {
-        match &item.state {
-            SchemaState::Known(_) | SchemaState::Dropped => {}
-            SchemaState::Dropping => warn_of_dropping(&item.target, app),
-            SchemaState::Missing => {
-                at_odds += 1;
-                app.terminal.warn(&format!(
-                    "{}: the schema does not exist",
-                    item.target.schema
-                ));
-            }
-            SchemaState::Drifted(drifts, _) => {
-                at_odds += 1;
-                for drift in drifts {
-                    app.terminal
-                        .warn(&format!("{}: {drift}", item.target.schema));
-                }
-            }
-            SchemaState::Locked(who) => {
-                locked += 1;
-                app.terminal.warn(&format!("{}: {who}", item.target.schema));
-            }
-            SchemaState::Damaged(why) => {
-                at_odds += 1;
-                app.terminal.warn(&format!(
-                    "{}: the history is damaged: {why}",
-                    item.target.schema
-                ));
-            }
+        match item.state.severity() {
+            Severity::OutOfSync => out_of_sync += 1,
+            Severity::Locked => locked += 1,
+            Severity::UpToDate | Severity::Pending | Severity::Skipped => {}
         }
+        warn_of_problems(item, app);
     }
     for row in &survey.refused {
         app.terminal
@@ -465,10 +442,10 @@ fn check(survey: &Survey, app: &App) -> Exit {
         String::new()
     };
     app.terminal.note(&format!(
-        "{}: {pending} with pending migrations, {at_odds} at odds{unread}",
+        "{}: {pending} with pending migrations, {out_of_sync} out of sync{unread}",
         crate::ui::count(all, "schema")
     ));
-    match (at_odds, locked, pending) {
+    match (out_of_sync, locked, pending) {
         (0, 0, 0) => Exit::Done,
         (0, 0, _) => Exit::Pending,
         // What is pending there is not known.
@@ -477,9 +454,12 @@ fn check(survey: &Survey, app: &App) -> Exit {
     }
 }
 
-fn warn_of_dropping(target: &Target, app: &App) {
-    let why = crate::ui::skipped(Skipped::Dropping);
-    app.terminal.warn(&format!("{}: {why}", target.schema));
+fn warn_of_problems(item: &Surveyed, app: &App) {
+    let selection = Target::option(std::iter::once(&*item.target));
+    for problem in app.terminal.problems(&item.state, &selection) {
+        app.terminal
+            .warn(&format!("{}: {problem}", item.target.schema));
+    }
 }
 
 fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
@@ -490,32 +470,16 @@ fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
             Scope::Shared => &sets.shared,
             Scope::Tenant => &sets.tenant,
         };
-        match &item.state {
-            SchemaState::Known(plan) => {
-                for script in plan.pending.iter().map(|&index| &set.scripts()[index]) {
-                    rows.push(vec![
-                        Cell::Text(item.target.schema.to_string()),
-                        Cell::Text(script.id.to_string()),
-                        Cell::Text(script.path.display().to_string()),
-                    ]);
-                }
-            }
-            SchemaState::Dropped => {}
-            SchemaState::Dropping => warn_of_dropping(&item.target, app),
-            SchemaState::Missing => app.terminal.warn(&format!(
-                "{}: the schema does not exist",
-                item.target.schema
-            )),
-            SchemaState::Drifted(drifts, _) => {
-                for drift in drifts {
-                    app.terminal
-                        .warn(&format!("{}: {drift}", item.target.schema));
-                }
-            }
-            SchemaState::Damaged(why) | SchemaState::Locked(why) => {
-                app.terminal.warn(&format!("{}: {why}", item.target.schema));
+        if let SchemaState::Known(plan) = &item.state {
+            for script in plan.pending.iter().map(|&index| &set.scripts()[index]) {
+                rows.push(vec![
+                    Cell::Text(item.target.schema.to_string()),
+                    Cell::Text(script.id.to_string()),
+                    Cell::Text(script.path.display().to_string()),
+                ]);
             }
         }
+        warn_of_problems(item, app);
     }
     listing.write(&app.terminal, OutputFormat::Table, rows)?;
     Ok(Exit::Done)

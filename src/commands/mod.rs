@@ -39,15 +39,13 @@ mod undrop;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use run::app::App;
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
-use crate::ui::{
-    ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, invoked_as, shell_word,
-};
+use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, shell_word};
 
 /// Schema migrations for PostgreSQL databases that keep one schema per tenant.
 #[derive(Debug, Parser)]
@@ -263,13 +261,6 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     let progress = cli.global.progress.into();
     let wait = cli.global.wait.unwrap_or_default();
     let program = cli.global.program(&cli.command);
-    if let Some(program) = &program {
-        let cli = Cli::command();
-        let names = cli
-            .get_subcommands()
-            .map(|command| command.get_name().to_owned());
-        invoked_as(program.clone(), names);
-    }
     let app = App::new(settings, terminal.clone(), progress, wait, program);
     match cli.command {
         Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,
@@ -340,7 +331,7 @@ impl Cli {
             (false, 1) => Verbosity::Verbose,
             (false, _) => Verbosity::VeryVerbose,
         };
-        Terminal::detect(color, verbosity)
+        Terminal::detect(color, verbosity).proposing(self.global.program(&self.command))
     }
 }
 
@@ -382,7 +373,7 @@ mod tests {
     #[test]
     fn every_example_in_the_help_is_a_command() {
         let mut tried = 0;
-        for command in Cli::command().get_subcommands() {
+        for command in <Cli as clap::CommandFactory>::command().get_subcommands() {
             let help = command.get_after_long_help();
             let help = help.map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter(|line| line.starts_with("  ")) {

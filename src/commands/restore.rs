@@ -9,6 +9,7 @@ use super::run::app::{Access, App};
 use super::run::jobs::alone;
 use super::undrop::tell_pending;
 use crate::archive::{ArchiveError, ArchiveReader, Header};
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
@@ -175,13 +176,17 @@ fn failure(error: BackupError, args: &Args) -> Failure {
         BackupError::Create(CreateError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
             let failure = Failure::new(Exit::Refused, taken).hint("nothing was changed");
             failure.hint(if args.slug.is_none() {
-                format!("pricesync restore {file} --as SLUG restores it as another tenant; pricesync drop-schema --trash takes the other out of its place")
+                Hint::command(
+                    "move the other tenant to the trash (drop-schema --trash), or restore as another tenant",
+                    format!("restore {file} --as SLUG"),
+                )
             } else {
-                "choose another --as, or another --domain".to_owned()
+                "choose another --as, or another --domain".into()
             })
         }
-        BackupError::Mentions(_) => Failure::from(error)
-            .hint("restored under its own slug it works; pricesync drop-schema --trash makes room"),
+        BackupError::Mentions(_) => Failure::from(error).hint(
+            "restore it under its own slug, after drop-schema --trash of the tenant that has it",
+        ),
         unknown if unknown.is_unknown() => Failure::from(unknown),
         other => Failure::from(other).hint("nothing was restored, and nothing was changed"),
     }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::Output;
 use super::run::app::{Access, App};
+use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log::{StoredRun, items, stored};
 use crate::service::failure::ServerError;
@@ -50,7 +51,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             let found = stored(&database, Some(run), 1).await.map_err(failed)?;
             let Some(header) = found.into_iter().next() else {
                 let failure = Failure::words(Exit::NotFound, format!("there is no run {run}"));
-                return Err(failure.hint("pricesync runs lists them"));
+                return Err(failure.hint(Hint::command("list the runs", "runs")));
             };
             let items = items(&database, run).await.map_err(failed)?;
             let listing = Listing::new(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::drop_schema::named;
 use super::exec;
 use super::run::app::{Access, App};
+use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
 use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;
@@ -78,9 +79,8 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                 && args.arguments.is_empty()
                 && !tenant.slug.as_str().contains(['*', '?', '[', '{', ',']) =>
         {
-            app.terminal.warn(
-                "psql is not on the PATH; the SQL runs as pricesync exec runs it, in one transaction",
-            );
+            app.terminal
+                .warn("psql is not on the PATH; the SQL runs as exec runs it, in one transaction");
             let sql = args.commands.join("\n;\n");
             exec::instead_of_psql(tenant.slug.as_str(), sql, args.read_only, app).await
         }
@@ -100,7 +100,7 @@ async fn say_how_far_behind(tenant: &Tenant, app: &App, database: &Database) {
     let behind = Behind::new(app.surveyor(database), vec![target.clone()]);
     let notice = tokio::time::timeout(PATIENCE, behind.notice(&target)).await;
     if let Ok(Some(notice)) = notice {
-        app.terminal.warn(&notice);
+        app.terminal.warn(&app.terminal.render(&notice));
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn whole(tenant: &Tenant, catalog: &PostgresCatalog) -> Result<
         Presence::Dropping => Err(CatalogError::HalfDropped(tenant.slug.to_string()).into()),
         Presence::Missing => Err(
             Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))
-                .hint("run: pricesync doctor --fix missing"),
+                .hint(SchemaState::missing_hint()),
         ),
     }
 }

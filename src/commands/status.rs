@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::Output;
 use super::drop_schema::named;
 use super::run::app::{Access, App, Sets};
+use crate::domain::hint::Hint;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::schema_name::SchemaName;
-use crate::domain::schema_state::SchemaState;
+use crate::domain::schema_state::{SchemaState, Severity};
 use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
 use crate::error::{Exit, Failure};
@@ -19,7 +20,7 @@ use crate::postgres::transaction::history::{Found, read_all};
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
-use crate::ui::{Cell, Listing, OutputFormat, addressed, count};
+use crate::ui::{Cell, Listing, OutputFormat, count};
 
 /// Show how many schemas are at which version, or the migrations of one
 ///
@@ -95,7 +96,7 @@ async fn one(
         }
         _ => {
             return Err(Failure::from(CatalogError::SchemaMissing(schema.clone()))
-                .hint("run: pricesync doctor --fix missing"));
+                .hint(SchemaState::missing_hint()));
         }
     };
     let listing = Listing::new(
@@ -162,7 +163,13 @@ struct Group {
 }
 
 /// Set (tenants last), rank, newest version first, state in words, kind of failure.
-type Key = (bool, u8, std::cmp::Reverse<i64>, String, Option<String>);
+type Key = (
+    bool,
+    (Severity, bool),
+    std::cmp::Reverse<i64>,
+    String,
+    Option<String>,
+);
 
 async fn fleet(
     list: TenantList,
@@ -208,44 +215,30 @@ async fn fleet(
     let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
     for (target, state) in targets.iter().zip(states) {
         let failure = failed.get(target.schema.as_str());
-        let mut locked = None;
-        let (rank, version, words) = match state {
-            SchemaState::Known(plan) if !plan.pending.is_empty() && failure.is_some() => {
-                let run = failure.map_or(0, |failed| failed.run);
-                (2, plan.version, format!("failed in run {run}"))
-            }
-            SchemaState::Known(plan) if plan.pending.is_empty() => {
-                (0, plan.version, "up to date".to_owned())
-            }
-            SchemaState::Known(plan) => {
-                (1, plan.version, format!("{} pending", plan.pending.len()))
-            }
-            SchemaState::Drifted(..) => (3, None, "drifted".to_owned()),
-            SchemaState::Damaged(_) => (4, None, "history damaged".to_owned()),
-            SchemaState::Locked(who) => {
-                locked = Some(who);
-                (7, None, "history locked".to_owned())
-            }
-            SchemaState::Missing => (5, None, "no schema".to_owned()),
-            SchemaState::Dropped => continue,
-            SchemaState::Dropping => (6, None, "dropping".to_owned()),
+        let failure = failure.filter(|_| state.severity() == Severity::Pending);
+        let reason = match (&state, failure) {
+            (SchemaState::Dropped, _) => continue,
+            (SchemaState::Locked(session), _) => Some(session.clone()),
+            (_, Some(failed)) => Some(failed.message.clone()),
+            _ => state
+                .hint("--tenant TENANT")
+                .map(|hint| app.terminal.render(&hint)),
         };
-        let reason = match rank {
-            7 => locked,
-            2 => failure.map(|failed| failed.message.clone()),
-            3 | 4 => Some("pricesync status --tenant says where".to_owned()),
-            5 => Some("run: pricesync doctor --fix missing".to_owned()),
-            6 => Some("run: pricesync drop-schema, which finishes it".to_owned()),
-            _ => None,
+        let (version, pending) = match &state {
+            SchemaState::Known(plan) => (plan.version, plan.pending.len()),
+            _ => (None, 0),
+        };
+        let label = match failure {
+            Some(failed) => format!("failed in run {}", failed.run),
+            None if pending > 0 => format!("{pending} pending"),
+            None => state.label().to_owned(),
         };
         let key = (
             !target.schema.is_public(),
-            rank,
+            (state.severity(), failure.is_some()),
             std::cmp::Reverse(version.unwrap_or(-1)),
-            words,
-            failure
-                .filter(|_| rank == 2)
-                .map(|failed| failed.kind.clone()),
+            label,
+            failure.map(|failed| failed.kind.clone()),
         );
         let group = groups.entry(key).or_default();
         group.reason = group.reason.take().or(reason);
@@ -273,7 +266,7 @@ async fn fleet(
                     Cell::Text(words),
                     Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
                     Cell::List(names),
-                    Cell::maybe(group.reason.map(|reason| addressed(&reason).into_owned())),
+                    Cell::maybe(group.reason),
                 ]
             },
         )
@@ -309,6 +302,7 @@ async fn fleet(
     if disagreeing.is_empty() {
         return Ok(Exit::Done);
     }
-    app.terminal.warn("run: pricesync doctor --fix ledger");
+    let fix = Hint::command("rebuild the ledger", "doctor --fix ledger");
+    app.terminal.warn(&app.terminal.render(&fix));
     Ok(Exit::Drift)
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::drop_schema::not_begun;
 use super::run::app::{Access, App};
+use crate::domain::hint::Hint;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::tenant::{CatalogError, Tenant};
 use crate::error::{Exit, Failure};
@@ -50,7 +51,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
             }
             let failure = not_begun(error);
             if trashed.state == TrashState::SchemaMissing {
-                failure.hint(format!("pricesync purge --tenant {place} forgets the record"))
+                failure.hint(Hint::command("remove its record", format!("purge --tenant {place}")))
             } else {
                 failure
             }
@@ -95,19 +96,23 @@ async fn look_for_pending(tenant: &Tenant, app: &App, database: &Database) -> Re
         .survey(&[target(tenant)])
         .await
         .map_err(crate::service::rollout::RolloutError::Survey)?;
-    let slug = shell_word(tenant.slug.as_str());
+    let selection = format!("--tenant {}", shell_word(tenant.slug.as_str()));
     match states.first() {
-        Some(SchemaState::Known(plan)) if plan.pending.is_empty() => {}
-        Some(SchemaState::Known(plan)) => app.terminal.note(&format!(
-            "{} pending; next: pricesync migrate-schemas --tenant {slug}",
-            count(plan.pending.len(), "migration")
-        )),
-        // It went again meanwhile.
-        Some(SchemaState::Missing | SchemaState::Dropping | SchemaState::Dropped) | None => {}
-        Some(SchemaState::Locked(who)) => app.terminal.warn(who),
-        Some(SchemaState::Drifted(..) | SchemaState::Damaged(_)) => app.terminal.warn(&format!(
-            "its history does not agree with the files; see pricesync status --tenant {slug}"
-        )),
+        Some(SchemaState::Known(plan)) if !plan.pending.is_empty() => {
+            app.terminal.hint(&Hint::command(
+                format!("{} pending; next", count(plan.pending.len(), "migration")),
+                format!("migrate-schemas {selection}"),
+            ));
+        }
+        Some(
+            state @ (SchemaState::Drifted(..) | SchemaState::Damaged(_) | SchemaState::Locked(_)),
+        ) => {
+            for problem in app.terminal.problems(state, &selection) {
+                app.terminal.warn(&problem);
+            }
+        }
+        // Dropped again in the meantime.
+        _ => {}
     }
     Ok(())
 }
@@ -128,7 +133,7 @@ pub(super) fn in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Failure
             Exit::NotFound,
             format!("nobody in the trash has the slug or schema '{word}'"),
         )
-        .hint("pricesync list-tenants --trashed shows who is there")),
+        .hint(Hint::command("list the trash", "list-tenants --trashed"))),
         several => {
             let places: Vec<String> = several
                 .iter()

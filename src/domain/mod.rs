@@ -5,6 +5,7 @@
 
 pub mod applied;
 pub mod digest;
+pub mod hint;
 pub mod password;
 pub mod plan;
 pub mod run_options;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::domain::hint::Hint;
 use crate::domain::plan::Drift;
 use crate::domain::script::{DefinedIn, Place, ScriptRef};
 use crate::domain::serialize::seconds;
@@ -194,7 +195,7 @@ pub enum MigrateError {
         /// What was said; without a SQLSTATE where it was not the server.
         error: ServerError,
         /// What to do next, each a line.
-        hints: Vec<String>,
+        hints: Vec<Hint>,
     },
     /// A bug in pricesync.
     Panicked {

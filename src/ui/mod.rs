@@ -4,7 +4,6 @@
 
 mod confirm;
 mod error;
-mod invocation;
 mod json;
 mod lock_wait_stats;
 mod query_rows;
@@ -22,8 +21,7 @@ pub use confirm::Answer;
 pub use error::diagnostic::{Diagnostic, DiagnosticLevel};
 pub use error::excerpt::Excerpt;
 pub use error::explain::{explain, explain_completion, explain_creation, explain_group};
-pub use error::explanation::{Detail, Explanation};
-pub use invocation::{addressed, invoked_as};
+pub use error::explanation::Explanation;
 pub use json::write_document;
 pub use query_rows::QueryRows;
 pub use reporter::json::{SummaryDocument, summary_document};

@@ -10,7 +10,7 @@ use crate::service::event::{Interrupt, NotStarted, Operation, Outcome, Skipped};
 use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 
 use super::error::explain::{explain, explain_group};
-use super::error::explanation::{Detail, Explanation};
+use super::error::explanation::{Detail, Explanation, Layout};
 use super::style::Style;
 use super::text::{clean, count, some_of, total};
 
@@ -36,8 +36,7 @@ const NAMED: usize = 3;
 pub(super) fn failures(
     summary: &Summary,
     told: impl Fn(&str) -> Shown,
-    style: Style,
-    width: usize,
+    layout: Layout<'_>,
 ) -> String {
     let mut out = String::new();
     let groups = summary.failure_groups();
@@ -48,10 +47,10 @@ pub(super) fn failures(
             [target] => {
                 let explanation = explain(group.error, target, applied_in(summary, target));
                 let schema = Some(target.schema.as_str());
-                out += &explanation.render(schema, Detail::Full, style, width);
+                out += &explanation.render(schema, Detail::Full, layout);
             }
             targets => {
-                out += &shared(group, told).render(None, Detail::Full, style, width);
+                out += &shared(group, told).render(None, Detail::Full, layout);
                 let schemas = targets.iter().map(|target| target.schema.as_str());
                 let _ = writeln!(
                     out,
@@ -69,10 +68,10 @@ pub(super) fn failures(
                 row.slug, row.id
             ),
             caused_by: vec![row.reason.to_string()],
-            hints: vec!["correct the schema name in that row".to_owned()],
+            hints: vec!["correct the schema name in that row".into()],
             ..Explanation::default()
         };
-        out += &refused.render(None, Detail::Full, style, width);
+        out += &refused.render(None, Detail::Full, layout);
     }
     if groups.len() > KINDS {
         let _ = writeln!(

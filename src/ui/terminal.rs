@@ -5,13 +5,15 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use crate::domain::hint::Hint;
+use crate::domain::schema_state::SchemaState;
+
 use super::confirm::{self, Answer};
-use super::error::explanation::{Detail, Explanation};
-use super::invocation::addressed;
+use super::error::explanation::{Detail, Explanation, Layout};
 use super::reporter::bars::BarsReporter;
 use super::reporter::json::JsonReporter;
 use super::reporter::log::LogReporter;
-use super::reporter::log_format::LogLevel;
+use super::reporter::log_format::{LogFormatter, LogLevel};
 use super::reporter::{ProgressMode, Reporter, Verbosity};
 use super::style::{ColorChoice, Style};
 use super::text::{clean, clean_lines};
@@ -37,6 +39,8 @@ pub struct Terminal {
     /// Whether lines can be drawn over: not on a dumb terminal, and not where a log is kept.
     animates: bool,
     verbosity: Verbosity,
+    /// The program in proposed commands, with the options that select the database and the files.
+    program: String,
 }
 
 /// Excerpts are cut to this width where nobody's terminal says how wide it is.
@@ -86,6 +90,29 @@ impl Terminal {
         self
     }
 
+    /// Sets the program in proposed commands, such as `pricesync --local`.
+    #[must_use]
+    pub fn proposing(mut self, program: Option<String>) -> Self {
+        self.program = program.unwrap_or_else(|| "pricesync".to_owned());
+        self
+    }
+
+    /// Returns a hint as text, with a command that acts on the same database and files.
+    #[must_use]
+    pub fn render(&self, hint: &Hint) -> String {
+        hint.render(&self.program)
+    }
+
+    /// Returns what is wrong with a schema, each problem as text; see [`SchemaState::problems`].
+    #[must_use]
+    pub fn problems(&self, state: &SchemaState, selection: &str) -> Vec<String> {
+        let problems = state.problems(selection);
+        problems
+            .iter()
+            .map(|problem| self.render(problem))
+            .collect()
+    }
+
     /// Returns what is known about stdout.
     #[must_use]
     pub const fn stdout(&self) -> Stream {
@@ -114,15 +141,20 @@ impl Terminal {
     /// Says something on stderr, unless `--quiet`. May have several lines.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("{}\n", clean_lines(&addressed(text))));
+            say(&format!("{}\n", clean_lines(text)));
         }
+    }
+
+    /// Proposes on stderr what to do next, unless `--quiet`.
+    pub fn hint(&self, hint: &Hint) {
+        self.note(&self.render(hint));
     }
 
     /// Warns on stderr, unless `--quiet`.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             let label = self.stderr.style.warning("warning:");
-            say(&format!("{label} {}\n", clean_lines(&addressed(text))));
+            say(&format!("{label} {}\n", clean_lines(text)));
         }
     }
 
@@ -134,7 +166,7 @@ impl Terminal {
 
     /// Says on stderr what failed, why, and what to do next.
     pub fn explain(&self, subject: Option<&str>, explanation: &Explanation) {
-        say(&explanation.render(subject, Detail::Full, self.stderr.style, self.page()));
+        say(&explanation.render(subject, Detail::Full, self.layout()));
     }
 
     /// Returns the reporter for a run.
@@ -154,10 +186,16 @@ impl Terminal {
         let style = self.stderr.style;
         match self.settle(mode) {
             ProgressMode::Json => Box::new(JsonReporter::new(io::stderr())),
-            ProgressMode::Bars => Box::new(BarsReporter::on_stderr(telling, style, || {
-                window(&io::stderr()).map_or(80, usize::from)
-            })),
-            _ => Box::new(LogReporter::new(io::stderr(), telling, style, self.page())),
+            ProgressMode::Bars => Box::new(BarsReporter::on_stderr(
+                telling,
+                style,
+                &self.program,
+                || window(&io::stderr()).map_or(80, usize::from),
+            )),
+            _ => {
+                let format = LogFormatter::new(telling, style, self.page(), &self.program);
+                Box::new(LogReporter::new(io::stderr(), format))
+            }
         }
     }
 
@@ -200,6 +238,14 @@ impl Terminal {
             // indicatif draws nothing at all where stderr is no terminal.
             ProgressMode::Bars if self.stderr.is_terminal => ProgressMode::Bars,
             ProgressMode::Auto | ProgressMode::Bars | ProgressMode::Lines => ProgressMode::Lines,
+        }
+    }
+
+    fn layout(&self) -> Layout<'_> {
+        Layout {
+            style: self.stderr.style,
+            width: self.page(),
+            program: &self.program,
         }
     }
 

@@ -754,7 +754,7 @@ fn a_role_that_may_only_read_can_back_up() {
     given
         .run(&["backup", "--tenant=acme", "--out=b", "-d", &url])
         .exits(0)
-        .says("was not rehearsed, because permission denied for database");
+        .says("were not verified, because permission denied for database");
     given
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));

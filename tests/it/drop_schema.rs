@@ -403,11 +403,14 @@ fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
         .exits(0)
         .counts([1, 1, 0, 1, 0])
         .says("being dropped");
-    given.run(&["doctor"]).exits(11).prints("drop did not end");
+    given
+        .run(&["doctor"])
+        .exits(11)
+        .prints("drop did not finish");
     given
         .run(&["doctor", "--fix", "missing"])
         .exits(11)
-        .prints("drop did not end");
+        .prints("drop did not finish");
     assert_eq!(schemas(&given), ["tenant_globex"], "doctor made nothing");
     given
         .run(&["create-tenant", "--name", "x", "--slug", "acme"])

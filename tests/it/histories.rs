@@ -535,7 +535,7 @@ fn a_history_that_another_session_has_locked_keeps_nobody_else_waiting() {
         .run(&["migrate-schemas", "--check"])
         .exits(6)
         .says("tenant_globex: its history is locked by pid")
-        .says("2 with pending migrations, 0 at odds, 1 locked");
+        .says("2 with pending migrations, 0 out of sync, 1 locked");
     given
         .run(&["doctor", "--fix", "ledger"])
         .exits(11)

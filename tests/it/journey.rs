@@ -193,7 +193,7 @@ fn a_schema_that_the_role_may_not_use_fails_alone_and_nothing_lands_elsewhere() 
         .exits(10)
         .says("tenant_globex: error: entering tenant_globex failed")
         .says("permission denied for schema tenant_globex (42501)")
-        .says("grant the missing right to the role that runs migrations");
+        .says("grant the missing privilege to the role that runs migrations");
     assert_eq!(given.history("tenant_acme"), ["1"]);
     assert!(given.relations("tenant_globex", 'r').is_empty());
     assert!(!given.relations("public", 'r').contains(&"a".to_owned()));

@@ -173,7 +173,7 @@ fn what_another_tool_did_to_a_history_is_found_by_verify_and_mended_by_doctor() 
         .run(&["status", "--verify"])
         .exits(11)
         .says("tenant_globex: the ledger says something else than its history")
-        .says("run: pricesync doctor --fix ledger");
+        .says("rebuild the ledger: pricesync doctor --fix ledger");
     given.run(&["doctor"]).exits(11).prints("tenant_globex");
     given
         .run(&["doctor", "--fix", "ledger"])

@@ -144,7 +144,7 @@ fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY users_plan ON users (plan);",
     );
     as_role(&["migrate-schemas"]).counts([3, 0, 0, 0, 0]);
-    as_role(&["backup", "--all", "--out=b"]).never_says("not rehearsed");
+    as_role(&["backup", "--all", "--out=b"]).never_says("not verified");
     as_role(&["rename-tenant", "--tenant=acme", "--slug=acme2"]);
     as_role(&["drop-schema", "--tenant=acme2", "--trash", "--force"]);
     as_role(&["undrop", "--tenant=acme2"]);

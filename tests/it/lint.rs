@@ -210,7 +210,7 @@ fn a_run_warns_once_of_what_grows_with_the_fleet() {
         .never_says("foreign key");
     given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme; DROP SCHEMA tenant_globex CASCADE; CREATE SCHEMA tenant_globex");
     let told = given.run(&["migrate-schemas"]).exits(0).says(
-        "warning: migrations/tenant/V1__orders.sql:1: the foreign key locks public.tenants_tenant against writes until COMMIT, and 1 statement follows; pricesync lint has a safer form [fk-to-shared]",
+        "warning: migrations/tenant/V1__orders.sql:1: the foreign key locks public.tenants_tenant against writes until COMMIT, and 1 statement follows [fk-to-shared]",
     );
     assert_eq!(told.stderr.matches("fk-to-shared").count(), 1);
     given
@@ -296,5 +296,5 @@ fn a_run_warns_of_a_default_in_a_large_fleet_only() {
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .says("warning: migrations/tenant/V3__c.sql:1: column c is added to a together with its default; pricesync lint has a safer form [add-column-default]");
+        .says("warning: migrations/tenant/V3__c.sql:1: column c is added to a together with its default [add-column-default]");
 }

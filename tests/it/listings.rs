@@ -151,11 +151,13 @@ fn the_doctor_finds_what_is_missing_and_makes_it() {
     given
         .run(&[&other[..], &["status"]].concat())
         .exits(0)
-        .prints("run: pricesync --config other.toml doctor --fix missing");
+        .prints(
+            "create the schema without data: pricesync --config other.toml doctor --fix missing",
+        );
     given
         .run(&[&other[..], &["migrate-schemas", "--tenant=globex"]].concat())
         .exits(10)
-        .says("run: pricesync --config other.toml doctor --fix missing");
+        .says("create the schema without data: pricesync --config other.toml doctor --fix missing");
     given.run(&["doctor", "--fix", "missing"]).exits(0);
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.history("tenant_globex"), ["1", "2"]);

@@ -461,7 +461,7 @@ fn a_relation_that_is_not_there_comes_with_the_file_that_makes_it() {
         .exits(10)
         .says("relation \"Giá\" does not exist (42P01)")
         .says(
-            "hint: V3__prices, a later file, makes it; a file can use only what earlier ones make",
+            "hint: V3__prices, a later file, creates it; a file can use only what earlier files create",
         )
         .says(
             "names were looked up in tenant_acme, then in [run] search_path; nothing of this run",
@@ -476,18 +476,16 @@ fn a_relation_that_is_not_there_comes_with_the_file_that_makes_it() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .says("hint: V3__prices makes it and is recorded as applied, but it is not there");
+        .says("hint: V3__prices creates it and is recorded as applied, so it was dropped or renamed later");
     given.tenant_file("V4__index.sql", "SELECT * FROM one;\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(10)
-        .says("hint: V2__uses makes it and is recorded as applied, but it is not there");
+    given.run(&["migrate-schemas"]).exits(10).says(
+        "hint: V2__uses creates it and is recorded as applied, so it was dropped or renamed later",
+    );
 
     given.tenant_file("V4__index.sql", "ALTER TABLE pricse ADD COLUMN a int;\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(10)
-        .says("hint: no CREATE TABLE or CREATE VIEW in the files makes it; is the name right?");
+    given.run(&["migrate-schemas"]).exits(10).says(
+        "hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name",
+    );
 }
 
 #[test]

@@ -367,7 +367,11 @@ async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() 
     assert!(is_something_missing(&error));
     assert_eq!(ask().pending(&target).await, Some(2));
     assert_eq!(
-        ask().hint(&target, &error).await.unwrap(),
+        ask()
+            .hint(&target, &error)
+            .await
+            .unwrap()
+            .render("pricesync"),
         "tenant 'acme' is 2 migrations behind: pricesync migrate-schemas --tenant=acme"
     );
     two.server.run(&["migrate-schemas"]).exits(0);

@@ -311,7 +311,7 @@ fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
     given
         .run(&["doctor"])
         .exits(11)
-        .prints("its purge did not end");
+        .prints("its purge did not finish");
     given.run(&["purge", "--tenant=acme", "--force"]).exits(0);
     given.run(&["doctor"]).exits(0);
     assert_eq!(in_trash(&given), "");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::run::app::{App, Sets};
+use crate::domain::hint::Hint;
 use crate::domain::run_options::Atomic;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::Scope;
@@ -39,19 +40,19 @@ pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) 
     });
     for finding in findings.iter().take(MOST_WARNINGS) {
         app.terminal.warn(&format!(
-            "{}:{}: {}; pricesync lint has a safer form [{}]",
+            "{}:{}: {} [{}]",
             finding.path.display(),
             finding.place.line,
             finding.message,
             finding.rule
         ));
     }
-    if findings.len() > MOST_WARNINGS {
-        let more = findings.len() - MOST_WARNINGS;
-        app.terminal.warn(&format!(
-            "{more} more of this kind: pricesync lint --pending"
-        ));
-    }
+    let purpose = match findings.len().saturating_sub(MOST_WARNINGS) {
+        0 if findings.is_empty() => return,
+        0 => "show safer forms".to_owned(),
+        more => format!("show {more} more of this kind, and safer forms"),
+    };
+    app.terminal.hint(&Hint::command(purpose, "lint --pending"));
 }
 
 /// Returns in how many schemas each file is pending.

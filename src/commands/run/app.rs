@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
@@ -412,22 +413,32 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
     );
     let is_explained = hint.is_some();
-    failure.hints.extend(detail.into_iter().chain(hint));
-    let next = match sqlstate.as_deref() {
-        Some(sqlstate::INVALID_PASSWORD | sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
-            "the password comes from the URL, PGPASSWORD or ~/.pgpass; see pricesync config"
+    failure
+        .hints
+        .extend(detail.into_iter().chain(hint).map(Hint::from));
+    let origin = "show where the address comes from";
+    let purpose = match sqlstate.as_deref() {
+        Some(sqlstate::INVALID_CATALOG_NAME) => {
+            return failure.hint("create the database first: createdb");
         }
-        Some(sqlstate::INVALID_CATALOG_NAME) => "create the database first: createdb",
-        Some(sqlstate::TOO_MANY_CONNECTIONS) => "the server is full; --wait waits for a place",
-        Some(sqlstate::CANNOT_CONNECT_NOW) => "the server is starting; --wait waits for it",
-        Some(_) => "pricesync config shows where the address comes from",
+        Some(sqlstate::TOO_MANY_CONNECTIONS) => {
+            return failure.hint("the server is full; --wait waits for a connection");
+        }
+        Some(sqlstate::CANNOT_CONNECT_NOW) => {
+            return failure.hint("the server is starting; --wait waits for it");
+        }
+        Some(sqlstate::INVALID_PASSWORD | sqlstate::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            "the password comes from the URL, PGPASSWORD or ~/.pgpass; show which"
+        }
+        Some(_) => origin,
         // A server that answered, such as one without TLS.
         None if is_explained => return failure,
         None => {
-            "is the server up? --wait waits for it; pricesync config shows where the address comes from"
+            failure = failure.hint("check that the server runs, or wait for it with --wait");
+            origin
         }
     };
-    failure.hint(next)
+    failure.hint(Hint::command(purpose, "config"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::script::MAX_FILE_BYTES;
 use super::script_name::ScriptNameError;
+use crate::domain::hint::Hint;
 use crate::domain::script::{Place, Scope};
 use crate::migrations::lint::Rule;
 use crate::migrations::policy::forbidden::Refusal;
@@ -77,10 +78,10 @@ pub enum Problem {
 impl LoadError {
     /// Returns what to do next, where more can be said than the error says.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         let hint = match &self.problem {
             Problem::Name(error) => match &error.suggestion {
-                Some(suggestion) => return Some(format!("rename it to {suggestion}")),
+                Some(suggestion) => return Some(format!("rename it to {suggestion}").into()),
                 None => "name it V<version>__<name>.sql, or move it out of the folder",
             },
             Problem::Duplicate { .. } => {
@@ -88,9 +89,9 @@ impl LoadError {
             }
             Problem::Refused(refusal) => refusal.hint(),
             Problem::UnknownDirective(_) => {
-                return Some(format!(
-                    "the directives are: {NO_TRANSACTION} and: -- pricesync: allow <rule>"
-                ));
+                let hint =
+                    format!("the directives are: {NO_TRANSACTION} and: -- pricesync: allow <rule>");
+                return Some(hint.into());
             }
             Problem::UnknownRule(word) => return Some(rule_hint(word)),
             Problem::MisplacedDirective => "make it the first line of the file",
@@ -100,10 +101,10 @@ impl LoadError {
             Problem::NotUtf8 => "save the file as UTF-8",
             Problem::TooLarge(_) => "split it, or load the rows after migrating",
             Problem::MissingFolder(scope) => {
-                return Some(format!(
-                    "create it, or set '{}' under [migrations] in pricesync.toml",
-                    key(*scope)
-                ));
+                let key = key(*scope);
+                let hint =
+                    format!("create it, or set '{key}' under [migrations] in pricesync.toml");
+                return Some(hint.into());
             }
             Problem::LinkLeavesSet => "copy the file into the set",
             Problem::SharedFolderInTenantSet => {
@@ -117,7 +118,7 @@ impl LoadError {
             | Problem::Unreadable(_)
             | Problem::NotAFile => return None,
         };
-        Some(hint.to_owned())
+        Some(hint.into())
     }
 }
 
@@ -199,15 +200,15 @@ impl std::error::Error for LoadError {}
 impl std::error::Error for LoadErrors {}
 
 /// Returns the nearest rule, or the command that lists them.
-fn rule_hint(word: &str) -> String {
+fn rule_hint(word: &str) -> Hint {
     let near = Rule::ALL
         .into_iter()
         .map(|rule| (strsim::jaro_winkler(rule.name(), word), rule))
         .filter(|(nearness, _)| *nearness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     match near {
-        Some((_, rule)) => format!("did you mean {rule}?"),
-        None => "pricesync lint --rules lists them".to_owned(),
+        Some((_, rule)) => format!("did you mean {rule}?").into(),
+        None => Hint::command("list the rules", "lint --rules"),
     }
 }
 
@@ -227,8 +228,8 @@ mod tests {
             "migrations/tenant: the folder of the tenant migrations does not exist"
         );
         assert_eq!(
-            error.hint().as_deref(),
-            Some("create it, or set 'tenant' under [migrations] in pricesync.toml")
+            error.hint(),
+            Some("create it, or set 'tenant' under [migrations] in pricesync.toml".into())
         );
     }
 }

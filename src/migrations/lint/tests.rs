@@ -423,5 +423,5 @@ fn a_rule_that_is_allowed_and_does_not_exist_is_an_error() {
         errors[0].to_string(),
         "V1__x.sql:2:3: lint has no rule 'truncat'"
     );
-    assert_eq!(errors[0].hint().as_deref(), Some("did you mean truncate?"));
+    assert_eq!(errors[0].hint(), Some("did you mean truncate?".into()));
 }

@@ -10,6 +10,7 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
@@ -187,7 +188,7 @@ impl Exec {
                     message: "rolled back".to_owned(),
                     ..ServerError::default()
                 },
-                hints: vec!["leave them as they are; exec sets them for each tenant".to_owned()],
+                hints: vec!["leave them as they are; exec sets them for each tenant".into()],
             })));
         }
         if !self.write {
@@ -212,8 +213,8 @@ impl Exec {
                             .to_owned(),
                     error: server_error(&error),
                     hints: vec![
-                        "the server kept all of it or nothing; look before you run it again"
-                            .to_owned(),
+                        "the server kept all of it or nothing; check before you run it again"
+                            .into(),
                     ],
                 })))
             }
@@ -322,8 +323,7 @@ impl Exec {
                 ..ServerError::default()
             },
             hints: vec![
-                "it was rolled back; change shared tables with a shared migration or psql"
-                    .to_owned(),
+                "it was rolled back; change shared tables with a shared migration or psql".into(),
             ],
         })))
     }
@@ -374,7 +374,7 @@ async fn agree(share: &mut Share, columns: Vec<Column>) -> Result<(), Failure> {
                 ..ServerError::default()
             },
             hints: vec![
-                "name the columns instead of *, or migrate the tenants to one version".to_owned(),
+                "name the columns instead of *, or migrate the tenants to one version".into(),
             ],
         }))
     })
@@ -396,7 +396,7 @@ fn kind(kind: &Type) -> Kind {
     }
 }
 
-fn work(doing: &str, error: ServerError, hints: Vec<String>) -> MigrateError {
+fn work(doing: &str, error: ServerError, hints: Vec<Hint>) -> MigrateError {
     MigrateError::Job {
         doing: doing.to_owned(),
         error,
@@ -404,6 +404,6 @@ fn work(doing: &str, error: ServerError, hints: Vec<String>) -> MigrateError {
     }
 }
 
-fn failed(doing: &str, error: ServerError, hints: Vec<String>) -> JobFailure {
+fn failed(doing: &str, error: ServerError, hints: Vec<Hint>) -> JobFailure {
     work(doing, error, hints).into()
 }

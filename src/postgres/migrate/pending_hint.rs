@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::migrator::PostgresMigrator;
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::sqlstate;
@@ -57,21 +58,23 @@ impl Behind {
 
     /// Returns how far the tenant is behind, and what to do about it; nothing where it is not, or
     /// where that cannot be found out.
-    pub async fn notice(&self, target: &Target) -> Option<String> {
+    pub async fn notice(&self, target: &Target) -> Option<Hint> {
         let migrations = match self.pending(target).await? {
             0 => return None,
             1 => "1 migration".to_owned(),
             more => format!("{more} migrations"),
         };
-        Some(format!(
-            "tenant '{}' is {migrations} behind: pricesync migrate-schemas {}",
-            target.label,
-            Target::option(std::iter::once(target))
+        Some(Hint::command(
+            format!("tenant '{}' is {migrations} behind", target.label),
+            format!(
+                "migrate-schemas {}",
+                Target::option(std::iter::once(target))
+            ),
         ))
     }
 
     /// Returns what to do about an error that says that something does not exist; nothing for others.
-    pub async fn hint(&self, target: &Target, error: &ServerError) -> Option<String> {
+    pub async fn hint(&self, target: &Target, error: &ServerError) -> Option<Hint> {
         if !is_something_missing(error) {
             return None;
         }
@@ -82,11 +85,11 @@ impl Behind {
             Some(_) => format!(
                 "tenant '{}' has no migration pending; names are looked up in {}, then in [run] search_path",
                 target.label, target.schema
-            ),
-            None => format!(
-                "is tenant '{}' migrated? pricesync status {}",
-                target.label,
-                Target::option(std::iter::once(target))
+            )
+            .into(),
+            None => Hint::command(
+                format!("check whether tenant '{}' is migrated", target.label),
+                format!("status {}", Target::option(std::iter::once(target))),
             ),
         })
     }

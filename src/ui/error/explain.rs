@@ -1,7 +1,9 @@
 //! Every way in which a schema can fail, in words.
 
 use crate::domain::applied::AppliedScript;
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{DefinedIn, Place, Scope, ScriptRef};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
@@ -13,44 +15,47 @@ use super::explanation::Explanation;
 use super::hints::{drift_hints, remedy};
 use crate::ui::text::{count, fit, whole};
 
-/// Returns how the failure of one schema reads; `applied` is what was committed in it
-/// before, in the same run.
+/// Returns the explanation of one schema's failure; `applied` is what the same run committed in the
+/// schema before.
 #[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
-    let option = Target::option(std::iter::once(target));
-    let rerun = format!("rerun with {option}");
-    one(error, target, applied, rerun, "--lock-wait")
+    let rerun = format!("rerun with {}", Target::option(std::iter::once(target)));
+    one(error, target, applied, &rerun, "--lock-wait")
 }
 
-/// Returns how it reads that a tenant was not created.
+/// Returns the explanation of a tenant that was not created.
 #[must_use]
 pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
-    let rerun = "run the same command again".to_owned();
+    let rerun = "run the same command again";
     one(error, target, &[], rerun, "PRICESYNC_LOCK_WAIT")
 }
 
-/// Returns how it reads that a tenant was created and lacks migrations.
+/// Returns the explanation of a tenant that was created but lacks migrations.
 #[must_use]
 pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
+    let mut explanation = one(error, target, &[], "migrate the tenant", "--lock-wait");
     let option = Target::option(std::iter::once(target));
-    let rerun = format!("run pricesync migrate-schemas {option}");
-    one(error, target, &[], rerun, "--lock-wait")
+    let args = format!("migrate-schemas {option}");
+    explanation
+        .hints
+        .push(Hint::command("migrate the tenant", args));
+    explanation
 }
 
 fn one(
     error: &MigrateError,
     target: &Target,
     applied: &[AppliedScript],
-    rerun: String,
+    rerun: &str,
     lock_wait: &'static str,
 ) -> Explanation {
     Subject {
-        who: target.schema.to_string(),
+        name: target.schema.to_string(),
         lookup: match target.scope {
             Scope::Shared => target.schema.to_string(),
             Scope::Tenant => format!("{}, then in [run] search_path", target.schema),
         },
-        tenant: match target.scope {
+        missing: match target.scope {
             Scope::Shared => format!("schema '{}' does not exist", target.schema),
             Scope::Tenant => format!("the schema of tenant '{}' does not exist", target.label),
         },
@@ -62,17 +67,17 @@ fn one(
     .explain(error)
 }
 
-/// Returns how a failure that several schemas share reads.
+/// Returns the explanation of a failure that several schemas share.
 #[must_use]
 pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     if let [target] = group.targets.as_slice() {
         return explain(group.error, target, &[]);
     }
     Subject {
-        who: "these schemas".to_owned(),
+        name: "these schemas".to_owned(),
         lookup: "the schema itself, then in [run] search_path".to_owned(),
-        tenant: "the schemas of these tenants do not exist".to_owned(),
-        rerun: "rerun".to_owned(),
+        missing: "the schemas of these tenants do not exist".to_owned(),
+        rerun: "rerun",
         lock_wait: "--lock-wait",
         applied: &[],
         is_one: false,
@@ -80,19 +85,22 @@ pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     .explain(group.error)
 }
 
-/// So much of somebody else's statement is enough to recognise it.
+/// How many columns of another session's statement are shown.
 const QUERY: usize = 80;
 
-/// Whom an explanation is about, in the phrases that need it.
+/// What an explanation is about: one schema or several, in phrases.
 struct Subject<'a> {
-    who: String,
+    name: String,
+    /// Where unqualified names are looked up.
     lookup: String,
-    tenant: String,
-    rerun: String,
-    /// How the command is told to wait longer for a schema.
+    /// The headline for a schema that does not exist.
+    missing: String,
+    /// How to try again.
+    rerun: &'a str,
+    /// The option or variable that sets how long to wait for the schema's lock.
     lock_wait: &'static str,
     applied: &'a [AppliedScript],
-    /// Whether it is about a single schema, which may be named.
+    /// Whether it is one schema, which SQL in a hint can then name.
     is_one: bool,
 }
 
@@ -100,12 +108,8 @@ impl Subject<'_> {
     fn explain(&self, error: &MigrateError) -> Explanation {
         match error {
             MigrateError::SchemaMissing => Explanation {
-                headline: self.tenant.clone(),
-                hints: vec![
-                    "run: pricesync doctor --fix missing".to_owned(),
-                    "doctor creates the schema anew, without data; if there was data, restore a backup instead"
-                        .to_owned(),
-                ],
+                headline: self.missing.clone(),
+                hints: vec![SchemaState::missing_hint()],
                 ..Explanation::default()
             },
             MigrateError::Script {
@@ -133,7 +137,7 @@ impl Subject<'_> {
                     "a tenant's migration may change only its own schema, so move this statement to the shared set and {}; {}",
                     self.rerun,
                     self.what_stays()
-                )],
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::LeftTransaction { scripts, why } => Explanation {
@@ -144,8 +148,8 @@ impl Subject<'_> {
                 caused_by: vec![why.clone()],
                 hints: vec![format!(
                     "take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in {} before you {}",
-                    self.who, self.rerun
-                )],
+                    self.name, self.rerun
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::Drift { drifts } => Explanation {
@@ -160,7 +164,7 @@ impl Subject<'_> {
                 hints: vec![format!(
                     "repair that row of the history table (keep a copy of it), then {}",
                     self.rerun
-                )],
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::HasHistory { version } => Explanation {
@@ -168,7 +172,7 @@ impl Subject<'_> {
                     Some(version) => format!("there is a history already, at version {version}"),
                     None => "there is a history already".to_owned(),
                 },
-                hints: vec!["another session wrote it meanwhile; nothing was changed".to_owned()],
+                hints: vec!["another session wrote it meanwhile; nothing was changed".into()],
                 ..Explanation::default()
             },
             MigrateError::SchemaIncomplete { missing } => Explanation {
@@ -176,7 +180,7 @@ impl Subject<'_> {
                     .to_owned(),
                 caused_by: missing.iter().map(|what| format!("it lacks {what}")).collect(),
                 hints: vec![
-                    "choose a lower --to for it, or record it all the same with --unchecked".to_owned(),
+                    "choose a lower --to, or skip this check with --unchecked".into(),
                 ],
                 ..Explanation::default()
             },
@@ -189,7 +193,7 @@ impl Subject<'_> {
                 hints: vec![format!(
                     "let that session finish and {}, or wait longer with {}",
                     self.rerun, self.lock_wait
-                )],
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::InvalidIndex { script, indexes } => Explanation {
@@ -198,7 +202,7 @@ impl Subject<'_> {
                 hints: vec![format!(
                     "a unique index stays invalid while the data has duplicates: mend the data and {}, which drops the index and builds it again",
                     self.rerun
-                )],
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::Database { doing, error } => Explanation {
@@ -206,10 +210,10 @@ impl Subject<'_> {
                 caused_by: vec![error.to_string()],
                 details: details(error, &[], 1),
                 hints: hint_of_server(error)
-                    .chain([match remedy(error) {
+                    .chain([Hint::from(match remedy(error) {
                         Some(remedy) => format!("{remedy}, then {}", self.rerun),
-                        None => format!("mend the cause and {}", self.rerun),
-                    }])
+                        None => format!("fix the cause and {}", self.rerun),
+                    })])
                     .collect(),
                 ..Explanation::default()
             },
@@ -222,7 +226,7 @@ impl Subject<'_> {
                 hints: vec![format!(
                     "the server kept the whole transaction or nothing of it; {}, which reads the history and goes on from there",
                     self.rerun
-                )],
+                ).into()],
                 ..Explanation::default()
             },
             MigrateError::Job {
@@ -243,12 +247,12 @@ impl Subject<'_> {
                 headline: "pricesync has a bug and gave up on this schema".to_owned(),
                 caused_by: vec![message.clone()],
                 hints: vec![
-                    "please report it with this message and the output of pricesync --version"
-                        .to_owned(),
+                    "report it with this message and the output of pricesync --version".into(),
                     format!(
-                        "what was not committed is rolled back by the server; {} once it is mended",
+                        "the server rolls back what was not committed; {} once it is fixed",
                         self.rerun
-                    ),
+                    )
+                    .into(),
                 ],
                 ..Explanation::default()
             },
@@ -261,7 +265,7 @@ impl Subject<'_> {
         error: &ServerError,
         blockers: &[Holder],
         rolled_back: bool,
-    ) -> Vec<String> {
+    ) -> Vec<Hint> {
         let state = error.sqlstate.as_deref().unwrap_or_default();
         let stays = match self.applied {
             _ if !rolled_back => {
@@ -291,12 +295,12 @@ impl Subject<'_> {
         hint_of_server(error)
             .chain(self.find_duplicates(error))
             .chain(error.defined_in.as_deref().map(made_by))
-            .chain([format!("{looked}{stays} {next} and {}", self.rerun)])
+            .chain([format!("{looked}{stays} {next} and {}", self.rerun).into()])
             .collect()
     }
 
     /// A query that lists what is there twice. Rows with a null are no duplicates.
-    fn find_duplicates(&self, error: &ServerError) -> Option<String> {
+    fn find_duplicates(&self, error: &ServerError) -> Option<Hint> {
         let found = error.duplicates.as_ref()?;
         let names: Vec<String> = found
             .columns
@@ -315,16 +319,16 @@ impl Subject<'_> {
         Some(format!(
             "find the rows: SELECT {columns}, count(*) FROM {table} WHERE {key} IS NOT NULL GROUP BY {} HAVING count(*) > 1",
             numbers.join(", ")
-        ))
+        ).into())
     }
 
     fn what_stays(&self) -> String {
         match self.applied {
-            [] => format!("nothing of this run stays in {}", self.who),
-            [only] => format!("{} of this run stays applied in {}", only.script, self.who),
+            [] => format!("nothing of this run stays in {}", self.name),
+            [only] => format!("{} of this run stays applied in {}", only.script, self.name),
             [first, .., last] => format!(
                 "{} to {} of this run stay applied in {}",
-                first.script, last.script, self.who
+                first.script, last.script, self.name
             ),
         }
     }
@@ -345,23 +349,28 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         .collect()
 }
 
-/// What the files tell about a relation that is not there.
-fn made_by(maker: &DefinedIn) -> String {
+/// Returns what the migration files say about a relation that does not exist.
+fn made_by(maker: &DefinedIn) -> Hint {
     match maker {
-        DefinedIn::LaterFile(script) => {
-            format!("{script}, a later file, makes it; a file can use only what earlier ones make")
-        }
-        DefinedIn::AppliedFile(script) => format!(
-            "{script} makes it and is recorded as applied, but it is not there: it was dropped or renamed since, or the file was recorded without being run; pricesync drift compares tenants"
+        DefinedIn::LaterFile(script) => format!(
+            "{script}, a later file, creates it; a file can use only what earlier files create"
+        )
+        .into(),
+        DefinedIn::AppliedFile(script) => Hint::command(
+            format!(
+                "{script} creates it and is recorded as applied, so it was dropped or renamed later, or the file was recorded without being run; compare the tenants"
+            ),
+            "drift",
         ),
         DefinedIn::NoFile => {
-            "no CREATE TABLE or CREATE VIEW in the files makes it; is the name right?".to_owned()
+            "no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name"
+                .into()
         }
     }
 }
 
-fn hint_of_server(error: &ServerError) -> impl Iterator<Item = String> {
-    error.hint.clone().into_iter()
+fn hint_of_server(error: &ServerError) -> impl Iterator<Item = Hint> {
+    error.hint.clone().map(Hint::from).into_iter()
 }
 
 /// Returns a session that is in the way and the start of its statement.
@@ -405,17 +414,11 @@ mod tests {
     use super::*;
     use crate::domain::plan::Drift;
     use crate::ui::error::explanation::Detail;
-    use crate::ui::style::Style;
     use crate::ui::test_support::*;
 
     fn read(error: &MigrateError) -> String {
         let target = tenant("globex");
-        explain(error, &target, &[]).render(
-            Some(target.schema.as_str()),
-            Detail::Full,
-            Style::plain(),
-            100,
-        )
+        explain(error, &target, &[]).render(Some(target.schema.as_str()), Detail::Full, PLAIN)
     }
 
     #[test]
@@ -460,7 +463,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
   caused by: canceling statement due to lock timeout (55P03)
   detail: blocked by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
   detail: gave up after 5 attempts
-  hint: nothing of this run stays in tenant_globex, let the session in the way finish or raise --lock-timeout and rerun with --tenant=globex
+  hint: nothing of this run stays in tenant_globex, wait for the blocking session or raise --lock-timeout and rerun with --tenant=globex
 
 "#]].raw());
     }
@@ -502,7 +505,7 @@ error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
 error: tenant_globex: files and history disagree, nothing was run
   caused by: V1__a.sql was edited after it had been applied
   caused by: V2__b.sql is older than the newest applied version 4 and was never applied
-  hint: restore the file as it was applied and put the change into a new one (pricesync make-migration)
+  hint: restore the file as it was applied and put the change into a new one: pricesync make-migration
   hint: give the file a version above 4
 
 "#]].raw());
@@ -529,7 +532,7 @@ error: tenant_globex: reading the history failed
   detail: some detail
     of two lines
   hint: the server's hint
-  hint: grant the missing right to the role that runs migrations, then rerun with --tenant=globex
+  hint: grant the missing privilege to the role that runs migrations, then rerun with --tenant=globex
 
 "#]]
             .raw()
@@ -569,8 +572,7 @@ error: tenant_globex: reading the history failed
         let all: String = errors.iter().map(read).collect();
         assert_data_eq!(all, str![[r#"
 error: tenant_globex: the schema of tenant 'globex' does not exist
-  hint: run: pricesync doctor --fix missing
-  hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
+  hint: restore a backup, or create the schema without data: pricesync doctor --fix missing
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
   caused by: public.countries was written
   hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex
@@ -588,8 +590,8 @@ error: tenant_globex: the connection was lost while committing, so the outcome i
   hint: the server kept the whole transaction or nothing of it; rerun with --tenant=globex, which reads the history and goes on from there
 error: tenant_globex: pricesync has a bug and gave up on this schema
   caused by: index out of bounds
-  hint: please report it with this message and the output of pricesync --version
-  hint: what was not committed is rolled back by the server; rerun with --tenant=globex once it is mended
+  hint: report it with this message and the output of pricesync --version
+  hint: the server rolls back what was not committed; rerun with --tenant=globex once it is fixed
 
 "#]].raw());
     }
@@ -602,6 +604,11 @@ error: tenant_globex: pricesync has a bug and gave up on this schema
             error: &error,
             targets: vec![&acme, &globex],
         });
-        assert!(!explanation.hints.join(" ").contains("acme"));
+        let hints = explanation.hints.iter();
+        assert!(
+            !hints
+                .map(|hint| hint.render(""))
+                .any(|hint| hint.contains("acme"))
+        );
     }
 }

@@ -1,14 +1,14 @@
-//! How a failure reads: what failed, where, why, and what to do next.
+//! The layout of a failure: headline, excerpt, causes, details, hints.
 
 use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
-use crate::ui::invocation::addressed;
+use crate::domain::hint::Hint;
 use crate::ui::style::Style;
 use crate::ui::text::{clean, clean_lines};
 
-/// A failure as it is told, before anybody decided to whom. Holds texts as they came;
-/// rendering makes them harmless.
+/// A failure in words. Holds the texts as the server and the files gave them; rendering escapes
+/// control characters.
 ///
 /// ```text
 /// error: tenant_globex: V8__price_history_index failed at migrations/tenant/V8__price_history_index.sql:12:17
@@ -19,19 +19,19 @@ use crate::ui::text::{clean, clean_lines};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// What failed, without the schema in which it did.
+    /// What failed, without the schema.
     pub headline: String,
-    /// The line in which it failed.
+    /// The line of the file that failed.
     pub excerpt: Option<Excerpt>,
-    /// Why, one cause after the other.
+    /// The causes, outermost first.
     pub caused_by: Vec<String>,
-    /// What else is known.
+    /// Other facts, such as the blocking sessions.
     pub details: Vec<String>,
     /// What to do next.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
 }
 
-/// How much of an explanation is told.
+/// How much of an explanation is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Everything.
@@ -40,8 +40,19 @@ pub enum Detail {
     Brief,
 }
 
+/// How an explanation is laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout<'a> {
+    /// Colours.
+    pub style: Style,
+    /// Columns to which the excerpt is cut; other lines are left to the terminal.
+    pub width: usize,
+    /// The program in proposed commands, such as `pricesync --local`.
+    pub program: &'a str,
+}
+
 impl Explanation {
-    /// Returns what failed and why on one line, for JSON and for lists. Not escaped.
+    /// Returns headline and causes on one line, for JSON and for lists. Not escaped.
     #[must_use]
     pub fn message(&self) -> String {
         match self.caused_by.as_slice() {
@@ -50,18 +61,11 @@ impl Explanation {
         }
     }
 
-    /// Returns the explanation as lines that end in line breaks, `error:` in front, then
-    /// `subject` (usually the schema) if there is one.
-    ///
-    /// Only the excerpt is cut to `width`; the rest is left to the terminal.
+    /// Returns the explanation as lines: `error:`, then `subject` (usually the schema) if there is
+    /// one, then the rest.
     #[must_use]
-    pub fn render(
-        &self,
-        subject: Option<&str>,
-        extent: Detail,
-        style: Style,
-        width: usize,
-    ) -> String {
+    pub fn render(&self, subject: Option<&str>, detail: Detail, layout: Layout<'_>) -> String {
+        let style = layout.style;
         let mut out = format!("{} ", style.bad("error:"));
         if let Some(subject) = subject {
             let _ = write!(out, "{}: ", clean(subject));
@@ -69,8 +73,8 @@ impl Explanation {
         out.push_str(&clean(&self.headline));
         out.push('\n');
 
-        if let (Some(excerpt), Detail::Full) = (&self.excerpt, extent) {
-            for line in excerpt.render(style, width) {
+        if let (Some(excerpt), Detail::Full) = (&self.excerpt, detail) {
+            for line in excerpt.render(style, layout.width) {
                 out.push_str(&line);
                 out.push('\n');
             }
@@ -81,9 +85,13 @@ impl Explanation {
         for detail in &self.details {
             labelled(&mut out, "detail:", detail);
         }
-        if extent == Detail::Full {
+        if detail == Detail::Full {
             for hint in &self.hints {
-                labelled(&mut out, &style.advice("hint:"), &addressed(hint));
+                labelled(
+                    &mut out,
+                    &style.advice("hint:"),
+                    &hint.render(layout.program),
+                );
             }
         }
         out
@@ -104,6 +112,7 @@ fn labelled(out: &mut String, label: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::test_support::PLAIN;
     use snapbox::{IntoData, assert_data_eq, str};
 
     #[test]
@@ -115,7 +124,7 @@ mod tests {
             ..Explanation::default()
         };
         assert_data_eq!(
-            explanation.render(Some("tenant_x"), Detail::Full, Style::plain(), 80),
+            explanation.render(Some("tenant_x"), Detail::Full, PLAIN),
             str![[r#"
 error: tenant_x: V1__a\nfailed
   caused by: first
@@ -127,7 +136,7 @@ error: tenant_x: V1__a\nfailed
         );
         assert!(
             !explanation
-                .render(None, Detail::Brief, Style::plain(), 80)
+                .render(None, Detail::Brief, PLAIN)
                 .contains("hint")
         );
     }

@@ -42,6 +42,7 @@ impl BarsReporter<io::Stderr> {
     pub(in crate::ui) fn on_stderr(
         level: LogLevel,
         style: Style,
+        program: &str,
         window: impl Fn() -> usize + Clone + Send + Sync + 'static,
     ) -> Self {
         let width = window();
@@ -49,7 +50,7 @@ impl BarsReporter<io::Stderr> {
             ProgressDrawTarget::stderr_with_hz(HERTZ),
             io::stderr(),
             window,
-            LogFormatter::new(above_bars(level), style, width),
+            LogFormatter::new(above_bars(level), style, width, program),
             style,
         );
         bars.tick = Some(Duration::from_millis(1000 / u64::from(HERTZ)));
@@ -257,7 +258,7 @@ mod tests {
             ProgressDrawTarget::term_like(Box::new(screen.clone())),
             screen.clone(),
             || usize::from(WIDTH),
-            LogFormatter::new(above_bars(telling), style, usize::from(WIDTH)),
+            LogFormatter::new(above_bars(telling), style, usize::from(WIDTH), "pricesync"),
             style,
         )
     }

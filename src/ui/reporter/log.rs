@@ -6,8 +6,7 @@ use crate::service::event::Event;
 use crate::service::summary::Summary;
 
 use super::Reporter;
-use super::log_format::{LogFormatter, LogLevel};
-use crate::ui::style::Style;
+use super::log_format::LogFormatter;
 
 /// Writes a run as lines of text.
 #[derive(Debug)]
@@ -17,11 +16,8 @@ pub(in crate::ui) struct LogReporter<W> {
 }
 
 impl<W: Write> LogReporter<W> {
-    pub(in crate::ui) fn new(out: W, telling: LogLevel, style: Style, width: usize) -> Self {
-        Self {
-            story: LogFormatter::new(telling, style, width),
-            out,
-        }
+    pub(in crate::ui) fn new(out: W, format: LogFormatter) -> Self {
+        Self { story: format, out }
     }
 
     /// One write for everything that belongs together, so that lines of another process
@@ -54,14 +50,19 @@ mod tests {
 
     use snapbox::{IntoData, assert_data_eq, str};
 
+    use super::super::log_format::LogLevel;
     use super::*;
     use crate::service::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Skipped};
     use crate::service::failure::MigrateError;
     use crate::service::stages::StageKind;
+    use crate::ui::style::Style;
     use crate::ui::test_support::*;
 
     fn told(telling: LogLevel, events: &[Event], summary: &Summary) -> String {
-        let mut lines = LogReporter::new(Vec::new(), telling, Style::plain(), 100);
+        let mut lines = LogReporter::new(
+            Vec::new(),
+            LogFormatter::new(telling, Style::plain(), 100, "pricesync"),
+        );
         tell(&mut lines, events);
         lines.finish(summary).unwrap();
         String::from_utf8(lines.out).unwrap()
@@ -130,7 +131,7 @@ Running migrations for schema 'public'...
                 sqlstate::INSUFFICIENT_PRIVILEGE,
                 "permission denied for table products",
             ),
-            hints: vec!["use a role that may read it".to_owned()],
+            hints: vec!["use a role that may read it".into()],
         });
         let events = [
             run(EventKind::RunStarted {
@@ -355,8 +356,7 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
             told(LogLevel::Failures, &events, &summary),
             str![[r#"
 error: tenant_acme: the schema of tenant 'acme' does not exist
-  hint: run: pricesync doctor --fix missing
-  hint: doctor creates the schema anew, without data; if there was data, restore a backup instead
+  hint: restore a backup, or create the schema without data: pricesync doctor --fix missing
 error: tenant_globex: the schema of tenant 'globex' does not exist
 try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
 
@@ -520,7 +520,10 @@ go on with the rest: the same command line again
                 Ok(())
             }
         }
-        let mut lines = LogReporter::new(Closed, LogLevel::Progress, Style::plain(), 80);
+        let mut lines = LogReporter::new(
+            Closed,
+            LogFormatter::new(LogLevel::Progress, Style::plain(), 80, "pricesync"),
+        );
         assert!(lines.on(&begun(1, 1, 1)).is_ok());
         let error = lines.on(&started(&tenant("acme"), 1, 1)).unwrap_err();
         assert!(crate::ui::is_broken_pipe(&error));

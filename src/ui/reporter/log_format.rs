@@ -14,7 +14,7 @@ use crate::service::stages::StageKind;
 use crate::service::summary::Summary;
 
 use crate::ui::error::explain::{explain, held_by};
-use crate::ui::error::explanation::Detail;
+use crate::ui::error::explanation::{Detail, Layout};
 use crate::ui::lock_wait_stats::LockWaitStats;
 use crate::ui::style::Style;
 use crate::ui::summary::{self, Shown};
@@ -42,6 +42,8 @@ pub(in crate::ui) struct LogFormatter {
     telling: LogLevel,
     style: Style,
     width: usize,
+    /// The program in proposed commands.
+    program: String,
     work: Operation,
     /// Whether lines of different schemas can interleave, so that each says whose it is.
     interleaved: bool,
@@ -72,11 +74,12 @@ const LINE: usize = 57;
 const SCREEN: usize = 20;
 
 impl LogFormatter {
-    pub(in crate::ui) fn new(telling: LogLevel, style: Style, width: usize) -> Self {
+    pub(in crate::ui) fn new(telling: LogLevel, style: Style, width: usize, program: &str) -> Self {
         Self {
             telling,
             style,
             width,
+            program: program.to_owned(),
             work: Operation::MIGRATION,
             interleaved: false,
             alone: false,
@@ -84,6 +87,14 @@ impl LogFormatter {
             explained: HashMap::new(),
             told: 0,
             waits: LockWaitStats::default(),
+        }
+    }
+
+    fn layout(&self) -> Layout<'_> {
+        Layout {
+            style: self.style,
+            width: self.width,
+            program: &self.program,
         }
     }
 
@@ -134,10 +145,9 @@ impl LogFormatter {
                 refused: summary.refused.clone(),
                 ..Summary::default()
             };
-            return summary::failures(&untold, told, self.style, self.width)
-                + &summary::resume(summary);
+            return summary::failures(&untold, told, self.layout()) + &summary::resume(summary);
         }
-        let mut text = summary::failures(summary, told, self.style, self.width);
+        let mut text = summary::failures(summary, told, self.layout());
         text += &summary::left_out(summary);
         text += &summary::resume(summary);
         text += &self
@@ -315,13 +325,12 @@ impl LogFormatter {
         let explanation = explain(error, target, applied);
         // Where each line begins with the schema, the headline need not.
         let subject = (!told_here || !self.interleaved).then_some(target.schema.as_str());
-        let width = if subject.is_some() {
-            self.width
-        } else {
-            self.width
-                .saturating_sub(columns(target.schema.as_str()) + 2)
-        };
-        let mut text = explanation.render(subject, extent, self.style, width);
+        let mut layout = self.layout();
+        if subject.is_none() {
+            let prefix = columns(target.schema.as_str()) + 2;
+            layout.width = layout.width.saturating_sub(prefix);
+        }
+        let mut text = explanation.render(subject, extent, layout);
         if told_here {
             let failed = self.style.bad("✗ FAILED");
             let headline = match error {

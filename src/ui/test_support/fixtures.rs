@@ -12,7 +12,16 @@ use crate::service::event::{Event, EventKind, Operation, Outcome};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::{SchemaOutcome, Summary};
 
+use crate::ui::error::explanation::Layout;
 use crate::ui::reporter::Reporter;
+use crate::ui::style::Style;
+
+/// The layout of explanations in tests.
+pub(in crate::ui) const PLAIN: Layout<'_> = Layout {
+    style: Style::plain(),
+    width: 100,
+    program: "pricesync",
+};
 
 pub(in crate::ui) fn tenant(slug: &str) -> Arc<Target> {
     Arc::new(Target {
