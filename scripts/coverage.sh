@@ -1,13 +1,13 @@
 #!/bin/sh
-# Measures which lines of the code that changes databases the tests run.
+# Reports line coverage of the code that changes databases.
 #
-#   scripts/coverage.sh            the whole test suite, anew; then the table
-#   scripts/coverage.sh --report   the table again, and under it the lines that no test ran
+#   scripts/coverage.sh            runs all tests and prints the table
+#   scripts/coverage.sh --report   prints the table again, with the lines that no test ran
 #
-# Counted are the lines of src/postgres and src/service/fleet.rs without the tests in them, run
-# by any test or by any program that a test started. The instrumented build is kept in
-# target/llvm-cov-target. cargo-llvm-cov and LLVM's programs are installed only where they are
-# missing. Exits 1 when a test failed; the table is printed all the same.
+# Counts the lines of src/postgres and src/service/fleet.rs, without unit tests, that a test or a
+# program started by a test ran. The instrumented build is in target/llvm-cov-target. Installs
+# cargo-llvm-cov and LLVM's tools if they are missing. Exits with 1 if a test failed, after printing
+# the table.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,8 +15,8 @@ say() {
     echo "coverage: $*" >&2
 }
 
-# LLVM's own programs, which must not be older than the compiler: rustup's, or else the
-# system's, as Debian names them.
+# Finds LLVM's tools, from rustup or the system (with Debian's names). They must not be older than
+# the compiler.
 find_llvm() {
     if [ -n "${LLVM_COV:-}" ] && [ -n "${LLVM_PROFDATA:-}" ]; then
         return
@@ -40,14 +40,14 @@ find_llvm() {
     exit 1
 }
 
-# From lcov's records to the table, the worst file last; with lines=yes also what was not run.
+# Converts lcov records to the table, worst file last. With "yes" it adds the lines that were not run.
 table() {
     awk -F '[:,]' -v root="$PWD/" -v lines="$1" '
         $1 == "SF" {
             file = substr($2, length(root) + 1)
             wanted = file ~ /^src\/(postgres\/.*|service\/fleet)\.rs$/ && file !~ /\/tests\.rs$/
             if (!wanted) next
-            # Tests are at the end of their file.
+            # Unit tests are at the end of a file.
             end = number = 0
             while ((getline text < $2) > 0) {
                 number++
@@ -85,7 +85,7 @@ table() {
 
 lcov=target/llvm-cov-target/pricesync.lcov
 if [ "${1:-}" = --report ]; then
-    [ -f "$lcov" ] || { say "nothing is measured yet: run scripts/coverage.sh"; exit 1; }
+    [ -f "$lcov" ] || { say "no report yet: run scripts/coverage.sh"; exit 1; }
     table yes
     exit
 fi
@@ -95,13 +95,13 @@ if ! cargo llvm-cov --version >/dev/null 2>&1; then
     cargo install --locked cargo-llvm-cov
 fi
 
-# A folder of its own: other flags would build everything in target/debug anew.
+# A separate directory, because other flags would rebuild everything in target/debug.
 export CARGO_TARGET_DIR="$PWD/target/llvm-cov-target"
-# Continuous mode (%c) keeps the counters in the file itself, so that a program that a test kills
-# has counted too; where the counters lie must then be decided when the program starts.
+# Continuous mode (%c) writes counters directly to the file, so programs that a test kills count too.
+# It requires counters that can be relocated when the program starts.
 export LLVM_PROFILE_FILE_NAME='pricesync-%p-%c%m.profraw'
 export RUSTFLAGS="${RUSTFLAGS:-} -Cllvm-args=-runtime-counter-relocation"
-# Not `cargo llvm-cov test`, which does not build the examples that are tested.
+# `cargo llvm-cov test` does not build the examples, which have tests.
 eval "$(cargo llvm-cov show-env --export-prefix)"
 cargo llvm-cov clean --profraw-only
 status=0

@@ -1,16 +1,15 @@
 #!/bin/sh
-# Makes sure that PostgreSQL's server programs and a C compiler are on this machine.
+# Installs PostgreSQL's server programs and a C compiler if they are missing.
 #
-# Installs nothing that is there already, and never starts a server: pricesync runs its own,
-# in a folder, without a port. Works as root, or through sudo.
+# Never starts a server: pricesync runs its own, in a folder, without a port. Requires root or sudo.
 set -eu
 
-# Does a directory hold a server? The same two programs that pricesync looks for.
+# Tests whether a directory contains the two programs that pricesync requires.
 is_bin() {
     [ -x "$1/initdb" ] && [ -x "$1/postgres" ]
 }
 
-# Prints the directory of the server programs, in the order in which pricesync looks.
+# Prints the directory of the server programs, in the search order of pricesync.
 find_postgresql() {
     if [ -n "${PRICESYNC_PG_BIN:-}" ]; then
         is_bin "$PRICESYNC_PG_BIN" && echo "$PRICESYNC_PG_BIN"
@@ -61,7 +60,7 @@ as_root() {
     elif [ -t 0 ]; then
         sudo "$@"
     else
-        # Nobody is there to type a password.
+        # Without a terminal, sudo must not prompt for a password.
         sudo -n "$@"
     fi
 }
@@ -71,8 +70,8 @@ apt_install() {
         apt-get install -y --no-install-recommends "$@" </dev/null >&2
 }
 
-# Installs PostgreSQL without the system-wide server that Debian's package creates and starts
-# on port 5432. Its configuration is put back, so that later installations do as they always do.
+# Installs PostgreSQL without the server that Debian's package creates and starts on port 5432.
+# The configuration is restored, so that later installations behave as usual.
 apt_install_postgresql() {
     apt_install postgresql-common
     conf=/etc/postgresql-common/createcluster.conf
@@ -103,8 +102,8 @@ fi
 if ! command -v cargo >/dev/null 2>&1; then
     fail "cargo is missing: install Rust from https://rustup.rs and run this again"
 fi
-# The tests of poolers are skipped without it, but not in CI. Elsewhere it is not installed:
-# Debian's package starts a service.
+# CI requires PgBouncer; elsewhere the tests of poolers are skipped without it. It is not installed
+# there, because Debian's package starts a service.
 if [ -n "${CI:-}" ] && ! command -v pgbouncer >/dev/null 2>&1; then
     want_pooler=yes
 fi
@@ -113,7 +112,7 @@ if [ "$want_postgresql$want_compiler$want_pooler" = nonono ]; then
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    say "this machine lacks PostgreSQL's server programs or a C compiler; install them and run this again:"
+    say "PostgreSQL's server programs or a C compiler are missing; install them and run this again:"
     say "  macOS:          brew install postgresql@17 && xcode-select --install"
     say "  Fedora, RHEL:   sudo dnf install postgresql-server gcc"
     say "  Alpine:         apk add postgresql postgresql-client build-base"
@@ -121,11 +120,11 @@ if ! command -v apt-get >/dev/null 2>&1; then
     exit 1
 fi
 if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
-    fail "run as root, once: apt-get install postgresql build-essential (there is no sudo here)"
+    fail "sudo is missing; run as root: apt-get install postgresql build-essential"
 fi
 
 say "installing with apt-get: PostgreSQL $want_postgresql, C compiler $want_compiler, PgBouncer $want_pooler"
-as_root apt-get update </dev/null >&2 || say "apt-get update failed; trying with what is known"
+as_root apt-get update </dev/null >&2 || say "apt-get update failed; continuing with the current package lists"
 if [ "$want_compiler" = yes ]; then
     apt_install build-essential
 fi
@@ -134,6 +133,6 @@ if [ "$want_pooler" = yes ]; then
 fi
 if [ "$want_postgresql" = yes ]; then
     apt_install_postgresql
-    found=$(find_postgresql) || fail "installed, but initdb and postgres are still not to be found"
+    found=$(find_postgresql) || fail "initdb and postgres are still missing after the installation"
     say "PostgreSQL: $found"
 fi

