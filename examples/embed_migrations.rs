@@ -1,9 +1,9 @@
-//! Migrates every tenant when a service starts, and serves only when all of them are ready.
+//! Migrates every tenant when a service starts; the service listens only if all of them succeed.
 //!
 //! `DATABASE_URL=postgresql://... cargo run --example embed_migrations`
 //!
-//! The files are part of the program, so that a deployment is one artefact. Two instances
-//! that start at once share the work: each schema is migrated by one of them.
+//! The files are compiled into the program, so a deployment is one artifact. Two instances that
+//! start at the same time share the work: each schema is migrated by one of them.
 
 use std::env;
 use std::error::Error;
@@ -30,7 +30,7 @@ use pricesync::service::stages::Stages;
 use pricesync::settings::CatalogLayout;
 use pricesync::ui::{ColorChoice, ProgressMode, Terminal, Verbosity};
 
-/// Includes files of this repository's `migrations` folder.
+/// Embeds files of this repository's `migrations` folder, as pairs of path and text.
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_str!(concat!("../migrations/", $path)))),*]
@@ -41,7 +41,7 @@ macro_rules! files {
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let exit = migrate(&env::var("DATABASE_URL")?).await?;
     if exit == Exit::Done {
-        // Here the service would begin to listen.
+        // The service starts to listen here.
     }
     Ok(ExitCode::from(exit as u8))
 }
@@ -66,7 +66,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let shared = MigrationSet::embedded(Scope::Shared, &shared)?;
     let tenant = MigrationSet::embedded(Scope::Tenant, &tenant)?;
 
-    // One connection for each job, one for the catalog, one to watch and to cancel.
+    // One connection for each job, one for the catalog, one to monitor and cancel statements.
     let jobs = NonZeroUsize::new(4).expect("four is not zero");
     let options = ConnectOptions::resolve(Some(url), &Environment::from_process())?
         .with_application_name("my-service");
@@ -80,7 +80,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let migrator =
         PostgresMigrator::new(database, engine_options, Arc::new(shared), Arc::new(tenant));
 
-    // A service that has to stop while it starts raises the first of the pair.
+    // Raise the first of the pair to stop the run.
     let (_interrupter, interrupts) = Interrupts::new();
     let rollout = Rollout {
         migrator: &Arc::new(migrator),
@@ -97,16 +97,16 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
     let (progress, mut events) = Progress::channel();
     let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Normal);
     let mut reporter = terminal.reporter(ProgressMode::Lines);
-    let telling = tokio::task::spawn_blocking(move || {
+    let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
-            // Nobody reads the log any more; the run goes on.
+            // A closed log must not end the run.
             let _ = reporter.on(&event);
         }
         reporter
     });
     let summary = rollout.run(rollout.survey().await?, &progress).await;
     drop(progress);
-    let mut reporter = telling.await?;
+    let mut reporter = reporting.await?;
     let summary = summary?;
     reporter.finish(&summary)?;
     Ok(Exit::of(&summary))

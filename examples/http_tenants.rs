@@ -1,4 +1,4 @@
-//! A web service in which the host of a request decides whose data it sees:
+//! A web service that selects the tenant by the host of the request:
 //! host → tenant → a transaction in the tenant's schema → queries → response.
 //!
 //! `DATABASE_URL=postgresql://... cargo run --example http_tenants -- 127.0.0.1:8080`
@@ -32,20 +32,22 @@ use pricesync::postgres::tenants::context::{TenantContext, TenantError};
 use pricesync::settings::CatalogLayout;
 use tokio::net::TcpListener;
 
-/// How many requests are in the database at once.
+/// Maximum number of connections, and so of concurrent requests in the database.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10).expect("ten is not zero");
 
-/// How long a request waits for one of them.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a request waits for a connection.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args().nth(1).ok_or("which address and port?")?;
+    let address = env::args()
+        .nth(1)
+        .ok_or("usage: http_tenants ADDRESS:PORT")?;
     let url = env::var("DATABASE_URL")?;
     let options = ConnectOptions::resolve(Some(&url), &Environment::from_process())?;
     let tls = tls::connector(&options)?;
     let database = Database::open(&options, tls, CONNECTIONS, Duration::ZERO).await?;
-    // The tables as pricesync and django-tenants make them.
+    // The layout that pricesync and django-tenants create.
     let catalog = PostgresCatalog::new(database.clone(), &CatalogLayout::default());
     let service = Router::new()
         .route("/products", get(list))
@@ -57,23 +59,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What every request needs.
+/// The state shared by all requests.
 #[derive(Clone)]
 struct Service {
     database: Database,
     catalog: PostgresCatalog,
 }
 
-/// The tenant whose host was asked, and a transaction in its schema.
+/// The tenant of the request's host, and a transaction in its schema.
 struct InTenant {
     tenant: Tenant,
     context: TenantContext,
 }
 
 impl FromRequestParts<Service> for InTenant {
-    type Rejection = Refusal;
+    type Rejection = Rejected;
 
-    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Rejected> {
         let opening = async {
             let host = host(&parts.headers)?;
             let tenant = service.catalog.resolve(&host).await?;
@@ -83,21 +85,21 @@ impl FromRequestParts<Service> for InTenant {
                 .await?;
             Ok(Self { tenant, context })
         };
-        // Dropped in the middle, nothing of it stays.
-        tokio::time::timeout(PATIENCE, opening)
+        // A future that is dropped leaves no open transaction.
+        tokio::time::timeout(CONNECTION_TIMEOUT, opening)
             .await
-            .unwrap_or(Err(Refusal::busy()))
+            .unwrap_or(Err(Rejected::busy()))
     }
 }
 
-fn host(headers: &HeaderMap) -> Result<Hostname, Refusal> {
+fn host(headers: &HeaderMap) -> Result<Hostname, Rejected> {
     headers
         .get(HOST)
         .and_then(|host| Hostname::parse(host.to_str().ok()?).ok())
-        .ok_or(Refusal(StatusCode::BAD_REQUEST, "no such host name\n"))
+        .ok_or(Rejected(StatusCode::BAD_REQUEST, "invalid host name\n"))
 }
 
-async fn list(InTenant { tenant, context }: InTenant) -> Result<String, Refusal> {
+async fn list(InTenant { tenant, context }: InTenant) -> Result<String, Rejected> {
     let rows = context
         .client()
         .query("SELECT sku, name FROM products ORDER BY sku", &[])
@@ -115,12 +117,12 @@ async fn add(
     InTenant { context, .. }: InTenant,
     Path(sku): Path<String>,
     name: String,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, Rejected> {
     let insert = "INSERT INTO products (sku, name, price) VALUES ($1, $2, 0)";
     if let Err(error) = context.client().execute(insert, &[&sku, &name]).await {
         // unique_violation
         if error.code().is_some_and(|code| code.code() == "23505") {
-            return Err(Refusal(StatusCode::CONFLICT, "there is one already\n"));
+            return Err(Rejected(StatusCode::CONFLICT, "this product exists\n"));
         }
         return Err(error.into());
     }
@@ -128,21 +130,21 @@ async fn add(
     Ok(StatusCode::CREATED)
 }
 
-/// What the client is told. What went wrong in detail is for the log.
-struct Refusal(StatusCode, &'static str);
+/// The response to the client; details go to the log.
+struct Rejected(StatusCode, &'static str);
 
-impl Refusal {
+impl Rejected {
     fn busy() -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, "try again later\n")
     }
 
     fn broken(error: &dyn Error) -> Self {
         let _ = writeln!(std::io::stderr(), "error: {error}");
-        Self(StatusCode::INTERNAL_SERVER_ERROR, "this did not work\n")
+        Self(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejected {
     fn into_response(self) -> Response {
         if self.0 == StatusCode::SERVICE_UNAVAILABLE {
             (self.0, [(RETRY_AFTER, "1")], self.1).into_response()
@@ -152,30 +154,28 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<CatalogError> for Refusal {
+impl From<CatalogError> for Rejected {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::NotFound(_) => Self(StatusCode::NOT_FOUND, "nobody is at this host\n"),
+            CatalogError::NotFound(_) => Self(StatusCode::NOT_FOUND, "unknown host\n"),
             CatalogError::Unreachable(_) => Self::busy(),
             error => Self::broken(&error),
         }
     }
 }
 
-impl From<TenantError> for Refusal {
+impl From<TenantError> for Rejected {
     fn from(error: TenantError) -> Self {
         match error {
             TenantError::NoConnection(_) => Self::busy(),
-            // It is being created or dropped.
-            TenantError::SchemaMissing(_) => {
-                Self(StatusCode::NOT_FOUND, "nobody is at this host\n")
-            }
+            // The tenant is being created or dropped.
+            TenantError::SchemaMissing(_) => Self(StatusCode::NOT_FOUND, "unknown host\n"),
             error => Self::broken(&error),
         }
     }
 }
 
-impl From<tokio_postgres::Error> for Refusal {
+impl From<tokio_postgres::Error> for Rejected {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::broken(&error)
     }

@@ -1,5 +1,5 @@
-//! Answers a request: resolves its host to a tenant, works as that tenant, and gives the
-//! connection back clean.
+//! Resolves a host to a tenant, queries the tenant's schema, and returns a clean connection to the
+//! pool.
 //!
 //! `DATABASE_URL=postgresql://... cargo run --example tenant_context -- acme.example.com`
 
@@ -19,15 +19,15 @@ use pricesync::settings::CatalogLayout;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let host = env::args().nth(1).ok_or("which host?")?;
+    let host = env::args().nth(1).ok_or("usage: tenant_context HOST")?;
     let url = env::var("DATABASE_URL")?;
     let options = ConnectOptions::resolve(Some(&url), &Environment::from_process())?;
     let tls = tls::connector(&options)?;
-    // One connection, so that what follows can only be told by the one that was given back.
+    // A pool of one connection, so that the session below reuses the one that was returned.
     let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await?;
     let catalog = PostgresCatalog::new(database.clone(), &CatalogLayout::default());
 
-    // As it stands in a request: with a port, in any case.
+    // The host as in a request: with a port, in any case.
     let tenant = catalog.resolve(&Hostname::parse(&host)?).await?;
 
     let context = database

@@ -40,7 +40,7 @@ find_llvm() {
     exit 1
 }
 
-# Converts lcov records to the table, worst file last. With "yes" it adds the lines that were not run.
+# Converts lcov records to the table, worst file last; "yes" adds the lines that were not run.
 table() {
     awk -F '[:,]' -v root="$PWD/" -v lines="$1" '
         $1 == "SF" {
@@ -97,8 +97,8 @@ fi
 
 # A separate directory, because other flags would rebuild everything in target/debug.
 export CARGO_TARGET_DIR="$PWD/target/llvm-cov-target"
-# Continuous mode (%c) writes counters directly to the file, so programs that a test kills count too.
-# It requires counters that can be relocated when the program starts.
+# Continuous mode (%c) writes counters directly to the file, so that programs killed by a test
+# count too. It requires counters that can be relocated when the program starts.
 export LLVM_PROFILE_FILE_NAME='pricesync-%p-%c%m.profraw'
 export RUSTFLAGS="${RUSTFLAGS:-} -Cllvm-args=-runtime-counter-relocation"
 # `cargo llvm-cov test` does not build the examples, which have tests.

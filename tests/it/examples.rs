@@ -154,7 +154,7 @@ fn tenant_context_works_as_the_tenant_and_gives_the_connection_back_clean() {
         "Acme Inc.: 1 products in tenant_acme; afterwards the connection sees public\n"
     );
     let unknown = example("tenant_context", &database)
-        .arg("nobody.example.com")
+        .arg("unknown.example.com")
         .output()
         .unwrap();
     assert!(!unknown.status.success());
@@ -235,8 +235,8 @@ fn http_tenants_shows_each_host_its_own_rows() {
         assert_eq!(web.products("globex.example.com"), (200, globex.to_owned()));
     }
     assert_eq!(
-        web.products("nobody.example.com"),
-        (404, "nobody is at this host\n".to_owned())
+        web.products("unknown.example.com"),
+        (404, "unknown host\n".to_owned())
     );
     assert_eq!(web.products("'; DROP SCHEMA tenant_acme --").0, 400);
 

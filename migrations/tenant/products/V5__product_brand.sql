@@ -1,3 +1,3 @@
--- Products have a brand; those from before have none.
+-- NULL means that the brand is not known.
 ALTER TABLE products ADD COLUMN brand text;
 CREATE INDEX products_brand_idx ON products (brand) WHERE brand IS NOT NULL;

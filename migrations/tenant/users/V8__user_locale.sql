@@ -1,2 +1,2 @@
--- Which language a user reads; none means the tenant's own.
+-- The language of a user; NULL means the language of the tenant.
 ALTER TABLE users ADD COLUMN locale varchar(16);

@@ -1,2 +1,2 @@
--- A price that is not known yet is no price.
+-- NULL means that the price is not known yet.
 ALTER TABLE products ADD COLUMN price numeric(12, 2) CHECK (price >= 0);
