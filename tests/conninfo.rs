@@ -124,7 +124,7 @@ fn psql_and_the_driver_reach_the_same_place() {
             Connected,
         ),
         (
-            "host={socket} port={tls} user=app dbname=saas connect_timeout=5 keepalives=0",
+            "host={socket} port={tls} user=app dbname=saas connect_timeout=60 keepalives=0",
             Connected,
         ),
         (

@@ -96,7 +96,7 @@ mod tests {
 
     /// A test beside this one may be forking, and its child holds everything for an instant.
     fn wait_until_free(path: &Path) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(5);
         while !Lock::is_free(path).unwrap() {
             assert!(Instant::now() < deadline, "still locked");
             std::thread::yield_now();

@@ -284,7 +284,7 @@ async fn ask(options: &ConnectOptions) -> Result<String, String> {
         .map_err(|error| format!("{error}; hint: {}", error.hint().unwrap_or_default()))?;
     let mut failure = String::new();
     for attempt in options.attempts() {
-        let limit = options.connect_timeout().unwrap_or(Duration::from_secs(10));
+        let limit = options.connect_timeout().unwrap_or(Duration::from_mins(1));
         let connected = tokio::time::timeout(limit, attempt.connect(connector.clone())).await;
         let (client, connection) = match connected.map_err(|_| "timeout")? {
             Ok(connected) => connected,

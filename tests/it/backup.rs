@@ -6,10 +6,9 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::concurrency::{CLASS, Holder};
-use crate::drop_schema::shop;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted};
+use crate::support::sessions::{CLASS, Dialogue, Holder, wait_for_a_lock};
 
 /// Everything that a schema can hold and a backup too; `{S}` is its name.
 const EVERYTHING: &str = include_str!("backup/everything.sql");
@@ -64,7 +63,7 @@ fn renamed(dump: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn a_schema_with_every_kind_of_object_comes_back_as_it_was() {
-    let given = shop();
+    let given = Given::shop();
     everything(&given, "tenant_acme");
     let before = (dumped(&given, "tenant_acme"), beside(&given, "tenant_acme"));
     let file = back_up(&given, "acme");
@@ -100,7 +99,7 @@ fn as_acme(given: &Given, slug: &str, dump: &str) -> String {
 
 #[test]
 fn restored_under_another_name_everything_points_to_itself() {
-    let given = shop();
+    let given = Given::shop();
     everything(&given, "tenant_acme");
     let file = back_up(&given, "acme");
     given
@@ -213,7 +212,7 @@ fn similar(before: &str, after: &str) {
 
 #[test]
 fn a_clone_has_the_rows_or_the_structure_alone() {
-    let given = shop();
+    let given = Given::shop();
     everything(&given, "tenant_acme");
     given
         .run(&["clone-tenant", "--from", "acme.test", "--slug", "acme-copy", "--domain", "copy.test"])
@@ -247,7 +246,7 @@ fn a_clone_has_the_rows_or_the_structure_alone() {
 
 #[test]
 fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE FUNCTION tenant_acme.own() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM tenant_acme.users); END'; \
          CREATE FUNCTION tenant_acme.set() RETURNS int LANGUAGE sql SET search_path TO tenant_acme AS 'SELECT 1'; \
@@ -275,7 +274,7 @@ fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
 
 #[test]
 fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
-    let given = shop();
+    let given = Given::shop();
     for (sql, why) in [
         (
             "CREATE OPERATOR tenant_acme.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
@@ -329,7 +328,7 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
 
 #[test]
 fn a_value_that_spans_lines_stands_in_a_backup_that_can_be_read() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "ALTER TABLE tenants_tenant ADD settings json; \
          UPDATE tenants_tenant SET settings = E'{\\r\\n \"a\": \"x\\\\ny\"}' WHERE slug = 'acme'",
@@ -354,7 +353,7 @@ fn a_value_that_spans_lines_stands_in_a_backup_that_can_be_read() {
 
 #[test]
 fn a_damaged_file_restores_nothing_and_says_so() {
-    let given = shop();
+    let given = Given::shop();
     everything(&given, "tenant_acme");
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
@@ -429,7 +428,7 @@ fn forged(text: &str) -> Vec<u8> {
 
 #[test]
 fn an_edited_file_whose_digests_fit_must_still_make_what_it_says() {
-    let given = shop();
+    let given = Given::shop();
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
     drop(&given, "acme");
@@ -471,7 +470,7 @@ fn an_edited_file_whose_digests_fit_must_still_make_what_it_says() {
 
 #[test]
 fn what_is_taken_is_refused_and_nothing_changes() {
-    let given = shop();
+    let given = Given::shop();
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
     let before = given.dump(&[]);
@@ -572,7 +571,7 @@ fn hostile_names_are_backed_up_and_come_back() {
 
 #[test]
 fn psql_can_read_a_backup() {
-    let given = shop();
+    let given = Given::shop();
     everything(&given, "tenant_acme");
     let file = back_up(&given, "acme");
     let before = dumped(&given, "tenant_acme");
@@ -599,7 +598,7 @@ fn pg_dump_writes_archives_that_pg_restore_reads() {
         // Tests of other servers bring a pg_dump along, and no pg_restore.
         return;
     }
-    let given = shop();
+    let given = Given::shop();
     given
         .run(&["backup", "--tenant=acme", "--out=d", "--engine=pg_dump"])
         .exits(0);
@@ -625,7 +624,7 @@ fn pg_dump_writes_archives_that_pg_restore_reads() {
 
 #[test]
 fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE tenant_acme.a (id int); CREATE TABLE tenant_acme.z (id int); INSERT INTO tenant_acme.a SELECT generate_series(1, 20000); INSERT INTO tenant_acme.z SELECT generate_series(1, 20000)",
     );
@@ -667,7 +666,7 @@ fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
 
 #[test]
 fn rows_that_another_database_never_gave_ids_to_get_ids_of_its_own() {
-    let given = shop();
+    let given = Given::shop();
     let file = back_up(&given, "globex");
     let other = Given::shipped();
     other.run(&["migrate-schemas"]).exits(0);
@@ -687,7 +686,7 @@ fn rows_that_another_database_never_gave_ids_to_get_ids_of_its_own() {
 
 #[test]
 fn what_a_restore_needs_and_is_not_there_is_said() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute("CREATE FUNCTION public.tax(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'; CREATE VIEW tenant_acme.taxed AS SELECT public.tax(1) AS t");
     let file = back_up(&given, "acme");
     let other = Given::shipped();
@@ -703,7 +702,7 @@ fn what_a_restore_needs_and_is_not_there_is_said() {
 
 #[test]
 fn who_was_backed_up_before_a_migration_is_told_what_is_pending() {
-    let given = shop();
+    let given = Given::shop();
     let file = back_up(&given, "acme");
     drop(&given, "acme");
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
@@ -719,7 +718,7 @@ fn who_was_backed_up_before_a_migration_is_told_what_is_pending() {
 
 #[test]
 fn a_backup_waits_for_a_migration_and_no_longer_than_it_is_told() {
-    let given = shop();
+    let given = Given::shop();
     let holder = Holder::of(
         &given,
         &format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)"),
@@ -742,7 +741,7 @@ fn a_backup_waits_for_a_migration_and_no_longer_than_it_is_told() {
 
 #[test]
 fn a_role_that_may_only_read_can_back_up() {
-    let given = shop();
+    let given = Given::shop();
     let role = format!("reader_{}", std::process::id());
     given.database.execute(&format!(
         "CREATE ROLE {role} LOGIN; GRANT pg_read_all_data TO {role}"
@@ -762,36 +761,38 @@ fn a_role_that_may_only_read_can_back_up() {
 
 #[test]
 fn a_table_that_is_rewritten_while_a_backup_begins_is_not_empty_in_it() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE tenant_acme.t (a int); INSERT INTO tenant_acme.t SELECT generate_series(1, 7)",
     );
-    let rewriting = "SET application_name TO 'the-rewriter'; BEGIN; ALTER TABLE tenant_acme.t ALTER a TYPE bigint; SELECT pg_sleep(1.5); COMMIT";
-    let mut rewriter = Command::new("psql")
-        .args(["-X", "-q", "-d", given.database.url(), "-c", rewriting])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut rewriter = Dialogue::with(&given, "the-rewriter");
+    rewriter.say("BEGIN; ALTER TABLE tenant_acme.t ALTER a TYPE bigint;");
     eventually("the table is being rewritten", || {
-        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'the-rewriter' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
+        given.value("SELECT state FROM pg_stat_activity WHERE application_name = 'the-rewriter' AND datname = current_database()") == "idle in transaction"
     });
-    let told = given.run(&["backup", "--tenant=acme", "--out=b", "-o=json"]);
-    let listed: serde_json::Value = serde_json::from_str(&told.exits(0).stdout).unwrap();
+    let args = [
+        "backup",
+        "--tenant=acme",
+        "--out=b",
+        "-o=json",
+        "--lock-timeout=0",
+    ];
+    let run = given.spawn(&args);
+    wait_for_a_lock(&given, 1);
+    rewriter.say("COMMIT;");
+    let listed: serde_json::Value = serde_json::from_str(&run.wait().exits(0).stdout).unwrap();
     assert_eq!(listed[0]["rows"], 8 + 7);
-    assert!(rewriter.wait().unwrap().success());
 }
 
 #[test]
 fn interrupted_twice_there_is_no_file_and_nobody_waits() {
-    let given = shop();
+    let given = Given::shop();
     let holder = Holder::of(
         &given,
         "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
     );
     let mut run = given.spawn(&["backup", "--all", "--out=b", "--jobs=1", "--lock-timeout=0"]);
-    eventually("the backup waits", || {
-        given.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") == "1"
-    });
+    wait_for_a_lock(&given, 1);
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
@@ -805,7 +806,7 @@ fn interrupted_twice_there_is_no_file_and_nobody_waits() {
 
 #[test]
 fn an_interrupted_pg_dump_leaves_no_process_and_no_file() {
-    let given = shop();
+    let given = Given::shop();
     let holder = Holder::of(
         &given,
         "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
@@ -832,7 +833,7 @@ fn an_interrupted_pg_dump_leaves_no_process_and_no_file() {
 
 #[test]
 fn of_two_restores_at_once_exactly_one_wins() {
-    let given = shop();
+    let given = Given::shop();
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
     drop(&given, "acme");
@@ -880,7 +881,7 @@ fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
 
 #[test]
 fn who_writes_to_a_shared_table_is_waited_for_without_loading_again() {
-    let given = shop();
+    let given = Given::shop();
     given.file(
         "pricesync.toml",
         "[run]\nlock_timeout = \"50ms\"\nlock_retries = 1000\n",
@@ -929,7 +930,7 @@ fn referring(given: &Given, schema: &str) -> Vec<String> {
 
 #[test]
 fn rows_that_refer_to_the_tenant_itself_do_so_in_a_copy() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(REFERRING);
     let file = back_up(&given, "acme");
     let file = file.to_str().unwrap();
@@ -976,7 +977,7 @@ fn rows_whose_id_may_not_be_changed_stay_and_are_named() {
          CREATE TABLE tenant_acme.tied PARTITION OF tenant_acme.root FOR VALUES IN (1); \
          INSERT INTO tenant_acme.root VALUES (1)",
     ] {
-        let given = shop();
+        let given = Given::shop();
         given.database.execute(sql);
         given
             .run(&["clone-tenant", "--from=acme", "--slug=copy"])
@@ -993,7 +994,7 @@ fn rows_whose_id_may_not_be_changed_stay_and_are_named() {
 
 #[test]
 fn default_privileges_are_not_those_that_were_backed_up() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TYPE tenant_acme.mood AS ENUM ('ok'); CREATE SEQUENCE tenant_acme.numbers; \
          CREATE FUNCTION tenant_acme.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; \

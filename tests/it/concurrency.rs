@@ -1,18 +1,13 @@
 //! Several runs at once, sessions in the way, and runs that are killed.
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
-
 use rustix::process::Signal;
 
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, Running};
+use crate::support::sessions::{CLASS, Dialogue, Gate, Holder, all_have_ended};
 
 /// A file that shows how often it ran, and takes its time.
 const SLOW: &str = "CREATE TABLE ledger (id serial);\nINSERT INTO ledger DEFAULT VALUES;\nSELECT pg_sleep(0.05);\n";
-
-/// The key of every schema's lock, as `lock.rs` has it.
-pub(crate) const CLASS: i32 = 0x7073_796e;
 
 fn fleet(count: usize) -> Given {
     let slugs: Vec<String> = (0..count).map(|number| format!("t{number:02}")).collect();
@@ -35,57 +30,6 @@ fn state(given: &Given, version: i64) -> (usize, usize) {
         }
     }
     state
-}
-
-/// Another session that holds something until it is dropped.
-pub(crate) struct Holder(std::process::Child);
-
-impl Holder {
-    /// Runs these statements in a transaction that stays open, and returns once they are done.
-    pub(crate) fn of(given: &Given, sql: &str) -> Self {
-        let child = Command::new("psql")
-            .args(["-X", "-q", "-d", given.database.url()])
-            .args([
-                "-c",
-                &format!("BEGIN; {sql}; CREATE TEMP TABLE held (); SELECT pg_sleep(300)"),
-            ])
-            .env("PGAPPNAME", "the-holder")
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let holder = Self(child);
-        eventually("the other session holds its lock", || {
-            given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'the-holder' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
-        });
-        holder
-    }
-}
-
-impl Holder {
-    /// Ends the other session and waits until its locks are free.
-    pub(crate) fn let_go(mut self, given: &Given) {
-        let others = "FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()";
-        given.value(&format!("SELECT pg_terminate_backend(pid) {others}"));
-        eventually("the other session is gone", || {
-            given.value(&format!("SELECT count(*) {others}")) == "0"
-        });
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until no session of a killed run is left.
-pub(crate) fn all_have_ended(given: &Given) {
-    eventually("the killed run's sessions are gone", || {
-        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()") == "0"
-    });
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -173,13 +117,12 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
         .says("the-holder")
         .says("gave up after 2 attempts");
     // A session that goes away in time is only waited for.
-    given.file("pricesync.toml", "[run]\nlock_retries = 50\n");
+    given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
     let run = given.spawn(&["migrate-schemas", "--lock-timeout", "200ms"]);
     eventually("the run waits for the table", || {
         given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") != "0"
     });
-    drop(holder);
-    given.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'the-holder' AND datname = current_database()");
+    holder.let_go(&given);
     run.wait().exits(0).counts([1, 3, 0, 0, 0]);
     assert_eq!(state(&given, 2), (3, 3));
 }
@@ -203,8 +146,16 @@ fn automatic_jobs_give_way_to_contention_and_a_number_stays() {
     run("auto").says("\"event\":\"jobs-changed\"");
 }
 
-/// Starts a slow run and returns when some schemas are done and others are not.
-fn in_the_middle(given: &Given) -> Running {
+/// Twenty tenants and a run that has done some of the first ten and can do none of the others.
+fn in_the_middle() -> (Given, Running, Gate) {
+    let given = fleet(20);
+    given.tenant_file(
+        "V1__slow.sql",
+        format!(
+            "{SLOW}SELECT CASE WHEN current_schema() >= 'tenant_t10' THEN public.gate(1) END;\n"
+        ),
+    );
+    let gate = Gate::close(&given, 1);
     let run = given.spawn(&["migrate-schemas", "--jobs", "2"]);
     eventually("a few schemas are done", || {
         given
@@ -213,51 +164,47 @@ fn in_the_middle(given: &Given) -> Running {
             .unwrap()
             >= 2
     });
-    run
+    (given, run, gate)
 }
 
 #[test]
 fn a_run_that_was_killed_is_finished_by_the_next() {
-    let given = fleet(20);
-    given.tenant_file("V1__slow.sql", SLOW);
-    let run = in_the_middle(&given);
+    let (given, run, gate) = in_the_middle();
     run.signal(Signal::KILL);
     assert_eq!(run.wait().code(), None);
-    assert!(state(&given, 1).0 < 20);
+    assert!(state(&given, 1).0 <= 10);
+    gate.open(&given);
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(state(&given, 1), (20, 20));
 }
 
 #[test]
 fn backends_that_are_terminated_in_the_middle_cost_nothing_but_time() {
-    let given = fleet(20);
-    given.tenant_file("V1__slow.sql", SLOW);
-    let run = in_the_middle(&given);
+    let (given, run, gate) = in_the_middle();
     given.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()",
     );
+    gate.open(&given);
     run.wait().exits(0).counts([20, 1, 0, 0, 0]);
     assert_eq!(state(&given, 1), (20, 20));
 }
 
 #[test]
 fn a_tenant_that_is_created_during_the_run_is_picked_up() {
-    let given = fleet(20);
-    given.tenant_file("V1__slow.sql", SLOW);
-    let run = in_the_middle(&given);
+    let (given, run, gate) = in_the_middle();
     given.tenant_in("late", "tenant_late");
+    gate.open(&given);
     run.wait().exits(0).says("21 migrated");
     assert_eq!(given.history("tenant_late"), ["1"]);
 }
 
 #[test]
 fn a_tenant_that_is_dropped_during_the_run_is_no_failure() {
-    let given = fleet(20);
-    given.tenant_file("V1__slow.sql", SLOW);
-    let run = in_the_middle(&given);
+    let (given, run, gate) = in_the_middle();
     given
         .database
         .execute("DROP SCHEMA tenant_t19 CASCADE; DELETE FROM tenants_tenant WHERE slug = 't19'");
+    gate.open(&given);
     let told = run.wait().exits(0);
     assert!(
         told.stderr
@@ -295,7 +242,7 @@ fn what_a_killed_run_was_doing_ends_with_it_and_the_next_run_need_not_wait() {
     given.tenant_file(
         "V1__long.sql",
         "CREATE TABLE ledger (id serial);\n\
-         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 3600 ELSE 0 END);\n\
+         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 36000 ELSE 0 END);\n\
          INSERT INTO ledger DEFAULT VALUES;\n",
     );
     let run = given.spawn(&["migrate-schemas"]);
@@ -333,7 +280,8 @@ fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
     given.database.execute(
         "CREATE TABLE plans (id int PRIMARY KEY); CREATE TABLE rates (id int PRIMARY KEY)",
     );
-    // Each takes one key, waits until the other has taken the other one, and then wants that too.
+    // Each takes one key, waits until the other has taken the other one, and then requires that too.
+    // The one that is rolled back finds the other one's work committed.
     given.tenant_file(
         "V1__keys.sql",
         "CREATE TABLE ledger (id serial, plan int, rate int);\n\
@@ -345,16 +293,17 @@ fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
            ahead bool := current_schema() = 'tenant_t00';\n\
          BEGIN\n\
            EXECUTE CASE WHEN ahead THEN plan ELSE rate END;\n\
-           FOR patience IN 1..100 LOOP\n\
+           FOR patience IN 1..10000 LOOP\n\
              EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE pid <> pg_backend_pid() AND mode = 'ShareRowExclusiveLock'\n\
-               AND relation = CASE WHEN ahead THEN 'public.rates' ELSE 'public.plans' END::regclass);\n\
+               AND relation = CASE WHEN ahead THEN 'public.rates' ELSE 'public.plans' END::regclass)\n\
+               OR to_regclass(CASE WHEN ahead THEN 'tenant_t01.ledger' ELSE 'tenant_t00.ledger' END) IS NOT NULL;\n\
              PERFORM pg_sleep(0.02);\n\
            END LOOP;\n\
            EXECUTE CASE WHEN ahead THEN rate ELSE plan END;\n\
          END $$;\n",
     );
     given
-        .run(&["migrate-schemas", "--jobs", "2", "--lock-timeout", "1min"])
+        .run(&["migrate-schemas", "--jobs", "2", "--lock-timeout", "1h"])
         .exits(0)
         .counts([2, 1, 0, 0, 0])
         .says("40P01");
@@ -367,16 +316,19 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
     given
         .database
         .execute("CREATE TABLE plans (id int PRIMARY KEY)");
-    // Nobody gets on before all have come here, nor before the others have seen it; the key behind it takes them one by one.
+    // No tenant continues before all four are here, which the first COMMIT proves to those that
+    // did not see it; the key behind it takes them one by one.
     given.tenant_file(
         "V1__key.sql",
         "CREATE TABLE ledger (id serial, plan int);\n\
          INSERT INTO ledger DEFAULT VALUES;\n\
          DO $$ BEGIN\n\
            PERFORM pg_advisory_xact_lock_shared(4711);\n\
-           FOR patience IN 1..3000 LOOP\n\
+           FOR patience IN 1..10000 LOOP\n\
              IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND granted\n\
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) >= 4 THEN PERFORM pg_sleep(1); RETURN; END IF;\n\
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) >= 4\n\
+               OR EXISTS (SELECT FROM pg_class WHERE relname = 'ledger' AND relnamespace <> current_schema()::regnamespace)\n\
+               THEN RETURN; END IF;\n\
              PERFORM pg_sleep(0.02);\n\
            END LOOP;\n\
            RAISE 'the others never came';\n\
@@ -384,37 +336,10 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
          ALTER TABLE ledger ADD FOREIGN KEY (plan) REFERENCES public.plans;\n",
     );
     given
-        .run(&["migrate-schemas", "--jobs", "4", "--lock-timeout", "1min"])
+        .run(&["migrate-schemas", "--jobs", "4", "--lock-timeout", "1h"])
         .exits(0)
         .counts([4, 1, 0, 0, 0]);
     assert_eq!(state(&given, 1), (4, 4));
-}
-
-/// Another session that does what it is told line by line.
-struct Dialogue(Child);
-
-impl Dialogue {
-    fn with(given: &Given) -> Self {
-        let child = Command::new("psql")
-            .args(["-X", "-q", "-d", given.database.url()])
-            .env("PGAPPNAME", "the-other")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    fn say(&mut self, sql: &str) {
-        writeln!(self.0.stdin.as_mut().unwrap(), "{sql}").unwrap();
-    }
-}
-
-impl Drop for Dialogue {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -423,12 +348,12 @@ fn a_catalog_row_that_another_session_changed_meanwhile_is_no_failure() {
     given.tenant_file("V1__slow.sql", SLOW);
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_file("V2__grant.sql", "GRANT SELECT ON ledger TO PUBLIC;\n");
-    let mut other = Dialogue::with(&given);
+    let mut other = Dialogue::with(&given, "the-other");
     other.say("BEGIN; GRANT INSERT ON tenant_t00.ledger TO PUBLIC;");
     eventually("the other session has changed the row", || {
         given.value("SELECT state FROM pg_stat_activity WHERE application_name = 'the-other' AND datname = current_database()") == "idle in transaction"
     });
-    let run = given.spawn(&["migrate-schemas", "--lock-timeout", "1min"]);
+    let run = given.spawn(&["migrate-schemas", "--lock-timeout", "1h"]);
     eventually("the run waits for that session", || {
         given.value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND a.datname = current_database()") == "1"
     });

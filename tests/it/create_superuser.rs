@@ -7,9 +7,9 @@ use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier as _;
 use argon2::password_hash::phc::PasswordHash;
 
-use crate::concurrency::Holder;
 use crate::support::pricesync::{Given, Ran};
 use crate::support::pty::OnTerminal;
+use crate::support::sessions::Holder;
 
 fn shipped() -> Given {
     let given = Given::shipped();

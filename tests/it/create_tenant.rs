@@ -1,8 +1,8 @@
 //! `create-tenant`: everything or nothing.
 
-use crate::concurrency::{CLASS, Holder};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted, redact};
+use crate::support::sessions::{CLASS, Holder};
 
 fn shop() -> Given {
     let given = Given::shipped();

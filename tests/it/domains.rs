@@ -1,6 +1,7 @@
 //! `domains` and `resolve --explain`.
 
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Given, Ran};
+use crate::support::sessions::Holder;
 
 /// Two tenants; `a` answers to two hosts.
 fn with_hosts() -> Given {
@@ -183,29 +184,16 @@ fn two_at_once_do_not_both_get_a_host() {
 #[test]
 fn a_table_that_somebody_holds_is_waited_for_only_so_long() {
     let given = with_hosts();
-    let holder = given.database.url().to_owned();
-    let held = std::thread::spawn(move || {
-        // It ends when it is told to.
-        let _ = crate::support::database::run(
-            &holder,
-            "BEGIN; LOCK TABLE tenants_domain IN ROW EXCLUSIVE MODE; SELECT pg_sleep(600)",
-        );
-    });
-    crate::support::eventually::eventually("the table is locked", || {
-        given.value("SELECT count(*) FROM pg_locks WHERE relation = 'tenants_domain'::regclass AND mode = 'RowExclusiveLock'") == "1"
-    });
+    let holder = Holder::of(&given, "LOCK TABLE tenants_domain IN ROW EXCLUSIVE MODE");
     let output = given
         .command(&["domains", "primary", "-t", "a", "www.a.example.com"])
         .env("PRICESYNC_LOCK_TIMEOUT", "200ms")
         .output()
         .unwrap();
-    crate::support::pricesync::Ran::from(&["domains", "primary"], output)
+    Ran::from(&["domains", "primary"], output)
         .exits(6)
         .says("lock timeout");
-    given.database.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
-    );
-    held.join().unwrap();
+    holder.let_go(&given);
 }
 
 #[test]

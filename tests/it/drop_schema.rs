@@ -4,30 +4,10 @@ use std::fmt::Write as _;
 
 use rustix::process::Signal;
 
-use crate::concurrency::{CLASS, Holder, all_have_ended};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
-
-/// Two tenants with the shipped migrations.
-pub(crate) fn shop() -> Given {
-    let given = Given::shipped();
-    given.run(&["migrate-schemas"]).exits(0);
-    for slug in ["acme", "globex"] {
-        given
-            .run(&[
-                "create-tenant",
-                "--name",
-                slug,
-                "--slug",
-                slug,
-                "--domain",
-                &format!("{slug}.test"),
-            ])
-            .exits(0);
-    }
-    given
-}
+use crate::support::sessions::{CLASS, Holder, all_have_ended};
 
 fn schemas(given: &Given) -> Vec<String> {
     given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_' ORDER BY 1")
@@ -39,7 +19,7 @@ fn rows(given: &Given) -> Vec<String> {
 
 #[test]
 fn without_a_terminal_it_refuses_and_shows_what_would_go() {
-    let given = shop();
+    let given = Given::shop();
     given
         .run(&["drop-schema", "--tenant=acme"])
         .exits(7)
@@ -53,7 +33,7 @@ fn without_a_terminal_it_refuses_and_shows_what_would_go() {
 
 #[test]
 fn force_drops_schema_row_and_hosts_of_that_tenant_only() {
-    let given = shop();
+    let given = Given::shop();
     let others = given.dump(&["-n", "tenant_globex"]);
     given
         .run(&["drop_schema", "--tenant", "acme.test", "--force"])
@@ -81,7 +61,7 @@ fn force_drops_schema_row_and_hosts_of_that_tenant_only() {
 
 #[test]
 fn keep_record_drops_the_schema_alone() {
-    let given = shop();
+    let given = Given::shop();
     given
         .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
         .exits(0);
@@ -97,7 +77,7 @@ fn keep_record_drops_the_schema_alone() {
 
 #[test]
 fn nobody_but_a_tenant_can_be_dropped() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('public', 'Public', 'public'), ('pg_catalog', 'x', 'catalog')",
     );
@@ -149,7 +129,7 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
             "table public.heir",
         ),
     ] {
-        let given = shop();
+        let given = Given::shop();
         given.database.execute(sql);
         let before = given.dump(&[]);
         given
@@ -174,7 +154,7 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
 
 #[test]
 fn what_depends_on_dependents_is_listed_too_and_parts_are_not() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE VIEW public.first AS SELECT id, name FROM tenant_acme.products; \
          CREATE VIEW public.second AS SELECT id FROM public.first; \
@@ -193,7 +173,7 @@ fn what_depends_on_dependents_is_listed_too_and_parts_are_not() {
 
 #[test]
 fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.invoices (id int, payer bigint REFERENCES tenants_tenant (id)); \
          INSERT INTO public.invoices SELECT 1, id FROM tenants_tenant WHERE slug = 'acme'",
@@ -216,7 +196,7 @@ fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
 
 /// Both tenants have a table whose rows refer to the tenant's row; acme's drop takes pieces.
 fn referring() -> Given {
-    let given = shop();
+    let given = Given::shop();
     for slug in ["acme", "globex"] {
         given.database.execute(&format!(
             "CREATE TABLE tenant_{slug}.settings (tenant bigint CONSTRAINT owner REFERENCES tenants_tenant, value text); \
@@ -297,7 +277,7 @@ fn what_would_go_with_it_elsewhere_keeps_it_too() {
             "public.named (key key)",
         ),
     ] {
-        let given = shop();
+        let given = Given::shop();
         many_tables(&given);
         given.database.execute(sql);
         let before = given.dump(&[]);
@@ -324,7 +304,7 @@ fn a_row_that_comes_during_the_drop_is_named_and_the_drop_finished_without_it() 
         "drop-schema",
         "--tenant=acme",
         "--force",
-        "--lock-timeout=1min",
+        "--lock-timeout=1h",
     ]);
     eventually("the drop has begun", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
@@ -367,13 +347,13 @@ fn stuck_in_the_middle(given: &Given) -> Holder {
 
 #[test]
 fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
-    let given = shop();
+    let given = Given::shop();
     let holder = stuck_in_the_middle(&given);
     let drop = given.spawn(&[
         "drop-schema",
         "--tenant=acme",
         "--force",
-        "--lock-timeout=1min",
+        "--lock-timeout=1h",
     ]);
     eventually("the drop has begun", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
@@ -434,7 +414,7 @@ fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
 
 #[test]
 fn of_two_drops_at_once_neither_fails_for_the_other() {
-    let given = shop();
+    let given = Given::shop();
     let drops: Vec<_> = (0..3)
         .map(|_| given.spawn(&["drop-schema", "--tenant=acme", "--force"]))
         .collect();
@@ -448,7 +428,7 @@ fn of_two_drops_at_once_neither_fails_for_the_other() {
 
 #[test]
 fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_for() {
-    let given = shop();
+    let given = Given::shop();
     let lock =
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
     let holder = Holder::of(&given, &lock);
@@ -466,7 +446,7 @@ fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_
 
 #[test]
 fn a_shared_table_in_use_is_never_waited_for_long_and_nothing_has_begun() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
     );
@@ -491,7 +471,7 @@ fn a_shared_table_in_use_is_never_waited_for_long_and_nothing_has_begun() {
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn an_extension_that_lives_in_the_schema_keeps_it() {
-    let given = shop();
+    let given = Given::shop();
     let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'";
     if given.value(available) == "0" {
         eprintln!("skipped: the server has no citext, which its contrib package brings");
@@ -510,7 +490,7 @@ fn an_extension_that_lives_in_the_schema_keeps_it() {
 
 #[test]
 fn a_schema_of_3000_tables_with_keys_to_public_goes() {
-    let given = shop();
+    let given = Given::shop();
     given
         .database
         .execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
@@ -530,7 +510,7 @@ fn a_schema_of_3000_tables_with_keys_to_public_goes() {
 
 #[test]
 fn whoever_reads_a_shared_table_gets_through_while_a_drop_waits_for_it() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
     );
@@ -539,7 +519,7 @@ fn whoever_reads_a_shared_table_gets_through_while_a_drop_waits_for_it() {
         "drop-schema",
         "--tenant=acme",
         "--force",
-        "--lock-timeout=1min",
+        "--lock-timeout=1h",
     ]);
     eventually("the drop waits for the shared table", || {
         given.value("SELECT count(*) FROM pg_locks WHERE relation = 'public.plans'::regclass AND NOT granted") == "1"
@@ -548,7 +528,7 @@ fn whoever_reads_a_shared_table_gets_through_while_a_drop_waits_for_it() {
     for _ in 0..5 {
         given
             .database
-            .execute("SET lock_timeout TO '20s'; SELECT count(*) FROM public.plans");
+            .execute("SET lock_timeout TO '5min'; SELECT count(*) FROM public.plans");
     }
     holder.let_go(&given);
     drop.wait().exits(0);
@@ -563,7 +543,7 @@ fn on_a_terminal_the_slug_must_be_typed() {
         ("", 7, vec!["tenant_acme", "tenant_globex"]),
         ("yes", 7, vec!["tenant_acme", "tenant_globex"]),
     ] {
-        let given = shop();
+        let given = Given::shop();
         let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
         terminal.shows("the question", |screen| {
             screen.contains("for ever") && screen.contains("acme.test") && screen.contains("type")
@@ -581,7 +561,7 @@ fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts
         &["rename-tenant", "--tenant=acme", "--slug=acme2"][..],
         &["drop-schema", "--tenant=acme", "--trash", "--force"],
     ] {
-        let given = shop();
+        let given = Given::shop();
         let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
         terminal.shows("the question", |screen| screen.contains("type"));
         given.run(args).exits(0);
@@ -596,7 +576,7 @@ fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts
 
 #[test]
 fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "ALTER TABLE tenants_tenant ALTER slug DROP NOT NULL; \
          UPDATE tenants_tenant SET slug = NULL WHERE slug = 'acme'; UPDATE tenants_tenant SET slug = '' WHERE slug = 'globex'",
@@ -645,7 +625,7 @@ pub(crate) const AUDIT: &str = "CREATE TABLE audit_log (what text, isolation tex
 
 #[test]
 fn triggers_of_the_tenant_tables_find_what_they_name() {
-    let given = shop();
+    let given = Given::shop();
     many_tables(&given);
     given.database.execute(AUDIT);
     given.database.execute(
@@ -689,7 +669,7 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
 
 #[test]
 fn what_would_go_is_shown_while_somebody_has_a_table() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.notes (owner bigint REFERENCES tenants_tenant ON DELETE SET NULL); INSERT INTO public.notes VALUES (1)",
     );
@@ -712,7 +692,7 @@ fn what_would_go_is_shown_while_somebody_has_a_table() {
 
 #[test]
 fn how_long_a_shared_table_is_tried_for_is_a_time_and_not_a_number() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
     );
@@ -722,7 +702,7 @@ fn how_long_a_shared_table_is_tried_for_is_a_time_and_not_a_number() {
             "drop-schema",
             "--tenant=acme",
             "--force",
-            "--lock-timeout=1min",
+            "--lock-timeout=1h",
         ],
         &[("PRICESYNC_LOCK_RETRIES", "1")],
     );

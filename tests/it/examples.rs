@@ -284,7 +284,7 @@ fn http_tenants_is_unavailable_while_all_its_connections_are_kept() {
     let database = Database::create();
     create_acme(&database, &[]);
     let web = Web::start(&database);
-    let lock = "BEGIN; LOCK TABLE tenant_acme.products; SELECT pg_sleep(600)";
+    let lock = "BEGIN; LOCK TABLE tenant_acme.products; SELECT pg_sleep(36000)";
     std::thread::scope(|scope| {
         let locking = scope.spawn(|| database::run(database.url(), lock));
         let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'tenant_acme.products'::regclass AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

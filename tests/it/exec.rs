@@ -260,9 +260,9 @@ fn a_statement_has_as_long_as_it_is_given() {
             "exec",
             "--all",
             "--timeout",
-            "100ms",
+            "1s",
             "-c",
-            "SELECT pg_sleep(60)",
+            "SELECT pg_sleep(36000)",
         ])
         .exits(10)
         .says("--timeout says how long a statement may run");
@@ -271,7 +271,7 @@ fn a_statement_has_as_long_as_it_is_given() {
 #[test]
 fn a_second_interrupt_cancels_what_runs() {
     let given = with_products(&["a", "b"]);
-    let mut run = given.spawn(&["exec", "--all", "-j1", "-c", "SELECT pg_sleep(300)"]);
+    let mut run = given.spawn(&["exec", "--all", "-j1", "-c", "SELECT pg_sleep(36000)"]);
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     eventually("the statement runs", || given.value(sleeping) == "1");
     run.signal(Signal::INT);
@@ -337,11 +337,20 @@ fn a_program_runs_for_each_tenant_and_its_lines_say_whose_they_are() {
         .exits(10)
         .says("no-such-program failed");
     given
-        .run(&["exec", "-t", "a", "--timeout", "100ms", "--", "sleep", "60"])
+        .run(&[
+            "exec",
+            "-t",
+            "a",
+            "--timeout",
+            "100ms",
+            "--",
+            "sleep",
+            "36000",
+        ])
         .exits(10)
         .says("ended after 0.1 s (--timeout)");
     // Whoever does not want to end is ended.
-    let deaf = "trap '' TERM; sleep 61";
+    let deaf = "trap '' TERM; sleep 36001";
     given
         .run(&[
             "exec",

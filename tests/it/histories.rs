@@ -1,7 +1,7 @@
 //! Files and histories that do not fit each other, or that are no files and histories at all.
 
-use crate::concurrency::Holder;
 use crate::support::pricesync::{Given, Ran, literal, quoted};
+use crate::support::sessions::Holder;
 
 /// Two tenants at V2.
 fn at_two() -> Given {

@@ -4,24 +4,30 @@ use rustix::process::Signal;
 
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, Running};
+use crate::support::sessions::{CLASS, Gate, Holder};
 
 /// Tenants `a` to `e`; a run whose only worker is in this statement of the first one.
 fn waiting_in_a(statement: &str) -> (Given, Running) {
     let given = Given::tenants(&["a", "b", "c", "d", "e"]);
+    let run = run_in_a(&given, statement);
+    (given, run)
+}
+
+fn run_in_a(given: &Given, statement: &str) -> Running {
     given.tenant_file(
         "V1__wait.sql",
         format!("CREATE TABLE made (id int);\n{statement};\n"),
     );
     let run = given.spawn(&["migrate-schemas", "--jobs", "1"]);
     eventually("the first tenant's statement runs", || {
-        sleeping(&given) == "1"
+        sleeping(given) == "1"
     });
-    (given, run)
+    run
 }
 
 fn sleeping(given: &Given) -> String {
     given.value(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database() AND wait_event = 'PgSleep'",
     )
 }
 
@@ -32,8 +38,12 @@ fn tables_of(given: &Given, slug: &str) -> Vec<String> {
 #[test]
 fn once_lets_what_runs_finish_and_starts_nothing() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let (given, run) = waiting_in_a("SELECT pg_sleep(1)");
+        let given = Given::tenants(&["a", "b", "c", "d", "e"]);
+        let gate = Gate::close(&given, 1);
+        let mut run = run_in_a(&given, "SELECT public.gate(1)");
         run.signal(signal);
+        run.hears("interrupt again to cancel them");
+        gate.open(&given);
         run.wait()
             .exits(130)
             .counts([1, 1, 0, 0, 4])
@@ -42,17 +52,13 @@ fn once_lets_what_runs_finish_and_starts_nothing() {
         assert_eq!(given.history("tenant_a"), ["1"]);
         assert!(tables_of(&given, "b").is_empty());
         // The rest is done by the next run.
-        given.tenant_file(
-            "V1__wait.sql",
-            "CREATE TABLE made (id int);\nSELECT pg_sleep(1);\n",
-        );
         given.run(&["migrate-schemas", "--check"]).exits(3);
     }
 }
 
 #[test]
 fn twice_cancels_what_runs_and_it_is_rolled_back() {
-    let (given, mut run) = waiting_in_a("SELECT pg_sleep(300)");
+    let (given, mut run) = waiting_in_a("SELECT pg_sleep(36000)");
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
@@ -69,7 +75,7 @@ fn twice_cancels_what_runs_and_it_is_rolled_back() {
 fn twice_keeps_and_reports_what_earlier_transactions_of_a_schema_committed() {
     let given = Given::tenants(&["a", "b"]);
     given.tenant_file("V1__done.sql", "CREATE TABLE made (id int);\n");
-    given.tenant_file("V2__wait.sql", "SELECT pg_sleep(300);\n");
+    given.tenant_file("V2__wait.sql", "SELECT pg_sleep(36000);\n");
     let mut run = given.spawn_with(
         &["migrate-schemas", "--jobs", "1"],
         &[("PRICESYNC_ATOMIC", "migration")],
@@ -89,7 +95,7 @@ fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_wa
     given.tenant_file(
         "V1__wait.sql",
         "-- pricesync: no-transaction\nCREATE TABLE made (id int);\n\
-         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 300 ELSE 0 END);\n",
+         SELECT pg_sleep(CASE WHEN to_regclass('public.awake') IS NULL THEN 36000 ELSE 0 END);\n",
     );
     let mut run = given.spawn(&["migrate-schemas"]);
     eventually("the second statement runs", || sleeping(&given) == "1");
@@ -106,7 +112,7 @@ fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_wa
 
 #[test]
 fn three_times_ends_the_program_at_once_and_the_server_rolls_back() {
-    let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(300); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
+    let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(36000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
     let (given, mut run) = waiting_in_a(deaf);
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
@@ -122,21 +128,12 @@ fn three_times_ends_the_program_at_once_and_the_server_rolls_back() {
 fn while_a_lock_is_waited_for_an_interrupt_ends_the_wait() {
     let given = Given::tenants(&["a", "b"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
-    let mut holder = std::process::Command::new("psql")
-        .args(["-X", "-q", "-d", given.database.url(), "-c"])
-        .arg("SELECT pg_advisory_lock(1886615918, 'tenant_a'::regnamespace::oid::int4); SELECT pg_sleep(300)")
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("the lock is held", || {
-        given.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
-    });
+    let lock = format!("SELECT pg_advisory_lock({CLASS}, 'tenant_a'::regnamespace::oid::int4)");
+    let holder = Holder::of(&given, &lock);
     let mut run = given.spawn(&["migrate-schemas", "--tenant=a"]);
     run.hears("tenant_a: waiting for lock");
     run.signal(Signal::INT);
-    let ran = run.wait();
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    ran.exits(130);
+    run.wait().exits(130);
+    holder.let_go(&given);
     assert!(tables_of(&given, "a").is_empty());
 }

@@ -7,9 +7,9 @@ use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
 use pricesync::postgres::connection::tls;
 
-use crate::concurrency::Holder;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, Ran};
+use crate::support::sessions::Holder;
 
 /// Tenants at V1, and a V2 that is pending.
 fn at_one(slugs: &[&str]) -> Given {
@@ -46,7 +46,7 @@ fn what_befell_a_schema_since_the_survey_is_found_under_its_lock() {
         "--jobs",
         "1",
         "--lock-timeout",
-        "1min",
+        "1h",
         "--on-failure",
         "continue",
     ]);
@@ -86,7 +86,7 @@ fn a_history_that_another_session_has_locked_is_tried_again() {
         .counts([1, 1, 1, 0, 0])
         .says("entering tenant_globex")
         .says("55P03");
-    given.file("pricesync.toml", "[run]\nlock_retries = 50\n");
+    given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
     let mut run = given.spawn(&["migrate-schemas", "--progress", "json"]);
     run.hears("\"event\":\"retrying\"");
     holder.let_go(&given);

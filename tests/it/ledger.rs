@@ -1,7 +1,7 @@
 //! The ledger answers for the whole fleet, and `status` tells the truth whatever befalls it.
 
-use crate::concurrency::{CLASS, Holder};
 use crate::support::pricesync::{Given, Ran};
+use crate::support::sessions::{CLASS, Holder};
 
 /// Three tenants at V1, and a V2 that only acme has.
 fn given() -> Given {

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread;
 
 use crate::support::pricesync::{Given, Ran};
+use crate::support::sessions::Gate;
 
 /// Relations of `public`, by which a migration that strayed there would show.
 fn public(given: &Given) -> Vec<String> {
@@ -28,8 +29,9 @@ fn tenants_that_older_files_create_during_a_run_end_at_the_newest_version() {
     }
     given.tenant_file(
         "V2__second.sql",
-        "SELECT pg_sleep(1); CREATE TABLE second (id int);",
+        "SELECT public.gate(1); CREATE TABLE second (id int);",
     );
+    let gate = Gate::close(&given, 1);
     let mut run = given.spawn(&["migrate-schemas", "--jobs=1", "--progress=lines"]);
     run.hears("Running migrations");
     for number in 0..10 {
@@ -41,6 +43,7 @@ fn tenants_that_older_files_create_during_a_run_end_at_the_newest_version() {
             .unwrap();
         assert!(created.status.success(), "{created:?}");
     }
+    gate.open(&given);
     run.wait().exits(0);
     given.run(&["migrate-schemas", "--check"]).exits(0);
     for number in 0..10 {

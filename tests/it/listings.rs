@@ -5,10 +5,10 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::concurrency::Holder;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
 use crate::support::pty::OnTerminal;
+use crate::support::sessions::Holder;
 
 /// Two tenants at the newest version, and one that is behind.
 fn fleet() -> Given {
@@ -356,7 +356,7 @@ fn a_shell_says_first_how_far_its_tenant_is_behind_and_opens_where_nobody_can_sa
 #[test]
 fn a_shell_that_is_ended_ends_its_psql() {
     let given = fleet();
-    let sql = format!("SELECT pg_sleep(600), '{}'", given.dir.path().display());
+    let sql = format!("SELECT pg_sleep(36000), '{}'", given.dir.path().display());
     let run = given.spawn(&["shell", "-t", "acme", "-c", &sql]);
     let psql = || {
         let processes = Command::new("ps").args(["-eo", "args"]).output().unwrap();

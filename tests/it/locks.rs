@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::concurrency::{CLASS, Holder};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
+use crate::support::sessions::{CLASS, Holder};
 
 #[test]
 fn nothing_is_locked_where_nobody_works() {

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::concurrency::{Holder, all_have_ended};
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted};
+use crate::support::sessions::{Holder, all_have_ended};
 
 const UNIQUE: &str =
     "-- pricesync: no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n";
@@ -157,6 +157,7 @@ fn an_invalid_index_that_a_reader_keeps_is_said_to_stay_and_hides_no_error() {
     assert_eq!(indexes(&given), ["tenant_acme false"]);
     given.database.execute("DELETE FROM tenant_acme.a");
     // The next run waits for the reader as a build does.
+    given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
     let mut run = given.spawn(&["migrate-schemas", "--lock-timeout", "300ms"]);
     run.hears("tenant_acme: waiting for lock");
     holder.let_go(&given);

@@ -2,9 +2,9 @@
 
 use rustix::process::Signal;
 
-use crate::concurrency::{CLASS, Holder, all_have_ended};
-use crate::drop_schema::shop;
+use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
+use crate::support::sessions::{CLASS, Holder, all_have_ended};
 
 fn rename<'a>(tenant: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["rename-tenant", "--tenant", tenant], more].concat()
@@ -23,7 +23,7 @@ fn without_names(given: &Given) -> Vec<String> {
 
 #[test]
 fn a_tenant_gets_another_slug_and_its_schema_follows() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "INSERT INTO tenant_acme.users (username, email, password) VALUES ('ana', 'ana@acme.test', '!'); \
          CREATE VIEW tenant_acme.emails AS SELECT email FROM tenant_acme.users; \
@@ -66,7 +66,7 @@ fn a_tenant_gets_another_slug_and_its_schema_follows() {
 
 #[test]
 fn name_slug_and_schema_change_each_by_itself() {
-    let given = shop();
+    let given = Given::shop();
     given
         .run(&rename("acme", &["--name", "Công ty \"Á\" O'Brien"]))
         .exits(0);
@@ -110,7 +110,7 @@ fn name_slug_and_schema_change_each_by_itself() {
 
 #[test]
 fn what_is_taken_or_reserved_is_refused() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute("CREATE SCHEMA \"Tenant_Other\"");
     given
         .run(&["create-tenant", "--name", "Old", "--slug", "old"])
@@ -169,7 +169,7 @@ fn what_is_taken_or_reserved_is_refused() {
 
 #[test]
 fn whatever_says_the_old_name_as_text_is_listed() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE FUNCTION tenant_acme.inner() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM Tenant_Acme.users'; \
          CREATE FUNCTION public.report() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM \"tenant_acme\".users); END'; \
@@ -211,12 +211,12 @@ fn whatever_says_the_old_name_as_text_is_listed() {
 
 #[test]
 fn a_run_that_has_the_schema_is_waited_for() {
-    let given = shop();
-    given.tenant_file("V90__slow.sql", "SELECT pg_sleep(600);");
+    let given = Given::shop();
+    given.tenant_file("V90__slow.sql", "SELECT pg_sleep(36000);");
     let mut run = given.spawn(&["migrate-schemas", "--tenant", "acme"]);
     run.hears("tenant_acme");
-    crate::support::eventually::eventually("the run is in the schema", || {
-        given.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") != "0"
+    eventually("the run is in the schema", || {
+        given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
     });
     given
         .run(&rename(
@@ -235,13 +235,13 @@ fn a_run_that_has_the_schema_is_waited_for() {
 
 #[test]
 fn a_run_that_comes_too_late_says_so_and_finds_the_new_name() {
-    let given = shop();
+    let given = Given::shop();
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
     // Whoever has the lock could be a rename that is about to commit.
     let lock =
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
     let holder = Holder::of(&given, &lock);
-    let mut run = given.spawn(&["migrate-schemas", "--lock-wait", "60s"]);
+    let mut run = given.spawn(&["migrate-schemas", "--lock-wait", "1h"]);
     run.hears("tenant_acme: waiting");
     given.database.execute(
         "UPDATE tenants_tenant SET slug = 'acme2', schema_name = 'tenant_acme2' WHERE slug = 'acme'; ALTER SCHEMA tenant_acme RENAME TO tenant_acme2",
@@ -256,7 +256,7 @@ fn a_run_that_comes_too_late_says_so_and_finds_the_new_name() {
 
 #[test]
 fn of_two_at_once_one_wins() {
-    let given = shop();
+    let given = Given::shop();
     let racers: Vec<_> = ["one", "two", "three"]
         .iter()
         .map(|slug| given.spawn(&rename("acme", &["--slug", slug])))

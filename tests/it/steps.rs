@@ -6,11 +6,10 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::concurrency::{CLASS, Holder, all_have_ended};
-use crate::drop_schema::shop;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::{Given, quoted};
 use crate::support::pty::OnTerminal;
+use crate::support::sessions::{CLASS, Holder, all_have_ended};
 
 /// A tenant whose drop takes pieces.
 fn large(given: &Given, schema: &str) {
@@ -58,7 +57,7 @@ const TABLES: [&str; 10] = [
 
 #[test]
 fn a_restore_and_a_clone_tell_each_table_and_what_comes_behind() {
-    let given = shop();
+    let given = Given::shop();
     let file = backup(&given);
     for args in [
         &["restore", &file, "--as=copy"][..],
@@ -95,7 +94,7 @@ fn a_restore_and_a_clone_tell_each_table_and_what_comes_behind() {
 
 #[test]
 fn lines_say_the_same_and_quiet_says_nothing() {
-    let given = shop();
+    let given = Given::shop();
     let file = backup(&given);
     given
         .run(&["restore", &file, "--as=copy", "--progress=lines"])
@@ -141,7 +140,7 @@ fn lines_say_the_same_and_quiet_says_nothing() {
 
 #[test]
 fn a_purge_of_several_tells_each_of_them() {
-    let given = shop();
+    let given = Given::shop();
     large(&given, "tenant_acme");
     for slug in ["acme", "globex"] {
         given
@@ -172,7 +171,7 @@ fn a_purge_of_several_tells_each_of_them() {
 
 #[test]
 fn a_drop_on_a_terminal_shows_its_pieces_and_who_is_waited_for() {
-    let given = shop();
+    let given = Given::shop();
     large(&given, "tenant_acme");
     let lock =
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
@@ -191,7 +190,7 @@ fn a_drop_on_a_terminal_shows_its_pieces_and_who_is_waited_for() {
 
 #[test]
 fn an_interrupt_ends_it_and_says_what_to_do() {
-    let given = shop();
+    let given = Given::shop();
     large(&given, "tenant_acme");
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE");
     let args = [
@@ -202,8 +201,7 @@ fn an_interrupt_ends_it_and_says_what_to_do() {
     ];
     let drop = given.spawn(&args);
     eventually("the drop waits for the table", || {
-        given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
-            == "1"
+        given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
     });
     drop.signal(Signal::INT);
     drop.wait()

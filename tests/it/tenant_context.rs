@@ -153,7 +153,7 @@ async fn a_request_dropped_in_a_running_query_gives_no_connection_back() {
         .unwrap()
         .get(0);
     let request = tokio::spawn(async move {
-        let insert = "INSERT INTO products SELECT 'late' FROM pg_sleep(600)";
+        let insert = "INSERT INTO products SELECT 'late' FROM pg_sleep(36000)";
         let _ = context.client().execute(insert, &[]).await;
         context.commit().await
     });

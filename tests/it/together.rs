@@ -1,14 +1,13 @@
 //! Schemas that share a transaction, and everything that must keep them from it.
 
 use crate::support::pricesync::{Given, Ran, quoted};
-
-use crate::concurrency::Holder;
+use crate::support::sessions::{CLASS, Holder};
 
 /// Takes no time, and nothing keeps it from sharing a transaction.
 const QUICK: &str = "ALTER TABLE items ADD COLUMN weight integer;\nCREATE INDEX items_weight_idx ON items (weight);\n";
 
 /// However slow the machine is.
-const PATIENT: &str = "[run]\ngroup_time = \"60s\"\n";
+const PATIENT: &str = "[run]\ngroup_time = \"1h\"\n";
 
 /// So many tenants `t00`, `t01`, ... whose schemas have had the first file.
 fn fleet(count: usize) -> Given {
@@ -144,10 +143,8 @@ fn a_table_in_use_is_waited_for_by_its_own_schema_alone() {
 fn a_schema_that_another_run_holds_is_waited_for_by_itself() {
     let given = fleet(30);
     given.tenant_file("V2__quick.sql", QUICK);
-    let lock = format!(
-        "SELECT pg_advisory_xact_lock({}, 'tenant_t20'::regnamespace::oid::int4)",
-        crate::concurrency::CLASS
-    );
+    let lock =
+        format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_t20'::regnamespace::oid::int4)");
     let _holder = Holder::of(&given, &lock);
     migrate(&given, &["--lock-wait", "1s"])
         .exits(10)

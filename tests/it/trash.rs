@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use rustix::process::Signal;
 
-use crate::concurrency::{CLASS, Holder, all_have_ended};
-use crate::drop_schema::shop;
 use crate::support::eventually::eventually;
 use crate::support::pricesync::Given;
+use crate::support::sessions::{CLASS, Holder, all_have_ended};
 
 fn trash(slug: &str) -> [&str; 5] {
     ["drop-schema", "--force", "--trash", "--tenant", slug]
@@ -50,7 +49,7 @@ fn outside(given: &Given) -> Vec<String> {
 
 #[test]
 fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "ALTER TABLE tenants_tenant ADD plan jsonb DEFAULT '{\"a\": [1, 2]}', ADD rate float8, ADD twice float8 GENERATED ALWAYS AS (rate * 2) STORED; \
          UPDATE tenants_tenant SET rate = 0.1 + 0.2, name = 'Công ty \"Á\" \\ O''Brien'; \
@@ -92,7 +91,7 @@ fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
 
 #[test]
 fn who_missed_migrations_in_the_trash_is_told_and_catches_up() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
     given
@@ -135,7 +134,7 @@ fn what_is_taken_meanwhile_keeps_it_in_the_trash() {
             "host 'acme.test' is taken by tenant 'globex'",
         ),
     ] {
-        let given = shop();
+        let given = Given::shop();
         given.run(&trash("acme")).exits(0);
         given.database.execute(sql);
         let before = all(&given);
@@ -151,7 +150,7 @@ fn what_is_taken_meanwhile_keeps_it_in_the_trash() {
 
 #[test]
 fn one_slug_can_be_in_the_trash_twice_and_is_told_apart() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given
         .run(&["create-tenant", "--name", "Other", "--slug", "acme"])
@@ -180,7 +179,7 @@ fn one_slug_can_be_in_the_trash_twice_and_is_told_apart() {
 
 #[test]
 fn hostile_and_long_names_survive() {
-    let given = shop();
+    let given = Given::shop();
     let long = format!("{}ế", "x".repeat(60));
     for (slug, schema) in [
         ("quotes", "x'\"; drop table public.tenants_tenant; --"),
@@ -211,7 +210,7 @@ fn hostile_and_long_names_survive() {
 
 #[test]
 fn purge_asks_takes_the_old_and_refuses_what_others_need() {
-    let given = shop();
+    let given = Given::shop();
     given
         .database
         .execute("CREATE VIEW public.over AS SELECT email FROM tenant_acme.users");
@@ -259,14 +258,14 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
 
 #[test]
 fn trash_is_one_transaction_and_killed_before_its_end_it_is_nothing() {
-    let given = shop();
+    let given = Given::shop();
     let before = given.dump(&[]);
     // It gets as far as the row and waits there.
     let holder = Holder::of(
         &given,
         "SELECT FROM public.tenants_domain WHERE domain = 'acme.test' FOR UPDATE",
     );
-    let running = given.spawn(&[&trash("acme")[..], &["--lock-timeout=1min"]].concat());
+    let running = given.spawn(&[&trash("acme")[..], &["--lock-timeout=1h"]].concat());
     eventually("it waits for the host", || {
         given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND wait_event_type = 'Lock' AND datname = current_database()") == "1"
     });
@@ -281,7 +280,7 @@ fn trash_is_one_transaction_and_killed_before_its_end_it_is_nothing() {
 
 #[test]
 fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
-    let given = shop();
+    let given = Given::shop();
     let mut sql = String::new();
     for number in 0..120 {
         let _ = write!(sql, "CREATE TABLE tenant_acme.t{number} (id int);");
@@ -292,7 +291,7 @@ fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
         &given,
         "LOCK TABLE pricesync_trash_1.users IN ACCESS SHARE MODE",
     );
-    let purge = given.spawn(&["purge", "--all", "--force", "--lock-timeout=1min"]);
+    let purge = given.spawn(&["purge", "--all", "--force", "--lock-timeout=1h"]);
     eventually("a piece is gone", || {
         given.value("SELECT purge_began_at IS NOT NULL FROM pricesync.trash") == "t"
     });
@@ -319,7 +318,7 @@ fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
 
 #[test]
 fn of_several_at_once_exactly_one_does_it() {
-    let given = shop();
+    let given = Given::shop();
     let before = outside(&given);
     let count = |runs: Vec<crate::support::pricesync::Running>| {
         let codes: Vec<_> = runs.into_iter().map(|run| run.wait().code()).collect();
@@ -342,7 +341,7 @@ fn of_several_at_once_exactly_one_does_it() {
 
 #[test]
 fn a_schema_at_work_is_waited_for_and_then_left() {
-    let given = shop();
+    let given = Given::shop();
     let lock = |schema: &str| {
         format!("SELECT pg_advisory_xact_lock({CLASS}, '{schema}'::regnamespace::oid::int4)")
     };
@@ -373,7 +372,7 @@ fn a_schema_at_work_is_waited_for_and_then_left() {
 
 #[test]
 fn what_cannot_be_kept_whole_is_refused() {
-    let given = shop();
+    let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.notes (id int, tenant bigint REFERENCES tenants_tenant (id) ON DELETE CASCADE); \
          INSERT INTO public.notes SELECT 1, id FROM tenants_tenant WHERE slug = 'acme'; \
@@ -402,7 +401,7 @@ fn what_cannot_be_kept_whole_is_refused() {
 
 #[test]
 fn without_the_right_nothing_changes() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("globex")).exits(0);
     let role =
         given.value("SELECT 'lowly_' || oid FROM pg_database WHERE datname = current_database()");
@@ -446,7 +445,7 @@ fn without_the_right_nothing_changes() {
 
 #[test]
 fn doctor_names_what_somebody_broke_in_the_trash() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.run(&trash("globex")).exits(0);
     given.database.execute(
@@ -470,7 +469,7 @@ fn doctor_names_what_somebody_broke_in_the_trash() {
 
 #[test]
 fn the_names_of_dropped_schemas_are_nobody_elses() {
-    let given = shop();
+    let given = Given::shop();
     for schema in ["pricesync_trash_1", "pricesync_dropping_1"] {
         given
             .run(&[
@@ -489,7 +488,7 @@ fn the_names_of_dropped_schemas_are_nobody_elses() {
 
 #[test]
 fn whoever_locks_the_tenant_table_for_a_moment_does_not_keep_a_tenant_in_the_trash() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     let holder = Holder::of(&given, "LOCK TABLE tenants_tenant IN SHARE MODE");
     let brief = [("PRICESYNC_LOCK_TIMEOUT", "100ms")];
@@ -514,7 +513,7 @@ fn whoever_locks_the_tenant_table_for_a_moment_does_not_keep_a_tenant_in_the_tra
 
 #[test]
 fn a_column_that_the_record_does_not_know_keeps_the_tenant_in_the_trash() {
-    let given = shop();
+    let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.database.execute(
         "ALTER TABLE tenants_tenant ADD plan text NOT NULL DEFAULT 'free'; ALTER TABLE tenants_tenant ALTER plan DROP DEFAULT",

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a busy machine may take. A test that passes never waits this long.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Returns as soon as the condition holds; panics with its description if it never does.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

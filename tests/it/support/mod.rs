@@ -9,3 +9,4 @@ pub(crate) mod pricesync;
 pub(crate) mod project;
 pub(crate) mod pty;
 pub(crate) mod server;
+pub(crate) mod sessions;

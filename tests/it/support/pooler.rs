@@ -39,7 +39,7 @@ impl Pooler {
             format!(
                 "[databases]\n* = host={socket} port=5432 user=postgres\n[pgbouncer]\nlisten_addr =\nlisten_port = 6432\n\
                  unix_socket_dir = {here}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n\
-                 query_wait_timeout = 30\n"
+                 query_wait_timeout = 600\n"
             ),
         )
         .unwrap();

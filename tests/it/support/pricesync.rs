@@ -53,6 +53,26 @@ impl Given {
         given
     }
 
+    /// Two tenants with the shipped migrations.
+    pub(crate) fn shop() -> Self {
+        let given = Self::shipped();
+        given.run(&["migrate-schemas"]).exits(0);
+        for slug in ["acme", "globex"] {
+            given
+                .run(&[
+                    "create-tenant",
+                    "--name",
+                    slug,
+                    "--slug",
+                    slug,
+                    "--domain",
+                    &format!("{slug}.test"),
+                ])
+                .exits(0);
+        }
+        given
+    }
+
     /// A project whose `public` is migrated, with these tenants, whose schemas are empty.
     pub(crate) fn tenants(slugs: &[&str]) -> Self {
         let given = Self::nothing();

@@ -4,14 +4,12 @@ use std::io::{Read as _, Write};
 use std::num::NonZeroU16;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
+use super::eventually::PATIENCE;
 use super::pricesync::Given;
-
-/// As `eventually`: no test that passes waits this long.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program with a terminal as all three streams.
 pub(crate) struct OnTerminal {
@@ -64,8 +62,13 @@ impl OnTerminal {
 
     /// Waits until the screen fulfils a condition; panics with the screen if it never does.
     pub(crate) fn shows(&mut self, what: &str, mut holds: impl FnMut(&str) -> bool) {
+        // Bars are drawn again and again, so that the output never pauses.
+        let deadline = Instant::now() + PATIENCE;
         while !holds(&self.screen.screen().contents()) {
-            match self.output.recv_timeout(PATIENCE) {
+            match self
+                .output
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(bytes) => self.screen.process(&bytes),
                 Err(RecvTimeoutError::Timeout) => panic!("{what}: {}", self.contents()),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -84,7 +87,7 @@ impl OnTerminal {
     /// Waits for the end and returns the exit code and what the screen shows then.
     pub(crate) fn ends(mut self) -> (u32, String) {
         let code = self.child.wait().unwrap().exit_code();
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(10)) {
+        while let Ok(bytes) = self.output.recv_timeout(PATIENCE) {
             self.screen.process(&bytes);
         }
         (code, self.contents())
