@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::mpsc::Sender;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::progress::Steps;
 use super::verify_ddl::Rehearsals;
@@ -20,7 +20,7 @@ use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::sqlstate_of;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
@@ -420,7 +420,7 @@ async fn tenant_keys(
         .rows(&sql)
         .await
         .map_err(BackupError::server("reading keys to the tenant's row"))?;
-    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
     Ok(rows
         .iter()
         .map(|row| (cell(row, 0), cell(row, 1)))
@@ -442,7 +442,7 @@ async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
     Vec::new()
 }
 
-fn number(row: &SimpleQueryRow) -> Option<i64> {
+fn number(row: &Row) -> Option<i64> {
     row.get(0)?.parse().ok()
 }
 

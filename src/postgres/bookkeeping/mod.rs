@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::SimpleQueryRow;
-
 use crate::domain::plan::Goal;
 use crate::domain::run_options::Atomic;
 use crate::domain::schema_name::SchemaName;
@@ -18,7 +16,7 @@ use crate::migrations::MigrationSet;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::transaction::escape_guard::FINISH;
 use crate::postgres::transaction::history::qualified;
@@ -83,7 +81,7 @@ async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
-    let applied = |row: &SimpleQueryRow| row.get(0)?.parse::<usize>().ok();
+    let applied = |row: &Row| row.get(0)?.parse::<usize>().ok();
     // A newer pricesync may have been here; what it added is not in our way.
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }

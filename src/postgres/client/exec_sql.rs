@@ -146,8 +146,8 @@ impl Exec {
         let entering = |error| Failure::Ours("entering the schema", error);
         reset.map_err(entering)?;
         let rows = begun.map_err(entering)?;
-        let pid = rows.first().and_then(|row| row.get(0)?.parse().ok());
-        pid.ok_or(Failure::Words(Box::new(MigrateError::SchemaMissing)))
+        let pid = rows.first().map(|row| row.parse(0).map_err(entering));
+        pid.ok_or(Failure::Words(Box::new(MigrateError::SchemaMissing)))?
     }
 
     /// Runs the statements, ends the transaction, and returns what came of them in a few words.
@@ -232,7 +232,7 @@ impl Exec {
             .first()
             .map(|row| {
                 (0..row.len())
-                    .map(|at| row.get(at).map(str::to_owned))
+                    .map(|at| row.optional(at).map(str::to_owned))
                     .collect()
             })
             .unwrap_or_default())

@@ -310,10 +310,9 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
          coalesce(inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() = '::1', true)";
     let refused = |error: Error| ConnectError::Refused(server_error(&error));
     let version_only = session.rows("SELECT version()").await.map_err(refused)?;
-    let version = version_only
-        .first()
-        .and_then(|row| row.get(0))
-        .unwrap_or_default();
+    let no_row = || ConnectError::Unsuitable("the server does not report its version".to_owned());
+    let version = version_only.first().ok_or_else(no_row)?;
+    let version = version.text(0).map_err(refused)?;
     for (mark, product) in [("CockroachDB", "CockroachDB"), ("-YB-", "YugabyteDB")] {
         if version.contains(mark) {
             return Err(ConnectError::Unsuitable(format!(
@@ -322,12 +321,8 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
         }
     }
     let rows = session.read(FACTS).await.map_err(refused)?;
-    let cell = |column: usize| {
-        rows.first()
-            .and_then(|row| row.get(column))
-            .unwrap_or_default()
-    };
-    let version = cell(1).parse().unwrap_or_default();
+    let facts = rows.first().ok_or_else(no_row)?;
+    let version = facts.parse(1).map_err(refused)?;
     if version < OLDEST_SERVER {
         return Err(ConnectError::Unsuitable(format!(
             "the server is PostgreSQL {}; 13 is the oldest that pricesync works on",
@@ -336,18 +331,18 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
     }
     Ok(ServerFacts {
         version,
-        in_recovery: cell(2) == "t",
-        read_only: cell(3) == "on",
-        free_slots: cell(5).parse().unwrap_or_default(),
-        role: cell(4).to_owned(),
+        in_recovery: facts.is_true(2),
+        read_only: facts.text(3).map_err(refused)? == "on",
+        free_slots: usize::try_from(facts.parse::<i64>(5).map_err(refused)?).unwrap_or(0),
+        role: facts.text(4).map_err(refused)?.to_owned(),
         route: Route::Direct,
-        is_local: cell(6) == "t",
+        is_local: facts.is_true(6),
     })
 }
 
 async fn route(session: &Session) -> Result<Route, Error> {
     let rows = session.rows("SELECT pg_backend_pid()").await?;
-    let backend = rows.first().and_then(|row| row.get(0)?.parse().ok());
+    let backend = rows.first().map(|row| row.parse(0)).transpose()?;
     Ok(if pooler::process_id(session.client()).await == backend {
         Route::Direct
     } else {

@@ -142,7 +142,11 @@ fn key_columns(detail: &str) -> Option<Vec<String>> {
 /// Returns whether the connection is gone or going, so that nobody answered for the transaction.
 #[must_use]
 pub fn is_connection_lost(error: &Error) -> bool {
-    sqlstate_of(error).is_none_or(sqlstate::is_connection_lost)
+    match sqlstate_of(error) {
+        Some(code) => sqlstate::is_connection_lost(code),
+        // A value that could not be read, see `Row`.
+        None => !error.to_string().starts_with("invalid column"),
+    }
 }
 
 /// Returns whether a new connection may succeed later: the server starts, restarts, or is full.

@@ -1,6 +1,8 @@
 //! One borrowed connection, and the notices that its server sends.
 
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::Object;
@@ -52,12 +54,13 @@ impl Session {
     /// # Errors
     ///
     /// The driver's error.
-    pub async fn rows(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+    pub async fn rows(&self, sql: &str) -> Result<Vec<Row>, Error> {
         let messages = self.client().simple_query(sql).await?;
+        let query = Row::query(sql);
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
+                SimpleQueryMessage::Row(row) => Some(Row::new(row, &query)),
                 _ => None,
             })
             .collect())
@@ -69,7 +72,7 @@ impl Session {
     /// # Errors
     ///
     /// The driver's error; the transaction is rolled back.
-    pub async fn read(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+    pub async fn read(&self, sql: &str) -> Result<Vec<Row>, Error> {
         let transaction = format!(
             "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
              SET LOCAL standard_conforming_strings TO on; {sql}; COMMIT"
@@ -109,6 +112,78 @@ impl Drop for Session {
         if std::thread::panicking() {
             self.close();
         }
+    }
+}
+
+/// A row of a query's result, whose values are text.
+#[derive(Debug)]
+pub struct Row {
+    row: SimpleQueryRow,
+    query: Arc<str>,
+}
+
+impl Row {
+    pub(crate) fn new(row: SimpleQueryRow, query: &Arc<str>) -> Self {
+        Self {
+            row,
+            query: Arc::clone(query),
+        }
+    }
+
+    /// Returns the end of a query, by which errors name it: transactions start alike.
+    pub(crate) fn query(sql: &str) -> Arc<str> {
+        const MOST: usize = 120;
+        let sql = sql.trim_end_matches("; COMMIT");
+        Arc::from(&sql[sql.ceil_char_boundary(sql.len().saturating_sub(MOST))..])
+    }
+
+    /// Returns a value, or `None` where it is NULL or there is no such column.
+    pub(crate) fn optional(&self, column: usize) -> Option<&str> {
+        self.row.try_get(column).ok().flatten()
+    }
+
+    /// Returns a value that is not NULL.
+    ///
+    /// # Errors
+    ///
+    /// An error of the driver that names column and query.
+    pub(crate) fn text(&self, column: usize) -> Result<&str, Error> {
+        match self.row.try_get(column)? {
+            Some(text) => Ok(text),
+            None => Err(self.unreadable(column, "NULL")),
+        }
+    }
+
+    /// Returns a value as a number or another type.
+    ///
+    /// # Errors
+    ///
+    /// An error of the driver that names column, value and query.
+    pub(crate) fn parse<T: FromStr>(&self, column: usize) -> Result<T, Error> {
+        let text = self.text(column)?;
+        text.parse().map_err(|_| self.unreadable(column, text))
+    }
+
+    /// Returns whether a value is true; NULL is not.
+    pub(crate) fn is_true(&self, column: usize) -> bool {
+        self.optional(column) == Some("t")
+    }
+
+    /// Only the driver constructs its errors: for a column whose name does not exist, one with that name.
+    fn unreadable(&self, column: usize, value: &str) -> Error {
+        let what = format!("{column} = {value} in the result of … {}", self.query);
+        match self.row.try_get(what.as_str()) {
+            Err(error) => error,
+            Ok(_) => unreachable!("no column has such a name"),
+        }
+    }
+}
+
+impl Deref for Row {
+    type Target = SimpleQueryRow;
+
+    fn deref(&self) -> &SimpleQueryRow {
+        &self.row
     }
 }
 

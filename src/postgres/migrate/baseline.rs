@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::migrator::PostgresMigrator;
 use super::template;
@@ -12,7 +12,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::connection::server_error::server_error;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::service::failure::ServerError;
 
 /// So many missing things are named.
@@ -74,7 +74,7 @@ impl Baseline {
     }
 }
 
-fn read(rows: &[SimpleQueryRow]) -> Vec<String> {
+fn read(rows: &[Row]) -> Vec<String> {
     let mut missing: Vec<String> = rows
         .iter()
         .filter_map(|row| row.get(0).map(str::to_owned))

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_postgres::Error;
 use tokio_postgres::error::ErrorPosition;
-use tokio_postgres::{Error, SimpleQueryRow};
 
 use super::refinery;
 use crate::domain::applied::AppliedScript;
@@ -15,7 +15,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Place, ScriptRef};
 use crate::domain::target::Target;
 use crate::migrations::{Script, Seal, sealed_sql};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use crate::postgres::transaction::escape_guard::Touched;
 use crate::postgres::transaction::open::Opened;
@@ -277,7 +277,7 @@ impl Part {
     }
 }
 
-fn between(rows: &[SimpleQueryRow], nonce: &str) -> Duration {
+fn between(rows: &[Row], nonce: &str) -> Duration {
     let clocks: Vec<f64> = rows
         .iter()
         .filter(|row| row.len() == 2 && row.get(0) == Some(nonce))

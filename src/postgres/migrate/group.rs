@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::migrator::PostgresMigrator;
 use crate::domain::applied::Applied;
@@ -24,7 +24,7 @@ use crate::domain::script::Scope;
 use crate::migrations::Script;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
-use crate::postgres::connection::session::{NoticeGuard, Session};
+use crate::postgres::connection::session::{NoticeGuard, Row, Session};
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
@@ -327,7 +327,7 @@ impl<'a> Group<'a> {
 
     /// Reads the check. What a script took is its share of the whole: the server's clock costs as much
     /// as what it would measure.
-    fn applied(&self, opened: &Opened, rows: &[SimpleQueryRow]) -> Option<Vec<AppliedScript>> {
+    fn applied(&self, opened: &Opened, rows: &[Row]) -> Option<Vec<AppliedScript>> {
         // What only defines brings no rows.
         let [check] = rows else { return None };
         let cell = |column: usize| check.get(column).unwrap_or_default().to_owned();

@@ -90,7 +90,7 @@ impl ShapeReader {
             escape_literal(&target.schema.quoted().to_string())
         );
         let rows = session.rows(&begin).await?;
-        if rows.first().and_then(|row| row.get(0)) != Some("t") {
+        if !rows.first().is_some_and(|row| row.is_true(0)) {
             return Ok(None);
         }
         let fingerprint = Fingerprint::read(session, &target.schema, &self.history_table).await?;

@@ -59,7 +59,7 @@ pub async fn measure(database: &Database) -> Result<Measured, ServerError> {
     };
     let stamps: Vec<u64> = rows
         .iter()
-        .filter_map(|row| row.get(0)?.parse().ok())
+        .filter_map(|row| row.optional(0)?.parse().ok())
         .collect();
     let median = |step: usize| {
         let mut times: Vec<u64> = stamps

@@ -1,13 +1,14 @@
-//! Who holds which schema right now, and who waits because of it.
+//! Lists the sessions that hold schemas, and the sessions that wait for them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::Error;
 
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::advisory_lock::CLASS;
 
-/// A schema that a run, or a drop, holds.
+/// A schema whose advisory lock a session holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaLock {
     /// The schema; `None` where the transaction that creates it has not committed.
@@ -18,15 +19,15 @@ pub struct SchemaLock {
     pub application: String,
     /// Its address, or `local` for a unix socket.
     pub client: String,
-    /// When its transaction began, in UTC.
+    /// When its transaction started, in UTC.
     pub since: String,
-    /// How long that is ago.
+    /// For how long the transaction has run.
     pub held: Duration,
-    /// What it is doing, in the words of `pg_stat_activity`.
+    /// `pg_stat_activity.state`.
     pub state: String,
-    /// The start of the statement it runs or ran last.
+    /// The first 200 characters of the statement that it runs or ran last.
     pub query: String,
-    /// Who waits for it.
+    /// The sessions that wait for it.
     pub waiting: Vec<Waiter>,
 }
 
@@ -37,11 +38,12 @@ pub struct Waiter {
     pub pid: i32,
     /// Its `application_name`; empty where it has none.
     pub application: String,
-    /// The relation that it wants to lock, or what else it waits for.
+    /// The relation that it waits to lock, or another type of lock.
     pub wants: String,
 }
 
-/// Which schemas are held, and by whom? The second key of a lock is the schema's oid.
+/// The schemas that are locked, and the sessions that hold them. The second key of an advisory lock is
+/// the schema's oid.
 const HELD: &str = "SELECT n.nspname, a.pid, a.application_name, coalesce(host(a.client_addr), 'local'), \
      to_char(b.begun AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
      greatest(0, extract(epoch FROM clock_timestamp() - b.begun))::bigint, coalesce(a.state, ''), \
@@ -52,18 +54,18 @@ const HELD: &str = "SELECT n.nspname, a.pid, a.application_name, coalesce(host(a
      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())";
 
-/// Who waits for a lock that another session holds, and for which?
+/// The sessions that wait for a lock that another session holds.
 const WAITING: &str = "SELECT h.pid, a.pid, a.application_name, \
      coalesce(min(w.relation::regclass::text), min(w.locktype), 'a lock') \
      FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS h (pid) \
      LEFT JOIN pg_locks w ON w.pid = a.pid AND NOT w.granted \
      WHERE a.wait_event_type = 'Lock' GROUP BY 1, 2, 3 ORDER BY 1, 2";
 
-/// Returns every schema that is held in this database, in the order of names.
+/// Returns every locked schema of this database, ordered by name.
 ///
 /// # Errors
 ///
-/// The driver's.
+/// The driver's error.
 pub async fn held(session: &Session) -> Result<Vec<SchemaLock>, Error> {
     let held = format!("{HELD} AND l.classid = {CLASS} ORDER BY 1 NULLS LAST, 2");
     let rows = session.read(&held).await?;
@@ -71,33 +73,29 @@ pub async fn held(session: &Session) -> Result<Vec<SchemaLock>, Error> {
         return Ok(Vec::new());
     }
     let waiting = session.read(WAITING).await?;
-    let waiting: Vec<(i32, Waiter)> = waiting
-        .iter()
-        .map(|row| {
-            let cell = |column: usize| row.get(column).unwrap_or_default();
-            let waiter = Waiter {
-                pid: cell(1).parse().unwrap_or_default(),
-                application: cell(2).to_owned(),
-                wants: cell(3).to_owned(),
-            };
-            (cell(0).parse().unwrap_or_default(), waiter)
-        })
-        .collect();
-    let locks = rows.iter().map(|row| {
-        let cell = |column: usize| row.get(column).unwrap_or_default();
-        let pid = cell(1).parse().unwrap_or_default();
-        let behind = waiting.iter().filter(|(holder, _)| *holder == pid);
-        SchemaLock {
-            schema: row.get(0).map(str::to_owned),
+    let mut waiters: HashMap<i32, Vec<Waiter>> = HashMap::new();
+    for row in &waiting {
+        waiters.entry(row.parse(0)?).or_default().push(Waiter {
+            pid: row.parse(1)?,
+            application: row.optional(2).unwrap_or_default().to_owned(),
+            wants: row.text(3)?.to_owned(),
+        });
+    }
+    let lock = |row: &Row| {
+        // What only its own role may see of a session is NULL.
+        let visible = |column| row.optional(column).unwrap_or_default().to_owned();
+        let pid = row.parse(1)?;
+        Ok(SchemaLock {
+            schema: row.optional(0).map(str::to_owned),
             pid,
-            application: cell(2).to_owned(),
-            client: cell(3).to_owned(),
-            since: cell(4).to_owned(),
-            held: Duration::from_secs(cell(5).parse().unwrap_or_default()),
-            state: cell(6).to_owned(),
-            query: cell(7).to_owned(),
-            waiting: behind.map(|(_, waiter)| waiter.clone()).collect(),
-        }
-    });
-    Ok(locks.collect())
+            application: visible(2),
+            client: visible(3),
+            since: visible(4),
+            held: Duration::from_secs(row.parse(5)?),
+            state: visible(6),
+            query: visible(7),
+            waiting: waiters.get(&pid).cloned().unwrap_or_default(),
+        })
+    };
+    rows.iter().map(lock).collect()
 }

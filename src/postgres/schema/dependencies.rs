@@ -1,8 +1,7 @@
 //! What goes with a schema and is not in it: the walk that `DROP ... CASCADE` would make.
 
-use tokio_postgres::SimpleQueryRow;
-
 use crate::domain::tenant::Dependent;
+use crate::postgres::connection::session::Row;
 
 /// From where the walk begins.
 pub(crate) enum Start<'a> {
@@ -87,12 +86,14 @@ pub(crate) fn select(schemas: &[String], start: &Start<'_>) -> String {
     )
 }
 
-/// Reads the answer.
-pub(crate) fn read(rows: &[SimpleQueryRow]) -> Vec<Dependent> {
-    rows.iter()
-        .map(|row| Dependent {
-            description: row.get(0).unwrap_or_default().to_owned(),
-            extension: row.get(1).map(str::to_owned),
+/// Reads the rows of [`select`]; an object that another session has dropped meanwhile has no
+/// description.
+pub(crate) fn read(rows: &[Row]) -> Vec<Dependent> {
+    let dependent = |row: &Row| {
+        Some(Dependent {
+            description: row.optional(0)?.to_owned(),
+            extension: row.optional(1).map(str::to_owned),
         })
-        .collect()
+    };
+    rows.iter().filter_map(dependent).collect()
 }

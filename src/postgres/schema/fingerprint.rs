@@ -10,10 +10,10 @@ use std::fmt::Write as _;
 
 use postgres_protocol::escape::escape_literal;
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// What is in the schema?
 const LINES: &str = include_str!("fingerprint.sql");
@@ -43,8 +43,8 @@ impl Fingerprint {
             ("{history}", escape_literal(history_table)),
         ];
         let rows = relative_to(session, schema, &filled(LINES, &values)).await?;
-        let lines = rows.iter().filter_map(|row| row.get(0).map(str::to_owned));
-        Ok(Self::of(lines.collect()))
+        let lines = rows.iter().filter_map(|row| row.optional(0));
+        Ok(Self::of(lines.map(str::to_owned).collect()))
     }
 
     fn of(mut lines: Vec<String>) -> Self {
@@ -127,7 +127,7 @@ pub(crate) async fn relative_to(
     session: &Session,
     schema: &SchemaName,
     query: &str,
-) -> Result<Vec<SimpleQueryRow>, Error> {
+) -> Result<Vec<Row>, Error> {
     let sql = format!(
         "SAVEPOINT pricesync_relative; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
          SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off; SET LOCAL jit TO off; \

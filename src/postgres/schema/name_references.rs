@@ -5,11 +5,11 @@
 //! read relative to the schema, so that only a name inside a literal is left to be found.
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::fingerprint::relative_to;
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// Returns what says the name of the schema, in words, by way of an open transaction.
 ///
@@ -35,8 +35,8 @@ pub(crate) async fn of_schema(
     Ok(found)
 }
 
-fn mention(row: &SimpleQueryRow, schema: &SchemaName) -> Option<String> {
-    let (what, text) = (row.get(0)?, row.get(1)?);
+fn mention(row: &Row, schema: &SchemaName) -> Option<String> {
+    let (what, text) = (row.optional(0)?, row.optional(1)?);
     names(text, schema).then(|| what.to_owned())
 }
 

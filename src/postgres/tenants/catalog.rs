@@ -5,7 +5,7 @@ use std::fmt;
 
 use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
@@ -16,7 +16,7 @@ use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::lock_monitor::Attendance;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
@@ -266,7 +266,7 @@ impl PostgresCatalog {
             .read(&sql)
             .await
             .map_err(|error| catalog_error(&error))?;
-        let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+        let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
         Ok(rows
             .iter()
             .map(|row| InvalidIndex {
@@ -411,6 +411,7 @@ impl PostgresCatalog {
         let sql = format!(
             "BEGIN READ ONLY; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {select}; COMMIT"
         );
+        let query = Row::query(select);
         let mut list = TenantList::default();
         let mut rows = std::pin::pin!(
             session
@@ -422,7 +423,9 @@ impl PostgresCatalog {
         // Row by row: 50,000 tenants are not kept as rows and as tenants at once.
         while let Some(message) = rows.next().await {
             match message {
-                Ok(SimpleQueryMessage::Row(row)) => read(&row, &mut list)?,
+                Ok(SimpleQueryMessage::Row(row)) => {
+                    read(&Row::new(row, &query), &mut list)?;
+                }
                 Ok(_) => {}
                 // A connection that was lost brings this error for ever.
                 Err(error) => {
@@ -435,7 +438,7 @@ impl PostgresCatalog {
     }
 }
 
-fn read(row: &SimpleQueryRow, list: &mut TenantList) -> Result<(), CatalogError> {
+fn read(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
     let cell = |column: usize| row.get(column).unwrap_or_default();
     let schema = cell(3);
     // django-tenants keeps a row for the shared schema itself.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use crate::domain::applied::Applied;
@@ -22,7 +22,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{
     error_in, is_connection_lost, server_error, sqlstate_of,
 };
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::migrate::refinery;
 use crate::postgres::migrate::schema::jittered;
 use crate::postgres::migrate::template::{self, Applying, Kept, Template, Unfit};
@@ -412,7 +412,7 @@ impl PostgresCatalog {
     }
 }
 
-pub(crate) fn id_in(rows: &[SimpleQueryRow]) -> i64 {
+pub(crate) fn id_in(rows: &[Row]) -> i64 {
     rows.first()
         .and_then(|row| row.get(0)?.parse().ok())
         .unwrap_or_default()

@@ -7,7 +7,7 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
 use crate::postgres::connection::catalog_sql::Domains;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::open::{BEGIN, lookup, reset};
 
@@ -74,7 +74,7 @@ pub enum Added {
 
 /// A tenant's host as it stands in the catalog.
 #[derive(Clone, Debug)]
-struct Row {
+struct DomainRow {
     id: String,
     domain: String,
     is_primary: bool,
@@ -131,7 +131,7 @@ impl PostgresCatalog {
                     domains.id
                 );
                 let inserted = run(&session, &sql).await?;
-                rows.push(Row {
+                rows.push(DomainRow {
                     id: inserted.into_iter().next().unwrap_or_default(),
                     domain: host.to_string(),
                     is_primary: becomes_primary,
@@ -271,7 +271,7 @@ impl PostgresCatalog {
         session: &Session,
         tenant: &Tenant,
         options: &EngineOptions,
-    ) -> Result<Vec<Row>, DomainError> {
+    ) -> Result<Vec<DomainRow>, DomainError> {
         let tables = self.tables();
         run(
             session,
@@ -301,12 +301,10 @@ impl PostgresCatalog {
             .rows(&sql)
             .await
             .map_err(|error| catalog_error(&error))?;
-        let cell = |row: &tokio_postgres::SimpleQueryRow, column: usize| {
-            row.get(column).unwrap_or_default().to_owned()
-        };
+        let cell = |row: &Row, column: usize| row.get(column).unwrap_or_default().to_owned();
         Ok(rows
             .iter()
-            .map(|row| Row {
+            .map(|row| DomainRow {
                 id: cell(row, 0),
                 domain: cell(row, 1),
                 is_primary: cell(row, 2) == "t",
@@ -373,14 +371,18 @@ impl PostgresCatalog {
     }
 }
 
-impl Row {
+impl DomainRow {
     /// Rows of others may be written in any way that means the same.
     fn is(&self, host: &Hostname) -> bool {
         self.domain == host.as_str() || Hostname::parse(&self.domain).is_ok_and(|own| own == *host)
     }
 }
 
-fn its<'a>(rows: &'a [Row], host: &Hostname, tenant: &Tenant) -> Result<&'a Row, DomainError> {
+fn its<'a>(
+    rows: &'a [DomainRow],
+    host: &Hostname,
+    tenant: &Tenant,
+) -> Result<&'a DomainRow, DomainError> {
     rows.iter()
         .find(|row| row.is(host))
         .ok_or_else(|| DomainError::NotIts {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 pub use super::referencing_rows::Referrer;
@@ -23,7 +23,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REP
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::dependencies::{self, Start};
 use crate::postgres::transaction::advisory_lock::{self, CLASS};
 use crate::postgres::transaction::commit::was_committed;
@@ -793,7 +793,7 @@ async fn pieces(
         statements,
         brief,
     };
-    let cell = |row: &SimpleQueryRow, column| row.get(column).unwrap_or_default().to_owned();
+    let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
     let keys = session.read(&keys).await?;
     let mut pieces: Vec<Piece> = keys
         .iter()

@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::catalog_sql::Tables;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// How many tables are looked into in one query, which locks them all until its end.
 const AT_ONCE: usize = 100;
@@ -167,7 +167,7 @@ fn keys(tables: &Tables, tenant: &Tenant, reach: Reach, parent: &str, rows: &str
     )
 }
 
-fn read(row: &SimpleQueryRow) -> Key {
+fn read(row: &Row) -> Key {
     let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
     let action = cell(3);
     Key {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, database_error};
 use super::create::taken_meanwhile;
@@ -15,7 +15,7 @@ use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::commit::was_committed;
@@ -207,7 +207,7 @@ impl PostgresCatalog {
             );
         }
         let rows = session.rows(&format!("{sql} ORDER BY 1")).await?;
-        Ok(rows.first().map(|row: &SimpleQueryRow| {
+        Ok(rows.first().map(|row: &Row| {
             let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
             CatalogError::AlreadyExists {
                 what: if row.get(0) == Some("1") {

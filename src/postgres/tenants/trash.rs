@@ -5,7 +5,6 @@ use crate::postgres::connection::options::EngineOptions;
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::SimpleQueryRow;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::drop::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
@@ -17,7 +16,7 @@ use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::server_error::is_connection_lost;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::ledger::is_absent;
 use crate::postgres::transaction::open::lookup;
 use crate::service::failure::MigrateError;
@@ -387,7 +386,7 @@ impl PostgresCatalog {
     }
 }
 
-fn read(row: &SimpleQueryRow) -> Trashed {
+fn read(row: &Row) -> Trashed {
     let cell = |column: usize| row.get(column).unwrap_or_default();
     Trashed {
         id: cell(0).parse().unwrap_or_default(),

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::service::failure::Holder;
 
 /// First half of every key; the second is the schema's oid. Two-part keys are apart from
@@ -61,7 +61,7 @@ pub(crate) async fn waits_for_standby(session: &Session, pid: i32) -> Result<boo
     Ok(!session.read(&sql).await?.is_empty())
 }
 
-fn read_holder(row: &SimpleQueryRow) -> Holder {
+fn read_holder(row: &Row) -> Holder {
     let cell = |column: usize| row.get(column).unwrap_or_default();
     Holder {
         pid: cell(0).parse().unwrap_or_default(),

@@ -5,11 +5,11 @@
 //! this tenant has touched, however it was hidden.
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::options::References;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// Catalogs whose rows change without a lock that lasts, by their fixed oids. A tenant's file
 /// has no business in most of them; of the others (operators, collations, text search, casts)
@@ -355,7 +355,7 @@ pub(crate) async fn look(
 
 impl Touched {
     /// Reads the answer to [`full_question`] or [`rows_of`].
-    fn read(&mut self, rows: &[SimpleQueryRow]) {
+    fn read(&mut self, rows: &[Row]) {
         for row in rows {
             let cell = |column: usize| row.get(column);
             let oid = cell(0).and_then(|oid| oid.parse().ok());
@@ -423,7 +423,7 @@ pub(crate) async fn seen_by_others(
             foreign_to(&escape_literal(schema.as_str()))
         );
         let rows = other.read(&sql).await?;
-        let name = |row: &SimpleQueryRow| format!("{} (dropped)", row.get(0).unwrap_or_default());
+        let name = |row: &Row| format!("{} (dropped)", row.get(0).unwrap_or_default());
         outside.extend(rows.iter().map(name));
     }
     for (oid, now) in &touched.privileges {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::advisory_lock;
 use crate::domain::applied::Applied;
@@ -13,7 +13,7 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::sqlstate;
 use crate::postgres::connection::options::{HISTORY_TIMEOUT, SINGLE_HISTORY_TIMEOUT};
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// How many histories one statement reads. Every one of them takes a slot of the server's
 /// lock table until the statement ends, and a statement over thousands fills it.
@@ -180,7 +180,7 @@ pub(crate) fn select_each(schemas: &[&SchemaName], table: &str) -> String {
 }
 
 /// Returns the rows that [`select_several`] or [`select_each`] brought, by position, each in the order of versions.
-pub(crate) fn parse_several(rows: &[SimpleQueryRow], batch: &[usize]) -> HashMap<usize, History> {
+pub(crate) fn parse_several(rows: &[Row], batch: &[usize]) -> HashMap<usize, History> {
     let mut histories: HashMap<usize, History> = batch
         .iter()
         .map(|&position| (position, Ok(Vec::new())))
@@ -214,7 +214,7 @@ pub(crate) fn select(schema: &SchemaName, table: &str) -> String {
 }
 
 /// Returns the rows that [`select`] brought, in the order of versions.
-pub(crate) fn parse(rows: &[SimpleQueryRow]) -> History {
+pub(crate) fn parse(rows: &[Row]) -> History {
     let mut rows: Vec<Applied> = rows
         .iter()
         .map(|row| read_row(row, 0))
@@ -224,7 +224,7 @@ pub(crate) fn parse(rows: &[SimpleQueryRow]) -> History {
 }
 
 /// refinery's own reader panics on rows that somebody edited; this one says which and why.
-fn read_row(row: &SimpleQueryRow, first: usize) -> Result<Applied, String> {
+fn read_row(row: &Row, first: usize) -> Result<Applied, String> {
     let cell = |column: usize| row.get(first + column);
     let version_text = cell(0).unwrap_or("NULL");
     let damaged = |what: &str| format!("the row of version {version_text} {what}");

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use futures_util::future::{join3, try_join_all};
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::advisory_lock::CLASS;
 use super::history::{self, History};
@@ -19,7 +19,7 @@ use crate::domain::target::Target;
 use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::server_error::sqlstate_of;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 
 /// A transaction that is open in a schema, under the schema's lock.
 pub(crate) struct Opened {
@@ -45,7 +45,7 @@ pub(crate) struct Identity {
 
 impl Opened {
     /// Returns whether the columns from the second on show what the transaction began with.
-    pub(crate) fn is_unchanged(&self, row: &SimpleQueryRow) -> bool {
+    pub(crate) fn is_unchanged(&self, row: &Row) -> bool {
         let identity = &self.identity;
         [
             &identity.transaction,
@@ -294,7 +294,7 @@ pub(crate) fn probe(schema: &SchemaName, history_table: &str) -> String {
 }
 
 /// Reads the answer to [`probe`], found among the rows of its message.
-pub(crate) fn interpret(rows: &[SimpleQueryRow], schema: &SchemaName) -> Opening {
+pub(crate) fn interpret(rows: &[Row], schema: &SchemaName) -> Opening {
     // An earlier SELECT of the same message may have brought a row of one column.
     let of_length = |length: usize| rows.iter().find(|row| row.len() == length);
     let (Some(lock), Some(row)) = (of_length(2), of_length(6)) else {

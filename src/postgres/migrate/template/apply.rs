@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::{Error, SimpleQueryMessage};
+use tokio_postgres::Error;
 
 use super::Template;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::migrate::refinery;
 use crate::postgres::schema::fingerprint::Fingerprint;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
@@ -75,26 +75,19 @@ impl Applying<'_> {
                 .map(Some)
         };
         // Both sent before the first is answered.
-        let (worked, found) = join(session.client().simple_query(&work), compare).await;
+        let (worked, found) = join(session.rows(&work), compare).await;
         let unfit = |error| match error {
             WorkError::Ours(error) | WorkError::Script(_, _, error) => Unfit::Server(error),
             WorkError::Identity(..) => Unfit::Identity,
             WorkError::NoLedger => Unfit::NoLedger,
         };
-        let messages = worked.map_err(|error| unfit(ending.failure(error)))?;
-        let rows: Vec<_> = messages
-            .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .collect();
+        let rows = worked.map_err(|error| unfit(ending.failure(error)))?;
         let check = rows.iter().find(|row| row.get(0) == Some(&nonce));
         let Some(check) = check.filter(|row| opened.is_unchanged(row)) else {
             return Err(Unfit::Identity);
         };
-        // `get` panics behind the last column, and without a guard there is no eighth.
-        let look = check.len() > 7 && check.get(7) == Some("t");
+        // Without a guard there is no eighth column.
+        let look = check.is_true(7);
         let judged = ending.judge(session, self.schema, look, false).await;
         let (touched, noted) = judged.map_err(unfit)?;
         let found = found.map_err(Unfit::Server)?;
@@ -163,7 +156,7 @@ impl Applying<'_> {
     }
 }
 
-fn clock(row: &tokio_postgres::SimpleQueryRow, column: usize) -> f64 {
+fn clock(row: &Row, column: usize) -> f64 {
     row.get(column)
         .and_then(|text| text.parse().ok())
         .unwrap_or_default()

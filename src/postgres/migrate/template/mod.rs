@@ -22,7 +22,7 @@ use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::server_error;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
@@ -159,9 +159,7 @@ async fn columns_in(
     );
     let rows = session.rows(&sql).await;
     let rows = rows.map_err(|error| server_error(&error))?;
-    let pair = |row: &tokio_postgres::SimpleQueryRow| {
-        Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))
-    };
+    let pair = |row: &Row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()));
     Ok(Ok(rows.iter().filter_map(pair).collect()))
 }
 

@@ -12,7 +12,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
 use crate::postgres::bookkeeping::{self, UNCONFIRMED};
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
 use crate::service::failure::ServerError;
@@ -62,7 +62,7 @@ pub(crate) async fn load(
     };
     let state = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
     let key = key(scripts, options, role, state);
-    let cell = |row: &tokio_postgres::SimpleQueryRow, column| row.get(column).map(str::to_owned);
+    let cell = |row: &Row, column| row.get(column).map(str::to_owned);
     let row = rows
         .iter()
         .find(|row| row.len() > 1 && row.get(1) == Some(&key));

@@ -4,11 +4,11 @@ mod arrays;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tokio_postgres::{Error, SimpleQueryRow};
+use tokio_postgres::Error;
 
 use super::fingerprint::{filled, relative_to};
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use postgres_protocol::escape::escape_literal;
 
 /// Of which statements does the schema consist?
@@ -101,16 +101,16 @@ impl Structure {
         })
     }
 
-    fn of(rows: &[SimpleQueryRow]) -> Self {
+    fn of(rows: &[Row]) -> Self {
         let mut structure = Self::default();
         // Tables first, so that what belongs to them finds them.
-        let order = |row: &&SimpleQueryRow| !matches!(row.get(0), Some("table" | "partition"));
-        let mut sorted: Vec<&SimpleQueryRow> = rows.iter().collect();
+        let order = |row: &&Row| !matches!(row.optional(0), Some("table" | "partition"));
+        let mut sorted: Vec<&Row> = rows.iter().collect();
         sorted.sort_by_key(order);
         for row in sorted {
-            let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+            let cell = |column: usize| row.optional(column).unwrap_or_default().to_owned();
             let (node, mut text, other, more) = (cell(1), cell(3), cell(4), cell(5));
-            let what = row.get(0).unwrap_or_default();
+            let what = row.optional(0).unwrap_or_default();
             // A function's body is nobody's expression.
             if !node.starts_with('f') && what != "mention" {
                 text = arrays::with_element_types(&text);
