@@ -17,6 +17,7 @@ mod drop_schema;
 mod escapes;
 mod examples;
 mod exec;
+mod false_accusations;
 mod histories;
 mod hostile;
 mod interrupt;

@@ -352,8 +352,10 @@ impl PostgresCatalog {
         insert: &str,
         note: &str,
     ) -> Result<i64, CreateError> {
+        // The constraints of the catalog's tables are checked when they say, whatever ran before.
+        let insert = format!("SET CONSTRAINTS ALL DEFERRED; {insert}");
         let all = join3(
-            session.rows(insert),
+            session.rows(&insert),
             session.client().simple_query(note),
             session.client().simple_query("COMMIT"),
         );

@@ -138,6 +138,9 @@ impl<'a> Batch<'a> {
             message.begins.push((index, message.sql.chars().count()));
             // The text may end in a comment or without a semicolon.
             let _ = write!(message.sql, "{}\n;\n", part.sql);
+            if is_last && self.may_defer() {
+                message.sql.push_str("SET CONSTRAINTS ALL IMMEDIATE;\n");
+            }
             if is_last || !part.only_defines() {
                 let _ = write!(
                     message.sql,
@@ -150,6 +153,12 @@ impl<'a> Batch<'a> {
             }
         }
         messages
+    }
+
+    /// Returns whether a script may have deferred triggers to COMMIT, which would run code behind the
+    /// guard's question.
+    fn may_defer(&self) -> bool {
+        !self.parts.iter().all(Part::only_defines)
     }
 
     /// Sends everything, with the guard's question at the end, and follows the answers.
@@ -424,8 +433,12 @@ impl Follower<'_> {
                 Some(script.place(*position as usize))
             }
             (_, None) => return WorkError::Ours(error),
-            // All that is left is the question behind it.
+            // All that is left is what was deferred, and the question behind it.
             (_, Some(answered)) if answered >= part.answers() => {
+                let is_last = self.index + 1 == self.batch.parts.len();
+                if is_last && self.batch.may_defer() && answered == part.answers() {
+                    return WorkError::Script(self.index, None, error);
+                }
                 return self.ending.failure(error);
             }
             (_, Some(answered))
