@@ -196,3 +196,24 @@ fn every_promise_has_a_test_that_exists() {
     assert!(rows > 70, "the rows are found");
     assert_eq!(wrong, Vec::<String>::new());
 }
+
+#[test]
+fn every_file_that_answers_a_question_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/design.md")).unwrap();
+    let (_, table) = page
+        .split_once("\n| question | file |\n|---|---|\n")
+        .unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let files: Vec<&str> = table
+        .lines()
+        .filter_map(|row| row.rsplit_once(" | "))
+        .flat_map(|(_, files)| files.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(files.len() > 60, "the rows are found");
+    let missing: Vec<&&str> = files
+        .iter()
+        .filter(|file| !root.join(file).is_file())
+        .collect();
+    assert_eq!(missing, Vec::<&&str>::new());
+}
