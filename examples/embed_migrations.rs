@@ -92,7 +92,7 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         },
         scopes: Scopes::Everything,
         stages: Stages::default(),
-        rehearsal: false,
+        dry_run: false,
     };
     let (progress, mut events) = Progress::channel();
     let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Normal);

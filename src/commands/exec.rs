@@ -24,7 +24,7 @@ use crate::postgres::client::exec_sql::Exec;
 use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::pending_hint::Behind;
 use crate::service::event::{Operation, Progress};
-use crate::service::exec_results::merge;
+use crate::service::exec_results::ordered_results;
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
 use crate::service::selection::target;
@@ -217,7 +217,7 @@ impl Run<'_> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
         let engine_options = app.engine_options(&database);
         let surveyor = app.surveyor(&database);
-        let (shares, merge) = merge();
+        let (shares, merge) = ordered_results();
         let positions = self.targets.iter().zip(0..);
         let job = Arc::new(Exec {
             sql,

@@ -171,7 +171,7 @@ impl Args {
                 None => true,
             });
             selection.only = Some(failed.into_iter().collect());
-            return Ok(Some(Scopes::Again {
+            return Ok(Some(Scopes::Retry {
                 public,
                 tenants: selection,
             }));
@@ -335,7 +335,7 @@ impl Migration<'_> {
             },
             scopes: self.scopes.clone(),
             stages: self.stages.clone(),
-            rehearsal: self.rehearsal,
+            dry_run: self.rehearsal,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-/// Durations are told to machines in seconds with microseconds.
+/// Writes a duration as seconds with microseconds.
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,
     serializer: S,

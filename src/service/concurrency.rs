@@ -1,39 +1,39 @@
-//! How many schemas are worked on at once: a fixed number, or one that gives way to contention.
+//! How many schemas are worked on at once: a fixed number, or one that adapts to lock contention.
 
 use std::num::NonZeroUsize;
 
-/// How many schemas are at work at once.
+/// How many schemas are worked on at once.
 ///
-/// An adaptive pace halves when schemas are in each other's way, and grows back by one each
-/// time as many schemas as are at work have finished undisturbed: additive increase,
-/// multiplicative decrease, as TCP does it.
+/// An adaptive limit halves on lock contention, and grows back by one each time as many schemas as
+/// run at once have finished without contention: additive increase, multiplicative decrease, as in
+/// TCP congestion control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConcurrencyLimit {
     most: usize,
     now: usize,
     adapts: bool,
-    round: u32,
-    undisturbed: usize,
+    epoch: u32,
+    uncontended: usize,
 }
 
-/// The pace at which a schema was begun; see [`ConcurrencyLimit::disturbed`].
+/// The time between two decreases of a limit; see [`ConcurrencyLimit::decrease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Round(u32);
+pub struct Epoch(u32);
 
 impl ConcurrencyLimit {
-    /// Returns a pace that stays as it is.
+    /// Returns a limit that never changes.
     #[must_use]
     pub const fn fixed(jobs: NonZeroUsize) -> Self {
         Self {
             most: jobs.get(),
             now: jobs.get(),
             adapts: false,
-            round: 0,
-            undisturbed: 0,
+            epoch: 0,
+            uncontended: 0,
         }
     }
 
-    /// Returns a pace that begins with `most`, gives way to contention and comes back.
+    /// Returns a limit that starts at `most` and adapts to contention.
     #[must_use]
     pub const fn adaptive(most: NonZeroUsize) -> Self {
         Self {
@@ -42,51 +42,51 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Returns how many schemas may be at work now; never 0.
+    /// Returns how many schemas may be worked on now; never 0.
     #[must_use]
     pub const fn jobs(&self) -> usize {
         self.now
     }
 
-    /// Returns how many there are at most.
+    /// Returns the upper bound of [`jobs`](Self::jobs).
     #[must_use]
     pub const fn most(&self) -> usize {
         self.most
     }
 
-    /// Returns what a schema that begins now has to keep for [`ConcurrencyLimit::disturbed`].
+    /// Returns the epoch that a task belongs to which starts now.
     #[must_use]
-    pub const fn round(&self) -> Round {
-        Round(self.round)
+    pub const fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
     }
 
-    /// Notes that a schema met a lock or a deadlock, and returns whether the pace changed.
+    /// Halves an adaptive limit because a task met contention, and returns whether it changed.
     ///
-    /// Schemas that began before the last halving do not halve it again: they collided with
-    /// each other at a pace that is not kept any more.
-    pub const fn disturbed(&mut self, begun: Round) -> bool {
-        if !self.adapts || begun.0 != self.round {
+    /// A task that started before the last decrease does not decrease it again: it ran under the
+    /// higher limit.
+    pub const fn decrease(&mut self, started_in: Epoch) -> bool {
+        if !self.adapts || started_in.0 != self.epoch {
             return false;
         }
-        self.undisturbed = 0;
+        self.uncontended = 0;
         if self.now == 1 {
             return false;
         }
         self.now /= 2;
-        self.round += 1;
+        self.epoch += 1;
         true
     }
 
-    /// Notes that a schema finished without meeting anybody, and returns whether the pace changed.
-    pub const fn calm(&mut self) -> bool {
+    /// Counts a task that met no contention, and returns whether the limit grew.
+    pub const fn increase(&mut self) -> bool {
         if self.now == self.most {
             return false;
         }
-        self.undisturbed += 1;
-        if self.undisturbed < self.now {
+        self.uncontended += 1;
+        if self.uncontended < self.now {
             return false;
         }
-        self.undisturbed = 0;
+        self.uncontended = 0;
         self.now += 1;
         true
     }
@@ -101,63 +101,63 @@ mod tests {
     }
 
     #[test]
-    fn contention_halves_and_never_ends_the_work() {
-        let mut pace = adaptive(8);
-        let mut seen = vec![pace.jobs()];
+    fn contention_halves_the_limit_down_to_one() {
+        let mut limit = adaptive(8);
+        let mut seen = vec![limit.jobs()];
         for _ in 0..5 {
-            let round = pace.round();
-            pace.disturbed(round);
-            seen.push(pace.jobs());
+            let epoch = limit.epoch();
+            limit.decrease(epoch);
+            seen.push(limit.jobs());
         }
         assert_eq!(seen, [8, 4, 2, 1, 1, 1]);
     }
 
     #[test]
-    fn schemas_of_one_collision_halve_once() {
-        let mut pace = adaptive(8);
-        let together = pace.round();
-        let changed: Vec<bool> = (0..4).map(|_| pace.disturbed(together)).collect();
+    fn tasks_of_one_epoch_halve_the_limit_once() {
+        let mut limit = adaptive(8);
+        let epoch = limit.epoch();
+        let changed: Vec<bool> = (0..4).map(|_| limit.decrease(epoch)).collect();
         assert_eq!(changed, [true, false, false, false]);
-        assert_eq!(pace.jobs(), 4);
+        assert_eq!(limit.jobs(), 4);
     }
 
     #[test]
-    fn it_grows_back_by_one_for_a_calm_round_and_not_beyond_the_beginning() {
-        let mut pace = adaptive(4);
-        let round = pace.round();
-        pace.disturbed(round);
-        assert_eq!(pace.jobs(), 2);
+    fn it_grows_back_by_one_up_to_where_it_started() {
+        let mut limit = adaptive(4);
+        let epoch = limit.epoch();
+        limit.decrease(epoch);
+        assert_eq!(limit.jobs(), 2);
         let mut seen = Vec::new();
         for _ in 0..8 {
-            pace.calm();
-            seen.push(pace.jobs());
+            limit.increase();
+            seen.push(limit.jobs());
         }
         assert_eq!(seen, [2, 3, 3, 3, 4, 4, 4, 4]);
     }
 
     #[test]
-    fn a_disturbance_begins_the_count_of_calm_schemas_anew() {
-        let mut pace = adaptive(2);
-        let round = pace.round();
-        pace.disturbed(round);
+    fn contention_resets_the_count_of_uncontended_tasks() {
+        let mut limit = adaptive(2);
+        let epoch = limit.epoch();
+        limit.decrease(epoch);
         let mut slow = adaptive(8);
-        let round = slow.round();
-        slow.disturbed(round);
+        let epoch = slow.epoch();
+        slow.decrease(epoch);
         for _ in 0..3 {
-            slow.calm();
+            slow.increase();
         }
-        let round = slow.round();
-        slow.disturbed(round);
-        assert!(!slow.calm());
-        assert_eq!((pace.jobs(), slow.jobs()), (1, 2));
+        let epoch = slow.epoch();
+        slow.decrease(epoch);
+        assert!(!slow.increase());
+        assert_eq!((limit.jobs(), slow.jobs()), (1, 2));
     }
 
     #[test]
-    fn a_fixed_pace_stays() {
-        let mut pace = ConcurrencyLimit::fixed(NonZeroUsize::new(3).expect("not 0"));
-        let round = pace.round();
-        assert!(!pace.disturbed(round));
-        assert!(!pace.calm());
-        assert_eq!(pace.jobs(), 3);
+    fn a_fixed_limit_never_changes() {
+        let mut limit = ConcurrencyLimit::fixed(NonZeroUsize::new(3).expect("not 0"));
+        let epoch = limit.epoch();
+        assert!(!limit.decrease(epoch));
+        assert!(!limit.increase());
+        assert_eq!(limit.jobs(), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! What happens in a run, as data: workers emit it, one reporter renders it.
+//! Events of a run: jobs emit them, one reporter renders them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,40 +15,39 @@ use super::applied_scripts::AppliedScripts;
 use super::failure::{Holder, MigrateError, ServerError};
 use super::stages::StageKind;
 
-/// What a run does with each of its schemas, in the words of reports.
+/// What a run does with each of its schemas, in words for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// The command, such as `migrate-schemas`.
+    /// The command, such as `migrate-schemas`; JSON has this alone.
     pub command: &'static str,
-    /// What happens now, such as `migrating`.
+    /// The present participle, such as `migrating`.
     pub doing: &'static str,
-    /// What was done to the schemas that are counted as done, such as `migrated`; `None` where
-    /// the command itself tells people how it ended.
+    /// The past participle, such as `migrated`; `None` where the command prints its own summary.
     pub done: Option<&'static str>,
 }
 
 impl Operation {
-    /// Migrations, which are told script by script.
+    /// Migrations, reported script by script.
     pub const MIGRATION: Self = Self {
         command: "migrate-schemas",
         doing: "migrating",
         done: Some("migrated"),
     };
 
-    /// Migrations that are rolled back in the end.
+    /// Migrations that are executed and rolled back.
     pub const DRY_RUN: Self = Self {
         command: "migrate-schemas --dry-run=execute",
         doing: "trying",
         done: Some("tried"),
     };
 
-    /// Returns whether it is told script by script.
+    /// Returns whether it is reported script by script.
     #[must_use]
     pub fn has_scripts(&self) -> bool {
         [Self::MIGRATION, Self::DRY_RUN].contains(self)
     }
 
-    /// Returns whether it is the migrations.
+    /// Returns whether it is [`MIGRATION`](Self::MIGRATION).
     #[must_use]
     pub fn is_migration(&self) -> bool {
         *self == Self::MIGRATION
@@ -61,108 +60,107 @@ impl Default for Operation {
     }
 }
 
-/// Told to machines as the command.
 impl Serialize for Operation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.command)
     }
 }
 
-/// Why a schema was passed over.
+/// Why a schema was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Skipped {
-    /// It was running when the second interrupt came; its transaction was rolled back.
+    /// It was running at the second interrupt; its transaction was rolled back.
     Interrupted,
-    /// The tenant was dropped while the run was under way.
+    /// The tenant was dropped during the run.
     Dropped,
-    /// The tenant is being dropped, and its schema is half gone.
+    /// The tenant is being dropped, and a part of its schema is dropped already.
     Dropping,
-    /// Its next file runs without a transaction, so it cannot be tried and rolled back.
+    /// Its next file runs without a transaction, so a dry run cannot roll it back.
     NoTransaction,
 }
 
-/// Why a schema was never begun.
+/// Why a schema was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum NotStarted {
-    /// The shared schema failed, so no tenant was begun.
+    /// The shared schema failed, so no tenant was started.
     PublicFailed,
-    /// An earlier schema failed and the run stops at failures.
+    /// An earlier schema failed, and the run stops at failures.
     EarlierFailure,
     /// A canary failed.
     CanaryFailed,
-    /// So many schemas failed that the run was not to go on.
+    /// The limit of failed schemas was reached.
     TooManyFailures,
     /// The run was interrupted.
     Interrupted,
 }
 
-/// How one schema ended. Every selected schema has exactly one.
+/// How a run ended for one schema. Every selected schema has exactly one outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Something was applied.
+    /// Scripts were applied.
     Migrated {
-        /// What, in order.
+        /// The scripts, in order.
         scripts: AppliedScripts,
-        /// From taking the lock to the end of the last commit; its share of it where it was migrated
-        /// together with others.
+        /// From taking the lock to the end of the last commit; in a group, an equal share of the
+        /// group's time.
         #[serde(serialize_with = "seconds")]
         took: Duration,
     },
     /// Nothing was pending.
     UpToDate,
-    /// Work that is not a migration was done.
+    /// A job other than a migration is done.
     Done {
-        /// What came of it, in a few words, such as `3 rows`; may be empty.
+        /// Its result in a few words, such as `3 rows`; may be empty.
         result: String,
-        /// From its begin to its end.
+        /// From its start to its end.
         #[serde(serialize_with = "seconds")]
         took: Duration,
     },
-    /// It could not be done.
+    /// The job failed.
     Failed {
-        /// Why.
+        /// The cause.
         error: Box<MigrateError>,
-        /// Scripts of this run that stay applied, because they were committed before.
+        /// Scripts of this run that stay applied, because they were committed before the failure.
         applied: Vec<AppliedScript>,
     },
-    /// It was passed over.
+    /// The schema was skipped.
     Skipped {
-        /// Why.
+        /// The reason.
         why: Skipped,
     },
-    /// It was never begun.
+    /// The schema was not started.
     NotStarted {
-        /// Why.
+        /// The reason.
         why: NotStarted,
     },
 }
 
-/// How far an interrupted run goes.
+/// How urgently a run was interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interrupt {
-    /// Nobody has interrupted.
+    /// It was not.
     #[default]
     None,
-    /// Start nothing new, let running transactions finish.
+    /// No schema is started any more; running transactions finish.
     Drain,
-    /// Cancel the running statements on the server.
+    /// Running statements are cancelled on the server.
     Cancel,
 }
 
-/// Something that happened, and when.
+/// An event and its time.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Since the run began.
+    /// Time since the start of the run.
     pub elapsed: Duration,
-    /// The schema it happened in; `None` for the run as a whole.
+    /// The schema it belongs to; `None` for the run as a whole.
     pub target: Option<Arc<Target>>,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
@@ -171,115 +169,116 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The run begins.
+    /// The run starts.
     RunStarted {
-        /// What is done, where it is not the migrations.
+        /// What is done; JSON omits it for migrations.
         #[serde(rename = "command", skip_serializing_if = "Operation::is_migration")]
         work: Operation,
         /// How many schemas are selected.
         schemas: usize,
-        /// How many of them have something pending.
+        /// How many of them have pending migrations.
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
     },
-    /// `public` had work to do, and now the tenants are known: the numbers of `run-started` anew.
+    /// `public` was migrated and the tenants were listed again: replaces the numbers of
+    /// `run-started`.
     TenantsFound {
         /// How many schemas are selected, `public` among them.
         schemas: usize,
-        /// How many of them have or had something pending.
+        /// How many of them have or had pending migrations.
         pending: usize,
         /// How many are worked on at once.
         jobs: usize,
     },
-    /// One of several stages begins.
+    /// One of several stages starts.
     StageStarted {
-        /// What it is made of.
+        /// Whether it is the canaries or a batch.
         stage: StageKind,
         /// Its position among the stages, from 1.
         number: usize,
         /// How many stages there are.
         of: usize,
-        /// How many schemas it has.
+        /// How many schemas are in it.
         schemas: usize,
     },
-    /// The run waits before the next stage; told at once and then every half minute.
+    /// The run waits before the next stage; emitted at once and then every 30 seconds.
     Pausing {
-        /// The number of the stage that is waited for.
+        /// The number of the next stage.
         before: usize,
         /// How many stages there are.
         of: usize,
-        /// How long still.
+        /// The remaining time.
         #[serde(serialize_with = "seconds")]
         left: Duration,
     },
-    /// Schemas were in each other's way, or no longer are, so another number is worked on at once.
+    /// The concurrency limit changed because of lock contention, or because there was none.
     JobsChanged {
-        /// How many from now on.
+        /// How many schemas are worked on at once from now on.
         jobs: usize,
-        /// How many there are at most.
+        /// The upper bound.
         most: usize,
     },
-    /// Work on a schema begins.
+    /// Work on a schema starts.
     SchemaStarted {
         /// Position among the tenants, from 1; 0 for `public`.
         number: usize,
-        /// How many tenants have something to do.
+        /// How many tenants have pending work.
         of: usize,
     },
-    /// Another session holds the schema's lock; told once and then every few seconds.
+    /// Another session holds the schema's lock; emitted once and then every few seconds.
     WaitingForLock {
-        /// Who, where the server tells.
+        /// That session, where the server knows it.
         holder: Option<Holder>,
-        /// For how long already.
+        /// Time since the wait started.
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
-    /// What was committed is not confirmed by a synchronous standby yet; told every few seconds.
+    /// COMMIT waits for a synchronous standby; emitted every few seconds.
     WaitingForStandby {
-        /// For how long already.
+        /// Time since the wait started.
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
-    /// A script's first statement is sent.
+    /// The first statement of a script is sent.
     ScriptStarted {
-        /// Which.
+        /// The script.
         #[serde(flatten)]
         script: ScriptRef,
     },
-    /// A script's last statement is done. It counts once its schema is finished.
+    /// The last statement of a script is done. It is committed when its schema is finished.
     ScriptFinished {
-        /// Which, and how long it took.
+        /// The script, and how long it took.
         #[serde(flatten)]
         script: AppliedScript,
     },
-    /// Work that is told in steps is at its next one, or further in the same; told at once and
-    /// then twice a second while something moves.
+    /// A job with steps starts its next step or makes progress in it; emitted at the start and then
+    /// twice a second while rows are moved.
     Step {
-        /// What it is at, such as `table products`.
+        /// What the step does, such as `table products`.
         step: String,
         /// Its number, from 1.
         number: usize,
         /// How many steps there are.
         of: usize,
-        /// How many rows were moved in it so far.
-        #[serde(skip_serializing_if = "is_nothing")]
+        /// Rows moved in the step so far.
+        #[serde(skip_serializing_if = "is_zero")]
         rows: u64,
-        /// How many bytes these rows have in the server's text format.
-        #[serde(skip_serializing_if = "is_nothing")]
+        /// Bytes of these rows in the server's text format.
+        #[serde(skip_serializing_if = "is_zero")]
         bytes: u64,
     },
-    /// A transaction was rolled back and will be tried again.
+    /// A transaction was rolled back and will be retried.
     Retrying {
-        /// Which attempt failed, from 1.
+        /// The attempt that failed, from 1.
         attempt: u32,
-        /// How many there will be at most.
+        /// The highest number of attempts.
         limit: u32,
-        /// What the server said.
+        /// The server's error.
         error: ServerError,
-        /// Who was in the way.
+        /// The sessions that held the lock.
         blockers: Vec<Holder>,
-        /// How long until the next attempt.
+        /// Time until the next attempt.
         #[serde(serialize_with = "seconds")]
         pause: Duration,
     },
@@ -290,36 +289,36 @@ pub enum EventKind {
         /// Its text.
         message: String,
     },
-    /// A program that runs for the schema wrote a line to its stderr.
+    /// A program that `exec` runs for the schema wrote a line to its stderr.
     Output {
         /// The line.
         line: String,
     },
     /// Work on a schema ended.
     SchemaFinished {
-        /// How.
+        /// The outcome.
         #[serde(flatten)]
         outcome: Outcome,
     },
-    /// Somebody asked the run to end early.
+    /// The run was interrupted by a signal.
     Interrupted {
-        /// How urgently.
+        /// The new level.
         level: Interrupt,
     },
 }
 
-/// Where workers report to: a cheap clone around a channel, bound to one target or to none.
+/// Sends events to the reporter: a cheap clone around a channel, bound to one target or to none.
 ///
-/// Sending never blocks and never fails the work; when nobody listens the event is lost.
+/// Sending never blocks and never fails; without a receiver the event is dropped.
 #[derive(Clone, Debug)]
 pub struct Progress {
     sender: mpsc::UnboundedSender<Event>,
-    begun: Instant,
+    started: Instant,
     target: Option<Arc<Target>>,
-    disturbed: Option<ContentionReports>,
+    contention: Option<ContentionReports>,
 }
 
-/// Where the fleet hears that a schema met a lock or a deadlock, and which it was.
+/// Reports to the fleet that the schema at this position met lock contention.
 #[derive(Clone, Debug)]
 pub(super) struct ContentionReports {
     pub(super) sender: mpsc::UnboundedSender<usize>,
@@ -327,15 +326,15 @@ pub(super) struct ContentionReports {
 }
 
 impl Progress {
-    /// Returns a fresh channel whose clock starts now.
+    /// Returns both ends of a new channel, whose clock starts now.
     #[must_use]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let progress = Self {
             sender,
-            begun: Instant::now(),
+            started: Instant::now(),
             target: None,
-            disturbed: None,
+            contention: None,
         };
         (progress, receiver)
     }
@@ -349,31 +348,31 @@ impl Progress {
         }
     }
 
-    /// Returns the same channel; what is retried because of others is told to the fleet too.
-    pub(super) fn overheard(self, disturbances: ContentionReports) -> Self {
+    /// Returns the same channel; retries after lock contention are also reported to the fleet.
+    pub(super) fn with_contention_reports(self, reports: ContentionReports) -> Self {
         Self {
-            disturbed: Some(disturbances),
+            contention: Some(reports),
             ..self
         }
     }
 
-    /// Returns how long ago the channel was made.
+    /// Returns the time since the channel was created.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.started.elapsed()
     }
 
-    /// Reports that something happened.
+    /// Sends an event with the current time.
     pub fn send(&self, kind: EventKind) {
         if let (Some(ContentionReports { sender, position }), EventKind::Retrying { error, .. }) =
-            (&self.disturbed, &kind)
+            (&self.contention, &kind)
             && error.is_contention()
         {
             let _ = sender.send(*position);
         }
-        // A reporter that went away (a closed terminal) must not end the migration.
+        // A reporter that ended (a closed terminal) must not fail the migration.
         let _ = self.sender.send(Event {
-            elapsed: self.begun.elapsed(),
+            elapsed: self.started.elapsed(),
             target: self.target.clone(),
             kind,
         });
@@ -381,7 +380,7 @@ impl Progress {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_nothing(number: &u64) -> bool {
+fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
@@ -391,7 +390,7 @@ mod tests {
     use crate::domain::script::Prefix;
 
     #[test]
-    fn events_are_told_in_seconds() {
+    fn durations_are_seconds_in_json() {
         let kind = EventKind::ScriptFinished {
             script: AppliedScript {
                 script: ScriptRef {

@@ -1,4 +1,4 @@
-//! Many results as one: in the order of the tenants, each whole, all with the same columns.
+//! Merges the results of `exec` in the order of the tenants: each complete, all with equal columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,14 +15,14 @@ pub type Value = Option<String>;
 pub struct Column {
     /// Its name, as the server gives it.
     pub name: String,
-    /// What its texts are.
-    pub kind: Kind,
+    /// The type of its texts.
+    pub kind: ColumnType,
 }
 
-/// What the texts of a column are, as far as anybody asked.
+/// The type of a column's texts, as far as it changes how they are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// Text, or not known.
+pub enum ColumnType {
+    /// Text or any other type.
     #[default]
     Text,
     /// Numbers, `NaN` and `Infinity` among them.
@@ -33,85 +33,85 @@ pub enum Kind {
     Json,
 }
 
-/// So many rows, or bytes of values, are handed over together.
+/// Rows, or bytes of values, in one message.
 const ROWS: usize = 500;
 const BYTES: usize = 64 << 10;
-/// So many bytes wait in memory for their turn; what is more waits in a file.
+/// Bytes of results that are buffered in memory; more go to a temporary file.
 const KEPT: usize = 8 << 20;
-/// So many chunks are on their way at once.
-const UNDER_WAY: usize = 16;
+/// Messages in the channel.
+const QUEUED: usize = 16;
 
-/// Where one position's rows go. Dropped without [`Share::end`], the rows are forgotten.
+/// Sends the rows of one position. Dropped without [`ResultWriter::end`], its rows are discarded.
 #[derive(Debug)]
-pub struct Share {
+pub struct ResultWriter {
     position: usize,
-    heads: Arc<watch::Sender<Heads>>,
-    sender: mpsc::Sender<Piece>,
+    agreement: Arc<watch::Sender<Agreement>>,
+    sender: mpsc::Sender<Message>,
     rows: Vec<Vec<Value>>,
     bytes: usize,
     has_columns: bool,
     ended: bool,
 }
 
-/// What is known about the columns: those of the first position that has any.
+/// The columns of the first position that has any.
 #[derive(Debug, Default)]
-struct Heads {
+struct Agreement {
     columns: Option<Arc<[Column]>>,
-    /// Every position before this one has ended without columns.
+    /// Every position before this one ended without columns.
     next: usize,
     without: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum Message {
     Rows(usize, Vec<Vec<Value>>),
     End(usize, bool),
 }
 
-/// The results that are to be merged, handed out by position.
+/// Hands out a [`ResultWriter`] for each position.
 #[derive(Clone, Debug)]
-pub struct Shares {
-    heads: Arc<watch::Sender<Heads>>,
-    sender: mpsc::Sender<Piece>,
-    /// How many positions have taken what they need to begin.
-    entered: Arc<watch::Sender<usize>>,
+pub struct ResultWriters {
+    agreement: Arc<watch::Sender<Agreement>>,
+    sender: mpsc::Sender<Message>,
+    /// How many positions have acquired what they need to start.
+    started: Arc<watch::Sender<usize>>,
 }
 
-/// A position's turn to take what it needs; the next one's comes when this is dropped.
+/// The turn of a position to acquire what it needs; the next turn comes when this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Entrance {
+pub struct Turn {
     position: usize,
-    entered: Arc<watch::Sender<usize>>,
+    started: Arc<watch::Sender<usize>>,
 }
 
-impl Drop for Entrance {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.entered
-            .send_modify(|entered| *entered = self.position + 1);
+        self.started
+            .send_modify(|started| *started = self.position + 1);
     }
 }
 
-/// The other end: reads what the shares bring, in their order.
+/// Receives the rows of all positions and returns them in order.
 #[derive(Debug)]
-pub struct Merge {
-    heads: watch::Receiver<Heads>,
-    receiver: mpsc::Receiver<Piece>,
-    waiting: BTreeMap<usize, Waiting>,
+pub struct ResultReader {
+    agreement: watch::Receiver<Agreement>,
+    receiver: mpsc::Receiver<Message>,
+    waiting: BTreeMap<usize, Buffered>,
     next: usize,
     kept: usize,
     spilled: Option<File>,
 }
 
-/// What a position has brought so far.
+/// What a position has sent so far.
 #[derive(Debug, Default)]
-struct Waiting {
-    chunks: Vec<Chunk>,
+struct Buffered {
+    chunks: Vec<StoredRows>,
     ended: Option<bool>,
 }
 
 #[derive(Debug)]
-enum Chunk {
+enum StoredRows {
     Kept(Vec<u8>),
     /// Offset and length in the file.
     Spilled(u64, usize),
@@ -119,45 +119,46 @@ enum Chunk {
 
 /// Returns both ends.
 #[must_use]
-pub fn merge() -> (Shares, Merge) {
-    let (sender, receiver) = mpsc::channel(UNDER_WAY);
-    let (heads, watched) = watch::channel(Heads::default());
-    let shares = Shares {
-        heads: Arc::new(heads),
+pub fn ordered_results() -> (ResultWriters, ResultReader) {
+    let (sender, receiver) = mpsc::channel(QUEUED);
+    let (agreement, watched) = watch::channel(Agreement::default());
+    let writers = ResultWriters {
+        agreement: Arc::new(agreement),
         sender,
-        entered: Arc::new(watch::channel(0).0),
+        started: Arc::new(watch::channel(0).0),
     };
-    let merge = Merge {
-        heads: watched,
+    let reader = ResultReader {
+        agreement: watched,
         receiver,
         waiting: BTreeMap::new(),
         next: 0,
         kept: 0,
         spilled: None,
     };
-    (shares, merge)
+    (writers, reader)
 }
 
-impl Shares {
-    /// Waits until every position before this one has taken what it needs to begin. Who waits for
-    /// the columns of an earlier position must not hold what that one is still waiting for.
-    pub async fn enter(&self, position: usize) -> Entrance {
-        let mut watched = self.entered.subscribe();
-        // The sender is in our own hands, so it is there.
-        let _ = watched.wait_for(|entered| *entered >= position).await;
-        Entrance {
+impl ResultWriters {
+    /// Waits until every earlier position has acquired what it needs to start. Without that order a
+    /// position that waits for the columns of an earlier one could hold the connection which that
+    /// one waits for.
+    pub async fn turn(&self, position: usize) -> Turn {
+        let mut watched = self.started.subscribe();
+        // Cannot fail: `self` holds the sender.
+        let _ = watched.wait_for(|started| *started >= position).await;
+        Turn {
             position,
-            entered: Arc::clone(&self.entered),
+            started: Arc::clone(&self.started),
         }
     }
 
-    /// Returns the share of a position, counted from 0. Positions have to begin in their order,
-    /// and each of them has to end.
+    /// Returns the writer of a position, counted from 0. Positions must start in their order, and
+    /// each of them must end.
     #[must_use]
-    pub fn of(&self, position: usize) -> Share {
-        Share {
+    pub fn of(&self, position: usize) -> ResultWriter {
+        ResultWriter {
             position,
-            heads: Arc::clone(&self.heads),
+            agreement: Arc::clone(&self.agreement),
             sender: self.sender.clone(),
             rows: Vec::new(),
             bytes: 0,
@@ -167,28 +168,28 @@ impl Shares {
     }
 }
 
-impl Share {
-    /// Says which columns the rows have, and waits until all positions before this one have
-    /// said theirs or ended, so that the first one's are everybody's whoever was faster.
+impl ResultWriter {
+    /// Sets the columns of the rows. Waits until every earlier position has set its columns or
+    /// ended, so that the columns of the result are those of the first position, not of the fastest.
     ///
     /// # Errors
     ///
-    /// The columns that the result has, where they have other names.
+    /// The columns of the result, where their names differ.
     pub async fn columns(&mut self, columns: Vec<Column>) -> Result<(), Arc<[Column]>> {
-        let mut watched = self.heads.subscribe();
+        let mut watched = self.agreement.subscribe();
         let position = self.position;
-        // The sender is in our own hands, so it is there.
+        // Cannot fail: `self` holds the sender.
         let _ = watched
-            .wait_for(|heads| heads.columns.is_some() || heads.next == position)
+            .wait_for(|agreement| agreement.columns.is_some() || agreement.next == position)
             .await;
         let columns: Arc<[Column]> = columns.into();
         let mut agreed = Arc::clone(&columns);
-        self.heads.send_if_modified(|heads| {
-            if let Some(first) = &heads.columns {
-                agreed = Arc::clone(first);
+        self.agreement.send_if_modified(|agreement| {
+            if let Some(columns) = &agreement.columns {
+                agreed = Arc::clone(columns);
                 return false;
             }
-            heads.columns = Some(Arc::clone(&columns));
+            agreement.columns = Some(Arc::clone(&columns));
             true
         });
         let same = agreed.len() == columns.len()
@@ -204,43 +205,43 @@ impl Share {
         }
     }
 
-    /// Adds a row. Waits while more is on its way than can be taken.
+    /// Adds a row. Waits while the channel is full.
     pub async fn row(&mut self, row: Vec<Value>) {
         self.bytes += row.iter().flatten().map(String::len).sum::<usize>();
         self.rows.push(row);
         if self.rows.len() >= ROWS || self.bytes >= BYTES {
-            self.hand_over().await;
+            self.flush().await;
         }
     }
 
-    /// Ends the share: its rows belong to the result.
+    /// Ends the position: its rows become part of the result.
     pub async fn end(mut self) {
-        self.hand_over().await;
+        self.flush().await;
         self.ended = self
             .sender
-            .send(Piece::End(self.position, true))
+            .send(Message::End(self.position, true))
             .await
             .is_ok();
     }
 
-    async fn hand_over(&mut self) {
+    async fn flush(&mut self) {
         self.bytes = 0;
         let rows = std::mem::take(&mut self.rows);
         if !rows.is_empty() {
-            // Nobody reads any more: whoever reads has ended the run.
-            let _ = self.sender.send(Piece::Rows(self.position, rows)).await;
+            // The reader ended, and with it the run.
+            let _ = self.sender.send(Message::Rows(self.position, rows)).await;
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for ResultWriter {
     fn drop(&mut self) {
         let position = self.position;
         if !self.has_columns {
-            self.heads.send_if_modified(|heads| {
-                heads.without.insert(position);
-                while heads.without.remove(&heads.next) {
-                    heads.next += 1;
+            self.agreement.send_if_modified(|agreement| {
+                agreement.without.insert(position);
+                while agreement.without.remove(&agreement.next) {
+                    agreement.next += 1;
                 }
                 true
             });
@@ -248,7 +249,7 @@ impl Drop for Share {
         if !self.ended {
             let sender = self.sender.clone();
             if let Err(mpsc::error::TrySendError::Full(piece)) =
-                sender.try_send(Piece::End(position, false))
+                sender.try_send(Message::End(position, false))
                 && let Ok(runtime) = tokio::runtime::Handle::try_current()
             {
                 runtime.spawn(async move {
@@ -259,13 +260,12 @@ impl Drop for Share {
     }
 }
 
-impl Merge {
-    /// Reads to the end, and gives the rows of each position to `take`, in order, and only
-    /// once the position has ended well. `take` gets the columns first, with the first row;
-    /// the columns are returned as well, if there were any.
+impl ResultReader {
+    /// Receives until every writer is dropped, and passes the rows of each position to `take`, in
+    /// order, once the position has ended successfully. Returns the columns, if there are any.
     ///
-    /// Blocks: call it on a thread that may. Memory stays bounded whatever the size: what
-    /// cannot be given yet waits in a temporary file beyond a few megabytes.
+    /// Blocks the thread. Memory is bounded: beyond a few megabytes, rows that wait for an earlier
+    /// position are stored in a temporary file.
     ///
     /// # Errors
     ///
@@ -276,12 +276,12 @@ impl Merge {
     ) -> io::Result<Option<Arc<[Column]>>> {
         while let Some(piece) = self.receiver.blocking_recv() {
             match piece {
-                Piece::Rows(position, rows) => {
+                Message::Rows(position, rows) => {
                     let bytes = serde_json::to_vec(&rows)?;
                     let chunk = self.store(bytes)?;
                     self.waiting.entry(position).or_default().chunks.push(chunk);
                 }
-                Piece::End(position, well) => {
+                Message::End(position, well) => {
                     let waiting = self.waiting.entry(position).or_default();
                     waiting.ended = Some(well);
                 }
@@ -294,17 +294,17 @@ impl Merge {
                 self.give(position, &mut take)?;
             }
         }
-        // A run that ended early has gaps.
+        // A run that ended early leaves gaps.
         while let Some((&position, _)) = self.waiting.first_key_value() {
             self.give(position, &mut take)?;
         }
-        Ok(self.heads.borrow().columns.clone())
+        Ok(self.agreement.borrow().columns.clone())
     }
 
-    fn store(&mut self, bytes: Vec<u8>) -> io::Result<Chunk> {
+    fn store(&mut self, bytes: Vec<u8>) -> io::Result<StoredRows> {
         if self.kept + bytes.len() <= KEPT {
             self.kept += bytes.len();
-            return Ok(Chunk::Kept(bytes));
+            return Ok(StoredRows::Kept(bytes));
         }
         let file = match &mut self.spilled {
             Some(file) => file,
@@ -312,7 +312,7 @@ impl Merge {
         };
         let at = file.seek(SeekFrom::End(0))?;
         file.write_all(&bytes)?;
-        Ok(Chunk::Spilled(at, bytes.len()))
+        Ok(StoredRows::Spilled(at, bytes.len()))
     }
 
     fn give(
@@ -323,14 +323,14 @@ impl Merge {
         let Some(waiting) = self.waiting.remove(&position) else {
             return Ok(());
         };
-        let columns = self.heads.borrow().columns.clone().unwrap_or_default();
+        let columns = self.agreement.borrow().columns.clone().unwrap_or_default();
         for chunk in waiting.chunks {
             let bytes = match chunk {
-                Chunk::Kept(bytes) => {
+                StoredRows::Kept(bytes) => {
                     self.kept -= bytes.len();
                     bytes
                 }
-                Chunk::Spilled(at, length) => {
+                StoredRows::Spilled(at, length) => {
                     let mut bytes = vec![0; length];
                     if let Some(file) = &mut self.spilled {
                         file.seek(SeekFrom::Start(at))?;
@@ -348,7 +348,7 @@ impl Merge {
             }
         }
         if self.waiting.is_empty() {
-            // Nobody waits, so nothing in the file is wanted any more.
+            // No position refers to the file any more.
             self.spilled = None;
         }
         Ok(())
@@ -362,14 +362,14 @@ mod tests {
     fn column(name: &str) -> Vec<Column> {
         vec![Column {
             name: name.to_owned(),
-            kind: Kind::Text,
+            kind: ColumnType::Text,
         }]
     }
 
-    fn read(merge: Merge) -> tokio::task::JoinHandle<Vec<(usize, Value)>> {
+    fn read(reader: ResultReader) -> tokio::task::JoinHandle<Vec<(usize, Value)>> {
         tokio::task::spawn_blocking(move || {
             let mut rows = Vec::new();
-            merge
+            reader
                 .run(|_, position, mut row| {
                     rows.push((position, row.swap_remove(0)));
                     Ok(())
@@ -380,11 +380,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn rows_come_in_the_order_of_positions_and_only_of_those_that_ended_well() {
-        let (shares, merge) = merge();
-        let reading = read(merge);
-        let (mut first, mut second, mut third) = (shares.of(0), shares.of(1), shares.of(2));
-        drop(shares);
+    async fn rows_are_ordered_and_unfinished_positions_discarded() {
+        let (writers, reader) = ordered_results();
+        let reading = read(reader);
+        let (mut first, mut second, mut third) = (writers.of(0), writers.of(1), writers.of(2));
+        drop(writers);
         first.columns(column("a")).await.unwrap();
         third.columns(column("a")).await.unwrap();
         third.row(vec![None]).await;
@@ -403,11 +403,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_columns_are_those_of_the_first_position_that_has_any_whoever_is_faster() {
-        let (shares, merge) = merge();
-        let reading = read(merge);
-        let (first, mut second, mut third) = (shares.of(0), shares.of(1), shares.of(2));
-        drop(shares);
+    async fn the_columns_are_those_of_the_first_position_not_the_fastest() {
+        let (writers, reader) = ordered_results();
+        let reading = read(reader);
+        let (first, mut second, mut third) = (writers.of(0), writers.of(1), writers.of(2));
+        drop(writers);
         let late = tokio::spawn(async move { third.columns(column("b")).await });
         tokio::task::yield_now().await;
         drop(first);
@@ -418,11 +418,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_waits_for_a_slow_one_goes_to_a_file_and_comes_back() {
-        let (shares, merge) = merge();
-        let reading = read(merge);
-        let (mut first, mut second) = (shares.of(0), shares.of(1));
-        drop(shares);
+    async fn rows_that_wait_for_a_slow_position_are_kept_in_a_file() {
+        let (writers, reader) = ordered_results();
+        let reading = read(reader);
+        let (mut first, mut second) = (writers.of(0), writers.of(1));
+        drop(writers);
         first.columns(column("a")).await.unwrap();
         second.columns(column("a")).await.unwrap();
         let long = "ế".repeat(100_000);

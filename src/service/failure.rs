@@ -1,4 +1,4 @@
-//! Why a schema failed, as data: the pieces from which an explanation is made.
+//! Why a schema failed, as data from which `ui` makes an explanation.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::domain::script::{DefinedIn, Place, ScriptRef};
 use crate::domain::serialize::seconds;
 use crate::domain::sqlstate;
 
-/// What the server said, kept as it said it.
+/// An error of the server, unchanged; or of the driver, without a SQLSTATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerError {
-    /// Five characters (manual appendix A), or `None` when no server answered.
+    /// Five characters (manual appendix A); `None` when the error is not the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
     /// The message.
@@ -25,15 +25,15 @@ pub struct ServerError {
     /// `HINT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What is there twice, where a unique index could not be built and that is known for sure.
+    /// The duplicate key, where a unique index could not be built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Box<Duplicates>>,
-    /// Which file makes the relation that a migration did not find, where the files tell.
+    /// The file that creates the relation which a migration did not find, where the files tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defined_in: Option<Box<DefinedIn>>,
 }
 
-/// A key that rows of a table have in common and may not.
+/// A unique key that several rows of a table share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Duplicates {
     /// The schema of the table.
@@ -51,8 +51,8 @@ impl ServerError {
         self.sqlstate.as_deref() == Some(code)
     }
 
-    /// Returns whether another session was in the way: a lock that was not had in time, a
-    /// deadlock, a serialisation failure.
+    /// Returns whether another session caused the error: lock timeout, deadlock or serialization
+    /// failure.
     #[must_use]
     pub fn is_contention(&self) -> bool {
         self.sqlstate
@@ -73,19 +73,19 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// A session that is in somebody's way.
+/// A session that holds a lock which another waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
-    /// Its process id on the server.
+    /// The process id of its backend.
     pub pid: i32,
-    /// Its `application_name`; empty where it has none.
+    /// Its `application_name`; may be empty.
     pub application: String,
     /// The client's address, or `local` for a unix socket.
     pub client: String,
-    /// How long its transaction has been open.
+    /// The age of its transaction.
     #[serde(serialize_with = "seconds")]
     pub since: Duration,
-    /// The start of the statement it runs or ran last.
+    /// The start of its current or last statement.
     pub query: String,
 }
 
@@ -104,43 +104,43 @@ impl fmt::Display for Holder {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// The tenant's row stands, its schema does not.
+    /// The tenant's row exists, its schema does not.
     SchemaMissing,
-    /// A statement of a script failed; everything of this transaction is rolled back.
+    /// A statement of a script failed.
     Script {
         /// The script.
         script: ScriptRef,
         /// Path of its file.
         file: String,
-        /// Where in the file; `None` where the server's answer does not tell.
+        /// The position in the file; `None` where the server reports none.
         place: Option<Place>,
-        /// What the server said.
+        /// The server's error.
         error: ServerError,
-        /// Who held the lock, when waiting for it was what failed.
+        /// The sessions that held the lock, after a lock timeout.
         blockers: Vec<Holder>,
-        /// How many times it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// Whether a transaction took back what the script had done; one that runs without a
-        /// transaction keeps what was done before the statement that failed.
+        /// Whether the script was rolled back; one that runs without a transaction keeps what was
+        /// done before the statement that failed.
         rolled_back: bool,
     },
-    /// A script touched something outside its schema; rolled back.
+    /// A script changed something outside its schema; rolled back.
     LeftSchema {
         /// The scripts of the transaction.
         scripts: Vec<ScriptRef>,
-        /// What it touched and how, each in words.
+        /// What it changed and how, each in words.
         touched: Vec<String>,
     },
     /// A script ended the transaction it ran in, or changed role or schema; rolled back where possible.
     LeftTransaction {
         /// The scripts of the transaction.
         scripts: Vec<ScriptRef>,
-        /// What was not as before.
+        /// What differed afterwards.
         why: String,
     },
-    /// Files and history disagree.
+    /// Files and history differ.
     Drift {
-        /// Every disagreement.
+        /// Every difference.
         drifts: Vec<Drift>,
     },
     /// A row of the history cannot be read.
@@ -148,111 +148,111 @@ pub enum MigrateError {
         /// Which row, and what is wrong with it.
         why: String,
     },
-    /// A schema that should get its first history got one meanwhile.
+    /// Another run wrote the first history of the schema meanwhile.
     HasHistory {
-        /// The newest version in it.
+        /// The highest version in it.
         version: Option<i64>,
     },
-    /// A schema that should get a history of files that were not run does not hold what they make.
+    /// The schema lacks objects that the files create, so they cannot be recorded as applied.
     SchemaIncomplete {
         /// What is missing, in words.
         missing: Vec<String>,
     },
-    /// Another session kept the schema's lock for longer than `lock_wait`.
+    /// Another session held the schema's lock for longer than `run.lock_wait`.
     Locked {
-        /// Who holds it, where the server told.
+        /// The session that holds it, where the server knows it.
         holder: Option<Holder>,
-        /// How long was waited.
+        /// How long the run waited.
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
-    /// An index that was built without a transaction is not valid.
+    /// An index that was built without a transaction is invalid.
     InvalidIndex {
         /// The script that builds it.
         script: ScriptRef,
-        /// Names of the indexes.
+        /// The names of the indexes.
         indexes: Vec<String>,
     },
-    /// The server refused something that is not a script's statement.
+    /// The server refused a statement that is not a script's.
     Database {
-        /// What was being done.
+        /// What was attempted.
         doing: String,
-        /// What the server said.
+        /// The server's error.
         error: ServerError,
     },
-    /// The connection broke and could not be had again in time, so what became of the
+    /// The connection was lost and could not be restored in time, so the outcome of the
     /// transaction is not known.
     InDoubt {
-        /// What was being done.
+        /// What was attempted.
         doing: String,
-        /// What the driver said.
+        /// The driver's error.
         error: ServerError,
     },
-    /// Work that is not a migration failed.
+    /// A job other than a migration failed.
     Job {
-        /// What was being done.
+        /// What was attempted.
         doing: String,
-        /// What was said; without a SQLSTATE where it was not the server.
+        /// The error; without a SQLSTATE where it is not the server's.
         error: ServerError,
-        /// What to do next, each a line.
+        /// Hints, each a line.
         hints: Vec<Hint>,
     },
     /// A bug in pricesync.
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
     },
 }
 
 impl MigrateError {
-    /// Returns whether the rest of the fleet would fail the same way: the disk is full, the server is gone.
+    /// Returns the server's error, where the failure has one.
     #[must_use]
-    pub fn ends_the_run(&self) -> bool {
+    pub fn server_error(&self) -> Option<&ServerError> {
         match self {
-            Self::InDoubt { .. } => true,
-            Self::Script { error, .. } | Self::Database { error, .. } | Self::Job { error, .. } => {
-                error
-                    .sqlstate
-                    .as_deref()
-                    .is_some_and(|code| code == sqlstate::DISK_FULL || sqlstate::is_shutdown(code))
-            }
-            _ => false,
+            Self::Script { error, .. }
+            | Self::Database { error, .. }
+            | Self::InDoubt { error, .. }
+            | Self::Job { error, .. } => Some(error),
+            _ => None,
         }
     }
 
-    /// Returns what makes two failures the same failure. Detail and holder differ from
-    /// schema to schema and do not count.
+    /// Returns whether every other schema would fail the same way: the disk is full, the server is
+    /// gone.
+    #[must_use]
+    pub fn ends_the_run(&self) -> bool {
+        let is_fatal = |code: &str| code == sqlstate::DISK_FULL || sqlstate::is_shutdown(code);
+        let code = self
+            .server_error()
+            .and_then(|error| error.sqlstate.as_deref());
+        code.is_some_and(is_fatal) || matches!(self, Self::InDoubt { .. })
+    }
+
+    /// Returns a text that is equal for failures with the same cause. What differs from schema to
+    /// schema (`DETAIL`, lock holder, number of attempts) is not part of it. The run log stores it.
     #[must_use]
     pub fn group_key(&self) -> String {
+        let code = |error: &ServerError| error.sqlstate.clone().unwrap_or_default();
         match self {
             Self::Script {
                 script,
                 place,
                 error,
                 ..
-            } => format!(
-                "script {} {:?} {:?}",
-                script.version,
-                place.as_ref().map(|place| (place.line, place.column)),
-                error.sqlstate
-            ),
+            } => {
+                let line = place.as_ref().map_or(0, |place| place.line);
+                let column = place.as_ref().and_then(|place| place.column).unwrap_or(0);
+                format!("script {} {line}:{column} {}", script.version, code(error))
+            }
             Self::Locked { .. } => "locked".to_owned(),
             Self::Database { doing, error } | Self::InDoubt { doing, error } => {
-                format!("database {doing} {:?}", error.sqlstate)
+                format!("database {doing} {}", code(error))
             }
             Self::Job { doing, error, .. } => {
-                let why = error.sqlstate.as_ref().unwrap_or(&error.message);
-                format!("work {doing} {why}")
+                let cause = error.sqlstate.as_ref().unwrap_or(&error.message);
+                format!("job {doing} {cause}")
             }
-            Self::SchemaMissing => "missing".to_owned(),
-            Self::Drift { drifts } => format!("drift {drifts:?}"),
-            other => format!("{other:?}"),
+            other => serde_json::to_string(other).unwrap_or_default(),
         }
-    }
-
-    /// Returns whether this is the tenant's own affair, so that even a run that stops at the first failure goes on.
-    #[must_use]
-    pub fn is_known_beforehand(&self) -> bool {
-        matches!(self, Self::SchemaMissing)
     }
 }

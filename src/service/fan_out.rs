@@ -1,4 +1,4 @@
-//! The same work in each of many schemas, where there is nothing to find out before.
+//! Runs a job other than a migration in many schemas.
 
 use std::sync::Arc;
 
@@ -8,35 +8,35 @@ use super::run_state::RunState;
 use super::summary::{SchemaOutcome, Summary};
 use crate::domain::target::Target;
 
-/// A run that does one job in each schema: several at once, with one outcome for each.
+/// A run of one job in many schemas, several at once, with one outcome for each.
 ///
-/// A migration run is a [`Rollout`](super::rollout::Rollout), which also knows what is pending.
+/// For migrations see [`Rollout`](super::rollout::Rollout), which knows what is pending.
 #[derive(Clone, Debug)]
 pub struct FanOut {
-    /// What the job is, in words.
+    /// The job in words.
     pub work: Operation,
-    /// How it goes about it.
+    /// How many schemas at once, and what a failure means.
     pub fleet: Fleet,
 }
 
 impl FanOut {
-    /// Does the job in every target. Jobs begin in the order of `targets`; see [`Fleet::run`] for
-    /// failures, panics and interrupts. What is reported is what a migration run reports.
+    /// Runs the job in every target, started in the order of `targets`; see [`Fleet::run`] for
+    /// failures, panics and interrupts. Emits the events of a run of migrations.
     pub async fn run<J: SchemaJob>(
         &self,
         job: &Arc<J>,
         targets: &[Arc<Target>],
         progress: &Progress,
     ) -> Summary {
-        let mut course = RunState::new(self.fleet.concurrency.clone());
-        course.of = targets.len();
+        let mut state = RunState::new(self.fleet.concurrency.clone());
+        state.of = targets.len();
         progress.send(EventKind::RunStarted {
             work: self.work,
             schemas: targets.len(),
             pending: targets.len(),
-            jobs: course.concurrency.jobs().min(targets.len().max(1)),
+            jobs: state.concurrency.jobs().min(targets.len().max(1)),
         });
-        let outcomes = self.fleet.run(job, targets, &mut course, progress).await;
+        let outcomes = self.fleet.run(job, targets, &mut state, progress).await;
         let outcomes = targets
             .iter()
             .zip(outcomes)

@@ -1,7 +1,8 @@
-//! Runs one unit of work over many schemas: bounded, cancellable, one outcome each.
+//! Runs one job over many schemas: bounded, cancellable, one outcome for each.
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::concurrency::{ConcurrencyLimit, Round};
+use super::concurrency::{ConcurrencyLimit, Epoch};
 use super::event::{
     ContentionReports, EventKind, Interrupt, NotStarted, Outcome, Progress, Skipped,
 };
@@ -20,25 +21,25 @@ use crate::domain::run_options::{GroupLimit, OnFailure};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 
-/// What was done in one schema.
+/// What a job did in one schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobSuccess {
-    /// Something was applied, and is committed.
+    /// Scripts were applied and are committed.
     Migrated(Vec<AppliedScript>),
-    /// Nothing was pending once the lock was held: somebody else had done it.
+    /// Nothing was pending once the lock was held: another run had applied it.
     UpToDate,
-    /// Work that is not a migration was done; says what came of it, in a few words.
+    /// A job other than a migration is done; holds its result in a few words, such as `3 rows`.
     Finished(String),
-    /// It was passed over.
+    /// The schema was skipped.
     Skipped(Skipped),
 }
 
-/// Why a migrator gave up on a schema, and what stays applied all the same.
+/// Why a job failed in one schema, and what stays applied nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFailure {
-    /// Why.
+    /// The cause.
     pub error: Box<MigrateError>,
-    /// Scripts that had been committed before.
+    /// Scripts that were committed before the failure.
     pub applied: Vec<AppliedScript>,
 }
 
@@ -54,9 +55,9 @@ impl From<MigrateError> for JobFailure {
     }
 }
 
-/// What the fleet does in each schema.
+/// The work that a [`Fleet`] does in each schema.
 pub trait SchemaJob: Send + Sync + 'static {
-    /// Does it in one schema. When it returns, nothing of it is left running.
+    /// Does the work in one schema. When it returns, nothing of it is left running.
     fn run(
         &self,
         target: &Target,
@@ -64,13 +65,14 @@ pub trait SchemaJob: Send + Sync + 'static {
         interrupts: Interrupts,
     ) -> impl Future<Output = JobResult> + Send;
 
-    /// Returns how many schemas [`run_group`](Self::run_group) would take now.
+    /// Returns how many schemas [`run_group`](Self::run_group) accepts now. By default only one,
+    /// so that it is never called.
     fn group_limit(&self) -> GroupLimit {
         GroupLimit::ONE
     }
 
-    /// Does it in several schemas in one transaction, and returns one result for each; or `None`
-    /// after changing nothing and reporting nothing: then each of them is run alone. When it
+    /// Does the work in several schemas in one transaction, and returns one result for each; or
+    /// rolls it back, reports nothing and returns `None`: then each of them is run alone. When it
     /// returns, nothing of it is left running.
     fn run_group(
         &self,
@@ -81,33 +83,43 @@ pub trait SchemaJob: Send + Sync + 'static {
     }
 }
 
-/// A schema that is worked on, by itself or together with others.
+/// A job that migrates schemas, and can read their states beforehand.
+pub trait SchemaMigrator: SchemaJob {
+    /// Returns the state of every target, in the same order. Only reads, and takes no lock.
+    fn survey(
+        &self,
+        targets: &[Arc<Target>],
+    ) -> impl Future<Output = Result<Vec<SchemaState>, MigrateError>> + Send;
+}
+
+/// A schema in a task: alone, or one of a group.
 #[derive(Debug)]
 pub struct GroupMember {
     /// The schema.
     pub target: Arc<Target>,
-    /// Where to tell what happens in it, once it has [begun](Self::begin).
+    /// Where its events go, once its start [is reported](Self::report_started).
     pub progress: Progress,
     started: EventKind,
-    begun: AtomicBool,
+    is_reported: AtomicBool,
 }
 
 impl GroupMember {
-    /// Tells that work on it begins, unless that was told. One of several that are done together
-    /// has told nothing as long as it can be that nothing comes of it, and the fleet tells its
-    /// whole story when it has ended.
-    pub fn begin(&self) {
-        if !self.begun.swap(true, Ordering::Relaxed) {
+    /// Reports that work on the schema starts; does nothing the second time.
+    ///
+    /// The start of a member of a group is reported when the group is committed, because a group
+    /// that is rolled back leaves no trace.
+    pub fn report_started(&self) {
+        if !self.is_reported.swap(true, Ordering::Relaxed) {
             self.progress.send(self.started.clone());
         }
     }
 
-    /// Tells what happened in a schema that has told nothing yet.
+    /// Reports the start and the scripts of a schema whose start was not reported yet.
     pub fn report_finished(&self, result: &JobResult) {
-        if self.begun.load(Ordering::Relaxed) {
+        if self.is_reported.load(Ordering::Relaxed) {
             return;
         }
-        self.begin();
+        self.report_started();
         let Ok(JobSuccess::Migrated(scripts)) = result else {
             return;
         };
@@ -120,20 +132,11 @@ impl GroupMember {
     }
 }
 
-/// A job that migrates schemas, and can tell their state beforehand.
-pub trait SchemaMigrator: SchemaJob {
-    /// Returns the state of every target, in the same order. Only reads, and takes no lock.
-    fn survey(
-        &self,
-        targets: &[Arc<Target>],
-    ) -> impl Future<Output = Result<Vec<SchemaState>, MigrateError>> + Send;
-}
-
-/// Tells workers how urgently the run was interrupted.
+/// Receives how urgently the run was interrupted.
 #[derive(Clone, Debug)]
 pub struct Interrupts(watch::Receiver<Interrupt>);
 
-/// The other end of [`Interrupts`]: whoever hears the signal raises the level.
+/// The other end of [`Interrupts`]: raises the level when a signal arrives.
 #[derive(Clone, Debug)]
 pub struct Interrupter(watch::Sender<Interrupt>);
 
@@ -145,13 +148,14 @@ impl Interrupts {
         (Interrupter(sender), Self(receiver))
     }
 
-    /// Returns how urgent it is now.
+    /// Returns the current level.
     #[must_use]
     pub fn level(&self) -> Interrupt {
         *self.0.borrow()
     }
 
-    /// Waits until the level is at least this; for ever, when nobody is left to raise it.
+    /// Waits until the level is at least this. Never returns when the [`Interrupter`] is dropped
+    /// before.
     pub async fn reaches(&mut self, level: Interrupt) {
         if self.0.wait_for(|now| *now >= level).await.is_err() {
             std::future::pending::<()>().await;
@@ -160,7 +164,7 @@ impl Interrupts {
 }
 
 impl Interrupter {
-    /// Returns how urgent it is now.
+    /// Returns the current level.
     #[must_use]
     pub fn level(&self) -> Interrupt {
         *self.0.borrow()
@@ -178,225 +182,260 @@ impl Interrupter {
     }
 }
 
-/// How the fleet goes about its work.
+/// How a job is run over many schemas.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    /// How many schemas are worked on at once.
+    /// How many tasks run at once.
     pub concurrency: ConcurrencyLimit,
-    /// What a failure means for the rest.
+    /// What a failure means for the schemas that were not started yet.
     pub on_failure: OnFailure,
-    /// Tells when to end early.
+    /// Ends the run early.
     pub interrupts: Interrupts,
 }
 
-/// A schema at work, or several in one piece of work.
-struct Running {
-    task: Id,
-    positions: Vec<usize>,
-    members: Arc<[GroupMember]>,
-    round: Round,
-    undisturbed: bool,
-}
-
 impl Fleet {
-    /// Does the job in every target and returns one outcome for each, in the order of `targets`.
+    /// Runs the job in every target and returns one outcome for each, in the order of `targets`.
     ///
-    /// Never more are in flight than the pace allows. A panic in one is that target's
-    /// failure. After an interrupt, and after a failure where `on_failure` says so, nothing
-    /// new begins and what was not begun is reported as such; what is in flight then ends
-    /// as it may, so that more can fail than `on_failure` allows, by one less than are in
-    /// flight. A failure that the rest would share (a full disk, a lost server) ends the run
-    /// whatever `on_failure` says. A course that is halted begins nothing.
+    /// Never more tasks run than the concurrency limit allows. A panic in one is that target's
+    /// failure. After an interrupt, and after a failure where `on_failure` says so, no task is
+    /// started any more and the remaining targets are reported as not started; tasks that run then
+    /// end on their own, so more can fail than `on_failure` allows, by at most one less than run at
+    /// once. A failure that the rest would share (a full disk, a lost server) ends the run
+    /// whatever `on_failure` says. A halted run starts no task.
     ///
-    /// A job that [takes several](SchemaJob::group_limit) at once gets several: no more than it
-    /// takes, and only while all goes well. What it gives back undone is run one by one.
+    /// A job that accepts [groups](SchemaJob::group_limit) gets groups as long as they are
+    /// committed; each schema of a group that was rolled back is run alone.
     pub async fn run<J: SchemaJob>(
         &self,
         job: &Arc<J>,
         targets: &[Arc<Target>],
-        course: &mut RunState,
+        state: &mut RunState,
         progress: &Progress,
     ) -> Vec<Outcome> {
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; targets.len()];
-        let mut waiting = 0..targets.len();
-        // Positions, and whether it was told already that they began.
-        let mut undone: VecDeque<(usize, bool)> = VecDeque::new();
-        let mut tasks: JoinSet<Ended> = JoinSet::new();
-        let mut running: Vec<Running> = Vec::new();
+        let (contention, mut contended) = mpsc::unbounded_channel();
+        let mut dispatcher = Dispatcher {
+            fleet: self,
+            job,
+            targets,
+            state,
+            progress,
+            contention,
+            outcomes: vec![None; targets.len()],
+            waiting: 0..targets.len(),
+            rolled_back: VecDeque::new(),
+            tasks: JoinSet::new(),
+            active: Vec::new(),
+        };
         let mut interrupts = self.interrupts.clone();
-        let (sender, mut disturbances) = mpsc::unbounded_channel();
         loop {
-            if self.interrupts.level() > Interrupt::None {
-                course.halt(NotStarted::Interrupted);
-            }
-            while course.halted().is_none() && tasks.len() < course.concurrency.jobs() {
-                let (positions, begun) = if let Some((position, begun)) = undone.pop_front() {
-                    (vec![position], begun)
-                } else {
-                    let jobs = course.concurrency.jobs();
-                    let size = course.grouping.next(waiting.len(), job.group_limit(), jobs);
-                    (waiting.by_ref().take(size).collect(), false)
-                };
-                if positions.is_empty() {
-                    break;
-                }
-                let members: Arc<[GroupMember]> = positions
-                    .iter()
-                    .map(|&position| {
-                        let target = Arc::clone(&targets[position]);
-                        let number = if target.schema.is_public() {
-                            0
-                        } else {
-                            course.before + position + 1
-                        };
-                        let overheard = ContentionReports {
-                            sender: sender.clone(),
-                            position,
-                        };
-                        GroupMember {
-                            progress: progress.of(&target).overheard(overheard),
-                            target,
-                            started: EventKind::SchemaStarted {
-                                number,
-                                of: course.of,
-                            },
-                            begun: AtomicBool::new(begun),
-                        }
-                    })
-                    .collect();
-                let work = attempt(
-                    Arc::clone(job),
-                    Arc::clone(&members),
-                    self.interrupts.clone(),
-                );
-                running.push(Running {
-                    task: tasks.spawn(work).id(),
-                    positions,
-                    members,
-                    round: course.concurrency.round(),
-                    undisturbed: true,
-                });
-            }
-            let joined = tokio::select! {
-                // What a schema met comes before its end.
+            dispatcher.start_tasks();
+            tokio::select! {
+                // Contention that a task met counts before the end of that task.
                 biased;
-                Some(position) = disturbances.recv() => {
-                    disturbed(position, &mut running, &mut course.concurrency, progress);
-                    continue;
-                }
-                joined = tasks.join_next_with_id() => joined,
-                // Wakes the loop so that nothing new begins, even while all slots are busy.
-                () = interrupts.reaches(Interrupt::Drain), if course.halted().is_none() => continue,
-            };
-            let Some(joined) = joined else { break };
-            let task = joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-            let Some(slot) = running.iter().position(|one| one.task == task) else {
-                continue;
-            };
-            let ended = running.swap_remove(slot);
-            let schemas = ended.positions.len();
-            let (results, took) = match joined {
-                Ok((_, work)) => (work.results, work.took),
-                // Whichever of several it was, it fails again by itself.
-                Err(_) if schemas > 1 => (None, Duration::ZERO),
-                Err(error) => (Some(vec![Err(panicked(error))]), Duration::ZERO),
-            };
-            let Some(results) = results else {
-                course.grouping.undone();
-                let begun = ended
-                    .members
-                    .iter()
-                    .map(|one| one.begun.load(Ordering::Relaxed));
-                undone.extend(ended.positions.into_iter().zip(begun));
-                continue;
-            };
-            let first = &ended.members[0].target;
-            let is_migrated = |result| matches!(result, &Ok(JobSuccess::Migrated(_)));
-            if !first.schema.is_public() && results.iter().all(is_migrated) {
-                course.grouping.committed(schemas, took, job.group_limit());
-            }
-            let each = took / u32::try_from(schemas).unwrap_or(1);
-            let ends = ended.positions.iter().zip(ended.members.iter());
-            for ((&position, member), result) in ends.zip(results) {
-                member.report_finished(&result);
-                let outcome = outcome_of(result, each, course);
-                course.judge(&outcome, self.on_failure);
-                member.progress.send(EventKind::SchemaFinished {
-                    outcome: outcome.clone(),
-                });
-                outcomes[position] = Some(outcome);
-            }
-            if ended.undisturbed && course.concurrency.calm() {
-                tell_pace(&course.concurrency, progress);
+                Some(position) = contended.recv() => dispatcher.note_contention(position),
+                joined = dispatcher.tasks.join_next_with_id() => match joined {
+                    Some(Ok((id, result))) => dispatcher.finish(id, Ok(result)),
+                    Some(Err(error)) => dispatcher.finish(error.id(), Err(error)),
+                    None => break,
+                },
+                // Halts the run at once, even while every slot is busy.
+                () = interrupts.reaches(Interrupt::Drain), if dispatcher.state.halted().is_none() => {}
             }
         }
-        let why = course.halted().unwrap_or(NotStarted::Interrupted);
-        outcomes
+        let why = dispatcher.state.halted().unwrap_or(NotStarted::Interrupted);
+        dispatcher
+            .outcomes
             .into_iter()
             .map(|outcome| outcome.unwrap_or(Outcome::NotStarted { why }))
             .collect()
     }
 }
 
-fn disturbed(
-    position: usize,
-    running: &mut [Running],
-    pace: &mut ConcurrencyLimit,
-    progress: &Progress,
-) {
-    let meets = |one: &&mut Running| one.positions.contains(&position);
-    let Some(met) = running.iter_mut().find(meets) else {
-        return;
-    };
-    met.undisturbed = false;
-    if pace.disturbed(met.round) {
-        tell_pace(pace, progress);
-    }
+/// One call of [`Fleet::run`].
+struct Dispatcher<'a, J> {
+    fleet: &'a Fleet,
+    job: &'a Arc<J>,
+    targets: &'a [Arc<Target>],
+    state: &'a mut RunState,
+    progress: &'a Progress,
+    contention: mpsc::UnboundedSender<usize>,
+    outcomes: Vec<Option<Outcome>>,
+    /// Positions of the targets that no task has got yet.
+    waiting: Range<usize>,
+    /// Targets of groups that were rolled back: position, and whether the start was reported.
+    rolled_back: VecDeque<(usize, bool)>,
+    tasks: JoinSet<TaskResult>,
+    active: Vec<ActiveTask>,
 }
 
-fn tell_pace(pace: &ConcurrencyLimit, progress: &Progress) {
-    progress.send(EventKind::JobsChanged {
-        jobs: pace.jobs(),
-        most: pace.most(),
-    });
+/// A task that runs: one schema, or a group.
+struct ActiveTask {
+    id: Id,
+    positions: Vec<usize>,
+    members: Arc<[GroupMember]>,
+    epoch: Epoch,
+    met_contention: bool,
 }
 
-/// What came of a schema, or of several; nothing where several were given back undone. And how
-/// long it took.
-struct Ended {
+/// How a task ended.
+struct TaskResult {
+    /// One for each schema; `None` where a group was rolled back.
     results: Option<Vec<JobResult>>,
     took: Duration,
 }
 
-async fn attempt<J: SchemaJob>(
+impl<J: SchemaJob> Dispatcher<'_, J> {
+    /// Starts tasks until the limit is reached, the run is halted or no target is left.
+    fn start_tasks(&mut self) {
+        if self.fleet.interrupts.level() > Interrupt::None {
+            self.state.halt(NotStarted::Interrupted);
+        }
+        while self.state.halted().is_none() && self.tasks.len() < self.state.concurrency.jobs() {
+            let (positions, is_reported) = match self.rolled_back.pop_front() {
+                Some((position, is_reported)) => (vec![position], is_reported),
+                None => (self.next_group(), false),
+            };
+            if positions.is_empty() {
+                return;
+            }
+            let members: Arc<[GroupMember]> = positions
+                .iter()
+                .map(|&position| self.member(position, is_reported))
+                .collect();
+            let task = run_task(
+                Arc::clone(self.job),
+                Arc::clone(&members),
+                self.fleet.interrupts.clone(),
+            );
+            self.active.push(ActiveTask {
+                id: self.tasks.spawn(task).id(),
+                positions,
+                members,
+                epoch: self.state.concurrency.epoch(),
+                met_contention: false,
+            });
+        }
+    }
+
+    fn next_group(&mut self) -> Vec<usize> {
+        let size = self.state.group_size.next(
+            self.waiting.len(),
+            self.job.group_limit(),
+            self.state.concurrency.jobs(),
+        );
+        self.waiting.by_ref().take(size).collect()
+    }
+
+    fn member(&self, position: usize, is_reported: bool) -> GroupMember {
+        let target = Arc::clone(&self.targets[position]);
+        let number = if target.schema.is_public() {
+            0
+        } else {
+            self.state.before + position + 1
+        };
+        let reports = ContentionReports {
+            sender: self.contention.clone(),
+            position,
+        };
+        GroupMember {
+            progress: self.progress.of(&target).with_contention_reports(reports),
+            target,
+            started: EventKind::SchemaStarted {
+                number,
+                of: self.state.of,
+            },
+            is_reported: AtomicBool::new(is_reported),
+        }
+    }
+
+    fn note_contention(&mut self, position: usize) {
+        let has_position = |task: &&mut ActiveTask| task.positions.contains(&position);
+        let Some(task) = self.active.iter_mut().find(has_position) else {
+            return;
+        };
+        task.met_contention = true;
+        if self.state.concurrency.decrease(task.epoch) {
+            self.report_jobs();
+        }
+    }
+
+    fn finish(&mut self, id: Id, joined: Result<TaskResult, JoinError>) {
+        let Some(slot) = self.active.iter().position(|task| task.id == id) else {
+            return;
+        };
+        let task = self.active.swap_remove(slot);
+        let schemas = task.positions.len();
+        let TaskResult { results, took } = joined.unwrap_or_else(|error| TaskResult {
+            // The schema of a group that panicked panics again when it runs alone.
+            results: (schemas == 1).then(|| vec![Err(panicked(error))]),
+            took: Duration::ZERO,
+        });
+        let Some(results) = results else {
+            self.state.group_size.rolled_back();
+            let is_reported = |member: &GroupMember| member.is_reported.load(Ordering::Relaxed);
+            let reported = task.members.iter().map(is_reported);
+            self.rolled_back
+                .extend(task.positions.into_iter().zip(reported));
+            return;
+        };
+        let is_migrated = |result: &JobResult| matches!(result, Ok(JobSuccess::Migrated(_)));
+        if !task.members[0].target.schema.is_public() && results.iter().all(is_migrated) {
+            let limit = self.job.group_limit();
+            self.state.group_size.committed(schemas, took, limit);
+        }
+        let took_each = took / u32::try_from(schemas).unwrap_or(1);
+        let members = task.positions.iter().zip(task.members.iter());
+        for ((&position, member), result) in members.zip(results) {
+            member.report_finished(&result);
+            let outcome = self.outcome(result, took_each);
+            self.state.record(&outcome, self.fleet.on_failure);
+            member.progress.send(EventKind::SchemaFinished {
+                outcome: outcome.clone(),
+            });
+            self.outcomes[position] = Some(outcome);
+        }
+        if !task.met_contention && self.state.concurrency.increase() {
+            self.report_jobs();
+        }
+    }
+
+    fn outcome(&mut self, result: JobResult, took: Duration) -> Outcome {
+        match result {
+            Ok(JobSuccess::Migrated(scripts)) => Outcome::Migrated {
+                scripts: self.state.interner.intern(scripts),
+                took,
+            },
+            Ok(JobSuccess::UpToDate) => Outcome::UpToDate,
+            Ok(JobSuccess::Finished(result)) => Outcome::Done { result, took },
+            Ok(JobSuccess::Skipped(why)) => Outcome::Skipped { why },
+            Err(JobFailure { error, applied }) => Outcome::Failed { error, applied },
+        }
+    }
+
+    fn report_jobs(&self) {
+        self.progress.send(EventKind::JobsChanged {
+            jobs: self.state.concurrency.jobs(),
+            most: self.state.concurrency.most(),
+        });
+    }
+}
+
+async fn run_task<J: SchemaJob>(
     job: Arc<J>,
     members: Arc<[GroupMember]>,
     interrupts: Interrupts,
-) -> Ended {
-    let begun = Instant::now();
+) -> TaskResult {
+    let started = Instant::now();
     let results = if let [member] = &members[..] {
-        member.begin();
+        member.report_started();
         let result = job.run(&member.target, &member.progress, interrupts);
         Some(vec![result.await])
     } else {
         job.run_group(&members, interrupts).await
     };
-    Ended {
+    TaskResult {
         results,
-        took: begun.elapsed(),
-    }
-}
-
-fn outcome_of(result: JobResult, took: Duration, course: &mut RunState) -> Outcome {
-    match result {
-        Ok(JobSuccess::Migrated(scripts)) => Outcome::Migrated {
-            scripts: course.sharing.keep(scripts),
-            took,
-        },
-        Ok(JobSuccess::UpToDate) => Outcome::UpToDate,
-        Ok(JobSuccess::Finished(result)) => Outcome::Done { result, took },
-        Ok(JobSuccess::Skipped(why)) => Outcome::Skipped { why },
-        Err(JobFailure { error, applied }) => Outcome::Failed { error, applied },
+        took: started.elapsed(),
     }
 }
 

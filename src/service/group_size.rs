@@ -1,20 +1,20 @@
-//! How many schemas are put into one transaction, where the job can do several in one.
+//! How many schemas are migrated in one transaction, where the job accepts groups.
 
 use std::time::Duration;
 
 use crate::domain::run_options::GroupLimit;
 
-/// How many schemas go alone after a transaction of several was undone for the first time.
+/// How many schemas run alone after the first group that was rolled back.
 const ALONE: usize = 16;
 
-/// How many they become, doubled each time.
+/// The upper bound of that number, which doubles with each group that is rolled back.
 const MOST_ALONE: usize = 1024;
 
-/// How many schemas the next transaction gets.
+/// Chooses the size of the next group.
 ///
-/// The first schema goes alone, so that what is wrong with the files is found in one; then it
-/// doubles as long as the transactions stay short. Where one had to be undone, its schemas and some
-/// after them go alone: what was in the way of one is likely to be in the way of others.
+/// The first schema runs alone, so that an error in the files is found in one schema; then the size
+/// doubles as long as the transactions are short. After a group that was rolled back, its schemas
+/// and some more run alone, because the next ones are likely to meet the same obstacle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupSize {
     size: usize,
@@ -33,23 +33,23 @@ impl Default for GroupSize {
 }
 
 impl GroupSize {
-    /// Returns how many of those that are left begin together, where so many transactions run at
-    /// once. Never 0.
+    /// Returns the size of the next group, never 0: `left` schemas wait, and `jobs` transactions run
+    /// at once.
     pub(super) fn next(&self, left: usize, limit: GroupLimit, jobs: usize) -> usize {
-        // Nobody is to be idle while the last few go one after the other.
+        // The last schemas are divided among all jobs, so that none is idle.
         self.size
             .min(limit.schemas)
             .min(left.div_ceil(jobs.max(1)))
             .max(1)
     }
 
-    /// Notes that a transaction of so many schemas was committed after this time.
+    /// Adapts to a transaction of this many schemas that was committed after this time.
     pub(super) fn committed(&mut self, schemas: usize, took: Duration, limit: GroupLimit) {
         if schemas == 1 && self.alone > 0 {
             self.alone -= 1;
             return;
         }
-        // One that was begun before another was undone says nothing new.
+        // A group that started before another was rolled back proves nothing.
         if self.alone > 0 {
             return;
         }
@@ -58,8 +58,8 @@ impl GroupSize {
         self.size = (schemas * 2).min(fit).max(1);
     }
 
-    /// Notes that a transaction of several was rolled back.
-    pub(super) fn undone(&mut self) {
+    /// Returns to single schemas because a group was rolled back.
+    pub(super) fn rolled_back(&mut self) {
         if self.alone == 0 {
             self.alone = self.next_alone;
             self.next_alone = (self.next_alone * 2).min(MOST_ALONE);
@@ -80,55 +80,55 @@ mod tests {
     };
 
     #[test]
-    fn it_doubles_while_transactions_are_short_and_never_beyond_what_the_job_takes() {
-        let mut grouping = GroupSize::default();
+    fn it_doubles_up_to_the_limit_while_transactions_are_short() {
+        let mut size = GroupSize::default();
         let mut sizes = Vec::new();
         for _ in 0..5 {
-            let size = grouping.next(1000, EIGHT, 2);
-            sizes.push(size);
-            grouping.committed(size, QUICK, EIGHT);
+            let next = size.next(1000, EIGHT, 2);
+            sizes.push(next);
+            size.committed(next, QUICK, EIGHT);
         }
         assert_eq!(sizes, [1, 2, 4, 8, 8]);
-        assert_eq!(grouping.next(1000, GroupLimit::ONE, 2), 1);
+        assert_eq!(size.next(1000, GroupLimit::ONE, 2), 1);
     }
 
     #[test]
-    fn slow_schemas_go_alone_and_others_as_many_as_fit() {
-        let mut grouping = GroupSize::default();
-        grouping.committed(1, Duration::from_secs(1), EIGHT);
-        assert_eq!(grouping.next(1000, EIGHT, 2), 1);
-        grouping.committed(1, QUICK, EIGHT);
-        grouping.committed(2, Duration::from_millis(40), EIGHT);
-        assert_eq!(grouping.next(1000, EIGHT, 2), 2);
-        grouping.committed(2, Duration::from_millis(200), EIGHT);
-        assert_eq!(grouping.next(1000, EIGHT, 2), 1);
+    fn slow_schemas_run_alone_and_others_fill_the_time() {
+        let mut size = GroupSize::default();
+        size.committed(1, Duration::from_secs(1), EIGHT);
+        assert_eq!(size.next(1000, EIGHT, 2), 1);
+        size.committed(1, QUICK, EIGHT);
+        size.committed(2, Duration::from_millis(40), EIGHT);
+        assert_eq!(size.next(1000, EIGHT, 2), 2);
+        size.committed(2, Duration::from_millis(200), EIGHT);
+        assert_eq!(size.next(1000, EIGHT, 2), 1);
     }
 
     #[test]
-    fn the_last_ones_are_shared_out() {
-        let mut grouping = GroupSize::default();
-        grouping.committed(4, QUICK, EIGHT);
-        assert_eq!(grouping.next(1000, EIGHT, 2), 8);
-        assert_eq!(grouping.next(9, EIGHT, 2), 5);
-        assert_eq!(grouping.next(1, EIGHT, 2), 1);
+    fn the_last_schemas_are_divided_among_jobs() {
+        let mut size = GroupSize::default();
+        size.committed(4, QUICK, EIGHT);
+        assert_eq!(size.next(1000, EIGHT, 2), 8);
+        assert_eq!(size.next(9, EIGHT, 2), 5);
+        assert_eq!(size.next(1, EIGHT, 2), 1);
     }
 
     #[test]
-    fn after_one_that_was_undone_more_and_more_go_alone() {
-        let mut grouping = GroupSize::default();
+    fn after_each_rollback_twice_as_many_run_alone() {
+        let mut size = GroupSize::default();
         for expected in [16, 32, 64] {
-            grouping.committed(4, QUICK, EIGHT);
-            assert_eq!(grouping.next(1000, EIGHT, 2), 8);
-            grouping.undone();
-            // Those at work beside it are no second reason.
-            grouping.undone();
-            grouping.committed(8, QUICK, EIGHT);
+            size.committed(4, QUICK, EIGHT);
+            assert_eq!(size.next(1000, EIGHT, 2), 8);
+            size.rolled_back();
+            // Groups that ran at the same time do not count again.
+            size.rolled_back();
+            size.committed(8, QUICK, EIGHT);
             let mut alone = 0;
-            while grouping.next(1000, EIGHT, 2) == 1 {
-                grouping.committed(1, QUICK, EIGHT);
+            while size.next(1000, EIGHT, 2) == 1 {
+                size.committed(1, QUICK, EIGHT);
                 alone += 1;
             }
-            // The one behind them is the first of a new beginning.
+            // The next schema is the first of a new start.
             assert_eq!(alone, expected + 1);
         }
     }

@@ -1,4 +1,4 @@
-//! One run: public first and alone, then the tenants, then those that appeared meanwhile.
+//! A run of migrations: `public` first and alone, then the tenants, then tenants created meanwhile.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,11 +25,11 @@ pub enum Scopes {
     Shared,
     /// These tenants, and not `public`.
     Selected(Selection),
-    /// What is to be tried again: `public` first if it is among it, and these tenants.
-    Again {
-        /// Whether `public` is among it.
+    /// The schemas of an earlier run that did not succeed.
+    Retry {
+        /// Whether `public` is one of them; it is migrated first.
         public: bool,
-        /// The tenants.
+        /// The tenants among them.
         tenants: Selection,
     },
     /// `public`, then every tenant.
@@ -41,20 +41,20 @@ impl Scopes {
         match self {
             Self::Shared | Self::Everything => true,
             Self::Selected(_) => false,
-            Self::Again { public, .. } => *public,
+            Self::Retry { public, .. } => *public,
         }
     }
 }
 
-/// How often the reporter hears how long a pause still is.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// The interval of [`EventKind::Pausing`].
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why a run could not begin.
+/// Why a run could not start.
 #[derive(Debug)]
 pub enum RolloutError {
     /// The tenants could not be listed.
     Catalog(CatalogError),
-    /// The selection names nobody.
+    /// The selection names no tenant.
     Selection(SelectionError),
     /// The histories could not be read.
     Survey(MigrateError),
@@ -77,28 +77,28 @@ impl fmt::Display for RolloutError {
 
 impl std::error::Error for RolloutError {}
 
-/// A schema with what a first look at it found.
+/// A schema and its state before the run.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
     /// The schema.
     pub target: Arc<Target>,
-    /// What was found.
+    /// Its state.
     pub state: SchemaState,
-    /// Whether it goes first.
+    /// Whether it is a canary.
     pub canary: bool,
 }
 
-/// Every selected schema, `public` first, with what a first look found.
+/// Every selected schema with its state, `public` first.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// The schemas.
     pub schemas: Vec<Surveyed>,
-    /// Rows of the tenant table that no run can work on.
+    /// Rows of the tenant table whose schema name is not usable.
     pub refused: Vec<RefusedRow>,
 }
 
 impl Survey {
-    /// Returns how many schemas have something pending.
+    /// Returns how many schemas have pending migrations.
     #[must_use]
     pub fn pending(&self) -> usize {
         let has_work = |item: &&Surveyed| matches!(&item.state, SchemaState::Known(plan) if !plan.pending.is_empty());
@@ -106,30 +106,30 @@ impl Survey {
     }
 }
 
-/// A run, ready to begin.
+/// A run of migrations that can be started.
 #[derive(Debug)]
 pub struct Rollout<'a, M, C> {
-    /// How schemas are migrated.
+    /// Migrates the schemas.
     pub migrator: &'a Arc<M>,
-    /// Where tenants are listed.
+    /// Lists the tenants.
     pub catalog: &'a C,
-    /// How many at once, and what a failure means.
+    /// How many schemas at once, and what a failure means.
     pub fleet: Fleet,
     /// Which schemas.
     pub scopes: Scopes,
-    /// In how many steps the tenants are gone through.
+    /// The stages: canaries, batches, pauses.
     pub stages: Stages,
-    /// Whether the migrator rolls everything back in the end, so that what was pending still is.
-    pub rehearsal: bool,
+    /// Whether the migrator rolls everything back, so that pending migrations stay pending.
+    pub dry_run: bool,
 }
 
 impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
-    /// Returns every selected schema with its state. Changes nothing.
+    /// Returns every selected schema with its state. Only reads.
     ///
     /// # Errors
     ///
-    /// [`RolloutError`]. Where `public` is to be migrated first, missing tenant tables are
-    /// no error: there are no tenants yet.
+    /// [`RolloutError`]. Missing tenant tables are not an error where `public` is migrated first:
+    /// there are no tenants yet.
     pub async fn survey(&self) -> Result<Survey, RolloutError> {
         let public = if self.scopes.have_public() {
             vec![Arc::new(Target::public())]
@@ -138,28 +138,28 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         };
         match self.scopes {
             Scopes::Shared => Ok(Survey {
-                schemas: self.look_at(public, vec![false]).await?,
+                schemas: self.read_states(public, vec![false]).await?,
                 refused: Vec::new(),
             }),
             _ => self.tenants(public, &HashSet::new()).await,
         }
     }
 
-    /// Runs from what a survey found, and returns one outcome for every selected schema.
+    /// Migrates the schemas of a survey, and returns one outcome for every selected schema.
     ///
     /// # Errors
     ///
-    /// [`RolloutError`], before any tenant was changed. What fails later is in the summary.
+    /// [`RolloutError`], before any tenant is changed. Later failures are in the summary.
     pub async fn run(&self, survey: Survey, progress: &Progress) -> Result<Summary, RolloutError> {
         let pending = survey.pending();
         let Survey {
             mut schemas,
             refused,
         } = survey;
-        let mut run = Run {
+        let mut run = RolloutProgress {
             refused,
             outcomes: Vec::with_capacity(schemas.len()),
-            course: RunState::new(self.fleet.concurrency.clone()),
+            state: RunState::new(self.fleet.concurrency.clone()),
         };
         progress.send(EventKind::RunStarted {
             work: self.work(),
@@ -167,28 +167,29 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             pending,
             jobs: self.jobs_for(pending),
         });
-        let together = Stages::default();
+        let all_at_once = Stages::default();
         if schemas
             .first()
             .is_some_and(|first| first.target.schema.is_public())
         {
             let tenants = schemas.split_off(1);
-            self.work_on(schemas, &together, &mut run, progress).await;
+            self.migrate(schemas, &all_at_once, &mut run, progress)
+                .await;
             schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
-                Outcome::Migrated { .. } if self.rehearsal => tenants,
+                Outcome::Migrated { .. } if self.dry_run => tenants,
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
                 _ => {
-                    run.leave(tenants, self.interrupted_or(NotStarted::PublicFailed));
+                    run.skip(tenants, self.interrupted_or(NotStarted::PublicFailed));
                     Vec::new()
                 }
             };
         }
-        self.work_on(schemas, &self.stages, &mut run, progress)
+        self.migrate(schemas, &self.stages, &mut run, progress)
             .await;
         if matches!(self.scopes, Scopes::Everything) {
-            self.pick_up_newcomers(&mut run, progress).await;
+            self.migrate_new_tenants(&mut run, progress).await;
         }
         Ok(Summary {
             work: self.work(),
@@ -204,18 +205,18 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     }
 
     fn work(&self) -> Operation {
-        if self.rehearsal {
+        if self.dry_run {
             Operation::DRY_RUN
         } else {
             Operation::MIGRATION
         }
     }
 
-    /// The tenant tables may only just have been created, and shared migrations may have
-    /// added tenants, so the list that was read before `public` is read anew.
+    /// Lists the tenants again: shared migrations may have created the tenant tables or added
+    /// tenants.
     async fn tenants_after_public(
         &self,
-        run: &mut Run,
+        run: &mut RolloutProgress,
         progress: &Progress,
     ) -> Result<Vec<Surveyed>, RolloutError> {
         let survey = self.tenants(Vec::new(), &HashSet::new()).await?;
@@ -229,9 +230,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         Ok(survey.schemas)
     }
 
-    /// A tenant that another process created while this run was under way may have been
-    /// created from older files, so the catalog is read again until it shows nobody new.
-    async fn pick_up_newcomers(&self, run: &mut Run, progress: &Progress) {
+    /// Migrates tenants that other processes created during the run, perhaps from older files, until
+    /// the catalog lists no further one.
+    async fn migrate_new_tenants(&self, run: &mut RolloutProgress, progress: &Progress) {
         let migrated = |item: &SchemaOutcome| matches!(item.outcome, Outcome::Migrated { .. });
         let unfinished = |item: &SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
         while run.outcomes.iter().any(migrated) && !run.outcomes.iter().any(unfinished) {
@@ -240,30 +241,30 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 .iter()
                 .map(|item| &item.target.schema)
                 .collect();
-            // The run itself is done; a list that cannot be read now is no failure of it.
-            let Ok(newcomers) = self.tenants(Vec::new(), &seen).await else {
+            // The run itself has ended; failing it now would misreport it.
+            let Ok(created) = self.tenants(Vec::new(), &seen).await else {
                 return;
             };
-            if newcomers.schemas.is_empty() {
+            if created.schemas.is_empty() {
                 return;
             }
-            self.work_on(newcomers.schemas, &Stages::default(), run, progress)
+            self.migrate(created.schemas, &Stages::default(), run, progress)
                 .await;
         }
     }
 
-    /// Returns these targets, and behind them the selected tenants whose schemas are not among `seen`.
+    /// Returns these targets, followed by the selected tenants whose schemas are not in `seen`.
     async fn tenants(
         &self,
         before: Vec<Arc<Target>>,
         seen: &HashSet<&SchemaName>,
     ) -> Result<Survey, RolloutError> {
-        let everybody = Selection::default();
+        let all = Selection::default();
         let selection = match &self.scopes {
-            Scopes::Selected(tenants) | Scopes::Again { tenants, .. } => tenants,
-            Scopes::Shared | Scopes::Everything => &everybody,
+            Scopes::Selected(tenants) | Scopes::Retry { tenants, .. } => tenants,
+            Scopes::Shared | Scopes::Everything => &all,
         };
-        // Hosts are for finding somebody by.
+        // Hosts are only needed to match names with them.
         let list = if selection.is_everything() && self.stages.canary.is_everything() {
             self.catalog.list_briefly().await
         } else {
@@ -276,7 +277,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             }
             Err(error) => return Err(RolloutError::Catalog(error)),
         };
-        // Hosts and names of thousands of tenants are not kept while their histories are read.
+        // Frees hosts and names of thousands of tenants before their histories are read.
         let mut canaries = vec![false; before.len()];
         let mut targets = before;
         {
@@ -298,12 +299,12 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             Vec::new()
         };
         Ok(Survey {
-            schemas: self.look_at(targets, canaries).await?,
+            schemas: self.read_states(targets, canaries).await?,
             refused,
         })
     }
 
-    async fn look_at(
+    async fn read_states(
         &self,
         targets: Vec<Arc<Target>>,
         canaries: Vec<bool>,
@@ -329,12 +330,12 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             .collect())
     }
 
-    /// Settles what needs no work, and hands the rest to the fleet, stage by stage.
-    async fn work_on(
+    /// Records schemas without work, and migrates the rest stage by stage.
+    async fn migrate(
         &self,
         schemas: Vec<Surveyed>,
         stages: &Stages,
-        run: &mut Run,
+        run: &mut RolloutProgress,
         progress: &Progress,
     ) {
         let first = run.outcomes.len();
@@ -342,8 +343,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         for (position, item) in schemas.into_iter().enumerate() {
             let outcome = outcome_without_work(item.state);
             if let Some(outcome @ Outcome::Failed { .. }) = &outcome {
-                run.course.canary = item.canary;
-                run.course.judge(outcome, self.fleet.on_failure);
+                run.state.canary = item.canary;
+                run.state.record(outcome, self.fleet.on_failure);
                 progress.of(&item.target).send(EventKind::SchemaFinished {
                     outcome: outcome.clone(),
                 });
@@ -359,18 +360,18 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 }),
             });
         }
-        run.course.before = 0;
-        run.course.of = work.len();
+        run.state.before = 0;
+        run.state.of = work.len();
         let cut = stages.cut(&canaries);
         let of = cut.len();
         for (number, stage) in (1..).zip(cut) {
             if number > 1 {
-                self.pause(stages.pause, (number, of), &mut run.course, progress)
+                self.pause(stages.pause, (number, of), &mut run.state, progress)
                     .await;
             }
-            run.course.canary = stage.kind == StageKind::Canary;
+            run.state.canary = stage.kind == StageKind::Canary;
             let members: Vec<usize> = stage.members.iter().map(|&member| work[member]).collect();
-            if of > 1 && run.course.halted().is_none() {
+            if of > 1 && run.state.halted().is_none() {
                 progress.send(EventKind::StageStarted {
                     stage: stage.kind,
                     number,
@@ -384,34 +385,34 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 .collect();
             let outcomes = self
                 .fleet
-                .run(self.migrator, &targets, &mut run.course, progress)
+                .run(self.migrator, &targets, &mut run.state, progress)
                 .await;
-            run.course.before += members.len();
+            run.state.before += members.len();
             for (member, outcome) in members.into_iter().zip(outcomes) {
                 run.outcomes[member].outcome = outcome;
             }
         }
     }
 
-    /// Waits between two stages; an interrupt ends the run here.
+    /// Waits between two stages; an interrupt halts the run.
     async fn pause(
         &self,
         pause: Duration,
         (before, of): (usize, usize),
-        course: &mut RunState,
+        state: &mut RunState,
         progress: &Progress,
     ) {
         let end = Instant::now() + pause;
         let mut interrupts = self.fleet.interrupts.clone();
-        while course.halted().is_none() {
+        while state.halted().is_none() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
             progress.send(EventKind::Pausing { before, of, left });
             tokio::select! {
-                () = tokio::time::sleep(left.min(TELL_EVERY)) => {}
-                () = interrupts.reaches(Interrupt::Drain) => course.halt(NotStarted::Interrupted),
+                () = tokio::time::sleep(left.min(REPORT_INTERVAL)) => {}
+                () = interrupts.reaches(Interrupt::Drain) => state.halt(NotStarted::Interrupted),
             }
         }
     }
@@ -429,15 +430,15 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     }
 }
 
-/// What a run has come to so far.
-struct Run {
+/// Outcomes and state of a rollout that runs.
+struct RolloutProgress {
     outcomes: Vec<SchemaOutcome>,
     refused: Vec<RefusedRow>,
-    course: RunState,
+    state: RunState,
 }
 
-impl Run {
-    fn leave(&mut self, schemas: Vec<Surveyed>, why: NotStarted) {
+impl RolloutProgress {
+    fn skip(&mut self, schemas: Vec<Surveyed>, why: NotStarted) {
         self.outcomes
             .extend(schemas.into_iter().map(|item| SchemaOutcome {
                 target: item.target,
@@ -446,7 +447,7 @@ impl Run {
     }
 }
 
-/// Returns the outcome of a schema that needs no work, or none where there is work.
+/// Returns the outcome of a schema without work, or `None` where migrations are pending.
 fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
     let error = match state {
         SchemaState::Known(plan) if plan.pending.is_empty() => return Some(Outcome::UpToDate),
@@ -480,279 +481,4 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::domain::run_options::OnFailure;
-    use crate::domain::tenant::{Hostname, Tenant};
-    use crate::service::concurrency::ConcurrencyLimit;
-    use crate::service::fleet::Interrupts;
-    use crate::service::fleet::tests::{Act, Scripted};
-    use crate::service::selection::tests::tenant;
-
-    /// A catalog in memory that shows one more tenant each time it is read.
-    struct Growing(Mutex<Vec<Vec<&'static str>>>);
-
-    impl TenantCatalog for Growing {
-        async fn list(&self) -> Result<TenantList, CatalogError> {
-            let mut lists = self.0.lock().unwrap();
-            let slugs = if lists.len() > 1 {
-                lists.remove(0)
-            } else {
-                lists[0].clone()
-            };
-            Ok(TenantList {
-                tenants: (1..)
-                    .zip(slugs)
-                    .map(|(id, slug)| tenant(id, slug))
-                    .collect(),
-                refused: Vec::new(),
-            })
-        }
-
-        async fn resolve(&self, host: &Hostname) -> Result<Tenant, CatalogError> {
-            Err(CatalogError::NotFound(host.to_string()))
-        }
-    }
-
-    async fn run(acts: &[(&str, Act)], lists: &[&[&'static str]], scopes: Scopes) -> Vec<String> {
-        staged(acts, lists, scopes, Stages::default(), OnFailure::Stop)
-            .await
-            .0
-    }
-
-    /// Returns how every schema ended, and what was told of stages and beginnings.
-    async fn staged(
-        acts: &[(&str, Act)],
-        lists: &[&[&'static str]],
-        scopes: Scopes,
-        stages: Stages,
-        on_failure: OnFailure,
-    ) -> (Vec<String>, Vec<String>) {
-        let migrator = Scripted::new(acts);
-        let catalog = Growing(Mutex::new(lists.iter().map(|list| list.to_vec()).collect()));
-        let (interrupter, interrupts) = Interrupts::new();
-        let rollout = Rollout {
-            migrator: &migrator,
-            catalog: &catalog,
-            fleet: Fleet {
-                concurrency: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
-                on_failure,
-                interrupts,
-            },
-            scopes,
-            stages,
-            rehearsal: false,
-        };
-        let (progress, mut events) = Progress::channel();
-        let mut told = Vec::new();
-        let mut listen = async || {
-            while let Some(event) = events.recv().await {
-                told.push(match event.kind {
-                    EventKind::StageStarted {
-                        stage,
-                        number,
-                        of,
-                        schemas,
-                    } => format!("{stage:?} {number}/{of}: {schemas}"),
-                    EventKind::SchemaStarted { number, of } => format!("{number}/{of}"),
-                    EventKind::Pausing { before, of, .. } => {
-                        interrupter.raise();
-                        format!("pause before {before}/{of}")
-                    }
-                    _ => continue,
-                });
-            }
-        };
-        let (summary, ()) = tokio::join!(
-            async {
-                let summary = rollout
-                    .run(rollout.survey().await.expect("begins"), &progress)
-                    .await;
-                drop(progress);
-                summary
-            },
-            listen()
-        );
-        let word = |item: &SchemaOutcome| match &item.outcome {
-            Outcome::Failed { .. } => format!("{} failed", item.target.label),
-            Outcome::NotStarted { why } => format!("{} {why:?}", item.target.label),
-            _ => format!("{} ok", item.target.label),
-        };
-        let summary = summary.expect("begins");
-        (summary.outcomes.iter().map(word).collect(), told)
-    }
-
-    fn canary(words: &[&str]) -> Stages {
-        Stages {
-            canary: Selection {
-                include: words.iter().map(|&word| word.to_owned()).collect(),
-                ..Selection::default()
-            },
-            ..Stages::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn canaries_go_first_and_the_order_of_the_outcomes_stays_the_catalog_s() {
-        let everything = Scopes::Everything;
-        let (outcomes, told) = staged(
-            &[],
-            &[&["a", "b", "c"]],
-            everything,
-            canary(&["c"]),
-            OnFailure::Stop,
-        )
-        .await;
-        assert_eq!(outcomes, ["public ok", "a ok", "b ok", "c ok"]);
-        assert_eq!(
-            told,
-            ["0/1", "Canary 1/2: 1", "1/3", "Batch 2/2: 2", "2/3", "3/3"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_canary_that_fails_ends_the_run_whatever_a_failure_means() {
-        for (schema, act) in [
-            ("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION)),
-            ("tenant_b", Act::Missing),
-        ] {
-            let (outcomes, _) = staged(
-                &[(schema, act)],
-                &[&["a", "b", "c"]],
-                Scopes::Selected(Selection {
-                    exclude: vec!["nobody*".to_owned()],
-                    ..Selection::default()
-                }),
-                canary(&["b", "c"]),
-                OnFailure::Continue,
-            )
-            .await;
-            assert_eq!(outcomes, ["a CanaryFailed", "b failed", "c CanaryFailed"]);
-        }
-    }
-
-    #[tokio::test]
-    async fn batches_end_with_the_failure_in_them_when_the_run_stops_at_failures() {
-        let stages = || Stages {
-            batches: vec!["2".parse().expect("a count")],
-            ..Stages::default()
-        };
-        let acts = [("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION))];
-        let lists: [&[&str]; 1] = [&["a", "b", "c", "d"]];
-        let (stopped, told) =
-            staged(&acts, &lists, Scopes::Everything, stages(), OnFailure::Stop).await;
-        assert_eq!(
-            stopped,
-            [
-                "public ok",
-                "a ok",
-                "b failed",
-                "c EarlierFailure",
-                "d EarlierFailure"
-            ]
-        );
-        assert_eq!(told, ["0/1", "Batch 1/2: 2", "1/4", "2/4"]);
-        let most = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
-        let (went_on, _) = staged(&acts, &lists, Scopes::Everything, stages(), most).await;
-        assert_eq!(went_on, ["public ok", "a ok", "b failed", "c ok", "d ok"]);
-    }
-
-    #[tokio::test]
-    async fn an_interrupted_pause_ends_the_run_between_the_stages() {
-        let stages = Stages {
-            batches: vec!["1".parse().expect("a count")],
-            pause: Duration::from_hours(1),
-            ..Stages::default()
-        };
-        let (outcomes, told) = staged(
-            &[],
-            &[&["a", "b"]],
-            Scopes::Everything,
-            stages,
-            OnFailure::Stop,
-        )
-        .await;
-        assert_eq!(outcomes, ["public ok", "a ok", "b Interrupted"]);
-        assert_eq!(told, ["0/1", "Batch 1/2: 1", "1/2", "pause before 2/2"]);
-    }
-
-    #[tokio::test]
-    async fn what_is_tried_again_may_be_public_alone() {
-        let again = |public, slugs: &[&str]| {
-            let schema = |slug: &&str| SchemaName::parse(&format!("tenant_{slug}")).expect("legal");
-            Scopes::Again {
-                public,
-                tenants: Selection {
-                    only: Some(slugs.iter().map(schema).collect()),
-                    ..Selection::default()
-                },
-            }
-        };
-        let lists: [&[&str]; 1] = [&["a", "b"]];
-        assert_eq!(run(&[], &lists, again(true, &[])).await, ["public ok"]);
-        assert_eq!(run(&[], &lists, again(false, &["b"])).await, ["b ok"]);
-        assert_eq!(
-            run(&[], &lists, again(true, &["b"])).await,
-            ["public ok", "b ok"]
-        );
-    }
-
-    #[tokio::test]
-    async fn public_comes_first_and_its_failure_ends_the_run_before_any_tenant() {
-        assert_eq!(
-            run(&[], &[&["a", "b"]], Scopes::Everything).await,
-            ["public ok", "a ok", "b ok"]
-        );
-        assert_eq!(
-            run(
-                &[("public", Act::Fail(sqlstate::UNDEFINED_TABLE))],
-                &[&["a", "b"]],
-                Scopes::Everything
-            )
-            .await,
-            ["public failed", "a PublicFailed", "b PublicFailed"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_tenant_that_appears_during_the_run_is_picked_up() {
-        assert_eq!(
-            run(
-                &[],
-                &[&["a"], &["a"], &["a", "b"], &["a", "b", "c"]],
-                Scopes::Everything
-            )
-            .await,
-            ["public ok", "a ok", "b ok", "c ok"]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_missing_schema_is_its_tenants_failure_alone() {
-        assert_eq!(
-            run(
-                &[("tenant_a", Act::Missing)],
-                &[&["a", "b"]],
-                Scopes::Everything
-            )
-            .await,
-            ["public ok", "a failed", "b ok"]
-        );
-    }
-
-    #[tokio::test]
-    async fn shared_means_public_alone_and_a_selection_leaves_public_out() {
-        assert_eq!(run(&[], &[&["a"]], Scopes::Shared).await, ["public ok"]);
-        let selection = Selection {
-            include: vec!["b".to_owned()],
-            ..Selection::default()
-        };
-        assert_eq!(
-            run(&[], &[&["a", "b"]], Scopes::Selected(selection)).await,
-            ["b ok"]
-        );
-    }
-}
+mod tests;

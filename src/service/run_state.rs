@@ -1,4 +1,4 @@
-//! What is true of a run so far, across its stages: whether it goes on, and how fast.
+//! The state of a run across its stages: whether it goes on, and how many schemas at once.
 
 use super::applied_scripts::ScriptInterner;
 use super::concurrency::ConcurrencyLimit;
@@ -7,52 +7,52 @@ use super::failure::MigrateError;
 use super::group_size::GroupSize;
 use crate::domain::run_options::OnFailure;
 
-/// The course of a run, from its first schema to its last.
+/// What the stages of a run share.
 #[derive(Debug)]
 pub struct RunState {
-    /// How many schemas are at work at once.
+    /// How many tasks run at once.
     pub concurrency: ConcurrencyLimit,
-    /// How many tenants the stages before this one had; what is begun is numbered on from there.
+    /// How many tenants the previous stages had; numbering continues from there.
     pub before: usize,
     /// How many tenants have something to do.
     pub of: usize,
-    /// Whether those at work are canaries.
+    /// Whether the current stage is the canaries.
     pub canary: bool,
-    pub(super) grouping: GroupSize,
-    pub(super) sharing: ScriptInterner,
+    pub(super) group_size: GroupSize,
+    pub(super) interner: ScriptInterner,
     failed: usize,
     halt: Option<NotStarted>,
 }
 
 impl RunState {
-    /// Returns the course of a run that begins.
+    /// Returns the state at the start of a run.
     #[must_use]
-    pub fn new(pace: ConcurrencyLimit) -> Self {
+    pub fn new(concurrency: ConcurrencyLimit) -> Self {
         Self {
-            concurrency: pace,
+            concurrency,
             before: 0,
             of: 0,
             canary: false,
-            grouping: GroupSize::default(),
-            sharing: ScriptInterner::default(),
+            group_size: GroupSize::default(),
+            interner: ScriptInterner::default(),
             failed: 0,
             halt: None,
         }
     }
 
-    /// Returns why nothing new begins, if nothing does.
+    /// Returns why no further schema is started, or `None` while the run goes on.
     #[must_use]
     pub const fn halted(&self) -> Option<NotStarted> {
         self.halt
     }
 
-    /// Lets nothing new begin; the first reason stays.
+    /// Starts no further schema; the first reason is kept.
     pub fn halt(&mut self, why: NotStarted) {
         self.halt.get_or_insert(why);
     }
 
-    /// Judges how a schema ended: what follows from it for the schemas that have not begun.
-    pub fn judge(&mut self, outcome: &Outcome, on_failure: OnFailure) {
+    /// Counts an outcome, and halts the run where a failure requires that.
+    pub fn record(&mut self, outcome: &Outcome, on_failure: OnFailure) {
         let Outcome::Failed { error, .. } = outcome else {
             return;
         };
@@ -60,22 +60,16 @@ impl RunState {
             self.halt(NotStarted::CanaryFailed);
         } else if error.ends_the_run() {
             self.halt(NotStarted::EarlierFailure);
-        } else {
-            self.weigh(error, on_failure);
-        }
-    }
-
-    fn weigh(&mut self, error: &MigrateError, on_failure: OnFailure) {
-        if error.is_known_beforehand() {
-            return;
-        }
-        self.failed += 1;
-        match on_failure {
-            OnFailure::Stop => self.halt(NotStarted::EarlierFailure),
-            OnFailure::StopAfter(most) if self.failed >= most.get() => {
-                self.halt(NotStarted::TooManyFailures);
+        } else if **error != MigrateError::SchemaMissing {
+            // A missing schema is that tenant's problem alone, known before the run.
+            self.failed += 1;
+            match on_failure {
+                OnFailure::Stop => self.halt(NotStarted::EarlierFailure),
+                OnFailure::StopAfter(most) if self.failed >= most.get() => {
+                    self.halt(NotStarted::TooManyFailures);
+                }
+                OnFailure::StopAfter(_) | OnFailure::Continue => {}
             }
-            OnFailure::StopAfter(_) | OnFailure::Continue => {}
         }
     }
 }
@@ -86,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    fn course() -> RunState {
+    fn state() -> RunState {
         RunState::new(ConcurrencyLimit::fixed(NonZeroUsize::MIN))
     }
 
@@ -102,32 +96,32 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_counted_to_the_limit() {
+    fn the_run_halts_at_the_limit_of_failures() {
         let limit = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
-        let mut course = course();
-        course.judge(&damaged(), limit);
-        assert_eq!(course.halted(), None);
-        course.judge(&damaged(), limit);
-        assert_eq!(course.halted(), Some(NotStarted::TooManyFailures));
+        let mut state = state();
+        state.record(&damaged(), limit);
+        assert_eq!(state.halted(), None);
+        state.record(&damaged(), limit);
+        assert_eq!(state.halted(), Some(NotStarted::TooManyFailures));
     }
 
     #[test]
-    fn a_missing_schema_is_no_reason_to_stop_unless_it_is_a_canary_s() {
-        let mut course = course();
+    fn a_missing_schema_halts_the_run_only_among_canaries() {
+        let mut state = state();
         let missing = || failed(MigrateError::SchemaMissing);
-        course.judge(&missing(), OnFailure::Stop);
-        course.judge(&missing(), OnFailure::StopAfter(NonZeroUsize::MIN));
-        assert_eq!(course.halted(), None);
-        course.canary = true;
-        course.judge(&missing(), OnFailure::Continue);
-        assert_eq!(course.halted(), Some(NotStarted::CanaryFailed));
+        state.record(&missing(), OnFailure::Stop);
+        state.record(&missing(), OnFailure::StopAfter(NonZeroUsize::MIN));
+        assert_eq!(state.halted(), None);
+        state.canary = true;
+        state.record(&missing(), OnFailure::Continue);
+        assert_eq!(state.halted(), Some(NotStarted::CanaryFailed));
     }
 
     #[test]
-    fn the_first_reason_to_stop_is_the_one_that_is_told() {
-        let mut course = course();
-        course.halt(NotStarted::Interrupted);
-        course.judge(&damaged(), OnFailure::Stop);
-        assert_eq!(course.halted(), Some(NotStarted::Interrupted));
+    fn the_first_reason_to_halt_is_kept() {
+        let mut state = state();
+        state.halt(NotStarted::Interrupted);
+        state.record(&damaged(), OnFailure::Stop);
+        assert_eq!(state.halted(), Some(NotStarted::Interrupted));
     }
 }

@@ -1,4 +1,4 @@
-//! Which tenants a person means.
+//! Selects tenants by patterns, a file or `--where`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,34 +10,34 @@ use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::domain::tenant::{CatalogError, Hostname, RefusedRow, Tenant, TenantList};
 
-/// What was said about which tenants: words, a file, a set of schemas.
+/// Which tenants a command applies to.
 ///
-/// A word names a tenant by slug, schema or host, always exactly; a word with `*`, `?`,
-/// `[` or `{` is a glob over the same three. Never an index, never a prefix.
+/// A pattern matches the slug, schema or host of a tenant exactly; with `*`, `?`, `[` or `{` it is a
+/// glob over the same three.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Words that choose; without them and without a file every tenant is chosen.
+    /// Patterns of `--tenant`; without these and without a file all tenants are selected.
     pub include: Vec<String>,
-    /// What a file lists, chosen as well.
+    /// Names of `--from-file`, selected too.
     pub listed: Option<Listed>,
-    /// Nobody but these, when it was asked for.
+    /// Schemas that match `--where`; no others are selected.
     pub only: Option<HashSet<SchemaName>>,
-    /// Words that take away again.
+    /// Patterns of `--exclude`.
     pub exclude: Vec<String>,
 }
 
-/// Names from a file, one on a line, each exactly; no globs.
+/// Names from a file, one on a line; no globs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
-    /// The file, as people call it.
+    /// The file's name for error messages.
     pub file: String,
     /// The names, with the number of the line, from 1.
     pub names: Vec<(usize, String)>,
 }
 
 impl Listed {
-    /// Reads the text of a file. Blank lines and lines that begin with `#` name nobody; line
-    /// ends may be CR LF.
+    /// Parses the text of a file. Ignores blank lines and lines that start with `#`; line ends may
+    /// be CR LF.
     #[must_use]
     pub fn parse(file: &str, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -53,22 +53,22 @@ impl Listed {
     }
 }
 
-/// Why a selection cannot be made.
+/// Why a selection is invalid.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SelectionError {
-    /// These words name no tenant; with each the slugs that look most like it.
+    /// These patterns match no tenant; each with the most similar slugs.
     Unknown(Vec<(String, Vec<String>)>),
-    /// The same for these lines of this file.
+    /// These lines of this file match no tenant.
     UnknownLines(String, Vec<(usize, String)>),
-    /// These words name none of the tenants that were chosen.
+    /// These patterns match none of the selected tenants.
     NotChosen(Vec<String>),
-    /// This word is not a glob.
+    /// A pattern is not a valid glob; holds the reason.
     BadGlob(String, String),
 }
 
-/// So many unknown lines of a file are named.
-const LINES: usize = 10;
+/// How many unknown lines of a file are named in the error.
+const SHOWN_LINES: usize = 10;
 
 impl std::fmt::Display for SelectionError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,13 +84,13 @@ impl std::fmt::Display for SelectionError {
             ),
             Self::NotChosen(words) => write!(
                 f,
-                "none of the chosen tenants has the slug, schema or host {}",
+                "none of the selected tenants has the slug, schema or host {}",
                 quoted(&mut words.iter())
             ),
             Self::UnknownLines(file, lines) => {
                 let shown: Vec<String> = lines
                     .iter()
-                    .take(LINES)
+                    .take(SHOWN_LINES)
                     .map(|(number, word)| format!("'{word}' (line {number})"))
                     .collect();
                 write!(
@@ -98,49 +98,51 @@ impl std::fmt::Display for SelectionError {
                     "{file}: no tenant has the slug, schema or host {}",
                     shown.join(", ")
                 )?;
-                match lines.len().saturating_sub(LINES) {
+                match lines.len().saturating_sub(SHOWN_LINES) {
                     0 => Ok(()),
                     more => write!(f, " and {more} more"),
                 }
             }
-            Self::BadGlob(word, why) => write!(f, "'{word}' is not a glob: {why}"),
+            Self::BadGlob(word, why) => write!(f, "invalid glob '{word}': {why}"),
         }
     }
 }
 
 impl std::error::Error for SelectionError {}
 
-/// Words, ready to be asked about many tenants; notes which of them matched.
+/// Compiled patterns; remembers which of them matched a tenant.
 #[derive(Default)]
-struct Words {
+struct Patterns {
     exact: HashMap<String, Vec<usize>>,
     hosts: HashMap<Hostname, Vec<usize>>,
     globs: Vec<(GlobMatcher, usize)>,
     used: Vec<bool>,
 }
 
-impl Words {
+impl Patterns {
     fn parse(texts: &[String]) -> Result<Self, SelectionError> {
-        let mut words = Self::default();
+        let mut patterns = Self::default();
         for text in texts {
             if text.contains(['*', '?', '[', '{']) {
                 let glob = Glob::new(text).map_err(|error| {
                     SelectionError::BadGlob(text.clone(), error.kind().to_string())
                 })?;
-                words.globs.push((glob.compile_matcher(), words.used.len()));
-                words.used.push(false);
+                patterns
+                    .globs
+                    .push((glob.compile_matcher(), patterns.used.len()));
+                patterns.used.push(false);
             } else {
-                words.add(text);
+                patterns.add(text);
             }
         }
-        Ok(words)
+        Ok(patterns)
     }
 
-    /// Adds a word that is no glob, whatever it looks like.
+    /// Adds a name that is never a glob.
     fn add(&mut self, text: &str) {
         let number = self.used.len();
         self.used.push(false);
-        // Nobody is called nothing, whatever a row says.
+        // A row without a slug must not match an empty pattern.
         if text.is_empty() {
             return;
         }
@@ -150,21 +152,18 @@ impl Words {
         }
     }
 
-    /// Returns whether some word names the tenant.
-    fn name(&mut self, tenant: &Tenant) -> bool {
+    /// Returns whether a pattern matches the tenant.
+    fn matches(&mut self, tenant: &Tenant) -> bool {
         let names = [tenant.slug.as_str(), tenant.schema.as_str()];
         let exact = names.iter().filter_map(|name| self.exact.get(*name));
         let hosts = tenant.hostnames.iter();
         let by_host = hosts.clone().filter_map(|host| {
-            // Somebody else may have written it into the catalog as people write it.
-            let same = || self.hosts.get(&Hostname::parse(host.as_str()).ok()?);
+            // Another tool may have stored the host in upper case or Unicode.
             self.hosts.get(host).or_else(|| {
                 let is_normal = |c: char| c.is_ascii() && !c.is_ascii_uppercase();
-                if host.as_str().chars().all(is_normal) {
-                    None
-                } else {
-                    same()
-                }
+                let needs_normalizing = !host.as_str().chars().all(is_normal);
+                let normalized = needs_normalizing.then(|| Hostname::parse(host.as_str()).ok());
+                self.hosts.get(&normalized??)
             })
         });
         let globs = self.globs.iter().filter(|(glob, _)| {
@@ -184,7 +183,7 @@ impl Words {
         (0..self.used.len()).filter(|&number| !self.used[number])
     }
 
-    /// The same without globs.
+    /// Returns the positions of exact names that matched no tenant.
     fn unused_names(&self) -> impl Iterator<Item = usize> {
         let is_glob = |number: usize| self.globs.iter().any(|(_, glob)| *glob == number);
         self.unused().filter(move |&number| !is_glob(number))
@@ -192,7 +191,7 @@ impl Words {
 }
 
 impl Selection {
-    /// Returns whether every tenant is meant.
+    /// Returns whether all tenants are selected.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.include.is_empty()
@@ -201,40 +200,41 @@ impl Selection {
             && self.exclude.is_empty()
     }
 
-    /// Returns the tenants that are meant, in the order of the catalog: those that a word or
-    /// the file names, of them only those that `only` has, without those that are excluded.
+    /// Returns the selected tenants, in the order of the catalog: those that a pattern or the file
+    /// names, restricted to `only`, without the excluded ones. May be empty.
     ///
     /// # Errors
     ///
-    /// A word that names nobody is an error, a glob too, and a line of the file: a script
-    /// that names a tenant must not succeed without it. So is a name that excludes nobody, not
-    /// even a row that no command works on. That nobody is left is none.
+    /// A pattern or a line of the file that matches no tenant, so that a typo cannot silently skip
+    /// one. So is a name in `exclude` that matches neither a tenant nor a refused row; a glob there
+    /// may match nothing.
     pub fn choose(
         &self,
         mut tenants: Vec<Tenant>,
         refused: &[RefusedRow],
     ) -> Result<Vec<Tenant>, SelectionError> {
-        let (mut include, mut exclude) =
-            (Words::parse(&self.include)?, Words::parse(&self.exclude)?);
-        let mut lines = Words::default();
+        let (mut include, mut exclude) = (
+            Patterns::parse(&self.include)?,
+            Patterns::parse(&self.exclude)?,
+        );
+        let mut lines = Patterns::default();
         for (_, name) in self.listed.iter().flat_map(|listed| &listed.names) {
             lines.add(name);
         }
-        let everybody = self.include.is_empty() && self.listed.is_none();
+        let is_all = self.include.is_empty() && self.listed.is_none();
         let wanted: Vec<bool> = tenants
             .iter()
             .map(|tenant| {
-                // Both are asked: each notes which of its words matched.
-                let named = [include.name(tenant), lines.name(tenant)].contains(&true);
-                let excluded = exclude.name(tenant);
+                // No short circuit: each remembers which of its patterns matched.
+                let named = [include.matches(tenant), lines.matches(tenant)].contains(&true);
+                let excluded = exclude.matches(tenant);
                 let only = self.only.as_ref();
-                (everybody || named)
+                (is_all || named)
                     && only.is_none_or(|only| only.contains(&tenant.schema))
                     && !excluded
             })
             .collect();
         let unknown = include.unused().map(|number| &self.include[number]);
-        // A glob may leave out those who are not there yet; a name that is mistyped leaves out nobody.
         let is_refused = |name: &&String| {
             let is_its = |row: &RefusedRow| row.slug == **name || row.schema == **name;
             refused.iter().any(is_its)
@@ -264,15 +264,18 @@ impl Selection {
         Ok(tenants)
     }
 
-    /// Returns which of tenants that were chosen otherwise its words name; none without words.
+    /// Returns for each of the selected tenants whether a pattern of `include` matches it.
     ///
     /// # Errors
     ///
-    /// [`SelectionError::NotChosen`] for words that name none of them, if there are any.
+    /// [`SelectionError::NotChosen`] for patterns that match none of them, unless none is selected.
     pub fn among(&self, chosen: &[Tenant]) -> Result<Vec<bool>, SelectionError> {
-        let mut words = Words::parse(&self.include)?;
-        let named = chosen.iter().map(|tenant| words.name(tenant)).collect();
-        let unknown: Vec<String> = words
+        let mut patterns = Patterns::parse(&self.include)?;
+        let named = chosen
+            .iter()
+            .map(|tenant| patterns.matches(tenant))
+            .collect();
+        let unknown: Vec<String> = patterns
             .unused()
             .map(|number| self.include[number].clone())
             .collect();
@@ -284,32 +287,32 @@ impl Selection {
     }
 }
 
-/// Returns at most three slugs that look like `word`, the likest first.
+/// Returns at most three slugs similar to `word`, the most similar first.
 #[must_use]
 pub fn nearest(word: &str, slugs: &[String]) -> Vec<String> {
-    let mut likely: Vec<(f64, &String)> = slugs
+    let mut similar: Vec<(f64, &String)> = slugs
         .iter()
         .map(|slug| (strsim::jaro_winkler(slug, word), slug))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(similarity, _)| *similarity > 0.8)
         .collect();
-    likely.sort_by(|a, b| b.0.total_cmp(&a.0));
-    likely
+    similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+    similar
         .into_iter()
         .take(3)
         .map(|(_, slug)| slug.clone())
         .collect()
 }
 
-/// Returns the tenant that one word names, exactly.
+/// Returns the tenant whose slug, schema or host is `word`.
 ///
 /// # Errors
 ///
 /// [`CatalogError::NotFound`] when there is none, [`CatalogError::Ambiguous`] when there are several.
 pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
-    let mut exact = Words::default();
+    let mut exact = Patterns::default();
     exact.add(word);
     let mut named = list.tenants;
-    named.retain(|tenant| exact.name(tenant));
+    named.retain(|tenant| exact.matches(tenant));
     if named.len() > 1 {
         let schemas = named.iter().map(|tenant| tenant.schema.to_string());
         return Err(CatalogError::Ambiguous(word.to_owned(), schemas.collect()));
@@ -319,7 +322,7 @@ pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
         .ok_or_else(|| CatalogError::NotFound(word.to_owned()))
 }
 
-/// Returns what a run works on for a tenant.
+/// Returns the target for a tenant's schema.
 #[must_use]
 pub fn target(tenant: &Tenant) -> Arc<Target> {
     Arc::new(Target {
@@ -355,7 +358,7 @@ pub(crate) mod tests {
         chosen_by(&selection)
     }
 
-    fn everybody() -> Vec<Tenant> {
+    fn tenants() -> Vec<Tenant> {
         let tenants = ["acme", "acme2", "globex", "3"];
         (1..)
             .zip(tenants)
@@ -365,7 +368,7 @@ pub(crate) mod tests {
 
     fn chosen_by(selection: &Selection) -> Result<Vec<String>, String> {
         selection
-            .choose(everybody(), &[])
+            .choose(tenants(), &[])
             .map(|chosen| chosen.iter().map(|t| t.slug.to_string()).collect())
             .map_err(|error| error.to_string())
     }
@@ -378,7 +381,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_tenant_is_named_by_slug_schema_or_host() {
+    fn a_pattern_matches_slug_schema_or_host() {
         for word in [
             "acme",
             "tenant_acme",
@@ -399,7 +402,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn globs_choose_and_exclude_takes_away() {
+    fn globs_select_and_exclude_removes() {
         assert_eq!(choose(&["acme*"], &["acme2"]), Ok(vec!["acme".to_owned()]));
         assert_eq!(
             choose(&[], &["tenant_a*", "3"]),
@@ -408,7 +411,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_word_must_name_something() {
+    fn every_pattern_must_match_a_tenant() {
         assert_eq!(
             choose(&["acme", "initech", "x*"], &[]),
             Err("no tenant has the slug, schema or host 'initech', 'x*'".to_owned())
@@ -417,7 +420,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_typing_error_is_answered_with_the_nearest_slugs() {
+    fn a_typo_suggests_similar_slugs() {
         let slugs = ["acme", "globex"].map(str::to_owned);
         assert_eq!(nearest("acmee", &slugs), ["acme"]);
         assert!(nearest("zzz", &slugs).is_empty());
@@ -440,12 +443,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_file_that_names_nobody_chooses_nobody() {
-        assert_eq!(chosen_by(&listed("# nobody today\n")), Ok(Vec::new()));
+    fn an_empty_file_selects_no_tenant() {
+        assert_eq!(chosen_by(&listed("# empty today\n")), Ok(Vec::new()));
     }
 
     #[test]
-    fn selectors_combine_words_and_file_then_narrow_then_take_away() {
+    fn patterns_and_file_add_where_restricts_exclude_removes() {
         let schema = |slug: &str| SchemaName::parse(&format!("tenant_{slug}")).expect("legal");
         let mut selection = Selection {
             include: vec!["acme*".to_owned()],
@@ -462,22 +465,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn canaries_are_named_among_the_chosen() {
+    fn canaries_are_matched_among_the_selected() {
         let canary = |word: &str| Selection {
             include: vec![word.to_owned()],
             ..Selection::default()
         };
-        let named = canary("acme*").among(&everybody()).expect("two of them");
+        let named = canary("acme*").among(&tenants()).expect("two of them");
         assert_eq!(named, [true, true, false, false]);
-        let error = canary("initech").among(&everybody()).expect_err("nobody");
+        let error = canary("initech").among(&tenants()).expect_err("no tenant");
         assert_eq!(
             error.to_string(),
-            "none of the chosen tenants has the slug, schema or host 'initech'"
+            "none of the selected tenants has the slug, schema or host 'initech'"
         );
-        assert!(canary("initech").among(&[]).is_ok(), "nobody is chosen");
+        assert!(
+            canary("initech").among(&[]).is_ok(),
+            "no tenant is selected"
+        );
         assert!(
             Selection::default()
-                .among(&everybody())
+                .among(&tenants())
                 .is_ok_and(|named| !named.contains(&true))
         );
     }

@@ -1,4 +1,4 @@
-//! In how many steps a run goes through its tenants: canaries, batches, pauses.
+//! The stages of a run: canaries, batches and the pauses between them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use serde::Serialize;
 
 use super::selection::Selection;
 
-/// The steps of a run. By default there is one, with everybody in it.
+/// The stages of a run. By default there is one stage with all tenants.
 #[derive(Clone, Debug, Default)]
 pub struct Stages {
-    /// These tenants come first, alone; a failure among them ends the run.
+    /// These tenants are the first stage; a failure among them ends the run.
     pub canary: Selection,
-    /// How far each following stage goes; the last one always goes to the end.
+    /// Where each following stage ends; a last stage with the remaining tenants is added.
     pub batches: Vec<StageLimit>,
-    /// How long to wait between two stages.
+    /// The time between two stages.
     pub pause: Duration,
 }
 
-/// How far a stage goes: of the tenants that have something to do, those before included.
+/// Where a stage ends, counted in tenants with pending work, those of earlier stages included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageLimit {
-    /// So many hundredths of a percent of them, rounded up.
+    /// Hundredths of a percent of them, rounded up.
     Share(u32),
-    /// So many of them.
+    /// A number of tenants.
     Count(usize),
 }
 
@@ -43,31 +43,31 @@ impl FromStr for StageLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "a share such as 5% or 0.5%, or a number of tenants".to_owned();
+        let expected = || "expected a share such as 5% or 0.5%, or a number of tenants".to_owned();
         let Some(percent) = text.trim().strip_suffix('%') else {
             return match text.trim().parse() {
                 Ok(count @ 1..) => Ok(Self::Count(count)),
-                _ => Err(wanted()),
+                _ => Err(expected()),
             };
         };
         let (whole, part) = percent.split_once('.').unwrap_or((percent, "0"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !digits(whole) || !digits(part) || part.len() > 2 || whole.len() > 3 {
-            return Err(wanted());
+            return Err(expected());
         }
         match format!("{whole}{part:0<2}").parse() {
             Ok(share @ 1..=WHOLE) => Ok(Self::Share(share)),
-            _ => Err(wanted()),
+            _ => Err(expected()),
         }
     }
 }
 
-/// Why stages make no sense.
+/// Why stages are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StagesError {
-    /// Two batches of which the second ends where the first does, or before.
+    /// A batch ends where the one before it does, or earlier.
     NotGrowing,
-    /// A pause, and nothing to pause between.
+    /// A pause with only one stage.
     OnlyPause,
 }
 
@@ -75,26 +75,26 @@ impl std::fmt::Display for StagesError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::NotGrowing => {
-                "batches say how far each stage goes, so every one must be larger than the one before"
+                "invalid batches: each is the total so far, so it must be larger than the one before"
             }
-            Self::OnlyPause => "a pause stands between stages, and there is only one",
+            Self::OnlyPause => "a pause requires several stages: set canaries or batches",
         })
     }
 }
 
 impl std::error::Error for StagesError {}
 
-/// What a stage is made of.
+/// The kind of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageKind {
-    /// The tenants that go first.
+    /// The tenants of [`Stages::canary`].
     Canary,
-    /// The next of the others.
+    /// A part of the other tenants.
     Batch,
 }
 
-/// One stage: which of the tenants that have something to do, by position.
+/// One stage: positions in the list of tenants with pending work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stage {
     pub(super) kind: StageKind,
@@ -102,7 +102,7 @@ pub(super) struct Stage {
 }
 
 impl Stages {
-    /// Looks for what can be seen before anybody knows how many tenants there are.
+    /// Checks what can be checked before the number of tenants is known.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Stages {
         let grows = |pair: &[StageLimit]| match (pair[0], pair[1]) {
             (StageLimit::Share(first), StageLimit::Share(second)) => first < second,
             (StageLimit::Count(first), StageLimit::Count(second)) => first < second,
-            // Which of the two is larger depends on the fleet.
+            // Which of the two is larger depends on the number of tenants.
             (first, _) => first != StageLimit::Share(WHOLE),
         };
         if !self.batches.windows(2).all(grows) {
@@ -123,21 +123,21 @@ impl Stages {
         Ok(())
     }
 
-    /// Returns the stages for tenants of which these are canaries. None of them is empty,
-    /// and every tenant is in one.
+    /// Returns the stages for tenants of which these are canaries. None is empty, and every tenant
+    /// is in exactly one.
     pub(super) fn cut(&self, canaries: &[bool]) -> Vec<Stage> {
         let total = canaries.len();
         let positions = |wanted: bool| (0..total).filter(move |&at| canaries[at] == wanted);
         let first: Vec<usize> = positions(true).collect();
-        let mut begun = first.len();
+        let mut taken = first.len();
         let mut stages = vec![Stage {
             kind: StageKind::Canary,
             members: first,
         }];
         let mut others = positions(false);
         for extent in self.batches.iter().chain(&[StageLimit::Share(WHOLE)]) {
-            let more = extent.of(total).saturating_sub(begun);
-            begun += more;
+            let more = extent.of(total).saturating_sub(taken);
+            taken += more;
             stages.push(Stage {
                 kind: StageKind::Batch,
                 members: others.by_ref().take(more).collect(),
@@ -167,7 +167,7 @@ mod tests {
         let cut = stages(batches).cut(&flags);
         let mut all: Vec<usize> = cut.iter().flat_map(|stage| stage.members.clone()).collect();
         all.sort_unstable();
-        assert_eq!(all, (0..total).collect::<Vec<_>>(), "everybody once");
+        assert_eq!(all, (0..total).collect::<Vec<_>>(), "each tenant once");
         cut.iter().map(|stage| stage.members.len()).collect()
     }
 

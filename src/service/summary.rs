@@ -1,4 +1,4 @@
-//! How a run ended, as data: an outcome for each schema, counted and grouped.
+//! The result of a run: an outcome for each schema, counted and grouped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,62 +6,61 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::domain::tenant::RefusedRow;
-
 use super::event::{Interrupt, Operation, Outcome};
 use super::failure::MigrateError;
 use crate::domain::target::Target;
+use crate::domain::tenant::RefusedRow;
 
-/// A schema and how it ended.
+/// A schema and its outcome.
 #[derive(Clone, Debug)]
 pub struct SchemaOutcome {
     /// The schema.
     pub target: Arc<Target>,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// How a run ended: one outcome for each selected schema, in the order in which they were selected.
+/// The result of a run: one outcome for each selected schema, in the order of the selection.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Summary {
     /// What was done.
     pub work: Operation,
-    /// The number under which the run is stored, where it is.
+    /// The number of the run in the run log; `None` where it is not stored.
     pub run: Option<i64>,
     /// The outcomes.
     pub outcomes: Vec<SchemaOutcome>,
-    /// Rows of the tenant table whose schema name may not be used; they count as failed.
+    /// Rows of the tenant table whose schema name is not usable; counted as failed.
     pub refused: Vec<RefusedRow>,
     /// From the first event to the last.
     pub took: Duration,
-    /// How urgently the run was interrupted, if it was.
+    /// How urgently the run was interrupted.
     pub interrupted: Interrupt,
-    /// The command line that began the run and can begin the rest of it, where it may be shown.
+    /// The command line that started the run and can continue it, where it may be shown.
     pub command: Option<String>,
-    /// The program with the options that lead to the same database and files, such as
-    /// `pricesync --local`, where another command may be proposed.
+    /// The program with the options for the same database and files, such as `pricesync --local`;
+    /// `None` where no command may be suggested.
     pub program: Option<String>,
-    /// The options that say what was to be done, with a space in front of each, such as ` --to 8`.
+    /// The options that define the goal, each with a leading space, such as ` --to 8`.
     pub options: String,
 }
 
-/// How many schemas ended in which way; the six add up to the total.
+/// How many schemas have which outcome; the six add up to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Counts {
-    /// Something was applied.
+    /// Scripts were applied.
     pub migrated: usize,
     /// Nothing was pending.
     pub up_to_date: usize,
-    /// Other work was done.
+    /// A job other than a migration is done.
     #[serde(skip_serializing_if = "is_zero")]
     pub done: usize,
-    /// Could not be migrated, or otherwise worked on.
+    /// The job failed.
     pub failed: usize,
-    /// Passed over.
+    /// Skipped.
     pub skipped: usize,
-    /// Never begun.
+    /// Not started.
     pub not_started: usize,
 }
 
@@ -85,17 +84,17 @@ impl Counts {
     }
 }
 
-/// Failures that are the same failure: same SQLSTATE, same place, same words.
+/// Failures with the same [key](MigrateError::group_key).
 #[derive(Clone, Debug)]
 pub struct FailureGroup<'a> {
     /// The error of the first schema of the group.
     pub error: &'a MigrateError,
-    /// Every schema that failed this way.
+    /// Every schema of the group.
     pub targets: Vec<&'a Target>,
 }
 
 impl Summary {
-    /// Returns how many schemas ended in which way.
+    /// Returns how many schemas have which outcome.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
@@ -106,7 +105,7 @@ impl Summary {
         counts
     }
 
-    /// Returns the failures, equal ones together, the largest group first.
+    /// Returns the groups of equal failures, the largest first.
     #[must_use]
     pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
         let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();

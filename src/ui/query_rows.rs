@@ -11,7 +11,7 @@ use super::json::encode;
 use super::table::OutputFormat;
 use super::terminal::Terminal;
 use super::text::clean;
-use crate::service::exec_results::{Column, Kind, Value};
+use crate::service::exec_results::{Column, ColumnType, Value};
 
 /// The leading column.
 const TENANT: &str = "tenant";
@@ -67,7 +67,7 @@ impl<W: Write> QueryRows<W> {
                         None => "NULL".into(),
                     });
                     cells.push(match column.kind {
-                        Kind::Number => cell.set_alignment(CellAlignment::Right),
+                        ColumnType::Number => cell.set_alignment(CellAlignment::Right),
                         _ => cell,
                     });
                 }
@@ -193,14 +193,14 @@ fn heads(columns: &[Column]) -> Vec<String> {
     heads
 }
 
-fn json(kind: Kind, value: &Value) -> io::Result<String> {
+fn json(kind: ColumnType, value: &Value) -> io::Result<String> {
     let Some(text) = value else {
         return Ok("null".to_owned());
     };
     match kind {
-        Kind::Flag => Ok(if text == "t" { "true" } else { "false" }.to_owned()),
+        ColumnType::Flag => Ok(if text == "t" { "true" } else { "false" }.to_owned()),
         // NaN and Infinity are no JSON.
-        Kind::Number | Kind::Json => match serde_json::from_str::<&RawValue>(text) {
+        ColumnType::Number | ColumnType::Json => match serde_json::from_str::<&RawValue>(text) {
             // They stand between the words: within a text they are written otherwise.
             Ok(raw) => {
                 let line = raw.get().replace(['\n', '\r', '\t'], " ");
@@ -208,7 +208,7 @@ fn json(kind: Kind, value: &Value) -> io::Result<String> {
             }
             Err(_) => encode(text),
         },
-        Kind::Text => encode(text),
+        ColumnType::Text => encode(text),
     }
 }
 
@@ -220,10 +220,10 @@ mod tests {
 
     fn columns() -> Vec<Column> {
         [
-            ("id", Kind::Number),
-            ("name", Kind::Text),
-            ("tenant", Kind::Flag),
-            ("name", Kind::Json),
+            ("id", ColumnType::Number),
+            ("name", ColumnType::Text),
+            ("tenant", ColumnType::Flag),
+            ("name", ColumnType::Json),
         ]
         .map(|(name, kind)| Column {
             name: name.to_owned(),

@@ -148,13 +148,13 @@ fn stages_that_make_no_sense_are_refused_before_anything_happens() {
             "say one of them",
         ),
         (&["--max-failures", "0"], "--max-failures"),
-        (&["--pause", "2m"], "a pause stands between stages"),
+        (&["--pause", "2m"], "a pause requires several stages"),
         (&["--batches", "25%,5%"], "larger than the one before"),
         (&["--batches", "half"], "a share such as 5%"),
         (&["--batches", "120%"], "a share such as 5%"),
         (&["--shared", "--canary", "t1"], "--shared"),
         (&["--shared", "--retry-failed"], "--shared"),
-        (&["--canary", "t["], "is not a glob"),
+        (&["--canary", "t["], "invalid glob"),
     ] {
         let all = [&["migrate-schemas"], args].concat();
         given.run(&all).exits(2).says(words);
@@ -162,7 +162,7 @@ fn stages_that_make_no_sense_are_refused_before_anything_happens() {
     given
         .run(&["migrate-schemas", "--exclude", "t1", "--canary", "t1"])
         .exits(4)
-        .says("none of the chosen tenants has the slug, schema or host 't1'");
+        .says("none of the selected tenants has the slug, schema or host 't1'");
     assert!(made(&given).is_empty());
 }
 

@@ -64,7 +64,7 @@ impl Known {
                 },
                 scopes: Scopes::Everything,
                 stages: Stages::default(),
-                rehearsal: false,
+                dry_run: false,
             };
             known.survey = Some(rollout.survey().await?);
         }

@@ -7,7 +7,6 @@ use crate::domain::target::Target;
 use crate::postgres::bookkeeping::run_log::{self, RunHeader, RunItem, RunLog};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::service::event::{Event, EventKind, Outcome};
-use crate::service::failure::MigrateError;
 use crate::service::summary::{SchemaOutcome, Summary};
 use crate::ui::explain;
 
@@ -110,7 +109,12 @@ fn item(target: &Target, outcome: &Outcome) -> RunItem {
             applied.len(),
             None,
             Some(explain(error, target, applied).message()),
-            Some((error.group_key(), sqlstate(error))),
+            Some((
+                error.group_key(),
+                error
+                    .server_error()
+                    .and_then(|error| error.sqlstate.clone()),
+            )),
         ),
         Outcome::Skipped { why } => (
             "skipped",
@@ -135,16 +139,6 @@ fn item(target: &Target, outcome: &Outcome) -> RunItem {
         took,
         reason,
         failure,
-    }
-}
-
-fn sqlstate(error: &MigrateError) -> Option<String> {
-    match error {
-        MigrateError::Script { error, .. }
-        | MigrateError::Database { error, .. }
-        | MigrateError::InDoubt { error, .. }
-        | MigrateError::Job { error, .. } => error.sqlstate.clone(),
-        _ => None,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::transaction::escape_guard;
 use crate::postgres::transaction::open::reset;
 use crate::service::event::{Interrupt, Progress, Skipped};
-use crate::service::exec_results::{Column, Kind, Share, Shares};
+use crate::service::exec_results::{Column, ColumnType, ResultWriter, ResultWriters};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 
@@ -47,7 +47,7 @@ pub struct Exec {
     /// Whether the types of columns are asked for.
     pub typed: bool,
     /// Where the rows go.
-    pub shares: Shares,
+    pub shares: ResultWriters,
     /// The positions of the tenants.
     pub positions: HashMap<SchemaName, usize>,
     /// Whether what does not exist is pending.
@@ -69,7 +69,7 @@ impl SchemaJob for Exec {
         let position = self.positions.get(&target.schema).copied();
         let position = position.unwrap_or_default();
         let mut share = self.shares.of(position);
-        let entrance = self.shares.enter(position).await;
+        let entrance = self.shares.turn(position).await;
         let session = self
             .database
             .session(RECONNECT_TIMEOUT)
@@ -155,7 +155,7 @@ impl Exec {
         &self,
         session: &Session,
         target: &Target,
-        share: &mut Share,
+        share: &mut ResultWriter,
     ) -> Result<String, Failure> {
         let client = session.client();
         let identity = self.identity(session).await?;
@@ -244,7 +244,7 @@ impl Exec {
         session: &Session,
         statement: &str,
         kinds: Option<Vec<Type>>,
-        share: &mut Share,
+        share: &mut ResultWriter,
     ) -> Result<String, Failure> {
         let number = self.sql.statements().len() - 1;
         let failed = |error| Failure::Statement(number, error);
@@ -257,7 +257,7 @@ impl Exec {
                     brought = true;
                     let kind = |at: usize| {
                         let kinds = kinds.as_ref();
-                        kinds.and_then(|kinds| kinds.get(at)).map(kind)
+                        kinds.and_then(|kinds| kinds.get(at)).map(column_type)
                     };
                     let columns = columns.iter().enumerate().map(|(at, column)| Column {
                         name: column.name().to_owned(),
@@ -286,7 +286,7 @@ impl Exec {
         };
         let result = Column {
             name: "result".to_owned(),
-            kind: Kind::Text,
+            kind: ColumnType::Text,
         };
         agree(share, vec![result]).await?;
         share.row(vec![Some(tag.clone())]).await;
@@ -357,7 +357,7 @@ impl Exec {
     }
 }
 
-async fn agree(share: &mut Share, columns: Vec<Column>) -> Result<(), Failure> {
+async fn agree(share: &mut ResultWriter, columns: Vec<Column>) -> Result<(), Failure> {
     let names = |columns: &[Column]| {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         names.join(", ")
@@ -381,7 +381,7 @@ async fn agree(share: &mut Share, columns: Vec<Column>) -> Result<(), Failure> {
 }
 
 /// Returns what the texts of a type are.
-fn kind(kind: &Type) -> Kind {
+fn column_type(kind: &Type) -> ColumnType {
     match *kind {
         Type::INT2
         | Type::INT4
@@ -389,10 +389,10 @@ fn kind(kind: &Type) -> Kind {
         | Type::OID
         | Type::FLOAT4
         | Type::FLOAT8
-        | Type::NUMERIC => Kind::Number,
-        Type::BOOL => Kind::Flag,
-        Type::JSON | Type::JSONB => Kind::Json,
-        _ => Kind::Text,
+        | Type::NUMERIC => ColumnType::Number,
+        Type::BOOL => ColumnType::Flag,
+        Type::JSON | Type::JSONB => ColumnType::Json,
+        _ => ColumnType::Text,
     }
 }
 

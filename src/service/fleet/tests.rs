@@ -199,9 +199,9 @@ async fn told(
         interrupts,
     };
     let (progress, mut happening) = Progress::channel();
-    let mut course = RunState::new(fleet.concurrency.clone());
+    let mut state = RunState::new(fleet.concurrency.clone());
     let outcomes = fleet
-        .run(migrator, &targets(slugs), &mut course, &progress)
+        .run(migrator, &targets(slugs), &mut state, &progress)
         .await;
     let mut events = Vec::new();
     while let Ok(event) = happening.try_recv() {
@@ -428,10 +428,10 @@ async fn the_first_interrupt_lets_the_running_finish_and_the_second_cancels_them
         let work = {
             let migrator = Arc::clone(&migrator);
             tokio::spawn(async move {
-                let mut course = RunState::new(fleet.concurrency.clone());
-                course.of = 2;
+                let mut state = RunState::new(fleet.concurrency.clone());
+                state.of = 2;
                 fleet
-                    .run(&migrator, &targets(&["a", "b"]), &mut course, &progress)
+                    .run(&migrator, &targets(&["a", "b"]), &mut state, &progress)
                     .await
             })
         };
