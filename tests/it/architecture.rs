@@ -1,10 +1,12 @@
-//! Who may know whom: the table of `docs/design.md`, compared with what the files import; and that
-//! what `docs/reliability.md` calls proven is tested.
+//! Compares the imports of the sources with the rooms of `docs/design.md`, and the promises of
+//! `docs/reliability.md` with the tests that it names.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A folder or file of `src/`, and which rooms of ours its code may name.
+use crate::support::modules::{Imports, Module, files_below, modules};
+
+/// A room of `src/`, and the rooms that it may import.
 const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("domain/", &["domain"]),
     ("migrations/", &["domain", "migrations"]),
@@ -23,6 +25,33 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
             "postgres",
         ],
     ),
+];
+
+/// The rooms of `src/postgres` from left to right; those of one line do not import each other.
+const SUB_ROOMS: [&[&str]; 6] = [
+    &["connection"],
+    &["transaction"],
+    &["schema"],
+    &["bookkeeping", "migrate"],
+    &["tenants"],
+    &["backup", "client", "report"],
+];
+
+/// Imports to the right or within a line that are still to be removed.
+const KNOWN_UPWARD: &[&str] = &[
+    "postgres/bookkeeping/mod.rs imports postgres/migrate/migrator.rs",
+    "postgres/bookkeeping/run_log.rs imports postgres/migrate/migrator.rs",
+    "postgres/migrate/migrator.rs imports postgres/bookkeeping/mod.rs",
+    "postgres/migrate/template/store.rs imports postgres/bookkeeping/mod.rs",
+    "postgres/transaction/ledger.rs imports postgres/bookkeeping/mod.rs",
+];
+
+/// Cycles of more than three files that are still to be opened: one of the files, and how many
+/// there are at most.
+const KNOWN_CYCLES: &[(&str, usize)] = &[
+    ("local/data_dir.rs", 4),
+    ("postgres/migrate/migrator.rs", 13),
+    ("settings/dotenv.rs", 4),
 ];
 
 /// A foreign crate, or words that write to a stream, and the only places that may hold them.
@@ -50,56 +79,38 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
     ("BEGIN;", &["postgres/"]),
 ];
 
-/// Every source file with its path below `src/` and its code, without comments and unit tests.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders: Vec<PathBuf> = vec![root.clone()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
-                let code: Vec<&str> = code
-                    .lines()
-                    .filter(|line| !line.trim_start().starts_with("//"))
-                    .collect();
-                let name = path
-                    .strip_prefix(&root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                found.push((name, code.join("\n")));
-            }
-        }
-    }
-    assert!(found.len() > 60, "the sources are found");
-    found
-}
-
 /// Files that hold only tests, beside the code they test.
 fn is_test(name: &str) -> bool {
     name.ends_with("tests.rs") || name.starts_with("ui/test_support/")
 }
 
+/// Returns what the files that are no tests import.
+fn imports() -> Imports {
+    let modules: Vec<Module> = modules()
+        .into_iter()
+        .filter(|module| !is_test(&module.file))
+        .collect();
+    Imports::of(&modules)
+}
+
+/// Returns the sub-room of `postgres/` that a file is in, with its place from left to right.
+fn sub_room(file: &str) -> Option<(usize, &str)> {
+    let name = file.strip_prefix("postgres/")?.split('/').next()?;
+    let level = SUB_ROOMS.iter().position(|rooms| rooms.contains(&name))?;
+    Some((level, name))
+}
+
 #[test]
-fn rooms_know_only_those_below_them() {
+fn rooms_import_only_rooms_below_them() {
     let mut offences = Vec::new();
-    for (name, code) in sources() {
-        let Some((_, allowed)) = MAY_KNOW.iter().find(|(room, _)| name.starts_with(room)) else {
+    for (file, imported) in &imports().0 {
+        let Some((_, allowed)) = MAY_KNOW.iter().find(|(room, _)| file.starts_with(room)) else {
             continue;
         };
-        for part in code.split("crate::").skip(1) {
-            let known: String = part
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
-            if !allowed.contains(&known.as_str()) {
-                offences.push(format!("src/{name} knows crate::{known}"));
+        for other in imported {
+            let room = other.trim_end_matches(".rs").split('/').next().unwrap();
+            if !allowed.contains(&room) {
+                offences.push(format!("{file} imports {other}"));
             }
         }
     }
@@ -107,9 +118,46 @@ fn rooms_know_only_those_below_them() {
 }
 
 #[test]
+fn sub_rooms_import_only_rooms_to_their_left() {
+    let mut offences = Vec::new();
+    for (file, imported) in &imports().0 {
+        let is_in_postgres = file.starts_with("postgres/") && file != "postgres/mod.rs";
+        let Some((level, room)) = sub_room(file) else {
+            assert!(!is_in_postgres, "{file} is in no room of the table");
+            continue;
+        };
+        for other in imported {
+            if let Some((other_level, other_room)) = sub_room(other)
+                && room != other_room
+                && other_level >= level
+            {
+                offences.push(format!("{file} imports {other}"));
+            }
+        }
+    }
+    offences.retain(|offence| !KNOWN_UPWARD.contains(&offence.as_str()));
+    assert_eq!(offences, Vec::<String>::new());
+}
+
+#[test]
+fn no_cycle_of_files_is_longer_than_three() {
+    let mut cycles = imports().cycles();
+    cycles.retain(|cycle| {
+        let is_known = |(file, most): &(&str, usize)| {
+            cycle.iter().any(|other| other == file) && cycle.len() <= *most
+        };
+        cycle.len() > 3 && !KNOWN_CYCLES.iter().any(is_known)
+    });
+    assert_eq!(cycles, Vec::<Vec<String>>::new());
+}
+
+#[test]
 fn each_foreign_crate_has_its_place() {
     let mut offences = Vec::new();
-    for (name, code) in sources() {
+    for Module {
+        file: name, code, ..
+    } in modules()
+    {
         for (words, places) in ONLY_IN {
             let at_home = places.iter().any(|place| name.starts_with(place));
             if !at_home && !is_test(&name) && code.contains(words) {
@@ -123,7 +171,10 @@ fn each_foreign_crate_has_its_place() {
 #[test]
 fn sqlstates_are_written_in_one_file() {
     let mut offences = Vec::new();
-    for (name, code) in sources() {
+    for Module {
+        file: name, code, ..
+    } in modules()
+    {
         for word in code.split('"').filter(|word| word.len() == 5) {
             let is_sqlstate = word.contains(|c: char| c.is_ascii_digit())
                 && word
@@ -140,9 +191,27 @@ fn sqlstates_are_written_in_one_file() {
 #[test]
 fn no_file_is_named_after_nothing() {
     let vague = ["utils", "helpers", "common", "manager", "misc"];
-    for (name, _) in sources() {
+    for Module { file: name, .. } in modules() {
         assert!(!vague.iter().any(|word| name.contains(word)), "{name}");
     }
+}
+
+#[test]
+fn tests_share_only_what_is_in_support() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let mut offences = Vec::new();
+    for file in files_below(&folder) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (index, line) in text.lines().enumerate() {
+            let is_sibling = line.split("crate::").skip(1).any(|path| {
+                !path.starts_with("support::") && path.starts_with(char::is_alphabetic)
+            });
+            if is_sibling && !file.ends_with("architecture.rs") && !file.ends_with("modules.rs") {
+                offences.push(format!("{}:{}: {line}", file.display(), index + 1));
+            }
+        }
+    }
+    assert_eq!(offences, Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod console;
 pub(crate) mod database;
 pub(crate) mod eventually;
+pub(crate) mod modules;
 pub(crate) mod pooler;
 pub(crate) mod pricesync;
 pub(crate) mod project;
