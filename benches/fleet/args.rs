@@ -1,8 +1,8 @@
-//! What a person may ask of the benchmark.
+//! Command-line options of the benchmark.
 
 use clap::{Parser, ValueEnum};
 
-/// Measures pricesync beside the raw limit of the server and beside other tools.
+/// Measures pricesync against the raw limit of the server and other tools.
 #[derive(Debug, Parser)]
 #[command(name = "fleet")]
 #[expect(
@@ -10,31 +10,31 @@ use clap::{Parser, ValueEnum};
     reason = "each is a flag that may be given or not"
 )]
 pub(crate) struct Args {
-    /// Measure these rows only
+    /// Measure only these rows
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     pub(crate) only: Vec<RowName>,
-    /// Smaller fleets and fewer rounds: a look, no proof
+    /// Use smaller fleets and fewer rounds, for a first impression
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Also what takes long: 50,000 tenants, django-tenants over 1,000
+    /// Also measure slow rows: 50,000 tenants, django-tenants with 1,000
     #[arg(long, conflicts_with = "quick")]
     pub(crate) full: bool,
     /// Schemas in the rows that migrate a fleet [default: 1000, quick: 200]
     #[arg(long, value_name = "N")]
     schemas: Option<usize>,
-    /// How often every candidate runs [default: 3, quick: 2]
+    /// Runs of each candidate [default: 3, quick: 2]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Only with the server's stock settings, which wait for the disk
+    /// Measure only with default settings of the server, which wait for the disk
     #[arg(long, conflicts_with = "fast")]
     pub(crate) durable: bool,
-    /// Only with fsync off
+    /// Measure only with fsync off
     #[arg(long)]
     pub(crate) fast: bool,
-    /// Exit 3 when a bar is missed
+    /// Exit with 3 if a ratio exceeds its limit
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Said by cargo bench
+    /// Passed by cargo bench
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
 }
@@ -46,55 +46,55 @@ pub(crate) enum RowName {
     Cold,
     /// One new file on migrated schemas
     NewFile,
-    /// One tenant beside many
+    /// Creating one tenant next to many
     Create,
     /// Nothing pending
     Idle,
     /// Other tools
     Peers,
-    /// What lists the fleet
+    /// Listings of the fleet
     Listings,
     /// Peak memory
     Memory,
-    /// One tenant goes
+    /// Dropping one tenant
     Drop,
-    /// One tenant into a file
+    /// Backing up one tenant
     Backup,
 }
 
 impl Args {
-    /// Returns whether nothing of the ordinary run is left out or made smaller.
+    /// Returns whether this is a complete run with default sizes.
     pub(crate) fn is_everything(&self) -> bool {
         let as_usual = self.schemas.is_none() && self.rounds.is_none();
         as_usual && self.only.is_empty() && !self.quick && !self.durable && !self.fast
     }
 
-    /// Returns how many schemas are migrated in the rows about a whole fleet.
+    /// Returns the number of schemas in the rows that migrate a fleet.
     pub(crate) fn schemas(&self) -> usize {
         self.schemas.unwrap_or(if self.quick { 200 } else { 1_000 })
     }
 
-    /// Returns how many tenants a new one finds there.
+    /// Returns the number of tenants that exist when one is created.
     pub(crate) fn neighbours(&self) -> usize {
         self.schemas() * 2
     }
 
-    /// Returns the size of the large fleet, whose schemas hold a history and nothing else.
+    /// Returns the size of the large fleet, whose schemas contain only a history.
     pub(crate) fn large(&self) -> usize {
         if self.quick { 2_000 } else { 10_000 }
     }
 
-    /// Returns how many schemas other tools migrate.
+    /// Returns the number of schemas that other tools migrate.
     pub(crate) fn for_peers(&self) -> usize {
         self.schemas().min(if self.quick { 20 } else { 100 })
     }
 
-    /// Returns how often every candidate of a long row runs.
+    /// Returns the number of runs of each candidate of a slow row.
     pub(crate) fn rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.quick { 2 } else { 3 }).max(1)
     }
 
-    /// Returns how often every candidate of a row in milliseconds runs.
+    /// Returns the number of runs of each candidate of a row that takes milliseconds.
     pub(crate) fn repetitions(&self) -> usize {
         if self.quick { 7 } else { 21 }
     }

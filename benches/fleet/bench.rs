@@ -1,4 +1,4 @@
-//! What every row works with: a server, its databases, the program.
+//! The environment of every row: the server, its databases, the program.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use crate::session::Session;
 /// The program that is measured.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pricesync");
 
-/// What every row works with.
+/// The environment of every row.
 pub(crate) struct Bench<'a> {
     pub(crate) args: &'a Args,
     pub(crate) server: Server,
@@ -65,7 +65,7 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// Chooses whether timed runs wait for the disk.
+    /// Sets whether timed runs wait for the disk.
     pub(crate) fn use_mode(&self, durable: bool) -> Result<()> {
         self.durable.set(durable);
         self.wait_for_disk(durable)
@@ -76,7 +76,7 @@ impl<'a> Bench<'a> {
         self.durable.get()
     }
 
-    /// Returns whether this build of pricesync makes empty schemas from a template.
+    /// Returns whether this build of pricesync supports templates.
     pub(crate) fn has_templates(&self) -> bool {
         self.templates
     }
@@ -86,12 +86,12 @@ impl<'a> Bench<'a> {
         self.server.url(database)
     }
 
-    /// Returns the file that receives what a measured program says.
+    /// Returns the file for the output of measured programs.
     pub(crate) fn log(&self) -> PathBuf {
         self.work.path().join("log")
     }
 
-    /// Runs statements as one message in a session of its own.
+    /// Runs statements as one message in a new session.
     pub(crate) fn run(&self, database: &str, sql: &str) -> Result<()> {
         self.value(database, sql).map(drop)
     }
@@ -106,7 +106,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Returns pricesync, to be run in a project against a database.
+    /// Returns a command that runs pricesync in a project against a database.
     pub(crate) fn pricesync(&self, project: &Path, database: &str, args: &[&str]) -> Command {
         let mut command = process::command(PROGRAM);
         command
@@ -116,7 +116,7 @@ impl<'a> Bench<'a> {
         command
     }
 
-    /// Returns psql, quiet and without anybody's settings.
+    /// Returns a quiet psql that reads no configuration.
     pub(crate) fn psql(&self, database: &str, args: &[&str]) -> Command {
         let mut command = process::command(&self.psql);
         command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d"]);
@@ -124,12 +124,12 @@ impl<'a> Bench<'a> {
         command
     }
 
-    /// Runs a program to its end and returns its seconds.
+    /// Runs a program and returns its seconds.
     pub(crate) fn seconds(&self, command: Command) -> Result<f64> {
         process::seconds(command, &self.log())
     }
 
-    /// Returns a database of this kind; it is built when asked for the first time.
+    /// Returns a database of this kind, which is built on first use.
     pub(crate) fn base(&self, base: Base) -> Result<String> {
         let name = base.name();
         if !self.built.borrow().contains(&name) {
@@ -141,7 +141,7 @@ impl<'a> Bench<'a> {
         Ok(name)
     }
 
-    /// Returns what CREATE DATABASE needs to put a database into memory, where there is room.
+    /// Returns the option of CREATE DATABASE that puts a database into memory, if there is space.
     pub(crate) fn in_memory(&self) -> &'static str {
         match self.server.ram() {
             Some(_) => " TABLESPACE ram",
@@ -149,12 +149,12 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Returns a fresh copy of a database, with nothing left to be written.
+    /// Returns a fresh copy of a database, after all writes have finished.
     pub(crate) fn copy(&self, base: &str) -> Result<Copy<'_>> {
         self.copies.set(self.copies.get() + 1);
         let name = format!("run_{}", self.copies.get());
         self.wait_for_disk(false)?;
-        // Where a run waits for no disk, it shall not wait for one to make files either.
+        // With fsync off, creating files must not wait for the disk either.
         let place = if self.is_durable() {
             " TABLESPACE pg_default"
         } else {
@@ -167,7 +167,7 @@ impl<'a> Bench<'a> {
         Ok(copy)
     }
 
-    /// Returns when the server has nothing left to write from before.
+    /// Waits until the server has finished earlier writes.
     pub(crate) fn settle(&self) -> Result<()> {
         self.run("postgres", "CHECKPOINT")?;
         if self.is_durable() {
@@ -203,9 +203,9 @@ pub(crate) struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Fails unless first, middle and last schema are at this version: a run that did no work was no run.
+    /// Fails unless first, middle and last schema are at this version: a run must have had an effect.
     pub(crate) fn expect(&self, version: u32, schemas: usize) -> Result<()> {
-        // Read by the thousand, a query would fill the lock table: a sample will do.
+        // A query over all schemas would fill the lock table, so a sample is read.
         for number in [1, schemas.div_ceil(2), schemas] {
             let sql = format!(
                 "SELECT max(version) FROM {}.refinery_schema_history",

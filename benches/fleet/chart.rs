@@ -1,4 +1,4 @@
-//! The chart of a report: a panel of bars for each row, pricesync's in colour.
+//! The chart of a report: a panel of bars for each row, with pricesync in color.
 
 use std::fmt::Write as _;
 
@@ -14,15 +14,15 @@ const STEP: f64 = 20.0;
 const TITLE: f64 = 30.0;
 const GAP: f64 = 18.0;
 
-/// From this quotient on a linear bar of the smallest would not be seen.
+/// Ratio from which on the smallest bar would be invisible on a linear scale.
 const WIDE: f64 = 25.0;
 
-/// Readable on a light and on a dark page.
+/// Colors for light and dark pages.
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1f2328}\
     .t{font-weight:600;font-size:13px}.s{fill:#59636e}.ours{fill:#1f6feb}.other{fill:#afb8c1}\
     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#9198a1}.other{fill:#59636e}}";
 
-/// Returns the chart as SVG. Rows that were measured in both modes are drawn as durable.
+/// Returns the chart as SVG. Rows measured in both modes are drawn as durable.
 pub(crate) fn draw(rows: &[Measured], below: &str) -> String {
     let mut body = String::new();
     let mut y = 4.0;
@@ -51,7 +51,7 @@ fn is_drawn(row: &Measured, rows: &[Measured]) -> bool {
         && (row.durable || !has_durable)
 }
 
-/// Draws one panel and returns where it ends.
+/// Draws one panel and returns its lower edge.
 fn panel(body: &mut String, row: &Measured, top: f64) -> f64 {
     let bars: Vec<(&str, f64)> = row
         .samples
@@ -68,7 +68,7 @@ fn panel(body: &mut String, row: &Measured, top: f64) -> f64 {
     let space = WIDTH - LABELS - NUMBERS;
     let length = |value: f64| {
         if is_log {
-            // The smallest keeps a visible stump.
+            // The smallest bar stays visible.
             let floor = (least / 2.0).ln();
             space * (value.ln() - floor) / (most.ln() - floor)
         } else {

@@ -1,4 +1,4 @@
-//! The migration files that the repository ships, and projects that hold them.
+//! The shipped migration files, and projects that contain them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use anyhow::{Context as _, Result};
 
 /// One file of the tenant set.
 pub(crate) struct File {
-    /// Its version.
+    /// The version.
     pub(crate) version: u32,
-    /// Its name without version and ending.
+    /// The name without version and extension.
     pub(crate) name: String,
-    /// What it says.
+    /// The text.
     pub(crate) text: String,
 }
 
-/// What a new release brings: a column without a default, and an index.
+/// A typical new file: a column without a default, and an index.
 const NEW_FILE: &str = "ALTER TABLE products ADD COLUMN weight_grams integer;\n\
     CREATE INDEX products_weight_idx ON products (weight_grams);\n";
 
-/// The same where schemas hold nothing but a history.
+/// The new file for schemas that contain only a history.
 const NEW_TABLE: &str = "CREATE TABLE notes (id bigint PRIMARY KEY, body text);\n";
 
-/// Folders with a `pricesync.toml` and migrations, for the program to work in.
+/// Project folders with a `pricesync.toml` and migrations.
 pub(crate) struct Projects {
     root: PathBuf,
 }
@@ -55,27 +55,27 @@ impl Projects {
         Ok(Self { root })
     }
 
-    /// Returns the project with the files as they are shipped.
+    /// Returns the project with the shipped files.
     pub(crate) fn shipped(&self) -> PathBuf {
         self.root.join("shipped")
     }
 
-    /// Returns the project whose tables have been changed forty times since.
+    /// Returns the project with forty later files.
     pub(crate) fn aged(&self) -> PathBuf {
         self.root.join("aged")
     }
 
-    /// Returns the project with one file more.
+    /// Returns the project with one more file.
     pub(crate) fn with_new_file(&self) -> PathBuf {
         self.root.join("new-file")
     }
 
-    /// Returns the project with one file more, which needs no table of an earlier one.
+    /// Returns the project with one more file, which does not need earlier tables.
     pub(crate) fn with_new_table(&self) -> PathBuf {
         self.root.join("new-table")
     }
 
-    /// Returns a folder for what other tools need.
+    /// Returns a folder for other tools.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let dir = self.root.join(name);
         fs::create_dir_all(&dir)?;
@@ -83,7 +83,7 @@ impl Projects {
     }
 }
 
-/// Returns the new file of [`Projects::with_new_file`], for those who do without a project.
+/// Returns the new file of [`Projects::with_new_file`], for other tools.
 pub(crate) fn new_file() -> Result<File> {
     Ok(File {
         version: tenant_files()?.last().map_or(0, |file| file.version) + 1,
@@ -107,7 +107,7 @@ pub(crate) fn aged_files() -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// Some years of a product: columns come, get indexes, change, and half of them go again.
+/// Generates later files: columns are added, indexed and changed, and half of them are dropped.
 fn later_files() -> Result<Vec<File>> {
     let newest = tenant_files()?.last().map_or(0, |file| file.version);
     let tables = ["users", "products", "price_history", "subscriptions"];
@@ -150,7 +150,7 @@ fn gather(dir: &Path, files: &mut Vec<File>) -> Result<()> {
         let (version, name) = stem
             .strip_prefix('V')
             .and_then(|rest| rest.split_once("__"))
-            .with_context(|| format!("{} is no migration", path.display()))?;
+            .with_context(|| format!("{} is not a migration", path.display()))?;
         files.push(File {
             version: version.parse()?,
             name: name.to_owned(),

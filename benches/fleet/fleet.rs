@@ -1,4 +1,4 @@
-//! Databases full of tenants, built as cheaply as can be.
+//! Builds databases with many tenants quickly.
 
 use anyhow::Result;
 use futures_util::future::join_all;
@@ -6,24 +6,24 @@ use futures_util::future::join_all;
 use crate::bench::Bench;
 use crate::session::Session;
 
-/// Schemas built in one transaction; each takes some slots of the server's lock table.
+/// Schemas built in one transaction; each uses slots of the server's lock table.
 const CHUNK: usize = 250;
 
-/// How many connections build.
+/// Number of connections that build.
 const BUILDERS: usize = 2;
 
-/// What autovacuum would do in its time, for the tables that grow with the fleet.
+/// Does autovacuum's work on tables that grow with the fleet.
 const TIDY: &str = "VACUUM ANALYZE pg_class, pg_attribute, pg_namespace, pg_index, pg_depend, \
     pg_constraint, pg_type, pg_sequence, pg_attrdef, tenants_tenant, tenants_domain";
 
-/// What stands in a database before a run.
+/// The contents of a database before a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Base {
     /// Tenants with empty schemas.
     Empty(usize),
-    /// Tenants whose schemas have every shipped file, by pricesync.
+    /// Tenants migrated by pricesync with every shipped file.
     Migrated(usize),
-    /// Tenants whose schemas have the history of every shipped file and nothing else.
+    /// Tenants whose schemas contain only a complete history.
     Thin(usize),
 }
 
@@ -47,7 +47,7 @@ impl Base {
         }
     }
 
-    /// Builds it.
+    /// Builds the database.
     pub(crate) fn build(self, bench: &Bench) -> Result<()> {
         let name = self.name();
         crate::say(&format!("building {name}"));
@@ -84,7 +84,7 @@ impl Base {
                      EXECUTE format('INSERT INTO %I.refinery_schema_history SELECT * FROM {first}.refinery_schema_history', s);"
                 );
                 in_chunks(bench, &name, 2, n, &each)?;
-                // Whatever pricesync remembers of a fleet, it does so after this.
+                // This run writes pricesync's ledger.
                 migrate(&[])?;
             }
         }
@@ -103,7 +103,7 @@ fn rows(tenants: usize) -> String {
     )
 }
 
-/// Runs statements for every schema `s` of a range, some hundred in a transaction.
+/// Runs statements for every schema `s` of a range, about a hundred in a transaction.
 fn in_chunks(bench: &Bench, database: &str, first: usize, last: usize, each: &str) -> Result<()> {
     let chunks: Vec<String> = (first..=last)
         .step_by(CHUNK)

@@ -1,4 +1,4 @@
-//! The only file that uses pricesync as a library: creating tenants without a process for each.
+//! Creates tenants through the library. No other file of the benchmark uses it.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use pricesync::settings::CatalogLayout;
 use crate::bench::Bench;
 use crate::files::File;
 
-/// Creates tenants one after the other and returns the seconds, without those of connecting.
+/// Creates tenants sequentially and returns the seconds, without connecting.
 pub(crate) fn create(
     bench: &Bench,
     database: &str,
@@ -49,7 +49,7 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
     let catalog = PostgresCatalog::new(database.clone(), &layout);
     let engine_options = EngineOptions::new(&database, &layout);
     let (progress, _nobody) = Progress::channel();
-    let begun = Instant::now();
+    let started = Instant::now();
     for slug in slugs {
         let slug = Slug::parse(slug)?;
         let new = NewTenant {
@@ -64,5 +64,5 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
             .await
             .map_err(|error| anyhow!("tenant {} was not created: {error:?}", new.slug))?;
     }
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(started.elapsed().as_secs_f64())
 }

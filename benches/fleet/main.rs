@@ -1,8 +1,8 @@
-//! How fast pricesync is, beside the raw limit of the server and beside other tools.
+//! Benchmarks pricesync against the raw limit of the server and other tools.
 //!
-//! `cargo bench --bench fleet -- --quick`; see CONTRIBUTING. The walk: start a private
-//! server, build databases once, copy them for every timed run, let the candidates run in
-//! turns, compare medians, write tables and a chart.
+//! `cargo bench --bench fleet -- --quick`; see CONTRIBUTING. Starts a private server, builds
+//! databases once, copies them for every timed run, runs the candidates in turns, compares
+//! medians, and writes tables and a chart.
 
 mod args;
 mod bench;
@@ -32,7 +32,7 @@ use report::Report;
 fn main() -> ExitCode {
     let args = Args::parse();
     if !args.bench {
-        // `cargo test --benches` starts this program too, and must stay quick.
+        // `cargo test --benches` also starts this program, without measuring.
         say("a benchmark and no test: cargo bench --bench fleet");
         return ExitCode::SUCCESS;
     }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether every row was measured and, where it was asked, no bar was missed.
+/// Returns whether every row was measured and, with `--strict`, every limit was kept.
 fn run(args: &Args) -> anyhow::Result<bool> {
     let bench = Bench::start(args)?;
     let mut report = Report::new(&bench)?;
@@ -61,13 +61,13 @@ fn run(args: &Args) -> anyhow::Result<bool> {
                         report.push(result);
                     }
                 }
-                // The other rows are worth having.
+                // The other rows are still useful.
                 Err(error) => {
                     say(&format!("{} not measured: {error:#}\n", row.key()));
                     complete = false;
                 }
             }
-            // An interrupted run keeps what it has measured.
+            // An interrupted run keeps its measurements.
             report.write()?;
         }
     }
@@ -75,7 +75,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(complete && (!args.strict || report.is_met()))
 }
 
-/// Tells the person who waits. Nobody who stopped listening ends a measurement.
+/// Prints progress. A closed stderr does not end the measurement.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

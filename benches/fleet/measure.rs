@@ -1,18 +1,18 @@
-//! Runs in turns, and what is made of their numbers.
+//! Runs candidates in turns and evaluates their numbers.
 
 use anyhow::Result;
 
 use crate::args::RowName;
 use crate::bench::Bench;
 
-/// One candidate: its name, and one run of it, which returns its number.
+/// One candidate: its name, and a function that runs it and returns its number.
 pub(crate) struct Side<'a> {
     name: String,
     run: Box<dyn FnMut() -> Result<f64> + 'a>,
 }
 
 impl<'a> Side<'a> {
-    /// A candidate.
+    /// Creates a candidate.
     pub(crate) fn new(name: &str, run: impl FnMut() -> Result<f64> + 'a) -> Self {
         Self {
             name: name.to_owned(),
@@ -21,7 +21,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// All numbers of one candidate, in the order in which they came.
+/// All numbers of one candidate, in the order of the runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Samples {
     pub(crate) name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Returns the number in the middle.
+    /// Returns the median.
     pub(crate) fn median(&self) -> f64 {
         let sorted = self.sorted();
         let middle = sorted.len() / 2;
@@ -40,7 +40,7 @@ impl Samples {
         }
     }
 
-    /// Returns the smallest and the largest.
+    /// Returns the minimum and the maximum.
     pub(crate) fn range(&self) -> (f64, f64) {
         let sorted = self.sorted();
         let end = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
@@ -54,8 +54,8 @@ impl Samples {
     }
 }
 
-/// Lets the candidates run in turns, forwards and backwards, so that whatever else the
-/// machine does meets all of them.
+/// Runs the candidates in turns, forwards and backwards, so that other load on the machine affects
+/// all of them.
 pub(crate) fn in_turns(rounds: usize, sides: &mut [Side]) -> Result<Vec<Samples>> {
     let mut samples: Vec<Samples> = sides
         .iter()
@@ -77,34 +77,34 @@ pub(crate) fn in_turns(rounds: usize, sides: &mut [Side]) -> Result<Vec<Samples>
     Ok(samples)
 }
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
     Mebibytes,
-    /// A quotient of two medians.
+    /// A ratio of two medians.
     Times,
 }
 
-/// What is promised of a number.
+/// The limit of a number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bar {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// A number that is compared with a promise, where there is one.
+/// A number with its limit, if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     pub(crate) what: String,
-    /// `None` says that it was not measured.
+    /// `None` if it was not measured.
     pub(crate) value: Option<f64>,
     pub(crate) unit: Unit,
     pub(crate) bar: Option<Bar>,
 }
 
 impl Check {
-    /// Returns whether the promise was kept, if there is one and the number is known.
+    /// Returns whether the number is within its limit, if both are known.
     pub(crate) fn is_met(&self) -> Option<bool> {
         match (self.bar?, self.value?) {
             (Bar::AtMost(bar), value) => Some(value <= bar),
@@ -126,7 +126,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// A row that measured these.
+    /// Creates a row from these measurements.
     pub(crate) fn new(bench: &Bench, row: RowName, title: String, samples: Vec<Samples>) -> Self {
         Self {
             row,
@@ -139,7 +139,7 @@ impl Measured {
         }
     }
 
-    /// Compares the medians of two candidates; one that did not run is not measured.
+    /// Compares the medians of two candidates; the result is empty if one of them did not run.
     pub(crate) fn ratio(mut self, of: &str, to: &str, bar: Option<Bar>) -> Self {
         let value = self.median(of).zip(self.median(to));
         self.checks.push(Check {
@@ -162,7 +162,7 @@ impl Measured {
         self
     }
 
-    /// Says something that a reader must know.
+    /// Adds a note for the reader.
     pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
         self.notes.push(text.into());
         self

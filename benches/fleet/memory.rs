@@ -1,11 +1,11 @@
-//! What the server's processes take for themselves.
+//! Private memory of the server's processes.
 
 use std::fs;
 
 use crate::bench::Bench;
 use crate::process::{kibibytes, mebibytes};
 
-/// Looks at the sessions of one database and keeps the largest.
+/// Samples the sessions of one database and keeps the largest value.
 pub(crate) struct Backends {
     server: Option<u32>,
     database: String,
@@ -14,7 +14,7 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Watches a database; nothing is known before the first look.
+    /// Creates a sampler for a database.
     pub(crate) fn of(bench: &Bench, database: &str) -> Self {
         Self {
             server: bench.server.pid(),
@@ -24,7 +24,7 @@ impl Backends {
         }
     }
 
-    /// Looks at every session there is now.
+    /// Samples every current session.
     pub(crate) fn look(&mut self) {
         let Some(server) = self.server else { return };
         let children = format!("/proc/{server}/task/{server}/children");
@@ -42,13 +42,13 @@ impl Backends {
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     self.readable = false;
                 }
-                // It ended between two looks.
+                // The process has ended.
                 Err(_) => {}
             }
         }
     }
 
-    /// Returns the largest private memory of a session in MiB, if we were allowed to look.
+    /// Returns the largest private memory of a session in MiB, if it could be read.
     pub(crate) fn largest(&self) -> Option<f64> {
         (self.readable && self.largest > 0).then(|| mebibytes(self.largest))
     }

@@ -1,4 +1,4 @@
-//! Programs that are measured: started, waited for, watched.
+//! Starts, monitors and measures programs.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// How often a running program is looked at. Its peak is kept by the kernel, so that only
-/// what it grows in its very last moment is missed.
+/// How often the memory of a running program is sampled. The kernel keeps the peak, so only growth
+/// after the last sample is missed.
 const GLANCE: Duration = Duration::from_millis(2);
 
-/// Returns a command without anything that could lead it to another server or project.
+/// Returns a command without variables that could select another server or project.
 pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {
@@ -25,31 +25,31 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// Runs a program to its end and returns the seconds from start to exit.
+/// Runs a program and returns the seconds from start to exit.
 ///
 /// # Errors
 ///
-/// A program that fails, with the end of what it said.
+/// The program fails; the error contains the end of its output.
 pub(crate) fn seconds(mut command: Command, log: &Path) -> Result<f64> {
     let name = name(&command);
     command.stderr(file(log)?);
-    let begun = Instant::now();
+    let started = Instant::now();
     let status = command
         .status()
         .with_context(|| format!("cannot run {name}"))?;
-    let took = begun.elapsed().as_secs_f64();
+    let took = started.elapsed().as_secs_f64();
     if !status.success() {
         bail!("{name} ended with {status}:\n{}", tail(log));
     }
     Ok(took)
 }
 
-/// Runs a program to its end and returns its peak of resident memory in MiB; `watch` is
-/// called now and then while it runs.
+/// Runs a program and returns its peak resident memory in MiB. `watch` is called periodically
+/// while it runs.
 ///
 /// # Errors
 ///
-/// A program that fails, with the end of what it said.
+/// The program fails; the error contains the end of its output.
 pub(crate) fn peak(mut command: Command, log: &Path, mut watch: impl FnMut()) -> Result<f64> {
     let name = name(&command);
     command.stderr(file(log)?);
@@ -71,12 +71,12 @@ pub(crate) fn peak(mut command: Command, log: &Path, mut watch: impl FnMut()) ->
     Ok(mebibytes(peak))
 }
 
-/// Returns kibibytes as MiB.
+/// Converts kibibytes to MiB.
 pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
     f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0
 }
 
-/// Returns the number of kibibytes behind a word in one of the kernel's files.
+/// Returns the kibibytes after a label in a file of `/proc`.
 pub(crate) fn kibibytes(text: &str, word: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(word))?;
     line.split_whitespace().next()?.parse().ok()

@@ -1,7 +1,7 @@
-//! The raw limit: what the server needs when nobody asks it anything.
+//! The raw limit: the time that the server needs for the SQL alone.
 //!
-//! One message per tenant holds the whole transaction, history rows included, and a few
-//! plain connections send them. No lock, no look at what is there, no check.
+//! One message for each tenant contains the whole transaction, history rows included. A few plain
+//! connections send them, without locks, without reading any state, without checks.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -14,24 +14,24 @@ use crate::bench::Bench;
 use crate::files::File;
 use crate::session::Session;
 
-/// As many connections as are tried to find the best number.
+/// Numbers of connections that are tried to find the fastest.
 const CONNECTIONS: [usize; 4] = [1, 2, 4, 8];
 
-/// Returns the message that brings an empty schema to the newest version.
+/// Returns the message that migrates an empty schema to the newest version.
 pub(crate) fn cold(schema: &str, files: &[File]) -> String {
     let mut sql = format!("BEGIN; SET LOCAL search_path TO \"{schema}\", public; ");
     replay(&mut sql, files);
     sql + "COMMIT"
 }
 
-/// Returns the message that applies one more file to a migrated schema.
+/// Returns the message that applies the new file to a migrated schema.
 pub(crate) fn one_more(schema: &str, file: &File) -> String {
     let mut sql = format!("BEGIN; SET LOCAL search_path TO \"{schema}\", public; ");
     apply(&mut sql, file);
     sql + "COMMIT"
 }
 
-/// Returns the message that creates a tenant with everything.
+/// Returns the message that creates a complete tenant.
 pub(crate) fn create(slug: &str, files: &[File]) -> String {
     let mut sql = format!(
         "BEGIN; WITH t AS (INSERT INTO tenants_tenant (schema_name, name, slug) \
@@ -55,7 +55,7 @@ fn replay(sql: &mut String, files: &[File]) {
 }
 
 fn apply(sql: &mut String, file: &File) {
-    // A checksum of the usual length: nobody reads it again.
+    // A checksum of the usual length, which is never read.
     let _ = write!(
         sql,
         "{}\n; INSERT INTO refinery_schema_history VALUES ({}, '{}', now()::text, '12345678901234567890'); ",
@@ -63,7 +63,7 @@ fn apply(sql: &mut String, file: &File) {
     );
 }
 
-/// Sends every message over so many connections and returns the seconds, connecting included.
+/// Sends every message over this many connections and returns the seconds, connecting included.
 pub(crate) fn seconds(
     bench: &Bench,
     database: &str,
@@ -72,7 +72,7 @@ pub(crate) fn seconds(
 ) -> Result<f64> {
     let url = bench.url(database);
     let queue = Mutex::new(messages.into_iter());
-    let begun = Instant::now();
+    let started = Instant::now();
     bench.runtime.block_on(async {
         let workers = (0..connections).map(|_| work(&url, &queue));
         join_all(workers)
@@ -80,7 +80,7 @@ pub(crate) fn seconds(
             .into_iter()
             .collect::<Result<Vec<()>>>()
     })?;
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(started.elapsed().as_secs_f64())
 }
 
 async fn work(url: &str, queue: &Mutex<std::vec::IntoIter<String>>) -> Result<()> {
@@ -94,7 +94,7 @@ async fn work(url: &str, queue: &Mutex<std::vec::IntoIter<String>>) -> Result<()
     Ok(())
 }
 
-/// Returns the number of connections with which these messages are sent fastest.
+/// Returns the number of connections with which these messages take the least time.
 pub(crate) fn best_connections(
     bench: &Bench,
     base: &str,

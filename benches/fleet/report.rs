@@ -1,4 +1,4 @@
-//! What was measured, as JSON, as Markdown and as words on a terminal.
+//! The report: JSON, Markdown and text on the terminal.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::bench::Bench;
 use crate::chart;
 use crate::measure::{Bar, Check, Measured, Samples, Unit};
 
-/// Everything that was measured, and on what.
+/// All measurements, and the machine that they were made on.
 pub(crate) struct Report {
     dir: PathBuf,
     machine: Vec<(&'static str, String)>,
@@ -21,7 +21,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// An empty report on this machine.
+    /// Creates an empty report for this machine.
     pub(crate) fn new(bench: &Bench) -> Result<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         fs::create_dir_all(&dir)?;
@@ -44,7 +44,7 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Returns whether no bar was missed.
+    /// Returns whether every limit was kept.
     pub(crate) fn is_met(&self) -> bool {
         self.rows
             .iter()
@@ -52,7 +52,7 @@ impl Report {
             .all(|check| check.is_met() != Some(false))
     }
 
-    /// Writes the files, with what there is so far.
+    /// Writes the files with the rows so far.
     pub(crate) fn write(&self) -> Result<()> {
         write(
             &self.dir.join("fleet.json"),
@@ -62,8 +62,8 @@ impl Report {
         write(&self.dir.join("fleet.svg"), &self.chart())
     }
 
-    /// Returns the bars in one list, and where the files are. A run of everything draws the
-    /// README's chart anew.
+    /// Returns the list of limits and the paths of the files. A complete run also redraws the
+    /// chart of the README.
     pub(crate) fn finish(&self, args: &Args, complete: bool) -> Result<String> {
         let mut text = String::from("\n");
         for row in &self.rows {

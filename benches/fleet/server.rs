@@ -1,7 +1,7 @@
-//! A private server that is gone afterwards, however this process ends.
+//! A private server that is deleted afterwards, however this process ends.
 //!
-//! Its parent is a shell that waits for its standard input to end. That input is a pipe of
-//! ours, so it ends when we do, even when we are killed; then the shell stops the server and
+//! Its parent is a shell that waits for the end of its standard input. That input is a pipe from
+//! this process, so it ends even if this process is killed; then the shell stops the server and
 //! deletes its folder.
 
 use std::env;
@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
-/// What differs from a server that was just installed: no TCP, and a lock table in which one
-/// transaction may build hundreds of schemas.
+/// Settings that differ from the defaults: no TCP, and a lock table that is large enough for
+/// hundreds of schemas in one transaction.
 const SETTINGS: [&str; 4] = [
     "listen_addresses=",
     "max_connections=100",
@@ -26,7 +26,7 @@ const SETTINGS: [&str; 4] = [
     "cluster_name=pricesync_bench",
 ];
 
-/// Stops the server and removes its folder as soon as nobody holds the other end of the pipe.
+/// Stops the server and removes its folder when the other end of the pipe is closed.
 const KEEPER: &str = r#"dir=$1; ram=$2; shift 2
 "$@" < /dev/null > "$dir/log" 2>&1 &
 server=$!
@@ -35,10 +35,10 @@ read -r _
 while kill -INT $server 2> /dev/null; do sleep 0.1; done
 rm -rf "$dir" "$ram""#;
 
-/// Where Linux keeps files in memory.
+/// Linux's file system in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// As much must be free there; a complete run takes about half of it.
+/// Space required there; a complete run uses about half of it.
 const ROOM: u64 = 4 << 30;
 
 /// A running server and its folder.
@@ -50,7 +50,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster in a temporary folder and starts it.
+    /// Creates a cluster in a temporary folder and starts it.
     pub(crate) fn start() -> Result<Self> {
         let bin = programs()?;
         let name = format!("pricesync-bench-{}", std::process::id());
@@ -98,7 +98,7 @@ impl Server {
             .arg("-c")
             .arg(format!("unix_socket_directories={}", dir.display()));
         as_account(&mut keeper);
-        // A group of its own: Ctrl-C is for us, and reaches the server by the pipe.
+        // A process group of its own: Ctrl-C reaches only this process, and the pipe stops the server.
         let keeper = keeper
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
@@ -131,12 +131,12 @@ impl Server {
         &self.dir
     }
 
-    /// Returns the folder in memory where databases may be that need no disk.
+    /// Returns the folder in memory for databases that do not need the disk.
     pub(crate) fn ram(&self) -> Option<&Path> {
         self.ram.as_deref()
     }
 
-    /// Returns the URL of a database, for libpq's programs and everybody else.
+    /// Returns the URL of a database, for libpq and others.
     pub(crate) fn url(&self, database: &str) -> String {
         format!(
             "postgresql:///{database}?host={}&user=postgres",
@@ -144,7 +144,7 @@ impl Server {
         )
     }
 
-    /// Returns the version as the server's program says it.
+    /// Returns the version that the server's program prints.
     pub(crate) fn version(&self) -> Result<String> {
         let said = Command::new(self.bin.join("postgres"))
             .arg("--version")
@@ -153,12 +153,12 @@ impl Server {
         Ok(said.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
     }
 
-    /// Returns the process number of the server itself.
+    /// Returns the process id of the postmaster.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.state()?.lines().next()?.parse().ok()
     }
 
-    /// The last line of the server's own file is its state.
+    /// The last line of `postmaster.pid` is the server's state.
     fn is_ready(&self) -> bool {
         let state = self.state().unwrap_or_default();
         state
@@ -176,7 +176,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
-        // The keeper may not delete the folder itself where the one above is not everybody's.
+        // The shell may not be allowed to delete the folder from its parent.
         let _ = fs::remove_dir_all(&self.dir);
         let _ = self.ram.as_ref().map(fs::remove_dir_all);
     }
@@ -186,7 +186,7 @@ fn has_memory() -> bool {
     rustix::fs::statvfs(MEMORY).is_ok_and(|stat| stat.f_bavail * stat.f_frsize >= ROOM)
 }
 
-/// Finds the server's programs where pricesync would.
+/// Finds the server's programs in the same places as pricesync.
 fn programs() -> Result<PathBuf> {
     let is_bin = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("postgres").is_file();
     if let Some(dir) = env::var_os("PRICESYNC_PG_BIN").map(PathBuf::from) {
@@ -203,8 +203,8 @@ fn programs() -> Result<PathBuf> {
         .context("no PostgreSQL server programs found; make needs installs them")
 }
 
-/// Finds a client program; the package's own before the one on PATH, which on Debian is a
-/// script that looks for it and takes longer than all it does.
+/// Finds a client program. The one of the package comes before the one on PATH, which on Debian is
+/// a slow wrapper script.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     packaged()
         .into_iter()
@@ -217,7 +217,7 @@ fn on_path() -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }
 
-/// Returns the folders of Debian's packages, the newest version first.
+/// Returns the folders of Debian's packages, newest version first.
 fn packaged() -> Vec<PathBuf> {
     let major = |dir: &PathBuf| -> u32 {
         let version = dir.parent().and_then(Path::file_name).unwrap_or_default();
@@ -233,7 +233,7 @@ fn packaged() -> Vec<PathBuf> {
     dirs
 }
 
-/// Returns whom the server runs as: nobody else, except for root, whom it refuses.
+/// Returns the user that the server runs as, if it is another one: the server refuses root.
 fn account() -> Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -250,6 +250,6 @@ fn account() -> Result<Option<(u32, u32)>> {
     };
     let account = listed("postgres").or_else(|| listed("nobody"));
     Ok(Some(account.context(
-        "neither postgres nor nobody is a user of this machine",
+        "this machine has neither the user postgres nor the user nobody",
     )?))
 }

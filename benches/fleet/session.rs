@@ -1,10 +1,10 @@
-//! Plain sessions: what the benchmark itself says to the server.
+//! Plain sessions for the benchmark's own SQL.
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-/// A connection of the plain driver, without anything of pricesync.
+/// A connection of the driver, without pricesync.
 pub(crate) struct Session {
     client: Client,
     driving: JoinHandle<()>,
@@ -22,7 +22,7 @@ impl Session {
         Ok(Self { client, driving })
     }
 
-    /// Sends statements as one message and waits for their end.
+    /// Sends statements as one message and waits for the result.
     pub(crate) async fn run(&self, sql: &str) -> Result<()> {
         self.client
             .batch_execute(sql)
@@ -43,7 +43,7 @@ impl Session {
         }))
     }
 
-    /// Ends the session and returns when the server knows.
+    /// Closes the session and waits until the server has closed it.
     pub(crate) async fn close(self) {
         drop(self.client);
         let _ = self.driving.await;

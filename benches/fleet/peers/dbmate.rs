@@ -1,4 +1,4 @@
-//! dbmate in a loop: a process for each schema, each with a history.
+//! dbmate in a loop: one process and one history for each schema.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::process;
 /// The version that is measured.
 const PACKAGE: &str = "dbmate@2.36.0";
 
-/// Installs it once and returns the program itself, without the script around it.
+/// Installs dbmate once and returns the path of the binary, not of its wrapper script.
 pub(crate) fn install() -> Result<PathBuf, Missing> {
     let dir = installed("dbmate");
     if let Some(program) = find(&dir) {

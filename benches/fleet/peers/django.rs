@@ -1,4 +1,4 @@
-//! django-tenants: a project of its own whose tenants are ours.
+//! django-tenants: a Django project with the same tenants.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub(crate) struct Django {
 }
 
 impl Django {
-    /// Installs it once, and writes the project anew.
+    /// Installs django-tenants once, and rewrites the project.
     pub(crate) fn install(bench: &Bench) -> Result<Self, Missing> {
         let venv = installed("django");
         let python = venv.join("bin/python");

@@ -1,4 +1,4 @@
-//! Other tools: installed into the target folder when they are asked for, run as their users would.
+//! Other tools, installed into the target folder on demand and run as their users would run them.
 
 pub(crate) mod dbmate;
 pub(crate) mod django;
@@ -9,18 +9,18 @@ use std::process::Command;
 
 use crate::process;
 
-/// Why a tool takes no part.
+/// The reason why a tool is left out.
 #[derive(Debug)]
 pub(crate) struct Missing(pub(crate) String);
 
-/// Returns the folder that keeps installed tools between runs.
+/// Returns the folder of installed tools, which is kept between runs.
 fn installed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/bench")
         .join(name)
 }
 
-/// Runs a step of an installation.
+/// Runs one step of an installation.
 fn step(mut command: Command) -> Result<(), Missing> {
     let name = Path::new(command.get_program())
         .file_name()

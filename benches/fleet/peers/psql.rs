@@ -1,4 +1,4 @@
-//! psql in a loop: every file in one transaction of one process, and no history.
+//! psql in a loop: one process for each schema, with all files in one transaction and no history.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! One tenant of many, backed up.
+//! Backing up one tenant of many.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::fleet::{Base, schema, slug};
 use crate::measure::{Measured, Side, in_turns};
 use crate::server;
 
-/// Tenants in one run over several.
+/// Number of tenants in a run over several.
 const TOGETHER: usize = 20;
 
-/// Measures `backup` beside `pg_dump`, which reads the catalog of all others too.
+/// Measures `backup` against `pg_dump`, which reads the whole catalog.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.neighbours();
     let base = bench.base(Base::Migrated(schemas))?;
@@ -24,7 +24,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let project = bench.projects.shipped();
     let folder = bench.projects.folder("backups")?;
     let out = folder.display().to_string();
-    // Never the same one twice: a file is never replaced.
+    // A new folder for each run, because a file is never replaced.
     let last = Cell::new(0);
     let next = |count: usize| {
         let first = last.get() + 1;
@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
         first..first + count
     };
     let program = server::program("pg_dump").unwrap_or_else(|| Path::new("pg_dump").to_owned());
-    // f64 holds twenty exactly.
+    // The conversion to f64 is exact.
     let together = f64::from(u32::try_from(TOGETHER).unwrap_or(1));
     let mut sides = [
         Side::new("pg_dump -Fc -n", || {

@@ -1,4 +1,4 @@
-//! Every file on a fleet of empty schemas: those that are shipped, and those of tables with a past.
+//! All files on empty schemas: the shipped files, and files of tables that changed often.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::fleet::{Base, schema};
 use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::raw;
 
-/// Measures both; those with a past on a quarter of the schemas, and where no disk is waited for.
+/// Measures both sets; the longer one on a quarter of the schemas and only with fsync off.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.schemas();
     let shipped = of(bench, &bench.projects.shipped(), &tenant_files()?, schemas)?;
@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     Ok(rows)
 }
 
-/// Measures pricesync, with and without templates where it has them, beside the raw limit.
+/// Measures pricesync, with and without templates, against the raw limit.
 fn of(bench: &Bench, project: &Path, files: &[File], schemas: usize) -> Result<Measured> {
     let base = bench.base(Base::Empty(schemas))?;
     let newest = files.last().map_or(0, |file| file.version);

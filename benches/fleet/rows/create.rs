@@ -1,4 +1,4 @@
-//! One tenant, created beside many others.
+//! Creating one tenant next to many others.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::library;
 use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::raw;
 
-/// Tenants created one after the other in one sample.
+/// Tenants created sequentially in one sample.
 const TOGETHER: usize = 20;
 
-/// Measures it with the files that are shipped, and with those of tables that have a past.
+/// Measures with the shipped files, and with files of tables that changed often.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let (shipped, aged) = (tenant_files()?, aged_files()?);
     Ok(vec![
@@ -29,7 +29,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     ])
 }
 
-/// Measures the library and the whole program beside one message that replays the files.
+/// Measures the library and the whole program against one message that replays the files.
 fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
     let neighbours = bench.args.neighbours();
     let base = bench.base(Base::Migrated(neighbours))?;
@@ -40,7 +40,7 @@ fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
         next.set(next.get() + count);
         (first..first + count).map(slug).collect()
     };
-    // f64 holds twenty exactly.
+    // The conversion to f64 is exact.
     let each = |took: f64, count: usize| took / f64::from(u32::try_from(count).unwrap_or(1));
     let mut sides = [
         Side::new("raw replay", || {

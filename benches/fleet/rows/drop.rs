@@ -1,4 +1,4 @@
-//! One tenant goes.
+//! Dropping one tenant.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::fleet::{Base, schema, slug};
 use crate::measure::{Measured, Side, in_turns};
 
-/// Measures `drop-schema` beside psql, one process for each tenant.
+/// Measures `drop-schema` against psql, one process for each tenant.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.schemas();
     let base = bench.base(Base::Migrated(schemas))?;

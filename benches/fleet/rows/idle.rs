@@ -1,4 +1,4 @@
-//! Nothing pending: the whole process, beside the smallest thing that talks to the server.
+//! Nothing pending: the whole process, compared with psql and a trivial query.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::fleet::Base;
 use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::process;
 
-/// Measures an ordinary and a large fleet beside `psql -c 'select 1'`.
+/// Measures an ordinary and a large fleet against `psql -c 'select 1'`.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let (schemas, large) = (bench.args.schemas(), bench.args.large());
     Ok(vec![

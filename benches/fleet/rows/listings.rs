@@ -1,4 +1,4 @@
-//! What lists a large fleet, beside the bare query that reads the same rows.
+//! Listings of a large fleet, compared with the query that reads the same rows.
 
 use anyhow::Result;
 
@@ -7,16 +7,16 @@ use crate::bench::Bench;
 use crate::fleet::Base;
 use crate::measure::{Bar, Measured, Side, in_turns};
 
-/// The tenants with their hosts, without any state.
+/// Selects the tenants with their domains, without any state.
 const TENANTS: &str = "SELECT t.id, t.name, t.slug, t.schema_name, \
     (SELECT string_agg(d.domain, ' ' ORDER BY NOT d.is_primary, d.domain) FROM tenants_domain d WHERE d.tenant_id = t.id), \
     t.created_at";
 
-/// What is known of each schema, for builds that have no table of their own for it.
+/// Selects the state of each schema, for builds without a ledger.
 const CATALOG: &str = " FROM tenants_tenant t LEFT JOIN pg_namespace n ON n.nspname = t.schema_name \
     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'refinery_schema_history'";
 
-/// Finds pricesync's table of all schemas, and its column with a schema's oid.
+/// Finds the ledger's table, and its column with the schema's oid.
 const LEDGER: &str = "SELECT format('pricesync.%I s ON s.%I = n.oid', c.relname, a.attname) \
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'pricesync') \

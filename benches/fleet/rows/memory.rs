@@ -1,4 +1,4 @@
-//! Peak memory, of the program and of the server's sessions.
+//! Peak memory of the program and of the server's sessions.
 
 use anyhow::Result;
 
@@ -9,10 +9,10 @@ use crate::measure::{Bar, Measured, Samples, Unit};
 use crate::memory::Backends;
 use crate::process;
 
-/// What the program may take, whatever the fleet.
+/// Limit for the program, whatever the size of the fleet.
 const CLIENT: Bar = Bar::AtMost(64.0);
 
-/// What one session of the server may take.
+/// Limit for one session of the server.
 const BACKEND: Bar = Bar::AtMost(150.0);
 
 /// Measures fleets of growing size: nothing pending, and one new file.
@@ -46,7 +46,7 @@ fn over(bench: &Bench, schemas: usize) -> Result<Measured> {
     let mut backends = Backends::of(bench, &copy.name);
     let mut looks: u32 = 0;
     let client = process::peak(command, &bench.log(), || {
-        // A look costs the server's processes time; one in sixteen is some thirty a second.
+        // Sampling slows the server's processes down; one in sixteen is about thirty a second.
         if looks.is_multiple_of(16) {
             backends.look();
         }

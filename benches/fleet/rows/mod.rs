@@ -1,4 +1,4 @@
-//! One file for each row of the table.
+//! The rows of the report, one file each.
 
 mod backup;
 mod cold;
@@ -17,7 +17,7 @@ use crate::args::{Args, RowName};
 use crate::bench::Bench;
 use crate::measure::Measured;
 
-/// Returns the rows that were asked for, in the order of the table.
+/// Returns the selected rows, in the order of the report.
 pub(crate) fn chosen(args: &Args) -> Vec<RowName> {
     let mut rows = RowName::value_variants().to_vec();
     rows.retain(|row| args.only.is_empty() || args.only.contains(row));
@@ -25,7 +25,7 @@ pub(crate) fn chosen(args: &Args) -> Vec<RowName> {
 }
 
 impl RowName {
-    /// Returns in which modes it is measured, `true` for durable: both where the disk matters.
+    /// Returns the modes of the row, `true` for durable; both if the disk matters.
     pub(crate) fn modes(self, args: &Args) -> &'static [bool] {
         let waits = matches!(self, Self::Cold | Self::NewFile | Self::Create | Self::Drop);
         match (args.durable, args.fast) {
@@ -36,7 +36,7 @@ impl RowName {
         }
     }
 
-    /// Measures it.
+    /// Measures the row.
     pub(crate) fn measure(self, bench: &Bench) -> Result<Vec<Measured>> {
         match self {
             Self::Cold => cold::measure(bench),
@@ -51,7 +51,7 @@ impl RowName {
         }
     }
 
-    /// Returns the name by which `--only` takes it.
+    /// Returns the row's name for `--only`.
     pub(crate) fn key(self) -> String {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())

@@ -9,7 +9,7 @@ use crate::fleet::{Base, schema};
 use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::raw;
 
-/// Measures pricesync beside the raw limit.
+/// Measures pricesync against the raw limit.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.schemas();
     let base = bench.base(Base::Migrated(schemas))?;

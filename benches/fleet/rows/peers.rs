@@ -10,12 +10,12 @@ use crate::measure::{Bar, Measured, Side, in_turns};
 use crate::peers::{Missing, dbmate, django::Django, psql};
 use crate::raw;
 
-/// Connections of the raw limit here, where it is no more than a landmark.
+/// Connections of the raw limit, which is only an orientation here.
 const RAW: usize = 4;
 
-/// Measures a small fleet, and with `--full` what django-tenants needs to find nothing pending.
+/// Measures a small fleet, and with `--full` a run of django-tenants with nothing pending.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
-    // Its project is written once.
+    // The project is written once.
     let django = Django::install(bench);
     let mut rows = vec![cold(bench, &django)?];
     if bench.args.full {
@@ -107,7 +107,7 @@ fn idle(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     })];
     let mut samples = in_turns(bench.args.repetitions(), &mut sides)?;
     if let Some(django) = django {
-        // To have something to find nothing pending in.
+        // Migrates everything, so that nothing is pending.
         bench.seconds(django.migrate(bench, &copy.name, "multiprocessing"))?;
         for executor in ["multiprocessing", "standard"] {
             let name = format!("django-tenants {executor}");
@@ -128,7 +128,7 @@ fn idle(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     Ok(row)
 }
 
-/// Fails unless the last schema has the column that the last file brings.
+/// Fails unless the last schema has the column that the last file adds.
 fn expect_column(bench: &Bench, database: &str, schemas: usize) -> Result<()> {
     let sql = format!("SELECT count(locale) FROM {}.users", schema(schemas));
     bench.run(database, &sql)
