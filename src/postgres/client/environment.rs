@@ -1,4 +1,4 @@
-//! The environment that leads a client program to one tenant.
+//! The environment variables that connect a client program to one tenant.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -6,18 +6,18 @@ use std::fmt::Write as _;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::conninfo::ConnectOptions;
 
-/// Where a client program connects, and as which tenant.
+/// The connection of client programs, without the tenant.
 #[derive(Clone, Debug)]
 pub struct TenantEnvironment {
-    /// Where to connect.
+    /// The database of the tenants.
     pub options: ConnectOptions,
-    /// What follows the tenant in `search_path`.
+    /// The schemas behind the tenant's own in `search_path`.
     pub search_path: Vec<SchemaName>,
 }
 
 impl TenantEnvironment {
     /// Returns the variables for a tenant: libpq's, `DATABASE_URL`, `PRICESYNC_TENANT` and
-    /// `PRICESYNC_SCHEMA`. The password is in `PGPASSWORD` alone, where there is one.
+    /// `PRICESYNC_SCHEMA`. A password is only in `PGPASSWORD`.
     #[must_use]
     pub fn variables(
         &self,
@@ -35,7 +35,8 @@ impl TenantEnvironment {
         variables
     }
 
-    /// Settings that also survive `RESET` and `\c`, unlike those of a first statement.
+    /// Returns `search_path` and the transaction mode as command-line options of the server: unlike
+    /// settings made by a statement, they survive `RESET` and `\c`.
     #[must_use]
     pub fn server_options(&self, schema: &SchemaName, read_only: bool) -> String {
         let mut path = schema.quoted().to_string();
@@ -57,7 +58,7 @@ impl TenantEnvironment {
     }
 }
 
-/// In `options` spaces part words and backslashes escape (manual section 34.1.2).
+/// Escapes spaces and backslashes for `options` (manual section 34.1.2).
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace(' ', "\\ ")
 }

@@ -1,4 +1,4 @@
-//! A program run for each tenant, in an environment that leads it there and nowhere else.
+//! Runs a program of `exec` for each tenant, with `PG*` variables that connect it to the tenant.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -28,15 +28,15 @@ pub struct OutputLine {
 /// Runs a program for each tenant.
 #[derive(Debug)]
 pub struct RunProgram {
-    /// Where it connects.
+    /// The connection that the program gets as variables.
     pub environment: TenantEnvironment,
-    /// Whether its transactions read only unless they say otherwise.
+    /// Whether `default_transaction_read_only` is on.
     pub read_only: bool,
     /// The program and its arguments.
     pub words: Vec<OsString>,
-    /// When it is ended; zero is never.
+    /// How long it may run before it is terminated; zero is no limit.
     pub timeout: Duration,
-    /// Where its lines go.
+    /// Where the lines of its stdout go.
     pub lines: Sender<OutputLine>,
 }
 
@@ -71,28 +71,29 @@ impl SchemaJob for RunProgram {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A terminal's Ctrl-C is ours: the first lets what runs finish.
+            // A process group of its own, so that Ctrl-C reaches only this process, which lets running
+            // programs finish first.
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let group = Group(child.id());
+        let group = ProcessGroup(child.id());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let mut output = std::pin::pin!(async {
-            let told = async {
+            let forward_output = async {
                 let mut lines = LineReader::new(stdout);
                 while let Some(line) = lines.next().await {
                     let tenant = target.label.clone();
-                    // Nobody reads any more: whoever reads has ended the run.
+                    // Sending fails only after the run has ended.
                     let _ = self.lines.send(OutputLine { tenant, line }).await;
                 }
             };
-            let warned = async {
+            let forward_errors = async {
                 let mut lines = LineReader::new(stderr);
                 while let Some(line) = lines.next().await {
                     progress.send(EventKind::Output { line });
                 }
             };
-            futures_util::future::join(told, warned).await;
+            futures_util::future::join(forward_output, forward_errors).await;
             child.wait().await
         });
         let limit = async {
@@ -104,12 +105,12 @@ impl SchemaJob for RunProgram {
         let status = tokio::select! {
             status = &mut output => status,
             () = interrupts.reaches(Interrupt::Cancel) => {
-                ended(&group, output).await;
+                terminate(&group, output).await;
                 return Ok(JobSuccess::Skipped(Skipped::Interrupted));
             }
             () = limit => {
-                ended(&group, output).await;
-                return Err(failed(format!("ended after {} s (--timeout)", self.timeout.as_secs_f64())));
+                terminate(&group, output).await;
+                return Err(failed(format!("timed out ({} s); raise --timeout", self.timeout.as_secs_f64())));
             }
         };
         group.forget();
@@ -121,13 +122,13 @@ impl SchemaJob for RunProgram {
     }
 }
 
-/// How long a program that was asked to end may take over it.
+/// How long a program may take to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A program and what it started; killed with whoever watches over it.
-struct Group(Option<u32>);
+/// The process group of a program, killed when dropped.
+struct ProcessGroup(Option<u32>);
 
-impl Group {
+impl ProcessGroup {
     fn signal(&self, signal: Signal) {
         if let Some(pid) = process(self.0) {
             // It may have ended already.
@@ -135,26 +136,26 @@ impl Group {
         }
     }
 
-    /// Its number may be somebody else's by now.
+    /// Lets the group go: after the program has ended, its id may be another group's.
     fn forget(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
 }
 
-/// Asks a program to end, and kills it when it does not.
-async fn ended(group: &Group, output: impl Future) {
+/// Sends SIGTERM, then SIGKILL after [`GRACE`].
+async fn terminate(group: &ProcessGroup, output: impl Future) {
     group.signal(Signal::TERM);
     let _ = tokio::time::timeout(GRACE, output).await;
     group.signal(Signal::KILL);
 }
 
-/// Lines of a stream that may hold any bytes.
+/// Reads lines of a stream, with bytes that are not UTF-8 replaced.
 struct LineReader<R>(Option<BufReader<R>>);
 
 impl<R: AsyncRead + Unpin> LineReader<R> {

@@ -1,4 +1,4 @@
-//! SQL that somebody typed, run in a tenant: in one transaction that cannot leave the tenant.
+//! Runs the SQL of `exec` in a tenant, in one transaction that cannot change other schemas.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,6 +19,7 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
+use crate::postgres::connection::sql_file::filled;
 use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::transaction::escape_guard;
 use crate::postgres::transaction::open::reset;
@@ -30,46 +31,56 @@ use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, Schem
 /// Runs the same statements in each tenant.
 #[derive(Debug)]
 pub struct Exec {
-    /// Where.
+    /// The database of the tenants.
     pub database: Database,
-    /// What.
+    /// The statements, at least one.
     pub sql: TypedSql,
-    /// What follows the tenant in `search_path`.
+    /// The schemas behind the tenant's own in `search_path`.
     pub search_path: Vec<SchemaName>,
-    /// Whether the transaction may write, to the tenant's own schema.
+    /// Whether the transaction is `READ WRITE`; the guard limits it to the tenant's schema.
     pub write: bool,
-    /// How long a statement may run; zero is for ever.
+    /// `statement_timeout`; zero is no limit.
     pub timeout: Duration,
-    /// How long a statement waits for a lock; zero is for ever.
+    /// `lock_timeout`; zero is no limit.
     pub lock_timeout: Duration,
-    /// Which shared tables keys may point to.
+    /// The shared tables that foreign keys may reference.
     pub references: References,
-    /// Whether the types of columns are asked for.
+    /// Whether the output needs the types of the columns.
     pub typed: bool,
-    /// Where the rows go.
+    /// Where the rows of each tenant go.
     pub shares: ResultWriters,
-    /// The positions of the tenants.
+    /// The position of each tenant in the output.
     pub positions: HashMap<SchemaName, usize>,
-    /// Whether what does not exist is pending.
+    /// Finds whether a missing table or column is created by a pending migration.
     pub behind: Behind,
 }
 
-/// How a statement of ours or of theirs ended badly.
-enum Failure {
-    /// This statement failed.
+/// Why `exec` failed in a tenant.
+enum ExecError {
+    /// A statement of the user, by its number from 0.
     Statement(usize, Error),
-    /// Something around them failed.
-    Ours(&'static str, Error),
-    /// Said by us.
-    Words(Box<MigrateError>),
+    /// A statement of pricesync, by what it does.
+    Step(&'static str, Error),
+    /// The server accepted all statements, and pricesync refuses the result.
+    Refused(Box<MigrateError>),
+}
+
+impl ExecError {
+    fn refused(doing: &str, message: String, hint: &'static str) -> Self {
+        let error = ServerError {
+            message,
+            ..ServerError::default()
+        };
+        Self::Refused(Box::new(job_error(doing, error, vec![hint.into()])))
+    }
 }
 
 impl SchemaJob for Exec {
     async fn run(&self, target: &Target, _: &Progress, mut interrupts: Interrupts) -> JobResult {
         let position = self.positions.get(&target.schema).copied();
         let position = position.unwrap_or_default();
-        let mut share = self.shares.of(position);
-        let entrance = self.shares.turn(position).await;
+        let mut writer = self.shares.of(position);
+        let turn = self.shares.turn(position).await;
         let session = self
             .database
             .session(RECONNECT_TIMEOUT)
@@ -79,12 +90,12 @@ impl SchemaJob for Exec {
             Ok(pid) => pid,
             Err(failure) => {
                 session.discard();
-                return Err(self.explained(failure, target).await);
+                return Err(self.job_failure(failure, target).await);
             }
         };
-        drop(entrance);
+        drop(turn);
         let (done, cancelled) = {
-            let mut work = std::pin::pin!(self.work(&session, target, &mut share));
+            let mut work = std::pin::pin!(self.work(&session, target, &mut writer));
             tokio::select! {
                 done = &mut work => (done, false),
                 () = interrupts.reaches(Interrupt::Cancel) => {
@@ -95,9 +106,9 @@ impl SchemaJob for Exec {
         };
         match done {
             Ok(result) => {
-                // A session whose transaction ended is reset by whoever borrows it next.
+                // The next borrower resets the session.
                 drop(session);
-                share.end().await;
+                writer.end().await;
                 Ok(JobSuccess::Finished(result))
             }
             Err(failure) => {
@@ -105,15 +116,15 @@ impl SchemaJob for Exec {
                 if cancelled {
                     return Ok(JobSuccess::Skipped(Skipped::Interrupted));
                 }
-                Err(self.explained(failure, target).await)
+                Err(self.job_failure(failure, target).await)
             }
         }
     }
 }
 
 impl Exec {
-    /// Opens the transaction and returns our backend's process id.
-    async fn open(&self, session: &Session, target: &Target) -> Result<i32, Failure> {
+    /// Opens the transaction and returns the backend's process id.
+    async fn open(&self, session: &Session, target: &Target) -> Result<i32, ExecError> {
         let mut path = target.schema.quoted().to_string();
         for schema in &self.search_path {
             let _ = write!(path, ", {}", schema.quoted());
@@ -124,48 +135,42 @@ impl Exec {
             "READ ONLY"
         };
         let reset = reset(self.database.facts().route);
-        // Rows wait for whoever has to say first which columns there are, however long that takes: a
-        // client that is gone is told from its connection, not from its silence.
-        // The question is the transaction's first query, behind which the server lets nobody
-        // change its mode.
-        let opening = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {reset}SET LOCAL search_path TO {path}; \
-             SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}; \
-             SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL tcp_keepalives_idle TO 60; \
-             SET LOCAL tcp_keepalives_interval TO 10; SET LOCAL tcp_keepalives_count TO 6; \
-             SET LOCAL standard_conforming_strings TO on; \
-             SELECT pg_catalog.pg_backend_pid() WHERE pg_catalog.current_schema() = {}",
-            self.timeout.as_millis(),
-            self.lock_timeout.as_millis(),
-            escape_literal(target.schema.as_str())
-        );
+        let values = [
+            ("{mode}", mode.to_owned()),
+            ("{reset}", reset.to_owned()),
+            ("{path}", path),
+            ("{statement_timeout}", self.timeout.as_millis().to_string()),
+            ("{lock_timeout}", self.lock_timeout.as_millis().to_string()),
+            ("{schema}", escape_literal(target.schema.as_str())),
+        ];
+        let opening = filled(include_str!("exec_open.sql"), &values);
         let client = session.client();
-        let (reset, begun) =
+        let (reset, opened) =
             futures_util::future::join(client.simple_query("DISCARD ALL"), session.rows(&opening))
                 .await;
-        let entering = |error| Failure::Ours("entering the schema", error);
+        let entering = |error| ExecError::Step("entering the schema", error);
         reset.map_err(entering)?;
-        let rows = begun.map_err(entering)?;
+        let rows = opened.map_err(entering)?;
         let pid = rows.first().map(|row| row.parse(0).map_err(entering));
-        pid.ok_or(Failure::Words(Box::new(MigrateError::SchemaMissing)))?
+        pid.ok_or(ExecError::Refused(Box::new(MigrateError::SchemaMissing)))?
     }
 
-    /// Runs the statements, ends the transaction, and returns what came of them in a few words.
+    /// Runs the statements, ends the transaction, and returns the command tag of the last one.
     async fn work(
         &self,
         session: &Session,
         target: &Target,
-        share: &mut ResultWriter,
-    ) -> Result<String, Failure> {
+        writer: &mut ResultWriter,
+    ) -> Result<String, ExecError> {
         let client = session.client();
         let identity = self.identity(session).await?;
         let last = self.sql.statements().len() - 1;
         let mut result = String::new();
         for (number, statement) in self.sql.statements().enumerate() {
-            let failed = |error| Failure::Statement(number, error);
+            let failed = |error| ExecError::Statement(number, error);
             let mut kinds = None;
             if !self.sql.is_parsed || (self.typed && number == last) {
-                // The server, too, has to see one statement.
+                // Also makes sure that the server sees one statement.
                 let prepared = client.prepare(statement).await.map_err(failed)?;
                 kinds = Some(
                     prepared
@@ -176,58 +181,55 @@ impl Exec {
                 );
             }
             if number == last {
-                result = self.last(session, statement, kinds, share).await?;
+                result = self.last(session, statement, kinds, writer).await?;
             } else {
                 client.simple_query(statement).await.map_err(failed)?;
             }
         }
         if self.identity(session).await? != identity {
-            return Err(Failure::Words(Box::new(MigrateError::Job {
-                doing: "the SQL changed transaction, role or search path, which".to_owned(),
-                error: ServerError {
-                    message: "rolled back".to_owned(),
-                    ..ServerError::default()
-                },
-                hints: vec!["leave them as they are; exec sets them for each tenant".into()],
-            })));
+            return Err(ExecError::refused(
+                "running the SQL",
+                "it changed the transaction, the role or search_path".to_owned(),
+                "do not change them; exec sets them for each tenant",
+            ));
         }
         if !self.write {
             let ended = client.simple_query("ROLLBACK").await;
-            ended.map_err(|error| Failure::Ours("ending the transaction", error))?;
+            ended.map_err(|error| ExecError::Step("rolling back", error))?;
             return Ok(result);
         }
-        // What is deferred has to happen before it is looked at what happened.
-        let ours = |error| Failure::Ours("checking what was deferred", error);
+        // The guard must see the effects of deferred triggers.
         let deferred = client.simple_query("SET CONSTRAINTS ALL IMMEDIATE").await;
-        deferred.map_err(ours)?;
+        deferred.map_err(|error| ExecError::Step("checking deferred constraints", error))?;
         self.stays_inside(session, target).await?;
-        // What the statements set for the session must not meet anybody behind a pooler.
-        let reset = client.simple_query("RESET SESSION AUTHORIZATION; RESET ALL");
-        reset.await.map_err(ours)?;
+        // Behind a pooler, settings of the session would affect other clients.
+        let reset = client
+            .simple_query("RESET SESSION AUTHORIZATION; RESET ALL")
+            .await;
+        reset.map_err(|error| ExecError::Step("resetting the session", error))?;
         match client.simple_query("COMMIT").await {
             Ok(_) => Ok(result),
             Err(error) if is_connection_lost(&error) => {
-                Err(Failure::Words(Box::new(MigrateError::Job {
-                    doing:
-                        "the connection was lost during COMMIT, so the outcome is not known, which"
-                            .to_owned(),
-                    error: server_error(&error),
-                    hints: vec![
-                        "the server kept all of it or nothing; check before you run it again"
+                Err(ExecError::Refused(Box::new(job_error(
+                    "COMMIT",
+                    server_error(&error),
+                    vec![
+                        "the connection was lost, so the outcome is unknown: all changes are committed or none; \
+                         check before you run it again"
                             .into(),
                     ],
-                })))
+                ))))
             }
-            Err(error) => Err(Failure::Ours("COMMIT", error)),
+            Err(error) => Err(ExecError::Step("COMMIT", error)),
         }
     }
 
-    /// Transaction, role and schema.
-    async fn identity(&self, session: &Session) -> Result<Vec<Option<String>>, Failure> {
+    /// Returns the transaction's start, roles, schema and mode, which the SQL must not change.
+    async fn identity(&self, session: &Session) -> Result<Vec<Option<String>>, ExecError> {
         let rows = session
             .rows("SELECT pg_catalog.now(), current_user, session_user, pg_catalog.current_schema(), pg_catalog.current_setting('transaction_read_only')")
             .await
-            .map_err(|error| Failure::Ours("looking at the transaction", error))?;
+            .map_err(|error| ExecError::Step("checking the transaction", error))?;
         Ok(rows
             .first()
             .map(|row| {
@@ -238,23 +240,23 @@ impl Exec {
             .unwrap_or_default())
     }
 
-    /// Runs the last statement, whose result is the result.
+    /// Runs the last statement, and sends its rows or its command tag to the output.
     async fn last(
         &self,
         session: &Session,
         statement: &str,
         kinds: Option<Vec<Type>>,
-        share: &mut ResultWriter,
-    ) -> Result<String, Failure> {
+        writer: &mut ResultWriter,
+    ) -> Result<String, ExecError> {
         let number = self.sql.statements().len() - 1;
-        let failed = |error| Failure::Statement(number, error);
+        let failed = |error| ExecError::Statement(number, error);
         let messages = session.client().simple_query_raw(statement).await;
         let mut messages = std::pin::pin!(messages.map_err(failed)?);
-        let (mut rows, mut brought, mut affected) = (0_u64, false, 0);
+        let (mut rows, mut has_columns, mut affected) = (0_u64, false, 0);
         while let Some(message) = messages.next().await {
             match message.map_err(failed)? {
                 SimpleQueryMessage::RowDescription(columns) => {
-                    brought = true;
+                    has_columns = true;
                     let kind = |at: usize| {
                         let kinds = kinds.as_ref();
                         kinds.and_then(|kinds| kinds.get(at)).map(column_type)
@@ -263,18 +265,18 @@ impl Exec {
                         name: column.name().to_owned(),
                         kind: kind(at).unwrap_or_default(),
                     });
-                    agree(share, columns.collect()).await?;
+                    announce(writer, columns.collect()).await?;
                 }
                 SimpleQueryMessage::Row(row) => {
                     rows += 1;
                     let values = (0..row.len()).map(|at| row.get(at).map(str::to_owned));
-                    share.row(values.collect()).await;
+                    writer.row(values.collect()).await;
                 }
                 SimpleQueryMessage::CommandComplete(count) => affected = count,
                 _ => {}
             }
         }
-        if brought {
+        if has_columns {
             return Ok(format!("{rows} row{}", if rows == 1 { "" } else { "s" }));
         }
         let name = self.sql.name(number);
@@ -288,15 +290,14 @@ impl Exec {
             name: "result".to_owned(),
             kind: ColumnType::Text,
         };
-        agree(share, vec![result]).await?;
-        share.row(vec![Some(tag.clone())]).await;
+        announce(writer, vec![result]).await?;
+        writer.row(vec![Some(tag.clone())]).await;
         Ok(tag)
     }
 
-    /// Refuses what was written outside the schema.
-    async fn stays_inside(&self, session: &Session, target: &Target) -> Result<(), Failure> {
-        let looking =
-            |error| Failure::Ours("looking at what was touched outside the schema", error);
+    /// Fails if the transaction changed anything outside the schema.
+    async fn stays_inside(&self, session: &Session, target: &Target) -> Result<(), ExecError> {
+        let looking = |error| ExecError::Step("checking for changes outside the schema", error);
         let path = "SET LOCAL search_path TO pg_catalog";
         session.client().simple_query(path).await.map_err(looking)?;
         let touched = escape_guard::look(session, &target.schema, &self.references, true)
@@ -305,8 +306,9 @@ impl Exec {
         let mut outside = touched.outside.clone();
         if touched.is_open() {
             let other = self.database.second_session().await;
-            let other = other
-                .map_err(|error| Failure::Words(Box::new(work("connecting", error, Vec::new()))))?;
+            let other = other.map_err(|error| {
+                ExecError::Refused(Box::new(job_error("connecting", error, Vec::new())))
+            })?;
             outside.extend(
                 escape_guard::seen_by_others(&other, &target.schema, &touched)
                     .await
@@ -316,25 +318,23 @@ impl Exec {
         if outside.is_empty() {
             return Ok(());
         }
-        Err(Failure::Words(Box::new(MigrateError::Job {
-            doing: "the SQL reached outside the tenant's schema, which".to_owned(),
-            error: ServerError {
-                message: outside.join(", "),
-                ..ServerError::default()
-            },
-            hints: vec![
-                "it was rolled back; change shared tables with a shared migration or psql".into(),
-            ],
-        })))
+        Err(ExecError::refused(
+            "running the SQL",
+            format!(
+                "it changed objects outside the tenant's schema: {}",
+                outside.join(", ")
+            ),
+            "it was rolled back; change shared tables with a shared migration or psql",
+        ))
     }
 
-    async fn explained(&self, failure: Failure, target: &Target) -> JobFailure {
+    async fn job_failure(&self, failure: ExecError, target: &Target) -> JobFailure {
         match failure {
-            Failure::Words(error) => (*error).into(),
-            Failure::Ours(doing, error) => failed(doing, server_error(&error), Vec::new()),
-            Failure::Statement(number, error) => {
+            ExecError::Refused(error) => (*error).into(),
+            ExecError::Step(doing, error) => failed(doing, server_error(&error), Vec::new()),
+            ExecError::Statement(number, error) => {
                 let sql = self.sql.statements().nth(number).unwrap_or_default();
-                let mut said = error_in(sql, &error);
+                let mut server = error_in(sql, &error);
                 let position = error.as_db_error().and_then(|db| match db.position() {
                     Some(ErrorPosition::Original(position)) => Some(*position as usize),
                     _ => None,
@@ -344,43 +344,44 @@ impl Exec {
                     (Some(_), Some(column)) => format!("the SQL at {}:{column}", place.line),
                     _ => format!("the SQL at line {}", place.line),
                 };
-                if said.has_sqlstate(sqlstate::QUERY_CANCELED) && !self.timeout.is_zero() {
-                    said.hint = Some("--timeout says how long a statement may run".to_owned());
+                if server.has_sqlstate(sqlstate::QUERY_CANCELED) && !self.timeout.is_zero() {
+                    server.hint = Some("raise --timeout, the limit for each statement".to_owned());
                 }
-                if said.has_sqlstate(sqlstate::READ_ONLY_SQL_TRANSACTION) && !self.write {
-                    said.hint = Some("exec only reads; --write lets it write".to_owned());
+                if server.has_sqlstate(sqlstate::READ_ONLY_SQL_TRANSACTION) && !self.write {
+                    server.hint = Some("exec is read-only; to change rows, add --write".to_owned());
                 }
-                let hints = self.behind.hint(target, &said).await.into_iter().collect();
-                failed(&at, said, hints)
+                let hints = self
+                    .behind
+                    .hint(target, &server)
+                    .await
+                    .into_iter()
+                    .collect();
+                failed(&at, server, hints)
             }
         }
     }
 }
 
-async fn agree(share: &mut ResultWriter, columns: Vec<Column>) -> Result<(), Failure> {
+/// Announces the columns of a tenant's rows, which must be those of the first tenant.
+async fn announce(writer: &mut ResultWriter, columns: Vec<Column>) -> Result<(), ExecError> {
     let names = |columns: &[Column]| {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         names.join(", ")
     };
     let own = names(&columns);
-    share.columns(columns).await.map_err(|first| {
-        Failure::Words(Box::new(MigrateError::Job {
-            doing: "merging the result".to_owned(),
-            error: ServerError {
-                message: format!(
-                    "its columns are {own}, and those of the first tenant {}",
-                    names(&first)
-                ),
-                ..ServerError::default()
-            },
-            hints: vec![
-                "name the columns instead of *, or migrate the tenants to one version".into(),
-            ],
-        }))
+    writer.columns(columns).await.map_err(|first| {
+        ExecError::refused(
+            "merging the results",
+            format!(
+                "its columns are {own}, and those of the first tenant {}",
+                names(&first)
+            ),
+            "name the columns instead of *, or migrate the tenants to one version",
+        )
     })
 }
 
-/// Returns what the texts of a type are.
+/// Returns how the output represents values of a type.
 fn column_type(kind: &Type) -> ColumnType {
     match *kind {
         Type::INT2
@@ -396,7 +397,7 @@ fn column_type(kind: &Type) -> ColumnType {
     }
 }
 
-fn work(doing: &str, error: ServerError, hints: Vec<Hint>) -> MigrateError {
+fn job_error(doing: &str, error: ServerError, hints: Vec<Hint>) -> MigrateError {
     MigrateError::Job {
         doing: doing.to_owned(),
         error,
@@ -405,5 +406,5 @@ fn work(doing: &str, error: ServerError, hints: Vec<Hint>) -> MigrateError {
 }
 
 fn failed(doing: &str, error: ServerError, hints: Vec<Hint>) -> JobFailure {
-    work(doing, error, hints).into()
+    job_error(doing, error, hints).into()
 }

@@ -303,11 +303,6 @@ fn pool_error(error: PoolError) -> ServerError {
 }
 
 async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
-    const FACTS: &str = "SELECT version(), current_setting('server_version_num'), pg_is_in_recovery(), \
-         current_setting('default_transaction_read_only'), current_user, \
-         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
-         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
-         coalesce(inet_client_addr() <<= '127.0.0.0/8' OR inet_client_addr() = '::1', true)";
     let refused = |error: Error| ConnectError::Refused(server_error(&error));
     let version_only = session.rows("SELECT version()").await.map_err(refused)?;
     let no_row = || ConnectError::Unsuitable("the server does not report its version".to_owned());
@@ -320,9 +315,12 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
             )));
         }
     }
-    let rows = session.read(FACTS).await.map_err(refused)?;
+    let rows = session
+        .read(include_str!("server_facts.sql"))
+        .await
+        .map_err(refused)?;
     let facts = rows.first().ok_or_else(no_row)?;
-    let version = facts.parse(1).map_err(refused)?;
+    let version = facts.parse(0).map_err(refused)?;
     if version < OLDEST_SERVER {
         return Err(ConnectError::Unsuitable(format!(
             "the server is PostgreSQL {}; 13 is the oldest that pricesync works on",
@@ -331,12 +329,12 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
     }
     Ok(ServerFacts {
         version,
-        in_recovery: facts.is_true(2),
-        read_only: facts.text(3).map_err(refused)? == "on",
-        free_slots: usize::try_from(facts.parse::<i64>(5).map_err(refused)?).unwrap_or(0),
-        role: facts.text(4).map_err(refused)?.to_owned(),
+        in_recovery: facts.is_true(1),
+        read_only: facts.text(2).map_err(refused)? == "on",
+        free_slots: usize::try_from(facts.parse::<i64>(4).map_err(refused)?).unwrap_or(0),
+        role: facts.text(3).map_err(refused)?.to_owned(),
         route: Route::Direct,
-        is_local: facts.is_true(6),
+        is_local: facts.is_true(5),
     })
 }
 

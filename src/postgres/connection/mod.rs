@@ -11,4 +11,5 @@ pub(crate) mod pooler;
 pub mod server_error;
 pub mod session;
 pub(crate) mod session_cache;
+pub(crate) mod sql_file;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! Which tenants' schemas are made alike, and what those that are not have more or less.
+//! Groups schemas by their structure, for `drift`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,47 +19,47 @@ use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
 
-/// Reads the structure of schemas and keeps one of each kind: what it takes grows with the number
-/// of shapes, and by a name with each schema.
+/// Reads the structure of each schema and keeps every distinct one once, so that memory grows with the
+/// number of different structures.
 #[derive(Debug)]
 pub struct ShapeReader {
     database: Database,
     history_table: String,
-    /// What schemas are only compared with others of, such as their version.
+    /// The kind of each schema, such as its version; only schemas of one kind are compared.
     kinds: HashMap<String, String>,
     shapes: Mutex<HashMap<(String, String), Shape>>,
 }
 
-/// Schemas of one kind that are made alike.
+/// The schemas of one kind that have the same structure.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// What they have in common besides, as it was given to [`ShapeReader::new`].
+    /// The kind, as given to [`ShapeReader::new`].
     pub kind: String,
     /// Digest of the lines, 64 hexadecimal digits.
     pub digest: String,
-    /// What they are like, sorted; a line for each thing, relative to the schema.
+    /// A description of each object, relative to the schema; sorted.
     pub lines: Vec<String>,
-    /// The schemas, as targets are labelled; sorted.
+    /// The labels of the schemas; sorted.
     pub members: Vec<String>,
 }
 
 impl Shape {
-    /// Returns the lines that this has and another has not, and the other way round.
+    /// Returns the lines that only this shape has, and those that only `other` has.
     #[must_use]
     pub fn differences<'a>(&'a self, other: &'a Self) -> (Vec<&'a str>, Vec<&'a str>) {
-        let lacking = |lines: &'a [String], of: &[String]| {
+        let missing = |lines: &'a [String], of: &[String]| {
             let lines = lines.iter().filter(|line| of.binary_search(line).is_err());
             lines.map(String::as_str).collect()
         };
         (
-            lacking(&self.lines, &other.lines),
-            lacking(&other.lines, &self.lines),
+            missing(&self.lines, &other.lines),
+            missing(&other.lines, &self.lines),
         )
     }
 }
 
 impl ShapeReader {
-    /// Returns a reader. `kinds` says by schema name which schemas ought to be alike.
+    /// Returns a reader. `kinds` holds the kind of each schema, by its name.
     #[must_use]
     pub fn new(database: Database, history_table: &str, kinds: HashMap<String, String>) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl ShapeReader {
         }
     }
 
-    /// Returns the shapes that were found: for each kind the one that most schemas have first.
+    /// Returns the shapes that were found, by kind, the most frequent one first.
     pub fn shapes(&self) -> Vec<Shape> {
         let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shapes: Vec<Shape> = shapes.values().cloned().collect();
@@ -94,7 +94,7 @@ impl ShapeReader {
             return Ok(None);
         }
         let fingerprint = Fingerprint::read(session, &target.schema, &self.history_table).await?;
-        // Whether a table holds rows, and where a sequence stands, is nobody's drift.
+        // Rows and the positions of sequences are not structure.
         let is_structure = |line: &&String| !line.starts_with("state ");
         let lines = fingerprint.lines().iter().filter(is_structure).cloned();
         Ok(Some(without_own_name(lines.collect(), &target.schema)))
@@ -117,12 +117,12 @@ impl ShapeReader {
     }
 }
 
-/// What stands for the schema's own name in what is compared.
+/// The placeholder for the schema's own name in the lines that are compared.
 const OWN_NAME: &str = "<its schema>";
 
-/// Takes the schema's own name out of the texts of its functions, triggers and rules, where it stands in front of
-/// another name or in a search path: with `SET search_path FROM CURRENT` the server writes it into each of them.
-/// The name of a relation, column or type of the schema is left, which it could be as well.
+/// Replaces the schema's own name in the texts of functions, triggers and rules, where it qualifies another
+/// name or is in a `search_path`: with `SET search_path FROM CURRENT` the server writes it into each of them.
+/// Changes nothing where a relation, column or type has the same name.
 fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> {
     let is_text = |line: &str| {
         ["function ", "trigger ", "rule "]
@@ -130,7 +130,7 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
             .any(|kind| line.starts_with(kind))
     };
     let quoted = schema.as_str().replace('"', "\"\"");
-    // No name of a function stands in front of a dot.
+    // The name of a function is never followed by a dot.
     let is_other = |line: &&String| !is_text(line) && !line.starts_with("member function ");
     let mut others = lines.iter().filter(is_other);
     if others.any(|line| name_references::is_word_of(schema.as_str(), line)) {
@@ -150,7 +150,7 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
 
 impl SchemaJob for ShapeReader {
     async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> JobResult {
-        let doing = || format!("reading what {} is made of", target.schema);
+        let doing = || format!("reading the structure of {}", target.schema);
         let session = self
             .database
             .session(RECONNECT_TIMEOUT)

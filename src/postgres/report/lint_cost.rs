@@ -1,4 +1,4 @@
-//! What statements cost on this very server, tried in a schema that nobody ever sees.
+//! Measures what `ALTER TABLE` costs on this server, for `lint --fleet`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,27 +8,27 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::server_error;
 use crate::service::failure::ServerError;
 
-/// How often each statement is tried; the median counts.
+/// How often each statement runs; the median is reported.
 const ROUNDS: usize = 5;
 
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;";
 
-/// What it takes to change one column of an empty table.
+/// How long it takes to change one column of an empty table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
     /// `ADD COLUMN ... DEFAULT`.
     pub with_default: Duration,
     /// `ADD COLUMN`, then `ALTER COLUMN ... SET DEFAULT`.
     pub default_apart: Duration,
-    /// `ALTER COLUMN ... TYPE` to one that holds all old values as they are.
+    /// `ALTER COLUMN ... TYPE` to a binary-coercible type.
     pub alter_type: Duration,
 }
 
-/// Measures in a transaction that is rolled back. Needs CREATE on the database.
+/// Runs the statements in a schema whose transaction is rolled back. Requires CREATE on the database.
 ///
 /// # Errors
 ///
-/// What the server refuses.
+/// The server's error.
 pub async fn measure(database: &Database) -> Result<Measured, ServerError> {
     let name = format!("pricesync_measure_{}", std::process::id());
     let schema = SchemaName::parse(&name).expect("lower case letters, digits and underscores");

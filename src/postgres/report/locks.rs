@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Error;
 
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::sql_file::filled;
 use crate::postgres::transaction::advisory_lock::CLASS;
 
 /// A schema whose advisory lock a session holds.
@@ -42,37 +43,21 @@ pub struct Waiter {
     pub wants: String,
 }
 
-/// The schemas that are locked, and the sessions that hold them. The second key of an advisory lock is
-/// the schema's oid.
-const HELD: &str = "SELECT n.nspname, a.pid, a.application_name, coalesce(host(a.client_addr), 'local'), \
-     to_char(b.begun AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-     greatest(0, extract(epoch FROM clock_timestamp() - b.begun))::bigint, coalesce(a.state, ''), \
-     left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200) \
-     FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-     CROSS JOIN LATERAL (SELECT coalesce(a.xact_start, a.state_change, a.backend_start) AS begun) b \
-     LEFT JOIN pg_namespace n ON n.oid = l.objid \
-     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
-     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())";
-
-/// The sessions that wait for a lock that another session holds.
-const WAITING: &str = "SELECT h.pid, a.pid, a.application_name, \
-     coalesce(min(w.relation::regclass::text), min(w.locktype), 'a lock') \
-     FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS h (pid) \
-     LEFT JOIN pg_locks w ON w.pid = a.pid AND NOT w.granted \
-     WHERE a.wait_event_type = 'Lock' GROUP BY 1, 2, 3 ORDER BY 1, 2";
-
 /// Returns every locked schema of this database, ordered by name.
 ///
 /// # Errors
 ///
 /// The driver's error.
 pub async fn held(session: &Session) -> Result<Vec<SchemaLock>, Error> {
-    let held = format!("{HELD} AND l.classid = {CLASS} ORDER BY 1 NULLS LAST, 2");
+    let held = filled(
+        include_str!("locks/held.sql"),
+        &[("{class}", CLASS.to_string())],
+    );
     let rows = session.read(&held).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let waiting = session.read(WAITING).await?;
+    let waiting = session.read(include_str!("locks/waiting.sql")).await?;
     let mut waiters: HashMap<i32, Vec<Waiter>> = HashMap::new();
     for row in &waiting {
         waiters.entry(row.parse(0)?).or_default().push(Waiter {

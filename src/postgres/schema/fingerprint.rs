@@ -14,6 +14,7 @@ use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::sql_file::filled;
 
 /// What is in the schema?
 const LINES: &str = include_str!("fingerprint.sql");
@@ -98,64 +99,27 @@ pub(crate) fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
         })
 }
 
-/// Puts values in the place of their names, in one pass: a value is never searched for names.
-pub(crate) fn filled(sql: &str, values: &[(&str, String)]) -> String {
-    let mut rest = sql;
-    let mut result = String::with_capacity(sql.len());
-    let next = |text: &str| {
-        values
-            .iter()
-            .filter_map(|(name, value)| Some((text.find(name)?, name.len(), value.clone())))
-            .min()
-    };
-    while let Some((at, length, value)) = next(rest) {
-        result.push_str(&rest[..at]);
-        result.push_str(&value);
-        rest = &rest[at + length..];
-    }
-    result.push_str(rest);
-    result
-}
-
-/// Runs a query in the open transaction whose answer names things as they are called from
-/// within a schema, and leaves no setting behind.
+/// Runs a query in the open transaction, in whose result the names of a schema are not qualified, and
+/// leaves no setting behind.
 ///
-/// The query is understood with the server's own names only, so that nothing in the schema
-/// can pretend to be a function or an operator of the server, and answered with the schema
-/// as the path. Plans that look through whole catalogs are not made.
+/// The query's own names are looked up in `pg_catalog` only, so that no function or operator of the
+/// schema is called.
 pub(crate) async fn relative_to(
     session: &Session,
     schema: &SchemaName,
     query: &str,
 ) -> Result<Vec<Row>, Error> {
-    let sql = format!(
-        "SAVEPOINT pricesync_relative; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; \
-         SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; SET LOCAL enable_mergejoin TO off; SET LOCAL jit TO off; \
-         SET LOCAL row_security TO off; SET LOCAL quote_all_identifiers TO off; SET LOCAL TimeZone TO 'UTC'; SET LOCAL DateStyle TO 'ISO'; \
-         SET LOCAL IntervalStyle TO 'postgres'; SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; \
-         DECLARE pricesync_relative NO SCROLL CURSOR FOR {query}; \
-         SET LOCAL search_path TO {}; FETCH ALL FROM pricesync_relative; \
-         ROLLBACK TO SAVEPOINT pricesync_relative; RELEASE SAVEPOINT pricesync_relative",
-        schema.quoted()
-    );
+    let values = [
+        ("{query}", query.to_owned()),
+        ("{schema}", schema.quoted().to_string()),
+    ];
+    let sql = filled(include_str!("relative_to.sql"), &values);
     session.rows(&sql).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_not_searched_for_names() {
-        let values = [
-            ("{schema}", "'{history}'".to_owned()),
-            ("{history}", "'{schema}'".to_owned()),
-        ];
-        assert_eq!(
-            filled("{schema} is not {history}{schema}", &values),
-            "'{history}' is not '{schema}''{history}'"
-        );
-    }
 
     #[test]
     fn a_digest_tells_where_texts_end() {

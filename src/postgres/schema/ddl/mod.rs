@@ -4,12 +4,13 @@ mod arrays;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::fingerprint::{filled, relative_to};
+use super::fingerprint::relative_to;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
-use postgres_protocol::escape::escape_literal;
+use crate::postgres::connection::sql_file::filled;
 
 /// Of which statements does the schema consist?
 const PARTS: &str = include_str!("parts.sql");
