@@ -1,4 +1,4 @@
-//! libpq's connection words against real servers, with psql as the oracle.
+//! libpq's connection parameters against real servers, with psql as the oracle.
 
 mod conninfo_support;
 

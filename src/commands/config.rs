@@ -51,7 +51,7 @@ fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
     let options = ConnectOptions::resolve(text, &environment)
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut rows: Vec<Vec<Cell>> = options
-        .words()
+        .parameters()
         .map(|(word, value, origin)| {
             vec![
                 Cell::Text(format!("connection.{word}")),
@@ -78,7 +78,7 @@ fn named_file(origin: String, app: &App) -> String {
     }
 }
 
-/// Shows a URL or key=value words without what must stay secret.
+/// Shows a URL or key=value pairs without what must stay secret.
 fn without_password(text: &str) -> String {
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = match rest.rsplit_once('@') {
@@ -98,7 +98,7 @@ fn without_password(text: &str) -> String {
         return format!("{scheme}://{rest}");
     }
     if text.contains("password") {
-        return "******** (key=value words with a password; see connection.*)".to_owned();
+        return "******** (key=value pairs with a password; see connection.*)".to_owned();
     }
     text.to_owned()
 }

@@ -72,7 +72,7 @@ struct GlobalArgs {
     /// Configuration file [default: the nearest pricesync.toml upwards; env: PRICESYNC_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Database: URL, key=value words, or `local` [env: PRICESYNC_DATABASE_URL, DATABASE_URL, then PG*]
+    /// Database: URL, key=value pairs, or `local` [env: PRICESYNC_DATABASE_URL, DATABASE_URL, then PG*]
     #[arg(short, long, global = true, value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Use the private PostgreSQL server of this folder, starting it if need be

@@ -36,7 +36,7 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// The folder of that file, or the current one: what relative paths start from.
     pub root: PathBuf,
-    /// `database.url`: a URL, key=value words, or `local`.
+    /// `database.url`: a URL, key=value pairs, or `local`.
     pub database_url: Option<String>,
     /// `database.direct_url`: past a pooler; `None` also where somebody with a stronger word named the
     /// database, because it leads to another one then.

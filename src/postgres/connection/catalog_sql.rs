@@ -1,4 +1,4 @@
-//! The catalog's tables as SQL, under the names that every query uses, whatever they are called.
+//! SQL for the configured catalog tables, with the column names that every query uses.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,10 @@ use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier};
 use crate::domain::tenant::{NewTenant, Tenant};
 use crate::settings::{CatalogLayout, TableName};
 
-/// What stands in a query for the tables, quoted.
+/// SQL for the catalog tables and their columns, quoted.
 ///
-/// Who reads takes `rows` and `hosts`, which have the columns of the shipped tables; the server
-/// sees through them to the tables and their indexes. Who writes takes the tables themselves.
+/// Queries read `rows` and `hosts`, sub-selects with the columns of the shipped tables, which the planner
+/// flattens. Writes use the tables themselves.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     /// The tenants: `id`, `schema_name`, `slug` (the schema's name where the row has none),
@@ -21,16 +21,16 @@ pub(crate) struct Tables {
     pub(crate) hosts: String,
     /// The tenant table.
     pub(crate) tenants: String,
-    /// Its column with the id.
+    /// The id column of the tenant table.
     pub(crate) id: String,
-    /// Its column with the schema.
+    /// The schema column of the tenant table.
     pub(crate) schema: String,
     slug: Option<String>,
     name: Option<String>,
     pub(crate) created: Option<String>,
     /// The table of hosts.
     pub(crate) domains: Option<Domains>,
-    /// The schema of the tenant table, where a condition on tenants looks up other names.
+    /// The schema of the tenant table, in which `--where` looks up other names.
     pub(crate) home: String,
 }
 
@@ -70,10 +70,10 @@ impl Tables {
                     length + 1
                 )
             },
-            // A column that may be NULL or empty names nobody, and a tenant needs a name.
+            // The column may be NULL or empty, and every tenant needs a name.
             |slug| format!("coalesce(nullif(c.{slug}::text, ''), c.{schema}::text)"),
         );
-        // As an index on the column has it.
+        // The bare column, so that an index on it can be used.
         let given_slug = slug
             .as_ref()
             .map_or_else(|| slug_value.clone(), |slug| format!("c.{slug}::text"));
@@ -81,7 +81,7 @@ impl Tables {
             || slug_value.clone(),
             |name| format!("coalesce(c.{name}::text, '')"),
         );
-        // A time without a zone is taken for UTC.
+        // A time without a zone is UTC.
         let created_value = created.as_ref().map_or_else(
             || "NULL::timestamp".to_owned(),
             |created| {
@@ -129,22 +129,22 @@ impl Tables {
         }
     }
 
-    /// Returns whether the server's word for a key, such as `Key (lower(slug::text)`, means the schema.
+    /// Returns whether a key in an error detail, such as `Key (lower(slug::text)`, is on the schema.
     pub(crate) fn is_schema_key(&self, key: &str) -> bool {
         names(key, Some(&self.schema))
     }
 
-    /// Returns whether it means the slug.
+    /// Returns whether the key is on the slug.
     pub(crate) fn is_slug_key(&self, key: &str) -> bool {
         names(key, self.slug.as_ref())
     }
 
-    /// Returns whether it means the host.
+    /// Returns whether the key is on the host.
     pub(crate) fn is_host_key(&self, key: &str) -> bool {
         names(key, self.domains.as_ref().map(|domains| &domains.domain))
     }
 
-    /// Returns the statement that inserts a tenant with its hosts and brings its id.
+    /// Returns the statement that inserts a tenant with its hosts and returns its id.
     pub(crate) fn insert(&self, new: &NewTenant) -> String {
         let slug = escape_literal(new.slug.as_str());
         let mut columns = self.schema.clone();
@@ -178,7 +178,7 @@ impl Tables {
         }
     }
 
-    /// Returns what a row says that is this tenant's: quoted columns and their values, quoted too.
+    /// Returns the columns that identify a tenant's row and their values, both quoted.
     pub(crate) fn naming(&self, new: &NewTenant) -> Vec<(String, String)> {
         let slug = self.slug.iter().map(|column| (column, new.slug.as_str()));
         let name = self.name.iter().map(|column| (column, new.name.as_str()));
@@ -190,8 +190,8 @@ impl Tables {
             .collect()
     }
 
-    /// Returns the statement that inserts a tenant's hosts, the first as the primary one, with
-    /// the tenant's id from `t`; none where there are none.
+    /// Returns the statement that inserts a tenant's hosts, the first as the primary one, with the
+    /// tenant's id from `t`; `None` without hosts.
     pub(crate) fn insert_hosts(&self, new: &NewTenant) -> Option<String> {
         let domains = self
             .domains
@@ -223,8 +223,8 @@ impl Tables {
         ))
     }
 
-    /// Returns the statement that gives a tenant's row another schema, slug and name, as far as
-    /// they differ; none where nothing does.
+    /// Returns the statement that updates schema, slug and name of a tenant's row where they differ;
+    /// `None` where none does.
     pub(crate) fn update(&self, old: &Tenant, new: &NewTenant) -> Option<String> {
         let parts = [
             (Some(&self.schema), old.schema.as_str(), new.schema.as_str()),
@@ -260,7 +260,7 @@ impl Tables {
     }
 }
 
-/// The server quotes only what needs it.
+/// Returns whether a key contains a column; the server quotes names only where necessary.
 fn names(key: &str, column: Option<&String>) -> bool {
     column.is_some_and(|column| key.contains(column) || key.contains(column.trim_matches('"')))
 }
@@ -274,8 +274,7 @@ fn quoted(table: &TableName) -> String {
     )
 }
 
-/// Returns the query for tenants whose schema is missing, and whether that is because their
-/// drop has begun and not ended.
+/// Returns the query for tenants whose schema is missing, and whether an unfinished drop is the reason.
 pub(crate) fn select_missing(tenants: &str) -> String {
     let there = |name: &str| {
         format!("EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::text = {name})")

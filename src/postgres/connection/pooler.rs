@@ -1,8 +1,8 @@
-//! The process id that whoever answered a connection gave for cancelling.
+//! Detects a pooler by the process id that a connection received for cancelling.
 //!
-//! A server gives its backend's own. A pooler gives a number that it made up, because its clients
-//! have no backend of their own; so where this is not `pg_backend_pid()` there is a pooler. The
-//! driver keeps the number to itself, and shows it only in the cancel request that it would send.
+//! A server sends its backend's own id. A pooler makes one up, because its clients share backends; so
+//! where the id is not `pg_backend_pid()` there is a pooler. The driver does not expose the id, so it is
+//! read from the cancel request that the driver would send.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -15,28 +15,28 @@ use tokio::io::{DuplexStream, ReadBuf, duplex};
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// Length of the request for TLS; the cancel request is twice as long (manual section 55.7).
+/// The length of the request for TLS; the cancel request is twice as long (manual section 55.7).
 const SSL_REQUEST: usize = 8;
 
-/// Returns the process id that belongs to the connection's cancel key. Nothing is sent.
+/// Returns the process id of the connection's cancel key. Sends nothing to the server.
 pub(crate) async fn process_id(client: &Client) -> Option<i32> {
     let (drivers_end, mut our_end) = duplex(64);
     let token = client.cancel_token();
     let read = async move {
-        let mut begin = [0; SSL_REQUEST];
-        our_end.read_exact(&mut begin).await.ok()?;
-        if usize::from(begin[3]) == SSL_REQUEST {
+        let mut start = [0; SSL_REQUEST];
+        our_end.read_exact(&mut start).await.ok()?;
+        if usize::from(start[3]) == SSL_REQUEST {
             our_end.write_all(b"S").await.ok()?;
-            our_end.read_exact(&mut begin).await.ok()?;
+            our_end.read_exact(&mut start).await.ok()?;
         }
-        // Length and code are read; what follows are the process id and the secret.
+        // The length and the code are read; the process id and the secret follow.
         our_end.read_i32().await.ok()
     };
     let (_, process_id) = join(token.cancel_query_raw(drivers_end, Unencrypted), read).await;
     process_id
 }
 
-/// Takes the place of TLS where the bytes do not leave this process.
+/// Replaces TLS for bytes that do not leave this process.
 struct Unencrypted;
 
 struct InMemory(DuplexStream);

@@ -1,4 +1,4 @@
-//! What the server or the driver said, as data; and what it means for whoever hears it.
+//! Converts the driver's errors into [`ServerError`] and classifies them.
 
 use std::error::Error as _;
 
@@ -8,9 +8,9 @@ use tokio_postgres::error::SqlState;
 use crate::domain::sqlstate;
 use crate::service::failure::{Duplicates, ServerError};
 
-/// Returns what went wrong, in the server's words where a server spoke.
+/// Returns the server's error message and details, or the driver's error with its causes.
 ///
-/// The driver's own `Display` says only `db error`.
+/// The driver's own `Display` of a server error is only `db error`.
 #[must_use]
 pub fn server_error(error: &Error) -> ServerError {
     if let Some(db) = error.as_db_error() {
@@ -44,7 +44,7 @@ pub(crate) fn sqlstate_of(error: &Error) -> Option<&str> {
     error.code().map(SqlState::code)
 }
 
-/// The same for an error in some SQL, which tells more.
+/// Returns the error of a statement, with the duplicate key where a unique index could not be built.
 #[must_use]
 pub fn error_in(sql: &str, error: &Error) -> ServerError {
     ServerError {
@@ -55,8 +55,8 @@ pub fn error_in(sql: &str, error: &Error) -> ServerError {
 
 /// Returns the relation that a statement did not find, without its schema where that is `schema`.
 ///
-/// The words may be translated, and so may the quotation marks. Other errors have the same code,
-/// of aliases and of `FROM`, and are told apart by where in the server they come from.
+/// The message and its quotation marks may be translated. Errors about aliases and `FROM` have the same
+/// code, and are distinguished by the server's routine.
 #[must_use]
 pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
     const MARKS: [char; 6] = ['"', '«', '»', '“', '”', '„'];
@@ -78,13 +78,13 @@ pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
     Some(bare.unwrap_or(name))
 }
 
-/// Returns what is there twice where a unique index could not be built.
+/// Returns the key with duplicates where a unique index could not be built.
 ///
-/// An index that is partial, on expressions or with a comparison of its own counts other rows as
-/// the same than a query of its columns would.
+/// `None` for an index that is partial, on expressions or with another comparison: a query by its columns
+/// would find other rows.
 fn duplicates(sql: &str, error: &Error) -> Option<Box<Duplicates>> {
     let db = error.as_db_error()?;
-    // The same code is a single row's that is refused; the table has no duplicates then.
+    // A single row that violates the index has the same code.
     let is_build = db.code().code() == sqlstate::UNIQUE_VIOLATION
         && db
             .routine()
@@ -103,8 +103,8 @@ fn duplicates(sql: &str, error: &Error) -> Option<Box<Duplicates>> {
     }))
 }
 
-/// Reads the columns from `Key (a, "B")=(1, 2) is duplicated.`, whose words may be translated;
-/// `None` where an expression is among them.
+/// Parses the columns of `Key (a, "B")=(1, 2) is duplicated.`, which may be translated; `None` where one is
+/// an expression.
 fn key_columns(detail: &str) -> Option<Vec<String>> {
     let mut rest = detail.split_once('(')?.1;
     let mut columns = Vec::new();
@@ -139,7 +139,7 @@ fn key_columns(detail: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Returns whether the connection is gone or going, so that nobody answered for the transaction.
+/// Returns whether the connection is lost, so that the outcome of a COMMIT is unknown.
 #[must_use]
 pub fn is_connection_lost(error: &Error) -> bool {
     match sqlstate_of(error) {
@@ -149,7 +149,7 @@ pub fn is_connection_lost(error: &Error) -> bool {
     }
 }
 
-/// Returns whether a new connection may succeed later: the server starts, restarts, or is full.
+/// Returns whether connecting may succeed later: the server starts, restarts or is full.
 #[must_use]
 pub fn is_worth_waiting_for(error: &Error) -> bool {
     sqlstate_of(error).is_none_or(|code| {
@@ -157,8 +157,8 @@ pub fn is_worth_waiting_for(error: &Error) -> bool {
     })
 }
 
-/// Returns whether the same transaction may succeed when it is run again: a lock was not
-/// had in time, a deadlock, a serialisation failure, or two sessions changed one catalog row.
+/// Returns whether the same transaction may succeed when it is retried: a lock timeout, a deadlock, a
+/// serialization failure, or two sessions that changed one catalog row.
 #[must_use]
 pub fn is_worth_retrying(error: &Error) -> bool {
     let Some(db) = error.as_db_error() else {
@@ -166,7 +166,7 @@ pub fn is_worth_retrying(error: &Error) -> bool {
     };
     match db.code().code() {
         code if sqlstate::is_contention(code) => true,
-        // "tuple concurrently updated" has no code of its own, and its text is translated.
+        // "tuple concurrently updated" has no code of its own, and the text may be translated.
         sqlstate::INTERNAL_ERROR => matches!(
             db.routine(),
             Some("simple_heap_update" | "simple_heap_delete")

@@ -1,10 +1,9 @@
-//! What a schema is like, as lines of text that say nothing of the schema's own name.
+//! Describes a schema as lines of text that do not depend on the schema's name.
 //!
-//! Two schemas with the same lines are the same to everybody who works in them: whatever
-//! the server keeps about relations, columns, constraints, indexes, sequences, triggers, rules, policies,
-//! functions, types, comments and privileges is in them. What is left out is what only the
-//! history of the catalog explains: oids, gaps where columns were dropped, where a column's default for
-//! old rows is kept. A thing that no line describes in detail still has its `member` line.
+//! Two schemas with the same lines behave the same: the lines cover relations, columns, constraints, indexes,
+//! sequences, triggers, rules, policies, functions, types, comments and privileges. They omit oids, the gaps
+//! of dropped columns and where the default for old rows of a column is stored. An object of any other kind
+//! has only a `member` line.
 
 use std::fmt::Write as _;
 
@@ -16,7 +15,6 @@ use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::sql_file::filled;
 
-/// What is in the schema?
 const LINES: &str = include_str!("fingerprint.sql");
 
 /// The structure of a schema.
@@ -26,14 +24,14 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Reads the structure of a schema in the open transaction, in one round trip and
-    /// without a trace. A schema that does not exist has no lines.
+    /// Reads the structure of a schema in the open transaction, in one round trip. A schema that does not
+    /// exist has no lines.
     ///
-    /// The history table is described like every other table, but not whether it is empty.
+    /// Describes the history table as any other, except for whether it is empty.
     ///
     /// # Errors
     ///
-    /// The driver's error; the transaction is of no more use then.
+    /// The driver's error; the transaction has failed then.
     pub async fn read(
         session: &Session,
         schema: &SchemaName,
@@ -65,25 +63,25 @@ impl Fingerprint {
         digest(self.lines.iter().map(String::as_str))
     }
 
-    /// Returns the first line about a table that holds rows, the history table excepted.
+    /// Returns the line of a table with rows, other than the history table.
     #[must_use]
     pub fn filled_table(&self) -> Option<&str> {
         let filled = |line: &&String| line.starts_with("state ") && line.ends_with(" filled");
         self.lines.iter().find(filled).map(String::as_str)
     }
 
-    /// Returns the first line that only one of the two has.
+    /// Returns the first line that only one of the two fingerprints has.
     #[must_use]
     pub fn first_difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
-        let lacks = |lines: &'a [String], of: &'a [String]| {
+        let missing = |lines: &'a [String], of: &'a [String]| {
             let line = lines.iter().find(|line| of.binary_search(line).is_err());
             line.map(String::as_str)
         };
-        lacks(&self.lines, &other.lines).or_else(|| lacks(&other.lines, &self.lines))
+        missing(&self.lines, &other.lines).or_else(|| missing(&other.lines, &self.lines))
     }
 }
 
-/// Returns a digest of texts, in which it counts where one ends and the next begins.
+/// Returns the SHA-256 of a sequence of texts; `["ab", "c"]` and `["a", "bc"]` differ.
 pub(crate) fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();
     for text in texts {

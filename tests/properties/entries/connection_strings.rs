@@ -10,7 +10,7 @@ pub fn connection_strings(bytes: &[u8]) {
             assert!(!options.targets().is_empty());
             assert!(!options.user().is_empty());
             assert!(!options.describe().is_empty());
-            assert!(options.words().all(|(word, _, _)| !word.is_empty()));
+            assert!(options.parameters().all(|(name, _, _)| !name.is_empty()));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -1,4 +1,4 @@
-//! The same connection for client programs: psql, `pg_dump`.
+//! Passes the connection to client programs such as psql and `pg_dump`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -8,26 +8,26 @@ use super::ConnectOptions;
 use super::host::Host;
 use super::keyword::KEYWORDS;
 
-/// Words that libpq has resolved into others by the time a child starts.
+/// Parameters that are already resolved into others.
 const RESOLVED: [&str; 2] = ["service", "servicefile"];
 
 impl ConnectOptions {
-    /// Returns the variables with which psql or `pg_dump` connect to the same place.
+    /// Returns the variables with which psql or `pg_dump` connect to the same server.
     ///
-    /// The password travels here and never on a command line. It is left to the password
-    /// file if several hosts have different ones there. Words without a variable
+    /// The password is passed in a variable, never on a command line; where the hosts have different
+    /// passwords, libpq reads them from the password file. Parameters without a variable
     /// (`keepalives`, `tcp_user_timeout`) cannot be passed on. A child that inherits other
-    /// `PG*` variables may still be led elsewhere (a service wins over a variable), so prefer
+    /// `PG*` variables may connect elsewhere (a service overrides a variable), so prefer
     /// [`ConnectOptions::apply_to`].
     #[must_use]
     pub fn child_environment(&self) -> Vec<(&'static str, OsString)> {
         let mut variables: Vec<(&'static str, OsString)> = self
-            .words
+            .parameters
             .iter()
             .filter(|(keyword, value, _)| {
                 !RESOLVED.contains(&keyword.name)
                     && keyword.name != "password"
-                    // An empty value is as good as none, and older programs may stumble over it.
+                    // An empty value means the same as none, and some older programs reject it.
                     && !value.is_empty()
             })
             .filter_map(|(keyword, value, _)| Some((keyword.variable?, value.into())))
@@ -39,8 +39,8 @@ impl ConnectOptions {
         variables
     }
 
-    /// Returns a URL to the same place for programs that know no variables of libpq: without the
-    /// password, with these `options` of the server and with what is said about TLS.
+    /// Returns a URL to the same server for programs that do not read libpq's variables, with these
+    /// `options`, the TLS settings and no password.
     #[must_use]
     pub fn url(&self, options: &str) -> String {
         let user = percent_encoded(&self.user);
@@ -69,7 +69,7 @@ impl ConnectOptions {
         }
         let _ = write!(url, "/{database}");
         for name in ["sslmode", "sslrootcert", "sslcert", "sslkey"] {
-            if let Some(value) = self.words.given(name) {
+            if let Some(value) = self.parameters.given(name) {
                 query.push(format!("{name}={}", percent_encoded(value)));
             }
         }
@@ -78,8 +78,8 @@ impl ConnectOptions {
         url
     }
 
-    /// Gives a command the variables of [`ConnectOptions::child_environment`] and takes all
-    /// other connection variables away from it.
+    /// Sets the variables of [`ConnectOptions::child_environment`] for a command and removes all other
+    /// connection variables.
     pub fn apply_to(&self, command: &mut Command) {
         for variable in KEYWORDS.iter().filter_map(|keyword| keyword.variable) {
             command.env_remove(variable);
@@ -89,7 +89,7 @@ impl ConnectOptions {
     }
 }
 
-/// Everything but what is unreserved in a URL (RFC 3986, section 2.3).
+/// Percent-encodes all bytes except the unreserved ones (RFC 3986, section 2.3).
 fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! The same connection in the driver's terms.
+//! Converts the connection into the driver's configuration.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -13,10 +13,9 @@ use super::security::SslMode;
 impl ConnectOptions {
     /// Returns one driver configuration for each host, in the order to try them.
     ///
-    /// This is the faithful form for several hosts: each has its own password from the
-    /// password file, and a Unix socket among them is used without TLS, as libpq does. With
-    /// `load_balance_hosts=random` the order differs from call to call. The driver applies
-    /// `connect_timeout` to the socket alone; libpq also to the login, so the caller limits
+    /// As in libpq, each host has its own password from the password file, and a Unix socket is used
+    /// without TLS. With `load_balance_hosts=random` the order differs from call to call. The driver
+    /// applies `connect_timeout` only to the socket, libpq also to the login, so the caller must limit
     /// each attempt by [`ConnectOptions::connect_timeout`].
     #[must_use]
     pub fn attempts(&self) -> Vec<Config> {
@@ -35,10 +34,10 @@ impl ConnectOptions {
         attempts
     }
 
-    /// Returns one driver configuration for all hosts that it can express.
+    /// Returns one driver configuration for the first host and those that share its settings.
     ///
-    /// The driver takes one password and one TLS mode for all hosts, so hosts that need
-    /// others than the first host are left out; [`ConnectOptions::attempts`] has them all.
+    /// The driver accepts one password and one TLS mode for all hosts; use [`ConnectOptions::attempts`]
+    /// to try every host.
     #[must_use]
     pub fn to_driver(&self) -> Config {
         let mut config = self.attempt(0);
@@ -71,7 +70,7 @@ impl ConnectOptions {
         if !self.application_name().is_empty() {
             config.application_name(self.application_name());
         }
-        if let Some(options) = self.words.given("options") {
+        if let Some(options) = self.parameters.given("options") {
             config.options(options);
         }
         if let Some(password) = &self.passwords[index] {
@@ -96,7 +95,7 @@ impl ConnectOptions {
         config
     }
 
-    /// The verifying modes are `require` to the driver; the verifier in `tls` does the rest.
+    /// Maps the verifying modes to `require`; the verifier in `tls` checks the certificate.
     const fn driver_mode(&self, target: &Target) -> DriverMode {
         if target.is_socket() {
             // libpq ignores sslmode on a Unix socket; the server never offers TLS there.
@@ -115,8 +114,8 @@ fn add_host(config: &mut Config, target: &Target) {
         Host::Socket(folder) => config.host_path(folder),
         Host::Name(name) => config.host(name),
         Host::Address { name, address } => {
-            // Without a name the driver refuses TLS altogether. A socket folder as the "name"
-            // of an address would turn into a socket, so only a real name is passed on.
+            // Without a name the driver refuses TLS. A name that starts with '/' would be taken for a
+            // socket folder.
             let name = name.clone().filter(|name| !name.starts_with('/'));
             config
                 .host(name.unwrap_or_else(|| address.to_string()))

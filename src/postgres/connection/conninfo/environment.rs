@@ -1,4 +1,4 @@
-//! What the process was started with: variables, home folder, user name.
+//! The process environment: variables, home folder, user name.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use super::error::ConnInfoError;
 use super::keyword::KEYWORDS;
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// A snapshot of the variables, the home folder and the user name that libpq would consult.
+/// A snapshot of the variables, the home folder and the user name that libpq reads.
 ///
 /// `Debug` shows names of variables, never values.
 #[derive(Clone, Default)]
@@ -24,7 +24,7 @@ impl Environment {
     /// Returns this process's own environment.
     ///
     /// The user name is that of the effective user in `/etc/passwd` (libpq asks `getpwuid`);
-    /// where it is not listed there (LDAP, macOS), `USER` and `LOGNAME` stand in. The home
+    /// where it is not listed there (LDAP, macOS), that of `USER` or `LOGNAME`. The home
     /// folder is `HOME`, else the one in `/etc/passwd` (libpq 15 and later).
     #[must_use]
     pub fn from_process() -> Self {
@@ -68,7 +68,7 @@ impl Environment {
     /// Returns whether a variable says which server or database is meant.
     ///
     /// pricesync never invents a database, so a process without any of these and without a
-    /// connection text has nothing configured.
+    /// connection string has nothing configured.
     #[must_use]
     pub fn names_a_database(&self) -> bool {
         ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"]
@@ -91,18 +91,18 @@ impl Environment {
         self.home.as_ref().map(|home| home.join(path))
     }
 
-    /// Fills words that neither the text nor the service file named (manual section 34.15).
-    pub(super) fn fill(&self, words: &mut Words) -> Result<(), ConnInfoError> {
+    /// Sets parameters that neither the string nor the service file has (manual section 34.15).
+    pub(super) fn fill(&self, parameters: &mut Parameters) -> Result<(), ConnInfoError> {
         for keyword in KEYWORDS {
             let Some(variable) = keyword.variable else {
                 continue;
             };
-            if words.get(keyword.name).is_some() {
+            if parameters.get(keyword.name).is_some() {
                 continue;
             }
             if let Some(value) = self.variable(variable) {
                 let value = value.to_str().ok_or(ConnInfoError::NotUtf8 { variable })?;
-                words.set(keyword.name, value, Origin::Environment(variable));
+                parameters.set(keyword.name, value, Origin::Environment(variable));
             }
         }
         // The variable of libpq 7, still read by every later one.
@@ -110,7 +110,7 @@ impl Environment {
             .variable("PGREQUIRESSL")
             .is_some_and(|value| value.as_encoded_bytes().starts_with(b"1"))
         {
-            words.offer("sslmode", "require", Origin::Environment("PGREQUIRESSL"));
+            parameters.offer("sslmode", "require", Origin::Environment("PGREQUIRESSL"));
         }
         Ok(())
     }

@@ -1,21 +1,20 @@
-//! Why a set of connection words does not name a server.
+//! Errors of connection parameters.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why connection words were refused before any connection was tried.
+/// Why connection parameters were rejected before connecting.
 ///
-/// No variant ever holds a password, and none holds a piece of a URL or of a `key=value`
-/// text that may be part of one: texts are only quoted when they cannot be a secret.
+/// No variant holds a password, or a part of a connection string that may be part of one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnInfoError {
-    /// The text is neither a URL nor `key=value` words.
+    /// The string is neither a URL nor `key=value` pairs.
     NotConnectionText,
-    /// The text is a URL for another kind of server, or names a driver of another language.
+    /// The string is a URL for another kind of server, or for a driver of another language.
     ForeignScheme {
-        /// What stood before `://`.
+        /// The part before `://`.
         scheme: String,
     },
     /// An `@` or `/` inside a URL's user name or password moves the rest into the host.
@@ -25,50 +24,50 @@ pub enum ConnInfoError {
         /// Which part of the URL: `user`, `password`, `host`, ...
         part: &'static str,
     },
-    /// The URL is malformed in a way that the sentence names.
+    /// The URL is malformed; holds the reason.
     UrlSyntax(&'static str),
-    /// The port in a URL is not a number from 1 to 65535; never quoted, it may be a password.
+    /// The port in a URL is not a number from 1 to 65535; not quoted, because it may be a password.
     UrlPort,
-    /// The `key=value` text is malformed near a character, counted from 1.
+    /// The `key=value` string is malformed.
     KeyValueSyntax {
-        /// What is wrong.
+        /// The reason.
         what: &'static str,
-        /// Where, in characters from the start.
+        /// The position in characters, from 1.
         position: usize,
     },
-    /// A word that libpq does not know either.
-    UnknownWord {
-        /// The word as written.
-        word: String,
-        /// The known word nearest to it.
+    /// A parameter that libpq does not have.
+    UnknownParameter {
+        /// The name as written.
+        parameter: String,
+        /// The most similar parameter.
         nearest: Option<&'static str>,
     },
-    /// An unknown word right behind the password: probably the password's own second half.
+    /// An unknown parameter right after the password: probably the second half of the password.
     UnquotedPassword,
-    /// A known word with a value outside its range.
+    /// A parameter with a value outside its range.
     InvalidValue {
-        /// The word.
-        word: &'static str,
+        /// The parameter.
+        parameter: &'static str,
         /// Its value.
         value: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: &'static str,
         /// Where the value came from.
         origin: String,
     },
-    /// A word that means something pricesync cannot promise, so it is not silently dropped.
+    /// A parameter that is not supported and cannot be ignored safely.
     Unsupported {
-        /// The word.
-        word: &'static str,
-        /// Why, as a sentence without a final period.
+        /// The parameter.
+        parameter: &'static str,
+        /// The reason, without a full stop.
         why: &'static str,
         /// Where the value came from.
         origin: String,
     },
     /// Lists of hosts, addresses or ports of different lengths.
     ListLengths {
-        /// The word whose list is too short or too long.
-        word: &'static str,
+        /// The parameter whose list is too short or too long.
+        parameter: &'static str,
         /// Its length.
         found: usize,
         /// The number of hosts.
@@ -87,7 +86,7 @@ pub enum ConnInfoError {
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The reason.
         what: &'static str,
     },
     /// A service file could not be read.
@@ -102,24 +101,24 @@ pub enum ConnInfoError {
         /// The variable.
         variable: &'static str,
     },
-    /// Nothing names a user and the operating system knows no name for this process's user.
+    /// No user is set, and the operating system has no name for this process's user.
     NoUser,
-    /// `sslrootcert=system` together with a mode that would not check the certificate.
+    /// `sslrootcert=system` together with a mode that does not verify the host name.
     WeakSystemRoot {
-        /// The mode that was asked for.
+        /// The mode.
         sslmode: &'static str,
     },
     /// `sslnegotiation=direct` together with a mode that could fall back to plaintext.
     WeakDirectNegotiation {
-        /// The mode that was asked for.
+        /// The mode.
         sslmode: &'static str,
     },
-    /// `sslmode=verify-full` with an address and no name to compare with the certificate.
+    /// `sslmode=verify-full` with an address, and no host name to compare with the certificate.
     NoNameToVerify,
 }
 
 impl ConnInfoError {
-    /// Returns what to do about it, where the error itself does not say.
+    /// Returns a hint, where the message does not contain one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -141,20 +140,18 @@ impl ConnInfoError {
                  '/' is %2F, ':' is %3A) and end it with '@host'"
                 .to_owned(),
             Self::KeyValueSyntax { .. } | Self::UnquotedPassword => {
-                "quote values that hold spaces: password='two words'; inside, write \\' and \\\\"
+                "quote values that contain spaces: password='two words'; inside, write \\' and \\\\"
                     .to_owned()
             }
-            Self::UnknownWord {
+            Self::UnknownParameter {
                 nearest: Some(nearest),
                 ..
             } => format!("did you mean '{nearest}'?"),
             Self::UnknownService { .. } => {
                 "define it in ~/.pg_service.conf or point PGSERVICEFILE at the file".to_owned()
             }
-            Self::NoUser => "name one: user=..., PGUSER, or postgresql://user@...".to_owned(),
-            Self::WeakSystemRoot { .. } => {
-                "use sslmode=verify-full, or leave sslmode out".to_owned()
-            }
+            Self::NoUser => "set one: user=..., PGUSER, or postgresql://user@...".to_owned(),
+            Self::WeakSystemRoot { .. } => "use sslmode=verify-full, or omit sslmode".to_owned(),
             Self::WeakDirectNegotiation { .. } => {
                 "use sslmode=require, verify-ca or verify-full".to_owned()
             }
@@ -171,13 +168,13 @@ impl fmt::Display for ConnInfoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotConnectionText => f.write_str(
-                "the connection text is neither a postgresql:// URL nor key=value words",
+                "the connection string is neither a postgresql:// URL nor key=value pairs",
             ),
             Self::ForeignScheme { scheme } => {
                 write!(f, "'{scheme}://' is not a URL for PostgreSQL")
             }
             Self::UnescapedSecret => {
-                f.write_str("the URL's user name or password holds an unescaped '@' or '/'")
+                f.write_str("the URL's user name or password contains an unescaped '@' or '/'")
             }
             Self::PercentEncoding { part } => {
                 write!(f, "the URL's {part} is not valid percent-encoding")
@@ -187,31 +184,43 @@ impl fmt::Display for ConnInfoError {
             Self::KeyValueSyntax { what, position } => {
                 write!(
                     f,
-                    "the connection words are malformed: {what} (character {position})"
+                    "the connection string is malformed: {what} (character {position})"
                 )
             }
-            Self::UnknownWord { word, .. } => {
-                write!(f, "unknown connection word '{}'", word.escape_debug())
+            Self::UnknownParameter { parameter, .. } => {
+                write!(
+                    f,
+                    "unknown connection parameter '{}'",
+                    parameter.escape_debug()
+                )
             }
             Self::UnquotedPassword => {
-                f.write_str("an unknown word follows the password in the connection words")
+                f.write_str("an unknown parameter follows the password in the connection string")
             }
             Self::InvalidValue {
-                word,
+                parameter,
                 value,
                 expected,
                 origin,
             } => write!(
                 f,
-                "{word} '{}' ({origin}) is not valid: expected {expected}",
+                "{parameter} '{}' ({origin}) is not valid: expected {expected}",
                 value.escape_debug()
             ),
-            Self::Unsupported { word, why, origin } => {
-                write!(f, "{word} ({origin}) cannot be honoured: {why}")
+            Self::Unsupported {
+                parameter,
+                why,
+                origin,
+            } => {
+                write!(f, "{parameter} ({origin}) is not supported: {why}")
             }
-            Self::ListLengths { word, found, hosts } => write!(
+            Self::ListLengths {
+                parameter,
+                found,
+                hosts,
+            } => write!(
                 f,
-                "{word} lists {found} {}, but there {} {hosts} {}",
+                "{parameter} lists {found} {}, but there {} {hosts} {}",
                 plural(*found, "value", "values"),
                 plural(*hosts, "is", "are"),
                 plural(*hosts, "host", "hosts"),
@@ -232,7 +241,7 @@ impl fmt::Display for ConnInfoError {
             }
             Self::NotUtf8 { variable } => write!(f, "{variable} is not valid UTF-8"),
             Self::NoUser => {
-                f.write_str("no database user is named and this process's user has no name")
+                f.write_str("no database user is set, and this process's user has no name")
             }
             Self::WeakSystemRoot { sslmode } => {
                 write!(f, "sslmode={sslmode} is too weak for sslrootcert=system")

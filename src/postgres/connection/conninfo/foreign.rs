@@ -1,7 +1,6 @@
-//! URL parameters of other tools.
+//! URL parameters of other tools that share `DATABASE_URL`.
 
-/// Query parameters that belong to other tools, which share one `DATABASE_URL` with us.
-/// A name ending in `*` is a prefix.
+/// Parameters that are ignored with a warning. A name ending in `*` is a prefix.
 const FOREIGN: &[&str] = &[
     // Prisma
     "schema",
@@ -56,7 +55,7 @@ const FOREIGN: &[&str] = &[
     "workaround",
 ];
 
-/// Returns whether a parameter belongs to another tool and can be skipped.
+/// Returns whether a parameter belongs to another tool and can be ignored.
 pub(super) fn owns(name: &str) -> bool {
     FOREIGN
         .iter()

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::ConnInfoError;
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// Where the server's socket is unless the packager moved it: Debian's and Red Hat's folder,
-/// then the one of a server built from source.
+/// The default folders of the server's socket: Debian's and Red Hat's, then that of a server built from
+/// source.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// One place to reach a server at.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Host {
@@ -23,9 +23,9 @@ pub enum Host {
     Name(String),
     /// A numeric address; the name, if any, is compared with the certificate.
     Address {
-        /// What `host` says beside `hostaddr`.
+        /// `host`.
         name: Option<String>,
-        /// What `hostaddr` says.
+        /// `hostaddr`.
         address: IpAddr,
     },
 }
@@ -40,7 +40,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Returns the name under which the password file knows this server.
+    /// Returns the host name to look up in the password file.
     pub(super) fn password_file_name(&self) -> String {
         match &self.host {
             Host::Socket(folder) if folder == default_socket_folder() => "localhost".to_owned(),
@@ -59,7 +59,7 @@ impl Target {
         matches!(self.host, Host::Socket(_))
     }
 
-    /// Returns whether the server is reached without leaving this machine.
+    /// Returns whether the connection stays on this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match &self.host {
@@ -94,11 +94,11 @@ impl fmt::Display for Target {
     }
 }
 
-/// Pairs the lists of `host`, `hostaddr` and `port`, and records the defaults that it used.
-pub(super) fn targets(words: &mut Words) -> Result<Vec<Target>, ConnInfoError> {
-    let list = |word| {
-        words
-            .given(word)
+/// Pairs the lists of `host`, `hostaddr` and `port`, and sets the defaults that it used.
+pub(super) fn targets(parameters: &mut Parameters) -> Result<Vec<Target>, ConnInfoError> {
+    let list = |parameter| {
+        parameters
+            .given(parameter)
             .map(|text| text.split(',').collect::<Vec<_>>())
     };
     let names = list("host");
@@ -108,13 +108,13 @@ pub(super) fn targets(words: &mut Words) -> Result<Vec<Target>, ConnInfoError> {
         .as_ref()
         .or(names.as_ref())
         .map_or(1, std::vec::Vec::len);
-    for (word, found) in [
+    for (parameter, found) in [
         ("host", names.as_ref().map_or(count, Vec::len)),
         ("port", if ports.len() == 1 { count } else { ports.len() }),
     ] {
         if found != count {
             return Err(ConnInfoError::ListLengths {
-                word,
+                parameter,
                 found,
                 hosts: count,
             });
@@ -131,16 +131,16 @@ pub(super) fn targets(words: &mut Words) -> Result<Vec<Target>, ConnInfoError> {
         let name = at(&names);
         let host = match at(&addresses) {
             Some(address) => Host::Address {
-                address: address
-                    .parse()
-                    .map_err(|_| words.invalid("hostaddr", "a numeric IPv4 or IPv6 address"))?,
+                address: address.parse().map_err(|_| {
+                    parameters.invalid("hostaddr", "a numeric IPv4 or IPv6 address")
+                })?,
                 name,
             },
             None => match name {
                 None => Host::Socket(default_socket_folder().to_owned()),
                 Some(folder) if folder.starts_with('/') => Host::Socket(folder.into()),
                 Some(name) if name.starts_with('@') => {
-                    return Err(words.unsupported(
+                    return Err(parameters.unsupported(
                         "host",
                         "sockets in the abstract namespace ('@...') are not supported",
                     ));
@@ -155,17 +155,17 @@ pub(super) fn targets(words: &mut Words) -> Result<Vec<Target>, ConnInfoError> {
                 .parse()
                 .ok()
                 .filter(|port| *port > 0)
-                .ok_or_else(|| words.invalid("port", "a number from 1 to 65535"))?,
+                .ok_or_else(|| parameters.invalid("port", "a number from 1 to 65535"))?,
         };
         targets.push(Target { host, port });
     }
 
     if names.is_none() && addresses.is_none() {
         let folder = default_socket_folder().display().to_string();
-        words.set("host", folder, Origin::Default);
+        parameters.set("host", folder, Origin::Default);
     }
-    if words.given("port").is_none() {
-        words.set("port", DEFAULT_PORT.to_string(), Origin::Default);
+    if parameters.given("port").is_none() {
+        parameters.set("port", DEFAULT_PORT.to_string(), Origin::Default);
     }
     Ok(targets)
 }
@@ -180,11 +180,11 @@ mod tests {
     use super::*;
 
     fn shown(pairs: &[(&'static str, &str)]) -> String {
-        let mut words = Words::default();
+        let mut parameters = Parameters::default();
         for (name, value) in pairs {
-            words.set(name, *value, Origin::Text);
+            parameters.set(name, *value, Origin::Text);
         }
-        match targets(&mut words) {
+        match targets(&mut parameters) {
             Ok(targets) => targets
                 .iter()
                 .map(ToString::to_string)
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn lists_are_paired_as_libpq_pairs_them() {
-        for (words, targets) in [
+        for (parameters, targets) in [
             (&[("host", "a,b"), ("port", "1,2")][..], "a:1 b:2"),
             (&[("host", "a,b"), ("port", "7")], "a:7 b:7"),
             (&[("host", "a,b"), ("port", "1,")], "a:1 b:5432"),
@@ -216,14 +216,14 @@ mod tests {
             ),
             (
                 &[("host", "a"), ("port", "0")],
-                "error: port '0' (connection text) is not valid: expected a number from 1 to 65535",
+                "error: port '0' (connection string) is not valid: expected a number from 1 to 65535",
             ),
             (
                 &[("hostaddr", "localhost")],
-                "error: hostaddr 'localhost' (connection text) is not valid: expected a numeric IPv4 or IPv6 address",
+                "error: hostaddr 'localhost' (connection string) is not valid: expected a numeric IPv4 or IPv6 address",
             ),
         ] {
-            assert_eq!(shown(words), targets, "{words:?}");
+            assert_eq!(shown(parameters), targets, "{parameters:?}");
         }
     }
 

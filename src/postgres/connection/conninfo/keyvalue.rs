@@ -5,13 +5,11 @@ use std::str::Chars;
 
 use super::error::ConnInfoError;
 use super::keyword;
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// Reads `key=value` words. White space may stand around `=`; a value with spaces stands in
-/// single quotes; a backslash takes the next character as it is.
-///
-/// A second value for a word replaces the first.
-pub(super) fn parse(text: &str, words: &mut Words) -> Result<(), ConnInfoError> {
+/// Parses `key=value` pairs. White space is allowed around `=`; values with spaces are single-quoted; a
+/// backslash escapes the next character. The last value of a parameter counts.
+pub(super) fn parse(text: &str, parameters: &mut Parameters) -> Result<(), ConnInfoError> {
     let mut reader = Reader {
         rest: text.chars().peekable(),
         position: 0,
@@ -26,9 +24,9 @@ pub(super) fn parse(text: &str, words: &mut Words) -> Result<(), ConnInfoError> 
         let name = reader.name();
         reader.skip_space();
         if reader.next() != Some('=') {
-            // The word is not quoted: it may be the second half of a password.
+            // The message does not quote the name: it may be the second half of a password.
             return Err(ConnInfoError::KeyValueSyntax {
-                what: "a word lacks its '='",
+                what: "a parameter has no '='",
                 position: start,
             });
         }
@@ -38,14 +36,14 @@ pub(super) fn parse(text: &str, words: &mut Words) -> Result<(), ConnInfoError> 
             return Err(if after_password {
                 ConnInfoError::UnquotedPassword
             } else {
-                ConnInfoError::UnknownWord {
+                ConnInfoError::UnknownParameter {
                     nearest: keyword::nearest(&name),
-                    word: name,
+                    parameter: name,
                 }
             });
         };
         after_password = matches!(keyword.name, "password" | "sslpassword");
-        words.set(keyword.name, value, Origin::Text);
+        parameters.set(keyword.name, value, Origin::Text);
     }
 }
 
@@ -89,7 +87,7 @@ impl Reader<'_> {
             match self.rest.peek() {
                 None if quoted => {
                     return Err(ConnInfoError::KeyValueSyntax {
-                        what: "a quoted value lacks its closing '",
+                        what: "a quoted value has no closing '",
                         position: start,
                     });
                 }
@@ -117,9 +115,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        let mut words = Words::default();
-        match parse(text, &mut words) {
-            Ok(()) => words
+        let mut parameters = Parameters::default();
+        match parse(text, &mut parameters) {
+            Ok(()) => parameters
                 .iter()
                 .map(|(keyword, value, _)| format!("{}={value}", keyword.name))
                 .collect::<Vec<_>>()
@@ -130,7 +128,7 @@ mod tests {
 
     #[test]
     fn values_are_read_as_libpq_reads_them() {
-        for (text, words) in [
+        for (text, parameters) in [
             ("", ""),
             ("  host=h\tport = 1\n", "host=h|port=1"),
             ("user='two words' host=h", "user=two words|host=h"),
@@ -142,7 +140,7 @@ mod tests {
             ("user='' host=h", "user=|host=h"),
             ("password=a'b", "password=a'b"),
         ] {
-            assert_eq!(shown(text), words, "{text}");
+            assert_eq!(shown(text), parameters, "{text}");
         }
     }
 
@@ -151,17 +149,17 @@ mod tests {
         for (text, message) in [
             (
                 "password=hunter 2 host=h",
-                "error: the connection words are malformed: a word lacks its '=' (character 17)",
+                "error: the connection string is malformed: a parameter has no '=' (character 17)",
             ),
             (
                 "password=hunter 2=3",
-                "error: an unknown word follows the password in the connection words",
+                "error: an unknown parameter follows the password in the connection string",
             ),
             (
                 "password='hunter2",
-                "error: the connection words are malformed: a quoted value lacks its closing ' (character 10)",
+                "error: the connection string is malformed: a quoted value has no closing ' (character 10)",
             ),
-            ("hots=h", "error: unknown connection word 'hots'"),
+            ("hots=h", "error: unknown connection parameter 'hots'"),
         ] {
             assert_eq!(shown(text), message, "{text}");
         }

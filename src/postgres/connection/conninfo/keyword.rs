@@ -1,35 +1,39 @@
-//! The words that libpq knows, and what becomes of each here.
+//! The parameters of libpq, and how each is treated.
 
-/// One connection word (libpq's `PQconninfoOptions` table, manual sections 34.1.2 and 34.15).
+/// A connection parameter (libpq's `PQconninfoOptions` table, manual sections 34.1.2 and 34.15).
 #[derive(Debug)]
 pub(super) struct Keyword {
-    /// The word in URLs and `key=value` text.
+    /// The name in connection strings.
     pub(super) name: &'static str,
-    /// The environment variable that fills it.
+    /// The environment variable that sets it.
     pub(super) variable: Option<&'static str>,
-    /// What pricesync does with it.
+    /// How pricesync treats it.
     pub(super) treatment: Treatment,
 }
 
-/// What pricesync does with a word.
+/// How pricesync treats a parameter.
 #[derive(Debug)]
 pub(super) enum Treatment {
-    /// It shapes the connection.
+    /// It is applied.
     Honoured,
-    /// It has no meaning for this driver and promises nothing that could be broken.
+    /// It has no effect in this driver, and ignoring it is safe.
     Ignored,
-    /// It promises something that would be broken if it were ignored.
+    /// It is not supported, and ignoring it would be unsafe.
     Refused {
-        /// Values that ask for nothing.
+        /// Values that request nothing.
         harmless: &'static [&'static str],
-        /// Why it is refused.
+        /// The reason.
         why: &'static str,
     },
 }
 
 use Treatment::{Honoured, Ignored, Refused};
 
-const fn word(name: &'static str, variable: Option<&'static str>, treatment: Treatment) -> Keyword {
+const fn parameter(
+    name: &'static str,
+    variable: Option<&'static str>,
+    treatment: Treatment,
+) -> Keyword {
     Keyword {
         name,
         variable,
@@ -37,38 +41,38 @@ const fn word(name: &'static str, variable: Option<&'static str>, treatment: Tre
     }
 }
 
-/// Every word of libpq 13 to 18.
+/// Every parameter of libpq 13 to 18.
 pub(super) static KEYWORDS: &[Keyword] = &[
-    word("service", Some("PGSERVICE"), Honoured),
-    word("servicefile", Some("PGSERVICEFILE"), Honoured),
-    word("user", Some("PGUSER"), Honoured),
-    word("password", Some("PGPASSWORD"), Honoured),
-    word("passfile", Some("PGPASSFILE"), Honoured),
-    word("channel_binding", Some("PGCHANNELBINDING"), Honoured),
-    word("connect_timeout", Some("PGCONNECT_TIMEOUT"), Honoured),
-    word("dbname", Some("PGDATABASE"), Honoured),
-    word("host", Some("PGHOST"), Honoured),
-    word("hostaddr", Some("PGHOSTADDR"), Honoured),
-    word("port", Some("PGPORT"), Honoured),
-    word("client_encoding", Some("PGCLIENTENCODING"), Honoured),
-    word("options", Some("PGOPTIONS"), Honoured),
-    word("application_name", Some("PGAPPNAME"), Honoured),
-    word("fallback_application_name", None, Honoured),
-    word("keepalives", None, Honoured),
-    word("keepalives_idle", None, Honoured),
-    word("keepalives_interval", None, Honoured),
-    word("keepalives_count", None, Honoured),
-    word("tcp_user_timeout", None, Honoured),
-    word("sslmode", Some("PGSSLMODE"), Honoured),
-    word("sslnegotiation", Some("PGSSLNEGOTIATION"), Honoured),
-    word("sslcompression", Some("PGSSLCOMPRESSION"), Ignored),
-    word("sslcert", Some("PGSSLCERT"), Honoured),
-    word("sslkey", Some("PGSSLKEY"), Honoured),
-    word("sslcertmode", Some("PGSSLCERTMODE"), Honoured),
+    parameter("service", Some("PGSERVICE"), Honoured),
+    parameter("servicefile", Some("PGSERVICEFILE"), Honoured),
+    parameter("user", Some("PGUSER"), Honoured),
+    parameter("password", Some("PGPASSWORD"), Honoured),
+    parameter("passfile", Some("PGPASSFILE"), Honoured),
+    parameter("channel_binding", Some("PGCHANNELBINDING"), Honoured),
+    parameter("connect_timeout", Some("PGCONNECT_TIMEOUT"), Honoured),
+    parameter("dbname", Some("PGDATABASE"), Honoured),
+    parameter("host", Some("PGHOST"), Honoured),
+    parameter("hostaddr", Some("PGHOSTADDR"), Honoured),
+    parameter("port", Some("PGPORT"), Honoured),
+    parameter("client_encoding", Some("PGCLIENTENCODING"), Honoured),
+    parameter("options", Some("PGOPTIONS"), Honoured),
+    parameter("application_name", Some("PGAPPNAME"), Honoured),
+    parameter("fallback_application_name", None, Honoured),
+    parameter("keepalives", None, Honoured),
+    parameter("keepalives_idle", None, Honoured),
+    parameter("keepalives_interval", None, Honoured),
+    parameter("keepalives_count", None, Honoured),
+    parameter("tcp_user_timeout", None, Honoured),
+    parameter("sslmode", Some("PGSSLMODE"), Honoured),
+    parameter("sslnegotiation", Some("PGSSLNEGOTIATION"), Honoured),
+    parameter("sslcompression", Some("PGSSLCOMPRESSION"), Ignored),
+    parameter("sslcert", Some("PGSSLCERT"), Honoured),
+    parameter("sslkey", Some("PGSSLKEY"), Honoured),
+    parameter("sslcertmode", Some("PGSSLCERTMODE"), Honoured),
     // libpq ignores it too when the key is not encrypted; encrypted keys are refused by `tls`.
-    word("sslpassword", None, Ignored),
-    word("sslrootcert", Some("PGSSLROOTCERT"), Honoured),
-    word(
+    parameter("sslpassword", None, Ignored),
+    parameter("sslrootcert", Some("PGSSLROOTCERT"), Honoured),
+    parameter(
         "sslcrl",
         Some("PGSSLCRL"),
         Refused {
@@ -76,7 +80,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "certificate revocation lists are not supported",
         },
     ),
-    word(
+    parameter(
         "sslcrldir",
         Some("PGSSLCRLDIR"),
         Refused {
@@ -84,8 +88,8 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "certificate revocation lists are not supported",
         },
     ),
-    word("sslsni", Some("PGSSLSNI"), Honoured),
-    word(
+    parameter("sslsni", Some("PGSSLSNI"), Honoured),
+    parameter(
         "sslkeylogfile",
         None,
         Refused {
@@ -93,17 +97,17 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "TLS secrets are not written to a file",
         },
     ),
-    word(
+    parameter(
         "ssl_min_protocol_version",
         Some("PGSSLMINPROTOCOLVERSION"),
         Honoured,
     ),
-    word(
+    parameter(
         "ssl_max_protocol_version",
         Some("PGSSLMAXPROTOCOLVERSION"),
         Honoured,
     ),
-    word(
+    parameter(
         "requirepeer",
         Some("PGREQUIREPEER"),
         Refused {
@@ -111,7 +115,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "the owner of the server's socket is not checked",
         },
     ),
-    word(
+    parameter(
         "require_auth",
         Some("PGREQUIREAUTH"),
         Refused {
@@ -119,7 +123,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "login methods cannot be restricted; channel_binding=require insists on SCRAM",
         },
     ),
-    word(
+    parameter(
         "gssencmode",
         Some("PGGSSENCMODE"),
         Refused {
@@ -127,10 +131,10 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "GSSAPI encryption is not supported; use TLS (sslmode)",
         },
     ),
-    word("krbsrvname", Some("PGKRBSRVNAME"), Ignored),
-    word("gsslib", Some("PGGSSLIB"), Ignored),
-    word("gssdelegation", Some("PGGSSDELEGATION"), Ignored),
-    word(
+    parameter("krbsrvname", Some("PGKRBSRVNAME"), Ignored),
+    parameter("gsslib", Some("PGGSSLIB"), Ignored),
+    parameter("gssdelegation", Some("PGGSSDELEGATION"), Ignored),
+    parameter(
         "replication",
         None,
         Refused {
@@ -138,13 +142,13 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "migrations do not run on a replication connection",
         },
     ),
-    word(
+    parameter(
         "target_session_attrs",
         Some("PGTARGETSESSIONATTRS"),
         Honoured,
     ),
-    word("load_balance_hosts", Some("PGLOADBALANCEHOSTS"), Honoured),
-    word(
+    parameter("load_balance_hosts", Some("PGLOADBALANCEHOSTS"), Honoured),
+    parameter(
         "min_protocol_version",
         Some("PGMINPROTOCOLVERSION"),
         Refused {
@@ -152,12 +156,12 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "the driver speaks protocol 3.0",
         },
     ),
-    word(
+    parameter(
         "max_protocol_version",
         Some("PGMAXPROTOCOLVERSION"),
         Ignored,
     ),
-    word(
+    parameter(
         "scram_client_key",
         None,
         Refused {
@@ -165,7 +169,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: NO_KEY_LOGIN,
         },
     ),
-    word(
+    parameter(
         "scram_server_key",
         None,
         Refused {
@@ -173,7 +177,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: NO_KEY_LOGIN,
         },
     ),
-    word(
+    parameter(
         "oauth_issuer",
         None,
         Refused {
@@ -181,7 +185,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: NO_OAUTH,
         },
     ),
-    word(
+    parameter(
         "oauth_client_id",
         None,
         Refused {
@@ -189,7 +193,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: NO_OAUTH,
         },
     ),
-    word(
+    parameter(
         "oauth_client_secret",
         None,
         Refused {
@@ -197,7 +201,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: NO_OAUTH,
         },
     ),
-    word(
+    parameter(
         "oauth_scope",
         None,
         Refused {
@@ -210,7 +214,7 @@ pub(super) static KEYWORDS: &[Keyword] = &[
 const NO_KEY_LOGIN: &str = "login with SCRAM keys is not supported; use a password";
 const NO_OAUTH: &str = "login with OAuth is not supported";
 
-/// Words of other tools that people write where libpq has another one.
+/// Names that users of other tools write, and libpq's names.
 const NICKNAMES: &[(&str, &str)] = &[
     ("database", "dbname"),
     ("db", "dbname"),
@@ -224,12 +228,12 @@ const NICKNAMES: &[(&str, &str)] = &[
     ("keepalives_retries", "keepalives_count"),
 ];
 
-/// Returns the word of that exact name; libpq does not fold case either.
+/// Returns the parameter of exactly this name; case matters, as in libpq.
 pub(super) fn find(name: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|keyword| keyword.name == name)
 }
 
-/// Returns the known word that was probably meant, if one is near enough.
+/// Returns the most similar parameter, if one is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let folded = name.to_lowercase();
     if let Some((_, meant)) = NICKNAMES.iter().find(|(nick, _)| *nick == folded) {

@@ -1,14 +1,14 @@
-//! How long to wait for a server and how to notice that it is gone (manual section 34.1.2).
+//! Timeouts and keepalives (manual section 34.1.2).
 
 use std::time::Duration;
 
 use super::error::ConnInfoError;
-use super::words::Words;
+use super::parameters::Parameters;
 
-/// Limits and probes of a connection.
+/// Timeouts and keepalives of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Liveness {
-    /// The limit for reaching one host; `None` waits for ever.
+    /// The limit for connecting to one host; `None` is no limit.
     pub(super) connect_timeout: Option<Duration>,
     /// How long sent data may stay unacknowledged.
     pub(super) tcp_user_timeout: Option<Duration>,
@@ -23,10 +23,10 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    /// Reads the words. Zero and negative numbers mean the system's default, or no limit.
-    pub(super) fn read(words: &Words) -> Result<Self, ConnInfoError> {
+    /// Reads the parameters. Zero and negative numbers mean the operating system's default, or no limit.
+    pub(super) fn read(parameters: &Parameters) -> Result<Self, ConnInfoError> {
         let positive = |name| {
-            Ok(words
+            Ok(parameters
                 .number(name)?
                 .and_then(|number| u32::try_from(number).ok())
                 .filter(|number| *number > 0))
@@ -39,7 +39,7 @@ impl Liveness {
             // The only one in milliseconds.
             tcp_user_timeout: positive("tcp_user_timeout")?
                 .map(|number| Duration::from_millis(number.into())),
-            keepalives: words.number("keepalives")? != Some(0),
+            keepalives: parameters.number("keepalives")? != Some(0),
             idle: seconds("keepalives_idle")?,
             interval: seconds("keepalives_interval")?,
             count: positive("keepalives_count")?,

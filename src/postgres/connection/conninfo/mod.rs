@@ -1,4 +1,7 @@
-//! libpq's connection words, resolved as libpq resolves them (manual section 34.1).
+//! Connection parameters, resolved as libpq resolves them (manual section 34.1): connection string, service
+//! file, environment, password file, defaults.
+//!
+//! Imports nothing of the rest of the program. Start reading at [`ConnectOptions::resolve`].
 
 mod child;
 mod driver;
@@ -9,12 +12,12 @@ mod host;
 mod keyvalue;
 mod keyword;
 mod liveness;
+mod parameters;
 mod passfile;
 mod security;
 mod service;
 mod session;
 mod url;
-mod words;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,23 +26,23 @@ use std::time::Duration;
 pub use environment::Environment;
 pub use error::ConnInfoError;
 pub use host::{Host, Target};
+pub use parameters::Origin;
 pub use security::{Identity, Protection, Roots, Security, SslMode, TlsVersion};
-pub use words::Origin;
 
 use liveness::Liveness;
+use parameters::Parameters;
 use passfile::{Login, PassFile};
 use session::Session;
-use words::Words;
 
-/// What the server shows as `application_name` unless somebody names it.
+/// The default of `application_name`.
 const APPLICATION_NAME: &str = "pricesync";
 
-/// Where and how to connect: one server or several to try, fully resolved.
+/// Resolved connection parameters for one server, or for several to try in order.
 ///
 /// `Debug` and [`ConnectOptions::describe`] never show a password.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    words: Words,
+    parameters: Parameters,
     targets: Vec<Target>,
     /// One for each target.
     passwords: Vec<Option<String>>,
@@ -53,9 +56,9 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Resolves a connection text (`postgresql://...`, `postgres://...`, `key=value ...`).
+    /// Resolves a connection string (`postgresql://...`, `postgres://...`, `key=value ...`).
     ///
-    /// A word that the text leaves open comes from the service file (if a service is named),
+    /// A parameter that the string does not set is taken from the service file (if a service is named),
     /// else from its `PG*` variable, else from the password file, else it has libpq's default:
     /// the default Unix socket, port 5432, the operating system's user name, a database named
     /// like the user, `sslmode=prefer`. `application_name` defaults to `pricesync`. White space
@@ -63,50 +66,50 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// See [`ConnInfoError`]: malformed text, unknown words, values out of range, and words
-    /// whose promise could not be kept.
+    /// See [`ConnInfoError`]: a malformed string, unknown parameters, values out of range, and parameters
+    /// that are not supported and cannot be ignored safely.
     pub fn resolve(text: Option<&str>, environment: &Environment) -> Result<Self, ConnInfoError> {
-        let mut words = Words::default();
+        let mut parameters = Parameters::default();
         let mut warnings = Vec::new();
         let mut is_pooled = false;
         if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
             if let Some(rest) = url::strip_scheme(text)? {
-                let remarks = url::parse(rest, &mut words)?;
+                let remarks = url::parse(rest, &mut parameters)?;
                 warnings.extend(remarks.warnings);
                 is_pooled = remarks.pooled;
             } else if text.contains('=') {
-                keyvalue::parse(text, &mut words)?;
+                keyvalue::parse(text, &mut parameters)?;
             } else {
                 return Err(ConnInfoError::NotConnectionText);
             }
         }
-        service::fill(&mut words, environment)?;
-        environment.fill(&mut words)?;
-        words.refuse_broken_promises()?;
+        service::fill(&mut parameters, environment)?;
+        environment.fill(&mut parameters)?;
+        parameters.reject_unsupported()?;
 
-        let targets = host::targets(&mut words)?;
-        let security = Security::read(&mut words, environment, &mut warnings)?;
+        let targets = host::targets(&mut parameters)?;
+        let security = Security::read(&mut parameters, environment, &mut warnings)?;
         security.check(&targets)?;
-        let session = Session::read(&words, &mut warnings)?;
-        let liveness = Liveness::read(&words)?;
-        if words.given("user").is_none() {
+        let session = Session::read(&parameters, &mut warnings)?;
+        let liveness = Liveness::read(&parameters)?;
+        if parameters.given("user").is_none() {
             let user = environment.user().ok_or(ConnInfoError::NoUser)?;
-            words.set("user", user, Origin::Default);
+            parameters.set("user", user, Origin::Default);
         }
-        let user = words.get("user").unwrap_or_default().to_owned();
-        if words.given("dbname").is_none() {
-            words.set("dbname", user.as_str(), Origin::Default);
+        let user = parameters.get("user").unwrap_or_default().to_owned();
+        if parameters.given("dbname").is_none() {
+            parameters.set("dbname", user.as_str(), Origin::Default);
         }
-        let database = words.get("dbname").unwrap_or_default().to_owned();
-        let fallback = words
+        let database = parameters.get("dbname").unwrap_or_default().to_owned();
+        let fallback = parameters
             .given("fallback_application_name")
             .unwrap_or(APPLICATION_NAME)
             .to_owned();
-        words.offer("application_name", fallback, Origin::Default);
+        parameters.offer("application_name", fallback, Origin::Default);
 
         let mut options = Self {
-            passwords: vec![words.given("password").map(str::to_owned); targets.len()],
-            words,
+            passwords: vec![parameters.given("password").map(str::to_owned); targets.len()],
+            parameters,
             targets,
             user,
             database,
@@ -116,7 +119,7 @@ impl ConnectOptions {
             warnings,
             is_pooled,
         };
-        if options.words.given("password").is_none() {
+        if options.parameters.given("password").is_none() {
             options.look_up_passwords(environment);
         }
         Ok(options)
@@ -124,7 +127,7 @@ impl ConnectOptions {
 
     /// Takes each target's password from the password file.
     fn look_up_passwords(&mut self, environment: &Environment) {
-        let named = self.words.given("passfile").map(PathBuf::from);
+        let named = self.parameters.given("passfile").map(PathBuf::from);
         let Some(path) = named.or_else(|| environment.at_home(".pgpass")) else {
             return;
         };
@@ -146,40 +149,41 @@ impl ConnectOptions {
         }
         if let Some(password) = self.passwords.iter().flatten().next() {
             let password = password.clone();
-            self.words
+            self.parameters
                 .set("password", password, Origin::PasswordFile(path));
         }
     }
 
-    /// Returns the same connection under another `application_name`, if nobody else named it.
+    /// Sets `application_name`, unless the user did.
     #[must_use]
     pub fn with_application_name(mut self, name: &str) -> Self {
-        let named_by_user = self.words.given("fallback_application_name").is_some()
+        let named_by_user = self.parameters.given("fallback_application_name").is_some()
             || !matches!(
-                self.words.origin("application_name"),
+                self.parameters.origin("application_name"),
                 Origin::Default | Origin::Caller
             );
         if !named_by_user {
-            self.words.set("application_name", name, Origin::Caller);
+            self.parameters
+                .set("application_name", name, Origin::Caller);
         }
         self
     }
 
-    /// Returns the same connection with a password for every host, such as one typed in.
+    /// Sets the password for every host.
     #[must_use]
     pub fn with_password(mut self, password: &str) -> Self {
         self.passwords.fill(Some(password.to_owned()));
-        self.words.set("password", password, Origin::Caller);
+        self.parameters.set("password", password, Origin::Caller);
         self
     }
 
-    /// Returns the same server and login with another database.
+    /// Sets the database.
     ///
-    /// A password from the password file stays, even if a line names the other database.
+    /// Keeps a password from the password file, even where a line there is for the new database.
     #[must_use]
     pub fn with_database(mut self, database: &str) -> Self {
         database.clone_into(&mut self.database);
-        self.words.set("dbname", database, Origin::Caller);
+        self.parameters.set("dbname", database, Origin::Caller);
         self
     }
 
@@ -204,10 +208,10 @@ impl ConnectOptions {
     /// Returns what the server will show as `application_name`; empty sends none.
     #[must_use]
     pub fn application_name(&self) -> &str {
-        self.words.get("application_name").unwrap_or_default()
+        self.parameters.get("application_name").unwrap_or_default()
     }
 
-    /// Returns the limit for reaching and logging in to one host; `None` waits for ever.
+    /// Returns the limit for connecting and logging in to one host; `None` is no limit.
     #[must_use]
     pub const fn connect_timeout(&self) -> Option<Duration> {
         self.liveness.connect_timeout
@@ -219,19 +223,19 @@ impl ConnectOptions {
         self.passwords.iter().any(Option::is_some)
     }
 
-    /// Returns whether the URL says `pgbouncer=true`, Prisma's way to announce a pooler.
+    /// Returns whether the URL has Prisma's `pgbouncer=true`, which announces a pooler.
     #[must_use]
     pub const fn is_pooled(&self) -> bool {
         self.is_pooled
     }
 
-    /// Returns what the words say about TLS.
+    /// Returns the TLS settings.
     #[must_use]
     pub const fn security(&self) -> &Security {
         &self.security
     }
 
-    /// Returns what protects the least protected of the hosts.
+    /// Returns the protection of the least protected host.
     #[must_use]
     pub fn protection(&self) -> Protection {
         if self.targets.iter().all(Target::is_socket) {
@@ -241,7 +245,7 @@ impl ConnectOptions {
         }
     }
 
-    /// Returns what a person should hear about: skipped parameters, ignored files.
+    /// Returns the warnings to log: ignored parameters and files.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -259,9 +263,9 @@ impl ConnectOptions {
         )
     }
 
-    /// Returns every word that has a value, with secrets masked, and where it came from.
-    pub fn words(&self) -> impl Iterator<Item = (&'static str, String, &Origin)> {
-        self.words.iter().map(|(keyword, value, origin)| {
+    /// Returns every parameter that has a value, its value with secrets masked, and its origin.
+    pub fn parameters(&self) -> impl Iterator<Item = (&'static str, String, &Origin)> {
+        self.parameters.iter().map(|(keyword, value, origin)| {
             let shown = match keyword.name {
                 "password"
                 | "sslpassword"
@@ -278,7 +282,7 @@ impl ConnectOptions {
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
-            .entries(self.words().map(|(name, value, _)| (name, value)))
+            .entries(self.parameters().map(|(name, value, _)| (name, value)))
             .finish()
     }
 }

@@ -9,7 +9,7 @@ pub(super) struct PassFile {
     lines: Vec<String>,
 }
 
-/// Whose password is wanted.
+/// The login to find a password for.
 pub(super) struct Login<'a> {
     /// The name as given; `localhost` for the default socket folder.
     pub(super) host: &'a str,
@@ -23,8 +23,8 @@ impl PassFile {
     ///
     /// # Errors
     ///
-    /// A warning in words if the file exists but is not used: like libpq, a file that others
-    /// may read (any permission for group or others) is ignored.
+    /// A warning if the file exists but is ignored: as in libpq, one with any permission for group or
+    /// others is.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, String> {
         let Ok(metadata) = fs::metadata(path) else {
             return Ok(None);
@@ -50,7 +50,7 @@ impl PassFile {
         Ok(Some(Self { lines }))
     }
 
-    /// Returns the password of the first line that fits.
+    /// Returns the password of the first line that matches.
     pub(super) fn password(&self, login: &Login<'_>) -> Option<String> {
         let port = login.port.to_string();
         self.lines
@@ -67,7 +67,7 @@ impl PassFile {
     }
 }
 
-/// Returns what follows a field and its colon, if the field is `*` or stands for the value.
+/// Returns the rest of the line after the first field, if that field is `*` or matches the value.
 fn after_match<'a>(line: &'a str, value: &str) -> Option<&'a str> {
     if let Some(rest) = line.strip_prefix("*:") {
         return Some(rest);

@@ -1,4 +1,4 @@
-//! What the words say about TLS (manual sections 34.1.2 and 34.19).
+//! TLS settings (manual sections 34.1.2 and 34.19).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,29 +6,29 @@ use std::path::PathBuf;
 use super::environment::Environment;
 use super::error::ConnInfoError;
 use super::host::{Host, Target};
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// How much protection `sslmode` asks for on TCP; weaker ones come first.
+/// `sslmode`, from weak to strong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Plaintext only.
     Disable,
     /// Plaintext first; the driver cannot try twice, so it is treated as [`SslMode::Prefer`].
     Allow,
-    /// TLS if the server offers it, and no question about its certificate. The default.
+    /// TLS if the server offers it, with any certificate. The default.
     Prefer,
-    /// TLS or nothing; the certificate is checked only if a root certificate file exists.
+    /// TLS only; the certificate is verified only if a root certificate file exists.
     Require,
-    /// TLS, and a certificate from a trusted authority.
+    /// TLS only, with a certificate from a trusted authority.
     VerifyCa,
-    /// TLS, and a certificate from a trusted authority for this very host.
+    /// TLS only, with a certificate from a trusted authority for this host.
     VerifyFull,
 }
 
 impl SslMode {
-    /// Returns the word, as in `sslmode=verify-full`.
+    /// Returns the value, as in `sslmode=verify-full`.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Disable => "disable",
             Self::Allow => "allow",
@@ -40,14 +40,14 @@ impl SslMode {
     }
 }
 
-/// The authorities that a server's certificate may come from.
+/// The trusted authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
     /// A PEM file: `sslrootcert`, or `~/.postgresql/root.crt` where that exists.
     File(PathBuf),
     /// The operating system's (`sslrootcert=system`).
     System,
-    /// There is no file; holds the path that was looked for, if there was one.
+    /// The file does not exist; holds its path, if the home folder is known.
     Missing(Option<PathBuf>),
 }
 
@@ -60,7 +60,7 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// The TLS versions that may be spoken; older ones are not implemented by the TLS library.
+/// The supported TLS versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.2.
@@ -69,45 +69,45 @@ pub enum TlsVersion {
     V13,
 }
 
-/// Everything the words say about TLS.
+/// TLS settings of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Security {
-    /// What `sslmode` says, or its default.
+    /// `sslmode`. Default: `prefer`, or `verify-full` with `sslrootcert=system`.
     pub mode: SslMode,
-    /// Who is trusted.
+    /// The trusted authorities (`sslrootcert`).
     pub roots: Roots,
-    /// The certificate to show if the server asks for one.
+    /// The client certificate to send if the server requests one.
     pub identity: Option<Identity>,
-    /// Whether the server is told which host name is meant (`sslsni`); on by default.
+    /// Whether the host name is sent in the handshake (`sslsni`). Default: yes.
     pub names_host: bool,
-    /// Whether TLS starts at once, without asking (`sslnegotiation=direct`, `PostgreSQL` 17).
+    /// Whether TLS starts without negotiation (`sslnegotiation=direct`, `PostgreSQL` 17). Default: no.
     pub is_direct: bool,
-    /// The oldest version allowed.
+    /// `ssl_min_protocol_version`. Default: 1.2.
     pub oldest: TlsVersion,
-    /// The newest version allowed.
+    /// `ssl_max_protocol_version`. Default: 1.3.
     pub newest: TlsVersion,
 }
 
-/// What protects a connection, in words (`Display`).
+/// How a connection is protected; `Display` describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Protection {
-    /// It never leaves this machine.
+    /// A Unix socket.
     LocalSocket,
-    /// Nothing.
+    /// Not encrypted.
     Plaintext,
-    /// Encrypted if the server offers it; nobody checks who answers.
+    /// Encrypted if the server offers it; the server is not verified.
     Opportunistic,
-    /// Encrypted; nobody checks who answers.
+    /// Encrypted; the server is not verified.
     Unverified,
-    /// Encrypted, with a certificate from a trusted authority, for whatever host.
+    /// Encrypted, with a certificate from a trusted authority for any host.
     AuthorityVerified,
     /// Encrypted, with a certificate from a trusted authority for this host.
     Verified,
 }
 
 impl Protection {
-    /// Returns whether somebody in between could neither read along nor pose as the server.
+    /// Returns whether the connection is safe from eavesdropping and impersonation of the server.
     #[must_use]
     pub const fn is_verified(self) -> bool {
         matches!(self, Self::LocalSocket | Self::Verified)
@@ -118,7 +118,7 @@ impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LocalSocket => "local socket: nothing leaves this machine",
-            Self::Plaintext => "not encrypted: anybody in between can read and change everything",
+            Self::Plaintext => "not encrypted: the network can read and change everything",
             Self::Opportunistic => {
                 "encrypted only if the server offers it, and the server is not verified"
             }
@@ -133,20 +133,20 @@ impl fmt::Display for Protection {
 }
 
 impl Security {
-    /// Reads the words; records the default of `sslmode`; warns about files that do not exist.
+    /// Reads the parameters, sets the default of `sslmode`, and warns about files that do not exist.
     pub(super) fn read(
-        words: &mut Words,
+        parameters: &mut Parameters,
         environment: &Environment,
         warnings: &mut Vec<String>,
     ) -> Result<Self, ConnInfoError> {
-        let roots = Roots::read(words, environment);
-        // libpq 16: the system's many authorities mean nothing without the name.
+        let roots = Roots::read(parameters, environment);
+        // As libpq 16: with the system's many authorities only the host name makes a certificate safe.
         let default = if roots == Roots::System {
             SslMode::VerifyFull
         } else {
             SslMode::Prefer
         };
-        let mode = words.choice(
+        let mode = parameters.choice(
             "sslmode",
             default,
             &[
@@ -157,18 +157,18 @@ impl Security {
                 SslMode::VerifyCa,
                 SslMode::VerifyFull,
             ]
-            .map(|mode| (mode.word(), mode)),
+            .map(|mode| (mode.name(), mode)),
             "disable, allow, prefer, require, verify-ca or verify-full",
         )?;
-        words.offer("sslmode", mode.word(), Origin::Default);
+        parameters.offer("sslmode", mode.name(), Origin::Default);
         if roots == Roots::System && mode < SslMode::VerifyFull {
             return Err(ConnInfoError::WeakSystemRoot {
-                sslmode: mode.word(),
+                sslmode: mode.name(),
             });
         }
         if let Roots::Missing(Some(path)) = &roots
             && mode == SslMode::Require
-            && words.given("sslrootcert").is_some()
+            && parameters.given("sslrootcert").is_some()
         {
             warnings.push(format!(
                 "sslrootcert {} does not exist: the server's certificate is not checked",
@@ -176,7 +176,7 @@ impl Security {
             ));
         }
 
-        let is_direct = words.choice(
+        let is_direct = parameters.choice(
             "sslnegotiation",
             false,
             &[("postgres", false), ("direct", true)],
@@ -184,10 +184,10 @@ impl Security {
         )?;
         if is_direct && mode < SslMode::Require {
             return Err(ConnInfoError::WeakDirectNegotiation {
-                sslmode: mode.word(),
+                sslmode: mode.name(),
             });
         }
-        let shows_certificate = words.choice(
+        let shows_certificate = parameters.choice(
             "sslcertmode",
             Some(true),
             &[
@@ -198,13 +198,14 @@ impl Security {
             "disable or allow",
         )?;
         let Some(shows_certificate) = shows_certificate else {
-            return Err(words.unsupported(
+            return Err(parameters.unsupported(
                 "sslcertmode",
                 "whether the server asked for a certificate cannot be checked",
             ));
         };
-        let names_host = words.choice("sslsni", true, &[("0", false), ("1", true)], "0 or 1")?;
-        let oldest = words.choice(
+        let names_host =
+            parameters.choice("sslsni", true, &[("0", false), ("1", true)], "0 or 1")?;
+        let oldest = parameters.choice(
             "ssl_min_protocol_version",
             TlsVersion::V12,
             &[
@@ -216,7 +217,7 @@ impl Security {
             ],
             "TLSv1.2 or TLSv1.3",
         )?;
-        let newest = words.choice(
+        let newest = parameters.choice(
             "ssl_max_protocol_version",
             TlsVersion::V13,
             &[
@@ -227,13 +228,13 @@ impl Security {
             "TLSv1.2 or TLSv1.3",
         )?;
         if newest < oldest {
-            return Err(words.invalid(
+            return Err(parameters.invalid(
                 "ssl_max_protocol_version",
                 "a version no older than ssl_min_protocol_version",
             ));
         }
         let identity = if shows_certificate && mode > SslMode::Disable {
-            Identity::read(words, environment, warnings)?
+            Identity::read(parameters, environment, warnings)?
         } else {
             None
         };
@@ -248,7 +249,7 @@ impl Security {
         })
     }
 
-    /// Refuses `verify-full` for a target that has no name to verify.
+    /// Rejects `verify-full` for a target without a host name.
     pub(super) fn check(&self, targets: &[Target]) -> Result<(), ConnInfoError> {
         let nameless = |target: &Target| matches!(target.host, Host::Address { name: None, .. });
         if self.mode == SslMode::VerifyFull && targets.iter().any(nameless) {
@@ -257,8 +258,8 @@ impl Security {
         Ok(())
     }
 
-    /// Returns the mode with libpq's rule applied that `require` means `verify-ca` where a
-    /// root certificate file exists.
+    /// Returns the mode after libpq's rule that `require` means `verify-ca` where a root certificate
+    /// file exists.
     #[must_use]
     pub fn effective_mode(&self) -> SslMode {
         match (self.mode, &self.roots) {
@@ -267,7 +268,7 @@ impl Security {
         }
     }
 
-    /// Returns what protects a connection over TCP.
+    /// Returns the protection of a connection over TCP.
     pub(super) fn protection(&self) -> Protection {
         match self.effective_mode() {
             SslMode::Disable => Protection::Plaintext,
@@ -280,8 +281,8 @@ impl Security {
 }
 
 impl Roots {
-    fn read(words: &Words, environment: &Environment) -> Self {
-        let path = match words.given("sslrootcert") {
+    fn read(parameters: &Parameters, environment: &Environment) -> Self {
+        let path = match parameters.given("sslrootcert") {
             Some("system") => return Self::System,
             Some(path) => Some(PathBuf::from(path)),
             None => environment.at_home(".postgresql/root.crt"),
@@ -295,11 +296,11 @@ impl Roots {
 
 impl Identity {
     fn read(
-        words: &Words,
+        parameters: &Parameters,
         environment: &Environment,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, ConnInfoError> {
-        let certificate = match words.given("sslcert") {
+        let certificate = match parameters.given("sslcert") {
             Some(path) => Some(PathBuf::from(path)),
             None => environment.at_home(".postgresql/postgresql.crt"),
         };
@@ -307,8 +308,8 @@ impl Identity {
             return Ok(None);
         };
         if !certificate.exists() {
-            // Pointing sslcert at nothing is a known way to send none, so libpq says nothing.
-            if words.given("sslcert").is_some() {
+            // libpq does not warn: a missing sslcert is a known way to send no certificate.
+            if parameters.given("sslcert").is_some() {
                 warnings.push(format!(
                     "sslcert {} does not exist: no client certificate is sent",
                     certificate.display()
@@ -316,10 +317,10 @@ impl Identity {
             }
             return Ok(None);
         }
-        let key = match words.given("sslkey") {
+        let key = match parameters.given("sslkey") {
             Some(engine) if engine.contains(':') && !engine.starts_with('/') => {
                 return Err(
-                    words.unsupported("sslkey", "keys in OpenSSL engines are not supported")
+                    parameters.unsupported("sslkey", "keys in OpenSSL engines are not supported")
                 );
             }
             Some(path) => Some(PathBuf::from(path)),

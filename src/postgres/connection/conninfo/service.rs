@@ -1,4 +1,4 @@
-//! Service files: named sets of connection words (manual section 34.17).
+//! Service files: named sets of connection parameters (manual section 34.17).
 
 use std::fs;
 use std::io;
@@ -7,32 +7,35 @@ use std::path::{Path, PathBuf};
 use super::environment::Environment;
 use super::error::ConnInfoError;
 use super::keyword;
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// Where Debian's libpq looks when `PGSYSCONFDIR` is not set, then where others do.
+/// The system folders where `PGSYSCONFDIR` is not set: Debian's, then that of other systems.
 const SYSTEM_FOLDERS: [&str; 2] = ["/etc/postgresql-common", "/etc"];
 
-/// Fills words that the text did not name from the service that it or `PGSERVICE` names.
+/// Sets parameters that the string does not have from the service that it or `PGSERVICE` names.
 ///
-/// The service's words win over environment variables, as in libpq. The user's file
+/// A service overrides environment variables, as in libpq. The user's file
 /// (`servicefile`, `PGSERVICEFILE`, else `~/.pg_service.conf`) is read before the system's.
-pub(super) fn fill(words: &mut Words, environment: &Environment) -> Result<(), ConnInfoError> {
-    let service = match words.get("service") {
+pub(super) fn fill(
+    parameters: &mut Parameters,
+    environment: &Environment,
+) -> Result<(), ConnInfoError> {
+    let service = match parameters.get("service") {
         Some(service) => service.to_owned(),
         None => match utf8(environment, "PGSERVICE")? {
             Some(service) => {
-                words.set("service", service, Origin::Environment("PGSERVICE"));
+                parameters.set("service", service, Origin::Environment("PGSERVICE"));
                 service.to_owned()
             }
             None => return Ok(()),
         },
     };
-    let named = match words.get("servicefile") {
+    let named = match parameters.get("servicefile") {
         Some(path) => Some(PathBuf::from(path)),
         None => environment.variable("PGSERVICEFILE").map(PathBuf::from),
     };
     let mut candidates = Vec::new();
-    // A file that somebody named must exist; the usual places need not.
+    // Only a file that is named explicitly must exist.
     let required = named.is_some();
     candidates.extend(named.or_else(|| environment.at_home(".pg_service.conf")));
     match environment.variable("PGSYSCONFDIR") {
@@ -53,7 +56,7 @@ pub(super) fn fill(words: &mut Words, environment: &Environment) -> Result<(), C
             }
             Err(error) => return Err(ConnInfoError::UnreadableServiceFile { path, error }),
         };
-        if fill_from(&text, &service, &path, words)? {
+        if fill_from(&text, &service, &path, parameters)? {
             return Ok(());
         }
         read.push(path);
@@ -71,12 +74,12 @@ fn utf8<'a>(
         .transpose()
 }
 
-/// Returns whether the text has a section for the service, after filling words from it.
+/// Sets parameters from the service's section, and returns whether there is one.
 fn fill_from(
     text: &str,
     service: &str,
     path: &Path,
-    words: &mut Words,
+    parameters: &mut Parameters,
 ) -> Result<bool, ConnInfoError> {
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {
@@ -106,16 +109,17 @@ fn fill_from(
         }
         let (name, value) = line
             .split_once('=')
-            .ok_or_else(|| wrong("a line lacks its '='"))?;
+            .ok_or_else(|| wrong("the line has no '='"))?;
         if matches!(name, "service" | "servicefile") {
             return Err(wrong("a service cannot refer to another service"));
         }
-        // libpq allows no white space around '=' here; saying so beats an unknown word "host ".
+        // libpq allows no white space around '=' here; saying so beats an unknown parameter "host ".
         if name.ends_with(|c: char| c.is_ascii_whitespace()) {
             return Err(wrong("no space may stand before '='"));
         }
-        let keyword = keyword::find(name).ok_or_else(|| wrong("an unknown connection word"))?;
-        words.offer(keyword.name, value, Origin::Service(service.to_owned()));
+        let keyword =
+            keyword::find(name).ok_or_else(|| wrong("an unknown connection parameter"))?;
+        parameters.offer(keyword.name, value, Origin::Service(service.to_owned()));
     }
     Ok(inside)
 }
@@ -127,20 +131,23 @@ mod tests {
     const FILE: &str =
         "# shared\n[other]\nhost=o\n\n[app]\n  host=h\nport=6000\r\nuser=\n[app]\nhost=late\n";
 
-    fn read(text: &str, service: &str) -> Result<Option<Words>, ConnInfoError> {
-        let mut words = Words::default();
-        words.set("user", "given", Origin::Text);
-        fill_from(text, service, Path::new("s.conf"), &mut words)
-            .map(|found| found.then_some(words))
+    fn read(text: &str, service: &str) -> Result<Option<Parameters>, ConnInfoError> {
+        let mut parameters = Parameters::default();
+        parameters.set("user", "given", Origin::Text);
+        fill_from(text, service, Path::new("s.conf"), &mut parameters)
+            .map(|found| found.then_some(parameters))
     }
 
     #[test]
     fn the_first_section_of_that_name_fills_what_the_text_left_open() {
-        let words = read(FILE, "app").expect("valid").expect("found");
-        assert_eq!(words.get("host"), Some("h"));
-        assert_eq!(words.get("port"), Some("6000"));
-        assert_eq!(words.get("user"), Some("given"));
-        assert_eq!(words.origin("host"), &Origin::Service("app".to_owned()));
+        let parameters = read(FILE, "app").expect("valid").expect("found");
+        assert_eq!(parameters.get("host"), Some("h"));
+        assert_eq!(parameters.get("port"), Some("6000"));
+        assert_eq!(parameters.get("user"), Some("given"));
+        assert_eq!(
+            parameters.origin("host"),
+            &Origin::Service("app".to_owned())
+        );
         assert!(read(FILE, "ap").expect("valid").is_none());
     }
 

@@ -1,11 +1,11 @@
-//! What the session must be like (manual section 34.1.2).
+//! Requirements on the session (manual section 34.1.2).
 
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};
 
 use super::error::ConnInfoError;
-use super::words::Words;
+use super::parameters::Parameters;
 
-/// Demands on the session and the order of hosts.
+/// Requirements on the session, and the order of hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) attributes: TargetSessionAttrs,
@@ -14,15 +14,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Reads the words and warns about an encoding that is not used.
-    pub(super) fn read(words: &Words, warnings: &mut Vec<String>) -> Result<Self, ConnInfoError> {
-        let attributes = words.choice(
+    /// Reads the parameters and warns about `client_encoding` other than UTF-8.
+    pub(super) fn read(
+        parameters: &Parameters,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConnInfoError> {
+        let attributes = parameters.choice(
             "target_session_attrs",
             Some(TargetSessionAttrs::Any),
             &[
                 ("any", Some(TargetSessionAttrs::Any)),
-                // A primary that refuses writes could not be migrated, so the driver's
-                // stricter question serves.
+                // A read-only primary could not be migrated, so the driver's stricter check is right.
                 ("primary", Some(TargetSessionAttrs::ReadWrite)),
                 ("read-write", Some(TargetSessionAttrs::ReadWrite)),
                 ("read-only", Some(TargetSessionAttrs::ReadOnly)),
@@ -32,12 +34,12 @@ impl Session {
             "any, read-write, primary or read-only",
         )?;
         let Some(attributes) = attributes else {
-            return Err(words.unsupported(
+            return Err(parameters.unsupported(
                 "target_session_attrs",
                 "migrations need the primary, not a standby",
             ));
         };
-        let channel_binding = words.choice(
+        let channel_binding = parameters.choice(
             "channel_binding",
             ChannelBinding::Prefer,
             &[
@@ -47,7 +49,7 @@ impl Session {
             ],
             "disable, prefer or require",
         )?;
-        let load_balancing = words.choice(
+        let load_balancing = parameters.choice(
             "load_balance_hosts",
             LoadBalanceHosts::Disable,
             &[
@@ -56,16 +58,16 @@ impl Session {
             ],
             "disable or random",
         )?;
-        if let Some(encoding) = words.given("client_encoding")
+        if let Some(encoding) = parameters.given("client_encoding")
             && !matches!(
                 encoding.to_lowercase().replace(['-', '_'], "").as_str(),
                 "utf8" | "unicode" | "auto"
             )
         {
             warnings.push(format!(
-                "ignored client_encoding '{}' ({}): pricesync speaks UTF-8",
+                "ignored client_encoding '{}' ({}): pricesync uses UTF-8",
                 encoding.escape_debug(),
-                words.origin("client_encoding")
+                parameters.origin("client_encoding")
             ));
         }
         Ok(Self {

@@ -11,10 +11,10 @@ use tokio_postgres::config::{Host as DriverHost, SslMode as DriverMode};
 
 use super::*;
 
-const NOBODY: [(&str, &str); 1] = [("USER", "me")];
+const USER_ONLY: [(&str, &str); 1] = [("USER", "me")];
 
 fn resolve(text: &str) -> Result<ConnectOptions, ConnInfoError> {
-    ConnectOptions::resolve(Some(text), &Environment::from_pairs(NOBODY))
+    ConnectOptions::resolve(Some(text), &Environment::from_pairs(USER_ONLY))
 }
 
 fn resolved(text: &str) -> ConnectOptions {
@@ -30,14 +30,14 @@ fn private(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
 }
 
-/// The words that `resolve` gives with these variables, as `value (origin)`.
-fn words(text: Option<&str>, variables: &[(&str, &str)]) -> BTreeMap<&'static str, String> {
+/// The parameters that `resolve` gives with these variables, as `value (origin)`.
+fn parameters(text: Option<&str>, variables: &[(&str, &str)]) -> BTreeMap<&'static str, String> {
     ConnectOptions::resolve(
         text,
-        &Environment::from_pairs(variables.iter().copied().chain(NOBODY)),
+        &Environment::from_pairs(variables.iter().copied().chain(USER_ONLY)),
     )
     .expect("valid")
-    .words()
+    .parameters()
     .map(|(name, value, origin)| (name, format!("{value} ({origin})")))
     .collect()
 }
@@ -48,7 +48,7 @@ fn text_wins_over_service_over_environment_over_default() {
     let file = folder.path().join("services");
     fs::write(&file, "[app]\nhost=service\nport=2\ndbname=service\n").expect("written");
     let file = file.display().to_string();
-    let words = words(
+    let parameters = parameters(
         Some("host=text service=app"),
         &[
             ("PGSERVICEFILE", &file),
@@ -58,13 +58,13 @@ fn text_wins_over_service_over_environment_over_default() {
             ("PGPASSWORD", "secret"),
         ],
     );
-    assert_eq!(words["host"], "text (connection text)");
-    assert_eq!(words["port"], "2 (service 'app')");
-    assert_eq!(words["user"], "env (PGUSER)");
-    assert_eq!(words["dbname"], "service (service 'app')");
-    assert_eq!(words["password"], "******** (PGPASSWORD)");
-    assert_eq!(words["sslmode"], "prefer (default)");
-    assert_eq!(words["application_name"], "pricesync (default)");
+    assert_eq!(parameters["host"], "text (connection string)");
+    assert_eq!(parameters["port"], "2 (service 'app')");
+    assert_eq!(parameters["user"], "env (PGUSER)");
+    assert_eq!(parameters["dbname"], "service (service 'app')");
+    assert_eq!(parameters["password"], "******** (PGPASSWORD)");
+    assert_eq!(parameters["sslmode"], "prefer (default)");
+    assert_eq!(parameters["application_name"], "pricesync (default)");
 }
 
 #[test]
@@ -89,14 +89,15 @@ fn a_service_that_nobody_defines_is_an_error() {
 
 #[test]
 fn the_defaults_are_libpqs() {
-    let options = ConnectOptions::resolve(None, &Environment::from_pairs(NOBODY)).expect("valid");
+    let options =
+        ConnectOptions::resolve(None, &Environment::from_pairs(USER_ONLY)).expect("valid");
     assert!(options.targets()[0].is_socket());
     assert_eq!(options.targets()[0].port, 5432);
     assert_eq!((options.user(), options.database()), ("me", "me"));
     assert_eq!(options.protection(), Protection::LocalSocket);
-    let nobody = Environment::from_pairs::<&str, &str>([]);
+    let empty = Environment::from_pairs::<&str, &str>([]);
     assert!(matches!(
-        ConnectOptions::resolve(None, &nobody),
+        ConnectOptions::resolve(None, &empty),
         Err(ConnInfoError::NoUser)
     ));
 }
@@ -121,7 +122,7 @@ fn the_place_is_described_without_the_password() {
         let options = resolved(text);
         assert_eq!(options.describe(), place);
         assert!(!format!("{options:?}").contains("s3cret"), "{options:?}");
-        assert!(!format!("{:?}", options.words().collect::<Vec<_>>()).contains("s3cret"));
+        assert!(!format!("{:?}", options.parameters().collect::<Vec<_>>()).contains("s3cret"));
     }
 }
 
@@ -130,31 +131,31 @@ fn words_that_cannot_be_honoured_are_refused() {
     for (text, message) in [
         (
             "sslcrl=/x",
-            "sslcrl (connection text) cannot be honoured: certificate revocation lists are not supported",
+            "sslcrl (connection string) cannot be honoured: certificate revocation lists are not supported",
         ),
         (
             "gssencmode=require",
-            "gssencmode (connection text) cannot be honoured: GSSAPI encryption is not supported; use TLS (sslmode)",
+            "gssencmode (connection string) cannot be honoured: GSSAPI encryption is not supported; use TLS (sslmode)",
         ),
         (
             "requirepeer=postgres",
-            "requirepeer (connection text) cannot be honoured: the owner of the server's socket is not checked",
+            "requirepeer (connection string) cannot be honoured: the owner of the server's socket is not checked",
         ),
         (
             "replication=database",
-            "replication (connection text) cannot be honoured: migrations do not run on a replication connection",
+            "replication (connection string) cannot be honoured: migrations do not run on a replication connection",
         ),
         (
             "target_session_attrs=prefer-standby",
-            "target_session_attrs (connection text) cannot be honoured: migrations need the primary, not a standby",
+            "target_session_attrs (connection string) cannot be honoured: migrations need the primary, not a standby",
         ),
         (
             "host=@abstract",
-            "host (connection text) cannot be honoured: sockets in the abstract namespace ('@...') are not supported",
+            "host (connection string) cannot be honoured: sockets in the abstract namespace ('@...') are not supported",
         ),
         (
             "sslmode=verify_full",
-            "sslmode 'verify_full' (connection text) is not valid: expected disable, allow, prefer, require, verify-ca or verify-full",
+            "sslmode 'verify_full' (connection string) is not valid: expected disable, allow, prefer, require, verify-ca or verify-full",
         ),
         (
             "sslmode=require sslrootcert=system",
@@ -170,15 +171,15 @@ fn words_that_cannot_be_honoured_are_refused() {
         ),
         (
             "connect_timeout=soon",
-            "connect_timeout 'soon' (connection text) is not valid: expected a whole number",
+            "connect_timeout 'soon' (connection string) is not valid: expected a whole number",
         ),
         (
             "channel_binding=",
-            "channel_binding '' (connection text) is not valid: expected disable, prefer or require",
+            "channel_binding '' (connection string) is not valid: expected disable, prefer or require",
         ),
         (
             "mydb",
-            "the connection text is neither a postgresql:// URL nor key=value words",
+            "the connection string is neither a postgresql:// URL nor key=value pairs",
         ),
         (
             "postgresql+asyncpg://u:p@h/d",
@@ -196,7 +197,7 @@ fn words_that_ask_for_nothing_are_accepted() {
     assert_eq!(resolved("client_encoding=UTF-8").warnings(), [""; 0]);
     assert_eq!(
         resolved("client_encoding=latin1").warnings(),
-        ["ignored client_encoding 'latin1' (connection text): pricesync speaks UTF-8"]
+        ["ignored client_encoding 'latin1' (connection string): pricesync speaks UTF-8"]
     );
 }
 
@@ -307,7 +308,7 @@ fn each_host_has_its_own_password_from_the_password_file() {
     assert!(child.iter().any(|(name, _)| *name == "PGPASSFILE"));
     assert!(
         options
-            .words()
+            .parameters()
             .any(|(name, value, origin)| name == "password"
                 && value == "********"
                 && *origin == Origin::PasswordFile(path.clone()))

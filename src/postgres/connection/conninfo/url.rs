@@ -1,20 +1,20 @@
-//! `postgresql://user:password@host:port/database?word=value` (manual section 34.1.1.2).
+//! `postgresql://user:password@host:port/database?parameter=value` (manual section 34.1.1.2).
 
 use super::error::ConnInfoError;
 use super::foreign;
 use super::keyword;
-use super::words::{Origin, Words};
+use super::parameters::{Origin, Parameters};
 
-/// What a URL said besides libpq's words.
+/// Results of parsing a URL besides libpq's parameters.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
-    /// Parameters of other tools that were skipped.
+    /// Warnings about ignored parameters of other tools.
     pub(super) warnings: Vec<String>,
-    /// `pgbouncer=true` was among them.
+    /// Whether there is `pgbouncer=true`.
     pub(super) pooled: bool,
 }
 
-/// Returns the part after `postgresql://` or `postgres://`, or `None` if the text is no URL.
+/// Returns the part after `postgresql://` or `postgres://`, or `None` for another string.
 ///
 /// A URL with another scheme is an error that names the scheme.
 pub(super) fn strip_scheme(text: &str) -> Result<Option<&str>, ConnInfoError> {
@@ -38,12 +38,12 @@ pub(super) fn strip_scheme(text: &str) -> Result<Option<&str>, ConnInfoError> {
     }
 }
 
-/// Reads the part of a URL after `://` into words.
+/// Parses the part of a URL after `://`.
 ///
-/// Like libpq, it ends the user name and password at the first `@`. Unlike libpq it refuses
-/// a URL in which another `@` or a `/` then shows that the password was cut in half, because
-/// the second half would be looked up as a host name and printed in errors.
-pub(super) fn parse(rest: &str, words: &mut Words) -> Result<Remarks, ConnInfoError> {
+/// As in libpq, the user name and password end at the first `@`. Unlike libpq, a URL with another `@` or
+/// `/` that shows an unescaped password is rejected, because the password's second half would be looked
+/// up as a host name and printed in errors.
+pub(super) fn parse(rest: &str, parameters: &mut Parameters) -> Result<Remarks, ConnInfoError> {
     let (userinfo, rest) = match rest.find(['@', '/']) {
         Some(at) if rest[at..].starts_with('@') => (Some(&rest[..at]), &rest[at + 1..]),
         _ => (None, rest),
@@ -67,25 +67,25 @@ pub(super) fn parse(rest: &str, words: &mut Words) -> Result<Remarks, ConnInfoEr
 
     if let Some(userinfo) = userinfo {
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-        store(words, "user", user)?;
-        store(words, "password", password)?;
+        store(parameters, "user", user)?;
+        store(parameters, "password", password)?;
     }
     let (hosts, ports) = hosts(authority)?;
-    store(words, "host", &hosts)?;
-    store(words, "port", &ports)?;
+    store(parameters, "host", &hosts)?;
+    store(parameters, "port", &ports)?;
     if let Some(database) = database {
-        store(words, "dbname", database)?;
+        store(parameters, "dbname", database)?;
     }
     match query {
-        Some(query) => parameters(query, words),
+        Some(query) => read_query(query, parameters),
         None => Ok(Remarks::default()),
     }
 }
 
-/// Stores a part unless it is empty: `//:5432/` leaves the host to the other sources.
-fn store(words: &mut Words, name: &'static str, raw: &str) -> Result<(), ConnInfoError> {
+/// Sets a parameter unless it is empty: `//:5432/` leaves the host to the other sources.
+fn store(parameters: &mut Parameters, name: &'static str, raw: &str) -> Result<(), ConnInfoError> {
     if !raw.is_empty() {
-        words.set(name, decode(raw, name)?, Origin::Text);
+        parameters.set(name, decode(raw, name)?, Origin::Text);
     }
     Ok(())
 }
@@ -96,9 +96,9 @@ fn hosts(authority: &str) -> Result<(String, String), ConnInfoError> {
     let mut ports = Vec::new();
     for entry in authority.split(',') {
         let (host, port) = if let Some(bracketed) = entry.strip_prefix('[') {
-            let (address, after) = bracketed
-                .split_once(']')
-                .ok_or(ConnInfoError::UrlSyntax("an IPv6 address lacks its ']'"))?;
+            let (address, after) = bracketed.split_once(']').ok_or(ConnInfoError::UrlSyntax(
+                "an IPv6 address has no closing ']'",
+            ))?;
             if address.is_empty() {
                 return Err(ConnInfoError::UrlSyntax("an IPv6 address is empty"));
             }
@@ -114,7 +114,7 @@ fn hosts(authority: &str) -> Result<(String, String), ConnInfoError> {
         } else {
             entry.split_once(':').unwrap_or((entry, ""))
         };
-        // A forgotten '@host' puts the password here, so the text is never quoted.
+        // Where '@host' is missing this is the password, so it is not quoted.
         if !port.is_empty() && !port.parse::<u16>().is_ok_and(|port| port > 0) {
             return Err(ConnInfoError::UrlPort);
         }
@@ -124,7 +124,7 @@ fn hosts(authority: &str) -> Result<(String, String), ConnInfoError> {
     Ok((hosts.join(","), ports.join(",")))
 }
 
-fn parameters(query: &str, words: &mut Words) -> Result<Remarks, ConnInfoError> {
+fn read_query(query: &str, parameters: &mut Parameters) -> Result<Remarks, ConnInfoError> {
     let mut remarks = Remarks::default();
     let mut rest = query;
     while !rest.is_empty() {
@@ -132,7 +132,7 @@ fn parameters(query: &str, words: &mut Words) -> Result<Remarks, ConnInfoError> 
         rest = after;
         let (name, value) = pair
             .split_once('=')
-            .ok_or(ConnInfoError::UrlSyntax("a query parameter lacks its '='"))?;
+            .ok_or(ConnInfoError::UrlSyntax("a query parameter has no '='"))?;
         if value.contains('=') {
             return Err(ConnInfoError::UrlSyntax(
                 "a query parameter has more than one '='; write %3D",
@@ -141,14 +141,14 @@ fn parameters(query: &str, words: &mut Words) -> Result<Remarks, ConnInfoError> 
         let name = decode(name, "query")?;
         let value = decode(value, "query")?;
         if name == "ssl" && value == "true" {
-            words.set("sslmode", "require", Origin::Text);
+            parameters.set("sslmode", "require", Origin::Text);
         } else if let Some(keyword) = keyword::find(&name) {
-            words.set(keyword.name, value, Origin::Text);
+            parameters.set(keyword.name, value, Origin::Text);
         } else if foreign::owns(&name) {
             if name == "sslaccept" && value == "strict" {
                 return Err(ConnInfoError::Unsupported {
-                    word: "sslaccept",
-                    why: "it is Prisma's word; write sslmode=verify-full",
+                    parameter: "sslaccept",
+                    why: "it is a parameter of Prisma; use sslmode=verify-full",
                     origin: Origin::Text.to_string(),
                 });
             }
@@ -158,19 +158,19 @@ fn parameters(query: &str, words: &mut Words) -> Result<Remarks, ConnInfoError> 
                 name.escape_debug()
             ));
         } else if query.contains('@') {
-            // An unescaped '?' or '&' in the password may have brought us here.
+            // The password may contain an unescaped '?' or '&'.
             return Err(ConnInfoError::UnescapedSecret);
         } else {
-            return Err(ConnInfoError::UnknownWord {
+            return Err(ConnInfoError::UnknownParameter {
                 nearest: keyword::nearest(&name),
-                word: name,
+                parameter: name,
             });
         }
     }
     Ok(remarks)
 }
 
-/// Undoes percent-encoding; `+` stays a plus sign, as in libpq.
+/// Decodes percent-encoding; `+` is a plus sign, as in libpq.
 fn decode(raw: &str, part: &'static str) -> Result<String, ConnInfoError> {
     let wrong = || ConnInfoError::PercentEncoding { part };
     let mut decoded = Vec::with_capacity(raw.len());
@@ -197,16 +197,16 @@ fn decode(raw: &str, part: &'static str) -> Result<String, ConnInfoError> {
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> Result<(Words, Remarks), ConnInfoError> {
-        let mut words = Words::default();
+    fn read(url: &str) -> Result<(Parameters, Remarks), ConnInfoError> {
+        let mut parameters = Parameters::default();
         let rest = strip_scheme(url)?.expect("a URL");
-        let remarks = parse(rest, &mut words)?;
-        Ok((words, remarks))
+        let remarks = parse(rest, &mut parameters)?;
+        Ok((parameters, remarks))
     }
 
     fn shown(url: &str) -> String {
         match read(url) {
-            Ok((words, _)) => words
+            Ok((parameters, _)) => parameters
                 .iter()
                 .map(|(keyword, value, _)| format!("{}={value}", keyword.name))
                 .collect::<Vec<_>>()
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_part_may_be_left_out() {
-        for (url, words) in [
+        for (url, parameters) in [
             ("postgresql://", ""),
             ("postgres:///db", "dbname=db"),
             ("postgresql://h", "host=h"),
@@ -230,13 +230,13 @@ mod tests {
             ("postgresql://h?port=2&", "host=h port=2"),
             ("postgresql://h/db?x-a=1", "dbname=db host=h"),
         ] {
-            assert_eq!(shown(url), words, "{url}");
+            assert_eq!(shown(url), parameters, "{url}");
         }
     }
 
     #[test]
     fn hosts_addresses_and_sockets_are_told_apart() {
-        for (url, words) in [
+        for (url, parameters) in [
             ("postgresql://a:1,b:2/d", "dbname=d host=a,b port=1,2"),
             ("postgresql://a,b/d", "dbname=d host=a,b port=,"),
             ("postgresql://[::1]:5/d", "dbname=d host=::1 port=5"),
@@ -247,14 +247,14 @@ mod tests {
             ),
             (
                 "postgresql://[::1/d",
-                "error: the URL is malformed: an IPv6 address lacks its ']'",
+                "error: the URL is malformed: an IPv6 address has no closing ']'",
             ),
             (
                 "postgresql://[]/d",
                 "error: the URL is malformed: an IPv6 address is empty",
             ),
         ] {
-            assert_eq!(shown(url), words, "{url}");
+            assert_eq!(shown(url), parameters, "{url}");
         }
     }
 

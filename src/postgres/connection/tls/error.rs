@@ -1,4 +1,4 @@
-//! Why TLS could not even be prepared.
+//! Errors of the TLS setup.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,18 +7,18 @@ use rustls::pki_types::pem;
 
 use crate::postgres::connection::conninfo::Identity;
 
-/// Why the certificates and keys that the connection words name cannot be used.
+/// Why the certificates and keys of the connection parameters cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// `sslmode` wants the server's certificate checked, and nobody is trusted.
+    /// `sslmode` requires a verified certificate, and there is no root certificate.
     NoRoots {
         /// The mode.
         sslmode: &'static str,
         /// The file that does not exist, if the home folder is known.
         looked_for: Option<PathBuf>,
     },
-    /// `sslrootcert=system`, and the system trusts nobody.
+    /// `sslrootcert=system`, and the system has no usable root certificate.
     NoSystemRoots,
     /// A file is not readable or not PEM.
     UnreadablePem {
@@ -32,7 +32,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate in the root file cannot be trusted, because it cannot be understood.
+    /// A certificate in the root file cannot be parsed.
     UnusableRoot {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum TlsError {
         /// The certificate and the place of the missing key.
         identity: Identity,
     },
-    /// Others than its owner may read the private key.
+    /// Users other than the owner may read the private key.
     ExposedKey {
         /// The file.
         path: PathBuf,
@@ -54,25 +54,25 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// The client certificate and its key do not fit or are of an unknown kind.
+    /// The client certificate and its key do not match, or are of an unknown kind.
     UnusableIdentity {
         /// Both files.
         identity: Identity,
         /// The reason.
         error: rustls::Error,
     },
-    /// The TLS library refused its own settings.
+    /// The TLS library rejected the settings.
     Library(rustls::Error),
 }
 
 impl TlsError {
-    /// Returns what to do about it, where the error itself does not say.
+    /// Returns a hint, where the message does not contain one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoots { .. } => Some(
                 "name the authority's certificate with sslrootcert=<file>, trust the operating \
-                 system's with sslrootcert=system, or give up the check with sslmode=require"
+                 system's with sslrootcert=system, or disable the check with sslmode=require"
                     .to_owned(),
             ),
             Self::NoSystemRoots => Some(
@@ -97,24 +97,24 @@ impl fmt::Display for TlsError {
                 looked_for: Some(path),
             } => write!(
                 f,
-                "sslmode={sslmode} needs a root certificate, and {} does not exist",
+                "sslmode={sslmode} requires a root certificate, and {} does not exist",
                 path.display()
             ),
             Self::NoRoots { sslmode, .. } => {
                 write!(
                     f,
-                    "sslmode={sslmode} needs a root certificate, and none is named"
+                    "sslmode={sslmode} requires a root certificate, and none is set"
                 )
             }
             Self::NoSystemRoots => f.write_str(
                 "sslrootcert=system, but the operating system has no usable certificates",
             ),
             Self::UnreadablePem { path, .. } => write!(f, "{} cannot be read", path.display()),
-            Self::NoCertificate { path } => write!(f, "{} holds no certificate", path.display()),
+            Self::NoCertificate { path } => write!(f, "{} contains no certificate", path.display()),
             Self::UnusableRoot { path, .. } => {
                 write!(
                     f,
-                    "{} holds a certificate that cannot be used",
+                    "{} contains a certificate that cannot be used",
                     path.display()
                 )
             }

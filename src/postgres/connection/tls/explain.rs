@@ -1,4 +1,4 @@
-//! What to do when a server's certificate is not accepted.
+//! Hints for connections that failed because of TLS.
 
 use std::error::Error;
 use std::io;
@@ -13,8 +13,8 @@ use super::verifier::Fault;
 pub fn explain(error: &tokio_postgres::Error) -> Option<String> {
     match cause(error)? {
         Cause::NotOffered => Some(
-            "the server has TLS switched off (ssl = off); switch it on, or use sslmode=disable \
-             where the network itself is trusted"
+            "TLS is off on the server (ssl = off); turn it on, or use sslmode=disable on a trusted \
+             network"
                 .to_owned(),
         ),
         Cause::Library(rustls::Error::InvalidCertificate(reason)) => Some(of_certificate(reason)),
@@ -32,7 +32,7 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<Cause<'a>> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(Cause::Library(error));
     }
-    // The driver has no kind for it; its tests pin this text.
+    // The driver has no kind for this error; its tests pin the text.
     if error.to_string() == "server does not support TLS" {
         return Some(Cause::NotOffered);
     }
@@ -50,7 +50,7 @@ fn of_certificate(reason: &CertificateError) -> String {
     match reason {
         CertificateError::UnknownIssuer => {
             "the server's certificate does not come from an authority in sslrootcert: name the \
-             file of the authority that signed it, or find out who is answering"
+             file of the authority that signed it, or find out which server answers"
                 .to_owned()
         }
         CertificateError::NotValidForNameContext {
@@ -58,10 +58,10 @@ fn of_certificate(reason: &CertificateError) -> String {
             presented,
         } => of_name(expected, presented),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the server's certificate has expired: have it renewed".to_owned()
+            "the server's certificate has expired: renew it".to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the server's certificate is not valid yet: compare this machine's clock".to_owned()
+            "the server's certificate is not valid yet: check this machine's clock".to_owned()
         }
         CertificateError::Other(other) => match other.0.downcast_ref::<Fault>() {
             Some(Fault::VersionOne) => {
@@ -101,7 +101,7 @@ fn of_name(expected: &ServerName<'_>, presented: &[String]) -> String {
     )
 }
 
-/// Turns rustls's `DnsName("db")` into `db`; what the server wrote is escaped for terminals.
+/// Turns rustls's `DnsName("db")` into `db`, escaped for terminals.
 fn plain_name(presented: &str) -> String {
     let inner = presented
         .split_once('(')
@@ -112,23 +112,22 @@ fn plain_name(presented: &str) -> String {
 
 fn of_alert(alert: AlertDescription) -> Option<String> {
     match alert {
-        AlertDescription::CertificateRequired => Some(
-            "the server demands a client certificate: name it with sslcert and sslkey".to_owned(),
-        ),
+        AlertDescription::CertificateRequired => {
+            Some("the server requires a client certificate: set sslcert and sslkey".to_owned())
+        }
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateRevoked
         | AlertDescription::UnsupportedCertificate => Some(
-            "the server refused our client certificate: sslcert must come from an authority in \
+            "the server rejected the client certificate: sslcert must come from an authority in \
              the server's ssl_ca_file"
                 .to_owned(),
         ),
-        AlertDescription::ProtocolVersion => Some(
-            "the server speaks none of the TLS versions that are allowed here (1.2 and 1.3)"
-                .to_owned(),
-        ),
+        AlertDescription::ProtocolVersion => {
+            Some("the server supports none of the allowed TLS versions (1.2 and 1.3)".to_owned())
+        }
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The client's own certificate (manual section 34.19.2).
+//! The client certificate (manual section 34.19.2).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use crate::postgres::connection::conninfo::Identity;
 
 /// Reads the certificate chain and its key.
 ///
-/// Like libpq, refuses a key that others may read: mode 0600 or less, or 0640 or less if
+/// As libpq, rejects a key that other users may read: the mode must be 0600 or less, or 0640 or less if
 /// root owns it.
 pub(super) fn load(
     identity: &Identity,

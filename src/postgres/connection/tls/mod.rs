@@ -1,4 +1,6 @@
-//! TLS as `sslmode` promises it (manual section 34.19), on rustls and ring.
+//! TLS with libpq's meaning of `sslmode` (manual section 34.19), on rustls and ring.
+//!
+//! Imports `conninfo`. Start reading at [`connector`].
 
 mod error;
 mod explain;
@@ -19,22 +21,21 @@ pub use explain::explain;
 use super::conninfo::{ConnectOptions, Protection, Roots, Security, SslMode, TlsVersion};
 use verifier::{Check, ServerVerifier};
 
-/// The protocol name that a server expects where TLS starts without asking
-/// (manual section 54.2.11).
+/// The ALPN protocol name for TLS without negotiation (manual section 54.2.11).
 const PROTOCOL: &[u8] = b"postgresql";
 
-/// Returns what the driver needs to speak TLS with the targets of a connection.
+/// Returns the driver's TLS connector for a connection.
 ///
-/// Reads the root certificates and the client certificate; if every target is a Unix socket
-/// it reads nothing, because no TLS is spoken there.
+/// Reads the root certificates and the client certificate, unless every target is a Unix socket, which
+/// never uses TLS.
 pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect, TlsError> {
     let security = options.security();
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
-    let is_spoken =
+    let uses_tls =
         options.protection() != Protection::LocalSocket && security.mode != SslMode::Disable;
 
-    let verifier = if is_spoken {
+    let verifier = if uses_tls {
         verifier(security, algorithms)?
     } else {
         ServerVerifier::new(
@@ -58,7 +59,7 @@ pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect, TlsError
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &security.identity {
-        Some(identity) if is_spoken => {
+        Some(identity) if uses_tls => {
             let (chain, key) = identity::load(identity)?;
             builder.with_client_auth_cert(chain, key).map_err(|error| {
                 TlsError::UnusableIdentity {
@@ -91,13 +92,13 @@ fn verifier(
         (Check::Nothing, _) => {}
         (_, Roots::Missing(looked_for)) => {
             return Err(TlsError::NoRoots {
-                sslmode: security.mode.word(),
+                sslmode: security.mode.name(),
                 looked_for: looked_for.clone(),
             });
         }
         (_, Roots::System) => {
             let found = rustls_native_certs::load_native_certs();
-            // A system's collection often holds a few certificates that are too odd to use.
+            // A system's collection often contains a few certificates that cannot be parsed.
             if store.add_parsable_certificates(found.certs).0 == 0 {
                 return Err(TlsError::NoSystemRoots);
             }

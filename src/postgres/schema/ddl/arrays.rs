@@ -1,13 +1,12 @@
-//! Expressions that the server prints in one way and reads in another.
+//! Corrects array expressions that the server prints in one way and parses in another.
 //!
-//! `status IN ('a', 'b')` over a `varchar` column is kept as an array of `varchar` that is cast to
-//! `text[]`, and printed as `(ARRAY['a'::character varying, ...])::text[]`. Read again, the cast
-//! goes to each element, because the parser hands it down to an array that stands right below it.
-//! A cast to the elements' own type in between keeps it out, and is itself not kept.
+//! `status IN ('a', 'b')` on a `varchar` column is stored as an array of `varchar` that is cast to `text[]`, and
+//! printed as `(ARRAY['a'::character varying, ...])::text[]`. When that is parsed, the cast is applied to each
+//! element. A cast of the array to the elements' type in between prevents this, and is not stored itself.
 
 use std::fmt::Write as _;
 
-/// Returns the SQL with such casts in place.
+/// Returns the SQL with these casts added.
 pub(super) fn with_element_types(sql: &str) -> String {
     const MARK: &str = "ARRAY[";
     let mut result = String::with_capacity(sql.len() + 64);
@@ -35,7 +34,7 @@ pub(super) fn with_element_types(sql: &str) -> String {
     result
 }
 
-/// Returns where a word stands in a text, not in a literal or a quoted name.
+/// Returns the position of a word in a text, outside literals and quoted names.
 fn outside_quotes(text: &str, word: &str) -> Option<usize> {
     let mut quote = None;
     for (at, letter) in text.char_indices() {
@@ -49,16 +48,16 @@ fn outside_quotes(text: &str, word: &str) -> Option<usize> {
     None
 }
 
-/// The elements of an array, from behind the bracket.
+/// An array constructor, from after its opening bracket.
 struct Array<'a> {
-    /// Up to and with the closing bracket.
+    /// The length including the closing bracket.
     length: usize,
-    /// What each of them is cast to.
+    /// The type of the elements.
     element_type: &'a str,
 }
 
 impl<'a> Array<'a> {
-    /// Reads plain elements; `None` where one holds brackets of its own, or none says its type.
+    /// Parses simple elements; `None` where one contains brackets, or none has a type.
     fn read(text: &'a str) -> Option<Self> {
         let mut quote = None;
         for (at, letter) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! The statements that make a schema, written from the catalog with names relative to the schema.
+//! Generates the statements that create a copy of a schema, from the system catalogs, with unqualified names.
 
 mod arrays;
 
@@ -12,45 +12,44 @@ use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::sql_file::filled;
 
-/// Of which statements does the schema consist?
 const PARTS: &str = include_str!("parts.sql");
 
-/// Takes back what default privileges gave to the objects of a schema that is being restored.
+/// Revokes what default privileges granted on the objects of a restored schema.
 const WITHOUT_DEFAULT_PRIVILEGES: &str = include_str!("privileges.sql");
 
-/// A schema as the statements that make it, to be run with another schema as the path.
+/// The statements that create a copy of a schema, to be run with the copy as `search_path`.
 #[derive(Debug, Default)]
 pub(crate) struct Structure {
     parts: Parts,
-    /// What cannot be written down, in words.
+    /// Descriptions of objects that cannot be copied.
     pub(crate) refused: Vec<String>,
-    /// What cannot be written down for a schema of which nothing is known yet.
+    /// Descriptions of objects that cannot be copied to a schema that does not exist yet.
     pub(crate) unpredictable: Vec<String>,
-    /// Things whose text holds the schema's name, with that text.
+    /// Objects whose text contains the schema's name.
     pub(crate) mentions: Vec<Mention>,
 }
 
-/// Something with a text that the server does not understand before it runs.
+/// An object with a text that the server parses only when it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mention {
-    /// What it is, in the server's words.
+    /// The server's description of the object.
     pub(crate) what: String,
     pub(crate) text: String,
 }
 
-/// The statements of an exact copy. Each text is several of them.
+/// The statements of an exact copy, with several in each text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Copy {
-    /// What must be there before rows are.
+    /// Statements to run before rows are loaded.
     pub(crate) before: String,
-    /// What follows the rows.
+    /// Statements to run after rows are loaded.
     pub(crate) after: String,
-    /// What is said of the schema itself: its name stands between the two.
+    /// Statements about the schema itself, as the parts before and after its name.
     pub(crate) about_schema: Vec<(String, String)>,
 }
 
-/// Reads of which statements a schema consists, in the open transaction. The history table
-/// is left out where its name is given.
+/// Reads the statements of a schema in the open transaction, without the history table where its name is
+/// given.
 pub(crate) async fn read(
     session: &Session,
     schema: &SchemaName,
@@ -68,7 +67,7 @@ pub(crate) async fn read(
 }
 
 impl Structure {
-    /// Returns the script that makes it in one go where there are no rows, or why there is none.
+    /// Returns one script for a copy without rows, or the reason why there is none.
     pub(crate) fn script(self) -> Result<String, String> {
         if let Some(why) = self.unpredictable.into_iter().chain(self.refused).next() {
             return Err(why);
@@ -104,7 +103,7 @@ impl Structure {
 
     fn of(rows: &[Row]) -> Self {
         let mut structure = Self::default();
-        // Tables first, so that what belongs to them finds them.
+        // Tables first: the other rows refer to them.
         let order = |row: &&Row| !matches!(row.optional(0), Some("table" | "partition"));
         let mut sorted: Vec<&Row> = rows.iter().collect();
         sorted.sort_by_key(order);
@@ -112,7 +111,7 @@ impl Structure {
             let cell = |column: usize| row.optional(column).unwrap_or_default().to_owned();
             let (node, mut text, other, more) = (cell(1), cell(3), cell(4), cell(5));
             let what = row.optional(0).unwrap_or_default();
-            // A function's body is nobody's expression.
+            // A function's body is not an expression.
             if !node.starts_with('f') && what != "mention" {
                 text = arrays::with_element_types(&text);
             }
@@ -158,42 +157,42 @@ fn joined(statements: &[String]) -> String {
         .fold(String::new(), |text, statement| text + statement + ";\n")
 }
 
-/// From this position on come the keys between tables. They lock shared tables until the transaction ends,
-/// so nothing that takes its time comes behind them.
+/// The position of the first foreign key. Foreign keys come last, because they lock shared tables until the
+/// transaction ends.
 const FOREIGN_KEYS: i64 = 10_000_000_000;
 
-/// Where constraints are written.
+/// Where constraints are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
-    /// Within the table where possible, which costs least while there are no rows.
+    /// In CREATE TABLE where possible, which is fastest without rows.
     Within,
-    /// Those with an index and those between tables behind the rows.
+    /// Those with an index, and foreign keys, after the rows.
     Behind,
 }
 
-/// What is to be made, by node.
+/// The objects to create, by node.
 #[derive(Debug, Default)]
 struct Parts {
     nodes: HashMap<String, Node>,
-    /// Which nodes must be there before another.
+    /// The nodes that must exist before another.
     needs: HashMap<String, BTreeSet<String>>,
-    /// What follows everything.
+    /// Statements after all others.
     last: Vec<String>,
     restart: Vec<String>,
     owners: BTreeMap<i64, Vec<String>>,
     about_schema: BTreeMap<i64, Vec<(String, String)>>,
-    /// What fills a node once there are rows.
+    /// Statements that fill a node after the rows are loaded.
     refreshes: HashMap<String, String>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Objects are made in the order in which they were made first, as far as they can.
+    /// The order of creation in the original, which is kept where dependencies allow it.
     position: i64,
-    /// The statement that makes it; of a table only what stands before the parentheses.
+    /// The CREATE statement; of a table only the part before the parentheses.
     sql: String,
     form: Form,
-    /// What follows it at once.
+    /// Statements right after it.
     after: BTreeMap<i64, Vec<String>>,
 }
 
@@ -204,12 +203,12 @@ enum Form {
     Table {
         /// The columns.
         inside: BTreeMap<i64, String>,
-        /// Whether there are parentheses around nothing.
+        /// Whether there are parentheses even without columns.
         parenthesised: bool,
         end: String,
         keys: BTreeSet<(i64, String)>,
     },
-    /// A constraint, and what stands before it outside of its table.
+    /// A constraint; holds the start of its ALTER TABLE.
     Key(String),
 }
 
@@ -263,8 +262,8 @@ impl Parts {
         }
     }
 
-    /// Writes every node as soon as what it needs is there, the oldest first: what must be there
-    /// before rows are, and the rest.
+    /// Returns the statements before and after the rows: every node as soon as its dependencies exist, in
+    /// the order of the original.
     fn write(mut self, written: Keys) -> Result<(Vec<String>, Vec<String>), String> {
         let mut waiting: BTreeSet<(i64, String)> = self
             .nodes
@@ -281,7 +280,7 @@ impl Parts {
                 .find(|(_, name)| is_first(name) && self.can(name, &made, None));
             let Some(next) = ready.cloned() else {
                 if has_rows {
-                    return Err("objects that need each other".to_owned());
+                    return Err("objects that depend on each other".to_owned());
                 }
                 has_rows = true;
                 continue;
@@ -297,10 +296,10 @@ impl Parts {
             let statements = if has_rows { &mut after } else { &mut before };
             match &node.form {
                 Form::Whole => statements.push(node.sql.clone()),
-                Form::Key(begin) => statements.push(format!("{begin}{}", node.sql)),
+                Form::Key(start) => statements.push(format!("{start}{}", node.sql)),
                 Form::Table { .. } if has_rows && written == Keys::Behind => {
                     return Err(format!(
-                        "something that a table needs and that needs a constraint or an index: {}",
+                        "a table depends on an object that depends on a constraint or an index: {}",
                         node.sql
                     ));
                 }
@@ -311,7 +310,6 @@ impl Parts {
                     keys,
                 } => {
                     let mut lines: Vec<&str> = inside.values().map(String::as_str).collect();
-                    // A key within the parentheses is not checked against rows that are not there.
                     for key in keys {
                         let Some(constraint) = self.nodes.get(&key.1) else {
                             continue;
@@ -338,19 +336,19 @@ impl Parts {
         Ok((before, after))
     }
 
-    /// Returns whether a node is made behind the rows: triggers would meet them, indexes are built
+    /// Returns whether a node is created after the rows: triggers would fire for them, and indexes are built
     /// faster over all of them.
     fn follows_rows(node: &str) -> bool {
         node.starts_with(['k', 'i', 'g', 'p', 's', 'w'])
     }
 
-    /// Returns whether all that a node needs is made, or is just being made.
+    /// Returns whether all dependencies of a node are created, or are created with it.
     fn can(&self, name: &str, made: &HashSet<String>, with: Option<&str>) -> bool {
         self.needs.get(name).is_none_or(|needs| {
             needs.iter().all(|need| {
                 made.contains(need)
                     || with == Some(need.as_str())
-                    // What is not to be made was refused, or stands in the history table.
+                    // Objects that are not copied were refused or belong to the history table.
                     || !self.nodes.contains_key(need)
             })
         })

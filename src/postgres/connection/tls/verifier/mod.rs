@@ -1,4 +1,4 @@
-//! Is this the server we meant?
+//! Verifies the server's certificate as `sslmode` requires.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use x509_cert::certificate::Version;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::BasicConstraints;
 
-/// How closely a server's certificate is looked at.
+/// How a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
-    /// Any certificate will do: the connection is private, but with whom?
+    /// Not at all.
     Nothing,
-    /// It comes from a trusted authority.
+    /// It must come from a trusted authority.
     Authority,
-    /// It comes from a trusted authority and is for this host.
+    /// It must come from a trusted authority and be for this host.
     AuthorityAndName,
 }
 
 /// A certificate that psql would accept and rustls cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// X.509 version 1: made without extensions, so it can hold no host name.
+    /// X.509 version 1, which has no extensions and therefore no host name.
     VersionOne,
-    /// An authority's own certificate (`CA:TRUE`) stands in for the server's.
+    /// An authority's certificate (`CA:TRUE`) as the server's.
     Authority,
 }
 
@@ -56,7 +56,7 @@ impl From<Fault> for Error {
     }
 }
 
-/// The check that `sslmode` stands for.
+/// Verifies certificates for one connection.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     check: Check,
@@ -66,7 +66,7 @@ pub(super) struct ServerVerifier {
 }
 
 impl ServerVerifier {
-    /// Makes a verifier; `trusted` are the certificates of `sslrootcert` themselves.
+    /// Returns a verifier; `trusted` are the certificates of `sslrootcert`.
     pub(super) const fn new(
         check: Check,
         roots: RootCertStore,
@@ -87,8 +87,8 @@ impl ServerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        // A self-signed server certificate that is its own sslrootcert (the manual's first
-        // recipe, section 19.9.5) is no chain to rustls, but nothing could be trusted more.
+        // A self-signed server certificate that is its own sslrootcert (the manual's first recipe,
+        // section 19.9.5) is trusted, although rustls does not accept it as a chain.
         if self.trusted.iter().any(|root| root == certificate) {
             return verify_dates(certificate, now);
         }
@@ -138,8 +138,8 @@ impl ServerCertVerifier for ServerVerifier {
         verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
-    // Signatures are checked even where certificates are not: channel binding rests on the
-    // server owning the key of the certificate that it shows.
+    // Signatures are verified even where certificates are not: channel binding relies on the server
+    // having the key of the certificate that it sends.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -147,8 +147,8 @@ impl ServerCertVerifier for ServerVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match decoded(certificate) {
-            // The manual's recipe for a private authority (section 19.9.5) makes these, and
-            // rustls reads their key only when it is handed over bare.
+            // The manual's recipe for a private authority (section 19.9.5) creates these, and rustls
+            // reads only their bare key.
             Some(decoded) if decoded.tbs_certificate.version == Version::V1 => {
                 let key = decoded
                     .tbs_certificate

@@ -1,4 +1,4 @@
-//! The words that were given, each with the place it came from.
+//! The parameters that are set, each with its origin.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use super::error::ConnInfoError;
 use super::keyword::{KEYWORDS, Keyword, Treatment};
 
-/// Where the value of a connection word came from; `Display` names it for people.
+/// The origin of a parameter's value; `Display` names it for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The URL or `key=value` text.
+    /// The connection string.
     Text,
     /// A service file's section.
     Service(String),
@@ -21,14 +21,14 @@ pub enum Origin {
     PasswordFile(PathBuf),
     /// pricesync itself, through one of the `with_` methods.
     Caller,
-    /// Nobody named it.
+    /// pricesync's or libpq's default.
     Default,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text => f.write_str("connection text"),
+            Self::Text => f.write_str("connection string"),
             Self::Service(name) => write!(f, "service '{}'", name.escape_debug()),
             Self::Environment(variable) => f.write_str(variable),
             Self::PasswordFile(path) => write!(f, "{}", path.display()),
@@ -38,77 +38,77 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The value of a word and where it came from.
+/// The value of a parameter and its origin.
 #[derive(Clone)]
-struct Word {
+struct Parameter {
     value: String,
     origin: Origin,
 }
 
-/// Words by name. It has no `Debug`, because one of them is the password.
+/// Parameters by name. Has no `Debug`, because one of them is the password.
 #[derive(Clone, Default)]
-pub(super) struct Words(BTreeMap<&'static str, Word>);
+pub(super) struct Parameters(BTreeMap<&'static str, Parameter>);
 
-impl Words {
-    /// Sets a word, over any earlier value: inside one text the last one counts.
+impl Parameters {
+    /// Sets a parameter and replaces an earlier value: in a connection string the last one counts.
     pub(super) fn set(&mut self, name: &'static str, value: impl Into<String>, origin: Origin) {
         let value = value.into();
-        self.0.insert(name, Word { value, origin });
+        self.0.insert(name, Parameter { value, origin });
     }
 
-    /// Sets a word unless a source of higher precedence has: even an empty value counts, as in libpq.
+    /// Sets a parameter unless a source of higher precedence has. An empty value counts, as in libpq.
     pub(super) fn offer(&mut self, name: &'static str, value: impl Into<String>, origin: Origin) {
         if !self.0.contains_key(name) {
             self.set(name, value, origin);
         }
     }
 
-    /// Returns a word's value, which may be empty.
+    /// Returns a parameter's value, which may be empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|word| word.value.as_str())
+        self.0.get(name).map(|parameter| parameter.value.as_str())
     }
 
-    /// Returns a word's value if it is not empty.
+    /// Returns a parameter's value if it is not empty.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns where a word came from; `Default` if nobody named it.
+    /// Returns the origin of a parameter, `Default` if it is not set.
     pub(super) fn origin(&self, name: &str) -> &Origin {
         self.0
             .get(name)
-            .map_or(&Origin::Default, |word| &word.origin)
+            .map_or(&Origin::Default, |parameter| &parameter.origin)
     }
 
-    /// Returns every word that has a value, in libpq's order.
+    /// Returns every parameter that has a value, in libpq's order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Keyword, &str, &Origin)> {
         KEYWORDS.iter().filter_map(|keyword| {
-            let word = self.0.get(keyword.name)?;
-            Some((keyword, word.value.as_str(), &word.origin))
+            let parameter = self.0.get(keyword.name)?;
+            Some((keyword, parameter.value.as_str(), &parameter.origin))
         })
     }
 
-    /// Returns the error for a value that its word does not accept.
+    /// Returns the error for a value that is not accepted.
     pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> ConnInfoError {
         ConnInfoError::InvalidValue {
-            word: name,
+            parameter: name,
             value: self.get(name).unwrap_or_default().to_owned(),
             expected,
             origin: self.origin(name).to_string(),
         }
     }
 
-    /// Returns the error for a word that cannot be honoured.
+    /// Returns the error for a parameter that is not supported.
     pub(super) fn unsupported(&self, name: &'static str, why: &'static str) -> ConnInfoError {
         ConnInfoError::Unsupported {
-            word: name,
+            parameter: name,
             why,
             origin: self.origin(name).to_string(),
         }
     }
 
-    /// Refuses words whose promise would be broken if they were ignored.
-    pub(super) fn refuse_broken_promises(&self) -> Result<(), ConnInfoError> {
+    /// Rejects parameters that are not supported and cannot be ignored safely.
+    pub(super) fn reject_unsupported(&self) -> Result<(), ConnInfoError> {
         for (keyword, value, _) in self.iter() {
             if let Treatment::Refused { harmless, why } = keyword.treatment
                 && !harmless.contains(&value)
@@ -119,9 +119,9 @@ impl Words {
         Ok(())
     }
 
-    /// Returns the value that a word's text stands for, or the default if nobody named the word.
+    /// Returns the choice with this name, or the default where the parameter is not set.
     ///
-    /// An empty value is not the default but an error, as in libpq.
+    /// An empty value is an error, as in libpq.
     pub(super) fn choice<T: Copy>(
         &self,
         name: &'static str,
@@ -139,7 +139,7 @@ impl Words {
             .ok_or_else(|| self.invalid(name, expected))
     }
 
-    /// Returns a word as a whole number; surrounding white space is allowed, as in libpq.
+    /// Returns a parameter as a whole number; white space around it is allowed, as in libpq.
     pub(super) fn number(&self, name: &'static str) -> Result<Option<i32>, ConnInfoError> {
         self.get(name)
             .map(|value| {
