@@ -16,7 +16,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::template::scratch;
-use crate::postgres::schema::ddl::Copy;
+use crate::postgres::schema::ddl::SchemaCopy;
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::open::begin;
 
@@ -64,7 +64,7 @@ impl Rehearsals {
         &self,
         database: &Database,
         options: &EngineOptions,
-        copy: &Copy,
+        copy: &SchemaCopy,
         lines: &[String],
     ) -> Result<(), BackupError> {
         if self.is_at_once {
@@ -93,7 +93,7 @@ impl Rehearsals {
 async fn rehearse(
     database: &Database,
     options: &EngineOptions,
-    copy: &Copy,
+    copy: &SchemaCopy,
     lines: &[String],
 ) -> Result<Proof, BackupError> {
     let facts = database.facts();
@@ -149,7 +149,7 @@ async fn rehearse(
 async fn make(
     session: &Session,
     options: &EngineOptions,
-    copy: &Copy,
+    copy: &SchemaCopy,
     lines: &[String],
 ) -> Result<Proof, Error> {
     let schema = scratch();

@@ -11,11 +11,11 @@ use tokio_postgres::Error;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connector::Connector;
-use super::conninfo::{ConnectOptions, Target};
-use super::options::{MAX_USES, POOL_TIMEOUT, SECOND_SESSION_TIMEOUT};
+use super::conninfo::{ConnectOptions, HostPort};
+use super::options::{POOL_TIMEOUT, SECOND_SESSION_TIMEOUT};
 use super::pooler;
 use super::server_error::{is_worth_waiting_for, server_error};
-use super::session::{Notices, Session};
+use super::session::{MAX_USES, Notices, Session};
 use super::session_cache::SessionCache;
 use super::tls;
 use crate::domain::sqlstate;
@@ -141,7 +141,7 @@ impl Database {
             .await
             .map_err(|error| ConnectError::Refused(server_error(&error)))?;
         // A pooler on this machine may lead to a server elsewhere, or the other way round.
-        database.facts.is_local &= options.targets().iter().all(Target::is_local);
+        database.facts.is_local &= options.targets().iter().all(HostPort::is_local);
         Ok(database)
     }
 

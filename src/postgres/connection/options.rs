@@ -38,10 +38,6 @@ pub(crate) const SINGLE_HISTORY_TIMEOUT: Duration = Duration::from_millis(500);
 /// next outcomes.
 pub(crate) const RUN_LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how many borrowers a connection is closed: a backend's catalog caches grow with every
-/// schema it touches, and only a new backend frees their memory.
-pub(super) const MAX_USES: usize = 500;
-
 /// How schemas are migrated: the settings that the engine needs, resolved.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {

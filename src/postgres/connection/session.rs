@@ -10,6 +10,10 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::service::event::Progress;
 
+/// After how many borrowers a connection is closed: a backend's catalog caches grow with every
+/// schema it touches, and only a new backend frees their memory.
+pub(super) const MAX_USES: usize = 500;
+
 /// A borrowed connection. Dropping it returns it to the pool, unless it was
 /// [discarded](Self::discard).
 #[derive(Debug)]

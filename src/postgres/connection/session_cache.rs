@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::options::MAX_USES;
-use super::session::Session;
+use super::session::{MAX_USES, Session};
 
 /// Sessions that are as they were when their first transaction was opened.
 ///

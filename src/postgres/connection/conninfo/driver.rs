@@ -7,7 +7,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode as DriverMode, SslNegotiation};
 
 use super::ConnectOptions;
-use super::host::{Host, Target};
+use super::host::{Host, HostPort};
 use super::security::SslMode;
 
 impl ConnectOptions {
@@ -22,7 +22,7 @@ impl ConnectOptions {
         let mut attempts: Vec<Config> = (0..self.targets.len())
             .map(|index| self.attempt(index))
             .collect();
-        if self.session.load_balancing == LoadBalanceHosts::Random {
+        if self.requirements.load_balancing == LoadBalanceHosts::Random {
             let mut keyed: Vec<(u64, Config)> = attempts
                 .into_iter()
                 .enumerate()
@@ -60,9 +60,9 @@ impl ConnectOptions {
             .user(&self.user)
             .dbname(&self.database)
             .ssl_mode(self.driver_mode(target))
-            .target_session_attrs(self.session.attributes)
-            .channel_binding(self.session.channel_binding)
-            .load_balance_hosts(self.session.load_balancing)
+            .target_session_attrs(self.requirements.attributes)
+            .channel_binding(self.requirements.channel_binding)
+            .load_balance_hosts(self.requirements.load_balancing)
             .keepalives(self.liveness.keepalives);
         if self.security.is_direct {
             config.ssl_negotiation(SslNegotiation::Direct);
@@ -96,7 +96,7 @@ impl ConnectOptions {
     }
 
     /// Maps the verifying modes to `require`; the verifier in `tls` checks the certificate.
-    const fn driver_mode(&self, target: &Target) -> DriverMode {
+    const fn driver_mode(&self, target: &HostPort) -> DriverMode {
         if target.is_socket() {
             // libpq ignores sslmode on a Unix socket; the server never offers TLS there.
             return DriverMode::Disable;
@@ -109,7 +109,7 @@ impl ConnectOptions {
     }
 }
 
-fn add_host(config: &mut Config, target: &Target) {
+fn add_host(config: &mut Config, target: &HostPort) {
     match &target.host {
         Host::Socket(folder) => config.host_path(folder),
         Host::Name(name) => config.host(name),

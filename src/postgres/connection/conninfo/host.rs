@@ -32,14 +32,14 @@ pub enum Host {
 
 /// A host and its port; `Display` gives `db.example.com:5432`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct HostPort {
     /// The host.
     pub host: Host,
     /// The port, also part of the socket's file name.
     pub port: u16,
 }
 
-impl Target {
+impl HostPort {
     /// Returns the host name to look up in the password file.
     pub(super) fn password_file_name(&self) -> String {
         match &self.host {
@@ -75,7 +75,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Socket(folder) => write!(f, "{}", folder.display().to_string().escape_debug())?,
@@ -95,7 +95,7 @@ impl fmt::Display for Target {
 }
 
 /// Pairs the lists of `host`, `hostaddr` and `port`, and sets the defaults that it used.
-pub(super) fn targets(parameters: &mut Parameters) -> Result<Vec<Target>, ConnInfoError> {
+pub(super) fn targets(parameters: &mut Parameters) -> Result<Vec<HostPort>, ConnInfoError> {
     let list = |parameter| {
         parameters
             .given(parameter)
@@ -157,7 +157,7 @@ pub(super) fn targets(parameters: &mut Parameters) -> Result<Vec<Target>, ConnIn
                 .filter(|port| *port > 0)
                 .ok_or_else(|| parameters.invalid("port", "a number from 1 to 65535"))?,
         };
-        targets.push(Target { host, port });
+        targets.push(HostPort { host, port });
     }
 
     if names.is_none() && addresses.is_none() {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_default_socket_is_localhost_to_the_password_file() {
-        let target = |host| Target { host, port: 1 };
+        let target = |host| HostPort { host, port: 1 };
         let default = target(Host::Socket(default_socket_folder().to_owned()));
         assert_eq!(default.password_file_name(), "localhost");
         assert_eq!(target(Host::Socket("/s".into())).password_file_name(), "/s");

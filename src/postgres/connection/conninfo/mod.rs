@@ -14,9 +14,9 @@ mod keyword;
 mod liveness;
 mod parameters;
 mod passfile;
+mod requirements;
 mod security;
 mod service;
-mod session;
 mod url;
 
 use std::fmt;
@@ -25,14 +25,14 @@ use std::time::Duration;
 
 pub use environment::Environment;
 pub use error::ConnInfoError;
-pub use host::{Host, Target};
+pub use host::{Host, HostPort};
 pub use parameters::Origin;
-pub use security::{Identity, Protection, Roots, Security, SslMode, TlsVersion};
+pub use security::{ClientCertificate, Protection, Roots, Security, SslMode, TlsVersion};
 
 use liveness::Liveness;
 use parameters::Parameters;
 use passfile::{Login, PassFile};
-use session::Session;
+use requirements::Requirements;
 
 /// The default of `application_name`.
 const APPLICATION_NAME: &str = "pricesync";
@@ -43,13 +43,13 @@ const APPLICATION_NAME: &str = "pricesync";
 #[derive(Clone)]
 pub struct ConnectOptions {
     parameters: Parameters,
-    targets: Vec<Target>,
+    targets: Vec<HostPort>,
     /// One for each target.
     passwords: Vec<Option<String>>,
     user: String,
     database: String,
     security: Security,
-    session: Session,
+    requirements: Requirements,
     liveness: Liveness,
     warnings: Vec<String>,
     is_pooled: bool,
@@ -90,7 +90,7 @@ impl ConnectOptions {
         let targets = host::targets(&mut parameters)?;
         let security = Security::read(&mut parameters, environment, &mut warnings)?;
         security.check(&targets)?;
-        let session = Session::read(&parameters, &mut warnings)?;
+        let requirements = Requirements::read(&parameters, &mut warnings)?;
         let liveness = Liveness::read(&parameters)?;
         if parameters.given("user").is_none() {
             let user = environment.user().ok_or(ConnInfoError::NoUser)?;
@@ -114,7 +114,7 @@ impl ConnectOptions {
             user,
             database,
             security,
-            session,
+            requirements,
             liveness,
             warnings,
             is_pooled,
@@ -189,7 +189,7 @@ impl ConnectOptions {
 
     /// Returns the servers to try, in order; never empty.
     #[must_use]
-    pub fn targets(&self) -> &[Target] {
+    pub fn targets(&self) -> &[HostPort] {
         &self.targets
     }
 
@@ -238,7 +238,7 @@ impl ConnectOptions {
     /// Returns the protection of the least protected host.
     #[must_use]
     pub fn protection(&self) -> Protection {
-        if self.targets.iter().all(Target::is_socket) {
+        if self.targets.iter().all(HostPort::is_socket) {
             Protection::LocalSocket
         } else {
             self.security.protection()
@@ -254,7 +254,7 @@ impl ConnectOptions {
     /// Returns `app@db.example.com:5432/pricesync_saas`; several hosts are separated by commas.
     #[must_use]
     pub fn describe(&self) -> String {
-        let targets: Vec<String> = self.targets.iter().map(Target::to_string).collect();
+        let targets: Vec<String> = self.targets.iter().map(HostPort::to_string).collect();
         format!(
             "{}@{}/{}",
             self.user.escape_debug(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::environment::Environment;
 use super::error::ConnInfoError;
-use super::host::{Host, Target};
+use super::host::{Host, HostPort};
 use super::parameters::{Origin, Parameters};
 
 /// `sslmode`, from weak to strong.
@@ -53,7 +53,7 @@ pub enum Roots {
 
 /// The files of a client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct ClientCertificate {
     /// The certificate chain: `sslcert`, or `~/.postgresql/postgresql.crt`.
     pub certificate: PathBuf,
     /// Its private key: `sslkey`, or `~/.postgresql/postgresql.key`.
@@ -77,7 +77,7 @@ pub struct Security {
     /// The trusted authorities (`sslrootcert`).
     pub roots: Roots,
     /// The client certificate to send if the server requests one.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientCertificate>,
     /// Whether the host name is sent in the handshake (`sslsni`). Default: yes.
     pub names_host: bool,
     /// Whether TLS starts without negotiation (`sslnegotiation=direct`, `PostgreSQL` 17). Default: no.
@@ -234,7 +234,7 @@ impl Security {
             ));
         }
         let identity = if shows_certificate && mode > SslMode::Disable {
-            Identity::read(parameters, environment, warnings)?
+            ClientCertificate::read(parameters, environment, warnings)?
         } else {
             None
         };
@@ -250,8 +250,8 @@ impl Security {
     }
 
     /// Rejects `verify-full` for a target without a host name.
-    pub(super) fn check(&self, targets: &[Target]) -> Result<(), ConnInfoError> {
-        let nameless = |target: &Target| matches!(target.host, Host::Address { name: None, .. });
+    pub(super) fn check(&self, targets: &[HostPort]) -> Result<(), ConnInfoError> {
+        let nameless = |target: &HostPort| matches!(target.host, Host::Address { name: None, .. });
         if self.mode == SslMode::VerifyFull && targets.iter().any(nameless) {
             return Err(ConnInfoError::NoNameToVerify);
         }
@@ -294,7 +294,7 @@ impl Roots {
     }
 }
 
-impl Identity {
+impl ClientCertificate {
     fn read(
         parameters: &Parameters,
         environment: &Environment,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustls::pki_types::pem;
 
-use crate::postgres::connection::conninfo::Identity;
+use crate::postgres::connection::conninfo::ClientCertificate;
 
 /// Why the certificates and keys of the connection parameters cannot be used.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum TlsError {
     /// There is a client certificate but no private key for it.
     NoKey {
         /// The certificate and the place of the missing key.
-        identity: Identity,
+        identity: ClientCertificate,
     },
     /// Users other than the owner may read the private key.
     ExposedKey {
@@ -57,7 +57,7 @@ pub enum TlsError {
     /// The client certificate and its key do not match, or are of an unknown kind.
     UnusableIdentity {
         /// Both files.
-        identity: Identity,
+        identity: ClientCertificate,
         /// The reason.
         error: rustls::Error,
     },

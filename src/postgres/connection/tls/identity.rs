@@ -8,14 +8,14 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
-use crate::postgres::connection::conninfo::Identity;
+use crate::postgres::connection::conninfo::ClientCertificate;
 
 /// Reads the certificate chain and its key.
 ///
 /// As libpq, rejects a key that other users may read: the mode must be 0600 or less, or 0640 or less if
 /// root owns it.
 pub(super) fn load(
-    identity: &Identity,
+    identity: &ClientCertificate,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let unreadable = |path: &Path, error| TlsError::UnreadablePem {
         path: path.to_owned(),
@@ -80,7 +80,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().expect("a folder");
-        let identity = Identity {
+        let identity = ClientCertificate {
             certificate: folder.path().join("client.crt"),
             key: folder.path().join("client.key"),
         };

@@ -39,7 +39,7 @@ pub(crate) struct Mention {
 
 /// The statements of an exact copy, with several in each text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Copy {
+pub(crate) struct SchemaCopy {
     /// Statements to run before rows are loaded.
     pub(crate) before: String,
     /// Statements to run after rows are loaded.
@@ -82,7 +82,7 @@ impl Structure {
     }
 
     /// Returns the statements of an exact copy, or why there are none.
-    pub(crate) fn copy(self) -> Result<Copy, Vec<String>> {
+    pub(crate) fn copy(self) -> Result<SchemaCopy, Vec<String>> {
         if !self.refused.is_empty() {
             return Err(self.refused);
         }
@@ -94,7 +94,7 @@ impl Structure {
         after.extend(last);
         after.push(WITHOUT_DEFAULT_PRIVILEGES.trim_end().to_owned());
         after.extend(owners.into_values().flatten());
-        Ok(Copy {
+        Ok(SchemaCopy {
             before: joined(&before),
             after: joined(&after),
             about_schema: about_schema.into_values().flatten().collect(),

@@ -7,13 +7,13 @@ use super::parameters::Parameters;
 
 /// Requirements on the session, and the order of hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Session {
+pub(super) struct Requirements {
     pub(super) attributes: TargetSessionAttrs,
     pub(super) channel_binding: ChannelBinding,
     pub(super) load_balancing: LoadBalanceHosts,
 }
 
-impl Session {
+impl Requirements {
     /// Reads the parameters and warns about `client_encoding` other than UTF-8.
     pub(super) fn read(
         parameters: &Parameters,
