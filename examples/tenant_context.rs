@@ -9,8 +9,9 @@ use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use pricesync::domain::catalog::TenantCatalog as _;
 use pricesync::domain::schema_name::SchemaName;
-use pricesync::domain::tenant::{Hostname, TenantCatalog as _};
+use pricesync::domain::tenant::Hostname;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
 use pricesync::postgres::connection::tls;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::archive::ArchiveError;
+use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::hint::Hint;
 use crate::domain::sqlstate;
-use crate::domain::tenant::{CatalogError, Taken};
 use crate::migrations::{LoadError, LoadErrors};
 use crate::postgres::backup::BackupError;
 use crate::postgres::connection::database::ConnectError;
@@ -230,13 +230,13 @@ impl From<CatalogError> for Failure {
             }
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
                 .hint(Hint::command("create the shared tables first", "migrate-schemas --shared")),
-            CatalogError::ColumnMissing(_) | CatalogError::UnfitId(..) => Self::new(Exit::Usage, error)
+            CatalogError::ColumnMissing(_) | CatalogError::InvalidId { .. } => Self::new(Exit::Usage, error)
                 .hint("say under [catalog] in pricesync.toml what the columns are called, such as slug_column = \"subdomain\"; \"\" where there is none"),
-            CatalogError::ColumnUnset(column, _) => {
+            CatalogError::ColumnRequired { column, .. } => {
                 let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
                 Self::new(Exit::Refused, error).hint(hint)
             }
-            CatalogError::RowRefused(_) => Self::new(Exit::Refused, error)
+            CatalogError::RowRejected(_) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; a rule of a table or what a column can hold is against it"),
             CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
                 .hint("name the one that is meant by its schema or a host that no other has"),
@@ -251,20 +251,20 @@ impl From<CatalogError> for Failure {
                 };
                 Self::new(Exit::Refused, error).hint(hint)
             }
-            CatalogError::Referred(_) => Self::new(Exit::Refused, error)
+            CatalogError::ReferencedBy(_) => Self::new(Exit::Refused, error)
                 .hint("delete or move those rows first, or keep the tenant's row and drop the schema alone with --keep-record"),
-            CatalogError::NoRoomForLocks(_) => Self::new(Exit::Refused, error)
+            CatalogError::TooManyLocks { .. } | CatalogError::LockTableFull(_) => Self::new(Exit::Refused, error)
                 .hint("raise max_locks_per_transaction on the server, which has to be restarted for it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
-            CatalogError::Mentioned(..) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or mend them afterwards with --leave-mentions"),
+            CatalogError::NameReferenced(..) => Self::new(Exit::Refused, error)
+                .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or fix them afterwards with --leave-mentions"),
             CatalogError::SchemaAppeared(_) => Self::new(Exit::Refused, error)
                 .hint("nothing was changed; the same command again shows what would go"),
-            CatalogError::HalfDropped(_) => Self::new(Exit::Refused, error)
+            CatalogError::PartlyDropped(_) => Self::new(Exit::Refused, error)
                 .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
                 .hint(Hint::command("nothing was changed; register it as it is with --no-migrate, then record what is applied", "baseline --tenant SLUG --to VERSION")),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
-            CatalogError::Forbidden(_) => Self::new(Exit::Refused, error).hint(
+            CatalogError::PermissionDenied(_) => Self::new(Exit::Refused, error).hint(
                 "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
             ),
             CatalogError::Unreachable(_) => Self::new(Exit::Unreachable, error),

@@ -16,7 +16,7 @@
 //! | [`ui`] | everything a person or a script reads |
 //!
 //! In the words of domain-driven design: *Domain* is [`domain`]; *Repository* is
-//! [`domain::tenant::TenantCatalog`] with [`postgres::tenants::catalog`]; *Service* is [`service`];
+//! [`domain::catalog::TenantCatalog`] with [`postgres::tenants::catalog`]; *Service* is [`service`];
 //! *Infrastructure* is [`postgres`] and [`migrations`].
 //!
 //! A service of your own starts with [`postgres::connection::conninfo::ConnectOptions`],

@@ -4,11 +4,12 @@ use clap::ValueEnum;
 
 use super::run::app::{Access, App};
 use super::{Output, create_tenant};
+use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
-use crate::domain::tenant::{NewTenant, Slug, TenantCatalog as _};
+use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
 use crate::postgres::tenants::create::CreateError;

@@ -5,8 +5,9 @@ use std::io::Write as _;
 
 use super::run::app::{Access, App};
 use super::run::jobs::alone;
+use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::hint::Hint;
-use crate::domain::tenant::{Hostname, Tenant, TenantCatalog as _};
+use crate::domain::tenant::{Hostname, Tenant};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::drop::{Contents, DropError, Removal};
 use crate::service::event::Operation;

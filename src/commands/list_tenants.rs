@@ -3,8 +3,8 @@
 use super::Output;
 use super::args::select::SelectArgs;
 use super::run::app::{Access, App, Sets};
+use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::tenant::TenantCatalog as _;
 use crate::error::Exit;
 use crate::error::Failure;
 use crate::postgres::tenants::trash::TrashState;

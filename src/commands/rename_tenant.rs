@@ -5,8 +5,9 @@ use std::io::Write as _;
 use super::args::tenant::check_name;
 use super::drop_schema::{named, not_begun};
 use super::run::app::{Access, App};
+use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::{NewTenant, Slug, Tenant, TenantCatalog as _};
+use crate::domain::tenant::{NewTenant, Slug, Tenant};
 use crate::error::{Exit, Failure};
 use crate::settings::{CatalogLayout, Overrides};
 

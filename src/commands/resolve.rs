@@ -2,7 +2,8 @@
 
 use super::Output;
 use super::run::app::{Access, App};
-use crate::domain::tenant::{CatalogError, HostSteps, TenantCatalog as _};
+use crate::domain::catalog::{CatalogError, TenantCatalog as _};
+use crate::domain::tenant::HostSteps;
 use crate::error::{Exit, Failure};
 use crate::ui::{Cell, Listing};
 

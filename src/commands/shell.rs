@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::drop_schema::named;
 use super::exec;
 use super::run::app::{Access, App};
+use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::schema_state::SchemaState;
-use crate::domain::tenant::{CatalogError, Tenant, TenantCatalog as _};
+use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;
 use crate::postgres::client::psql::{Psql, PsqlError};
@@ -122,7 +123,7 @@ pub(super) async fn entered(word: &str, app: &App, database: &Database) -> Resul
 pub(super) async fn whole(tenant: &Tenant, catalog: &PostgresCatalog) -> Result<(), Failure> {
     match catalog.presence(tenant).await? {
         Presence::Whole => Ok(()),
-        Presence::Dropping => Err(CatalogError::HalfDropped(tenant.slug.to_string()).into()),
+        Presence::Dropping => Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into()),
         Presence::Missing => Err(
             Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))
                 .hint(SchemaState::missing_hint()),

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use super::Output;
 use super::drop_schema::named;
 use super::run::app::{Access, App, Sets};
+use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::hint::Hint;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::{SchemaState, Severity};
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, TenantCatalog as _, TenantList};
+use crate::domain::tenant::TenantList;
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
 use crate::postgres::connection::database::Database;
@@ -52,7 +53,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
     if let Some(word) = &args.tenant {
         let tenant = named(word, catalog.list().await?)?;
         if catalog.presence(&tenant).await? == Presence::Dropping {
-            return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+            return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
         }
         return one(&tenant.schema, &sets.tenant, args, app, &database).await;
     }

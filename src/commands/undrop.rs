@@ -4,9 +4,10 @@ use std::io::Write as _;
 
 use super::drop_schema::not_begun;
 use super::run::app::{Access, App};
+use crate::domain::catalog::CatalogError;
 use crate::domain::hint::Hint;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::tenant::{CatalogError, Tenant};
+use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
 use crate::postgres::tenants::drop::DropError;
@@ -43,7 +44,7 @@ pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
                     trashed.slug
                 ));
             }
-            if let DropError::Catalog(unset @ CatalogError::ColumnUnset(..)) = error {
+            if let DropError::Catalog(unset @ CatalogError::ColumnRequired { .. }) = error {
                 return Failure::new(Exit::Refused, unset).hint(format!(
                     "tenant '{}' stays in the trash as {place}; its record does not know the column: give it a default first",
                     trashed.slug

@@ -4,6 +4,7 @@
 //! Start reading at [`plan`], which compares files with a history; then [`tenant`].
 
 pub mod applied;
+pub mod catalog;
 pub mod digest;
 pub mod hint;
 pub mod password;

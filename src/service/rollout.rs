@@ -12,11 +12,12 @@ use super::run_state::RunState;
 use super::selection::{Selection, SelectionError, target};
 use super::stages::{StageKind, Stages};
 use super::summary::{SchemaOutcome, Summary};
+use crate::domain::catalog::{CatalogError, TenantCatalog};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, RefusedRow, TenantCatalog, TenantList};
+use crate::domain::tenant::{RefusedRow, TenantList};
 
 /// Which schemas a run is about.
 #[derive(Clone, Debug)]

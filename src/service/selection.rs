@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, Hostname, RefusedRow, Tenant, TenantList};
+use crate::domain::tenant::{Hostname, RefusedRow, Tenant, TenantList};
 
 /// Which tenants a command applies to.
 ///

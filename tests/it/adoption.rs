@@ -238,7 +238,7 @@ fn a_catalog_that_does_not_fit_is_refused_with_the_keys_to_set() {
         &["migrate-schemas"],
         &["drop-schema", "--force", "--tenant", "acme"],
     ] {
-        given.run(command).exits(2).says("which is no whole number");
+        given.run(command).exits(2).says("not an integer");
     }
 }
 
@@ -256,7 +256,7 @@ fn a_word_that_names_two_tenants_names_none() {
     given
         .run(&["drop-schema", "--force", "--tenant", "acme"])
         .exits(7)
-        .says("'acme' names 2 tenants, whose schemas are acme, tenant_acme");
+        .says("'acme' matches 2 tenants, with the schemas acme, tenant_acme");
     given
         .run(&["drop-schema", "--force", "--tenant", "tenant_acme"])
         .exits(0);

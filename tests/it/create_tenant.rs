@@ -413,7 +413,7 @@ fn if_not_exists_holds_for_who_comes_second_in_a_race_and_not_without_a_whole_sc
     given
         .run(&create("acme", &["--if-not-exists"]))
         .exits(7)
-        .says("half gone");
+        .says("partly dropped");
     given
         .database
         .execute(&format!("DROP SCHEMA pricesync_dropping_{id} CASCADE"));

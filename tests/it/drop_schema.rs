@@ -372,11 +372,11 @@ fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
     given
         .run(&["status", "--tenant=acme"])
         .exits(7)
-        .says("half gone");
+        .says("partly dropped");
     given
         .run(&["shell", "--tenant=acme", "-c", "SELECT 1"])
         .exits(7)
-        .says("half gone");
+        .says("partly dropped");
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
     given
         .run(&["migrate-schemas"])
@@ -399,7 +399,7 @@ fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
     given
         .run(&["drop-schema", "--tenant=acme", "--force", "--trash"])
         .exits(7)
-        .says("half gone");
+        .says("partly dropped");
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0)
@@ -664,7 +664,7 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
         .run(&["domains", "add", "--tenant=globex", "b.test"])
         .exits(1)
         .says("audit_log")
-        .never_says("tenant tables are not there");
+        .never_says("tenant tables not found");
 }
 
 #[test]

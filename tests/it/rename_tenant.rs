@@ -186,7 +186,7 @@ fn whatever_says_the_old_name_as_text_is_listed() {
     given
         .run(&rename("acme", &["--slug", "acme9"]))
         .exits(7)
-        .says("the name 'tenant_acme' is said by ")
+        .says("schema name 'tenant_acme' is referenced in ")
         .says("function tenant_acme.\"inner\"()")
         .says("function public.report()")
         .says("function tenant_globex.peek()")

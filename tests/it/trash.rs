@@ -306,7 +306,7 @@ fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
     given
         .run(&["undrop", "--tenant=acme"])
         .exits(7)
-        .says("half gone");
+        .says("partly dropped");
     given
         .run(&["doctor"])
         .exits(11)

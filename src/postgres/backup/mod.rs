@@ -12,8 +12,8 @@ mod verify_ddl;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::CatalogError;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::migrate::schema::jittered;
 use crate::postgres::tenants::create::CreateError;

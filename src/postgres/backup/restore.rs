@@ -17,10 +17,11 @@ use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema, pause
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, NewTenant, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};

@@ -1,6 +1,6 @@
 //! Lists what `DROP SCHEMA ... CASCADE` would drop outside the schema.
 
-use crate::domain::tenant::Dependent;
+use crate::domain::catalog::Dependent;
 use crate::postgres::connection::session::Row;
 use crate::postgres::connection::sql_file::filled;
 

@@ -8,11 +8,12 @@ use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::create::{CreateError, Created, explain, listed, unless_locked};
+use crate::domain::catalog::CatalogError;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, NewTenant};
+use crate::domain::tenant::NewTenant;
 use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::server_error::server_error;

@@ -7,11 +7,10 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use crate::domain::catalog::{CatalogError, Taken, TenantCatalog};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
-use crate::domain::tenant::{
-    CatalogError, Hostname, NewTenant, RefusedRow, Slug, Taken, Tenant, TenantCatalog, TenantList,
-};
+use crate::domain::tenant::{Hostname, NewTenant, RefusedRow, Slug, Tenant, TenantList};
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Database;
@@ -81,7 +80,7 @@ pub(crate) fn catalog_error(error: &Error) -> CatalogError {
 
 pub(crate) fn database_error(said: ServerError) -> CatalogError {
     if said.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE) {
-        return CatalogError::Forbidden(said.to_string());
+        return CatalogError::PermissionDenied(said.to_string());
     }
     CatalogError::Database(Box::new(DatabaseError(said)))
 }
@@ -445,9 +444,10 @@ fn read(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
     if schema == "public" {
         return Ok(());
     }
-    let id = cell(0)
-        .parse()
-        .map_err(|_| CatalogError::UnfitId(cell(0).to_owned(), schema.to_owned()))?;
+    let id = cell(0).parse().map_err(|_| CatalogError::InvalidId {
+        id: cell(0).to_owned(),
+        schema: schema.to_owned(),
+    })?;
     match SchemaName::parse(schema) {
         Ok(schema) => list.tenants.push(Tenant {
             id,

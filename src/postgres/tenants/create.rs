@@ -9,11 +9,12 @@ use tokio_postgres::Error;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
+use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant};
 use crate::migrations::MigrationSet;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::bookkeeping;
@@ -456,13 +457,16 @@ pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
         ),
         Some(sqlstate::NOT_NULL_VIOLATION) => {
             let column = said.and_then(|said| said.column()).unwrap_or_default();
-            return CatalogError::ColumnUnset(column.to_owned(), server_error(error).to_string());
+            return CatalogError::ColumnRequired {
+                column: column.to_owned(),
+                message: server_error(error).to_string(),
+            };
         }
         Some(code) if code.starts_with("22") || code.starts_with("23") => {
             let said = server_error(error);
             let detail = said.detail.as_ref();
             let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-            return CatalogError::RowRefused(format!("{said}{detail}"));
+            return CatalogError::RowRejected(format!("{said}{detail}"));
         }
         _ => return catalog_error(error),
     };

@@ -4,7 +4,8 @@ use crate::postgres::connection::options::EngineOptions;
 use postgres_protocol::escape::escape_literal;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use crate::domain::tenant::{CatalogError, Hostname, Taken, Tenant};
+use crate::domain::catalog::{CatalogError, Taken};
+use crate::domain::tenant::{Hostname, Tenant};
 use crate::postgres::connection::catalog_sql::Domains;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};

@@ -14,9 +14,10 @@ use tokio_postgres::Error;
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
 pub use super::referencing_rows::Referrer;
 use super::referencing_rows::{self, Reach};
+use crate::domain::catalog::{CatalogError, Dependent};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
 use crate::domain::sqlstate;
-use crate::domain::tenant::{CatalogError, Dependent, Tenant};
+use crate::domain::tenant::Tenant;
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
@@ -250,15 +251,14 @@ impl PostgresCatalog {
             .map(|one| format!("{} (key {})", one.table, one.key))
             .collect();
         if !named.is_empty() {
-            return Err(CatalogError::Referred(named).into());
+            return Err(CatalogError::ReferencedBy(named).into());
         }
         let room = self.room_for_locks().await?;
         if referrers.locks > room {
-            return Err(CatalogError::NoRoomForLocks(format!(
-                "the tenant's row cannot be deleted: the server would look for rows that refer to it in every \
-                 table that has a key to it, which takes {} locks at once, and it has room for {room}",
-                referrers.locks
-            ))
+            return Err(CatalogError::TooManyLocks {
+                needed: referrers.locks,
+                available: room,
+            }
             .into());
         }
         Ok(())
@@ -279,7 +279,7 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Dependents`] when something outside would go too, [`CatalogError::Referred`] when
+    /// [`CatalogError::Dependents`] when something outside would go too, [`CatalogError::ReferencedBy`] when
     /// rows elsewhere keep the tenant's row or another tenant's would go with it; [`DropError::Locked`]
     /// when a migration holds the schema for longer than `lock_wait`.
     pub async fn drop(
@@ -558,8 +558,10 @@ fn again(
                 CatalogError::SchemaMissing(piece.schema.clone())
             }
             // Rows that came after it was looked for them.
-            Some(sqlstate::FOREIGN_KEY_VIOLATION) => CatalogError::Referred(vec![referring(error)]),
-            Some(sqlstate::OUT_OF_MEMORY) => CatalogError::NoRoomForLocks(said.to_string()),
+            Some(sqlstate::FOREIGN_KEY_VIOLATION) => {
+                CatalogError::ReferencedBy(vec![referring(error)])
+            }
+            Some(sqlstate::OUT_OF_MEMORY) => CatalogError::LockTableFull(said.to_string()),
             _ => database_error(said),
         }
         .into());

@@ -10,8 +10,9 @@ use tokio_postgres::Error;
 use super::catalog::{PostgresCatalog, database_error};
 use super::create::taken_meanwhile;
 use super::drop::{DropError, under_lock};
+use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::{CatalogError, NewTenant, Taken, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
@@ -47,7 +48,7 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::AlreadyExists`], [`CatalogError::Mentioned`], [`CatalogError::SchemaMissing`];
+    /// [`CatalogError::AlreadyExists`], [`CatalogError::NameReferenced`], [`CatalogError::SchemaMissing`];
     /// [`DropError::Locked`] when a migration holds the schema for longer than `lock_wait`.
     pub async fn rename(
         &self,
@@ -149,7 +150,7 @@ impl PostgresCatalog {
         if moves && !leave_mentions {
             let found = name_references::of_schema(session, &tenant.schema).await?;
             if !found.is_empty() {
-                return Err(refused(CatalogError::Mentioned(
+                return Err(refused(CatalogError::NameReferenced(
                     tenant.schema.clone(),
                     found,
                 )));

@@ -10,8 +10,9 @@ use super::catalog::{PostgresCatalog, catalog_error, database_error};
 use super::drop::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
 use super::referencing_rows::Reach;
 use super::rename::Unfinished;
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
-use crate::domain::tenant::{CatalogError, Hostname, NewTenant, Slug, Tenant};
+use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
 use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
@@ -91,7 +92,7 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::SchemaMissing`] where there is no schema to keep,
-    /// [`CatalogError::Referred`] where rows, the tenant's own among them, would keep the tenant's row
+    /// [`CatalogError::ReferencedBy`] where rows, the tenant's own among them, would keep the tenant's row
     /// or not come back with it.
     pub async fn trash(
         &self,
@@ -103,7 +104,7 @@ impl PostgresCatalog {
             return Err(CatalogError::SchemaMissing(tenant.schema.clone()).into());
         }
         if contents.is_dropping() {
-            return Err(CatalogError::HalfDropped(tenant.slug.to_string()).into());
+            return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
         }
         // Those whose rows would keep it, and those whose rows would go and not come back.
         self.refuse_referrers(tenant, Reach::Everywhere, |_| true, options)
@@ -257,7 +258,7 @@ impl PostgresCatalog {
         match trashed.state {
             TrashState::Whole => {}
             TrashState::Purging => {
-                return Err(CatalogError::HalfDropped(trashed.slug.clone()).into());
+                return Err(CatalogError::PartlyDropped(trashed.slug.clone()).into());
             }
             TrashState::SchemaMissing => {
                 return Err(CatalogError::SchemaMissing(trashed.place()).into());

@@ -8,10 +8,10 @@ use tokio_postgres::Error;
 use tokio_postgres::error::ErrorPosition;
 
 use super::catalog::{PostgresCatalog, catalog_error};
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Place;
 use crate::domain::sqlstate;
-use crate::domain::tenant::CatalogError;
 use crate::migrations::Predicate;
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
