@@ -17,7 +17,7 @@ use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
-use crate::migrations::TypedSql;
+use crate::migrations::AdhocSql;
 use crate::postgres::client::environment::TenantEnvironment;
 use crate::postgres::client::exec_program::RunProgram;
 use crate::postgres::client::exec_sql::Exec;
@@ -108,13 +108,13 @@ impl Args {
     }
 
     /// Reads what is to be run, where it is SQL.
-    fn sql(&self) -> Result<Option<TypedSql>, Failure> {
+    fn sql(&self) -> Result<Option<AdhocSql>, Failure> {
         let (name, text) = match (&self.command, &self.file) {
             (Some(text), _) => ("-c".to_owned(), text.clone()),
             (None, Some(path)) => read(path)?,
             (None, None) => return Ok(None),
         };
-        let sql = TypedSql::read(&text).map_err(|error| {
+        let sql = AdhocSql::read(&text).map_err(|error| {
             let cause = anyhow::Error::new(error).context(format!("{name} is not run"));
             Failure::new(Exit::Usage, cause)
         })?;
@@ -213,7 +213,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn sql(self, args: &Args, sql: TypedSql, database: Database) -> Result<Exit, Failure> {
+    async fn sql(self, args: &Args, sql: AdhocSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, OutputFormat::from(args.output));
         let engine_options = app.engine_options(&database);
         let surveyor = app.surveyor(&database);

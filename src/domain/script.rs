@@ -108,9 +108,9 @@ pub enum DefinedIn {
     NoFile,
 }
 
-/// Where in a file something is. Lines and columns count from 1, columns in characters.
+/// A line and column in a file, both counted from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct Location {
     /// Line.
     pub line: usize,
     /// Column, or `None` where only the line is known.

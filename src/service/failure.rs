@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::domain::hint::Hint;
 use crate::domain::plan::Drift;
-use crate::domain::script::{DefinedIn, Place, ScriptRef};
+use crate::domain::script::{DefinedIn, Location, ScriptRef};
 use crate::domain::serialize::seconds;
 use crate::domain::sqlstate;
 
@@ -113,7 +113,7 @@ pub enum MigrateError {
         /// Path of its file.
         file: String,
         /// The position in the file; `None` where the server reports none.
-        place: Option<Place>,
+        place: Option<Location>,
         /// The server's error.
         error: ServerError,
         /// The sessions that held the lock, after a lock timeout.

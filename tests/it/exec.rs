@@ -100,7 +100,7 @@ fn what_only_reads_cannot_be_made_to_write() {
         (
             "SET search_path = public",
             2,
-            "the search path is the tenant's",
+            "pricesync sets search_path for each tenant",
         ),
         (
             "SELECT set_config('search' || '_path', 'public', false)",
@@ -117,8 +117,8 @@ fn what_only_reads_cannot_be_made_to_write() {
             2,
             "COMMIT is not allowed",
         ),
-        ("COPY products TO STDOUT", 2, "-o csv writes rows"),
-        ("\\! rm x", 2, "is a command of psql"),
+        ("COPY products TO STDOUT", 2, "use -o csv for rows"),
+        ("\\! rm x", 2, "is a psql meta-command"),
     ] {
         given
             .run(&["exec", "--all", "-c", sql])
@@ -201,7 +201,7 @@ fn nobody_is_everybody_by_accident() {
     given
         .run(&["exec", "--all", "-c", " -- nothing"])
         .exits(2)
-        .says("it holds no statement");
+        .says("it contains no statement");
 }
 
 #[test]

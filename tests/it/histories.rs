@@ -72,8 +72,8 @@ fn misnamed_and_duplicate_files_are_refused_before_anybody_connects() {
     given
         .run(&["migrate-schemas", "-d", nowhere])
         .exits(2)
-        .says("migrations/tenant/V1_a.sql: not a migration's file name")
-        .says("migrations/tenant/more/V2__c.sql: version 2 is also that of migrations/tenant/V2__b.sql")
+        .says("migrations/tenant/V1_a.sql: invalid file name")
+        .says("migrations/tenant/more/V2__c.sql: version 2 is also used by migrations/tenant/V2__b.sql")
         .says("migrations/tenant/v4__d.sql");
 }
 

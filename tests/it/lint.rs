@@ -86,7 +86,7 @@ fn a_rule_that_is_allowed_and_does_not_exist_stops_lint_and_no_run() {
     given
         .run(&["lint"])
         .exits(2)
-        .says("migrations/tenant/V1__a.sql:1:1: lint has no rule 'drop-table'");
+        .says("migrations/tenant/V1__a.sql:1:1: unknown lint rule 'drop-table'");
     given.run(&["migrate-schemas"]).exits(0);
 }
 

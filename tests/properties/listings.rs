@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use pricesync::domain::script::Scope;
-use pricesync::migrations::Oddity;
+use pricesync::migrations::WarningKind;
 use pricesync::migrations::{LoadErrors, MigrationSet, Script};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -112,7 +112,7 @@ fn every_file_of_a_folder_is_a_migration_or_refused_or_said_to_be_ignored() {
                 let mut ignored: Vec<_> = set
                     .warnings()
                     .iter()
-                    .filter(|warning| warning.oddity == Oddity::Ignored)
+                    .filter(|warning| warning.kind == WarningKind::Ignored)
                     .map(|warning| warning.path.clone())
                     .collect();
                 ignored.sort();

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Exit, Failure};
-use crate::migrations::Predicate;
+use crate::migrations::WhereClause;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::where_clause::WhereError;
 use crate::service::selection::{Listed, Selection};
@@ -41,7 +41,7 @@ pub(crate) struct SelectArgs {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
     selection: Selection,
-    condition: Option<Predicate>,
+    condition: Option<WhereClause>,
 }
 
 impl SelectArgs {
@@ -68,7 +68,7 @@ impl SelectArgs {
     pub(crate) fn read(&self) -> Result<Selectors, Failure> {
         let listed = self.from_file.as_deref().map(list).transpose()?;
         let condition = self.condition.as_deref().map(|text| {
-            Predicate::parse(text).map_err(|error| {
+            WhereClause::parse(text).map_err(|error| {
                 let cause = anyhow::Error::new(error).context("--where is no condition");
                 Failure::new(Exit::Usage, cause)
             })

@@ -1,82 +1,53 @@
-//! Bare names in the tenant set that only the shared set makes: the server would look them up in
-//! the tenant's schema first and then find another's, in `public`.
+//! Rejects bare names in the tenant set that only the shared set creates: the server would resolve
+//! them to `public`.
 
-use std::collections::{HashMap, HashSet};
-
+use super::find_definition::{
+    created_by_tenants, created_in_public, each_statement, may_create_tables,
+};
 use super::load_error::{LoadError, LoadErrors, Problem};
-use super::script::Script;
 use super::set::MigrationSet;
-use crate::domain::schema_name::SchemaName;
-use crate::migrations::policy::forbidden::Refusal;
-use crate::migrations::sql::keywords::Words;
-use crate::migrations::sql::lexer::{Kind, Token, Tokens};
-use crate::migrations::sql::position::place_of_byte;
+use crate::migrations::policy::refusal::Refusal;
+use crate::migrations::sql::relations::changed;
 
-/// A statement that lists more than this is not read to its end.
-const MAX_TOKENS: usize = 8_192;
-
-/// The name of a table or view in a statement: its first byte there, schema and name as the server folds them.
-pub(crate) struct Name {
-    at: usize,
-    pub(crate) schema: Option<String>,
-    pub(crate) table: String,
-}
-
-impl Name {
-    /// Reads a name, and where it ends.
-    fn read(words: Words<'_>, place: usize) -> Option<(Self, usize)> {
-        let first = words.identifier(place)?;
-        let at = words.offset(place)?;
-        if words.raw(place + 1) != "." {
-            let (schema, table) = (None, first);
-            return Some((Self { at, schema, table }, place + 1));
-        }
-        let (schema, table) = (Some(first), words.identifier(place + 2)?);
-        Some((Self { at, schema, table }, place + 3))
-    }
-
-    fn is_in_public(&self) -> bool {
-        self.schema
-            .as_deref()
-            .is_none_or(|schema| schema == SchemaName::public().as_str())
-    }
-}
-
-/// Refuses what the tenant set changes under a bare name that the shared set makes in `public` and
-/// no tenant's file can be seen to make. Where code might make it, nobody can tell before it
-/// runs; the guard then looks at what was done.
+/// Rejects every statement of the tenant set that changes, under a bare name, a relation which the
+/// shared set creates in `public` and no file of the tenant set creates.
+///
+/// Allows all names where code in a file may create relations; the escape guard then checks what was
+/// done.
 ///
 /// # Errors
 ///
 /// Every such statement, in the order of versions.
 pub fn check_bare_names(shared: &MigrationSet, tenant: &MigrationSet) -> Result<(), LoadErrors> {
-    let public = made_in_public(shared);
+    let public = created_in_public(shared);
     if public.is_empty() {
         return Ok(());
     }
-    let mut changed = Vec::new();
+    let mut changes = Vec::new();
     for script in tenant.scripts() {
-        each_statement(script, |start, words| {
-            let names = changed_by(words).into_iter();
-            let bare = names.filter(|name| name.schema.is_none());
-            let found = bare.filter(|name| public.contains_key(&name.table));
-            changed.extend(found.map(|name| (script, start + name.at, name.table)));
+        each_statement(script, |start, keywords| {
+            let names = changed(keywords).into_iter();
+            let bare = names.filter(|(_, name)| name.schema.is_none());
+            let found = bare.filter(|(_, name)| public.contains_key(&name.relation));
+            changes.extend(found.map(|(offset, name)| (script, start + offset, name.relation)));
         });
     }
-    if changed.is_empty() || may_make_tables(shared) || may_make_tables(tenant) {
+    if changes.is_empty() || may_create_tables(shared) || may_create_tables(tenant) {
         return Ok(());
     }
-    let own = made_by_tenants(tenant);
-    let errors: Vec<LoadError> = changed
+    let own = created_by_tenants(tenant);
+    let errors: Vec<LoadError> = changes
         .into_iter()
         .filter(|(_, _, table)| !own.contains(table))
-        .map(|(script, at, table)| LoadError {
-            path: script.path.clone(),
-            place: Some(place_of_byte(&script.text, at)),
-            problem: Problem::Refused(Refusal::SharedByBareName {
-                maker: public[&table].clone(),
-                table,
-            }),
+        .map(|(script, offset, table)| {
+            let created_by = public[&table].clone();
+            let refusal = Refusal::SharedByBareName { table, created_by };
+            LoadError::at(
+                &script.path,
+                &script.text,
+                offset,
+                Problem::Refused(refusal),
+            )
         })
         .collect();
     if errors.is_empty() {
@@ -84,185 +55,6 @@ pub fn check_bare_names(shared: &MigrationSet, tenant: &MigrationSet) -> Result<
     } else {
         Err(LoadErrors(errors))
     }
-}
-
-/// Calls this for each statement with its first byte in the file, and its words, whose
-/// offsets count from there.
-pub(crate) fn each_statement(script: &Script, mut look: impl FnMut(usize, Words<'_>)) {
-    for statement in &script.statements {
-        let text = &script.text[statement.range.clone()];
-        let tokens: Vec<Token> = Tokens::new(text)
-            .filter(|token| token.kind != Kind::LineComment)
-            .take(MAX_TOKENS)
-            .collect();
-        look(statement.range.start, Words::new(text, &tokens));
-    }
-}
-
-/// The tables and views that are in `public` when the whole shared set has run, with the script that makes each.
-pub(crate) fn made_in_public(shared: &MigrationSet) -> HashMap<String, String> {
-    let mut made = HashMap::new();
-    for script in shared.scripts() {
-        each_statement(script, |_, words| match statement(words) {
-            Some(Said::Create { name, lasts: true }) if name.is_in_public() => {
-                made.insert(name.table, script.id.to_string());
-            }
-            Some(Said::Drop(names)) => {
-                for name in names.iter().filter(|name| name.is_in_public()) {
-                    made.remove(&name.table);
-                }
-            }
-            Some(Said::Alter(name, goes)) if goes && name.is_in_public() => {
-                made.remove(&name.table);
-            }
-            _ => {}
-        });
-    }
-    made
-}
-
-/// Every name that a tenant's file makes or may make, in whichever way.
-pub(crate) fn made_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
-    let mut made = HashSet::new();
-    for script in tenant.scripts() {
-        each_statement(script, |_, words| {
-            if let Some(Said::Create { name, .. }) = statement(words) {
-                made.insert(name.table);
-            }
-            let behind = (1..words.len()).filter(|&place| {
-                let into = words.is(place - 1, "into") && !words.is_any(0, &["insert", "merge"]);
-                let renamed = words.is(place - 1, "to") && words.is(0, "alter");
-                into || renamed || words.is(place - 1, "partition")
-            });
-            made.extend(behind.filter_map(|place| words.identifier(place)));
-        });
-    }
-    made
-}
-
-/// Returns whether a text in any file speaks of making or renaming things, which may be code
-/// that does so.
-pub(crate) fn may_make_tables(set: &MigrationSet) -> bool {
-    let speaks_of_it = |text: &str| {
-        text.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
-            .any(|word| {
-                ["create", "drop", "rename"]
-                    .iter()
-                    .any(|making| word.eq_ignore_ascii_case(making))
-            })
-    };
-    set.scripts().iter().any(|script| {
-        Tokens::new(&script.text).any(|token| {
-            token.kind == Kind::Literal && speaks_of_it(&script.text[token.start..token.end])
-        })
-    })
-}
-
-/// What a statement does with tables and views, by its first words.
-pub(crate) enum Said {
-    Create {
-        name: Name,
-        /// Whether it is there for longer than its session.
-        lasts: bool,
-    },
-    Drop(Vec<Name>),
-    /// And whether the table has another name or place afterwards.
-    Alter(Name, bool),
-}
-
-pub(crate) fn statement(words: Words<'_>) -> Option<Said> {
-    let skip = |from: usize, skipped: &[&str]| {
-        (from..words.len()).find(|&place| !words.is_any(place, skipped))
-    };
-    let is_relation = |place| words.is_any(place, &["table", "view"]);
-    let kind = skip(
-        1,
-        &[
-            "or",
-            "replace",
-            "global",
-            "local",
-            "temp",
-            "temporary",
-            "unlogged",
-            "foreign",
-            "materialized",
-            "recursive",
-        ],
-    )?;
-    if !is_relation(kind) {
-        return None;
-    }
-    let begin = skip(kind + 1, &["if", "not", "exists", "only"])?;
-    if words.is(0, "create") {
-        let lasts = !(1..kind).any(|place| words.is_any(place, &["temp", "temporary"]));
-        let (name, _) = Name::read(words, begin)?;
-        return Some(Said::Create { name, lasts });
-    }
-    if words.is(0, "drop") {
-        return Some(Said::Drop(list(words, begin)));
-    }
-    if words.is(0, "alter") {
-        let (name, end) = Name::read(words, begin)?;
-        let goes = (end..words.len()).any(|place| {
-            words.is(place, "rename") && words.is(place + 1, "to")
-                || words.is(place, "set") && words.is(place + 1, "schema")
-        });
-        return Some(Said::Alter(name, goes));
-    }
-    None
-}
-
-/// `a, ONLY b *, c.d`
-fn list(words: Words<'_>, begin: usize) -> Vec<Name> {
-    let mut names = Vec::new();
-    let mut place = begin;
-    loop {
-        if words.is(place, "only") {
-            place += 1;
-        }
-        let Some((name, end)) = Name::read(words, place) else {
-            return names;
-        };
-        names.push(name);
-        place = end + usize::from(words.raw(end) == "*");
-        if words.raw(place) != "," {
-            return names;
-        }
-        place += 1;
-    }
-}
-
-/// Returns what a statement changes: rows, or what the table is like.
-fn changed_by(words: Words<'_>) -> Vec<Name> {
-    let one = |place: usize| {
-        let place = place + usize::from(words.is(place, "only"));
-        Name::read(words, place).map(|(name, _)| name)
-    };
-    // The first ON of an index, a trigger or a policy stands before its table.
-    let behind = |word: &'static str| words.places(word).next().and_then(|place| one(place + 1));
-    let one_of_them = match words.raw(0).to_ascii_lowercase().as_str() {
-        "insert" | "merge" if words.is(1, "into") => one(2),
-        "delete" if words.is(1, "from") => one(2),
-        "update" => one(1),
-        "truncate" => return list(words, 1 + usize::from(words.is(1, "table"))),
-        "copy" if words.places("from").next().is_some() => one(1),
-        "create" => {
-            let kind = (1..words.len())
-                .find(|&place| !words.is_any(place, &["or", "replace", "unique", "constraint"]));
-            match kind {
-                Some(kind) if words.is_any(kind, &["index", "trigger", "policy"]) => behind("on"),
-                Some(kind) if words.is(kind, "rule") => behind("to"),
-                _ => None,
-            }
-        }
-        _ => match statement(words) {
-            Some(Said::Drop(names)) => return names,
-            Some(Said::Alter(name, _)) => Some(name),
-            _ => None,
-        },
-    };
-    one_of_them.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -291,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_shared_set_makes_is_not_the_tenants_to_change() {
+    fn bare_names_of_shared_tables_are_rejected() {
         for (sql, places) in [
             ("drop table plans", vec!["1:12"]),
             ("DROP TABLE IF EXISTS own, Plans CASCADE", vec!["1:27"]),
@@ -335,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tenants_file_may_make_is_the_tenants() {
+    fn names_that_a_tenant_file_may_create_are_allowed() {
         for tenant in [
             "create table plans (id int); update plans set id = 1",
             "create table if not exists plans (); drop table plans",
@@ -354,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(refused(SHARED, &[tenant]), Vec::<String>::new(), "{tenant}");
         }
-        // The order of versions is not asked for: a schema may have been adopted as it was.
+        // The order of versions does not matter: the schema may have been adopted.
         let later = [
             "update plans set id = 1",
             "create table if not exists plans (id int)",
@@ -368,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn the_words_name_the_shared_script() {
+    fn the_error_names_the_shared_script() {
         assert_eq!(
             refused(SHARED, &["update plans set id = 1"]),
             [
-                "V1__t.sql:1:8: 'plans' is made by V1__shared of the shared set and by no tenant's file, \
+                "V1__t.sql:1:8: 'plans' is created by V1__shared of the shared set and by no file of the tenant set, \
                  so this would change public"
             ]
         );

@@ -1,21 +1,23 @@
-//! Which file makes a table or view that was not there.
+//! Which relations the files of a set create, and which file creates one that was not found.
 
-use super::bare_names::{
-    Said, each_statement, made_by_tenants, made_in_public, may_make_tables, statement,
-};
+use std::collections::{HashMap, HashSet};
+
 use super::script::Script;
 use super::set::MigrationSet;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{DefinedIn, Scope};
+use crate::migrations::sql::keywords::Keywords;
+use crate::migrations::sql::lexer::{Lexer, TokenKind};
+use crate::migrations::sql::relations::{RelationChange, RelationName, change};
 
-/// Returns which file makes the relation that `failed` did not find, as far as the files tell:
-/// code and renaming may make things too. `together` are the scripts of its transaction, and all
-/// others before it in its set are recorded as applied.
+/// Returns which file creates `relation`, which `failed` did not find; `None` if the files do not
+/// show it, because code or renaming may create it. `batch` are the scripts of the failed
+/// transaction; all others before it in its set are recorded as applied.
 #[must_use]
-pub fn maker_of(
+pub fn find_definition(
     relation: &str,
     failed: &Script,
-    together: &[&Script],
+    batch: &[&Script],
     (shared, tenant): (&MigrationSet, &MigrationSet),
     scope: Scope,
 ) -> Option<DefinedIn> {
@@ -23,50 +25,140 @@ pub fn maker_of(
         Scope::Shared => shared,
         Scope::Tenant => tenant,
     };
-    let here = set.scripts().iter().position(|one| one.id == failed.id)?;
-    // Of each file, what it does last.
-    let does: Vec<(usize, bool)> = (set.scripts().iter().enumerate())
-        .filter_map(|(index, script)| Some((index, makes(script, relation)?)))
+    let here = set.scripts().iter().position(|it| it.id == failed.id)?;
+    // Whether the relation exists after each file that creates or drops it.
+    let exists: Vec<(usize, bool)> = (set.scripts().iter().enumerate())
+        .filter_map(|(index, script)| Some((index, exists_after(script, relation)?)))
         .collect();
-    if does.iter().any(|&(index, _)| index == here) {
+    if exists.iter().any(|&(index, _)| index == here) {
         return None;
     }
     let reference = |index: usize| set.scripts()[index].id.reference();
-    if let Some(&(index, true)) = does.iter().rfind(|&&(index, _)| index < here) {
-        let is_recorded = together.iter().all(|one| one.id != set.scripts()[index].id);
-        return is_recorded.then(|| DefinedIn::AppliedFile(reference(index)));
+    if let Some(&(index, true)) = exists.iter().rfind(|&&(index, _)| index < here) {
+        let is_applied = batch.iter().all(|it| it.id != set.scripts()[index].id);
+        return is_applied.then(|| DefinedIn::AppliedFile(reference(index)));
     }
-    if let Some(&(index, _)) = does.iter().find(|&&(index, makes)| makes && index > here) {
+    if let Some(&(index, _)) = exists
+        .iter()
+        .find(|&&(index, exists)| exists && index > here)
+    {
         return Some(DefinedIn::LaterFile(reference(index)));
     }
-    let is_simple =
-        does.is_empty() && !may_make_tables(set) && !made_by_tenants(set).contains(relation);
-    let is_shared = scope == Scope::Tenant
-        && (may_make_tables(shared) || made_in_public(shared).contains_key(relation));
-    (is_simple && !is_shared).then_some(DefinedIn::NoFile)
+    let by_other_means = !exists.is_empty()
+        || may_create_tables(set)
+        || created_by_tenants(set).contains(relation)
+        || scope == Scope::Tenant
+            && (may_create_tables(shared) || created_in_public(shared).contains_key(relation));
+    (!by_other_means).then_some(DefinedIn::NoFile)
 }
 
-/// Returns whether the relation is there or gone after a script; `None` where the script does neither.
-fn makes(script: &Script, relation: &str) -> Option<bool> {
-    let mut last = None;
-    let public = SchemaName::public();
-    let is_it = |schema: Option<&str>, table: &str| {
-        table == relation && schema.is_none_or(|schema| schema == public.as_str())
-    };
-    each_statement(script, |_, words| match statement(words) {
-        Some(Said::Create { name, lasts: true }) if is_it(name.schema.as_deref(), &name.table) => {
-            last = Some(true);
+/// Returns whether a script leaves the relation in existence; `None` if it neither creates nor drops
+/// it.
+fn exists_after(script: &Script, relation: &str) -> Option<bool> {
+    let mut exists = None;
+    let matches = |name: &RelationName| name.relation == relation && is_in_public(name);
+    each_statement(script, |_, keywords| match change(keywords) {
+        Some(RelationChange::Create {
+            name: (_, name),
+            is_temporary: false,
+        }) if matches(&name) => {
+            exists = Some(true);
         }
-        Some(Said::Drop(names)) => {
-            let mut names = names.iter();
-            if names.any(|name| is_it(name.schema.as_deref(), &name.table)) {
-                last = Some(false);
-            }
+        Some(RelationChange::Drop(names)) if names.iter().any(|(_, name)| matches(name)) => {
+            exists = Some(false);
         }
-        Some(Said::Alter(name, true)) if is_it(name.schema.as_deref(), &name.table) => {
-            last = Some(false);
+        Some(RelationChange::Alter {
+            name: (_, name),
+            renames: true,
+        }) if matches(&name) => {
+            exists = Some(false);
         }
         _ => {}
     });
-    last
+    exists
+}
+
+/// Calls `visit` for each statement with the byte at which it begins in the file, and its keywords,
+/// whose offsets count from there.
+pub(crate) fn each_statement(script: &Script, mut visit: impl FnMut(usize, Keywords<'_>)) {
+    for statement in &script.statements {
+        let sql = &script.text[statement.range.clone()];
+        visit(
+            statement.range.start,
+            Keywords::new(sql, &Lexer::statement(sql)),
+        );
+    }
+}
+
+/// Returns the tables and views that exist in `public` after the shared set, each with the script
+/// that creates it.
+pub(crate) fn created_in_public(shared: &MigrationSet) -> HashMap<String, String> {
+    let mut created = HashMap::new();
+    for script in shared.scripts() {
+        each_statement(script, |_, keywords| match change(keywords) {
+            Some(RelationChange::Create {
+                name: (_, name),
+                is_temporary: false,
+            }) if is_in_public(&name) => {
+                created.insert(name.relation, script.id.to_string());
+            }
+            Some(RelationChange::Drop(names)) => {
+                for (_, name) in names.iter().filter(|(_, name)| is_in_public(name)) {
+                    created.remove(&name.relation);
+                }
+            }
+            Some(RelationChange::Alter {
+                name: (_, name),
+                renames: true,
+            }) if is_in_public(&name) => {
+                created.remove(&name.relation);
+            }
+            _ => {}
+        });
+    }
+    created
+}
+
+/// Returns every name under which a file of the tenant set may create a relation.
+pub(crate) fn created_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
+    let mut created = HashSet::new();
+    for script in tenant.scripts() {
+        each_statement(script, |_, keywords| {
+            if let Some(RelationChange::Create {
+                name: (_, name), ..
+            }) = change(keywords)
+            {
+                created.insert(name.relation);
+            }
+            let named_after = (1..keywords.len()).filter(|&index| {
+                let before = index - 1;
+                let into = keywords.is(before, "into") && !keywords.is_any(0, &["insert", "merge"]);
+                let renamed = keywords.is(before, "to") && keywords.is(0, "alter");
+                into || renamed || keywords.is(before, "partition")
+            });
+            created.extend(named_after.filter_map(|index| keywords.identifier(index)));
+        });
+    }
+    created
+}
+
+/// Returns whether a string in any file contains `CREATE`, `DROP` or `RENAME`, so that it may be code
+/// that creates relations.
+pub(crate) fn may_create_tables(set: &MigrationSet) -> bool {
+    let is_definition = |word: &str| {
+        let mut definitions = ["create", "drop", "rename"].iter();
+        definitions.any(|definition| word.eq_ignore_ascii_case(definition))
+    };
+    set.scripts().iter().any(|script| {
+        Lexer::new(&script.text).any(|token| {
+            token.kind == TokenKind::Literal
+                && script.text[token.start..token.end]
+                    .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                    .any(is_definition)
+        })
+    })
+}
+
+fn is_in_public(name: &RelationName) -> bool {
+    name.may_be_in(SchemaName::public().as_str())
 }

@@ -1,37 +1,36 @@
-//! The files below a folder, found without leaving it.
+//! Finds the files of a set below its folder.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::load_error::{LoadError, Problem};
-use super::script::MAX_FILE_BYTES;
+use super::load_error::{LoadError, MAX_FILE_BYTES, Problem};
 
-/// What a walk found.
+/// The files below a folder.
 #[derive(Debug, Default)]
-pub(crate) struct Listing {
+pub(crate) struct FoundFiles {
     /// Files that end in `.sql` in any case, sorted.
     pub(crate) scripts: Vec<PathBuf>,
-    /// Files that do not but are otherwise named like migrations, sorted.
+    /// Files without that extension that are otherwise named like migrations, sorted.
     pub(crate) ignored: Vec<PathBuf>,
-    /// What could not be followed or read.
+    /// Files and links that cannot be read or followed.
     pub(crate) errors: Vec<LoadError>,
 }
 
-/// Lists a folder and its subfolders. What begins with a dot is passed over; links are
-/// followed as long as they stay below the folder.
+/// Lists a folder and its subfolders. Skips names that begin with a dot; follows links that stay
+/// below the folder.
 ///
 /// # Errors
 ///
 /// Only if the folder itself cannot be resolved.
-pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
+pub(crate) fn list(dir: &Path) -> io::Result<FoundFiles> {
     let mut walk = Walk {
         root: dir.canonicalize()?,
         ..Walk::default()
     };
     walk.visit(dir);
-    // Links come after the real folders, so that a file is shown where it really is.
+    // Links come last, so that a file is listed by its real path.
     while let Some(link) = walk.links.pop() {
         walk.visit(&link);
     }
@@ -40,11 +39,11 @@ pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
     Ok(walk.found)
 }
 
-/// Reads a file, but not more of it than a migration may have.
+/// Reads a file of at most [`MAX_FILE_BYTES`].
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: io::Error| Problem::Unreadable(error.to_string());
     let metadata = fs::metadata(path).map_err(unreadable)?;
-    // Opening a pipe would wait for somebody to write into it.
+    // Opening a pipe would wait for a writer.
     if !metadata.is_file() {
         return Err(Problem::NotAFile);
     }
@@ -63,7 +62,7 @@ struct Walk {
     root: PathBuf,
     visited: BTreeSet<PathBuf>,
     links: Vec<PathBuf>,
-    found: Listing,
+    found: FoundFiles,
 }
 
 impl Walk {
@@ -101,7 +100,7 @@ impl Walk {
         let is_dir = target.is_dir();
         if !target.starts_with(&self.root) {
             if is_dir || is_sql(&link) {
-                self.wrong(&link, Problem::LinkLeavesSet);
+                self.error(&link, Problem::LinkLeavesSet);
             }
         } else if is_dir {
             self.links.push(link);
@@ -119,20 +118,16 @@ impl Walk {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.wrong(path, Problem::Unreadable(error.to_string()));
+        self.error(path, Problem::Unreadable(error.to_string()));
     }
 
-    fn wrong(&mut self, path: &Path, problem: Problem) {
-        self.found.errors.push(LoadError {
-            path: path.to_owned(),
-            place: None,
-            problem,
-        });
+    fn error(&mut self, path: &Path, problem: Problem) {
+        self.found.errors.push(LoadError::new(path, problem));
     }
 }
 
 fn is_sql(path: &Path) -> bool {
-    // A file that is called `.sql` and nothing else is hidden, so it never comes here.
+    // A file named just `.sql` is hidden and never gets here.
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
 }
@@ -161,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_inside_the_folder_and_refused_outside() {
+    fn links_are_followed_only_inside_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for file in [
@@ -179,22 +174,22 @@ mod tests {
         symlink("..", root.join("real/loop")).unwrap();
         symlink("/", root.join("real/root")).unwrap();
         symlink("/dev/null", root.join("V4__d.sql")).unwrap();
-        symlink("nowhere", root.join("V5__e.sql")).unwrap();
+        symlink("missing", root.join("V5__e.sql")).unwrap();
         let found = list(root).unwrap();
         assert_eq!(
             names(root, &found.scripts),
             ["V1__a.sql", "more/V2__b.sql", "real/V3__c.sql"]
         );
-        let mut refused: Vec<_> = found.errors.into_iter().map(|error| error.path).collect();
-        refused.sort();
+        let mut rejected: Vec<_> = found.errors.into_iter().map(|error| error.path).collect();
+        rejected.sort();
         assert_eq!(
-            names(root, &refused),
+            names(root, &rejected),
             ["V4__d.sql", "V5__e.sql", "real/root"]
         );
     }
 
     #[test]
-    fn hidden_files_are_passed_over_and_near_misses_listed() {
+    fn hidden_files_are_skipped_and_near_misses_listed() {
         let dir = tempfile::tempdir().unwrap();
         for file in [".V1__a.sql", "V2__b.SQL", "V3__c.sql~", "v4__d", "V5.txt"] {
             fs::write(dir.path().join(file), "").unwrap();
@@ -205,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_or_too_large_is_not_read() {
+    fn only_regular_files_within_the_limit_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("V1__x.sql");
         let _listener = UnixListener::bind(&socket).unwrap();

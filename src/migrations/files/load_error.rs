@@ -1,39 +1,40 @@
-//! What can be wrong with the files of a set.
+//! Errors in the files of a set, with their hints.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::script::MAX_FILE_BYTES;
 use super::script_name::ScriptNameError;
 use crate::domain::hint::Hint;
-use crate::domain::script::{Place, Scope};
-use crate::migrations::lint::Rule;
-use crate::migrations::policy::forbidden::Refusal;
+use crate::domain::script::{Location, Scope};
+use crate::migrations::policy::refusal::Refusal;
 use crate::migrations::sql::directives::NO_TRANSACTION;
+use crate::migrations::sql::position::location_of_byte;
 
-/// One thing that is wrong with one file or folder. `Display` begins with
-/// `file:line:column`.
+/// Larger files are rejected: 120 MB were tested, and a message to the server ends at 1 GB.
+pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// One error in one file or folder. `Display` begins with `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
     /// The file or folder.
     pub path: PathBuf,
-    /// Where in the file, if it is about its text.
-    pub place: Option<Place>,
-    /// What it is.
+    /// The location in the file, if the error is in its text.
+    pub location: Option<Location>,
+    /// The error.
     pub problem: Problem,
 }
 
-/// Everything that is wrong with a set, ordered by path and place. Never empty.
+/// All errors in a set, ordered by path and location. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadErrors(pub Vec<LoadError>);
 
-/// A kind of problem.
+/// A kind of error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A `.sql` file that is not named like a migration.
+    /// The name of a `.sql` file is invalid.
     Name(ScriptNameError),
-    /// A `.sql` file whose name is no UTF-8.
+    /// The name of a `.sql` file is not UTF-8.
     NameNotUtf8,
     /// Another file has the same version.
     Duplicate {
@@ -42,33 +43,38 @@ pub enum Problem {
         /// The other file.
         other: PathBuf,
     },
-    /// A statement that no migration may hold.
+    /// A forbidden statement.
     Refused(Refusal),
-    /// A directive that does not exist.
+    /// An unknown directive.
     UnknownDirective(String),
-    /// A directive behind the first line.
+    /// `no-transaction` after the first line.
     MisplacedDirective,
-    /// A rule of lint that is allowed and does not exist.
-    UnknownRule(String),
-    /// The file is outside of a transaction, and only a guess could cut it into statements.
+    /// `allow` with an unknown lint rule.
+    UnknownRule {
+        /// The name as it is written.
+        name: String,
+        /// A rule with a similar name.
+        similar: Option<&'static str>,
+    },
+    /// The file runs without a transaction, but the parser does not confirm its statements.
     Unsplittable,
-    /// The bytes are no UTF-8.
+    /// The bytes are not UTF-8.
     NotUtf8,
-    /// The text holds a NUL.
+    /// The text contains a NUL byte.
     NulByte,
     /// The file has this many bytes, more than [`MAX_FILE_BYTES`].
     TooLarge(u64),
-    /// The operating system says why.
+    /// The file cannot be read. Holds the operating system's error.
     Unreadable(String),
     /// A pipe, a socket or a device.
     NotAFile,
     /// The folder of a set does not exist.
     MissingFolder(Scope),
-    /// A symbolic link that leads out of the set's folder.
+    /// A symbolic link to a file outside of the set's folder.
     LinkLeavesSet,
-    /// A folder `shared` in the tenant set.
+    /// A file in a folder `shared` of the tenant set.
     SharedFolderInTenantSet,
-    /// The folder of one set lies in that of the other, or is the same.
+    /// The folder of one set is inside that of the other, or the same.
     NestedSets {
         /// The outer folder.
         outer: PathBuf,
@@ -76,7 +82,24 @@ pub enum Problem {
 }
 
 impl LoadError {
-    /// Returns what to do next, where more can be said than the error says.
+    /// Returns an error about a whole file or folder.
+    pub(crate) fn new(path: &Path, problem: Problem) -> Self {
+        Self {
+            path: path.to_owned(),
+            location: None,
+            problem,
+        }
+    }
+
+    /// Returns an error at a byte of a file's text.
+    pub(crate) fn at(path: &Path, text: &str, offset: usize, problem: Problem) -> Self {
+        Self {
+            location: Some(location_of_byte(text, offset)),
+            ..Self::new(path, problem)
+        }
+    }
+
+    /// Returns what to do next, unless the error already implies it.
     #[must_use]
     pub fn hint(&self) -> Option<Hint> {
         let hint = match &self.problem {
@@ -85,21 +108,25 @@ impl LoadError {
                 None => "name it V<version>__<name>.sql, or move it out of the folder",
             },
             Problem::Duplicate { .. } => {
-                "give the one that is applied nowhere yet the next free version"
+                "give the file that is not applied yet the next free version"
             }
             Problem::Refused(refusal) => refusal.hint(),
             Problem::UnknownDirective(_) => {
-                let hint =
-                    format!("the directives are: {NO_TRANSACTION} and: -- pricesync: allow <rule>");
+                let hint = format!("use '{NO_TRANSACTION}' or '-- pricesync: allow <rule>'");
                 return Some(hint.into());
             }
-            Problem::UnknownRule(word) => return Some(rule_hint(word)),
+            Problem::UnknownRule { similar, .. } => {
+                return Some(similar.map_or_else(
+                    || Hint::command("list the rules", "lint --rules"),
+                    |rule| format!("did you mean {rule}?").into(),
+                ));
+            }
             Problem::MisplacedDirective => "make it the first line of the file",
             Problem::Unsplittable => {
-                "put that statement into a file of its own, or write it plainer"
+                "move the statement to a file of its own, or use simpler syntax"
             }
             Problem::NotUtf8 => "save the file as UTF-8",
-            Problem::TooLarge(_) => "split it, or load the rows after migrating",
+            Problem::TooLarge(_) => "split the file, or load the rows after migrating",
             Problem::MissingFolder(scope) => {
                 let key = key(*scope);
                 let hint =
@@ -107,11 +134,8 @@ impl LoadError {
                 return Some(hint.into());
             }
             Problem::LinkLeavesSet => "copy the file into the set",
-            Problem::SharedFolderInTenantSet => {
+            Problem::SharedFolderInTenantSet | Problem::NestedSets { .. } => {
                 "set 'shared' and 'tenant' under [migrations] in pricesync.toml to two separate folders"
-            }
-            Problem::NestedSets { .. } => {
-                "set 'shared' and 'tenant' under [migrations] in pricesync.toml to folders beside each other"
             }
             Problem::NameNotUtf8
             | Problem::NulByte
@@ -133,9 +157,9 @@ const fn key(scope: Scope) -> &'static str {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
-        if let Some(place) = &self.place {
-            write!(f, ":{}", place.line)?;
-            if let Some(column) = place.column {
+        if let Some(location) = &self.location {
+            write!(f, ":{}", location.line)?;
+            if let Some(column) = location.column {
                 write!(f, ":{column}")?;
             }
         }
@@ -149,35 +173,35 @@ impl fmt::Display for Problem {
             Self::Name(error) => write!(f, "{error}"),
             Self::NameNotUtf8 => f.write_str("the file's name is not UTF-8"),
             Self::Duplicate { version, other } => {
-                write!(f, "version {version} is also that of {}", other.display())
+                write!(f, "version {version} is also used by {}", other.display())
             }
             Self::Refused(refusal) => write!(f, "{refusal}"),
-            Self::UnknownRule(word) => write!(f, "lint has no rule '{word}'"),
-            Self::UnknownDirective(said) => write!(f, "unknown directive '{said}'"),
+            Self::UnknownRule { name, .. } => write!(f, "unknown lint rule '{name}'"),
+            Self::UnknownDirective(directive) => write!(f, "unknown directive '{directive}'"),
             Self::MisplacedDirective => {
-                f.write_str("the directive 'no-transaction' counts on the first line only")
+                f.write_str("the directive 'no-transaction' is only valid on the first line")
             }
             Self::Unsplittable => f.write_str(
-                "cannot be cut into statements safely, because the parser does not know all of its grammar",
+                "cannot be split into statements safely: the parser does not know all of its grammar",
             ),
-            Self::NotUtf8 => f.write_str("not UTF-8 from here on"),
-            Self::NulByte => f.write_str("holds a NUL byte, which PostgreSQL cannot store"),
+            Self::NotUtf8 => f.write_str("invalid UTF-8"),
+            Self::NulByte => f.write_str("contains a NUL byte, which PostgreSQL cannot store"),
             Self::TooLarge(bytes) => write!(
                 f,
-                "has {bytes} bytes; a migration may have {MAX_FILE_BYTES}"
+                "file has {bytes} bytes, the limit is {MAX_FILE_BYTES}"
             ),
             Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
-            Self::NotAFile => f.write_str("is named like a migration but is no regular file"),
+            Self::NotAFile => f.write_str("not a regular file"),
             Self::MissingFolder(scope) => {
                 write!(f, "the folder of the {} migrations does not exist", key(*scope))
             }
-            Self::LinkLeavesSet => f.write_str("is a link that leads out of the set's folder"),
+            Self::LinkLeavesSet => f.write_str("symbolic link to a file outside of the set's folder"),
             Self::SharedFolderInTenantSet => {
-                f.write_str("lies in a folder 'shared' of the tenant set, so every tenant would get it")
+                f.write_str("file in a folder 'shared' of the tenant set: it would run in every tenant")
             }
             Self::NestedSets { outer } => write!(
                 f,
-                "lies in {}, the folder of the other set, whose files it would mix with",
+                "folder is inside {}, the folder of the other set",
                 outer.display()
             ),
         }
@@ -199,28 +223,15 @@ impl fmt::Display for LoadErrors {
 impl std::error::Error for LoadError {}
 impl std::error::Error for LoadErrors {}
 
-/// Returns the nearest rule, or the command that lists them.
-fn rule_hint(word: &str) -> Hint {
-    let near = Rule::ALL
-        .into_iter()
-        .map(|rule| (strsim::jaro_winkler(rule.name(), word), rule))
-        .filter(|(nearness, _)| *nearness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    match near {
-        Some((_, rule)) => format!("did you mean {rule}?").into(),
-        None => Hint::command("list the rules", "lint --rules"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_file_and_the_hint_names_the_key() {
+    fn the_hint_names_the_key() {
         let error = LoadError {
             path: PathBuf::from("migrations/tenant"),
-            place: None,
+            location: None,
             problem: Problem::MissingFolder(Scope::Tenant),
         };
         assert_eq!(

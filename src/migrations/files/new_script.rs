@@ -1,4 +1,4 @@
-//! A new migration file: the next free version, and a header that says the rules.
+//! Creates a migration file with the next free version and a header that explains the rules.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,44 +13,44 @@ use super::script_name::{MAX_NAME_CHARS, ScriptName, is_word_character};
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::{NO_TRANSACTION, Transaction};
 
-/// A migration file that shall be written.
+/// A migration file to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewScript<'a> {
-    /// Which set it joins; decides what the header says.
+    /// The set; decides the text of the header.
     pub scope: Scope,
-    /// The folder of that set. It is created if it does not exist.
+    /// The folder of the set; created if it does not exist.
     pub dir: &'a Path,
-    /// A subfolder that groups files, such as `products`.
+    /// A subfolder, such as `products`.
     pub subfolder: Option<&'a str>,
-    /// What it does, in words: `add brand to products`.
+    /// What the migration does, such as `add brand to products`.
     pub name: &'a str,
-    /// Whether the file will run inside a transaction.
+    /// Whether the file runs inside a transaction.
     pub transaction: Transaction,
 }
 
-/// Why no file was written.
+/// Why no file was created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NewScriptError {
-    /// Nothing of the name is left once it is cleaned.
+    /// The name contains no valid character.
     EmptyName(String),
-    /// The cleaned name is longer than the history keeps.
+    /// The name is longer than the history table allows. Holds its length.
     LongName(usize),
-    /// The name already carries a version, which would end up inside the new name.
+    /// The name already has a version.
     NameHasVersion(String),
-    /// The subfolder leads out of the set or would not be read.
+    /// The subfolder is outside of the set or would be skipped when loading.
     Subfolder(String),
-    /// The highest version is the highest there is.
+    /// The set already contains the highest possible version.
     NoVersionLeft,
-    /// The operating system refused.
+    /// Writing failed.
     Io(PathBuf, io::Error),
 }
 
 impl NewScript<'_> {
-    /// Writes the file and returns its path.
+    /// Creates the file and returns its path.
     ///
-    /// Its version is the highest in the set plus 1; where that is a time stamp of 14
-    /// digits, the current time in UTC. Two calls at the same time get different versions.
+    /// The version is the highest in the set plus 1 or, if the highest is a time stamp of 14 digits,
+    /// the current time in UTC. Concurrent calls get different versions.
     pub fn create(&self) -> Result<PathBuf, NewScriptError> {
         self.create_at(OffsetDateTime::now_utc())
     }
@@ -64,10 +64,10 @@ impl NewScript<'_> {
         };
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
 
-        // Two names may differ where their versions would not, so the file's own O_EXCL is
-        // not enough. Where a file system knows no locks, `load` still finds the duplicate.
-        let turn = File::open(self.dir).map_err(failed(self.dir))?;
-        let _ = turn.lock();
+        // O_EXCL alone does not protect a version that two names share. On a file system without
+        // locks, `load` still reports the duplicate.
+        let lock = File::open(self.dir).map_err(failed(self.dir))?;
+        let _ = lock.lock();
         let version = next_version(newest(self.dir).map_err(failed(self.dir))?, now)
             .ok_or(NewScriptError::NoVersionLeft)?;
         let path = folder.join(format!("V{version}__{name}.sql"));
@@ -81,28 +81,28 @@ impl NewScript<'_> {
         let Some(subfolder) = self.subfolder else {
             return Ok(self.dir.to_owned());
         };
-        let refused = || NewScriptError::Subfolder(subfolder.to_owned());
+        let invalid = || NewScriptError::Subfolder(subfolder.to_owned());
         for component in Path::new(subfolder).components() {
             match component {
                 Component::Normal(part) if !part.as_encoded_bytes().starts_with(b".") => {}
-                _ => return Err(refused()),
+                _ => return Err(invalid()),
             }
         }
         let first = Path::new(subfolder)
             .components()
             .next()
-            .ok_or_else(refused)?;
+            .ok_or_else(invalid)?;
         if self.scope == Scope::Tenant && first.as_os_str().eq_ignore_ascii_case("shared") {
-            return Err(refused());
+            return Err(invalid());
         }
         Ok(self.dir.join(subfolder))
     }
 
     fn header(&self) -> String {
         let title: String = self.name.split_whitespace().collect::<Vec<_>>().join(" ");
-        let place = match self.scope {
+        let scope = match self.scope {
             Scope::Shared => {
-                "-- Runs once, in public. Names need no schema: search_path is public.\n"
+                "-- Runs once, in public. Write names without a schema: search_path is public.\n"
             }
             Scope::Tenant => {
                 "-- Runs once in the schema of every tenant. Write names without a schema:\n\
@@ -111,19 +111,19 @@ impl NewScript<'_> {
         };
         match self.transaction {
             Transaction::Inside => format!(
-                "-- {title}\n{place}\
+                "-- {title}\n{scope}\
                  -- All statements run in one transaction; leave out BEGIN and COMMIT.\n\n"
             ),
             Transaction::Outside => format!(
-                "{NO_TRANSACTION}\n-- {title}\n{place}\
-                 -- Each statement is its own transaction: a file that fails halfway goes on behind\n\
-                 -- the last statement that was done.\n\n"
+                "{NO_TRANSACTION}\n-- {title}\n{scope}\
+                 -- Each statement is its own transaction: after a failure, the next run continues\n\
+                 -- after the last statement that succeeded.\n\n"
             ),
         }
     }
 }
 
-/// Keeps what may stand in a file name; anything between becomes one underscore.
+/// Replaces each run of invalid characters by one underscore.
 fn cleaned(name: &str) -> Result<String, NewScriptError> {
     let name = name.trim();
     let name = name.strip_suffix(".sql").unwrap_or(name);
@@ -145,7 +145,7 @@ fn cleaned(name: &str) -> Result<String, NewScriptError> {
     }
 }
 
-/// Returns the highest version in a set; misnamed files have none.
+/// Returns the highest version in a set; files with invalid names do not count.
 fn newest(dir: &Path) -> io::Result<Option<i64>> {
     let paths = folder::list(dir)?.scripts;
     let versions = paths.iter().filter_map(|path| {
@@ -164,7 +164,7 @@ fn next_version(newest: Option<i64>, now: OffsetDateTime) -> Option<i64> {
     }
     let format = format_description!("[year][month][day][hour][minute][second]");
     let stamp = now.format(format).ok()?.parse().ok()?;
-    // A colleague's clock, or two files in one second, must not lead backwards.
+    // Never goes back, whatever the clock that made the newest one.
     Some(next.max(stamp))
 }
 
@@ -173,25 +173,25 @@ impl fmt::Display for NewScriptError {
         match self {
             Self::EmptyName(name) => write!(
                 f,
-                "the name '{name}' holds no letter or digit; say what the migration does"
+                "the name '{name}' contains no letter or digit; describe what the migration does"
             ),
             Self::LongName(length) => write!(
                 f,
-                "the name has {length} characters; the history keeps {MAX_NAME_CHARS}"
+                "the name has {length} characters, the limit is {MAX_NAME_CHARS}"
             ),
             Self::NameHasVersion(name) => {
                 write!(
                     f,
-                    "'{name}' already has a version; give only the name, the next free version is found"
+                    "'{name}' already has a version; give only the name, the version is chosen"
                 )
             }
             Self::Subfolder(subfolder) => {
                 write!(
                     f,
-                    "'{subfolder}' is no subfolder that a set reads; give a plain name such as products"
+                    "invalid subfolder '{subfolder}'; give a plain name such as products"
                 )
             }
-            Self::NoVersionLeft => write!(f, "no version is left above {}", i64::MAX),
+            Self::NoVersionLeft => write!(f, "no version is free after {}", i64::MAX),
             Self::Io(path, error) => write!(f, "cannot write {}: {error}", path.display()),
         }
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_count_on_across_subfolders_and_the_files_load() {
+    fn versions_continue_across_subfolders_and_the_files_load() {
         let dir = tempfile::tempdir().unwrap();
         let dir = &dir.path().join("tenant");
         let first = new(dir, "Add brand – to products").create().unwrap();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn time_stamps_stay_time_stamps_and_never_go_back() {
+    fn time_stamps_never_go_back() {
         let now = datetime!(2026-11-23 10:15:00 UTC);
         assert_eq!(next_version(None, now), Some(1));
         assert_eq!(next_version(Some(41), now), Some(42));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_say_nothing_or_carry_a_version_are_refused() {
+    fn names_that_say_nothing_or_carry_a_version_are_invalid() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["", " -- ", "..", "___"] {
             let error = new(dir.path(), name).create().unwrap_err();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_get_different_versions() {
+    fn concurrent_calls_get_different_versions() {
         let dir = tempfile::tempdir().unwrap();
         let versions: BTreeSet<_> = std::thread::scope(|threads| {
             let made: Vec<_> = (0..16)

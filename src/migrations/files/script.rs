@@ -1,139 +1,148 @@
-//! One migration file, read and found fit to run.
+//! One migration file, read and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use refinery::Migration;
 
-use super::load_error::{LoadError, Problem};
+use super::load_error::{LoadError, MAX_FILE_BYTES, Problem};
 use super::script_name::{ScriptName, ScriptNameError};
-use crate::domain::script::{Place, Scope, ScriptId};
-use crate::migrations::policy::check::{Seal, examine};
+use crate::domain::script::{Location, Scope, ScriptId};
+use crate::migrations::policy::check::check;
+use crate::migrations::policy::deterministic;
 use crate::migrations::sql::directives::{Transaction, allowed_rules, directive};
-use crate::migrations::sql::position::{byte_of_position, place_of_byte};
+use crate::migrations::sql::position::{byte_of_position, location_of_byte};
 use crate::migrations::sql::split::Statement;
 
-/// Larger files are refused: 120 MB were seen to work, and a message ends at 1 GB.
-pub(crate) const MAX_FILE_BYTES: u64 = 256 << 20;
-
-/// A migration file: identified, normalised and read.
+/// A migration file, checked and ready to run.
 #[derive(Clone, Debug)]
 pub struct Script {
     /// Version, name and checksums.
     pub id: ScriptId,
-    /// The file, as to show to people: below the folder of its set as that was given.
+    /// The file, below the folder of its set as the user gave it.
     pub path: PathBuf,
-    /// The text to run: without a byte order mark, line ends as line feeds.
+    /// The text to run, without a byte order mark, with line feeds as line ends.
     pub text: Arc<str>,
     /// Whether it runs inside a transaction.
     pub transaction: Transaction,
-    /// Its statements in order. Those of a file outside of a transaction are cut where the
-    /// parser cuts them too; see [`Seal`] for the others.
+    /// Its statements, in order.
     pub statements: Vec<Statement>,
-    /// How it is known that the file stays inside its transaction.
-    pub seal: Seal,
-    /// The same file as refinery's runner takes it, with the normalised text.
+    /// Whether the parser confirms each statement; always true of a file outside of a transaction.
+    /// Otherwise run the text through [`wrap_in_do`](crate::migrations::wrap_in_do), so that the
+    /// server rejects transaction commands.
+    pub is_parsed: bool,
+    /// The file as refinery's migration, with the normalised text.
     pub refinery: Migration,
 }
 
 impl Script {
-    /// Reads a file of a set from its path, which is shown but not opened, and its bytes.
+    /// Reads a file from its bytes. The path is not opened, only parsed and shown.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the file, in the order of its lines.
+    /// All errors in the file, in the order of its lines.
     pub fn read(path: &Path, bytes: Vec<u8>, scope: Scope) -> Result<Self, Vec<LoadError>> {
-        let wrong = |place, problem| LoadError {
-            path: path.to_owned(),
-            place,
-            problem,
-        };
-        let name = named(path).map_err(|problem| wrong(None, problem));
-        let raw = match decoded(path, bytes) {
+        let name = parse_name(path).map_err(|problem| LoadError::new(path, problem));
+        let raw = match decode(path, bytes) {
             Ok(raw) => raw,
             Err(error) => return Err(name.err().into_iter().chain([error]).collect()),
         };
-        let text = normalised(&raw);
+        let text = normalise(&raw);
         let mut errors: Vec<_> = name.as_ref().err().cloned().into_iter().collect();
+        let error_at = |offset, problem| LoadError::at(path, &text, offset, problem);
 
         let (transaction, header) = header(&text);
-        let found = examine(&text, scope, transaction);
-        let place = |at| Some(place_of_byte(&text, at));
-        for comment in found.directives {
-            let said = directive(&text[comment.clone()]).unwrap_or_default();
-            // Which rules there are is lint's business: a file that is applied cannot be changed
-            // any more, so a later version that has other rules must still run it.
-            if allowed_rules(said).is_some() {
+        let checked = check(&text, scope, transaction);
+        for comment in checked.directives {
+            let directive = directive(&text[comment.clone()]).unwrap_or_default();
+            // The names of rules are checked by lint only: an applied file cannot be changed, so a
+            // version with other rules must still run it.
+            if allowed_rules(directive).is_some() {
                 continue;
             }
-            if !is_no_transaction(said) {
-                let problem = Problem::UnknownDirective(said.to_owned());
-                errors.push(wrong(place(comment.start), problem));
+            if !is_no_transaction(directive) {
+                let problem = Problem::UnknownDirective(directive.to_owned());
+                errors.push(error_at(comment.start, problem));
             } else if Some(comment.start) != header {
-                errors.push(wrong(place(comment.start), Problem::MisplacedDirective));
+                errors.push(error_at(comment.start, Problem::MisplacedDirective));
             }
         }
-        let refused = |(at, refusal)| wrong(place(at), Problem::Refused(refusal));
-        let is_refused = !found.refusals.is_empty();
-        errors.extend(found.refusals.into_iter().map(refused));
-        if transaction == Transaction::Outside && found.seal == Seal::Server && !is_refused {
-            errors.push(wrong(None, Problem::Unsplittable));
+        let is_refused = !checked.refusals.is_empty();
+        let refused = |(offset, refusal)| error_at(offset, Problem::Refused(refusal));
+        errors.extend(checked.refusals.into_iter().map(refused));
+        if transaction == Transaction::Outside && !checked.is_parsed && !is_refused {
+            errors.push(LoadError::new(path, Problem::Unsplittable));
         }
         let (Ok(name), true) = (name, errors.is_empty()) else {
             return Err(errors);
         };
-        let (id, refinery) = identified(path, name, &raw, &text).map_err(|error| vec![error])?;
+        let (id, refinery) = identify(path, name, &raw, &text).map_err(|error| vec![error])?;
         Ok(Self {
             id,
             path: path.to_owned(),
             text: text.into(),
             transaction,
-            statements: found.statements,
-            seal: found.seal,
+            statements: checked.statements,
+            is_parsed: checked.is_parsed,
             refinery,
         })
     }
 
-    /// Returns whether the file leaves its session as it found it: all that it does is define
-    /// relations, types and comments.
+    /// Returns why this script may do different things in two empty schemas, with its line; `None` if
+    /// it does the same in each.
+    #[must_use]
+    pub fn nondeterminism(&self) -> Option<String> {
+        if !self.is_parsed {
+            return Some(format!(
+                "{}: the parser does not know all of its grammar",
+                self.id
+            ));
+        }
+        let (statement, reason) = deterministic::nondeterminism(&self.text, &self.statements)?;
+        let line = self.location_of_statement(statement).line;
+        Some(format!("{}, line {line}: {reason}", self.id))
+    }
+
+    /// Returns whether the file only defines relations, types and comments, so that it leaves no state
+    /// in its session.
     #[must_use]
     pub fn only_defines(&self) -> bool {
-        self.seal == Seal::Parsed && self.statements.iter().all(Statement::only_defines)
+        self.is_parsed && self.statements.iter().all(Statement::only_defines)
     }
 
-    /// Returns whether the file runs code that was not read: blocks, procedures, and whatever
-    /// the parser does not know.
+    /// Returns whether the file runs code that is not checked: `DO`, `CALL`, and statements that the
+    /// parser does not know.
     #[must_use]
     pub fn runs_code(&self) -> bool {
-        self.seal == Seal::Server || self.statements.iter().any(Statement::runs_code)
+        !self.is_parsed || self.statements.iter().any(Statement::runs_code)
     }
 
-    /// Returns the place of a position in this file's text as the server reports it: counted
-    /// in characters, from 1. A position behind the end is the end.
+    /// Returns the location of a position in the text as the server reports it: in characters, from
+    /// 1. A position past the end is the end.
     #[must_use]
-    pub fn place(&self, position: usize) -> Place {
-        place_of_byte(&self.text, byte_of_position(&self.text, position))
+    pub fn location(&self, position: usize) -> Location {
+        location_of_byte(&self.text, byte_of_position(&self.text, position))
     }
 
-    /// Returns the place of a position in the text of one statement, counted from 0 in
-    /// [`Script::statements`]; a statement that does not exist is the end of the file.
+    /// Returns the location of a position in a statement, by its index in [`Script::statements`]. An
+    /// index past the end is the end of the file.
     #[must_use]
-    pub fn place_in_statement(&self, statement: usize, position: usize) -> Place {
+    pub fn location_in_statement(&self, statement: usize, position: usize) -> Location {
         let within = byte_of_position(self.statement(statement), position);
         let start = self
             .statements
             .get(statement)
             .map_or(self.text.len(), |statement| statement.range.start);
-        place_of_byte(&self.text, start + within)
+        location_of_byte(&self.text, start + within)
     }
 
-    /// Returns where a statement, counted from 0, begins.
+    /// Returns the location at which a statement begins, by its index.
     #[must_use]
-    pub fn place_of_statement(&self, statement: usize) -> Place {
-        self.place_in_statement(statement, 1)
+    pub fn location_of_statement(&self, statement: usize) -> Location {
+        self.location_in_statement(statement, 1)
     }
 
-    /// Returns the text of a statement, counted from 0; empty where there is none.
+    /// Returns the text of a statement by its index; empty past the end.
     #[must_use]
     pub fn statement(&self, statement: usize) -> &str {
         self.statements
@@ -142,7 +151,7 @@ impl Script {
     }
 }
 
-fn named(path: &Path) -> Result<ScriptName, Problem> {
+fn parse_name(path: &Path) -> Result<ScriptName, Problem> {
     match path.file_name().unwrap_or_default().to_str() {
         Some(file_name) => {
             ScriptName::parse(file_name).map_err(|error: ScriptNameError| Problem::Name(error))
@@ -151,50 +160,46 @@ fn named(path: &Path) -> Result<ScriptName, Problem> {
     }
 }
 
-fn decoded(path: &Path, bytes: Vec<u8>) -> Result<String, LoadError> {
-    let wrong = |place, problem| LoadError {
-        path: path.to_owned(),
-        place,
-        problem,
-    };
+fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, LoadError> {
     let size = bytes.len() as u64;
     if size > MAX_FILE_BYTES {
-        return Err(wrong(None, Problem::TooLarge(size)));
+        return Err(LoadError::new(path, Problem::TooLarge(size)));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let known = String::from_utf8_lossy(&error.as_bytes()[..good]);
-        wrong(Some(place_of_byte(&known, known.len())), Problem::NotUtf8)
+        let valid = error.utf8_error().valid_up_to();
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        LoadError::at(path, &valid, valid.len(), Problem::NotUtf8)
     })?;
     match text.find('\0') {
-        Some(at) => Err(wrong(Some(place_of_byte(&text, at)), Problem::NulByte)),
+        Some(offset) => Err(LoadError::at(path, &text, offset, Problem::NulByte)),
         None => Ok(text),
     }
 }
 
-fn normalised(raw: &str) -> String {
+fn normalise(raw: &str) -> String {
     raw.strip_prefix('\u{feff}')
         .unwrap_or(raw)
         .replace("\r\n", "\n")
 }
 
-/// Returns whether the first line that is not blank takes the file out of its transaction,
-/// and the byte at which that line's comment begins.
+/// Returns whether the first line that is not blank is the `no-transaction` directive, and the byte
+/// at which it begins.
 fn header(text: &str) -> (Transaction, Option<usize>) {
     let start = text.len() - text.trim_start().len();
     let line = text[start..].lines().next().unwrap_or_default();
     match directive(line) {
-        Some(said) if is_no_transaction(said) => (Transaction::Outside, Some(start)),
+        Some(directive) if is_no_transaction(directive) => (Transaction::Outside, Some(start)),
         _ => (Transaction::Inside, None),
     }
 }
 
-fn is_no_transaction(said: &str) -> bool {
-    said == "no-transaction"
+fn is_no_transaction(directive: &str) -> bool {
+    directive == "no-transaction"
 }
 
-/// Lets refinery make the checksums: over the normalised text, and over the bytes as they are.
-fn identified(
+/// Computes refinery's checksums: of the normalised text, of the bytes as they are, and of the text
+/// with CR LF.
+fn identify(
     path: &Path,
     name: ScriptName,
     raw: &str,
@@ -202,11 +207,8 @@ fn identified(
 ) -> Result<(ScriptId, Migration), LoadError> {
     let stem = format!("{}{}__{}", name.prefix, name.version, name.name);
     let migration = |text| {
-        Migration::unapplied(&stem, text).map_err(|error| LoadError {
-            path: path.to_owned(),
-            place: None,
-            problem: Problem::Unreadable(error.to_string()),
-        })
+        Migration::unapplied(&stem, text)
+            .map_err(|error| LoadError::new(path, Problem::Unreadable(error.to_string())))
     };
     let refinery = migration(text)?;
     let checksum = refinery.checksum();
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_and_a_byte_order_mark_do_not_change_the_checksum_but_both_are_known() {
+    fn line_ends_do_not_change_the_checksum() {
         let unix = read("select 1;\nselect 2;\n").unwrap();
         let windows = read("\u{feff}select 1;\r\nselect 2;\r\n").unwrap();
         assert_eq!(windows.text, unix.text);
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_or_misplaced_directive_is_an_error_with_its_line() {
+    fn unknown_and_misplaced_directives_are_errors() {
         for (text, expected) in [
             (
                 "-- pricesync: no-transactions\nselect 1",
@@ -292,7 +294,7 @@ mod tests {
             ),
             (
                 "-- first\n-- pricesync: no-transaction\nselect 1",
-                "t/V1__x.sql:2:1: the directive 'no-transaction' counts on the first line only",
+                "t/V1__x.sql:2:1: the directive 'no-transaction' is only valid on the first line",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), [expected]);
@@ -301,41 +303,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_outside_of_a_transaction_is_cut_into_its_statements() {
+    fn a_file_without_a_transaction_is_split_into_statements() {
         let script = read(
             "-- pricesync: no-transaction\n\
              drop index concurrently if exists giá_idx;\n\
              create index concurrently giá_idx on products (giá);\n",
         )
         .unwrap();
-        assert_eq!(script.seal, Seal::Parsed);
+        assert!(script.is_parsed);
         assert_eq!(script.statements.len(), 2);
         assert_eq!(
             script.statement(1),
             "create index concurrently giá_idx on products (giá)"
         );
         assert_eq!(script.statements[1].concurrent_index(), Some("giá_idx"));
-        assert_eq!(script.place_of_statement(1).line, 3);
-        let place = script.place_in_statement(1, 48);
-        assert_eq!((place.line, place.column), (3, Some(48)));
+        assert_eq!(script.location_of_statement(1).line, 3);
+        let location = script.location_in_statement(1, 48);
+        assert_eq!((location.line, location.column), (3, Some(48)));
         assert_eq!(script.statement(2), "");
     }
 
     #[test]
-    fn a_file_outside_of_a_transaction_that_cannot_be_parsed_is_an_error() {
+    fn a_file_without_a_transaction_must_be_parsed() {
         assert_eq!(
             read("-- pricesync: no-transaction\ncreate flux capacitor").unwrap_err(),
             [
-                "t/V1__x.sql: cannot be cut into statements safely, because the parser does not know all of its grammar"
+                "t/V1__x.sql: cannot be split into statements safely: the parser does not know all of its grammar"
             ]
         );
     }
 
     #[test]
-    fn bytes_that_the_server_would_refuse_name_their_line() {
+    fn invalid_bytes_are_reported_with_their_line() {
         assert_eq!(
             read("select 1;\nselect '\0'").unwrap_err(),
-            ["t/V1__x.sql:2:9: holds a NUL byte, which PostgreSQL cannot store"]
+            ["t/V1__x.sql:2:9: contains a NUL byte, which PostgreSQL cannot store"]
         );
         let latin = Script::read(
             Path::new("bad.sql"),
@@ -347,14 +349,14 @@ mod tests {
         assert_eq!(
             latin,
             [
-                "bad.sql: not a migration's file name: it does not begin with a capital V or U",
-                "bad.sql:2:6: not UTF-8 from here on",
+                "bad.sql: invalid file name: must begin with an upper-case V or U",
+                "bad.sql:2:6: invalid UTF-8",
             ]
         );
     }
 
     #[test]
-    fn what_is_temporary_leaves_something_behind_in_its_session() {
+    fn temporary_objects_leave_state_in_the_session() {
         assert!(read("create table t (id int)").unwrap().only_defines());
         for text in [
             "create temporary table t (id int)",
@@ -370,8 +372,8 @@ mod tests {
         assert_eq!(
             read("set role x;\ncommit;\nvacuum").unwrap_err(),
             [
-                "t/V1__x.sql:1:1: SET ROLE is not allowed in a migration: what follows would run as another role",
-                "t/V1__x.sql:2:1: COMMIT is not allowed in a migration: it would leave the transaction that holds the file",
+                "t/V1__x.sql:1:1: SET ROLE is not allowed in a migration: later statements would run as another role",
+                "t/V1__x.sql:2:1: COMMIT is not allowed in a migration: it would end the transaction that applies the file",
                 "t/V1__x.sql:3:1: VACUUM cannot run inside a transaction, and the file lacks the line '-- pricesync: no-transaction'",
             ]
         );

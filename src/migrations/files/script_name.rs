@@ -1,4 +1,4 @@
-//! The name of a migration file, read as refinery reads it, but wholly.
+//! Parses the name of a migration file by refinery's rules.
 
 use std::fmt;
 
@@ -6,59 +6,59 @@ use refinery::Migration;
 
 use crate::domain::script::Prefix;
 
-/// refinery's history tables keep this many characters of a name.
+/// The length of the name column in refinery's history tables, in characters.
 pub(crate) const MAX_NAME_CHARS: usize = 255;
 
-/// A file name of the form `V<version>__<name>.sql`, taken apart.
+/// The parts of a file name `V<version>__<name>.sql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptName {
     /// `V` or `U`.
     pub prefix: Prefix,
-    /// From 0 on.
+    /// From 0.
     pub version: i64,
     /// Letters, digits, marks and underscores of any script.
     pub name: String,
 }
 
-/// Why a file name is not one of a migration.
+/// Why a file name is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptNameError {
     /// The rule that is broken.
     pub rule: NameRule,
-    /// The name that was probably meant, where it can be told.
+    /// A valid name that is probably meant.
     pub suggestion: Option<String>,
 }
 
-/// A rule for the names of files.
+/// A rule for file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameRule {
-    /// It begins with a capital `V` or `U`.
+    /// The name begins with an upper-case `V` or `U`.
     Prefix,
     /// A whole number follows.
     Version,
-    /// The number fits 64 bits.
+    /// The number fits into 64 bits.
     VersionRange,
     /// Two underscores follow.
     Separator,
-    /// Then a name of letters, digits and underscores; holds the first other character, if any.
+    /// A name of letters, digits and underscores follows. Holds the first other character, if any.
     Name(Option<char>),
-    /// The name is not too long for the history.
+    /// The name fits into the history table.
     Length,
     /// It ends in `.sql`, in lower case.
     Extension,
 }
 
 impl ScriptName {
-    /// Reads the name of a file.
+    /// Parses a file name.
     pub fn parse(file_name: &str) -> Result<Self, ScriptNameError> {
-        Self::read(file_name).map_err(|rule| ScriptNameError {
+        Self::parts(file_name).map_err(|rule| ScriptNameError {
             rule,
             suggestion: suggest(file_name),
         })
     }
 
-    fn read(file_name: &str) -> Result<Self, NameRule> {
+    fn parts(file_name: &str) -> Result<Self, NameRule> {
         let stem = file_name.strip_suffix(".sql").ok_or(NameRule::Extension)?;
         let (prefix, rest) = if let Some(rest) = stem.strip_prefix('V') {
             (Prefix::Versioned, rest)
@@ -74,8 +74,8 @@ impl ScriptName {
         }
         let version = digits.parse().map_err(|_| NameRule::VersionRange)?;
         let name = rest.strip_prefix("__").ok_or(NameRule::Separator)?;
-        if let Some(odd) = name.chars().find(|&c| !is_word_character(c)) {
-            return Err(NameRule::Name(Some(odd)));
+        if let Some(invalid) = name.chars().find(|&c| !is_word_character(c)) {
+            return Err(NameRule::Name(Some(invalid)));
         }
         if name.is_empty() {
             return Err(NameRule::Name(None));
@@ -91,15 +91,15 @@ impl ScriptName {
     }
 }
 
-/// Returns whether refinery keeps a character of a name (`\w` of its pattern).
+/// Returns whether refinery accepts a character in a name (`\w` of its pattern).
 pub(crate) fn is_word_character(c: char) -> bool {
     c.is_alphanumeric() && c.is_ascii()
         || c == '_'
-        // refinery decides about the rest, so that both always agree.
+        // Asks refinery about the rest, so that both always agree.
         || !c.is_ascii() && Migration::unapplied(&format!("V1__{c}"), "").is_ok()
 }
 
-/// Mends what people usually get wrong, and returns the result if it is then right.
+/// Returns the name with common mistakes corrected, if that makes it valid.
 fn suggest(file_name: &str) -> Option<String> {
     let lower = file_name.to_ascii_lowercase();
     let stem = &file_name[..lower.strip_suffix(".sql")?.len()];
@@ -117,31 +117,31 @@ fn suggest(file_name: &str) -> Option<String> {
         .chars()
         .map(|c| if is_word_character(c) { c } else { '_' })
         .collect();
-    let mended = format!("{prefix}{digits}__{name}.sql");
-    let right = !name.starts_with('_') && ScriptName::read(&mended).is_ok();
-    (right && mended != file_name).then_some(mended)
+    let corrected = format!("{prefix}{digits}__{name}.sql");
+    let is_valid = !name.starts_with('_') && ScriptName::parts(&corrected).is_ok();
+    (is_valid && corrected != file_name).then_some(corrected)
 }
 
 impl fmt::Display for ScriptNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a migration's file name: ")?;
+        f.write_str("invalid file name: ")?;
         match self.rule {
-            NameRule::Prefix => f.write_str("it does not begin with a capital V or U"),
-            NameRule::Version => f.write_str("no whole number follows the first letter"),
+            NameRule::Prefix => f.write_str("must begin with an upper-case V or U"),
+            NameRule::Version => f.write_str("a whole number must follow the first letter"),
             NameRule::VersionRange => {
-                write!(f, "its version is greater than {}", i64::MAX)
+                write!(f, "the version is greater than {}", i64::MAX)
             }
-            NameRule::Separator => f.write_str("two underscores have to follow the version"),
-            NameRule::Name(Some(odd)) => write!(
+            NameRule::Separator => f.write_str("two underscores must follow the version"),
+            NameRule::Name(Some(invalid)) => write!(
                 f,
-                "'{}' is no letter, digit or underscore",
-                odd.escape_debug()
+                "'{}' is not a letter, digit or underscore",
+                invalid.escape_debug()
             ),
-            NameRule::Name(None) => f.write_str("no name follows the two underscores"),
+            NameRule::Name(None) => f.write_str("a name must follow the two underscores"),
             NameRule::Length => {
-                write!(f, "its name has more than {MAX_NAME_CHARS} characters")
+                write!(f, "the name has more than {MAX_NAME_CHARS} characters")
             }
-            NameRule::Extension => f.write_str("it does not end in .sql in lower case"),
+            NameRule::Extension => f.write_str("must end in .sql, in lower case"),
         }
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_names_are_read() {
+    fn valid_names_are_parsed() {
         for (file_name, prefix, version, name) in [
             ("V1__products.sql", Prefix::Versioned, 1, "products"),
             ("U0007___x.sql", Prefix::Unversioned, 7, "_x"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_say_which_rule_they_break_and_what_was_meant() {
+    fn errors_name_the_rule_and_a_correction() {
         for (file_name, rule, suggestion) in [
             ("V1.5__x.sql", NameRule::Version, None),
             ("v3__lower.sql", NameRule::Prefix, Some("V3__lower.sql")),
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(ScriptName::parse(&long).unwrap_err().rule, NameRule::Length);
     }
 
-    fn refinery_reads_it_wholly(file_name: &str) -> bool {
+    fn refinery_reads_all_of(file_name: &str) -> bool {
         let Some(stem) = file_name.strip_suffix(".sql") else {
             return false;
         };
@@ -245,11 +245,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
         #[test]
-        fn a_name_is_accepted_exactly_if_refinery_reads_all_of_it(
+        fn names_are_valid_exactly_if_refinery_reads_all_of_them(
             file_name in r"[VUvu]?[0-9１٣.]{0,20}_{0,3}(\w|[-. ²\u{301}\u{200d}]|\PC){0,6}(\.sql|\.SQL|\.up\.sql|)"
         ) {
             let ours = ScriptName::parse(&file_name);
-            prop_assert_eq!(ours.is_ok(), refinery_reads_it_wholly(&file_name), "{}", file_name);
+            prop_assert_eq!(ours.is_ok(), refinery_reads_all_of(&file_name), "{}", file_name);
             if let Ok(ours) = ours {
                 let theirs = Migration::unapplied(file_name.strip_suffix(".sql").unwrap(), "").unwrap();
                 prop_assert_eq!((ours.version, ours.name.as_str()), (theirs.version(), theirs.name()));
@@ -260,7 +260,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_at_all_makes_it_panic(file_name in any::<String>()) {
+        fn parsing_never_panics(file_name in any::<String>()) {
             let _ = ScriptName::parse(&file_name);
             let _ = ScriptName::parse(&format!("V1__{file_name}.sql"));
         }

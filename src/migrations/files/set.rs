@@ -1,4 +1,4 @@
-//! A folder of migrations as an ordered set, or everything that is wrong with it.
+//! Loads a folder of migrations as an ordered set.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,22 +21,22 @@ pub struct MigrationSet {
     warnings: Arc<[Warning]>,
 }
 
-/// What stands in no run's way but is worth a line.
+/// A file that deserves a warning but does not stop a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The file.
     pub path: PathBuf,
-    /// What is odd about it.
-    pub oddity: Oddity,
+    /// What is unusual about it.
+    pub kind: WarningKind,
 }
 
 /// A kind of [`Warning`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Oddity {
-    /// It holds no statement and will be recorded as applied all the same.
+pub enum WarningKind {
+    /// It contains no statement and will still be recorded as applied.
     Empty,
-    /// It is named like a migration but does not end in `.sql`, so it is none.
+    /// It is named like a migration but does not end in `.sql`, so it is ignored.
     Ignored,
 }
 
@@ -45,15 +45,9 @@ impl MigrationSet {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with any file, ordered by path.
+    /// All errors of all files, ordered by path.
     pub fn load(dir: &Path, scope: Scope) -> Result<Self, LoadErrors> {
-        let missing = |problem| {
-            LoadErrors(vec![LoadError {
-                path: dir.to_owned(),
-                place: None,
-                problem,
-            }])
-        };
+        let missing = |problem| LoadErrors(vec![LoadError::new(dir, problem)]);
         if !dir.is_dir() {
             return Err(missing(Problem::MissingFolder(scope)));
         }
@@ -63,17 +57,17 @@ impl MigrationSet {
         let mut files = Vec::with_capacity(listing.scripts.len());
         for path in listing.scripts {
             if scope == Scope::Tenant && in_shared_folder(&path, dir) {
-                errors.push(wrong(&path, Problem::SharedFolderInTenantSet));
+                errors.push(LoadError::new(&path, Problem::SharedFolderInTenantSet));
             }
             match folder::read(&path) {
                 Ok(bytes) => files.push((path, bytes)),
-                Err(problem) => errors.push(wrong(&path, problem)),
+                Err(problem) => errors.push(LoadError::new(&path, problem)),
             }
         }
         Self::assemble(dir, scope, files, listing.ignored, errors)
     }
 
-    /// Makes a set of files that the program carries with it, each with the name it is shown by.
+    /// Builds a set from embedded files, given as file name and text.
     ///
     /// # Errors
     ///
@@ -108,16 +102,16 @@ impl MigrationSet {
             }
         }
         if !errors.is_empty() {
-            // Stable, so that what is wrong inside a file stays in the order of its lines.
+            // A stable sort keeps the errors of a file in the order of its lines.
             errors.sort_by(|a, b| a.path.cmp(&b.path));
             return Err(LoadErrors(errors));
         }
         scripts.sort_by_key(|script| script.id.version);
         let empty = scripts.iter().filter(|script| script.statements.is_empty());
         let mut warnings: Vec<_> = empty
-            .map(|script| (script.path.clone(), Oddity::Empty))
-            .chain(ignored.into_iter().map(|path| (path, Oddity::Ignored)))
-            .map(|(path, oddity)| Warning { path, oddity })
+            .map(|script| (script.path.clone(), WarningKind::Empty))
+            .chain(ignored.into_iter().map(|path| (path, WarningKind::Ignored)))
+            .map(|(path, kind)| Warning { path, kind })
             .collect();
         warnings.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self {
@@ -129,7 +123,7 @@ impl MigrationSet {
         })
     }
 
-    /// Returns whose migrations these are.
+    /// Returns whether this is the shared or the tenant set.
     #[must_use]
     pub const fn scope(&self) -> Scope {
         self.scope
@@ -147,22 +141,22 @@ impl MigrationSet {
         &self.scripts
     }
 
-    /// Returns what identifies them, at the same positions as [`MigrationSet::scripts`].
+    /// Returns the ids of the migrations, at the same positions as [`MigrationSet::scripts`].
     #[must_use]
     pub fn ids(&self) -> &[ScriptId] {
         &self.ids
     }
 
-    /// Returns what is odd, ordered by path.
+    /// Returns the warnings, ordered by path.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 }
 
-/// Checks that neither set lies in the other, where its files would run in the wrong schemas.
+/// Checks that neither folder is inside the other, whose files would run in the wrong schemas.
 ///
-/// Folders that do not exist are compared by name.
+/// Compares folders that do not exist by name.
 pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
     let resolve = |dir: &Path| {
         dir.canonicalize()
@@ -172,7 +166,7 @@ pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
     let (real_shared, real_tenant) = (resolve(shared), resolve(tenant));
     let nested = |inner: &Path, outer: &Path| {
         let outer = outer.to_owned();
-        Err(wrong(inner, Problem::NestedSets { outer }))
+        Err(LoadError::new(inner, Problem::NestedSets { outer }))
     };
     if real_tenant.starts_with(&real_shared) {
         nested(tenant, shared)
@@ -180,14 +174,6 @@ pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
         nested(shared, tenant)
     } else {
         Ok(())
-    }
-}
-
-fn wrong(path: &Path, problem: Problem) -> LoadError {
-    LoadError {
-        path: path.to_owned(),
-        place: None,
-        problem,
     }
 }
 
@@ -209,7 +195,7 @@ fn duplicates(paths: &[PathBuf]) -> Vec<LoadError> {
         };
         if let Some(first) = first_of.get(&version) {
             let other = PathBuf::clone(first);
-            errors.push(wrong(path, Problem::Duplicate { version, other }));
+            errors.push(LoadError::new(path, Problem::Duplicate { version, other }));
         } else {
             first_of.insert(version, path.clone());
         }
@@ -220,9 +206,14 @@ fn duplicates(paths: &[PathBuf]) -> Vec<LoadError> {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        match self.oddity {
-            Oddity::Empty => write!(f, "{path}: holds no statement and will count as applied"),
-            Oddity::Ignored => write!(f, "{path}: is not run, because it does not end in .sql"),
+        match self.kind {
+            WarningKind::Empty => write!(
+                f,
+                "{path}: contains no statement and will be recorded as applied"
+            ),
+            WarningKind::Ignored => {
+                write!(f, "{path}: ignored, because its name does not end in .sql")
+            }
         }
     }
 }
@@ -273,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_of_every_file_is_reported_in_the_order_of_paths() {
+    fn every_error_is_reported_in_the_order_of_paths() {
         let dir = folder(&[
             ("b/V1__one.sql", "commit;\nreset all"),
             ("a/V01__eins.sql", "select 1"),
@@ -284,18 +275,18 @@ mod tests {
         assert_eq!(
             errors(dir.path(), Scope::Tenant),
             [
-                "V5__x.SQL: not a migration's file name: it does not end in .sql in lower case",
-                "a/V01__eins.sql: version 1 is also that of U1__uno.sql",
-                "b/V1__one.sql: version 1 is also that of U1__uno.sql",
-                "b/V1__one.sql:1:1: COMMIT is not allowed in a migration: it would leave the transaction that holds the file",
-                "b/V1__one.sql:2:1: RESET ALL is not allowed in a migration: it would undo the settings that keep the file in its schema",
-                "z/v3__lower.sql: not a migration's file name: it does not begin with a capital V or U",
+                "V5__x.SQL: invalid file name: must end in .sql, in lower case",
+                "a/V01__eins.sql: version 1 is also used by U1__uno.sql",
+                "b/V1__one.sql: version 1 is also used by U1__uno.sql",
+                "b/V1__one.sql:1:1: COMMIT is not allowed in a migration: it would end the transaction that applies the file",
+                "b/V1__one.sql:2:1: RESET ALL is not allowed in a migration: it would reset the settings that keep the file in its schema",
+                "z/v3__lower.sql: invalid file name: must begin with an upper-case V or U",
             ]
         );
     }
 
     #[test]
-    fn an_empty_folder_is_an_empty_set_and_a_missing_one_an_error() {
+    fn an_empty_folder_is_an_empty_set() {
         let dir = folder(&[]);
         let set = MigrationSet::load(dir.path(), Scope::Shared).unwrap();
         assert!(set.scripts().is_empty() && set.ids().is_empty());
@@ -321,22 +312,22 @@ mod tests {
             .map(|warning| {
                 (
                     warning.path.file_name().unwrap().to_str().unwrap(),
-                    warning.oddity,
+                    warning.kind,
                 )
             })
             .collect();
         assert_eq!(
             warnings,
             [
-                ("V1__empty.sql", Oddity::Empty),
-                ("V2__x.sql.bak", Oddity::Ignored),
-                ("V3__x.sql~", Oddity::Ignored),
+                ("V1__empty.sql", WarningKind::Empty),
+                ("V2__x.sql.bak", WarningKind::Ignored),
+                ("V3__x.sql~", WarningKind::Ignored),
             ]
         );
     }
 
     #[test]
-    fn the_sets_have_to_lie_apart() {
+    fn the_folders_must_not_be_nested() {
         let dir = folder(&[
             ("tenant/Shared/V1__x.sql", "select 1"),
             ("shared/V1__x.sql", ""),
@@ -346,7 +337,7 @@ mod tests {
         assert_eq!(
             errors(&tenant, Scope::Tenant),
             [
-                "Shared/V1__x.sql: lies in a folder 'shared' of the tenant set, so every tenant would get it"
+                "Shared/V1__x.sql: file in a folder 'shared' of the tenant set: it would run in every tenant"
             ]
         );
         assert!(check_apart(dir.path(), &tenant).is_err());
@@ -356,19 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_sets_load_without_a_word() {
+    fn the_shipped_sets_load_without_warnings() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         for (folder, scope) in [("shared", Scope::Shared), ("tenant", Scope::Tenant)] {
             let set = MigrationSet::load(&root.join(folder), scope).unwrap();
             assert!(!set.scripts().is_empty());
             assert_eq!(set.warnings(), []);
             for script in set.scripts() {
-                assert_eq!(
-                    script.seal,
-                    crate::migrations::policy::check::Seal::Parsed,
-                    "{}",
-                    script.id
-                );
+                assert!(script.is_parsed, "{}", script.id);
             }
         }
     }

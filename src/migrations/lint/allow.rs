@@ -6,8 +6,7 @@ use super::rule::Rule;
 use crate::migrations::files::load_error::{LoadError, Problem};
 use crate::migrations::files::script::Script;
 use crate::migrations::sql::directives::{allowed_rules, directive};
-use crate::migrations::sql::lexer::{Kind, Tokens};
-use crate::migrations::sql::position::place_of_byte;
+use crate::migrations::sql::lexer::{Lexer, TokenKind};
 
 /// The rules that a file allows, and where.
 #[derive(Debug, Default)]
@@ -31,16 +30,18 @@ impl Allowances {
             .statements
             .first()
             .map_or(text.len(), |first| first.range.start);
-        for token in Tokens::new(text).filter(|token| token.kind == Kind::LineComment) {
+        for token in Lexer::new(text).filter(|token| token.kind == TokenKind::LineComment) {
             let comment = token.start..token.end;
             let Some(words) = directive(&text[comment.clone()]).and_then(allowed_rules) else {
                 continue;
             };
             for word in words {
-                let rule = Rule::named(word).ok_or_else(|| LoadError {
-                    path: script.path.clone(),
-                    place: Some(place_of_byte(text, comment.start)),
-                    problem: Problem::UnknownRule(word.to_owned()),
+                let rule = Rule::named(word).ok_or_else(|| {
+                    let problem = Problem::UnknownRule {
+                        name: word.to_owned(),
+                        similar: Rule::similar(word),
+                    };
+                    LoadError::at(&script.path, text, comment.start, problem)
                 })?;
                 match statement_below(script, &comment) {
                     Some(at) => found.at.push((at, rule)),

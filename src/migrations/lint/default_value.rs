@@ -3,7 +3,8 @@
 use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
 
-use super::effect::{Name, Value};
+use super::effect::Value;
+use crate::migrations::sql::relations::RelationName;
 
 /// Functions of the server and of its usual extensions that are declared volatile and that
 /// defaults are made of.
@@ -110,6 +111,6 @@ pub(super) fn calls(node: &SyntaxNode) -> impl Iterator<Item = String> + use<> {
     node.descendants()
         .filter_map(ast::CallExpr::cast)
         .filter_map(|call| call.expr())
-        .filter_map(|called| Name::read(&called.syntax().text().to_string()))
-        .map(|name| name.table)
+        .filter_map(|called| RelationName::parse(&called.syntax().text().to_string()))
+        .map(|name| name.relation)
 }

@@ -1,39 +1,31 @@
 //! What a statement does to whom, as far as the rules ask.
 
-use crate::migrations::sql::keywords::Words;
-use crate::migrations::sql::lexer::{Kind, Token, Tokens};
-
-/// The name of a relation as the server folds it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    pub(super) schema: Option<String>,
-    pub(super) table: String,
-}
+use crate::migrations::sql::relations::RelationName;
 
 /// One thing that a statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     CreateTable {
-        table: Name,
+        table: RelationName,
         if_not_exists: bool,
     },
     Key {
-        to: Name,
+        to: RelationName,
     },
     AddColumn {
-        table: Name,
+        table: RelationName,
         column: AddedColumn,
     },
     SetType {
-        table: Name,
+        table: RelationName,
         column: String,
     },
     SetNotNull {
-        table: Name,
+        table: RelationName,
         column: String,
     },
     AddConstraint {
-        table: Name,
+        table: RelationName,
         kind: Checked,
         at_once: bool,
         name: Option<String>,
@@ -41,15 +33,15 @@ pub(super) enum Act {
         not_null: Option<String>,
     },
     Validate {
-        table: Name,
+        table: RelationName,
         constraint: String,
     },
     Rewrite {
-        table: Name,
+        table: RelationName,
         by: &'static str,
     },
     Index {
-        table: Name,
+        table: RelationName,
         concurrently: bool,
         if_not_exists: bool,
     },
@@ -59,29 +51,29 @@ pub(super) enum Act {
     },
     /// A materialized view is computed while nobody may read it.
     Refresh {
-        view: Name,
+        view: RelationName,
     },
     /// With something goes whatever depends on it.
     Cascade {
         kind: &'static str,
     },
     Remove {
-        table: Name,
+        table: RelationName,
         what: String,
     },
     Rename {
-        table: Name,
+        table: RelationName,
         what: String,
     },
     /// Any other change of a table that takes a lock against its users.
     Alter {
-        table: Name,
+        table: RelationName,
     },
     Lock {
-        tables: Vec<Name>,
+        tables: Vec<RelationName>,
     },
     Truncate {
-        tables: Vec<Name>,
+        tables: Vec<RelationName>,
         cascade: bool,
     },
     VacuumFull {
@@ -89,7 +81,7 @@ pub(super) enum Act {
     },
     /// Rows are written.
     Write {
-        table: Name,
+        table: RelationName,
         command: &'static str,
         /// Whether nothing says which.
         is_all: bool,
@@ -142,35 +134,6 @@ pub(super) enum Checked {
     Exclude,
 }
 
-impl Name {
-    /// Reads `schema.table`, with or without `ONLY`, `*` and parentheses around it.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        let tokens: Vec<Token> = Tokens::new(text)
-            .filter(|token| {
-                matches!(token.kind, Kind::Word | Kind::Quoted)
-                    && !text[token.start..token.end].eq_ignore_ascii_case("only")
-            })
-            .collect();
-        let words = Words::new(text, &tokens);
-        let last = words.len().checked_sub(1)?;
-        Some(Self {
-            schema: last
-                .checked_sub(1)
-                .and_then(|place| words.identifier(place)),
-            table: words.identifier(last)?,
-        })
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(schema) = &self.schema {
-            write!(f, "{schema}.")?;
-        }
-        f.write_str(&self.table)
-    }
-}
-
 impl Checked {
     pub(super) const fn words(self) -> &'static str {
         match self {
@@ -186,24 +149,5 @@ impl Checked {
     /// Returns whether an index is built, rather than the rows only read.
     pub(super) const fn builds_index(self) -> bool {
         matches!(self, Self::Unique | Self::PrimaryKey | Self::Exclude)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_the_server_folds_them() {
-        for (text, expected) in [
-            ("Public.Plans", "public.plans"),
-            ("ONLY (orders)", "orders"),
-            ("\"Only\" *", "Only"),
-            ("orders *", "orders"),
-            ("\"a b\".\"C\"", "a b.C"),
-        ] {
-            assert_eq!(Name::read(text).unwrap().to_string(), expected, "{text}");
-        }
-        assert_eq!(Name::read(""), None);
     }
 }

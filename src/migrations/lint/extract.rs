@@ -5,12 +5,13 @@ use std::ops::Range;
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SourceFile, SyntaxNode};
 
-use super::effect::{Act, Name};
+use super::effect::Act;
 use crate::migrations::files::script::Script;
 use crate::migrations::sql::directives::Transaction;
-use crate::migrations::sql::keywords::Words;
-use crate::migrations::sql::lexer::{Kind, Token, Tokens};
-use crate::migrations::sql::parser::{Limits, with_room};
+use crate::migrations::sql::keywords::Keywords;
+use crate::migrations::sql::lexer::{Lexer, Token, TokenKind};
+use crate::migrations::sql::parser::{Limits, on_parser_thread};
+use crate::migrations::sql::relations::RelationName;
 
 /// A file as the rules see it.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) fn read_all(scripts: &[Script]) -> Vec<Reading> {
             })
             .collect(),
     };
-    with_room(|| scripts.iter().map(read).collect())
+    on_parser_thread(|| scripts.iter().map(read).collect())
         .unwrap_or_else(|| scripts.iter().map(unread).collect())
 }
 
@@ -62,8 +63,8 @@ fn read(script: &Script) -> Reading {
 }
 
 fn acts(text: &str, start: usize) -> Option<Vec<(usize, Act)>> {
-    let tokens: Vec<Token> = Tokens::new(text)
-        .filter(|token| token.kind != Kind::LineComment)
+    let tokens: Vec<Token> = Lexer::new(text)
+        .filter(|token| token.kind != TokenKind::LineComment)
         .collect();
     if !Limits::allow_statement(tokens.len(), deepest(&tokens)) {
         return None;
@@ -77,7 +78,7 @@ fn acts(text: &str, start: usize) -> Option<Vec<(usize, Act)>> {
         start,
         acts: Vec::new(),
     };
-    found.statement(statement, Words::new(text, &tokens));
+    found.statement(statement, Keywords::new(text, &tokens));
     Some(found.acts)
 }
 
@@ -85,8 +86,8 @@ fn deepest(tokens: &[Token]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for token in tokens {
         match token.kind {
-            Kind::Open => depth += 1,
-            Kind::Close => depth = depth.saturating_sub(1),
+            TokenKind::Open => depth += 1,
+            TokenKind::Close => depth = depth.saturating_sub(1),
             _ => {}
         }
         deepest = deepest.max(depth);
@@ -106,7 +107,7 @@ impl Found {
         self.acts.push((self.start + at, act));
     }
 
-    fn statement(&mut self, statement: ast::Stmt, words: Words<'_>) {
+    fn statement(&mut self, statement: ast::Stmt, keywords: Keywords<'_>) {
         use ast::Stmt;
         match statement {
             Stmt::CreateTable(create) => self.create_table(&create),
@@ -137,7 +138,7 @@ impl Found {
                 let command = "DROP INDEX";
                 self.add(drop.syntax(), Act::IndexLocked { command });
             }
-            Stmt::Reindex(reindex) if words.places("concurrently").next().is_none() => {
+            Stmt::Reindex(reindex) if keywords.positions("concurrently").next().is_none() => {
                 let command = "REINDEX";
                 self.add(reindex.syntax(), Act::IndexLocked { command });
             }
@@ -184,7 +185,7 @@ impl Found {
                 );
                 self.kept("a materialized view", create.syntax());
             }
-            Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), words),
+            Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), keywords),
             Stmt::CreateTrigger(create) => {
                 let on = create.on_relation().and_then(|on| on.relation_name_ref());
                 if let Some(table) = name(on) {
@@ -218,7 +219,7 @@ impl Found {
                 let tables = tables.filter_map(|table| name(Some(table))).collect();
                 self.add(lock.syntax(), Act::Lock { tables });
             }
-            Stmt::Vacuum(vacuum) if vacuum.full_token().is_some() || full_option(words) => {
+            Stmt::Vacuum(vacuum) if vacuum.full_token().is_some() || full_option(keywords) => {
                 let command = "VACUUM FULL";
                 self.add(vacuum.syntax(), Act::VacuumFull { command });
             }
@@ -263,7 +264,7 @@ impl Found {
         }
     }
 
-    fn creates(&mut self, table: Option<Name>, if_not_exists: bool, node: &SyntaxNode) {
+    fn creates(&mut self, table: Option<RelationName>, if_not_exists: bool, node: &SyntaxNode) {
         if let Some(table) = table {
             self.add(
                 node,
@@ -301,15 +302,22 @@ impl Found {
         }
     }
 
-    fn function(&mut self, called: Option<ast::FunctionName>, node: &SyntaxNode, words: Words<'_>) {
+    fn function(
+        &mut self,
+        called: Option<ast::FunctionName>,
+        node: &SyntaxNode,
+        keywords: Keywords<'_>,
+    ) {
         let Some(name) = name(called) else {
             return;
         };
-        let literals = (0..words.len()).filter(|&place| words.kind(place) == Some(Kind::Literal));
-        let body: Vec<&str> = literals.map(|place| words.raw(place)).collect();
-        let pins_path = (words.places("set")).any(|place| words.is(place + 1, "search_path"));
+        let literals =
+            (0..keywords.len()).filter(|&index| keywords.kind(index) == Some(TokenKind::Literal));
+        let body: Vec<&str> = literals.map(|index| keywords.text(index)).collect();
+        let pins_path =
+            (keywords.positions("set")).any(|index| keywords.is(index + 1, "search_path"));
         let act = Act::Function {
-            name: name.table,
+            name: name.relation,
             body: body.join("\n"),
             pins_path,
         };
@@ -329,18 +337,18 @@ fn cascades(behavior: Option<&ast::DropBehavior>) -> bool {
 }
 
 /// `VACUUM (FULL)`, unless it says `FULL off`.
-fn full_option(words: Words<'_>) -> bool {
-    (1..words.options()).any(|place| {
-        words.is(place, "full")
-            && !words.is_any(place + 1, &["false", "off"])
-            && words.raw(place + 1) != "0"
+fn full_option(keywords: Keywords<'_>) -> bool {
+    (1..keywords.options()).any(|index| {
+        keywords.is(index, "full")
+            && !keywords.is_any(index + 1, &["false", "off"])
+            && keywords.text(index + 1) != "0"
     })
 }
 
-pub(super) fn name(node: Option<impl AstNode>) -> Option<Name> {
+pub(super) fn name(node: Option<impl AstNode>) -> Option<RelationName> {
     named(&node?)
 }
 
-fn named(node: &impl AstNode) -> Option<Name> {
-    Name::read(&node.syntax().text().to_string())
+fn named(node: &impl AstNode) -> Option<RelationName> {
+    RelationName::parse(&node.syntax().text().to_string())
 }

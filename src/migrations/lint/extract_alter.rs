@@ -4,10 +4,11 @@ use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
 
 use super::default_value::of_default;
-use super::effect::{Act, AddedColumn, Checked, Name, Value};
+use super::effect::{Act, AddedColumn, Checked, Value};
 use super::extract::{Found, name};
-use crate::migrations::sql::keywords::Words;
-use crate::migrations::sql::lexer::{Token, Tokens};
+use crate::migrations::sql::keywords::Keywords;
+use crate::migrations::sql::lexer::{Lexer, Token};
+use crate::migrations::sql::relations::RelationName;
 
 impl Found {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) {
@@ -19,7 +20,7 @@ impl Found {
         }
     }
 
-    fn action(&mut self, table: &Name, action: ast::AlterTableAction) {
+    fn action(&mut self, table: &RelationName, action: ast::AlterTableAction) {
         use ast::AlterTableAction as Action;
         let table = table.clone();
         let rewrite = |by| Act::Rewrite {
@@ -70,7 +71,7 @@ impl Found {
         self.add(&node, act);
     }
 
-    fn add_column(&mut self, table: Name, add: &ast::AddColumn) {
+    fn add_column(&mut self, table: RelationName, add: &ast::AddColumn) {
         let mut column = AddedColumn {
             name: text_of(add.column_name()),
             if_not_exists: add.if_not_exists().is_some(),
@@ -127,7 +128,7 @@ impl Found {
         self.add(add.syntax(), Act::AddColumn { table, column });
     }
 
-    fn add_constraint(&mut self, table: Name, add: &ast::AddConstraint) {
+    fn add_constraint(&mut self, table: RelationName, add: &ast::AddConstraint) {
         use ast::Constraint;
         let Some(constraint) = add.constraint() else {
             return;
@@ -183,11 +184,13 @@ impl Found {
 /// Returns the column of `column IS NOT NULL`.
 fn never_null(expression: &SyntaxNode) -> Option<String> {
     let text = expression.text().to_string();
-    let tokens: Vec<Token> = Tokens::new(&text).collect();
-    let words = Words::new(&text, &tokens);
-    let says_so =
-        words.len() == 4 && words.is(1, "is") && words.is(2, "not") && words.is(3, "null");
-    says_so.then(|| words.raw(0).to_owned())
+    let tokens: Vec<Token> = Lexer::new(&text).collect();
+    let keywords = Keywords::new(&text, &tokens);
+    let says_so = keywords.len() == 4
+        && keywords.is(1, "is")
+        && keywords.is(2, "not")
+        && keywords.is(3, "null");
+    says_so.then(|| keywords.text(0).to_owned())
 }
 
 fn text_of(node: Option<impl AstNode>) -> String {

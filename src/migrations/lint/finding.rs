@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::rule::{Rule, Severity};
-use crate::domain::script::{Place, Scope};
+use crate::domain::script::{Location, Scope};
 
 /// Something that a file does and should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Finding {
     /// The file, as to show to people.
     pub path: PathBuf,
     /// Where.
-    pub place: Place,
+    pub place: Location,
     /// By which rule.
     pub rule: Rule,
     /// How much it matters here.

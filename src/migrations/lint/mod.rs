@@ -133,7 +133,7 @@ fn created(readings: &[Reading]) -> HashSet<String> {
         .filter_map(|statement| statement.acts.as_ref())
         .flatten();
     acts.filter_map(|(_, act)| match act {
-        Act::CreateTable { table, .. } => Some(table.table.clone()),
+        Act::CreateTable { table, .. } => Some(table.relation.clone()),
         _ => None,
     })
     .collect()

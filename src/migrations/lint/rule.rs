@@ -108,6 +108,17 @@ impl Rule {
         Self::ALL.into_iter().find(|rule| rule.name() == name)
     }
 
+    /// Returns the rule whose name is most similar to a misspelled one.
+    #[must_use]
+    pub fn similar(name: &str) -> Option<&'static str> {
+        Self::ALL
+            .into_iter()
+            .map(|rule| (strsim::jaro_winkler(rule.name(), name), rule.name()))
+            .filter(|(similarity, _)| *similarity > 0.8)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, name)| name)
+    }
+
     /// Returns how much its findings matter.
     #[must_use]
     pub const fn severity(self) -> Severity {

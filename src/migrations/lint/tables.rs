@@ -1,10 +1,11 @@
 //! What is hard on one table that is in use, fleet or not.
 
-use super::effect::{Act, AddedColumn, Checked, Name, Value};
+use super::effect::{Act, AddedColumn, Checked, Value};
 use super::finding::Said;
 use super::fleet::is_outside;
 use super::rule::Rule;
 use super::transaction::InTransaction;
+use crate::migrations::sql::relations::RelationName;
 
 const APART: &str = "in a file that begins with '-- pricesync: no-transaction'";
 
@@ -74,7 +75,7 @@ pub(super) fn judge(now: &InTransaction<'_>, act: &Act) -> Vec<Said> {
     said.into_iter().collect()
 }
 
-fn added(now: &InTransaction<'_>, table: &Name, column: &AddedColumn) -> Vec<Said> {
+fn added(now: &InTransaction<'_>, table: &RelationName, column: &AddedColumn) -> Vec<Said> {
     let mut said = Vec::new();
     let name = &column.name;
     if column.if_not_exists {
@@ -100,7 +101,7 @@ fn added(now: &InTransaction<'_>, table: &Name, column: &AddedColumn) -> Vec<Sai
     said
 }
 
-fn rewrite(table: &Name, by: &str, perhaps: bool) -> Said {
+fn rewrite(table: &RelationName, by: &str, perhaps: bool) -> Said {
     let (verb, unless) = if perhaps {
         (
             "may write",
@@ -117,7 +118,7 @@ fn rewrite(table: &Name, by: &str, perhaps: bool) -> Said {
     )
 }
 
-fn index(table: &Name) -> Said {
+fn index(table: &RelationName) -> Said {
     Said::new(
         Rule::IndexWithoutConcurrently,
         format!("the index on {table} is built under a lock against writes"),
@@ -135,7 +136,7 @@ fn index_locked(command: &str) -> Said {
     )
 }
 
-fn refreshed(view: &Name) -> Said {
+fn refreshed(view: &RelationName) -> Said {
     Said::new(
         Rule::RewritesTable,
         format!("{view} is computed anew, and nobody may read it meanwhile"),
@@ -153,7 +154,7 @@ fn cascaded(kind: &str) -> Said {
     )
 }
 
-fn written(table: &Name, command: &str) -> Said {
+fn written(table: &RelationName, command: &str) -> Said {
     Said::new(
         Rule::RewritesTable,
         format!("{command} without WHERE writes every row of {table}"),
@@ -162,7 +163,7 @@ fn written(table: &Name, command: &str) -> Said {
     )
 }
 
-fn scan(table: &Name, kind: Checked) -> Said {
+fn scan(table: &RelationName, kind: Checked) -> Said {
     let words = kind.words();
     let (message, safer) = if kind == Checked::Exclude {
         (
@@ -190,7 +191,7 @@ fn scan(table: &Name, kind: Checked) -> Said {
     Said::new(Rule::ConstraintScan, message, cost, safer)
 }
 
-fn validated_at_once(table: &Name, constraint: &str) -> Said {
+fn validated_at_once(table: &RelationName, constraint: &str) -> Said {
     Said::new(
         Rule::ConstraintScan,
         format!("{constraint} is validated in the transaction that adds it"),
@@ -201,7 +202,7 @@ fn validated_at_once(table: &Name, constraint: &str) -> Said {
     )
 }
 
-fn set_not_null(table: &Name, column: &str) -> Said {
+fn set_not_null(table: &RelationName, column: &str) -> Said {
     Said::new(
         Rule::SetNotNull,
         format!("SET NOT NULL reads every row of {table} for {column}"),
@@ -230,7 +231,7 @@ fn renamed(what: &str) -> Said {
     )
 }
 
-fn locked(tables: &[Name]) -> Said {
+fn locked(tables: &[RelationName]) -> Said {
     Said::new(
         Rule::LockTable,
         format!("LOCK TABLE {}", listed(tables)),
@@ -239,7 +240,7 @@ fn locked(tables: &[Name]) -> Said {
     )
 }
 
-fn truncated(tables: &[Name], cascade: bool) -> Said {
+fn truncated(tables: &[RelationName], cascade: bool) -> Said {
     let (what, which) = if cascade {
         (
             " CASCADE",
@@ -268,7 +269,7 @@ fn if_not_exists(what: &str) -> Said {
     )
 }
 
-fn listed(tables: &[Name]) -> String {
+fn listed(tables: &[RelationName]) -> String {
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
     names.join(", ")
 }

@@ -421,7 +421,7 @@ fn a_rule_that_is_allowed_and_does_not_exist_is_an_error() {
     let LoadErrors(errors) = Linter::new(&shared, &tenant).unwrap_err();
     assert_eq!(
         errors[0].to_string(),
-        "V1__x.sql:2:3: lint has no rule 'truncat'"
+        "V1__x.sql:2:3: unknown lint rule 'truncat'"
     );
     assert_eq!(errors[0].hint(), Some("did you mean truncate?".into()));
 }

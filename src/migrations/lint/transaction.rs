@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::effect::{Act, Checked, Name};
+use super::effect::{Act, Checked};
 use super::extract::Read;
 use super::finding::{Finding, Said};
 use super::rule::Rule;
 use super::{Linter, fleet, tables};
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::Transaction;
-use crate::migrations::sql::position::place_of_byte;
+use crate::migrations::sql::position::location_of_byte;
+use crate::migrations::sql::relations::RelationName;
 
 /// Files that run in one schema and commit together, and what they did so far.
 pub(super) struct InTransaction<'a> {
@@ -76,7 +77,7 @@ impl<'a> InTransaction<'a> {
                         file,
                         statement: start,
                         path: script.path.clone(),
-                        place: place_of_byte(&script.text, at),
+                        place: location_of_byte(&script.text, at),
                         rule: said.rule,
                         severity: said.severity,
                         message: said.message,
@@ -115,7 +116,7 @@ impl<'a> InTransaction<'a> {
         said.extend(fleet::locks(self, act));
         match act {
             Act::CreateTable { table, .. } => {
-                self.created.insert(table.table.clone());
+                self.created.insert(table.relation.clone());
             }
             Act::AddConstraint {
                 name: Some(name),
@@ -130,8 +131,8 @@ impl<'a> InTransaction<'a> {
     }
 
     /// Returns whether others may be using a table: it was there before this transaction.
-    pub(super) fn in_use(&self, table: &Name) -> bool {
-        !self.created.contains(&table.table)
+    pub(super) fn in_use(&self, table: &RelationName) -> bool {
+        !self.created.contains(&table.relation)
     }
 
     /// Returns how many statements follow that are more than a foreign key, and whether
@@ -149,7 +150,7 @@ impl<'a> InTransaction<'a> {
 
     /// Returns whether an earlier file, or an earlier statement, has a
     /// `CHECK (column IS NOT NULL)` for a column.
-    pub(super) fn proven(&self, table: &Name, column: &str) -> bool {
+    pub(super) fn proven(&self, table: &RelationName, column: &str) -> bool {
         let readings = &self.linter.half(self.scope).readings[..=self.file];
         let statements = readings.iter().flat_map(|reading| &reading.statements);
         let mut acts = statements

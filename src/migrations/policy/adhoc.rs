@@ -1,117 +1,103 @@
-//! SQL that somebody typed, to be run in one tenant after the other.
+//! SQL that a user typed, to be run in each tenant.
 
 use std::fmt;
 
-use super::check::{Seal, examine};
-use super::forbidden::Refusal;
-use crate::domain::script::{Place, Scope};
+use super::check::check;
+use super::refusal::Refusal;
+use crate::domain::script::{Location, Scope};
 use crate::migrations::sql::directives::Transaction;
-use crate::migrations::sql::position::{byte_of_position, place_of_byte};
+use crate::migrations::sql::position::{byte_of_position, location_of_byte};
 use crate::migrations::sql::split::Statement;
 
-/// Statements that stay in the transaction and the schema that they are run in, as far as
-/// reading them can tell.
+/// Statements in which nothing forbidden was found.
 #[derive(Clone, Debug)]
-pub struct TypedSql {
+pub struct AdhocSql {
     text: String,
     statements: Vec<Statement>,
-    /// Whether two readers agree on where each statement ends.
+    /// Whether the parser confirms each statement.
     pub is_parsed: bool,
 }
 
-/// Why a text is not run.
+/// Why a text is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TypedSqlError {
-    /// There is no statement in it.
+pub enum AdhocSqlError {
+    /// It contains no statement.
     Empty,
-    /// This statement would leave its transaction or its schema, or cannot run in them.
-    Refused(Place, Refusal),
+    /// A forbidden statement.
+    Refused(Location, Refusal),
 }
 
-impl fmt::Display for TypedSqlError {
+impl fmt::Display for AdhocSqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, refusal) = match self {
-            Self::Empty => return f.write_str("it holds no statement"),
-            Self::Refused(place, refusal) => (place, refusal),
+        let (location, refusal) = match self {
+            Self::Empty => return f.write_str("it contains no statement"),
+            Self::Refused(location, refusal) => (location, refusal),
         };
-        match place.column {
-            Some(column) => write!(f, "{}:{column}: ", place.line)?,
-            None => write!(f, "{}: ", place.line)?,
+        match location.column {
+            Some(column) => write!(f, "{}:{column}: ", location.line)?,
+            None => write!(f, "{}: ", location.line)?,
         }
-        match refusal {
-            Refusal::TransactionControl(words) => write!(
-                f,
-                "{words} is not allowed: the statements are one transaction in each tenant"
+        let (sql, reason) = match refusal {
+            Refusal::TransactionControl(sql) => {
+                (sql, "the statements are one transaction in each tenant")
+            }
+            Refusal::SearchPath(sql) => (sql, "pricesync sets search_path for each tenant"),
+            Refusal::Role(sql) => (sql, "connect as that role"),
+            Refusal::SessionReset(sql) | Refusal::StringSyntax(sql) => {
+                (sql, "pricesync sets the session's settings for each tenant")
+            }
+            Refusal::CopyThroughClient(sql) => (
+                sql,
+                "its data would pass through the client; use -o csv for rows",
             ),
-            Refusal::SearchPath(words) => {
-                write!(f, "{words} is not allowed: the search path is the tenant's")
+            Refusal::ServerWide(sql)
+            | Refusal::ExtensionInTenant(sql)
+            | Refusal::SchemaInTenant(sql)
+            | Refusal::SharedObjectInTenant(sql) => (sql, "it affects more than one tenant"),
+            Refusal::MetaCommand(sql) => {
+                return write!(f, "{sql} is a psql meta-command; use pricesync shell");
             }
-            Refusal::Role(words) => {
-                write!(
-                    f,
-                    "{words} is not allowed: connect as the role that is meant"
-                )
-            }
-            Refusal::SessionReset(words) | Refusal::StringSyntax(words) => {
-                write!(
-                    f,
-                    "{words} is not allowed: the session's settings are the tenant's"
-                )
-            }
-            Refusal::MetaCommand(words) => {
-                write!(
-                    f,
-                    "{words} is a command of psql, which pricesync shell runs"
-                )
-            }
-            Refusal::CopyThroughClient(words) => write!(
-                f,
-                "{words} is not allowed: its data would pass through the client; -o csv writes rows"
-            ),
-            Refusal::NeedsNoTransaction(words) => {
-                write!(f, "{words} cannot run inside a transaction")
+            Refusal::NeedsNoTransaction(sql) => {
+                return write!(f, "{sql} cannot run inside a transaction");
             }
             Refusal::SharedByBareName { table, .. } => {
-                write!(f, "'{table}' is a shared table")
+                return write!(f, "'{table}' is a shared table");
             }
-            Refusal::NamedSchemaInTenant(schema) => write!(
-                f,
-                "nothing may be changed in a schema by name, here '{schema}'"
-            ),
-            Refusal::ServerWide(words)
-            | Refusal::ExtensionInTenant(words)
-            | Refusal::SchemaInTenant(words)
-            | Refusal::SharedObjectInTenant(words) => {
-                write!(
+            Refusal::NamedSchemaInTenant(schema) => {
+                return write!(
                     f,
-                    "{words} is not allowed: it concerns more than one tenant"
-                )
+                    "changing objects of a named schema is not allowed, here '{schema}'"
+                );
             }
-        }
+        };
+        write!(f, "{sql} is not allowed: {reason}")
     }
 }
 
-impl std::error::Error for TypedSqlError {}
+impl std::error::Error for AdhocSqlError {}
 
-impl TypedSql {
-    /// Reads a text. `standard_conforming_strings` has to be on where it is run.
+impl AdhocSql {
+    /// Checks a text, for sessions with `standard_conforming_strings = on`.
     ///
     /// # Errors
     ///
-    /// The first thing in it that is not run.
-    pub fn read(text: &str) -> Result<Self, TypedSqlError> {
+    /// The first forbidden statement.
+    pub fn read(text: &str) -> Result<Self, AdhocSqlError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
-        let found = examine(&text, Scope::Tenant, Transaction::Inside);
-        if let Some((at, refusal)) = found.refusals.into_iter().next() {
-            return Err(TypedSqlError::Refused(place_of_byte(&text, at), refusal));
+        let checked = check(&text, Scope::Tenant, Transaction::Inside);
+        if let Some((offset, refusal)) = checked.refusals.into_iter().next() {
+            return Err(AdhocSqlError::Refused(
+                location_of_byte(&text, offset),
+                refusal,
+            ));
         }
-        if found.statements.is_empty() {
-            return Err(TypedSqlError::Empty);
+        if checked.statements.is_empty() {
+            return Err(AdhocSqlError::Empty);
         }
         Ok(Self {
-            is_parsed: found.seal == Seal::Parsed,
-            statements: found.statements,
+            is_parsed: checked.is_parsed,
+            statements: checked.statements,
             text,
         })
     }
@@ -123,15 +109,16 @@ impl TypedSql {
             .map(|statement| &self.text[statement.range.clone()])
     }
 
-    /// Returns where in the text the character of a statement is that the server counts, from 1.
+    /// Returns the location in the text of a position in a statement, as the server counts it: in
+    /// characters, from 1.
     #[must_use]
-    pub fn place(&self, statement: usize, position: usize) -> Place {
+    pub fn location(&self, statement: usize, position: usize) -> Location {
         let range = self.statements[statement].range.clone();
         let within = byte_of_position(&self.text[range.clone()], position);
-        place_of_byte(&self.text, range.start + within)
+        location_of_byte(&self.text, range.start + within)
     }
 
-    /// Returns what a statement is called, such as `UPDATE` or `CREATE TABLE`.
+    /// Returns the leading keywords of a statement, such as `UPDATE` or `CREATE TABLE`.
     #[must_use]
     pub fn name(&self, statement: usize) -> String {
         let text = &self.text[self.statements[statement].range.clone()];
@@ -153,31 +140,31 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        TypedSql::read(text).unwrap_err().to_string()
+        AdhocSql::read(text).unwrap_err().to_string()
     }
 
     #[test]
-    fn what_would_leave_the_tenant_or_the_transaction_is_refused_with_its_place() {
+    fn forbidden_statements_are_rejected_with_their_location() {
         for (text, expected) in [
             ("select 1;\n  commit", "2:3: COMMIT is not allowed"),
             ("SET TRANSACTION READ WRITE; select 1", ""),
             ("set search_path = public", "1:1: SET search_path is not"),
             ("set role postgres", "1:1: SET ROLE is not"),
-            ("\\dt", "1:1: \\dt is a command of psql"),
+            ("\\dt", "1:1: \\dt is a psql meta-command"),
             ("copy t to stdout", "1:1: COPY TO STDOUT is not"),
             ("vacuum", "1:1: VACUUM cannot run inside"),
             (
                 "drop schema x",
-                "1:1: DROP SCHEMA is not allowed: it concerns",
+                "1:1: DROP SCHEMA is not allowed: it affects",
             ),
             (
                 "create table x.y ()",
-                "1:1: nothing may be changed in a schema",
+                "1:1: changing objects of a named schema",
             ),
-            (" -- nothing\n;", "it holds no statement"),
+            (" -- nothing\n;", "it contains no statement"),
         ] {
-            match TypedSql::read(text) {
-                // The server refuses that one, behind the first query of a transaction.
+            match AdhocSql::read(text) {
+                // The server rejects this one after the first query of a transaction.
                 Ok(_) => assert_eq!(expected, "", "{text}"),
                 Err(_) => assert!(refused(text).starts_with(expected), "{}", refused(text)),
             }
@@ -185,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn statements_have_names_and_places() {
+    fn statements_have_names_and_locations() {
         let sql =
-            TypedSql::read("update a set b = 'ế;';\n create  table t(); select nowhere").unwrap();
+            AdhocSql::read("update a set b = 'ế;';\n create  table t(); select nowhere").unwrap();
         let statements: Vec<&str> = sql.statements().collect();
         assert_eq!(
             statements,
@@ -201,8 +188,8 @@ mod tests {
             (sql.name(0), sql.name(1)),
             ("UPDATE".into(), "CREATE TABLE".into())
         );
-        let place = sql.place(2, 8);
-        assert_eq!((place.line, place.column), (2, Some(28)));
+        let location = sql.location(2, 8);
+        assert_eq!((location.line, location.column), (2, Some(28)));
         assert!(sql.is_parsed);
     }
 }

@@ -1,91 +1,84 @@
-//! Whether a file stays inside what the engine puts around it.
+//! Checks the text of a file: cuts it into statements and rejects what is forbidden.
 
 use std::ops::Range;
 
-use super::forbidden::{Refusal, judge};
+use super::forbidden::classify;
+use super::refusal::Refusal;
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::{Transaction, directive};
-use crate::migrations::sql::lexer::{Kind, Tokens};
+use crate::migrations::sql::lexer::{Lexer, TokenKind};
 use crate::migrations::sql::parser::{self, Limits};
-use crate::migrations::sql::split::{Gathering, Statement};
+use crate::migrations::sql::split::{Splitter, Statement};
 
-/// How it is known that a file cannot leave its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seal {
-    /// Every statement was read, by two independent readers that agree.
-    Parsed,
-    /// The parser does not know the file's grammar, or it is too long for it. Run it as
-    /// [`sealed_sql`](super::wrap_in_do::sealed_sql), so that the server itself refuses transaction control.
-    Server,
-}
-
-/// More refusals of one file than this tell nobody anything new.
+/// Further refusals of one file are dropped.
 const MAX_REFUSALS: usize = 25;
 
-/// What reading a file showed.
+/// The result of checking a text.
 #[derive(Debug)]
-pub(crate) struct Findings {
+pub(crate) struct CheckedSql {
     pub(crate) statements: Vec<Statement>,
-    /// Byte offset and reason, in the order of the file.
+    /// Byte offset and reason, in the order of the text.
     pub(crate) refusals: Vec<(usize, Refusal)>,
-    /// Line comments that begin like a directive.
+    /// The byte ranges of the line comments that begin with `-- pricesync:`.
     pub(crate) directives: Vec<Range<usize>>,
-    pub(crate) seal: Seal,
+    /// Whether the parser confirms each statement that the lexer found. Where it does not, because
+    /// it lacks the grammar or the text is too long for it, a transaction command may have gone
+    /// unnoticed: run the text through [`wrap_in_do`](super::wrap_in_do::wrap_in_do), so that the
+    /// server rejects it.
+    pub(crate) is_parsed: bool,
 }
 
-/// Reads a file and finds everything in it that is refused.
-pub(crate) fn examine(text: &str, scope: Scope, transaction: Transaction) -> Findings {
-    let mut found = Findings {
+/// Cuts a text into statements, and collects its directives and everything that is rejected.
+pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> CheckedSql {
+    let mut checked = CheckedSql {
         statements: Vec::new(),
         refusals: Vec::new(),
         directives: Vec::new(),
-        seal: Seal::Server,
+        is_parsed: false,
     };
     let mut parsable = Limits::allow_file(text);
-    let mut gathering = Gathering::default();
-    let mut tokens = Tokens::new(text);
+    let mut splitter = Splitter::default();
+    let mut lexer = Lexer::new(text);
     loop {
-        let next = tokens.next();
+        let next = lexer.next();
         if let Some(token) = next {
-            if token.kind == Kind::LineComment {
+            if token.kind == TokenKind::LineComment {
                 if directive(&text[token.start..token.end]).is_some() {
-                    found.directives.push(token.start..token.end);
+                    checked.directives.push(token.start..token.end);
                 }
                 continue;
             }
-            if token.kind == Kind::Backslash {
-                tokens.skip_line();
-                found.refuse(token.start, meta_command(&text[token.start..]));
+            if token.kind == TokenKind::Backslash {
+                lexer.skip_line();
+                checked.reject(token.start, meta_command(&text[token.start..]));
                 continue;
             }
-            if !gathering.take(token, text) {
+            if !splitter.push(token, text) {
                 continue;
             }
-        } else if gathering.is_empty() {
+        } else if splitter.is_empty() {
             break;
         }
-        let words = gathering.words(text);
-        if let Some(refusal) = judge(words, scope, transaction) {
+        let keywords = splitter.keywords(text);
+        if let Some(refusal) = classify(keywords, scope, transaction) {
             if matches!(&refusal, Refusal::CopyThroughClient(copy) if copy.ends_with("STDIN")) {
-                tokens.skip_copy_data();
+                lexer.skip_copy_data();
             }
-            found.refuse(words.start(), refusal);
+            checked.reject(keywords.offset(0).unwrap_or_default(), refusal);
         }
-        parsable &= Limits::allow_statement(gathering.count(), gathering.deepest());
-        found.statements.push(gathering.finish(text));
+        parsable &= Limits::allow_statement(splitter.count(), splitter.max_depth());
+        checked.statements.push(splitter.finish(text));
     }
-    found.refusals.sort_by_key(|(at, _)| *at);
-    if parsable && found.refusals.is_empty() {
-        let agreed = parser::agrees(text, &found.statements);
-        found.seal = if agreed { Seal::Parsed } else { Seal::Server };
-    }
-    found
+    checked.refusals.sort_by_key(|(offset, _)| *offset);
+    checked.is_parsed =
+        parsable && checked.refusals.is_empty() && parser::confirms(text, &checked.statements);
+    checked
 }
 
-impl Findings {
-    fn refuse(&mut self, at: usize, refusal: Refusal) {
+impl CheckedSql {
+    fn reject(&mut self, offset: usize, refusal: Refusal) {
         if self.refusals.len() < MAX_REFUSALS {
-            self.refusals.push((at, refusal));
+            self.refusals.push((offset, refusal));
         }
     }
 }
@@ -100,22 +93,22 @@ fn meta_command(rest: &str) -> Refusal {
 mod tests {
     use super::Transaction::{Inside, Outside};
     use super::*;
-    use crate::migrations::sql::position::place_of_byte;
+    use crate::migrations::sql::position::location_of_byte;
 
     fn refused(text: &str, scope: Scope, transaction: Transaction) -> Vec<String> {
-        let refusals = examine(text, scope, transaction).refusals;
-        let show = |(at, refusal): (usize, Refusal)| {
-            let place = place_of_byte(text, at);
-            let words = refusal.to_string();
-            let words = words.split(" is not ").next().unwrap_or_default();
-            let words = words.split(" cannot run ").next().unwrap_or_default();
-            format!("{}:{} {words}", place.line, place.column.unwrap())
+        let refusals = check(text, scope, transaction).refusals;
+        let show = |(offset, refusal): (usize, Refusal)| {
+            let location = location_of_byte(text, offset);
+            let message = refusal.to_string();
+            let sql = message.split(" is not ").next().unwrap_or_default();
+            let sql = sql.split(" cannot run ").next().unwrap_or_default();
+            format!("{}:{} {sql}", location.line, location.column.unwrap())
         };
         refusals.into_iter().map(show).collect()
     }
 
     #[test]
-    fn what_leaves_the_transaction_or_the_schema_is_refused_with_its_place() {
+    fn forbidden_statements_are_rejected_with_their_location() {
         for (text, expected) in [
             (
                 "create table a ();\ncommit;\ncreate table b ()",
@@ -212,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_it_is_allowed() {
+    fn similar_statements_are_allowed() {
         for text in [
             "-- commit;\nselect 1",
             "/* commit; /* rollback; */ commit; */ select 1",
@@ -249,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_transaction_is_refused_until_the_file_says_so() {
+    fn statements_that_need_no_transaction_are_rejected() {
         for (text, expected) in [
             (
                 "create index concurrently i on t (a)",
@@ -296,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_defined_in_a_schema_by_name_is_not_the_tenants() {
+    fn objects_of_a_named_schema_are_rejected() {
         for (text, schema) in [
             (
                 "create function public.f() returns int language sql as 'select 1'",
@@ -310,7 +303,7 @@ mod tests {
                 "public",
             ),
         ] {
-            let found = examine(text, Scope::Tenant, Transaction::Outside).refusals;
+            let found = check(text, Scope::Tenant, Transaction::Outside).refusals;
             assert_eq!(found.len(), 1, "{text}");
             assert_eq!(
                 found[0].1,
@@ -318,7 +311,7 @@ mod tests {
                 "{text}"
             );
             assert!(
-                examine(text, Scope::Shared, Transaction::Outside)
+                check(text, Scope::Shared, Transaction::Outside)
                     .refusals
                     .is_empty()
             );
@@ -331,7 +324,7 @@ mod tests {
             "alter table t add foreign key (a) references public.c",
         ] {
             assert!(
-                examine(text, Scope::Tenant, Transaction::Inside)
+                check(text, Scope::Tenant, Transaction::Inside)
                     .refusals
                     .is_empty(),
                 "{text}"
@@ -362,16 +355,16 @@ mod tests {
     }
 
     #[test]
-    fn a_grammar_the_parser_does_not_know_is_left_to_the_server() {
+    fn unknown_grammar_is_left_to_the_server() {
         for text in [
             "create flux capacitor c; select 1",
             "select 'open",
             "select (1; select 2",
         ] {
-            let found = examine(text, Scope::Tenant, Inside);
+            let found = check(text, Scope::Tenant, Inside);
             assert_eq!(
-                (found.refusals.len(), found.seal),
-                (0, Seal::Server),
+                (found.refusals.len(), found.is_parsed),
+                (0, false),
                 "{text}"
             );
         }
@@ -379,20 +372,20 @@ mod tests {
             refused("create flux capacitor c; commit", Scope::Tenant, Inside),
             ["1:26 COMMIT"]
         );
-        let plain = examine(
+        let plain = check(
             "create table a (); insert into a default values",
             Scope::Tenant,
             Inside,
         );
-        assert_eq!((plain.statements.len(), plain.seal), (2, Seal::Parsed));
+        assert_eq!((plain.statements.len(), plain.is_parsed), (2, true));
     }
 
     #[test]
-    fn reading_takes_time_in_proportion_to_the_length() {
+    fn checking_takes_linear_time() {
         let time = |megabytes: usize| {
             let text = "insert into t (a, b) values (1, 'it''s');\n".repeat(megabytes * 25_000);
             let start = on_cpu();
-            let found = examine(&text, Scope::Tenant, Inside);
+            let found = check(&text, Scope::Tenant, Inside);
             assert_eq!(found.statements.len(), megabytes * 25_000);
             on_cpu() - start
         };

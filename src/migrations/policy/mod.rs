@@ -6,5 +6,6 @@
 pub(crate) mod adhoc;
 pub(crate) mod check;
 pub(crate) mod deterministic;
-pub(crate) mod forbidden;
+mod forbidden;
+pub(crate) mod refusal;
 pub(crate) mod wrap_in_do;

@@ -1,72 +1,74 @@
-//! What the words of a statement say.
+//! Keywords and identifiers of one statement, by their position among its tokens.
 
-use super::lexer::{Kind, Token};
+use super::lexer::{Token, TokenKind};
 use crate::domain::schema_name::MAX_IDENTIFIER_BYTES;
 
-/// The words of one statement, to ask questions.
+/// The tokens of one statement. An index past the end is no keyword and has an empty text.
 #[derive(Clone, Copy)]
-pub(crate) struct Words<'a> {
-    text: &'a str,
+pub(crate) struct Keywords<'a> {
+    sql: &'a str,
     tokens: &'a [Token],
 }
 
-impl<'a> Words<'a> {
-    pub(crate) const fn new(text: &'a str, tokens: &'a [Token]) -> Self {
-        Self { text, tokens }
+impl<'a> Keywords<'a> {
+    pub(crate) const fn new(sql: &'a str, tokens: &'a [Token]) -> Self {
+        Self { sql, tokens }
     }
 
-    pub(crate) fn start(self) -> usize {
-        self.tokens.first().map_or(0, |token| token.start)
-    }
-
-    pub(crate) fn offset(self, place: usize) -> Option<usize> {
-        self.tokens.get(place).map(|token| token.start)
+    /// Returns the byte at which a token begins.
+    pub(crate) fn offset(self, index: usize) -> Option<usize> {
+        self.tokens.get(index).map(|token| token.start)
     }
 
     pub(crate) fn len(self) -> usize {
         self.tokens.len()
     }
 
-    pub(crate) fn kind(self, place: usize) -> Option<Kind> {
-        self.tokens.get(place).map(|token| token.kind)
+    pub(crate) fn kind(self, index: usize) -> Option<TokenKind> {
+        self.tokens.get(index).map(|token| token.kind)
     }
 
-    pub(crate) fn raw(self, place: usize) -> &'a str {
+    /// Returns a token as it is written.
+    pub(crate) fn text(self, index: usize) -> &'a str {
         self.tokens
-            .get(place)
-            .map_or("", |token| &self.text[token.start..token.end])
+            .get(index)
+            .map_or("", |token| &self.sql[token.start..token.end])
     }
 
-    /// Returns whether a bare word stands there; key words have no case.
-    pub(crate) fn is(self, place: usize, word: &str) -> bool {
-        self.kind(place) == Some(Kind::Word) && self.raw(place).eq_ignore_ascii_case(word)
+    /// Returns whether a token is this unquoted word, in any case.
+    pub(crate) fn is(self, index: usize, word: &str) -> bool {
+        self.kind(index) == Some(TokenKind::Word) && self.text(index).eq_ignore_ascii_case(word)
     }
 
-    pub(crate) fn is_any(self, place: usize, words: &[&str]) -> bool {
-        words.iter().any(|word| self.is(place, word))
+    pub(crate) fn is_any(self, index: usize, words: &[&str]) -> bool {
+        words.iter().any(|word| self.is(index, word))
     }
 
     pub(crate) fn starts_with(self, words: &[&str]) -> bool {
-        words
-            .iter()
-            .enumerate()
-            .all(|(place, word)| self.is(place, word))
+        let mut words = words.iter().enumerate();
+        words.all(|(index, word)| self.is(index, word))
     }
 
-    /// Returns the places at which a word stands, within parentheses or not.
-    pub(crate) fn places(self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-        (0..self.len()).filter(move |&place| self.is(place, word))
+    /// Returns the first words in upper case, such as `ALTER TABLE`.
+    pub(crate) fn leading(self, count: usize) -> String {
+        let words = (0..count.min(self.len())).map(|index| self.text(index).to_ascii_uppercase());
+        words.collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns an identifier as the server folds it: bare ones in lower case (ASCII letters
-    /// only, in a UTF-8 database), quoted ones without their quotes, all cut to 63 bytes.
-    pub(crate) fn identifier(self, place: usize) -> Option<String> {
-        let raw = self.raw(place);
-        let mut name = match self.kind(place)? {
-            Kind::Word => raw.to_ascii_lowercase(),
-            Kind::Quoted => match raw.strip_prefix(['u', 'U']) {
+    /// Returns the indexes at which a word stands, inside parentheses too.
+    pub(crate) fn positions(self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+        (0..self.len()).filter(move |&index| self.is(index, word))
+    }
+
+    /// Returns an identifier as the server folds it: unquoted ones in lower case (ASCII letters
+    /// only, in a UTF-8 database), quoted ones without their quotes, all truncated to 63 bytes.
+    pub(crate) fn identifier(self, index: usize) -> Option<String> {
+        let text = self.text(index);
+        let mut name = match self.kind(index)? {
+            TokenKind::Word => text.to_ascii_lowercase(),
+            TokenKind::Quoted => match text.strip_prefix(['u', 'U']) {
                 Some(escaped) => unescaped(unquoted(escaped.strip_prefix('&')?)?.as_str())?,
-                None => unquoted(raw)?,
+                None => unquoted(text)?,
             },
             _ => return None,
         };
@@ -76,20 +78,17 @@ impl<'a> Words<'a> {
         Some(name)
     }
 
-    /// Returns whether this begins `CREATE [OR REPLACE] FUNCTION` or `PROCEDURE`.
+    /// Returns whether the statement is `CREATE [OR REPLACE] FUNCTION` or `PROCEDURE`.
     pub(crate) fn creates_routine(self) -> bool {
-        let kind = if self.starts_with(&["create", "or", "replace"]) {
-            3
-        } else {
-            1
-        };
+        let or_replace = self.starts_with(&["create", "or", "replace"]);
+        let kind = if or_replace { 3 } else { 1 };
         self.is(0, "create") && self.is_any(kind, &["function", "procedure"])
     }
 
-    /// Returns whether the statement only defines relations, types or comments, by these words
-    /// alone: nothing that could leave something behind in its session.
+    /// Returns whether the statement only defines relations, types or comments, so that it leaves
+    /// no state in its session. `false` in case of doubt.
     pub(crate) fn only_defines(self) -> bool {
-        let plain: [&[&str]; 14] = [
+        let definitions: [&[&str]; 14] = [
             &["create", "table"],
             &["create", "index"],
             &["create", "unique", "index"],
@@ -105,18 +104,18 @@ impl<'a> Words<'a> {
             &["drop", "view"],
             &["comment", "on"],
         ];
-        // CREATE TABLE AS runs whatever stands behind it.
+        // CREATE TABLE AS runs a query, which may call functions.
         let runs_a_query = self.starts_with(&["create", "table"])
             && ["select", "execute", "values", "table", "with"]
                 .iter()
-                .any(|word| self.places(word).any(|place| place > 1));
-        // What is temporary stays behind in its session, whichever way that is said.
+                .any(|word| self.positions(word).any(|index| index > 1));
+        // A temporary object outlives its transaction.
         let is_temporary =
-            (0..self.len()).any(|place| self.identifier(place).as_deref() == Some("pg_temp"));
-        plain.iter().any(|words| self.starts_with(words)) && !runs_a_query && !is_temporary
+            (0..self.len()).any(|index| self.identifier(index).as_deref() == Some("pg_temp"));
+        definitions.iter().any(|words| self.starts_with(words)) && !runs_a_query && !is_temporary
     }
 
-    /// Returns the name of the index that a `CREATE INDEX CONCURRENTLY` makes, if it gives one.
+    /// Returns the name of the index that `CREATE INDEX CONCURRENTLY` builds, if it is given.
     pub(crate) fn concurrent_index(self) -> Option<String> {
         let index = if self.is(1, "unique") { 2 } else { 1 };
         if !(self.is(0, "create") && self.is(index, "index") && self.is(index + 1, "concurrently"))
@@ -127,40 +126,41 @@ impl<'a> Words<'a> {
         if self.is(name, "if") && self.is(name + 1, "not") && self.is(name + 2, "exists") {
             return self.identifier(name + 3);
         }
-        // ON is reserved: where it comes first, there is no name.
+        // ON is reserved, so it cannot be the name.
         if self.is(name, "on") {
             return None;
         }
         self.identifier(name)
     }
 
-    /// `REINDEX (CONCURRENTLY) TABLE t` or `REINDEX TABLE CONCURRENTLY t`.
+    /// Returns whether this is `REINDEX (CONCURRENTLY) TABLE t` or `REINDEX TABLE CONCURRENTLY t`.
     pub(crate) fn reindexes_concurrently(self) -> bool {
-        if !self.is(0, "reindex") {
-            return false;
-        }
-        let options = self.options();
-        let switched_on = (1..options).any(|place| {
-            self.is(place, "concurrently")
-                && !self.is_any(place + 1, &["false", "off"])
-                && self.raw(place + 1) != "0"
-        });
-        switched_on || self.is(options + 1, "concurrently")
+        self.is(0, "reindex")
+            && (self.has_option("concurrently") || self.is(self.options() + 1, "concurrently"))
     }
 
-    /// Returns the place behind the parenthesised options that follow the first word.
+    /// Returns whether the parenthesised options after the first word switch this one on.
+    pub(crate) fn has_option(self, option: &str) -> bool {
+        (1..self.options()).any(|index| {
+            self.is(index, option)
+                && !self.is_any(index + 1, &["false", "off"])
+                && self.text(index + 1) != "0"
+        })
+    }
+
+    /// Returns the index after the parenthesised options that follow the first word.
     pub(crate) fn options(self) -> usize {
-        if self.kind(1) != Some(Kind::Open) {
+        if self.kind(1) != Some(TokenKind::Open) {
             return 1;
         }
         (1..self.len())
-            .find(|&place| self.kind(place) == Some(Kind::Close))
+            .find(|&index| self.kind(index) == Some(TokenKind::Close))
             .map_or(self.len(), |close| close + 1)
     }
 }
 
-fn unquoted(raw: &str) -> Option<String> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+fn unquoted(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     Some(inner.replace("\"\"", "\""))
 }
 
@@ -171,17 +171,17 @@ fn unescaped(text: &str) -> Option<String> {
     while let Some(escape) = rest.find('\\') {
         name.push_str(&rest[..escape]);
         rest = &rest[escape + 1..];
-        if let Some(behind) = rest.strip_prefix('\\') {
+        if let Some(after) = rest.strip_prefix('\\') {
             name.push('\\');
-            rest = behind;
+            rest = after;
             continue;
         }
-        let (digits, behind) = match rest.strip_prefix('+') {
+        let (digits, after) = match rest.strip_prefix('+') {
             Some(long) => (long.get(..6)?, long.get(6..)?),
             None => (rest.get(..4)?, rest.get(4..)?),
         };
         name.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
-        rest = behind;
+        rest = after;
     }
     name.push_str(rest);
     Some(name)
@@ -189,12 +189,12 @@ fn unescaped(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lexer::Tokens;
+    use super::super::lexer::Lexer;
     use super::*;
 
-    fn read(text: &str) -> Words<'_> {
-        let tokens = Tokens::new(text).filter(|token| token.kind != Kind::LineComment);
-        Words::new(text, Vec::leak(tokens.collect()))
+    fn read(text: &str) -> Keywords<'_> {
+        let tokens = Lexer::new(text).filter(|token| token.kind != TokenKind::LineComment);
+        Keywords::new(text, Vec::leak(tokens.collect()))
     }
 
     #[test]

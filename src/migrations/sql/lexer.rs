@@ -1,15 +1,15 @@
-//! SQL text cut into tokens as the server's own scanner cuts it.
+//! Cuts SQL into tokens as the server's scanner does.
 //!
-//! What a file may not do is decided on these tokens, so they follow the server's rules
-//! (`src/backend/parser/scan.l`, manual section 4.1) also where a file is not valid SQL:
-//! block comments nest, a line comment ends at a carriage return too, every character
-//! beyond ASCII belongs to a word, `$` may stand inside a word, and an `E''` string goes on
-//! behind a line end. `standard_conforming_strings` is taken to be on.
+//! Forbidden statements are found by their tokens, so these follow the server's rules
+//! (`src/backend/parser/scan.l`, manual section 4.1) also in invalid SQL: block comments nest, a
+//! carriage return ends a line comment, characters beyond ASCII belong to words, `$` may stand
+//! inside a word, and an `E''` string continues after a line end. Assumes
+//! `standard_conforming_strings = on`.
 
-/// What a token is, as far as cutting statements needs to know.
+/// The kind of a token, as far as splitting statements needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A key word or a bare identifier.
+pub(crate) enum TokenKind {
+    /// A keyword or an unquoted identifier.
     Word,
     /// An identifier in double quotes, `U&""` included.
     Quoted,
@@ -23,58 +23,70 @@ pub(crate) enum Kind {
     Close,
     /// `;`
     Semicolon,
-    /// `\`, which begins a command of psql and is no SQL.
+    /// `\`, which begins a psql meta-command.
     Backslash,
-    /// A number, an operator, a parameter, or a character that means nothing.
+    /// A number, an operator, a parameter, or an invalid character.
     Other,
 }
 
-/// One token: its kind, and the bytes that it covers.
+/// Further tokens of a statement are dropped. Enough for the keywords of a `COPY` that lists as many
+/// columns as a table can have.
+pub(crate) const KEPT_TOKENS: usize = 8_192;
+
+/// One token: its kind and its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
-    pub(crate) kind: Kind,
+    pub(crate) kind: TokenKind,
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
 
-/// The tokens of a text, without white space and block comments.
-pub(crate) struct Tokens<'a> {
+/// Iterates over the tokens of a text; skips white space and block comments.
+pub(crate) struct Lexer<'a> {
     bytes: &'a [u8],
-    at: usize,
+    offset: usize,
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> Lexer<'a> {
     pub(crate) const fn new(text: &'a str) -> Self {
         Self {
             bytes: text.as_bytes(),
-            at: 0,
+            offset: 0,
         }
     }
 
-    /// Goes on behind the end of the current line.
-    pub(crate) fn skip_line(&mut self) {
-        self.at = self.until(self.at, |b| b == b'\n');
+    /// Returns the tokens of a statement without its comments.
+    pub(crate) fn statement(sql: &str) -> Vec<Token> {
+        Lexer::new(sql)
+            .filter(|token| token.kind != TokenKind::LineComment)
+            .take(KEPT_TOKENS)
+            .collect()
     }
 
-    /// Goes on behind the next line that holds only `\.`, which ends the data of a `COPY`.
+    /// Skips the rest of the current line.
+    pub(crate) fn skip_line(&mut self) {
+        self.offset = self.until(self.offset, |b| b == b'\n');
+    }
+
+    /// Skips the data of a `COPY`, up to a line that holds only `\.`.
     pub(crate) fn skip_copy_data(&mut self) {
         loop {
             self.skip_line();
-            self.at += 1;
-            if self.at >= self.bytes.len() {
-                self.at = self.bytes.len();
+            self.offset += 1;
+            if self.offset >= self.bytes.len() {
+                self.offset = self.bytes.len();
                 return;
             }
-            let end = self.until(self.at, |b| b == b'\n');
-            if self.bytes[self.at..end].trim_ascii_end() == b"\\." {
-                self.at = end;
+            let end = self.until(self.offset, |b| b == b'\n');
+            if self.bytes[self.offset..end].trim_ascii_end() == b"\\." {
+                self.offset = end;
                 return;
             }
         }
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
-        self.bytes.get(self.at + ahead).copied()
+        self.bytes.get(self.offset + ahead).copied()
     }
 
     fn until(&self, from: usize, wanted: impl Fn(u8) -> bool) -> usize {
@@ -87,7 +99,7 @@ impl<'a> Tokens<'a> {
 
     fn block_comment(&self) -> usize {
         let mut depth = 0_usize;
-        let mut at = self.at;
+        let mut at = self.offset;
         while at < self.bytes.len() {
             match &self.bytes[at..(at + 2).min(self.bytes.len())] {
                 b"/*" => {
@@ -107,7 +119,7 @@ impl<'a> Tokens<'a> {
         at
     }
 
-    /// Returns the end of a text that begins behind its opening `quote`; a doubled one stays inside.
+    /// Returns the end of a quoted text whose content begins at `inside`; a doubled quote is content.
     fn quoted(&self, inside: usize, quote: u8) -> usize {
         let mut at = inside;
         loop {
@@ -134,8 +146,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Returns where a string goes on that was closed before `from`: two strings with
-    /// nothing but white space and line comments between them, a line end among it, are one.
+    /// Returns where a string that was closed before `from` continues: the server joins two strings
+    /// that only white space with a line end, and line comments, separate.
     fn continued(&self, from: usize) -> Option<usize> {
         let mut at = from;
         let mut line_end = false;
@@ -155,18 +167,18 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Returns the end of a dollar-quoted string, or `None` where `$` opens none.
+    /// Returns the end of a dollar-quoted string, or `None` where `$` does not open one.
     fn dollar_quoted(&self) -> Option<usize> {
         let first = self.peek(1)?;
         let tag_end = if is_word_start(first) {
-            self.until(self.at + 1, |b| !is_word(b) || b == b'$')
+            self.until(self.offset + 1, |b| !is_word(b) || b == b'$')
         } else {
-            self.at + 1
+            self.offset + 1
         };
         if self.bytes.get(tag_end) != Some(&b'$') {
             return None;
         }
-        let delimiter = &self.bytes[self.at..=tag_end];
+        let delimiter = &self.bytes[self.offset..=tag_end];
         let mut at = tag_end + 1;
         loop {
             at = self.until(at, |b| b == b'$');
@@ -180,52 +192,61 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn word(&self) -> (Kind, usize) {
-        match (self.bytes[self.at], self.peek(1), self.peek(2)) {
-            (b'e' | b'E', Some(b'\''), _) => (Kind::Literal, self.escape_string(self.at + 2)),
+    fn word(&self) -> (TokenKind, usize) {
+        match (self.bytes[self.offset], self.peek(1), self.peek(2)) {
+            (b'e' | b'E', Some(b'\''), _) => {
+                (TokenKind::Literal, self.escape_string(self.offset + 2))
+            }
             (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\''), _) => {
-                (Kind::Literal, self.quoted(self.at + 2, b'\''))
+                (TokenKind::Literal, self.quoted(self.offset + 2, b'\''))
             }
             (b'u' | b'U', Some(b'&'), Some(b'\'')) => {
-                (Kind::Literal, self.quoted(self.at + 3, b'\''))
+                (TokenKind::Literal, self.quoted(self.offset + 3, b'\''))
             }
-            (b'u' | b'U', Some(b'&'), Some(b'"')) => (Kind::Quoted, self.quoted(self.at + 3, b'"')),
-            _ => (Kind::Word, self.until(self.at, |b| !is_word(b))),
+            (b'u' | b'U', Some(b'&'), Some(b'"')) => {
+                (TokenKind::Quoted, self.quoted(self.offset + 3, b'"'))
+            }
+            _ => (TokenKind::Word, self.until(self.offset, |b| !is_word(b))),
         }
     }
 }
 
-impl Iterator for Tokens<'_> {
+impl Iterator for Lexer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
         loop {
-            let start = self.until(self.at, |b| !is_space(b));
-            self.at = start;
+            let start = self.until(self.offset, |b| !is_space(b));
+            self.offset = start;
             let next = self.peek(1);
             let (kind, end) = match *self.bytes.get(start)? {
-                b'-' if next == Some(b'-') => (Kind::LineComment, self.until(start, is_line_end)),
+                b'-' if next == Some(b'-') => {
+                    (TokenKind::LineComment, self.until(start, is_line_end))
+                }
                 b'/' if next == Some(b'*') => {
-                    self.at = self.block_comment();
+                    self.offset = self.block_comment();
                     continue;
                 }
-                b'\'' => (Kind::Literal, self.quoted(start + 1, b'\'')),
-                b'"' => (Kind::Quoted, self.quoted(start + 1, b'"')),
+                b'\'' => (TokenKind::Literal, self.quoted(start + 1, b'\'')),
+                b'"' => (TokenKind::Quoted, self.quoted(start + 1, b'"')),
                 b'$' => match self.dollar_quoted() {
-                    Some(end) => (Kind::Literal, end),
-                    None => (Kind::Other, self.until(start + 1, |b| !b.is_ascii_digit())),
+                    Some(end) => (TokenKind::Literal, end),
+                    None => (
+                        TokenKind::Other,
+                        self.until(start + 1, |b| !b.is_ascii_digit()),
+                    ),
                 },
-                b'(' => (Kind::Open, start + 1),
-                b')' => (Kind::Close, start + 1),
-                b';' => (Kind::Semicolon, start + 1),
-                b'\\' => (Kind::Backslash, start + 1),
+                b'(' => (TokenKind::Open, start + 1),
+                b')' => (TokenKind::Close, start + 1),
+                b';' => (TokenKind::Semicolon, start + 1),
+                b'\\' => (TokenKind::Backslash, start + 1),
                 b if b.is_ascii_digit() => {
-                    (Kind::Other, self.until(start, |b| !b.is_ascii_digit()))
+                    (TokenKind::Other, self.until(start, |b| !b.is_ascii_digit()))
                 }
                 b if is_word_start(b) => self.word(),
-                _ => (Kind::Other, start + 1),
+                _ => (TokenKind::Other, start + 1),
             };
-            self.at = end;
+            self.offset = end;
             return Some(Token { kind, start, end });
         }
     }
@@ -253,63 +274,63 @@ mod tests {
 
     use super::*;
 
-    fn cut(text: &str) -> Vec<(Kind, &str)> {
-        Tokens::new(text)
+    fn cut(text: &str) -> Vec<(TokenKind, &str)> {
+        Lexer::new(text)
             .map(|token| (token.kind, &text[token.start..token.end]))
             .collect()
     }
 
-    fn words(text: &str) -> Vec<&str> {
+    fn words_of(text: &str) -> Vec<&str> {
         cut(text)
             .into_iter()
-            .filter(|(kind, _)| *kind == Kind::Word)
+            .filter(|(kind, _)| *kind == TokenKind::Word)
             .map(|(_, word)| word)
             .collect()
     }
 
     #[test]
     fn block_comments_nest_and_operators_end_where_a_comment_begins() {
-        assert_eq!(words("a /* b /* c */ d */ e"), ["a", "e"]);
-        assert_eq!(words("a*/*b*/c"), ["a", "c"]);
-        assert_eq!(words("a@--b\nc"), ["a", "c"]);
+        assert_eq!(words_of("a /* b /* c */ d */ e"), ["a", "e"]);
+        assert_eq!(words_of("a*/*b*/c"), ["a", "c"]);
+        assert_eq!(words_of("a@--b\nc"), ["a", "c"]);
     }
 
     #[test]
-    fn a_line_comment_ends_at_a_carriage_return_as_on_the_server() {
-        assert_eq!(words("-- a\rcommit"), ["commit"]);
+    fn a_line_comment_ends_at_a_carriage_return() {
+        assert_eq!(words_of("-- a\rcommit"), ["commit"]);
     }
 
     #[test]
     fn backslashes_escape_only_in_escape_strings() {
-        assert_eq!(words(r"'\' commit '"), ["commit"]);
-        assert_eq!(words(r"E'\' commit '"), Vec::<&str>::new());
-        assert_eq!(words(r"some'\' commit '"), ["some", "commit"]);
-        assert_eq!(words("'it''s' a"), ["a"]);
+        assert_eq!(words_of(r"'\' commit '"), ["commit"]);
+        assert_eq!(words_of(r"E'\' commit '"), Vec::<&str>::new());
+        assert_eq!(words_of(r"some'\' commit '"), ["some", "commit"]);
+        assert_eq!(words_of("'it''s' a"), ["a"]);
     }
 
     #[test]
-    fn an_escape_string_goes_on_behind_a_line_end_as_an_escape_string() {
-        assert_eq!(words("E'a' -- x\n 'b'"), Vec::<&str>::new());
-        assert_eq!(words("E'a'\n -- x\n '\\' commit '"), Vec::<&str>::new());
-        assert_eq!(words("E'a' '\\' commit '"), ["commit"]);
+    fn an_escape_string_continues_after_a_line_end() {
+        assert_eq!(words_of("E'a' -- x\n 'b'"), Vec::<&str>::new());
+        assert_eq!(words_of("E'a'\n -- x\n '\\' commit '"), Vec::<&str>::new());
+        assert_eq!(words_of("E'a' '\\' commit '"), ["commit"]);
     }
 
     #[test]
-    fn dollar_quotes_need_their_own_tag_and_may_not_touch_a_word() {
+    fn dollar_quotes_need_their_tag_and_do_not_touch_a_word() {
         assert_eq!(
-            words("$a$ x $$ y $b$ z $a$ after"),
+            words_of("$a$ x $$ y $b$ z $a$ after"),
             ["after"],
             "only the same tag closes"
         );
-        assert_eq!(words("a$$ b $$"), ["a$$", "b"]);
-        assert_eq!(words("$1 a $2$ b"), ["a", "b"]);
-        assert_eq!(words("$thẻ$ x $thẻ$ a"), ["a"]);
+        assert_eq!(words_of("a$$ b $$"), ["a$$", "b"]);
+        assert_eq!(words_of("$1 a $2$ b"), ["a", "b"]);
+        assert_eq!(words_of("$thẻ$ x $thẻ$ a"), ["a"]);
     }
 
     #[test]
-    fn characters_beyond_ascii_belong_to_words_also_the_ones_that_look_like_spaces() {
-        assert_eq!(words("\u{a0}commit"), ["\u{a0}commit"]);
-        assert_eq!(words("giá_bán"), ["giá_bán"]);
+    fn characters_beyond_ascii_belong_to_words() {
+        assert_eq!(words_of("\u{a0}commit"), ["\u{a0}commit"]);
+        assert_eq!(words_of("giá_bán"), ["giá_bán"]);
     }
 
     #[test]
@@ -317,20 +338,20 @@ mod tests {
         assert_eq!(
             cut(r#"U&"d\0061t" u&'x' U & "y""#),
             [
-                (Kind::Quoted, r#"U&"d\0061t""#),
-                (Kind::Literal, "u&'x'"),
-                (Kind::Word, "U"),
-                (Kind::Other, "&"),
-                (Kind::Quoted, "\"y\""),
+                (TokenKind::Quoted, r#"U&"d\0061t""#),
+                (TokenKind::Literal, "u&'x'"),
+                (TokenKind::Word, "U"),
+                (TokenKind::Other, "&"),
+                (TokenKind::Quoted, "\"y\""),
             ]
         );
     }
 
     proptest! {
         #[test]
-        fn every_text_is_cut_in_order_and_at_characters(text in r#"[-a-zEU&ế$'"/*\\\n\r();0-9 ]{0,60}"#) {
+        fn tokens_are_ordered_and_end_at_characters(text in r#"[-a-zEU&ế$'"/*\\\n\r();0-9 ]{0,60}"#) {
             let mut last = 0;
-            for token in Tokens::new(&text) {
+            for token in Lexer::new(&text) {
                 prop_assert!(token.start >= last && token.end > token.start);
                 prop_assert!(text.get(token.start..token.end).is_some());
                 last = token.end;

@@ -8,5 +8,6 @@ pub(crate) mod keywords;
 pub(crate) mod lexer;
 pub(crate) mod parser;
 pub(crate) mod position;
+pub(crate) mod relations;
 pub(crate) mod split;
 pub(crate) mod where_clause;

@@ -1,13 +1,9 @@
-//! The statements of a file: where each begins and ends, and what its first words say.
+//! Splits SQL into statements.
 
 use std::ops::Range;
 
-use super::keywords::Words;
-use super::lexer::{Kind, Token};
-
-/// Nothing that is looked for stands further behind in a statement, not even in a `COPY`
-/// that lists as many columns as a table can have.
-const KEPT_TOKENS: usize = 8_192;
+use super::keywords::Keywords;
+use super::lexer::{KEPT_TOKENS, Token, TokenKind};
 
 /// One statement of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,43 +17,42 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Returns the name of the index, as it stands in `pg_class`, that a
-    /// `CREATE INDEX CONCURRENTLY` makes; `None` for other statements and where the server
-    /// chooses the name.
+    /// Returns the name in `pg_class` of the index that `CREATE INDEX CONCURRENTLY` builds; `None`
+    /// for other statements and where the server chooses the name.
     #[must_use]
     pub fn concurrent_index(&self) -> Option<&str> {
         self.index.as_deref()
     }
 
-    /// Returns whether this only defines relations, types or comments, so that it leaves nothing
-    /// behind in its session. Errs on the careful side.
+    /// Returns whether this only defines relations, types or comments, so that it leaves no state
+    /// in its session. `false` in case of doubt.
     #[must_use]
     pub const fn only_defines(&self) -> bool {
         self.only_defines
     }
 
-    /// Returns whether this runs code in a text, which is not looked into: `DO` or `CALL`.
+    /// Returns whether this is `DO` or `CALL`, whose code is not read.
     #[must_use]
     pub const fn runs_code(&self) -> bool {
         self.runs_code
     }
 
-    /// Returns whether this is a `SET` that holds for its session.
+    /// Returns whether this is a `SET` whose effect lasts for the session.
     #[must_use]
     pub const fn sets_for_session(&self) -> bool {
         self.sets
     }
 }
 
-/// Collects tokens until a statement is complete, the way psql finds the end of one: at a
-/// semicolon that stands in no parentheses and in no `BEGIN ATOMIC` body.
+/// Collects tokens until a statement ends, by psql's rule: at a semicolon outside of parentheses
+/// and of a `BEGIN ATOMIC` body.
 #[derive(Default)]
-pub(crate) struct Gathering {
+pub(crate) struct Splitter {
     tokens: Vec<Token>,
     count: usize,
     end: usize,
     depth: usize,
-    deepest: usize,
+    max_depth: usize,
     body: Option<Body>,
 }
 
@@ -67,23 +62,23 @@ struct Body {
     open_cases: usize,
 }
 
-impl Gathering {
-    /// Takes the next token and returns whether it ended a statement that is not empty.
-    pub(crate) fn take(&mut self, token: Token, text: &str) -> bool {
-        if token.kind == Kind::Semicolon && self.depth == 0 && self.body.is_none() {
+impl Splitter {
+    /// Adds the next token and returns whether it ends a statement that is not empty.
+    pub(crate) fn push(&mut self, token: Token, text: &str) -> bool {
+        if token.kind == TokenKind::Semicolon && self.depth == 0 && self.body.is_none() {
             return !self.tokens.is_empty();
         }
         match token.kind {
-            Kind::Open => self.depth += 1,
-            Kind::Close => self.depth = self.depth.saturating_sub(1),
-            Kind::Word => self.follow_body(&text[token.start..token.end], text),
+            TokenKind::Open => self.depth += 1,
+            TokenKind::Close => self.depth = self.depth.saturating_sub(1),
+            TokenKind::Word => self.follow_body(&text[token.start..token.end], text),
             _ => {}
         }
-        self.deepest = self.deepest.max(self.depth);
+        self.max_depth = self.max_depth.max(self.depth);
         self.count += 1;
         self.end = token.end;
         if self.tokens.len() == KEPT_TOKENS {
-            // The last place always holds the newest token, for what depends on the one before.
+            // The last slot always holds the newest token, for rules that look at the previous one.
             self.tokens.pop();
         }
         self.tokens.push(token);
@@ -94,29 +89,30 @@ impl Gathering {
         self.tokens.is_empty()
     }
 
-    /// Returns how many tokens the statement has.
+    /// Returns the number of tokens of the statement.
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
 
-    /// Returns how deep its parentheses are.
-    pub(crate) const fn deepest(&self) -> usize {
-        self.deepest
+    /// Returns the depth of its parentheses.
+    pub(crate) const fn max_depth(&self) -> usize {
+        self.max_depth
     }
 
-    pub(crate) fn words<'a>(&'a self, text: &'a str) -> Words<'a> {
-        Words::new(text, &self.tokens)
+    pub(crate) fn keywords<'a>(&'a self, text: &'a str) -> Keywords<'a> {
+        Keywords::new(text, &self.tokens)
     }
 
-    /// Returns the statement that was gathered, and begins the next.
+    /// Returns the collected statement and starts the next one.
     pub(crate) fn finish(&mut self, text: &str) -> Statement {
-        let words = self.words(text);
+        let keywords = self.keywords(text);
         let statement = Statement {
             range: self.tokens.first().map_or(self.end, |token| token.start)..self.end,
-            index: words.concurrent_index().map(String::into_boxed_str),
-            only_defines: words.only_defines(),
-            runs_code: words.is_any(0, &["do", "call"]),
-            sets: words.is(0, "set") && !words.is_any(1, &["local", "transaction", "constraints"]),
+            index: keywords.concurrent_index().map(String::into_boxed_str),
+            only_defines: keywords.only_defines(),
+            runs_code: keywords.is_any(0, &["do", "call"]),
+            sets: keywords.is(0, "set")
+                && !keywords.is_any(1, &["local", "transaction", "constraints"]),
         };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();
@@ -131,7 +127,7 @@ impl Gathering {
         let previous = self.tokens.last().copied();
         let after = |expected: &str| {
             previous.is_some_and(|token| {
-                token.kind == Kind::Word
+                token.kind == TokenKind::Word
                     && text[token.start..token.end].eq_ignore_ascii_case(expected)
             })
         };
@@ -141,7 +137,7 @@ impl Gathering {
             if self.depth == 0
                 && word.eq_ignore_ascii_case("atomic")
                 && after("begin")
-                && self.words(text).creates_routine()
+                && self.keywords(text).creates_routine()
             {
                 self.body = Some(Body::default());
             }
@@ -152,7 +148,8 @@ impl Gathering {
         } else if reserved("end") {
             if body.open_cases > 0 {
                 body.open_cases -= 1;
-            } else if after("atomic") || previous.is_some_and(|token| token.kind == Kind::Semicolon)
+            } else if after("atomic")
+                || previous.is_some_and(|token| token.kind == TokenKind::Semicolon)
             {
                 self.body = None;
             }
@@ -162,19 +159,19 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lexer::Tokens;
+    use super::super::lexer::Lexer;
     use super::*;
 
     fn statements(text: &str) -> Vec<Statement> {
-        let mut gathering = Gathering::default();
+        let mut splitter = Splitter::default();
         let mut found = Vec::new();
-        for token in Tokens::new(text).filter(|token| token.kind != Kind::LineComment) {
-            if gathering.take(token, text) {
-                found.push(gathering.finish(text));
+        for token in Lexer::new(text).filter(|token| token.kind != TokenKind::LineComment) {
+            if splitter.push(token, text) {
+                found.push(splitter.finish(text));
             }
         }
-        if !gathering.is_empty() {
-            found.push(gathering.finish(text));
+        if !splitter.is_empty() {
+            found.push(splitter.finish(text));
         }
         found
     }
@@ -187,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_end_at_semicolons_outside_of_parentheses_and_bodies() {
+    fn statements_end_at_semicolons_outside_of_parentheses() {
         assert_eq!(texts("a; b ;; -- c;\n d"), ["a", "b", "d"]);
         assert_eq!(
             texts("create rule r as on insert to t do (insert into u; insert into v); x"),
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_at_its_own_end_and_at_no_other() {
+    fn a_body_ends_at_its_own_end() {
         let body = "create or replace function f(begin int) returns int begin atomic \
                     select case when true then 1 else 2 end; select 1 as end; select t.end from t; end";
         assert_eq!(texts(&format!("{body}; x")), [body, "x"]);
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_for_the_session_is_told_from_what_ends_with_the_transaction() {
+    fn set_for_the_session_differs_from_set_local() {
         let text = "SET work_mem = '8MB'; set session work_mem to 1; SET LOCAL work_mem = 1; \
                     SET CONSTRAINTS ALL DEFERRED; SET TRANSACTION READ ONLY; UPDATE t SET a = 1";
         let sets: Vec<bool> = statements(text)

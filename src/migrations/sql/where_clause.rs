@@ -1,21 +1,21 @@
-//! A condition on tenants, as SQL that somebody typed.
+//! The condition of `--where`, as SQL that a user typed.
 
 use std::fmt;
 
-use super::lexer::{Kind, Tokens};
+use super::lexer::{Lexer, TokenKind};
 
-/// Text that, put into parentheses, stays inside them.
+/// An SQL expression that stays inside the parentheses that pricesync puts around it.
 ///
-/// Whether it is a condition that the server understands, only the server knows. That it
-/// is one expression and no second statement, nor the end of the one around it, is known here.
+/// Whether it is a valid condition is decided by the server. Rejected here: a second statement,
+/// and a parenthesis, quote or comment that would end or swallow the query around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Predicate(String);
+pub struct WhereClause(String);
 
-/// Why a text cannot be a condition.
+/// Why a text is not a single expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PredicateError {
-    /// There is nothing but white space and comments.
+pub enum WhereClauseError {
+    /// Only white space and comments.
     Empty,
     /// A semicolon outside of a string.
     SecondStatement,
@@ -25,48 +25,50 @@ pub enum PredicateError {
     Open,
 }
 
-impl fmt::Display for PredicateError {
+impl fmt::Display for WhereClauseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "it is empty",
-            Self::SecondStatement => "it holds a semicolon, and a condition is one expression",
+            Self::SecondStatement => "it contains a semicolon; a condition is one expression",
             Self::Parentheses => "its parentheses do not match",
             Self::Open => "a string, a quoted name or a comment in it does not end",
         })
     }
 }
 
-impl std::error::Error for PredicateError {}
+impl std::error::Error for WhereClauseError {}
 
-impl Predicate {
-    /// Takes a condition. `standard_conforming_strings` has to be on where it is used.
+impl WhereClause {
+    /// Parses a condition, for a session with `standard_conforming_strings = on`.
     ///
     /// # Errors
     ///
-    /// [`PredicateError`], for what would not stay inside the parentheses.
-    pub fn parse(text: &str) -> Result<Self, PredicateError> {
-        // What opens in the text and does not end there would swallow what stands behind it.
+    /// [`WhereClauseError`], if the text would not stay inside the parentheses.
+    pub fn parse(text: &str) -> Result<Self, WhereClauseError> {
+        // A quote or comment that does not end in the text would swallow the closing parenthesis.
         let enclosed = format!("{text}\n)");
         let mut depth = 0_usize;
         let (mut empty, mut closed) = (true, false);
-        for token in Tokens::new(&enclosed) {
+        for token in Lexer::new(&enclosed) {
             if token.start > text.len() {
-                closed = token.kind == Kind::Close && depth == 0;
+                closed = token.kind == TokenKind::Close && depth == 0;
                 break;
             }
             match token.kind {
-                Kind::LineComment => continue,
-                Kind::Semicolon => return Err(PredicateError::SecondStatement),
-                Kind::Open => depth += 1,
-                Kind::Close => depth = depth.checked_sub(1).ok_or(PredicateError::Parentheses)?,
+                TokenKind::LineComment => continue,
+                TokenKind::Semicolon => return Err(WhereClauseError::SecondStatement),
+                TokenKind::Open => depth += 1,
+                TokenKind::Close => {
+                    depth = depth.checked_sub(1).ok_or(WhereClauseError::Parentheses)?;
+                }
                 _ => {}
             }
             empty = false;
         }
         match (closed, depth) {
-            (_, 1..) => Err(PredicateError::Parentheses),
-            (false, 0) => Err(PredicateError::Open),
-            (true, 0) if empty => Err(PredicateError::Empty),
+            (_, 1..) => Err(WhereClauseError::Parentheses),
+            (false, 0) => Err(WhereClauseError::Open),
+            (true, 0) if empty => Err(WhereClauseError::Empty),
             (true, 0) => Ok(Self(text.to_owned())),
         }
     }
@@ -95,13 +97,13 @@ mod tests {
             "note = E'it\\'s; )'",
             r"note = '\'",
         ] {
-            assert!(Predicate::parse(text).is_ok(), "{text}");
+            assert!(WhereClause::parse(text).is_ok(), "{text}");
         }
     }
 
     #[test]
-    fn nothing_gets_out_of_the_parentheses() {
-        use PredicateError::{Empty, Open, Parentheses, SecondStatement};
+    fn text_that_leaves_the_parentheses_is_rejected() {
+        use WhereClauseError::{Empty, Open, Parentheses, SecondStatement};
         for (text, error) in [
             ("", Empty),
             (" -- nothing", Empty),
@@ -117,18 +119,18 @@ mod tests {
             ("name = E'x\\'", Open),
             (r"note = '\' ; SELECT 1 --'", SecondStatement),
         ] {
-            assert_eq!(Predicate::parse(text), Err(error), "{text}");
+            assert_eq!(WhereClause::parse(text), Err(error), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_condition_ends_where_its_text_ends(text in r#"[-aE'"/*\\\n\r();$ ]{0,24}"#) {
-            if Predicate::parse(&text).is_ok() {
+        fn a_condition_ends_with_its_text(text in r#"[-aE'"/*\\\n\r();$ ]{0,24}"#) {
+            if WhereClause::parse(&text).is_ok() {
                 let whole = format!("({text}\n)");
-                let last = Tokens::new(&whole).last().expect("a parenthesis");
-                prop_assert_eq!((last.kind, last.end), (Kind::Close, whole.len()));
-                prop_assert!(Tokens::new(&whole).all(|token| token.kind != Kind::Semicolon));
+                let last = Lexer::new(&whole).last().expect("a parenthesis");
+                prop_assert_eq!((last.kind, last.end), (TokenKind::Close, whole.len()));
+                prop_assert!(Lexer::new(&whole).all(|token| token.kind != TokenKind::Semicolon));
             }
         }
     }

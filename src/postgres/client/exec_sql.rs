@@ -14,7 +14,7 @@ use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::migrations::TypedSql;
+use crate::migrations::AdhocSql;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
@@ -34,7 +34,7 @@ pub struct Exec {
     /// The database of the tenants.
     pub database: Database,
     /// The statements, at least one.
-    pub sql: TypedSql,
+    pub sql: AdhocSql,
     /// The schemas behind the tenant's own in `search_path`.
     pub search_path: Vec<SchemaName>,
     /// Whether the transaction is `READ WRITE`; the guard limits it to the tenant's schema.
@@ -339,7 +339,7 @@ impl Exec {
                     Some(ErrorPosition::Original(position)) => Some(*position as usize),
                     _ => None,
                 });
-                let place = self.sql.place(number, position.unwrap_or(1));
+                let place = self.sql.location(number, position.unwrap_or(1));
                 let at = match (position, place.column) {
                     (Some(_), Some(column)) => format!("the SQL at {}:{column}", place.line),
                     _ => format!("the SQL at line {}", place.line),

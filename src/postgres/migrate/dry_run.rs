@@ -12,9 +12,9 @@ use tokio_postgres::error::ErrorPosition;
 use super::refinery;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Place, ScriptRef};
+use crate::domain::script::{Location, ScriptRef};
 use crate::domain::target::Target;
-use crate::migrations::{Script, Seal, sealed_sql};
+use crate::migrations::{Script, wrap_in_do};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use crate::postgres::transaction::escape_guard::Touched;
@@ -34,7 +34,7 @@ pub struct Tried {
     /// Its path.
     pub file: String,
     /// Where the statement begins.
-    pub place: Place,
+    pub place: Location,
     /// How long it took on the server, in every schema that it was tried in; unsorted.
     pub times: Vec<Duration>,
     /// The slowest of them, and where that was.
@@ -118,7 +118,7 @@ impl Rehearsal {
             let all = tried.entry(key).or_insert_with(|| Tried {
                 script: script.id.reference(),
                 file: script.path.display().to_string(),
-                place: script.place_of_statement(one.statement),
+                place: script.location_of_statement(one.statement),
                 times: Vec::new(),
                 slowest: (one.took, target.schema.clone()),
                 locks: BTreeMap::new(),
@@ -248,8 +248,8 @@ struct Part {
 
 /// A file that the parser does not understand is one block, and one part.
 fn parts(script: &Script) -> Vec<Part> {
-    if script.seal == Seal::Server {
-        let sql = sealed_sql(&script.text).sql;
+    if !script.is_parsed {
+        let sql = wrap_in_do(&script.text).sql;
         return vec![Part { statement: 0, sql }];
     }
     (0..script.statements.len())
@@ -263,14 +263,14 @@ fn parts(script: &Script) -> Vec<Part> {
 impl Part {
     fn failure(&self, script: &Script, index: usize, begins: usize, error: Error) -> WorkError {
         let place = match error.as_db_error().and_then(|db| db.position()) {
-            Some(ErrorPosition::Original(position)) if script.seal == Seal::Parsed => {
+            Some(ErrorPosition::Original(position)) if script.is_parsed => {
                 let within = (*position as usize).saturating_sub(begins).max(1);
-                Some(script.place_in_statement(self.statement, within))
+                Some(script.location_in_statement(self.statement, within))
             }
             Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
-                Some(script.place(*position as usize))
+                Some(script.location(*position as usize))
             }
-            _ if script.seal == Seal::Parsed => Some(script.place_of_statement(self.statement)),
+            _ if script.is_parsed => Some(script.location_of_statement(self.statement)),
             _ => None,
         };
         WorkError::Script(index, place, error)

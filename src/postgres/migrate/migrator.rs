@@ -19,7 +19,7 @@ use crate::domain::run_options::{Atomic, GroupLimit};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::script::{DefinedIn, Scope};
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, Transaction, maker_of};
+use crate::migrations::{MigrationSet, Script, Transaction, find_definition};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::options::EngineOptions;
@@ -328,8 +328,8 @@ impl PostgresMigrator {
         self.templates.get(&self.database, options, &scripts).await
     }
 
-    /// Returns which file makes the relation that a script did not find.
-    pub(crate) fn maker(
+    /// Returns which file defines the relation that a script did not find.
+    pub(crate) fn find_definition(
         &self,
         target: &Target,
         error: &Error,
@@ -338,7 +338,7 @@ impl PostgresMigrator {
     ) -> Option<Box<DefinedIn>> {
         let relation = server_error::missing_relation(error, target.schema.as_str())?;
         let sets = (&*self.shared, &*self.tenant);
-        maker_of(relation, script, together, sets, target.scope).map(Box::new)
+        find_definition(relation, script, together, sets, target.scope).map(Box::new)
     }
 
     pub(crate) fn set(&self, scope: Scope) -> &MigrationSet {

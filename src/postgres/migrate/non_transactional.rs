@@ -10,7 +10,7 @@ use super::refinery;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
-use crate::domain::script::Place;
+use crate::domain::script::Location;
 use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::{Database, Route};
@@ -51,7 +51,7 @@ pub(crate) enum Ended {
 /// Why it did not end.
 pub(crate) enum RunError {
     /// A statement of the script failed.
-    Server(Error, Option<Place>, Vec<Holder>),
+    Server(Error, Option<Location>, Vec<Holder>),
     /// A statement of ours failed.
     Ours(Error),
     /// Everything is done, and recording it failed.
@@ -344,7 +344,11 @@ impl Run<'_> {
     }
 
     fn refused(&self, index: usize, Refused { error, blockers }: Refused) -> RunError {
-        RunError::Server(error, Some(self.script.place_of_statement(index)), blockers)
+        RunError::Server(
+            error,
+            Some(self.script.location_of_statement(index)),
+            blockers,
+        )
     }
 
     /// Sends SQL whose waits end after `lock_timeout` (zero: never), which the second interrupt cancels.

@@ -668,7 +668,9 @@ impl Journey<'_> {
             WorkError::Script(script, place, error) => {
                 let script = pending[script];
                 let mut said = error_in(&script.text, &error);
-                said.defined_in = self.migrator.maker(self.target, &error, script, pending);
+                said.defined_in =
+                    self.migrator
+                        .find_definition(self.target, &error, script, pending);
                 let failed = MigrateError::Script {
                     script: script.id.reference(),
                     file: script.path.display().to_string(),

@@ -10,9 +10,9 @@ use tokio_postgres::error::ErrorPosition;
 use super::catalog::{PostgresCatalog, catalog_error};
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::Place;
+use crate::domain::script::Location;
 use crate::domain::sqlstate;
-use crate::migrations::Predicate;
+use crate::migrations::WhereClause;
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
@@ -30,7 +30,7 @@ pub enum WhereError {
         /// What the server said.
         said: ServerError,
         /// Where in the condition.
-        place: Option<Place>,
+        place: Option<Location>,
     },
     /// The catalog could not be asked at all.
     Catalog(CatalogError),
@@ -58,7 +58,10 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`WhereError::Refused`] for a condition that the server refuses or does not answer in time.
-    pub async fn matching(&self, predicate: &Predicate) -> Result<HashSet<SchemaName>, WhereError> {
+    pub async fn matching(
+        &self,
+        predicate: &WhereClause,
+    ) -> Result<HashSet<SchemaName>, WhereError> {
         let session = self.session().await.map_err(WhereError::Catalog)?;
         let answer = ask(&session, self.tables(), predicate).await;
         // Whatever a function in it left in the session ends with the session.
@@ -70,7 +73,7 @@ impl PostgresCatalog {
 async fn ask(
     session: &Session,
     tables: &Tables,
-    predicate: &Predicate,
+    predicate: &WhereClause,
 ) -> Result<HashSet<SchemaName>, WhereError> {
     let failed = |error: &Error| WhereError::Catalog(catalog_error(error));
     // The server reads a whole message before it does what is in it, so how strings are to be
@@ -101,7 +104,7 @@ async fn ask(
     }
 }
 
-fn judge(error: &Error, head: &str, predicate: &Predicate) -> WhereError {
+fn judge(error: &Error, head: &str, predicate: &WhereClause) -> WhereError {
     let position = error.as_db_error().and_then(|said| said.position());
     let before = head.chars().count();
     let place = match position {
@@ -119,11 +122,11 @@ fn judge(error: &Error, head: &str, predicate: &Predicate) -> WhereError {
 }
 
 /// Returns the place of a character, counted from 0; behind the end is the end.
-fn place_in(text: &str, at: usize) -> Place {
+fn place_in(text: &str, at: usize) -> Location {
     let before: String = text.chars().take(at).collect();
     let line = before.matches('\n').count();
     let column = before.chars().rev().take_while(|&c| c != '\n').count();
-    Place {
+    Location {
         line: line + 1,
         column: Some(column + 1),
         text: text.lines().nth(line).unwrap_or_default().to_owned(),

@@ -16,8 +16,8 @@ use super::ledger::{Finish, is_absent};
 use super::open::{Identity, Opened};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::Place;
-use crate::migrations::{Script, Seal, sealed_sql};
+use crate::domain::script::Location;
+use crate::migrations::{Script, wrap_in_do};
 use crate::postgres::connection::options::References;
 use crate::postgres::connection::session::Session;
 use crate::service::event::{EventKind, Progress};
@@ -25,7 +25,7 @@ use crate::service::event::{EventKind, Progress};
 /// Why the work of a transaction failed.
 pub(crate) enum WorkError {
     /// A statement of this script failed, there where the place says.
-    Script(usize, Option<Place>, Error),
+    Script(usize, Option<Location>, Error),
     /// A statement of ours failed.
     Ours(Error),
     /// This script changed what it may not; says what.
@@ -67,10 +67,12 @@ struct Part<'a> {
 impl Part<'_> {
     /// Returns how many statements the server answers between the claim and the check.
     fn answers(&self) -> usize {
-        match self.script.seal {
-            _ if self.fake => 0,
-            Seal::Parsed => self.script.statements.len(),
-            Seal::Server => 1,
+        if self.fake {
+            0
+        } else if self.script.is_parsed {
+            self.script.statements.len()
+        } else {
+            1
         }
     }
 
@@ -100,13 +102,13 @@ impl<'a> Batch<'a> {
         fake: bool,
     ) {
         let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script, NOW));
-        let (text, inner) = match script.seal {
-            _ if fake => (Cow::Borrowed(""), 0),
-            Seal::Parsed => (Cow::Borrowed(&*script.text), 0),
-            Seal::Server => {
-                let sealed = sealed_sql(&script.text);
-                (Cow::Owned(sealed.sql), sealed.text_starts_at)
-            }
+        let (text, inner) = if fake {
+            (Cow::Borrowed(""), 0)
+        } else if script.is_parsed {
+            (Cow::Borrowed(&*script.text), 0)
+        } else {
+            let block = wrap_in_do(&script.text);
+            (Cow::Owned(block.sql), block.text_offset)
         };
         let begins = sql.chars().count() + inner;
         sql.push_str(&text);
@@ -417,7 +419,7 @@ impl Follower<'_> {
             let part = &self.batch.parts[*index];
             return match at.checked_sub(begins + part.begins) {
                 Some(within) if within <= part.script.text.chars().count() => {
-                    let place = part.script.place(within + 1);
+                    let place = part.script.location(within + 1);
                     WorkError::Script(*index, Some(place), error)
                 }
                 _ => self.ending.failure(error),
@@ -430,7 +432,7 @@ impl Follower<'_> {
         let place = match (position, self.answered) {
             // A file in a sealed block is the block's inner query.
             (Some(ErrorPosition::Internal { position, query }), _) if *query == *script.text => {
-                Some(script.place(*position as usize))
+                Some(script.location(*position as usize))
             }
             (_, None) => return WorkError::Ours(error),
             // All that is left is what was deferred, and the question behind it.
@@ -441,10 +443,8 @@ impl Follower<'_> {
                 }
                 return self.ending.failure(error);
             }
-            (_, Some(answered))
-                if answered < script.statements.len() && script.seal == Seal::Parsed =>
-            {
-                Some(script.place_of_statement(answered))
+            (_, Some(answered)) if answered < script.statements.len() && script.is_parsed => {
+                Some(script.location_of_statement(answered))
             }
             _ => None,
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
-use crate::domain::script::Place;
+use crate::domain::script::Location;
 use crate::ui::style::Style;
 use crate::ui::text::{clean, clean_lines};
 
@@ -25,7 +25,7 @@ pub struct Diagnostic<'a> {
     /// The file, as it is shown to people.
     pub path: &'a str,
     /// Where in it.
-    pub place: &'a Place,
+    pub place: &'a Location,
     /// How much it matters.
     pub weight: DiagnosticLevel,
     /// The name under which it can be looked up or switched off.
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_remark_begins_with_where_and_shows_the_line() {
-        let place = Place {
+        let place = Location {
             line: 3,
             column: Some(13),
             text: "ALTER TABLE products DROP COLUMN brand;".to_owned(),

@@ -1,6 +1,6 @@
 //! The line of a file in which something failed, with a caret under the place.
 
-use crate::domain::script::Place;
+use crate::domain::script::Location;
 
 use crate::ui::style::Style;
 use crate::ui::text::{clean, columns, fit, skip_columns};
@@ -19,7 +19,7 @@ pub struct Excerpt {
 impl Excerpt {
     /// Returns the excerpt for a place. A column behind the end of the line points behind its end.
     #[must_use]
-    pub fn new(place: &Place) -> Self {
+    pub fn new(place: &Location) -> Self {
         let harmless = |text: &str| clean(&text.replace('\t', " ")).into_owned();
         let (before, from) = match place.column {
             None => (harmless(&place.text), None),
@@ -87,7 +87,7 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     fn shown(line: usize, column: Option<usize>, text: &str, width: usize) -> String {
-        let place = Place {
+        let place = Location {
             line,
             column,
             text: text.to_owned(),

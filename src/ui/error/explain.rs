@@ -4,7 +4,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::script::{DefinedIn, Place, Scope, ScriptRef};
+use crate::domain::script::{DefinedIn, Location, Scope, ScriptRef};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -382,7 +382,7 @@ pub(in crate::ui) fn held_by(how: &str, holder: &Holder) -> String {
     }
 }
 
-fn position(file: &str, place: &Place) -> String {
+fn position(file: &str, place: &Location) -> String {
     match place.column {
         Some(column) => format!("{file}:{}:{column}", place.line),
         None => format!("{file}:{}", place.line),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::{Place, Prefix, Scope, ScriptRef};
+use crate::domain::script::{Location, Prefix, Scope, ScriptRef};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::event::{Event, EventKind, Operation, Outcome};
@@ -80,7 +80,7 @@ pub(in crate::ui) fn missing_relation() -> MigrateError {
     MigrateError::Script {
         script: script(8, "price_history_index"),
         file: "migrations/tenant/prices/V8__price_history_index.sql".to_owned(),
-        place: Some(Place {
+        place: Some(Location {
             line: 12,
             column: Some(17),
             text: "create index on prices (product_id);".to_owned(),

@@ -13,8 +13,8 @@ pub fn directives(bytes: &[u8]) {
         let read = Script::read(Path::new("V1__x.sql"), file.clone(), scope);
         for error in read.err().unwrap_or_default() {
             assert!(!error.to_string().is_empty());
-            let place = error.place.map_or(1, |place| place.line);
-            assert!((1..=lines).contains(&place), "line {place} of {lines}");
+            let line = error.location.map_or(1, |location| location.line);
+            assert!((1..=lines).contains(&line), "line {line} of {lines}");
         }
     }
 }

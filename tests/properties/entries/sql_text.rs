@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use pricesync::domain::script::Scope;
-use pricesync::migrations::{Predicate, Script, sealed_sql};
+use pricesync::migrations::{Script, WhereClause, wrap_in_do};
 
 /// Panics where reading does, where statements do not lie in the file one behind the other, or
 /// where an error or a sealed text says nothing.
 pub fn sql_text(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let _ = Predicate::parse(&text);
-    let sealed = sealed_sql(&text);
-    let behind: String = sealed.sql.chars().skip(sealed.text_starts_at).collect();
+    let _ = WhereClause::parse(&text);
+    let sealed = wrap_in_do(&text);
+    let behind: String = sealed.sql.chars().skip(sealed.text_offset).collect();
     assert!(behind.starts_with(&*text));
     for scope in [Scope::Shared, Scope::Tenant] {
         match Script::read(Path::new("V1__x.sql"), bytes.to_vec(), scope) {
@@ -21,7 +21,7 @@ pub fn sql_text(bytes: &[u8]) {
                     assert!(statement.range.start >= end && !statement.range.is_empty());
                     end = statement.range.end;
                     assert!(script.text.get(statement.range.clone()).is_some());
-                    assert!(script.place_of_statement(number).line >= 1);
+                    assert!(script.location_of_statement(number).line >= 1);
                 }
             }
             Err(errors) => {

@@ -89,7 +89,7 @@ pub(crate) async fn compile(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Compiled, ServerError> {
-    if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
+    if let Some(why) = scripts.iter().find_map(|script| script.nondeterminism()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
@@ -112,7 +112,7 @@ pub(crate) async fn columns(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
-    if let Some(why) = scripts.iter().find_map(|script| script.unpredictable()) {
+    if let Some(why) = scripts.iter().find_map(|script| script.nondeterminism()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
