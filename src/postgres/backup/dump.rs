@@ -243,7 +243,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
                 let Some(row) = rows.iter().find(|row| row.len() == 2) else {
                     return Err(BackupError::Gone);
                 };
-                if row.get(1) == Some("t") {
+                if row.is_true(1) {
                     let found = read_relations(session, schema, false)
                         .await
                         .map_err(opening())?;
@@ -251,7 +251,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
                         return Ok(found);
                     }
                 } else {
-                    holder_of = row.get(0).and_then(|oid| oid.parse().ok());
+                    holder_of = row.optional(0).and_then(|oid| oid.parse().ok());
                 }
             }
             // Dropped or renamed in between, or its lock was not to be had.
@@ -313,16 +313,15 @@ async fn read_relations(
     };
     let mut relations: Vec<Relation> = Vec::new();
     for row in &rows {
-        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
-        if relations.last().is_none_or(|last| last.oid != cell(0)) {
+        if relations.last().map(|last| &*last.oid) != Some(row.text(0)?) {
             relations.push(Relation {
-                oid: cell(0),
-                kind: cell(1),
-                name: cell(2),
+                oid: row.text(0)?.to_owned(),
+                kind: row.text(1)?.to_owned(),
+                name: row.text(2)?.to_owned(),
                 columns: Vec::new(),
             });
         }
-        if let (Some(last), Some(column)) = (relations.last_mut(), row.get(3)) {
+        if let (Some(last), Some(column)) = (relations.last_mut(), row.optional(3)) {
             last.columns.push(column.to_owned());
         }
     }
@@ -374,9 +373,9 @@ async fn describe(
     let Some(row) = rows.first() else {
         return Err(BackupError::Gone);
     };
-    let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+    let cell = |column: usize| row.optional(column).unwrap_or_default().to_owned();
     let json = |column: usize| {
-        serde_json::from_str(row.get(column).unwrap_or_default())
+        serde_json::from_str(row.optional(column).unwrap_or_default())
             .map_err(|error| ArchiveError::Damaged(error.to_string()))
     };
     Ok(Header {
@@ -420,11 +419,9 @@ async fn tenant_keys(
         .rows(&sql)
         .await
         .map_err(BackupError::server("reading keys to the tenant's row"))?;
-    let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
-    Ok(rows
-        .iter()
-        .map(|row| (cell(row, 0), cell(row, 1)))
-        .collect())
+    let key = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
+    let keys: Result<_, Error> = rows.iter().map(key).collect();
+    keys.map_err(BackupError::server("reading keys to the tenant's row"))
 }
 
 /// Returns what the history says; nothing where there is none of our form.
@@ -443,7 +440,7 @@ async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
 }
 
 fn number(row: &Row) -> Option<i64> {
-    row.get(0)?.parse().ok()
+    row.optional(0)?.parse().ok()
 }
 
 async fn read_sequences(
@@ -469,17 +466,15 @@ async fn read_sequences(
         .rows(&selects.join(" UNION ALL "))
         .await
         .map_err(BackupError::server("reading sequences"))?;
-    Ok(rows
-        .iter()
-        .map(|row| SequenceRecord {
-            sequence: row.get(0).unwrap_or_default().to_owned(),
-            last_value: row
-                .get(1)
-                .and_then(|value| value.parse().ok())
-                .unwrap_or_default(),
-            is_called: row.get(2) == Some("t"),
+    let sequence = |row: &Row| {
+        Ok(SequenceRecord {
+            sequence: row.text(0)?.to_owned(),
+            last_value: row.parse(1)?,
+            is_called: row.is_true(2),
         })
-        .collect())
+    };
+    let sequences: Result<_, Error> = rows.iter().map(sequence).collect();
+    sequences.map_err(BackupError::server("reading sequences"))
 }
 
 fn set_sequences(sequences: &[SequenceRecord]) -> String {

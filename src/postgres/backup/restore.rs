@@ -23,7 +23,7 @@ use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::tenants::create::{id_in, listed, taken_meanwhile};
 use crate::postgres::transaction::history::qualified;
@@ -500,7 +500,7 @@ impl Loading<'_> {
         let rows = self.session.rows(&sql).await?;
         Ok(rows
             .iter()
-            .filter_map(|row| row.get(0).map(str::to_owned))
+            .filter_map(|row| row.optional(0).map(str::to_owned))
             .collect())
     }
 }
@@ -555,16 +555,12 @@ async fn sequences(
         .collect();
     let sql = format!("{} ORDER BY n", selects.join(" UNION ALL "));
     let rows = session.rows(&sql).await?;
-    Ok(rows
-        .iter()
-        .zip(wanted)
-        .map(|(row, one)| SequenceRecord {
+    let record = |(row, one): (&Row, &SequenceRecord)| {
+        Ok(SequenceRecord {
             sequence: one.sequence.clone(),
-            last_value: row
-                .get(1)
-                .and_then(|value| value.parse().ok())
-                .unwrap_or_default(),
-            is_called: row.get(2) == Some("t"),
+            last_value: row.parse(1)?,
+            is_called: row.is_true(2),
         })
-        .collect())
+    };
+    rows.iter().zip(wanted).map(record).collect()
 }

@@ -81,7 +81,7 @@ async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
-    let applied = |row: &Row| row.get(0)?.parse::<usize>().ok();
+    let applied = |row: &Row| row.optional(0)?.parse::<usize>().ok();
     // A newer pricesync may have been here; what it added is not in our way.
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }

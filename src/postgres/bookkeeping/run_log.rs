@@ -85,7 +85,7 @@ impl PostgresMigrator {
             header.schemas
         );
         let rows = session.rows(&sql).await.ok()?;
-        let id = rows.first()?.get(0)?.parse().ok()?;
+        let id = rows.first()?.optional(0)?.parse().ok()?;
         let (items, queue) = mpsc::unbounded_channel();
         let (going_on, ended) = oneshot::channel();
         Some(RunLog {
@@ -315,7 +315,7 @@ pub async fn failed_schemas(database: &Database) -> Result<Vec<SchemaName>, Serv
     let rows = rows.map_err(|error| server_error(&error))?;
     Ok(rows
         .iter()
-        .filter_map(|row| match row.get(0)? {
+        .filter_map(|row| match row.optional(0)? {
             "public" => Some(SchemaName::public()),
             name => SchemaName::parse(name).ok(),
         })
@@ -426,7 +426,7 @@ async fn read(database: &Database, sql: &str) -> Result<Vec<Vec<String>>, Server
             .iter()
             .map(|row| {
                 (0..row.len())
-                    .map(|column| row.get(column).unwrap_or_default().to_owned())
+                    .map(|column| row.optional(column).unwrap_or_default().to_owned())
                     .collect()
             })
             .collect()),

@@ -77,7 +77,7 @@ impl Baseline {
 fn read(rows: &[Row]) -> Vec<String> {
     let mut missing: Vec<String> = rows
         .iter()
-        .filter_map(|row| row.get(0).map(str::to_owned))
+        .filter_map(|row| row.optional(0).map(str::to_owned))
         .collect();
     if missing.len() > NAMED {
         missing.truncate(NAMED);

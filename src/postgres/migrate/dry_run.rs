@@ -226,7 +226,7 @@ pub(crate) async fn run(
         let why = "it ended the transaction that it ran in, or left its schema or role";
         return Err(WorkError::Identity(last, why.to_owned()));
     };
-    let look = row.len() > 5 && row.get(5) == Some("t");
+    let look = row.is_true(5);
     let (touched, _) = ending.judge(session, schema, look, unread).await?;
     Ok(Rehearsed {
         applied,
@@ -280,8 +280,8 @@ impl Part {
 fn between(rows: &[Row], nonce: &str) -> Duration {
     let clocks: Vec<f64> = rows
         .iter()
-        .filter(|row| row.len() == 2 && row.get(0) == Some(nonce))
-        .filter_map(|row| row.get(1)?.parse().ok())
+        .filter(|row| row.len() == 2 && row.optional(0) == Some(nonce))
+        .filter_map(|row| row.optional(1)?.parse().ok())
         .collect();
     match clocks[..] {
         [begun, ended] => Duration::try_from_secs_f64(ended - begun).unwrap_or_default(),
@@ -306,7 +306,7 @@ impl Known {
         let rows = session.rows(&sql).await?;
         let files = rows
             .iter()
-            .filter_map(|row| Some((row.get(0)?.parse().ok()?, row.get(1)?.to_owned())));
+            .filter_map(|row| Some((row.optional(0)?.parse().ok()?, row.optional(1)?.to_owned())));
         let mut known = Self {
             schema_oid: opened.schema_oid,
             files: files.collect(),
@@ -333,23 +333,22 @@ impl Known {
         );
         let (mut locks, mut rewritten) = (BTreeMap::new(), Vec::new());
         for row in session.rows(&sql).await? {
-            let cell = |column: usize| row.get(column).unwrap_or_default();
-            let (Ok(oid), Some(lock)) = (cell(0).parse::<u32>(), Lock::parse(cell(1))) else {
+            let (oid, Some(lock)) = (row.parse(0)?, Lock::parse(row.text(1)?)) else {
                 continue;
             };
-            let name = || cell(4).to_owned();
+            let (file_now, name) = (row.text(2)?, row.text(4)?);
             match self.files.get_mut(&oid) {
                 // It came into being in this transaction, so nobody waits for it.
-                None if cell(3) == "t" => continue,
-                Some(file) if file != cell(2) => {
-                    cell(2).clone_into(file);
-                    rewritten.push(name());
+                None if row.is_true(3) => continue,
+                Some(file) if file != file_now => {
+                    file_now.clone_into(file);
+                    rewritten.push(name.to_owned());
                 }
                 _ => {}
             }
             if self.locks.get(&oid).is_none_or(|before| *before < lock) {
                 self.locks.insert(oid, lock);
-                locks.insert(name(), lock);
+                locks.insert(name.to_owned(), lock);
             }
         }
         Ok((locks.into_iter().collect(), rewritten))

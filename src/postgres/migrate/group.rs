@@ -221,8 +221,8 @@ impl<'a> Group<'a> {
         let (applied, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
         let of_length = |length: usize| rows.iter().filter(move |row| row.len() == length);
         let oids: Vec<u32> = of_length(2)
-            .filter(|row| row.get(1) == Some("t"))
-            .filter_map(|row| row.get(0)?.parse().ok())
+            .filter(|row| row.is_true(1))
+            .filter_map(|row| row.optional(0)?.parse().ok())
             .collect();
         let Some(row) = of_length(6).next() else {
             return Ok(None);
@@ -238,16 +238,15 @@ impl<'a> Group<'a> {
         let Some((pending, after)) = found.and_then(|found| self.pending(&found)) else {
             return Ok(None);
         };
-        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
         Ok(Some(Opened {
-            pid: cell(0).parse().unwrap_or_default(),
+            pid: row.parse(0)?,
             identity: Identity {
-                transaction: cell(1),
-                role: cell(2),
-                session_role: cell(3),
+                transaction: row.text(1)?.to_owned(),
+                role: row.text(2)?.to_owned(),
+                session_role: row.text(3)?.to_owned(),
             },
             oids,
-            now: escape_literal(&cell(4)),
+            now: escape_literal(row.text(4)?),
             pending,
             after,
         }))
@@ -330,13 +329,13 @@ impl<'a> Group<'a> {
     fn applied(&self, opened: &Opened, rows: &[Row]) -> Option<Vec<AppliedScript>> {
         // What only defines brings no rows.
         let [check] = rows else { return None };
-        let cell = |column: usize| check.get(column).unwrap_or_default().to_owned();
+        let cell = |column: usize| check.optional(column).unwrap_or_default().to_owned();
         let now = Identity {
             transaction: cell(1),
             role: cell(2),
             session_role: cell(3),
         };
-        if now != opened.identity || check.get(4) != Some("f") {
+        if now != opened.identity || check.optional(4) != Some("f") {
             return None;
         }
         let scripts = opened.pending.len() * self.members.len();

@@ -111,7 +111,7 @@ impl Run<'_> {
         let Some(row) = rows.first() else {
             return Err(failed(MigrateError::SchemaMissing));
         };
-        let number = |column: usize| row.get(column).unwrap_or_default();
+        let number = |column: usize| row.optional(column).unwrap_or_default();
         let ground = Ground {
             pid: number(0).parse().unwrap_or_default(),
             schema_oid: number(1).parse().unwrap_or_default(),
@@ -194,7 +194,7 @@ impl Run<'_> {
         let rows = session.rows(&sql).await?;
         let cell = |column: usize| {
             rows.first()
-                .and_then(|row| row.get(column))
+                .and_then(|row| row.optional(column))
                 .unwrap_or_default()
         };
         if cell(0) == ground.pid.to_string() && cell(1) != "0" {
@@ -231,7 +231,11 @@ impl Run<'_> {
             let mut pids = Vec::new();
             for session in [session, &other] {
                 let rows = session.rows("SELECT pg_backend_pid()").await?;
-                pids.push(rows.first().and_then(|row| row.get(0)).map(str::to_owned));
+                pids.push(
+                    rows.first()
+                        .and_then(|row| row.optional(0))
+                        .map(str::to_owned),
+                );
             }
             if pids[0] == pids[1] {
                 return Ok(true);
@@ -257,7 +261,7 @@ impl Run<'_> {
             escape_literal(&self.script.id.to_string())
         );
         let rows = session.rows(&sql).await?;
-        let cell = |column: usize| rows.first().and_then(|row| row.get(column));
+        let cell = |column: usize| rows.first().and_then(|row| row.optional(column));
         let finished = cell(0).unwrap_or_default();
         let same = !finished.is_empty() && self.script.text.starts_with(finished);
         let ends_with =
@@ -391,7 +395,8 @@ impl Run<'_> {
         let rows = session
             .rows("SELECT current_setting('lock_timeout')")
             .await?;
-        let lock_timeout = escape_literal(rows.first().and_then(|row| row.get(0)).unwrap_or("0"));
+        let lock_timeout =
+            escape_literal(rows.first().and_then(|row| row.optional(0)).unwrap_or("0"));
         // What is concurrent waits for every older transaction, and holds nobody up while it does.
         session.rows("SET lock_timeout TO 0").await?;
         if valid == Some(false) {
@@ -450,7 +455,7 @@ impl Run<'_> {
             escape_literal(name)
         );
         let rows = session.rows(&sql).await?;
-        Ok(rows.first().map(|row| row.get(0) == Some("t")))
+        Ok(rows.first().map(|row| row.is_true(0)))
     }
 
     async fn drop_index(

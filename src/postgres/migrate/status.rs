@@ -177,7 +177,7 @@ impl PostgresMigrator {
         };
         let missing: HashMap<&str, bool> = rows
             .iter()
-            .filter_map(|row| Some((row.get(0)?, row.get(1) == Some("t"))))
+            .filter_map(|row| Some((row.optional(0)?, row.is_true(1))))
             .collect();
         for (target, state) in targets.iter().zip(states) {
             if *state == SchemaState::Missing && target.scope == Scope::Tenant {

@@ -165,7 +165,7 @@ impl PostgresCatalog {
                 postgres_protocol::escape::escape_literal(&qualified(schema, table))
             );
             let rows = session.rows(&sql).await.map_err(failed)?;
-            let objects = rows.first().and_then(|row| row.get(0)?.parse().ok());
+            let objects = rows.first().and_then(|row| row.optional(0)?.parse().ok());
             if let Some(objects @ 1..) = objects {
                 return Err(CatalogError::NoHistory(schema.clone(), objects).into());
             }

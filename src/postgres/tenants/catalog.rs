@@ -215,7 +215,7 @@ impl PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         Ok(rows
             .iter()
-            .filter_map(|row| row.get(0).map(str::to_owned))
+            .filter_map(|row| row.optional(0).map(str::to_owned))
             .collect())
     }
 
@@ -236,10 +236,8 @@ impl PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         Ok(rows
             .iter()
-            .filter_map(|row| {
-                row.get(0)
-                    .map(|host| Hostname::from_catalog(host.to_owned()))
-            })
+            .filter_map(|row| row.optional(0))
+            .map(|host| Hostname::from_catalog(host.to_owned()))
             .collect())
     }
 
@@ -265,15 +263,15 @@ impl PostgresCatalog {
             .read(&sql)
             .await
             .map_err(|error| catalog_error(&error))?;
-        let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
-        Ok(rows
-            .iter()
-            .map(|row| InvalidIndex {
-                schema: cell(row, 0),
-                index: cell(row, 1),
-                table: cell(row, 2),
+        let index = |row: &Row| {
+            Ok(InvalidIndex {
+                schema: row.text(0)?.to_owned(),
+                index: row.text(1)?.to_owned(),
+                table: row.text(2)?.to_owned(),
             })
-            .collect())
+        };
+        let indexes: Result<_, Error> = rows.iter().map(index).collect();
+        indexes.map_err(|error| catalog_error(&error))
     }
 
     /// Every row of the catalog, with its hosts, the primary one first.
@@ -315,17 +313,17 @@ impl PostgresCatalog {
         );
         // Inside the transaction that is going to create it, so not through `read`.
         let rows = session.rows(&sql).await?;
-        Ok(rows.first().map(|row| {
-            let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
-            CatalogError::AlreadyExists {
-                what: match row.get(0) {
-                    Some("1") => Taken::Slug,
-                    Some("2") => Taken::Schema,
-                    _ => Taken::Hostname,
-                },
-                value: cell(1),
-                owner: cell(2),
-            }
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(CatalogError::AlreadyExists {
+            what: match row.text(0)? {
+                "1" => Taken::Slug,
+                "2" => Taken::Schema,
+                _ => Taken::Hostname,
+            },
+            value: row.text(1)?.to_owned(),
+            owner: row.text(2)?.to_owned(),
         }))
     }
 
@@ -438,7 +436,7 @@ impl PostgresCatalog {
 }
 
 fn read(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
-    let cell = |column: usize| row.get(column).unwrap_or_default();
+    let cell = |column: usize| row.optional(column).unwrap_or_default();
     let schema = cell(3);
     // django-tenants keeps a row for the shared schema itself.
     if schema == "public" {
@@ -459,7 +457,7 @@ fn read(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
                 .filter(|host| !host.is_empty())
                 .map(|host| Hostname::from_catalog(host.to_owned()))
                 .collect(),
-            created_at: row.get(4).map(str::to_owned),
+            created_at: row.optional(4).map(str::to_owned),
         }),
         Err(reason) => list.refused.push(RefusedRow {
             id,

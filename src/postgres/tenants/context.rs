@@ -161,7 +161,7 @@ impl TenantContext {
         .await;
         cleaned?;
         let rows = opened?;
-        let cell = |column: usize| rows.last().and_then(|row| row.get(column));
+        let cell = |column: usize| rows.last().and_then(|row| row.optional(column));
         if cell(1) != Some("t") {
             return Ok(Opening::Occupied);
         }

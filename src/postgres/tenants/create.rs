@@ -417,7 +417,7 @@ impl PostgresCatalog {
 
 pub(crate) fn id_in(rows: &[Row]) -> i64 {
     rows.first()
-        .and_then(|row| row.get(0)?.parse().ok())
+        .and_then(|row| row.optional(0)?.parse().ok())
         .unwrap_or_default()
 }
 

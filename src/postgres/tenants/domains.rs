@@ -302,7 +302,7 @@ impl PostgresCatalog {
             .rows(&sql)
             .await
             .map_err(|error| catalog_error(&error))?;
-        let cell = |row: &Row, column: usize| row.get(column).unwrap_or_default().to_owned();
+        let cell = |row: &Row, column: usize| row.optional(column).unwrap_or_default().to_owned();
         Ok(rows
             .iter()
             .map(|row| DomainRow {
@@ -400,6 +400,6 @@ async fn run(session: &Session, sql: &str) -> Result<Vec<String>, DomainError> {
         .map_err(|error| catalog_error(&error))?;
     Ok(rows
         .iter()
-        .map(|row| row.get(0).unwrap_or_default().to_owned())
+        .map(|row| row.optional(0).unwrap_or_default().to_owned())
         .collect())
 }

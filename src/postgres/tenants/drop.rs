@@ -187,7 +187,7 @@ impl PostgresCatalog {
         );
         let rows = self.session().await?.read(&sql).await;
         let rows = rows.map_err(|error| catalog_error(&error))?;
-        Ok(match rows.first().and_then(|row| row.get(0)) {
+        Ok(match rows.first().and_then(|row| row.optional(0)) {
             None => Presence::Missing,
             Some("t") => Presence::Dropping,
             Some(_) => Presence::Whole,
@@ -270,7 +270,7 @@ impl PostgresCatalog {
                    (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
         let rows = self.session().await?.read(sql).await;
         let rows = rows.map_err(|error| catalog_error(&error))?;
-        let room = rows.first().and_then(|row| row.get(0)?.parse().ok());
+        let room = rows.first().and_then(|row| row.optional(0)?.parse().ok());
         Ok(room.unwrap_or(u64::MAX))
     }
 
@@ -515,7 +515,7 @@ impl PostgresCatalog {
         })?;
         let cell = |column| {
             rows.last()
-                .and_then(|row| row.get(column))
+                .and_then(|row| row.optional(column))
                 .unwrap_or_default()
         };
         let (transaction, pid) = (cell(0), cell(1).parse().unwrap_or_default());
@@ -646,8 +646,8 @@ async fn begin(
     let Some(row) = rows.iter().find(|row| row.len() == 2) else {
         return Ok(Begun::Open(None));
     };
-    let oid = row.get(0).and_then(|oid| oid.parse().ok());
-    if row.get(1) == Some("t") {
+    let oid = row.optional(0).and_then(|oid| oid.parse().ok());
+    if row.is_true(1) {
         return Ok(Begun::Open(oid));
     }
     session.rows("ROLLBACK").await?;
@@ -742,15 +742,17 @@ pub(crate) async fn contents_of(
     };
     let mut oids = Vec::new();
     for name in names {
-        let Some(row) = rows.iter().find(|row| row.get(0) == Some(name.as_str())) else {
+        let Some(row) = rows
+            .iter()
+            .find(|row| row.optional(0) == Some(name.as_str()))
+        else {
             continue;
         };
-        let cell = |column: usize| row.get(column).unwrap_or_default();
         contents.homes.push(name.clone());
-        oids.push(cell(1).to_owned());
-        contents.tables += cell(2).parse::<usize>().unwrap_or_default();
-        contents.rows += cell(3).parse::<u64>().unwrap_or_default();
-        contents.bytes += cell(4).parse::<u64>().unwrap_or_default();
+        oids.push(row.text(1).map_err(read)?.to_owned());
+        contents.tables += row.parse::<usize>(2).map_err(read)?;
+        contents.rows += row.parse::<u64>(3).map_err(read)?;
+        contents.bytes += row.parse::<u64>(4).map_err(read)?;
     }
     if !oids.is_empty() {
         let rows = session
@@ -795,7 +797,7 @@ async fn pieces(
         statements,
         brief,
     };
-    let cell = |row: &Row, column| row.get(column).unwrap_or_default().to_owned();
+    let cell = |row: &Row, column| row.optional(column).unwrap_or_default().to_owned();
     let keys = session.read(&keys).await?;
     let mut pieces: Vec<Piece> = keys
         .iter()

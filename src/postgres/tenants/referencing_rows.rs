@@ -81,7 +81,12 @@ pub(crate) async fn find(
     let mut followed = HashSet::new();
     while let Some((parent, rows)) = parents.pop() {
         let sql = keys(tables, tenant, reach, &parent, &rows);
-        let keys: Vec<Key> = session.read(&sql).await?.iter().map(read).collect();
+        let keys: Vec<Key> = session
+            .read(&sql)
+            .await?
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()?;
         locks.extend(keys.iter().map(|key| (key.relation.clone(), key.locks)));
         for some in keys.chunks(AT_ONCE) {
             let questions: Vec<String> = some.iter().enumerate().map(question).collect();
@@ -91,8 +96,7 @@ pub(crate) async fn find(
                 questions.join(" UNION ALL ")
             );
             for row in session.read(&sql).await? {
-                let place = row.get(0).and_then(|place| place.parse::<usize>().ok());
-                let Some(key) = place.and_then(|place| some.get(place)) else {
+                let Some(key) = some.get(row.parse::<usize>(0)?) else {
                     continue;
                 };
                 result.found.push(key.referrer.clone());
@@ -167,22 +171,21 @@ fn keys(tables: &Tables, tenant: &Tenant, reach: Reach, parent: &str, rows: &str
     )
 }
 
-fn read(row: &Row) -> Key {
-    let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
-    let action = cell(3);
-    Key {
-        oid: cell(0),
+fn read(row: &Row) -> Result<Key, Error> {
+    let action = row.text(3)?;
+    Ok(Key {
+        oid: row.text(0)?.to_owned(),
         referrer: Referrer {
-            table: cell(1),
-            key: cell(2),
-            keeps: matches!(action.as_str(), "a" | "r"),
-            is_tenants: row.get(4) == Some("t"),
+            table: row.text(1)?.to_owned(),
+            key: row.text(2)?.to_owned(),
+            keeps: matches!(action, "a" | "r"),
+            is_tenants: row.is_true(4),
         },
         cascades: action == "c",
-        rows: cell(5),
-        relation: cell(6),
-        locks: cell(7).parse().unwrap_or_default(),
-    }
+        rows: row.text(5)?.to_owned(),
+        relation: row.text(6)?.to_owned(),
+        locks: row.parse(7)?,
+    })
 }
 
 fn question((place, key): (usize, &Key)) -> String {

@@ -16,7 +16,7 @@ use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
-use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::session::Session;
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::commit::was_committed;
@@ -142,7 +142,7 @@ impl PostgresCatalog {
         let Some(row) = rows.first() else {
             return Err(refused(CatalogError::SchemaMissing(tenant.schema.clone())));
         };
-        let (oid, keeps_ledger) = (row.get(0).unwrap_or_default(), row.get(1) == Some("t"));
+        let (oid, keeps_ledger) = (row.optional(0).unwrap_or_default(), row.is_true(1));
         if let Some(taken) = self.taken(session, tenant, new).await? {
             return Err(refused(taken));
         }
@@ -170,7 +170,10 @@ impl PostgresCatalog {
         }
         statements.push("SELECT pg_current_xact_id()".to_owned());
         let rows = session.rows(&statements.join("; ")).await?;
-        let transaction = rows.last().and_then(|row| row.get(0)).unwrap_or_default();
+        let transaction = rows
+            .last()
+            .and_then(|row| row.optional(0))
+            .unwrap_or_default();
         let committed = session.rows("COMMIT").await;
         committed.map(drop).map_err(|error| {
             let in_doubt = is_connection_lost(&error).then(|| transaction.to_owned());
@@ -200,7 +203,7 @@ impl PostgresCatalog {
         );
         let trash = "SELECT has_table_privilege(to_regclass('pricesync.trash'), 'SELECT')";
         let there = session.rows(trash).await?;
-        if there.first().and_then(|row| row.get(0)) == Some("t") {
+        if there.first().is_some_and(|row| row.is_true(0)) {
             let _ = write!(
                 sql,
                 " UNION ALL SELECT 1, r.slug, 'a tenant in the trash (pricesync_trash_' || r.id || ')' FROM pricesync.trash r WHERE lower(r.slug) = lower({slug}) AND {slug_changes} \
@@ -208,17 +211,16 @@ impl PostgresCatalog {
             );
         }
         let rows = session.rows(&format!("{sql} ORDER BY 1")).await?;
-        Ok(rows.first().map(|row: &Row| {
-            let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
-            CatalogError::AlreadyExists {
-                what: if row.get(0) == Some("1") {
-                    Taken::Slug
-                } else {
-                    Taken::Schema
-                },
-                value: cell(1),
-                owner: cell(2),
-            }
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(CatalogError::AlreadyExists {
+            what: match row.text(0)? {
+                "1" => Taken::Slug,
+                _ => Taken::Schema,
+            },
+            value: row.text(1)?.to_owned(),
+            owner: row.text(2)?.to_owned(),
         }))
     }
 }

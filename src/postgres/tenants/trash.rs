@@ -121,7 +121,7 @@ impl PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         let number: i64 = rows
             .first()
-            .and_then(|row| row.get(0)?.parse().ok())
+            .and_then(|row| row.optional(0)?.parse().ok())
             .unwrap_or_default();
         drop(session);
         let place = SchemaName::trashed(number);
@@ -215,7 +215,7 @@ impl PostgresCatalog {
             .map_err(|error| catalog_error(&error))?;
         Ok(rows
             .iter()
-            .filter_map(|row| row.get(0))
+            .filter_map(|row| row.optional(0))
             .filter(|name| !known.iter().any(|place| place.as_str() == *name))
             .map(str::to_owned)
             .collect())
@@ -235,7 +235,7 @@ impl PostgresCatalog {
         match session.read(&sql).await {
             Ok(rows) => Ok(rows
                 .iter()
-                .filter_map(|row| row.get(0)?.parse().ok())
+                .filter_map(|row| row.optional(0)?.parse().ok())
                 .collect()),
             Err(error) if is_absent(&error) => Ok(Vec::new()),
             Err(error) => Err(catalog_error(&error)),
@@ -320,7 +320,10 @@ impl PostgresCatalog {
                 escape_literal(table)
             );
             let rows = session.rows(&sql).await?;
-            let columns = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+            let columns = rows
+                .first()
+                .and_then(|row| row.optional(0))
+                .unwrap_or_default();
             if columns.is_empty() {
                 continue;
             }
@@ -332,7 +335,7 @@ impl PostgresCatalog {
         statements.push(format!("DELETE FROM pricesync.trash WHERE id = {id}"));
         statements.push("SELECT pg_current_xact_id(), pg_backend_pid()".to_owned());
         let rows = session.rows(&statements.join("; ")).await?;
-        let cell = |column| rows.last().and_then(|row| row.get(column));
+        let cell = |column| rows.last().and_then(|row| row.optional(column));
         let transaction = cell(0).unwrap_or_default().to_owned();
         let pid = cell(1).and_then(|pid| pid.parse().ok()).unwrap_or_default();
         let committed = self.committing(pid, session.rows("COMMIT")).await;
@@ -388,7 +391,7 @@ impl PostgresCatalog {
 }
 
 fn read(row: &Row) -> Trashed {
-    let cell = |column: usize| row.get(column).unwrap_or_default();
+    let cell = |column: usize| row.optional(column).unwrap_or_default();
     Trashed {
         id: cell(0).parse().unwrap_or_default(),
         tenant_id: cell(1).parse().unwrap_or_default(),

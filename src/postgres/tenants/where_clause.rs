@@ -97,7 +97,7 @@ async fn ask(
             ended.map_err(|error| failed(&error))?;
             Ok(rows
                 .iter()
-                .filter_map(|row| SchemaName::parse(row.get(0)?).ok())
+                .filter_map(|row| SchemaName::parse(row.optional(0)?).ok())
                 .collect())
         }
         Err(error) => Err(judge(&error, &head, predicate)),

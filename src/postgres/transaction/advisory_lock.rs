@@ -27,7 +27,12 @@ pub(crate) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {CLASS} AND l.objid = {schema_oid} \
          AND l.objsubid = 2 AND a.datname = current_database() LIMIT 1"
     );
-    Ok(session.read(&sql).await?.first().map(read_holder))
+    session
+        .read(&sql)
+        .await?
+        .first()
+        .map(read_holder)
+        .transpose()
 }
 
 /// Returns a session that keeps this table from being read.
@@ -41,7 +46,12 @@ pub(crate) async fn holder_of_table(
          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1",
         escape_literal(table)
     );
-    Ok(session.read(&sql).await?.first().map(read_holder))
+    session
+        .read(&sql)
+        .await?
+        .first()
+        .map(read_holder)
+        .transpose()
 }
 
 /// Returns the sessions that a backend waits for.
@@ -49,7 +59,7 @@ pub(crate) async fn blockers(session: &Session, pid: i32) -> Result<Vec<Holder>,
     let sql = format!(
         "SELECT {COLUMNS} FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids({pid}))"
     );
-    Ok(session.read(&sql).await?.iter().map(read_holder).collect())
+    session.read(&sql).await?.iter().map(read_holder).collect()
 }
 
 /// Returns whether a backend has committed and waits until a synchronous standby has it too
@@ -61,13 +71,14 @@ pub(crate) async fn waits_for_standby(session: &Session, pid: i32) -> Result<boo
     Ok(!session.read(&sql).await?.is_empty())
 }
 
-fn read_holder(row: &Row) -> Holder {
-    let cell = |column: usize| row.get(column).unwrap_or_default();
-    Holder {
-        pid: cell(0).parse().unwrap_or_default(),
-        application: cell(1).to_owned(),
-        client: cell(2).to_owned(),
-        since: Duration::from_secs(cell(3).parse().unwrap_or_default()),
-        query: cell(4).to_owned(),
-    }
+fn read_holder(row: &Row) -> Result<Holder, Error> {
+    // What only its own role may see of a session is NULL.
+    let visible = |column: usize| row.optional(column).unwrap_or_default();
+    Ok(Holder {
+        pid: row.parse(0)?,
+        application: visible(1).to_owned(),
+        client: visible(2).to_owned(),
+        since: Duration::from_secs(visible(3).parse().unwrap_or_default()),
+        query: visible(4).to_owned(),
+    })
 }

@@ -27,7 +27,7 @@ pub(crate) async fn was_committed(
     while Instant::now() < give_up {
         let session = database.session(RECONNECT_TIMEOUT).await?;
         match session.read(&sql).await {
-            Ok(rows) => match rows.first().and_then(|row| row.get(0)) {
+            Ok(rows) => match rows.first().and_then(|row| row.optional(0)) {
                 Some("in progress") => {}
                 status => return Ok(status == Some("committed")),
             },

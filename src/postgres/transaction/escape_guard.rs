@@ -357,7 +357,7 @@ impl Touched {
     /// Reads the answer to [`full_question`] or [`rows_of`].
     fn read(&mut self, rows: &[Row]) {
         for row in rows {
-            let cell = |column: usize| row.get(column);
+            let cell = |column: usize| row.optional(column);
             let oid = cell(0).and_then(|oid| oid.parse().ok());
             match (cell(1), cell(2), cell(3)) {
                 (dropped, Some(numbers), Some("compare")) => {
@@ -423,7 +423,7 @@ pub(crate) async fn seen_by_others(
             foreign_to(&escape_literal(schema.as_str()))
         );
         let rows = other.read(&sql).await?;
-        let name = |row: &Row| format!("{} (dropped)", row.get(0).unwrap_or_default());
+        let name = |row: &Row| format!("{} (dropped)", row.optional(0).unwrap_or_default());
         outside.extend(rows.iter().map(name));
     }
     for (oid, now) in &touched.privileges {
@@ -432,13 +432,13 @@ pub(crate) async fn seen_by_others(
             escape_literal(now)
         );
         let rows = other.read(&sql).await?;
-        let name = rows.first().and_then(|row| row.get(0));
+        let name = rows.first().and_then(|row| row.optional(0));
         outside.extend(name.map(|name| format!("{name} (privileges changed)")));
     }
     for (oid, now) in &touched.subscriptions {
         let sql = format!("SELECT {SUBSCRIPTION} FROM pg_subscription x WHERE x.oid = {oid}");
         let rows = other.read(&sql).await?;
-        if rows.first().and_then(|row| row.get(0)) != Some(now) {
+        if rows.first().and_then(|row| row.optional(0)) != Some(now) {
             let name = now.split(' ').next().unwrap_or_default();
             outside.push(format!("subscription {name} (changed)"));
         }
@@ -450,7 +450,7 @@ pub(crate) async fn seen_by_others(
         let rows = other.read(&sql).await?;
         // Another session does not see what the transaction created, which is named already.
         let Some(row) = rows.first() else { continue };
-        let cell = |column: usize| row.get(column).unwrap_or_default();
+        let cell = |column: usize| row.optional(column).unwrap_or_default();
         let (keys_now, rest_now) = now.split_once(' ').unwrap_or_default();
         let (keys_before, rest_before) = cell(0).split_once(' ').unwrap_or_default();
         let count = |keys: &str| keys.parse::<u64>().unwrap_or_default();

@@ -100,10 +100,7 @@ async fn existing(
             names.join(",")
         );
         for row in session.read(&sql).await? {
-            existing.insert(
-                row.get(0).unwrap_or_default().to_owned(),
-                row.get(1) == Some("t"),
-            );
+            existing.insert(row.text(0)?.to_owned(), row.is_true(1));
         }
     }
     Ok(existing)
@@ -186,11 +183,8 @@ pub(crate) fn parse_several(rows: &[Row], batch: &[usize]) -> HashMap<usize, His
         .map(|&position| (position, Ok(Vec::new())))
         .collect();
     for row in rows {
-        let position: usize = row
-            .get(0)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default();
-        let Some(history) = histories.get_mut(&position) else {
+        let position = row.parse::<usize>(0).ok();
+        let Some(history) = position.and_then(|position| histories.get_mut(&position)) else {
             continue;
         };
         match (read_row(row, 1), history.as_mut()) {
@@ -225,7 +219,7 @@ pub(crate) fn parse(rows: &[Row]) -> History {
 
 /// refinery's own reader panics on rows that somebody edited; this one says which and why.
 fn read_row(row: &Row, first: usize) -> Result<Applied, String> {
-    let cell = |column: usize| row.get(first + column);
+    let cell = |column: usize| row.optional(first + column);
     let version_text = cell(0).unwrap_or("NULL");
     let damaged = |what: &str| format!("the row of version {version_text} {what}");
     let version: i64 = version_text

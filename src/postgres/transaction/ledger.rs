@@ -51,12 +51,12 @@ pub(crate) async fn read(session: &Session, table: &str) -> Result<Believed, Err
     };
     let mut digests: HashMap<String, Arc<str>> = HashMap::new();
     let mut believed = Believed::with_capacity(rows.len());
-    for row in rows {
-        let cell = |column: usize| row.get(column).unwrap_or_default();
-        if !digests.contains_key(cell(1)) {
-            digests.insert(cell(1).to_owned(), Arc::from(cell(1)));
+    for row in &rows {
+        let digest = row.text(1)?;
+        if !digests.contains_key(digest) {
+            digests.insert(digest.to_owned(), Arc::from(digest));
         }
-        believed.insert(cell(0).to_owned(), Arc::clone(&digests[cell(1)]));
+        believed.insert(row.text(0)?.to_owned(), Arc::clone(&digests[digest]));
     }
     Ok(believed)
 }
@@ -226,8 +226,8 @@ async fn take_up_batch(
     let rows = session.rows(&sql).await?;
     let locked: HashSet<&str> = rows
         .iter()
-        .filter(|row| row.get(1) == Some("t"))
-        .filter_map(|row| row.get(0))
+        .filter(|row| row.is_true(1))
+        .filter_map(|row| row.optional(0))
         .collect();
     let positions: Vec<usize> = (0..batch.len())
         .filter(|&position| locked.contains(batch[position].as_str()))

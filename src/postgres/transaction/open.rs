@@ -55,7 +55,7 @@ impl Opened {
         ]
         .into_iter()
         .enumerate()
-        .all(|(place, was)| row.get(place + 1) == Some(was))
+        .all(|(place, was)| row.optional(place + 1) == Some(was))
     }
 }
 
@@ -269,9 +269,9 @@ async fn why_no_schema(
         escape_literal(target.schema.as_str())
     );
     let rows = session.read(&sql).await?;
-    Ok(match rows.first().map(|row| row.get(1)) {
+    Ok(match rows.first() {
         None => Opening::NoTenant,
-        Some(Some("t")) => Opening::Dropping,
+        Some(row) if row.is_true(1) => Opening::Dropping,
         Some(_) => Opening::NoSchema,
     })
 }
@@ -300,21 +300,21 @@ pub(crate) fn interpret(rows: &[Row], schema: &SchemaName) -> Opening {
     let (Some(lock), Some(row)) = (of_length(2), of_length(6)) else {
         return Opening::NoSchema;
     };
-    let cell = |column: usize| row.get(column).unwrap_or_default();
+    let cell = |column: usize| row.optional(column).unwrap_or_default();
     if cell(1) != schema.as_str() {
         return Opening::NotUsable(cell(3).to_owned());
     }
     let schema_oid = lock
-        .get(0)
+        .optional(0)
         .and_then(|oid| oid.parse().ok())
         .unwrap_or_default();
-    if lock.get(1) != Some("t") {
+    if !lock.is_true(1) {
         return Opening::Busy(schema_oid);
     }
     Opening::Ready(Opened {
         pid: cell(0).parse().unwrap_or_default(),
         schema_oid,
-        has_history: row.get(2).is_some(),
+        has_history: row.optional(2).is_some(),
         history: Ok(Vec::new()),
         identity: Identity {
             transaction: cell(5).to_owned(),

@@ -41,6 +41,12 @@ const fn parameter(
     }
 }
 
+/// A parameter that is refused unless it is empty.
+const fn refused(name: &'static str, variable: Option<&'static str>, why: &'static str) -> Keyword {
+    let harmless = &[""];
+    parameter(name, variable, Refused { harmless, why })
+}
+
 /// Every parameter of libpq 13 to 18.
 pub(super) static KEYWORDS: &[Keyword] = &[
     parameter("service", Some("PGSERVICE"), Honoured),
@@ -72,30 +78,21 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     // libpq ignores it too when the key is not encrypted; encrypted keys are refused by `tls`.
     parameter("sslpassword", None, Ignored),
     parameter("sslrootcert", Some("PGSSLROOTCERT"), Honoured),
-    parameter(
+    refused(
         "sslcrl",
         Some("PGSSLCRL"),
-        Refused {
-            harmless: &[""],
-            why: "certificate revocation lists are not supported",
-        },
+        "certificate revocation lists are not supported",
     ),
-    parameter(
+    refused(
         "sslcrldir",
         Some("PGSSLCRLDIR"),
-        Refused {
-            harmless: &[""],
-            why: "certificate revocation lists are not supported",
-        },
+        "certificate revocation lists are not supported",
     ),
     parameter("sslsni", Some("PGSSLSNI"), Honoured),
-    parameter(
+    refused(
         "sslkeylogfile",
         None,
-        Refused {
-            harmless: &[""],
-            why: "TLS secrets are not written to a file",
-        },
+        "TLS secrets are not written to a file",
     ),
     parameter(
         "ssl_min_protocol_version",
@@ -107,21 +104,15 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         Some("PGSSLMAXPROTOCOLVERSION"),
         Honoured,
     ),
-    parameter(
+    refused(
         "requirepeer",
         Some("PGREQUIREPEER"),
-        Refused {
-            harmless: &[""],
-            why: "the owner of the server's socket is not checked",
-        },
+        "the owner of the server's socket is not checked",
     ),
-    parameter(
+    refused(
         "require_auth",
         Some("PGREQUIREAUTH"),
-        Refused {
-            harmless: &[""],
-            why: "login methods cannot be restricted; channel_binding=require insists on SCRAM",
-        },
+        "login methods cannot be restricted; channel_binding=require insists on SCRAM",
     ),
     parameter(
         "gssencmode",
@@ -161,54 +152,12 @@ pub(super) static KEYWORDS: &[Keyword] = &[
         Some("PGMAXPROTOCOLVERSION"),
         Ignored,
     ),
-    parameter(
-        "scram_client_key",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_KEY_LOGIN,
-        },
-    ),
-    parameter(
-        "scram_server_key",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_KEY_LOGIN,
-        },
-    ),
-    parameter(
-        "oauth_issuer",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_OAUTH,
-        },
-    ),
-    parameter(
-        "oauth_client_id",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_OAUTH,
-        },
-    ),
-    parameter(
-        "oauth_client_secret",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_OAUTH,
-        },
-    ),
-    parameter(
-        "oauth_scope",
-        None,
-        Refused {
-            harmless: &[""],
-            why: NO_OAUTH,
-        },
-    ),
+    refused("scram_client_key", None, NO_KEY_LOGIN),
+    refused("scram_server_key", None, NO_KEY_LOGIN),
+    refused("oauth_issuer", None, NO_OAUTH),
+    refused("oauth_client_id", None, NO_OAUTH),
+    refused("oauth_client_secret", None, NO_OAUTH),
+    refused("oauth_scope", None, NO_OAUTH),
 ];
 
 const NO_KEY_LOGIN: &str = "login with SCRAM keys is not supported; use a password";

@@ -26,6 +26,37 @@ pub enum SslMode {
 }
 
 impl SslMode {
+    /// Reads `sslmode` and sets its default, which depends on the roots.
+    fn read(parameters: &mut Parameters, roots: &Roots) -> Result<Self, ConnInfoError> {
+        // As libpq 16: with the system's many authorities only the host name makes a certificate safe.
+        let default = if *roots == Roots::System {
+            Self::VerifyFull
+        } else {
+            Self::Prefer
+        };
+        let mode = parameters.choice(
+            "sslmode",
+            default,
+            &[
+                Self::Disable,
+                Self::Allow,
+                Self::Prefer,
+                Self::Require,
+                Self::VerifyCa,
+                Self::VerifyFull,
+            ]
+            .map(|mode| (mode.name(), mode)),
+            "disable, allow, prefer, require, verify-ca or verify-full",
+        )?;
+        parameters.offer("sslmode", mode.name(), Origin::Default);
+        if *roots == Roots::System && mode < Self::VerifyFull {
+            return Err(ConnInfoError::WeakSystemRoot {
+                sslmode: mode.name(),
+            });
+        }
+        Ok(mode)
+    }
+
     /// Returns the value, as in `sslmode=verify-full`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -67,6 +98,41 @@ pub enum TlsVersion {
     V12,
     /// TLS 1.3.
     V13,
+}
+
+impl TlsVersion {
+    /// Reads the oldest and the newest version that are allowed.
+    fn range(parameters: &Parameters) -> Result<(Self, Self), ConnInfoError> {
+        let oldest = parameters.choice(
+            "ssl_min_protocol_version",
+            Self::V12,
+            &[
+                ("", Self::V12),
+                ("TLSv1", Self::V12),
+                ("TLSv1.1", Self::V12),
+                ("TLSv1.2", Self::V12),
+                ("TLSv1.3", Self::V13),
+            ],
+            "TLSv1.2 or TLSv1.3",
+        )?;
+        let newest = parameters.choice(
+            "ssl_max_protocol_version",
+            Self::V13,
+            &[
+                ("", Self::V13),
+                ("TLSv1.2", Self::V12),
+                ("TLSv1.3", Self::V13),
+            ],
+            "TLSv1.2 or TLSv1.3",
+        )?;
+        if newest < oldest {
+            return Err(parameters.invalid(
+                "ssl_max_protocol_version",
+                "a version no older than ssl_min_protocol_version",
+            ));
+        }
+        Ok((oldest, newest))
+    }
 }
 
 /// TLS settings of a connection.
@@ -140,32 +206,7 @@ impl Security {
         warnings: &mut Vec<String>,
     ) -> Result<Self, ConnInfoError> {
         let roots = Roots::read(parameters, environment);
-        // As libpq 16: with the system's many authorities only the host name makes a certificate safe.
-        let default = if roots == Roots::System {
-            SslMode::VerifyFull
-        } else {
-            SslMode::Prefer
-        };
-        let mode = parameters.choice(
-            "sslmode",
-            default,
-            &[
-                SslMode::Disable,
-                SslMode::Allow,
-                SslMode::Prefer,
-                SslMode::Require,
-                SslMode::VerifyCa,
-                SslMode::VerifyFull,
-            ]
-            .map(|mode| (mode.name(), mode)),
-            "disable, allow, prefer, require, verify-ca or verify-full",
-        )?;
-        parameters.offer("sslmode", mode.name(), Origin::Default);
-        if roots == Roots::System && mode < SslMode::VerifyFull {
-            return Err(ConnInfoError::WeakSystemRoot {
-                sslmode: mode.name(),
-            });
-        }
+        let mode = SslMode::read(parameters, &roots)?;
         if let Roots::Missing(Some(path)) = &roots
             && mode == SslMode::Require
             && parameters.given("sslrootcert").is_some()
@@ -205,34 +246,7 @@ impl Security {
         };
         let names_host =
             parameters.choice("sslsni", true, &[("0", false), ("1", true)], "0 or 1")?;
-        let oldest = parameters.choice(
-            "ssl_min_protocol_version",
-            TlsVersion::V12,
-            &[
-                ("", TlsVersion::V12),
-                ("TLSv1", TlsVersion::V12),
-                ("TLSv1.1", TlsVersion::V12),
-                ("TLSv1.2", TlsVersion::V12),
-                ("TLSv1.3", TlsVersion::V13),
-            ],
-            "TLSv1.2 or TLSv1.3",
-        )?;
-        let newest = parameters.choice(
-            "ssl_max_protocol_version",
-            TlsVersion::V13,
-            &[
-                ("", TlsVersion::V13),
-                ("TLSv1.2", TlsVersion::V12),
-                ("TLSv1.3", TlsVersion::V13),
-            ],
-            "TLSv1.2 or TLSv1.3",
-        )?;
-        if newest < oldest {
-            return Err(parameters.invalid(
-                "ssl_max_protocol_version",
-                "a version no older than ssl_min_protocol_version",
-            ));
-        }
+        let (oldest, newest) = TlsVersion::range(parameters)?;
         let identity = if shows_certificate && mode > SslMode::Disable {
             ClientCertificate::read(parameters, environment, warnings)?
         } else {

@@ -82,7 +82,7 @@ impl Applying<'_> {
             WorkError::NoLedger => Unfit::NoLedger,
         };
         let rows = worked.map_err(|error| unfit(ending.failure(error)))?;
-        let check = rows.iter().find(|row| row.get(0) == Some(&nonce));
+        let check = rows.iter().find(|row| row.optional(0) == Some(&nonce));
         let Some(check) = check.filter(|row| opened.is_unchanged(row)) else {
             return Err(Unfit::Identity);
         };
@@ -157,7 +157,7 @@ impl Applying<'_> {
 }
 
 fn clock(row: &Row, column: usize) -> f64 {
-    row.get(column)
+    row.optional(column)
         .and_then(|text| text.parse().ok())
         .unwrap_or_default()
 }

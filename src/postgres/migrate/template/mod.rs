@@ -159,7 +159,7 @@ async fn columns_in(
     );
     let rows = session.rows(&sql).await;
     let rows = rows.map_err(|error| server_error(&error))?;
-    let pair = |row: &Row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()));
+    let pair = |row: &Row| Some((row.optional(0)?.to_owned(), row.optional(1)?.to_owned()));
     Ok(Ok(rows.iter().filter_map(pair).collect()))
 }
 

@@ -60,12 +60,15 @@ pub(crate) async fn load(
         // No such table, or no right to read it: nothing is kept.
         Err(_) => session.read(&format!("SELECT {public}")).await?,
     };
-    let state = rows.first().and_then(|row| row.get(0)).unwrap_or_default();
+    let state = rows
+        .first()
+        .and_then(|row| row.optional(0))
+        .unwrap_or_default();
     let key = key(scripts, options, role, state);
-    let cell = |row: &Row, column| row.get(column).map(str::to_owned);
+    let cell = |row: &Row, column| row.optional(column).map(str::to_owned);
     let row = rows
         .iter()
-        .find(|row| row.len() > 1 && row.get(1) == Some(&key));
+        .find(|row| row.len() > 1 && row.optional(1) == Some(&key));
     let compiled = row.and_then(|row| {
         let (sql, fingerprint, reason) = (cell(row, 2), cell(row, 3), cell(row, 4));
         let compiled = match (sql, fingerprint, reason) {
@@ -73,7 +76,7 @@ pub(crate) async fn load(
             (None, None, Some(reason)) => Err(reason),
             _ => return None,
         };
-        (row.get(5) == Some(&seal(&key, &compiled))).then_some(compiled)
+        (row.optional(5) == Some(&seal(&key, &compiled))).then_some(compiled)
     });
     Ok(Kept { key, compiled })
 }
