@@ -80,7 +80,7 @@ fn results_become_one_in_the_order_of_the_tenants() {
 fn what_only_reads_cannot_be_made_to_write() {
     let given = with_products(&["a"]);
     for (sql, code, says) in [
-        ("DELETE FROM products", 10, "--write lets it write"),
+        ("DELETE FROM products", 10, "add --write"),
         (
             "SET TRANSACTION READ WRITE; DELETE FROM products",
             10,
@@ -105,7 +105,7 @@ fn what_only_reads_cannot_be_made_to_write() {
         (
             "SELECT set_config('search' || '_path', 'public', false)",
             10,
-            "changed transaction, role or search path",
+            "it changed the transaction, the role or search_path",
         ),
         (
             "DO $$ BEGIN COMMIT; DELETE FROM products; END $$",

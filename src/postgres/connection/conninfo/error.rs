@@ -212,7 +212,7 @@ impl fmt::Display for ConnInfoError {
                 why,
                 origin,
             } => {
-                write!(f, "{parameter} ({origin}) is not supported: {why}")
+                write!(f, "cannot use {parameter} ({origin}): {why}")
             }
             Self::ListLengths {
                 parameter,

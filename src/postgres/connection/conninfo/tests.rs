@@ -127,31 +127,31 @@ fn the_place_is_described_without_the_password() {
 }
 
 #[test]
-fn words_that_cannot_be_honoured_are_refused() {
+fn unsupported_parameters_are_refused() {
     for (text, message) in [
         (
             "sslcrl=/x",
-            "sslcrl (connection string) cannot be honoured: certificate revocation lists are not supported",
+            "cannot use sslcrl (connection string): certificate revocation lists are not supported",
         ),
         (
             "gssencmode=require",
-            "gssencmode (connection string) cannot be honoured: GSSAPI encryption is not supported; use TLS (sslmode)",
+            "cannot use gssencmode (connection string): GSSAPI encryption is not supported; use TLS (sslmode)",
         ),
         (
             "requirepeer=postgres",
-            "requirepeer (connection string) cannot be honoured: the owner of the server's socket is not checked",
+            "cannot use requirepeer (connection string): the owner of the server's socket is not checked",
         ),
         (
             "replication=database",
-            "replication (connection string) cannot be honoured: migrations do not run on a replication connection",
+            "cannot use replication (connection string): migrations do not run on a replication connection",
         ),
         (
             "target_session_attrs=prefer-standby",
-            "target_session_attrs (connection string) cannot be honoured: migrations need the primary, not a standby",
+            "cannot use target_session_attrs (connection string): migrations need the primary, not a standby",
         ),
         (
             "host=@abstract",
-            "host (connection string) cannot be honoured: sockets in the abstract namespace ('@...') are not supported",
+            "cannot use host (connection string): sockets in the abstract namespace ('@...') are not supported",
         ),
         (
             "sslmode=verify_full",
@@ -191,13 +191,13 @@ fn words_that_cannot_be_honoured_are_refused() {
 }
 
 #[test]
-fn words_that_ask_for_nothing_are_accepted() {
+fn values_that_request_nothing_are_accepted() {
     resolved("gssencmode=disable krbsrvname=postgres sslcompression=0 sslcrl='' replication=off");
     resolved("gssencmode=prefer sslnegotiation=postgres sslpassword=x load_balance_hosts=random");
     assert_eq!(resolved("client_encoding=UTF-8").warnings(), [""; 0]);
     assert_eq!(
         resolved("client_encoding=latin1").warnings(),
-        ["ignored client_encoding 'latin1' (connection string): pricesync speaks UTF-8"]
+        ["ignored client_encoding 'latin1' (connection string): pricesync uses UTF-8"]
     );
 }
 
