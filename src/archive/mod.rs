@@ -1,4 +1,4 @@
-//! The file that a tenant's backup is: one zstd frame around a text that psql can read as well.
+//! The file format of a tenant's backup: a zstd frame around a text that psql can execute.
 //!
 //! ```text
 //! -- pricesync backup 1
@@ -17,9 +17,11 @@
 //! -- end {"tables":[{"table":"products","rows":1,"bytes":11,"sha256":"..."}],"sha256":"..."}
 //! ```
 //!
-//! A table's rows end with `\.`, which no row of the server's text format can be. What is said
-//! at the end about rows and digests is compared with what was read; a digest tells damage, and says
-//! nothing about who wrote the file.
+//! A table's rows end with `\.`, which no row of the server's text format can be. A reader compares
+//! the counts and digests of the trailer with what it read. The digests detect damage; they do not
+//! authenticate the file.
+//!
+//! May import `domain`. Start reading at [`ArchiveWriter`] and [`ArchiveReader`].
 
 mod reader;
 mod writer;
@@ -39,7 +41,7 @@ pub use writer::{ArchiveWriter, WrittenArchive};
 /// The format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
 
-/// What the file's name ends with.
+/// The extension of the file's name.
 pub const EXTENSION: &str = "backup";
 
 const FIRST: &str = "-- pricesync backup ";
@@ -49,10 +51,10 @@ const TABLE: &str = "-- table ";
 const END: &str = "-- end ";
 const ROWS_END: &[u8] = b"\\.\n";
 
-/// A line that is not a row may be as long as this, and a section too; nothing longer is written or read.
+/// The longest section, and the longest line that is not a row, in bytes.
 const LONGEST: usize = 256 << 20;
 
-/// What a backup says before its tables.
+/// The header of a backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Header {
     /// What wrote it, such as `pricesync 0.1.0`.
@@ -158,7 +160,7 @@ impl TableHead {
     }
 }
 
-/// What the rows of a table were.
+/// The count and the digest of a table's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableRecord {
     /// Its name.
@@ -171,18 +173,18 @@ pub struct TableRecord {
     pub sha256: String,
 }
 
-/// Where a sequence stands.
+/// The state of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceRecord {
     /// Its name.
     pub sequence: String,
     /// Its last value.
     pub last_value: i64,
-    /// Whether that one was given out.
+    /// Whether that value was returned by `nextval`.
     pub is_called: bool,
 }
 
-/// What a backup says behind everything.
+/// The last line of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
     /// Its tables.
@@ -210,7 +212,7 @@ impl Trailer {
     }
 }
 
-/// A piece of a backup, in the order of the file.
+/// A part of a backup, in the order of the file.
 #[derive(Clone, Debug)]
 pub enum ArchivePart {
     /// Statements.
@@ -234,7 +236,7 @@ pub struct RowCount {
 }
 
 impl RowCount {
-    /// Takes note of bytes: each row ends with the only line end in it.
+    /// Adds rows; each ends with the only line end in it.
     pub fn add(&mut self, bytes: &[u8]) {
         self.rows += bytes
             .iter()
@@ -244,7 +246,7 @@ impl RowCount {
         self.hash.update(bytes);
     }
 
-    /// Returns what they were.
+    /// Returns the count and the digest.
     #[must_use]
     pub fn record(self, table: &str) -> TableRecord {
         TableRecord {
@@ -267,13 +269,13 @@ fn hexadecimal(hash: Sha256) -> String {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ArchiveError {
-    /// The file or the disk.
+    /// The file cannot be read or written.
     Io(io::Error),
-    /// It is something else.
+    /// The file is not a backup.
     NotABackup,
-    /// It has a format that a later version writes; says which.
+    /// The format is newer than this version reads; holds its number.
     Newer(u32),
-    /// It is not as it was written; says what is wrong.
+    /// The contents are damaged; holds the reason.
     Damaged(String),
 }
 
@@ -284,12 +286,12 @@ impl ArchiveError {
 }
 
 impl From<io::Error> for ArchiveError {
-    /// What the system says has a number; what has none is said by whoever unpacks.
+    /// Errors of the operating system have a number; those of the decompressor do not.
     fn from(error: io::Error) -> Self {
         if error.raw_os_error().is_some() {
             Self::Io(error)
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
-            Self::damaged("it ends before its end")
+            Self::damaged("it is truncated")
         } else {
             Self::Damaged(error.to_string())
         }
@@ -300,10 +302,10 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
-            Self::NotABackup => f.write_str("it is no backup of pricesync"),
+            Self::NotABackup => f.write_str("not a backup of pricesync"),
             Self::Newer(format) => write!(
                 f,
-                "it has format {format}, and this version reads up to {FORMAT}"
+                "its format {format} is newer than {FORMAT}, the newest that this version reads"
             ),
             Self::Damaged(why) => write!(f, "it is damaged: {why}"),
         }

@@ -1,4 +1,4 @@
-//! Reading a backup: nothing in it is believed about its own length.
+//! Reads a backup; lengths in the file are never trusted.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -91,7 +91,7 @@ fn row_length(bytes: &[u8]) -> usize {
         .map_or(bytes.len(), |at| at + 1)
 }
 
-/// A backup that is being read, from its beginning to its end.
+/// Reads a backup from its start to its end.
 pub struct ArchiveReader {
     text: Text,
     header: Header,
@@ -103,7 +103,7 @@ pub struct ArchiveReader {
 }
 
 impl ArchiveReader {
-    /// Opens a file and reads what it says before its tables.
+    /// Opens a file and reads its header.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl ArchiveReader {
         match first[FIRST.len()..].parse() {
             Ok(FORMAT) => {}
             Ok(newer) if newer > FORMAT => return Err(ArchiveError::Newer(newer)),
-            _ => return Err(ArchiveError::damaged("it has no format that exists")),
+            _ => return Err(ArchiveError::damaged("its format is invalid")),
         }
         let line = text.line(LONGEST)?;
         let header = line
@@ -143,13 +143,13 @@ impl ArchiveReader {
         })
     }
 
-    /// Returns what it says before its tables.
+    /// Returns the header.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Returns the next piece; none behind the end, by when everything was as it should be.
+    /// Returns the next part; `None` after the end, once all counts and digests have matched.
     ///
     /// # Errors
     ///

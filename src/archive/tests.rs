@@ -154,13 +154,13 @@ fn a_byte_that_changed_is_seen() {
     let written = written(folder.path());
     let bytes = std::fs::read(&written.path).expect("there");
     let whole = read(&written.path).expect("whole");
-    // In the packed file, and in the text, packed again by somebody.
+    // In the packed file, and in the text, compressed again.
     for at in (0..bytes.len()).step_by(3) {
         let mut spoilt = bytes.clone();
         spoilt[at] ^= 1;
         let path = folder.path().join("spoilt");
         std::fs::write(&path, &spoilt).expect("written");
-        // A bit that the frame does not use is nobody's loss.
+        // A changed bit that the frame does not use is harmless.
         assert!(read(&path).map_or(true, |read| read == whole), "{at}");
     }
     let text = unpacked(&written.path);
@@ -228,7 +228,7 @@ fn other_files_and_newer_formats_are_told_apart() {
     let error = read(&path).expect_err("newer");
     assert_eq!(
         error.to_string(),
-        "it has format 2, and this version reads up to 1"
+        "its format 2 is newer than 1, the newest that this version reads"
     );
     assert!(matches!(
         read(&folder.path().join("none")),

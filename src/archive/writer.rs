@@ -15,7 +15,7 @@ use super::{
 /// How hard the text is packed: zstd's own default, from which on time grows faster than room shrinks.
 const LEVEL: i32 = 3;
 
-/// A backup that is being written. Unless it is finished there is no file.
+/// Writes a backup. Without [`ArchiveWriter::finish`] no file is left.
 pub struct ArchiveWriter {
     path: PathBuf,
     to: zstd::Encoder<'static, NamedTempFile>,
@@ -36,7 +36,7 @@ pub struct WrittenArchive {
 }
 
 impl ArchiveWriter {
-    /// Begins a file that nobody but its owner may read.
+    /// Creates a file that only its owner can read.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl ArchiveWriter {
     ///
     /// # Errors
     ///
-    /// What the system says; a file that exists by now is an error. There is no file then.
+    /// I/O errors, and an existing file of that name. No file is left then.
     pub fn finish(mut self, ending: Trailer) -> io::Result<WrittenArchive> {
         let mut ending = Trailer {
             tables: std::mem::take(&mut self.tables),
@@ -122,7 +122,10 @@ impl ArchiveWriter {
     fn table(&mut self, head: &TableHead) -> io::Result<()> {
         let target = head.target();
         if target.contains('\n') {
-            let words = format!("a line break in the name of a table or column: {target:?}");
+            let words = format!(
+                "line break in the name of a table or column: {}",
+                target.escape_debug()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
         self.line(TABLE, &json(head)?)?;

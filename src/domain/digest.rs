@@ -1,4 +1,4 @@
-//! A whole history in 32 characters, so that two schemas can be told equal without their rows.
+//! The digest of a history, 32 characters, to compare schemas without their rows.
 
 use std::fmt::Write as _;
 

@@ -1,25 +1,25 @@
-//! Passwords of people, as the hashes that applications read.
+//! Password hashes for the users of tenants.
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
 use argon2::password_hash::phc::Salt;
 use pbkdf2::{Algorithm, Params, pbkdf2_hmac_with_params};
 
-/// What Django 5.2 makes; an application that wants more hashes anew at the next login.
+/// The iterations of Django 5.2; an application with more rehashes at the next login.
 const ITERATIONS: u32 = 1_000_000;
 
 /// The bytes of a SHA-256.
 const BYTES: usize = 32;
 
 /// Returns an Argon2id hash in the PHC format, with the parameters that OWASP recommends
-/// (19 MiB, 2 passes, 1 lane) and a salt of its own; `None` where the system gives no chance.
+/// (19 MiB, 2 passes, 1 lane) and a random salt; `None` without a source of randomness.
 #[must_use]
 pub fn argon2id(password: &str) -> Option<String> {
     let hash = Argon2::default().hash_password(password.as_bytes());
     hash.ok().map(|hash| hash.to_string())
 }
 
-/// Returns the hash that Django's `check_password` takes: `pbkdf2_sha256$iterations$salt$hash`.
+/// Returns the hash that Django's `check_password` accepts: `pbkdf2_sha256$iterations$salt$hash`.
 #[must_use]
 pub fn django_pbkdf2(password: &str) -> Option<String> {
     let salt = Salt::generate().to_string();
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_argon2id_hash_is_of_its_password_and_of_no_other() {
-        let hash = argon2id("mật khẩu").expect("there is chance");
+        let hash = argon2id("mật khẩu").expect("randomness");
         assert!(
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"

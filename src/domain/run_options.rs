@@ -3,23 +3,23 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// What happens to the rest of the fleet after a schema failed.
+/// What a failed schema means for the schemas that were not started yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Nothing new is started.
+    /// No further schema is started.
     Stop,
-    /// The others go on.
+    /// They are migrated.
     Continue,
-    /// The others go on until so many have failed.
+    /// They are migrated until this many schemas have failed.
     StopAfter(NonZeroUsize),
 }
 
-/// What is applied or rolled back as one.
+/// What is applied in one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Atomic {
     /// All pending files of a schema.
     Schema,
-    /// Each file by itself.
+    /// Each file.
     Migration,
 }
 

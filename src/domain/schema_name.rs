@@ -1,4 +1,4 @@
-//! A schema name that has been checked, and the only road by which one reaches SQL.
+//! A validated schema name, and the only way to write one into SQL.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +20,8 @@ pub const DROPPING_PREFIX: &str = "pricesync_dropping_";
 /// The name of a tenant's schema or of `public`.
 ///
 /// It is not empty, has at most [`MAX_IDENTIFIER_BYTES`] bytes, holds no control
-/// character and is none of the server's or pricesync's own schemas. `Display` shows it
-/// bare, for people; only [`SchemaName::quoted`] may be written into SQL.
+/// character and is none of the server's or pricesync's own schemas. `Display` writes it
+/// bare, for messages; only [`SchemaName::quoted`] may be written into SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SchemaName(Cow<'static, str>);
 
@@ -35,7 +35,7 @@ pub enum SchemaNameError {
     TooLong(String, usize),
     /// The text holds a control character (a NUL ends a C string, an escape moves the cursor).
     ControlCharacter(String),
-    /// The name belongs to the server, to everybody, or to pricesync.
+    /// The name is reserved by the server, for shared tables or by pricesync.
     Reserved(String),
 }
 

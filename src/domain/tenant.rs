@@ -1,4 +1,4 @@
-//! A tenant: its row in the catalog, the words that name it, and the trait that finds it.
+//! A tenant: its row in the catalog, its slug and its hosts.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName, SchemaNameError};
 /// The short name of a tenant, unique in the catalog.
 ///
 /// New slugs are made of `a-z`, `0-9`, `_` and `-` and start with a letter or a digit;
-/// slugs that stand in the catalog already are taken as they are.
+/// slugs that are in the catalog already are not checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Slug(String);
@@ -27,7 +27,7 @@ pub enum SlugError {
 }
 
 impl Slug {
-    /// Returns the slug of a tenant that is to be created.
+    /// Returns the slug for a new tenant.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Slug {
         Ok(Self(text.to_owned()))
     }
 
-    /// Takes a slug that already stands in the catalog, whatever rules made it.
+    /// Returns a slug of the catalog, unchecked.
     #[must_use]
     pub fn from_catalog(text: String) -> Self {
         Self(text)
@@ -109,7 +109,7 @@ pub struct Hostname(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostnameError {
-    /// Nothing is left once port and final dot are taken off.
+    /// Nothing is left without port and final dot.
     Empty,
     /// Longer than the 253 characters that DNS and the catalog's column hold.
     TooLong(String),
@@ -119,11 +119,11 @@ pub enum HostnameError {
     Label(String),
     /// The part behind the last colon is not a port number.
     Port(String),
-    /// A name outside ASCII that has no form in it, or an `xn--` form that stands for none.
+    /// A name without an ASCII form, or an invalid `xn--` form.
     International(String),
 }
 
-/// How a host is brought to its normal form, step by step.
+/// The steps from a host to its normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSteps {
     /// Without the port.
@@ -209,7 +209,7 @@ impl Hostname {
         HostSteps::of(text).map(|steps| steps.host)
     }
 
-    /// Takes a host that already stands in the catalog, as it is.
+    /// Returns a host of the catalog, unchecked.
     #[must_use]
     pub fn from_catalog(text: String) -> Self {
         Self(text)
@@ -261,37 +261,37 @@ impl fmt::Display for HostnameError {
             ),
             Self::International(host) => write!(
                 f,
-                "host '{}' is no name that IDNA can write in ASCII",
+                "invalid internationalized host '{}': IDNA has no ASCII form of it",
                 host.escape_debug()
             ),
-            Self::Port(host) => write!(f, "host '{}' ends in no port number", host.escape_debug()),
+            Self::Port(host) => write!(f, "host '{}' has an invalid port", host.escape_debug()),
         }
     }
 }
 
 impl std::error::Error for HostnameError {}
 
-/// A tenant as it stands in the catalog.
+/// A tenant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// Primary key in the tenant table.
     pub id: i64,
-    /// The name that people read, such as `Acme Inc.`.
+    /// The display name, such as `Acme Inc.`.
     pub name: String,
     /// The short name.
     pub slug: Slug,
-    /// Where its tables are: stored in the row, never computed again from the slug.
+    /// The schema of its tables: stored in the row, never derived from the slug.
     pub schema: SchemaName,
     /// Its host names, the primary one first.
     pub hostnames: Vec<Hostname>,
-    /// When the row was made, in the server's text form; `None` where the table does not say.
+    /// When the row was created, in the server's text form; `None` without such a column.
     pub created_at: Option<String>,
 }
 
-/// What `create-tenant` is asked to make: a [`Tenant`] without the parts that the server gives.
+/// A tenant to create: a [`Tenant`] without the values that the server generates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTenant {
-    /// The name that people read.
+    /// The display name.
     pub name: String,
     /// The short name.
     pub slug: Slug,
@@ -299,11 +299,11 @@ pub struct NewTenant {
     pub schema: SchemaName,
     /// Host names; the first becomes the primary one.
     pub hostnames: Vec<Hostname>,
-    /// What further columns of its row get, by their names; the server reads the texts.
+    /// Values of further columns by name, as texts that the server parses.
     pub columns: Vec<(String, String)>,
 }
 
-/// A row of the tenant table that no command may work on, and why.
+/// A row of the tenant table whose schema name is not usable, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRow {
     /// Primary key of the row.
@@ -312,11 +312,11 @@ pub struct RefusedRow {
     pub slug: String,
     /// Its schema name, as stored.
     pub schema: String,
-    /// Which rule the schema name breaks.
+    /// The rule that the schema name breaks.
     pub reason: SchemaNameError,
 }
 
-/// Everything the tenant table holds, in the order of its slugs.
+/// The contents of the tenant table, ordered by slug.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantList {
     /// The tenants.

@@ -63,7 +63,7 @@ impl Account {
         self.uid
     }
 
-    /// Returns whether pricesync runs as root, and so the server as somebody else.
+    /// Returns whether pricesync runs as root, so that the server runs as another user.
     pub(super) fn differs_from_ours() -> bool {
         geteuid().is_root()
     }

@@ -45,11 +45,11 @@ impl Binaries {
         Search::of_this_machine().run(data, wanted)
     }
 
-    /// Takes a directory as an installation, saying what is wrong if it is none.
+    /// Returns the installation in a directory, or why it is not one.
     pub(super) fn at(dir: &Path) -> Result<Self, String> {
         for name in ["initdb", "postgres"] {
             if !is_program(&dir.join(name)) {
-                return Err(format!("it has no program {name:?}"));
+                return Err(format!("it has no program \"{name}\""));
             }
         }
         let output = Command::new(dir.join("postgres"))
@@ -58,7 +58,12 @@ impl Binaries {
             .output()
             .map_err(|error| format!("its postgres does not run: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let major = major(&text).ok_or_else(|| format!("its postgres says {:?}", text.trim()))?;
+        let major = major(&text).ok_or_else(|| {
+            format!(
+                "its postgres --version prints \"{}\"",
+                text.trim().escape_debug()
+            )
+        })?;
         Ok(Self {
             dir: dir.to_owned(),
             major,

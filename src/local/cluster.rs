@@ -1,4 +1,4 @@
-//! The database cluster: making one, and the command that serves it.
+//! The database cluster: `initdb`, and the command line of the server.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::binaries::Binaries;
-use super::data_dir::Home;
-use super::lock::Lock;
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
 use super::postmaster;
 use super::{LocalError, USER, directory};
 
@@ -16,7 +16,7 @@ use super::{LocalError, USER, directory};
 /// of the machine may damage it; one transaction may drop a schema with thousands of tables.
 ///
 /// `synchronous_commit` stays on. It costs 0.4 ms per commit here; without it, a server that was
-/// killed has forgotten what it had said was committed.
+/// killed has lost transactions that it reported as committed.
 const SETTINGS: [&str; 9] = [
     "fsync=off",
     "full_page_writes=off",
@@ -38,7 +38,7 @@ pub(super) fn clear_environment(command: &mut Command) {
 }
 
 /// Returns the major version that the data needs, or `None` without data.
-pub(super) fn major(home: &Home) -> Option<u32> {
+pub(super) fn major(home: &ServerDir) -> Option<u32> {
     let text = fs::read_to_string(home.data().join("PG_VERSION")).ok()?;
     text.trim().split('.').next()?.parse().ok()
 }
@@ -46,8 +46,12 @@ pub(super) fn major(home: &Home) -> Option<u32> {
 /// Makes the cluster with `initdb`, which takes about a second.
 ///
 /// It is made aside and renamed, so a killed `initdb` leaves nothing that looks like data. The
-/// program inherits the start lock: while it lives on without us, nobody else starts over.
-pub(super) fn create(home: &Home, binaries: &Binaries, starting: &Lock) -> Result<(), LocalError> {
+/// program inherits the start lock: while it outlives this process, no other one starts over.
+pub(super) fn create(
+    home: &ServerDir,
+    binaries: &Binaries,
+    starting: &FileLock,
+) -> Result<(), LocalError> {
     let builtin: &[&str] = &["--locale-provider=builtin", "--builtin-locale=C.UTF-8"];
     let libc: &[&str] = &["--locale=C.UTF-8"];
     let preferred = if binaries.major >= 17 { builtin } else { libc };
@@ -59,9 +63,9 @@ pub(super) fn create(home: &Home, binaries: &Binaries, starting: &Lock) -> Resul
 }
 
 fn initdb(
-    home: &Home,
+    home: &ServerDir,
     binaries: &Binaries,
-    starting: &Lock,
+    starting: &FileLock,
     locale: &[&str],
 ) -> Result<(), LocalError> {
     let dir = home.unfinished_data();
@@ -93,7 +97,7 @@ fn initdb(
 }
 
 /// Returns the command that serves the data, without its streams.
-pub(super) fn serve(home: &Home, binaries: &Binaries, port: Option<u16>) -> Command {
+pub(super) fn serve(home: &ServerDir, binaries: &Binaries, port: Option<u16>) -> Command {
     let data = home.data();
     let number = port.unwrap_or(super::DEFAULT_PORT);
     let listen = if port.is_some() { "127.0.0.1" } else { "" };
@@ -136,8 +140,8 @@ fn split_quotes(text: &OsStr) -> impl Iterator<Item = &OsStr> {
 ///
 /// `PostgreSQL` only looks whether the process number in them exists, so a zombie, or any later
 /// process of the same user, blocks the start. Call this only while `serving` is free: then no
-/// process of our server is left. A server that somebody else started on this data is an error.
-pub(super) fn clear_stale_files(home: &Home, port: u16) -> Result<(), LocalError> {
+/// process of our server is left. A server that another program started on this data is an error.
+pub(super) fn clear_stale_files(home: &ServerDir, port: u16) -> Result<(), LocalError> {
     if let Some(other) = home.postmaster() {
         return Err(LocalError::Foreign {
             pid: other.pid(),

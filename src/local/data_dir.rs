@@ -1,4 +1,4 @@
-//! Where a local server lives, and who may enter.
+//! The directory of a local server: its location, files and permissions.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::account::Account;
-use super::lock::Lock;
-use super::postmaster::{GLANCE, Postmaster};
+use super::lock::FileLock;
+use super::postmaster::{POLL_INTERVAL, Postmaster};
 use super::{LocalError, LocalOptions, directory};
 
 /// The longest path that a Unix socket may have, without the final NUL (`sun_path`).
@@ -22,23 +22,23 @@ const SHARED_HOMES: &str = "/var/lib/pricesync";
 const SHORT_DIR: &str = "/tmp";
 
 /// How long one process may hold the start lock: `initdb` on a busy machine takes seconds.
-const START_PATIENCE: Duration = Duration::from_mins(2);
+const START_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What may be left of a server that somebody deletes with `rm -r` while it runs. Data is not
-/// among it: that may be somebody's own.
+/// Files that `rm -r` on a running server may leave behind. Data is not among them: it may belong to
+/// another server.
 const HARMLESS: [&str; 5] = [".gitignore", "users", "supervisor", "serving", "server.log"];
 
 /// The directory of one local server.
 ///
-/// The directory itself and the locks belong to whoever runs pricesync; `data` and `run` belong
-/// to the server's [`Account`]. So root never writes in a directory of somebody else.
+/// The directory and the locks belong to the user who runs pricesync; `data` and `run` belong to the
+/// server's [`Account`]. So root never writes in a directory of another user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Home {
+pub(super) struct ServerDir {
     root: PathBuf,
     account: Account,
 }
 
-impl Home {
+impl ServerDir {
     /// Finds the server's directory without creating anything.
     pub(super) fn locate(options: &LocalOptions) -> Result<Self, LocalError> {
         let asked = directory::resolve(&options.data_dir)?;
@@ -60,28 +60,28 @@ impl Home {
         Ok(Self { root, account })
     }
 
-    /// Creates the directory and takes the start lock, waiting for whoever has it.
-    pub(super) fn create(&self) -> Result<Lock, LocalError> {
+    /// Creates the directory and takes the start lock; waits while another process holds it.
+    pub(super) fn create(&self) -> Result<FileLock, LocalError> {
         self.locked(|| self.make())
     }
 
     /// Takes the start lock of an existing directory.
-    pub(super) fn lock(&self) -> Result<Lock, LocalError> {
+    pub(super) fn lock(&self) -> Result<FileLock, LocalError> {
         self.locked(|| Ok(()))
     }
 
-    fn locked(&self, prepare: impl Fn() -> Result<(), LocalError>) -> Result<Lock, LocalError> {
-        let deadline = Instant::now() + START_PATIENCE;
+    fn locked(&self, prepare: impl Fn() -> Result<(), LocalError>) -> Result<FileLock, LocalError> {
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             // Again each time: a `destroy` that had the lock takes the directory away.
             prepare()?;
-            if let Some(lock) = Lock::try_alone(&self.start_lock())? {
+            if let Some(lock) = FileLock::try_exclusive(&self.start_lock())? {
                 return Ok(lock);
             }
             if Instant::now() > deadline {
                 return Err(LocalError::Busy(self.start_lock()));
             }
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -148,8 +148,8 @@ impl Home {
         Path::new(SHORT_DIR).join(name)
     }
 
-    /// Creates the directory for the sockets, or checks that an existing one is private: anybody
-    /// may create a directory of that name in `/tmp`.
+    /// Creates the directory for the sockets, or checks that an existing one is private: any user can
+    /// create a directory of that name in `/tmp`.
     pub(super) fn make_socket_dir(&self, port: u16) -> Result<PathBuf, LocalError> {
         let dir = self.socket_dir(port);
         if let Ok(meta) = fs::symlink_metadata(&dir) {
@@ -173,7 +173,7 @@ impl Home {
         let _ = fs::remove_dir(self.short_socket_dir());
     }
 
-    /// Deletes everything. Renames first, so that nobody meets a half deleted directory.
+    /// Deletes the directory. Renames it first, so that no process finds a partly deleted one.
     pub(super) fn destroy(&self) -> Result<(), LocalError> {
         self.sweep_short_socket_dir();
         let gone = self.gone();
@@ -251,11 +251,11 @@ fn socket_in(dir: &Path, port: u16) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::Home;
+    use super::ServerDir;
     use std::path::PathBuf;
 
-    fn home_of_length(bytes: usize) -> Home {
-        Home::at(PathBuf::from(format!("/{}", "d".repeat(bytes - 1)))).unwrap()
+    fn home_of_length(bytes: usize) -> ServerDir {
+        ServerDir::at(PathBuf::from(format!("/{}", "d".repeat(bytes - 1)))).unwrap()
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
     fn a_directory_with_other_files_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
-        let error = Home::at(dir.path().to_owned()).unwrap().create();
+        let error = ServerDir::at(dir.path().to_owned()).unwrap().create();
         assert!(
             error
                 .unwrap_err()
@@ -283,10 +283,10 @@ mod tests {
     #[test]
     fn git_is_told_to_ignore_dot_pricesync_but_no_other_parent() {
         let dir = tempfile::tempdir().unwrap();
-        let usual = Home::at(dir.path().join(".pricesync/postgres")).unwrap();
+        let usual = ServerDir::at(dir.path().join(".pricesync/postgres")).unwrap();
         drop(usual.create().unwrap());
         assert!(dir.path().join(".pricesync/.gitignore").exists());
-        let other = Home::at(dir.path().join("var/postgres")).unwrap();
+        let other = ServerDir::at(dir.path().join("var/postgres")).unwrap();
         drop(other.create().unwrap());
         assert!(!dir.path().join("var/.gitignore").exists());
         assert!(other.root().join(".gitignore").exists());

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::LocalError;
-use super::postmaster::GLANCE;
+use super::postmaster::POLL_INTERVAL;
 
 /// Flag for `open` that refuses a symbolic link: root may open files in a user's directory.
 pub(super) const NO_SYMLINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
@@ -24,7 +24,7 @@ pub(super) fn remove(dir: &Path) -> Result<(), LocalError> {
             Ok(()) => break,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < 100 => {
-                thread::sleep(GLANCE);
+                thread::sleep(POLL_INTERVAL);
             }
             Err(error) => return Err(LocalError::file("delete", dir)(error)),
         }

@@ -1,4 +1,4 @@
-//! Why the local server is not there.
+//! Why an operation on the local server failed.
 
 use std::fmt;
 use std::io;
@@ -12,9 +12,9 @@ pub enum LocalError {
     NoBinaries(Vec<String>),
     /// `PRICESYNC_PG_BIN` names a directory without usable server programs.
     NotBinaries {
-        /// What the variable says.
+        /// The value of the variable.
         dir: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The data needs another major version than the machine has.
@@ -28,11 +28,11 @@ pub enum LocalError {
     },
     /// A file operation failed.
     File {
-        /// What was being done, as in "could not …".
+        /// What was attempted, as in "could not …".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The directory belongs to another user of this machine.
@@ -44,7 +44,7 @@ pub enum LocalError {
     },
     /// The directory holds files that are not a local server's.
     NotEmpty(PathBuf),
-    /// pricesync runs as root, which the server refuses, and there is no user to run it as.
+    /// pricesync runs as root, which the server refuses, and neither `postgres` nor `nobody` exists.
     NoAccount,
     /// A program could not be run, or not as the user it must run as.
     Program {
@@ -52,16 +52,16 @@ pub enum LocalError {
         program: PathBuf,
         /// The user id it was to run as.
         uid: u32,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// `initdb` failed; holds what it printed.
     Initdb(String),
-    /// The server did not come up.
+    /// The server did not start in time.
     DidNotStart {
-        /// Where the server's messages are.
+        /// The server's log file.
         log: PathBuf,
-        /// The last lines of that file.
+        /// Its last lines.
         tail: String,
     },
     /// The server answered, but refused; holds its SQLSTATE and message.
@@ -85,16 +85,16 @@ pub enum LocalError {
         /// The data.
         data: PathBuf,
     },
-    /// Another process has been starting or stopping this server for too long.
+    /// Timed out waiting for another process that starts or stops the server; holds the lock file.
     Busy(PathBuf),
-    /// The server's processes are still there after it was told to stop.
+    /// Processes of the server are still running after a shutdown request.
     DidNotStop(PathBuf),
-    /// The supervisor's command line is not one that pricesync wrote.
-    Supervisor(String),
+    /// The supervisor's arguments are not the ones that pricesync passes.
+    InvalidArgs(String),
 }
 
 impl LocalError {
-    /// Returns a function that adds what was being done, and to which file.
+    /// Returns a function that wraps an I/O error with the action and the file.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File {
             action,
@@ -175,7 +175,7 @@ impl fmt::Display for LocalError {
                 write!(f, "the local server refused: {message} ({code})")
             }
             Self::OtherPort { wanted, running } => {
-                write!(f, "port {wanted} was asked for, but the local server ")?;
+                write!(f, "cannot use port {wanted}: the local server ")?;
                 match running {
                     Some(port) => write!(f, "already runs on port {port}")?,
                     None => write!(f, "already runs without a port")?,
@@ -195,10 +195,13 @@ impl fmt::Display for LocalError {
             ),
             Self::DidNotStop(data) => write!(
                 f,
-                "the local server was told to stop, but some of its processes still use \"{}\"",
+                "timed out stopping the local server: some of its processes still use \"{}\"",
                 data.display()
             ),
-            Self::Supervisor(why) => write!(f, "this command is for pricesync itself: {why}"),
+            Self::InvalidArgs(why) => write!(
+                f,
+                "invalid arguments of the internal supervisor command: {why}"
+            ),
         }
     }
 }

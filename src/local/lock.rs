@@ -1,4 +1,4 @@
-//! A lock that dies with its holder.
+//! File locks, which the kernel releases when the last process that holds them ends.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -11,21 +11,21 @@ use super::LocalError;
 
 /// A held `flock`.
 ///
-/// It is free again once this value and every child that got [`Lock::inherited`] are gone.
+/// Released when this value is dropped and every child that got [`FileLock::inherited`] has ended.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct FileLock(File);
 
-impl Lock {
-    /// Takes the lock alone, or returns `None` when somebody has it.
+impl FileLock {
+    /// Takes the lock exclusively, or returns `None` when another process holds it.
     ///
-    /// `None` also says that the file is gone or was replaced (`destroy` does that), so a caller
-    /// that waits simply tries again.
-    pub(super) fn try_alone(path: &Path) -> Result<Option<Self>, LocalError> {
+    /// Returns `None` also when the file was deleted or replaced, as `destroy` does: a caller that
+    /// waits retries.
+    pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>, LocalError> {
         Self::attempt(path, Missing::Create)
     }
 
-    /// The same, but leaves a missing file missing: somebody may be deleting the directory.
+    /// The same, but never creates the file: another process may be deleting the directory.
     pub(super) fn try_existing(path: &Path) -> Result<Option<Self>, LocalError> {
         Self::attempt(path, Missing::Leave)
     }
@@ -43,13 +43,13 @@ impl Lock {
         }
     }
 
-    /// Returns whether nobody has the lock.
+    /// Returns whether no process holds the lock.
     pub(super) fn is_free(path: &Path) -> Result<bool, LocalError> {
         Ok(!path.exists() || Self::try_existing(path)?.is_some())
     }
 
-    /// Takes the lock together with others, and marks the file with the time.
-    pub(super) fn together(path: &Path) -> Result<Self, LocalError> {
+    /// Takes the lock shared, and sets the file's modification time.
+    pub(super) fn shared(path: &Path) -> Result<Self, LocalError> {
         let file = open(path, Missing::Create).map_err(LocalError::file("open", path))?;
         file.lock_shared().map_err(LocalError::file("lock", path))?;
         file.set_modified(SystemTime::now())
@@ -89,7 +89,7 @@ fn is_still_at(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
+    use super::FileLock;
     use std::path::Path;
     use std::process::Command;
     use std::time::{Duration, Instant};
@@ -97,19 +97,19 @@ mod tests {
     /// A test beside this one may be forking, and its child holds everything for an instant.
     fn wait_until_free(path: &Path) {
         let deadline = Instant::now() + Duration::from_mins(5);
-        while !Lock::is_free(path).unwrap() {
+        while !FileLock::is_free(path).unwrap() {
             assert!(Instant::now() < deadline, "still locked");
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn only_one_holds_it_alone() {
+    fn an_exclusive_lock_has_one_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let first = Lock::try_alone(&path).unwrap();
+        let first = FileLock::try_exclusive(&path).unwrap();
         assert!(first.is_some());
-        assert!(Lock::try_alone(&path).unwrap().is_none());
+        assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(first);
         wait_until_free(&path);
     }
@@ -118,14 +118,14 @@ mod tests {
     fn a_child_that_inherits_it_holds_it_until_it_dies() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let lock = Lock::try_alone(&path).unwrap().unwrap();
+        let lock = FileLock::try_exclusive(&path).unwrap().unwrap();
         let mut child = Command::new("sleep")
             .arg("60")
             .stdin(lock.inherited().unwrap())
             .spawn()
             .unwrap();
         drop(lock);
-        assert!(!Lock::is_free(&path).unwrap());
+        assert!(!FileLock::is_free(&path).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         wait_until_free(&path);
@@ -135,9 +135,9 @@ mod tests {
     fn a_replaced_file_is_not_mistaken_for_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let old = Lock::try_alone(&path).unwrap();
+        let old = FileLock::try_exclusive(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(Lock::try_alone(&path).unwrap().is_some());
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
         drop(old);
     }
 
@@ -146,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
-        assert!(Lock::try_alone(&path).is_err());
+        assert!(FileLock::try_exclusive(&path).is_err());
         assert!(!dir.path().join("elsewhere").exists());
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::LocalError;
 
-/// A longer log is emptied at the next start: nobody rotates the log of a toy server.
+/// A longer log is emptied at the next start, because it is not rotated.
 const KEPT_BYTES: u64 = 1024 * 1024;
 
 /// How many lines of the log an error quotes.
@@ -31,7 +31,7 @@ pub(super) fn open(path: &Path) -> Result<File, LocalError> {
     Ok(file)
 }
 
-/// Returns the last lines, or nothing when there is no log.
+/// Returns the last lines; empty without a log.
 pub(super) fn tail(path: &Path) -> String {
     let text = last_bytes(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

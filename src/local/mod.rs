@@ -1,17 +1,19 @@
-//! The private `PostgreSQL` server that a newcomer gets.
+//! The private `PostgreSQL` server of `--local`.
+//!
+//! Imports nothing else of this program. Start reading at [`LocalServer::start`] in `server.rs`.
 //!
 //! [`LocalServer::start`] turns a directory into a running server, with nothing but the
 //! server's programs on the machine: no service, no Docker, no password, no port. The data is
 //! disposable: the server runs without `fsync`, so a crash of the machine may damage it.
 //!
-//! Four files, all locked with `flock`, keep any number of processes apart. The kernel drops
-//! such a lock when the last process that inherited it is gone, however it died:
+//! Four files, all locked with `flock`, coordinate any number of processes. The kernel releases
+//! such a lock when the last process that inherited it has ended:
 //!
-//! | file | held by | says |
+//! | file | held by | means |
 //! |---|---|---|
-//! | `lock` | whoever starts, stops or destroys (and its `initdb`) | the state is changing |
-//! | `users` | every [`LocalServer`], shared | somebody needs the server |
-//! | `supervisor` | the supervisor, as its standard input | somebody will stop the server |
+//! | `lock` | the process that starts, stops or destroys it (and its `initdb`) | the state is changing |
+//! | `users` | every [`LocalServer`], shared | the server has a user |
+//! | `supervisor` | the supervisor, as its standard input | the server is supervised |
 //! | `serving` | every process of the server, as its standard input | the data is in use |
 //!
 //! The supervisor is a hidden subcommand of pricesync ([`SUPERVISE`]); it is the parent of the

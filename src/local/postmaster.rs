@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::LocalError;
-use super::data_dir::Home;
-use super::lock::Lock;
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
 
 /// How long a "fast" shutdown may take; it waits for a last checkpoint.
 const FAST_STOP: Duration = Duration::from_secs(20);
@@ -17,10 +17,10 @@ const FAST_STOP: Duration = Duration::from_secs(20);
 /// How long an "immediate" shutdown may take; the server itself kills its children after 5 s.
 const IMMEDIATE_STOP: Duration = Duration::from_secs(10);
 
-/// The pause between two looks at something that another process does.
-pub(super) const GLANCE: Duration = Duration::from_millis(20);
+/// The interval of polling while another process starts or stops.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What `postmaster.pid` says (manual section 73.1); the server may be long dead.
+/// The contents of `postmaster.pid` (manual section 73.1); the server may have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Postmaster {
     pid: Pid,
@@ -76,23 +76,23 @@ pub(super) fn file(data: &Path) -> PathBuf {
 
 /// Stops the server and returns when none of its processes is left.
 ///
-/// Asks for a fast shutdown, which disconnects everybody and rolls back what they were doing, and
-/// for an immediate one after 20 s.
+/// Requests a fast shutdown, which disconnects all sessions and rolls back their transactions, and
+/// after 20 s an immediate one.
 ///
-/// A supervisor says which child it is; others look into the pid file.
-pub(super) fn stop(home: &Home, child: Option<Pid>) -> Result<(), LocalError> {
+/// A supervisor passes its child; other callers read the pid file.
+pub(super) fn stop(home: &ServerDir, child: Option<Pid>) -> Result<(), LocalError> {
     let steps = [(Signal::INT, FAST_STOP), (Signal::QUIT, IMMEDIATE_STOP)];
     for (signal, patience) in steps {
         if let Some(pid) = child.or_else(|| Some(home.postmaster()?.pid)) {
-            // It may have gone by itself meanwhile; we watch the lock, not the signal.
+            // It may have ended meanwhile; the lock decides, not the signal.
             let _ = kill_process(pid, signal);
         }
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            if Lock::is_free(&home.serving())? {
+            if FileLock::is_free(&home.serving())? {
                 return Ok(());
             }
-            thread::sleep(GLANCE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
     Err(LocalError::DidNotStop(home.data()))
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_or_spoilt_file_says_nothing() {
+    fn an_incomplete_or_invalid_file_is_ignored() {
         for lines in 0..5 {
             let half: String = FILE.split_inclusive('\n').take(lines).collect();
             assert_eq!(Postmaster::parse(&half), None, "{half:?}");

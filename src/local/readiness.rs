@@ -1,7 +1,7 @@
-//! Asking the server whether it serves, in its own protocol.
+//! Readiness of the server, asked by the frontend protocol.
 //!
-//! A server that accepts connections is not yet one that serves, and the driver belongs to
-//! `postgres/`; the few messages needed here are in manual sections 55.2 and 55.7.
+//! The driver belongs to `postgres/`; the few messages needed here are in manual sections 55.2 and
+//! 55.7.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,19 +11,19 @@ use std::time::Duration;
 use super::{LocalError, USER};
 use crate::domain::sqlstate;
 
-/// How long one answer may take; `CREATE DATABASE` copies a few megabytes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one reply may take; `CREATE DATABASE` copies a few megabytes.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longer messages are not what a server says at the start of a session.
+/// No message at the start of a session is longer.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Version 3.0 of the protocol, which every supported server speaks.
 const PROTOCOL: i32 = 196_608;
 
-/// What the server says to somebody who wants to use a database.
+/// The server's reply to a connection to a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Nobody listens, or hangs up.
+pub(super) enum Readiness {
+    /// No process listens, or it closes the connection.
     Silent,
     /// The server starts up or shuts down.
     NotYet,
@@ -40,7 +40,7 @@ pub(super) enum Answer {
     },
 }
 
-impl Answer {
+impl Readiness {
     fn to_error(code: String, message: String) -> Self {
         match code.as_str() {
             sqlstate::CANNOT_CONNECT_NOW => Self::NotYet,
@@ -53,20 +53,20 @@ impl Answer {
 }
 
 /// Asks the server at this socket for a session in this database, and leaves again.
-pub(super) fn ask(socket: &Path, database: &str) -> Answer {
+pub(super) fn ask(socket: &Path, database: &str) -> Readiness {
     match Session::open(socket, database) {
         Ok(mut session) => {
             session.leave();
-            Answer::Ready
+            Readiness::Ready
         }
-        Err(Trouble::Server { code, message }) => Answer::to_error(code, message),
-        Err(Trouble::Stream) => Answer::Silent,
+        Err(Trouble::Server { code, message }) => Readiness::to_error(code, message),
+        Err(Trouble::Stream) => Readiness::Silent,
     }
 }
 
 /// Creates a database; one that exists already is as good.
 pub(super) fn create_database(socket: &Path, name: &str) -> Result<(), LocalError> {
-    // template0, because somebody may be connected to template1.
+    // template0, because a session may be connected to template1.
     let sql = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
     let result = Session::open(socket, USER).and_then(|mut session| {
         session.run(&sql)?;
@@ -98,8 +98,8 @@ struct Session(BufReader<UnixStream>);
 impl Session {
     fn open(socket: &Path, database: &str) -> Result<Self, Trouble> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
         let mut session = Self(BufReader::new(stream));
         let mut body = PROTOCOL.to_be_bytes().to_vec();
         for text in ["user", USER, "database", database, ""] {
@@ -164,12 +164,12 @@ fn server_error(body: &[u8]) -> Trouble {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, ask};
+    use super::{Readiness, ask};
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    fn answer_to(reply: &'static [u8]) -> Answer {
+    fn answer_to(reply: &'static [u8]) -> Readiness {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -187,28 +187,28 @@ mod tests {
     #[test]
     fn a_session_that_opens_is_ready() {
         let reply = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x08a\0b\0Z\0\0\0\x05I";
-        assert_eq!(answer_to(reply), Answer::Ready);
+        assert_eq!(answer_to(reply), Readiness::Ready);
     }
 
     #[test]
     fn a_server_that_starts_up_is_not_yet_ready() {
         let reply = b"E\0\0\0\x18SFATAL\0C57P03\0Mwait\0\0";
-        assert_eq!(answer_to(reply), Answer::NotYet);
+        assert_eq!(answer_to(reply), Readiness::NotYet);
     }
 
     #[test]
-    fn a_missing_database_is_told_from_other_refusals() {
+    fn a_missing_database_differs_from_other_refusals() {
         let reply = b"E\0\0\0\x16SFATAL\0C3D000\0Mno\0\0";
-        assert_eq!(answer_to(reply), Answer::NoDatabase);
+        assert_eq!(answer_to(reply), Readiness::NoDatabase);
         let reply = b"E\0\0\0\x16SFATAL\0C28000\0Mno\0\0";
-        assert!(matches!(answer_to(reply), Answer::Refused { code, .. } if code == "28000"));
+        assert!(matches!(answer_to(reply), Readiness::Refused { code, .. } if code == "28000"));
     }
 
     #[test]
     fn a_missing_socket_and_a_hang_up_are_silence() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(ask(&dir.path().join("s"), "pricesync"), Answer::Silent);
-        assert_eq!(answer_to(b"R\0\0"), Answer::Silent);
-        assert_eq!(answer_to(b"R\0\0\0\x08\0\0\0\x03"), Answer::Silent);
+        assert_eq!(ask(&dir.path().join("s"), "pricesync"), Readiness::Silent);
+        assert_eq!(answer_to(b"R\0\0"), Readiness::Silent);
+        assert_eq!(answer_to(b"R\0\0\0\x08\0\0\0\x03"), Readiness::Silent);
     }
 }

@@ -7,15 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::binaries::Binaries;
-use super::data_dir::Home;
-use super::lock::Lock;
-use super::postmaster::{GLANCE, Postmaster};
-use super::readiness::{Answer, ask, create_database};
-use super::supervisor_args::Orders;
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
+use super::postmaster::{POLL_INTERVAL, Postmaster};
+use super::readiness::{Readiness, ask, create_database};
+use super::supervisor_args::SupervisorArgs;
 use super::{DATABASE, DEFAULT_PORT, LocalError, LocalOptions, USER, cluster, log};
 
 /// How long a server may take until it answers; after a crash it first repairs its data.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often a server that ends at once is started again. A second try helps when the last
 /// server of this data was just being killed.
@@ -31,7 +31,7 @@ pub struct LocalServer {
     data_dir: PathBuf,
     socket_dir: PathBuf,
     port: u16,
-    _user: Lock,
+    _user: FileLock,
 }
 
 impl LocalServer {
@@ -40,7 +40,7 @@ impl LocalServer {
     /// Any number of threads and processes may do this at once: one starts, the others wait and
     /// join. Blocks for about a second the first time, and at most for some minutes.
     pub fn start(options: &LocalOptions) -> Result<Self, LocalError> {
-        let home = Home::locate(options)?;
+        let home = ServerDir::locate(options)?;
         let starting = home.create()?;
         if !home.has_data() {
             cluster::create(&home, &binaries(&home)?, &starting)?;
@@ -56,8 +56,8 @@ impl LocalServer {
             }
             _ => {}
         }
-        // Before the start lock goes: the supervisor stops nothing while somebody has that.
-        let user = Lock::together(&home.users())?;
+        // Before the start lock is released: the supervisor stops no server while it is held.
+        let user = FileLock::shared(&home.users())?;
         Ok(Self {
             data_dir: home.root().to_owned(),
             socket_dir: home.socket_dir(running.port),
@@ -86,7 +86,7 @@ impl LocalServer {
         self.port
     }
 
-    /// Returns the superuser's name. There is no password.
+    /// Returns the superuser's name; it has no password.
     #[must_use]
     pub fn user(&self) -> &str {
         USER
@@ -122,42 +122,42 @@ pub(super) fn url(socket_dir: &Path, port: u16) -> String {
     url
 }
 
-fn binaries(home: &Home) -> Result<Binaries, LocalError> {
+fn binaries(home: &ServerDir) -> Result<Binaries, LocalError> {
     Binaries::find(&home.data(), cluster::major(home))
 }
 
-/// Returns when the server answers, the database exists and a supervisor watches.
+/// Returns when the server accepts connections, the database exists and a supervisor runs.
 ///
-/// Looks again after every step, because a server that was killed dies while we look.
-fn bring_up(home: &Home, options: &LocalOptions) -> Result<Postmaster, LocalError> {
-    let deadline = Instant::now() + START_PATIENCE;
+/// Checks everything again after every step, because the server may end at any time.
+fn bring_up(home: &ServerDir, options: &LocalOptions) -> Result<Postmaster, LocalError> {
+    let deadline = Instant::now() + START_TIMEOUT;
     let mut launches = 0;
     loop {
         let running = home.postmaster();
-        let answer = running.as_ref().map_or(Answer::Silent, |running| {
+        let answer = running.as_ref().map_or(Readiness::Silent, |running| {
             ask(&home.socket(running.port), DATABASE)
         });
-        if let Some(watching) = Lock::try_alone(&home.supervisor())? {
-            let is_unused = Lock::is_free(&home.serving())?;
+        if let Some(watching) = FileLock::try_exclusive(&home.supervisor())? {
+            let is_unused = FileLock::is_free(&home.serving())?;
             if is_unused && launches == LAUNCHES {
                 return Err(did_not_start(home));
             }
             if is_unused {
                 launches += 1;
                 prepare(home, options)?.spawn(home, options, &watching)?;
-            } else if answer != Answer::Silent {
-                Orders::adopt(home, options).spawn(home, options, &watching)?;
+            } else if answer != Readiness::Silent {
+                SupervisorArgs::watch(home, options).spawn(home, options, &watching)?;
             }
         }
         match (answer, running) {
-            (Answer::Ready, Some(running)) => return Ok(running),
-            (Answer::NoDatabase, Some(running)) => {
+            (Readiness::Ready, Some(running)) => return Ok(running),
+            (Readiness::NoDatabase, Some(running)) => {
                 create_database(&home.socket(running.port), DATABASE)?;
             }
-            (Answer::Refused { code, message }, _) => {
+            (Readiness::Refused { code, message }, _) => {
                 return Err(LocalError::Refused { code, message });
             }
-            _ => thread::sleep(GLANCE),
+            _ => thread::sleep(POLL_INTERVAL),
         }
         if Instant::now() > deadline {
             return Err(did_not_start(home));
@@ -165,15 +165,15 @@ fn bring_up(home: &Home, options: &LocalOptions) -> Result<Postmaster, LocalErro
     }
 }
 
-fn prepare(home: &Home, options: &LocalOptions) -> Result<Orders, LocalError> {
+fn prepare(home: &ServerDir, options: &LocalOptions) -> Result<SupervisorArgs, LocalError> {
     let port = options.port.unwrap_or(DEFAULT_PORT);
     let binaries = binaries(home)?;
     home.make_socket_dir(port)?;
     cluster::clear_stale_files(home, port)?;
-    Ok(Orders::serve(home, options, binaries.dir))
+    Ok(SupervisorArgs::serve(home, options, binaries.dir))
 }
 
-fn did_not_start(home: &Home) -> LocalError {
+fn did_not_start(home: &ServerDir) -> LocalError {
     LocalError::DidNotStart {
         log: home.log(),
         tail: log::tail(&home.log()),

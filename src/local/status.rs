@@ -1,23 +1,23 @@
-//! Looking at the local server, stopping it, deleting it.
+//! Status, stop and deletion of the local server.
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::data_dir::Home;
-use super::lock::Lock;
-use super::postmaster::GLANCE;
-use super::readiness::{Answer, ask};
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
+use super::postmaster::POLL_INTERVAL;
+use super::readiness::{Readiness, ask};
 use super::{DATABASE, LocalError, LocalOptions, cluster, postmaster, server};
 
-/// How long the supervisor may take to notice that its server is gone.
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the supervisor may take to notice that its server has ended.
+const SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is.
+/// The state of the local server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// There is no data; `start` would create it.
+    /// It has no data; `start` creates it.
     NotCreated {
         /// Where it would be.
         data_dir: PathBuf,
@@ -44,16 +44,16 @@ pub enum Status {
     },
 }
 
-/// Returns what there is, without changing anything or waiting for anybody.
+/// Returns the state of the server. Changes nothing and never waits.
 pub fn status(options: &LocalOptions) -> Result<Status, LocalError> {
-    let home = Home::locate(options)?;
+    let home = ServerDir::locate(options)?;
     let data_dir = home.root().to_owned();
     let Some(major) = cluster::major(&home) else {
         return Ok(Status::NotCreated { data_dir });
     };
     let running = home
         .postmaster()
-        .filter(|running| ask(&home.socket(running.port), DATABASE) != Answer::Silent);
+        .filter(|running| ask(&home.socket(running.port), DATABASE) != Readiness::Silent);
     Ok(match running {
         None => Status::Stopped { data_dir, major },
         Some(running) => Status::Running {
@@ -66,12 +66,12 @@ pub fn status(options: &LocalOptions) -> Result<Status, LocalError> {
     })
 }
 
-/// Stops the server, whoever uses it, and returns whether there was one to stop.
+/// Stops the server even while it has users, and returns whether one was running.
 ///
 /// Sessions are disconnected and their transactions rolled back. Returns when no process of the
 /// server is left.
 pub fn stop(options: &LocalOptions) -> Result<bool, LocalError> {
-    let home = Home::locate(options)?;
+    let home = ServerDir::locate(options)?;
     if !home.exists() {
         return Ok(false);
     }
@@ -81,7 +81,7 @@ pub fn stop(options: &LocalOptions) -> Result<bool, LocalError> {
 
 /// Stops the server, deletes its data, and returns whether there was any.
 pub fn destroy(options: &LocalOptions) -> Result<bool, LocalError> {
-    let home = Home::locate(options)?;
+    let home = ServerDir::locate(options)?;
     if !home.exists() {
         return Ok(false);
     }
@@ -91,15 +91,15 @@ pub fn destroy(options: &LocalOptions) -> Result<bool, LocalError> {
     Ok(true)
 }
 
-fn stop_locked(home: &Home) -> Result<bool, LocalError> {
-    let was_running = !Lock::is_free(&home.serving())?;
+fn stop_locked(home: &ServerDir) -> Result<bool, LocalError> {
+    let was_running = !FileLock::is_free(&home.serving())?;
     if was_running {
         postmaster::stop(home, None)?;
         home.sweep_short_socket_dir();
     }
-    let deadline = Instant::now() + SUPERVISOR_PATIENCE;
-    while !Lock::is_free(&home.supervisor())? && Instant::now() < deadline {
-        thread::sleep(GLANCE);
+    let deadline = Instant::now() + SUPERVISOR_TIMEOUT;
+    while !FileLock::is_free(&home.supervisor())? && Instant::now() < deadline {
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(was_running)
 }

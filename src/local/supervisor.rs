@@ -1,4 +1,4 @@
-//! The process that watches over a server, and stops it when nobody needs it any more.
+//! The process that supervises the server and stops it after its last user has gone.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,34 +12,33 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::binaries::Binaries;
-use super::data_dir::Home;
-use super::lock::Lock;
-use super::postmaster::GLANCE;
-use super::supervisor_args::Orders;
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
+use super::postmaster::POLL_INTERVAL;
+use super::supervisor_args::SupervisorArgs;
 use super::{LocalError, cluster, log, postmaster};
 
-/// The pause between two looks at the users; it costs nothing even for hours.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval between two checks for users.
+const USERS_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the last server's processes may still use the data.
-const SERVING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long processes of the previous server may still use the data.
+const SERVING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Watches over a server until it is gone; the body of the hidden subcommand [`SUPERVISE`](super::SUPERVISE).
+/// Supervises a server until it ends; the body of the hidden subcommand [`SUPERVISE`](super::SUPERVISE).
 ///
-/// Takes the arguments after the subcommand's name. Starts the server first, if told so, as its
-/// child. Returns after the server has been idle for long enough and was stopped, or has ended
-/// in any other way.
+/// Takes the arguments after the subcommand's name. With `--bin`, starts the server first, as its
+/// child. Returns when the server has ended, on its own or because it had no user for the idle time.
 pub fn supervise(args: &[OsString]) -> Result<(), LocalError> {
-    let orders = Orders::parse(args)?;
-    // Ctrl-C and the end of the terminal are for the command that started us. An error only says
-    // that somebody runs this by hand, as the leader of a job.
+    let orders = SupervisorArgs::parse(args)?;
+    // Ctrl-C and a closed terminal must not stop the server. The call fails only for the leader of a
+    // process group, when a user runs this by hand.
     let _ = rustix::process::setsid();
-    let home = Home::at(orders.home.clone())?;
+    let home = ServerDir::at(orders.home.clone())?;
     let child = match &orders.binaries {
         Some(dir) => Some(launch(&home, dir, orders.port)?),
         None => None,
     };
-    Watch {
+    Supervisor {
         identity: identity(&home.start_lock()),
         home,
         child,
@@ -48,17 +47,17 @@ pub fn supervise(args: &[OsString]) -> Result<(), LocalError> {
     .run()
 }
 
-fn launch(home: &Home, dir: &Path, port: Option<u16>) -> Result<Child, LocalError> {
-    let binaries = Binaries::at(dir).map_err(LocalError::Supervisor)?;
-    let deadline = Instant::now() + SERVING_PATIENCE;
+fn launch(home: &ServerDir, dir: &Path, port: Option<u16>) -> Result<Child, LocalError> {
+    let binaries = Binaries::at(dir).map_err(LocalError::InvalidArgs)?;
+    let deadline = Instant::now() + SERVING_TIMEOUT;
     let serving = loop {
-        if let Some(lock) = Lock::try_alone(&home.serving())? {
+        if let Some(lock) = FileLock::try_exclusive(&home.serving())? {
             break lock;
         }
         if Instant::now() > deadline {
             return Err(LocalError::Busy(home.serving()));
         }
-        thread::sleep(GLANCE);
+        thread::sleep(POLL_INTERVAL);
     };
     let mut command = cluster::serve(home, &binaries, port);
     command
@@ -70,27 +69,27 @@ fn launch(home: &Home, dir: &Path, port: Option<u16>) -> Result<Child, LocalErro
         .map_err(|source| home.account().cannot_run(&dir.join("postgres"), source))
 }
 
-struct Watch {
-    home: Home,
+struct Supervisor {
+    home: ServerDir,
     identity: Option<(u64, u64)>,
     /// The server, unless an earlier supervisor started it.
     child: Option<Child>,
     idle: Duration,
 }
 
-impl Watch {
+impl Supervisor {
     fn run(mut self) -> Result<(), LocalError> {
         let mut last_used = Instant::now();
         loop {
-            thread::sleep(LOOK);
-            if self.has_lost_its_home() {
+            thread::sleep(USERS_POLL_INTERVAL);
+            if self.was_deleted() {
                 self.abandon();
                 return Ok(());
             }
             if self.has_ended()? {
                 return Ok(());
             }
-            if !Lock::is_free(&self.home.users())? {
+            if !FileLock::is_free(&self.home.users())? {
                 last_used = Instant::now();
             } else if last_used.elapsed() >= self.idle
                 && self.since_last_start() >= self.idle
@@ -106,16 +105,16 @@ impl Watch {
             Some(child) => match child.try_wait() {
                 Ok(None) => Ok(false),
                 Ok(Some(status)) => {
-                    self.say(&format!("the server has ended: {status}"));
+                    self.log(&format!("the server has ended: {status}"));
                     Ok(true)
                 }
                 Err(error) => Err(LocalError::file("wait for", &self.home.data())(error)),
             },
-            None => Lock::is_free(&self.home.serving()),
+            None => FileLock::is_free(&self.home.serving()),
         }
     }
 
-    /// Returns how long ago the last user came, who may have left between two looks.
+    /// Returns the time since the last user's start, which a check may have missed.
     fn since_last_start(&self) -> Duration {
         fs::metadata(self.home.users())
             .and_then(|meta| meta.modified())
@@ -124,15 +123,15 @@ impl Watch {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Stops the server, unless somebody comes at this very moment.
+    /// Stops the server, unless another process is starting to use it; returns whether it did.
     fn retire(&mut self) -> Result<bool, LocalError> {
-        let Some(_starting) = Lock::try_existing(&self.home.start_lock())? else {
+        let Some(_starting) = FileLock::try_existing(&self.home.start_lock())? else {
             return Ok(false);
         };
-        let Some(_users) = Lock::try_existing(&self.home.users())? else {
+        let Some(_users) = FileLock::try_existing(&self.home.users())? else {
             return Ok(false);
         };
-        self.say("nobody uses the server any more, stopping it");
+        self.log("no user left, stopping the server");
         let stopped = postmaster::stop(&self.home, self.child.as_ref().map(Pid::from_child));
         self.home.sweep_short_socket_dir();
         if let Some(child) = &mut self.child {
@@ -144,22 +143,22 @@ impl Watch {
         stopped.map(|()| true)
     }
 
-    /// Returns whether somebody deletes or has moved the directory, perhaps with `rm -r`. Its
-    /// locks say nothing any more, and another server may already live in its place.
-    fn has_lost_its_home(&self) -> bool {
+    /// Returns whether the directory was deleted or moved. Its locks are invalid then, and another
+    /// server may already use its path.
+    fn was_deleted(&self) -> bool {
         self.identity.is_none() || identity(&self.home.start_lock()) != self.identity
     }
 
     fn abandon(mut self) {
         if let Some(child) = &mut self.child {
-            // It cannot save anything any more. Its exit status is of no use to anybody.
+            // Its data is gone, so a clean shutdown has no purpose.
             let _ = kill_process(Pid::from_child(child), Signal::QUIT);
             let _ = child.wait();
         }
     }
 
-    fn say(&self, text: &str) {
-        // A supervisor without a log still does its work.
+    fn log(&self, text: &str) {
+        // A missing log must not stop the supervisor.
         if let Ok(mut log) = log::open(&self.home.log()) {
             let _ = writeln!(log, "pricesync: {text}");
         }

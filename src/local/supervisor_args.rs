@@ -1,4 +1,4 @@
-//! What a supervisor is told on its command line.
+//! The supervisor's command line.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -7,37 +7,37 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::data_dir::Home;
-use super::lock::Lock;
+use super::data_dir::ServerDir;
+use super::lock::FileLock;
 use super::{LocalError, LocalOptions, cluster, log};
 
 /// The hidden subcommand whose body is [`supervise`](super::supervise).
 pub const SUPERVISE: &str = "__supervise";
 
-/// What a supervisor is to do: its command line.
+/// The arguments of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Orders {
+pub(super) struct SupervisorArgs {
     /// The server's directory.
     pub(super) home: PathBuf,
-    /// The programs to serve with; `None` for a server that runs already.
+    /// The directory of the server programs; `None` for a server that runs already.
     pub(super) binaries: Option<PathBuf>,
-    /// How long the server runs on without users.
+    /// How long the server keeps running without users.
     pub(super) idle: Duration,
     /// The TCP port to open, if any.
     pub(super) port: Option<u16>,
 }
 
-impl Orders {
-    /// Orders to start the server and to watch over it.
-    pub(super) fn serve(home: &Home, options: &LocalOptions, binaries: PathBuf) -> Self {
+impl SupervisorArgs {
+    /// Returns the arguments to start the server and supervise it.
+    pub(super) fn serve(home: &ServerDir, options: &LocalOptions, binaries: PathBuf) -> Self {
         Self {
             binaries: Some(binaries),
-            ..Self::adopt(home, options)
+            ..Self::watch(home, options)
         }
     }
 
-    /// Orders to watch over a server that has lost its supervisor.
-    pub(super) fn adopt(home: &Home, options: &LocalOptions) -> Self {
+    /// Returns the arguments to supervise a server that has lost its supervisor.
+    pub(super) fn watch(home: &ServerDir, options: &LocalOptions) -> Self {
         Self {
             home: home.root().to_owned(),
             binaries: None,
@@ -46,12 +46,12 @@ impl Orders {
         }
     }
 
-    /// Starts a supervisor, which holds its lock from the first moment on.
+    /// Starts a supervisor, which inherits its lock.
     pub(super) fn spawn(
         &self,
-        home: &Home,
+        home: &ServerDir,
         options: &LocalOptions,
-        watching: &Lock,
+        watching: &FileLock,
     ) -> Result<(), LocalError> {
         let program = match &options.supervisor {
             Some(program) => program.clone(),
@@ -70,7 +70,7 @@ impl Orders {
             .inherited()
             .and_then(|lock| command.stdin(lock).spawn())
             .map_err(LocalError::file("run", &program))?;
-        // It may end before we do, and would stay a zombie.
+        // Without a wait it would stay a zombie when it ends before this process.
         thread::spawn(move || child.wait());
         Ok(())
     }
@@ -91,9 +91,9 @@ impl Orders {
         args
     }
 
-    /// Reads a command line that `spawn` wrote.
+    /// Parses arguments that `spawn` passed.
     pub(super) fn parse(args: &[OsString]) -> Result<Self, LocalError> {
-        let wrong = |why: &str| LocalError::Supervisor(why.to_owned());
+        let wrong = |why: &str| LocalError::InvalidArgs(why.to_owned());
         let number = |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok());
         let (mut home, mut binaries, mut idle, mut port) = (None, None, None, None);
         for pair in args.chunks(2) {
@@ -119,27 +119,27 @@ impl Orders {
 
 #[cfg(test)]
 mod tests {
-    use super::{LocalError, Orders};
+    use super::{LocalError, SupervisorArgs};
     use std::ffi::OsString;
     use std::time::Duration;
 
     #[test]
     fn orders_survive_the_command_line() {
-        let orders = Orders {
+        let orders = SupervisorArgs {
             home: "/a b/ộ".into(),
             binaries: Some("/usr/lib/postgresql/15/bin".into()),
             idle: Duration::from_millis(2500),
             port: Some(6000),
         };
-        assert_eq!(Orders::parse(&orders.to_args()).unwrap(), orders);
+        assert_eq!(SupervisorArgs::parse(&orders.to_args()).unwrap(), orders);
     }
 
     #[test]
     fn a_command_line_that_pricesync_did_not_write_is_refused() {
         for args in [&["--home"][..], &["--home", "/p"], &["--what", "x"], &[]] {
             let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-            let error = Orders::parse(&args).unwrap_err();
-            assert!(matches!(error, LocalError::Supervisor(_)), "{error}");
+            let error = SupervisorArgs::parse(&args).unwrap_err();
+            assert!(matches!(error, LocalError::InvalidArgs(_)), "{error}");
         }
     }
 }

@@ -39,10 +39,10 @@ impl DotEnv {
             // The error may quote the line, which may hold a password.
             let why = match error {
                 dotenvy::Error::LineParse(_, at) => {
-                    format!("a line that is no NAME=value, at its character {at}")
+                    format!("invalid line: expected NAME=value, at character {at}")
                 }
                 dotenvy::Error::Io(error) => error.to_string(),
-                _ => "it is not understood".to_owned(),
+                _ => "cannot be parsed".to_owned(),
             };
             SettingsError::BadDotEnv(path.clone(), why)
         };

@@ -1,4 +1,4 @@
-//! Why settings cannot be used, in words.
+//! Why settings are invalid.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub enum SettingsError {
     Syntax(PathBuf, usize, String),
     /// A key that does not exist: where, which, and the nearest one that does.
     UnknownKey(PathBuf, usize, String, Option<&'static str>),
-    /// A value that does not fit its key: whose, which key, which value, and what would fit.
+    /// An invalid value: its origin, key and text, and what is expected.
     BadValue(Origin, &'static str, String, String),
     /// A `.env` file cannot be read; why.
     BadDotEnv(PathBuf, String),
@@ -38,7 +38,10 @@ impl fmt::Display for SettingsError {
                 }
             }
             Self::BadValue(origin, key, value, wanted) => {
-                write!(f, "{origin}: {key} = '{value}' does not fit: {wanted}")
+                write!(
+                    f,
+                    "{origin}: {key} = '{value}' is invalid: expected {wanted}"
+                )
             }
             Self::BadDotEnv(path, why) => write!(f, "{}: {why}", path.display()),
             Self::OpenPassword(path) => write!(

@@ -4,12 +4,11 @@
 pub(super) struct Key {
     /// `section.name`, as in the file.
     pub(super) name: &'static str,
-    /// Environment variables that set it, the strongest first.
+    /// Environment variables that set it, in order of precedence.
     pub(super) environment: &'static [&'static str],
-    /// The value when nobody says anything; `None` where there is none.
+    /// The default; `None` where there is none.
     pub(super) default: Option<&'static str>,
-    /// Whether an empty text is a value, which says that there is no such thing; an empty variable of
-    /// another key is as good as none.
+    /// Whether the empty text is a value, meaning "none"; for other keys an empty variable is ignored.
     pub(super) may_be_empty: bool,
 }
 

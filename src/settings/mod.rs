@@ -38,8 +38,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// `database.url`: a URL, key=value pairs, or `local`.
     pub database_url: Option<String>,
-    /// `database.direct_url`: past a pooler; `None` also where somebody with a stronger word named the
-    /// database, because it leads to another one then.
+    /// `database.direct_url`: past a pooler; `None` also where `database.url` comes from a source
+    /// with higher precedence, because it may lead to another database then.
     pub direct_url: Option<String>,
     /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
     pub catalog: CatalogLayout,
@@ -54,7 +54,7 @@ pub struct Settings {
     pub history_table: String,
     /// `run.jobs`.
     pub jobs: Jobs,
-    /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits for ever.
+    /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits indefinitely.
     pub lock_timeout: Duration,
     /// `run.lock_retries`: how often a transaction that met a lock or a deadlock is tried again.
     pub lock_retries: u32,
@@ -101,7 +101,7 @@ impl Settings {
         &self.effective
     }
 
-    /// Returns whose word the database is.
+    /// Returns the origin of `database.url`.
     #[must_use]
     pub fn database_origin(&self) -> &Origin {
         &self.effective[0].origin

@@ -1,27 +1,27 @@
-//! Where the value of a key comes from.
+//! The origin of a value.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::DotEnv;
 
-/// Where a value came from; later ones win.
+/// The origin of a value; later ones have higher precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// The default of the key.
     Default,
     /// A configuration file, and the line in it.
     File(PathBuf, usize),
     /// An environment variable.
     Environment(&'static str),
-    /// A variable that only a `.env` file gives: the file and the name.
+    /// A variable that only a `.env` file sets: the file and the name.
     DotEnv(PathBuf, &'static str),
     /// A flag of the command line.
     Flag(&'static str),
 }
 
 impl Origin {
-    pub(super) fn strength(&self) -> u8 {
+    pub(super) fn precedence(&self) -> u8 {
         match self {
             Self::Default => 0,
             Self::File(..) => 1,
@@ -43,7 +43,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What the command line says; `commands` fills it, so that this file knows no clap.
+/// Values of the command line; filled by `commands`, so that this module needs no clap.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `-c/--config`.
@@ -64,7 +64,7 @@ impl Overrides {
         }
     }
 
-    /// Notes that `flag` sets `key`, when it was given at all.
+    /// Sets `key` to the value of `flag`, if it was given.
     pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.values.push((key, flag, value.to_string()));
@@ -79,9 +79,9 @@ pub struct Effective {
     pub key: &'static str,
     /// The text; `None` where the key has no value at all.
     pub value: Option<String>,
-    /// Who said so.
+    /// Where the value comes from.
     pub origin: Origin,
 }
 
-/// How the process's environment is asked for a variable.
+/// Returns the value of an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -187,7 +187,7 @@ impl Reader<'_> {
 
     fn direct_url(&self) -> Option<&str> {
         let [database, direct] = ["database.url", "database.direct_url"].map(|key| self.find(key));
-        let is_beside = direct.origin.strength() >= database.origin.strength();
+        let is_beside = direct.origin.precedence() >= database.origin.precedence();
         direct.value.as_deref().filter(|_| is_beside)
     }
 
@@ -326,7 +326,7 @@ mod tests {
     fn a_bad_value_names_file_line_and_what_would_fit() {
         assert_eq!(
             resolve("[run]\n\njobs = \"many\"\n", &[], &Overrides::default()).expect_err("bad"),
-            "DIR/pricesync.toml:3: run.jobs = 'many' does not fit: 'auto' or a number from 1 to 1000"
+            "DIR/pricesync.toml:3: run.jobs = 'many' is invalid: expected 'auto' or a number from 1 to 1000"
         );
         assert_eq!(
             resolve(
@@ -335,7 +335,7 @@ mod tests {
                 &Overrides::default()
             )
             .expect_err("bad"),
-            "$PRICESYNC_LOCK_WAIT: run.lock_wait = 'soon' does not fit: a time such as 500ms, 2s, 5m or 0"
+            "$PRICESYNC_LOCK_WAIT: run.lock_wait = 'soon' is invalid: expected a time such as 500ms, 2s, 5m or 0"
         );
         let broken = resolve("[run\n", &[], &Overrides::default()).expect_err("not TOML");
         assert!(
@@ -364,7 +364,7 @@ mod tests {
                 &Overrides::default()
             )
             .expect_err("twice"),
-            "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' does not fit: a column that no other key names, or \"\" where there is none"
+            "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' is invalid: expected a column that no other key names, or \"\" where there is none"
         );
         assert!(resolve("[catalog]\nid_column = \"\"\n", &[], &Overrides::default()).is_err());
         let variables = [

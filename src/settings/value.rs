@@ -1,4 +1,4 @@
-//! Texts become values; an error says what would fit.
+//! Parses values; an error holds what is expected.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
 ///
 /// # Errors
 ///
-/// What would fit, in words.
+/// What is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let time = age(text)?;
     // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
@@ -25,7 +25,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// What would have been understood, in words.
+/// What is expected.
 pub fn age(text: &str) -> Result<Duration, String> {
     let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
     let text = text.trim();
@@ -65,7 +65,7 @@ pub(super) fn identifier(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads something that may be missing; then it is the empty text.
+/// Parses an optional value, of which the empty text is none.
 pub(super) fn maybe<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<Option<T>, String> {
@@ -102,7 +102,7 @@ pub(super) fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {
             if name == "public" {
                 Ok(SchemaName::public())
             } else {
-                SchemaName::parse(name).map_err(|error| error.to_string())
+                SchemaName::parse(name).map_err(|error| format!("schema names: {error}"))
             }
         })
         .collect()

@@ -374,7 +374,7 @@ fn a_damaged_file_restores_nothing_and_says_so() {
     for (damaged, why, exit) in [
         (bytes[..bytes.len() / 2].to_vec(), "it is damaged", 11),
         (bytes[..bytes.len() - 1].to_vec(), "it is damaged", 11),
-        (pack(&text[..text.len() - 2]), "it ends before its end", 11),
+        (pack(&text[..text.len() - 2]), "it is truncated", 11),
         (
             edited("it''s a schema", "it''s a scheme"),
             "another digest",
@@ -392,10 +392,10 @@ fn a_damaged_file_restores_nothing_and_says_so() {
         ),
         (
             edited("backup 1\n", "backup 9\n"),
-            "it has format 9, and this version reads up to 1",
+            "its format 9 is newer than 1, the newest that this version reads",
             2,
         ),
-        (b"PGDMP".to_vec(), "it is no backup of pricesync", 11),
+        (b"PGDMP".to_vec(), "not a backup of pricesync", 11),
     ] {
         fs::write(&file, damaged).unwrap();
         given.run(&["backup", "verify", path]).exits(exit).says(why);

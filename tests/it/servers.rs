@@ -212,7 +212,7 @@ fn a_row_whose_keys_need_more_locks_than_there_are_is_kept_before_anything_is_dr
     let drop = ["drop-schema", "--tenant=acme", "--force"];
     on(&given, &url, &drop)
         .exits(7)
-        .says("takes 300 locks at once, and it has room for 200")
+        .says("need 300 locks at once, and the server's lock table holds 200")
         .says("max_locks_per_transaction");
     assert_eq!(made(&url, "products"), "tenant_acme");
     on(&given, &url, &[&drop[..], &["--keep-record"]].concat()).exits(0);

@@ -36,7 +36,7 @@ pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive,
                     piece => writer.write(&piece).map_err(ArchiveError::Io)?,
                 }
             }
-            Err(ArchiveError::Damaged("it ends before its end".to_owned()))
+            Err(ArchiveError::Damaged("it is truncated".to_owned()))
         });
         if let Ok(mut place) = writing.lock() {
             *place = Some(task);

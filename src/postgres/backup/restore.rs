@@ -530,7 +530,7 @@ fn literal(json: &RawValue) -> String {
 async fn next(pieces: &mut Pieces) -> Result<ArchivePart, BackupError> {
     match pieces.recv().await {
         Some(piece) => Ok(piece?),
-        None => Err(ArchiveError::Damaged("it ends before its end".to_owned()).into()),
+        None => Err(ArchiveError::Damaged("it is truncated".to_owned()).into()),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Act {
 pub(crate) struct Scripted {
     pub(crate) acts: HashMap<String, Act>,
     pub(crate) release: Notify,
-    pub(crate) begun: Mutex<Vec<String>>,
+    pub(crate) started: Mutex<Vec<String>>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) most_in_flight: AtomicUsize,
     /// How many it takes together.
@@ -82,7 +82,7 @@ impl SchemaJob for Scripted {
         progress: &Progress,
         mut interrupts: Interrupts,
     ) -> JobResult {
-        self.begun.lock().unwrap().push(target.label.clone());
+        self.started.lock().unwrap().push(target.label.clone());
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
         tokio::task::yield_now().await;
@@ -186,7 +186,7 @@ fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
 }
 
 /// Runs the fleet to its end, and returns the outcomes and everything that was told.
-async fn told(
+async fn emitted(
     migrator: &Arc<Scripted>,
     slugs: &[&str],
     concurrency: ConcurrencyLimit,
@@ -216,7 +216,7 @@ async fn run(
     jobs: usize,
     on_failure: OnFailure,
 ) -> Vec<String> {
-    told(migrator, slugs, fixed(jobs), on_failure).await.0
+    emitted(migrator, slugs, fixed(jobs), on_failure).await.0
 }
 
 fn fixed(jobs: usize) -> ConcurrencyLimit {
@@ -225,7 +225,7 @@ fn fixed(jobs: usize) -> ConcurrencyLimit {
 
 /// Returns how many jobs there were after each change.
 async fn changes(pace: ConcurrencyLimit, acts: &[(&str, Act)], slugs: &[&str]) -> Vec<usize> {
-    let (_, events) = told(&Scripted::new(acts), slugs, pace, OnFailure::Stop).await;
+    let (_, events) = emitted(&Scripted::new(acts), slugs, pace, OnFailure::Stop).await;
     events
         .into_iter()
         .filter_map(|event| match event.kind {
@@ -333,7 +333,7 @@ async fn what_is_given_back_undone_goes_one_by_one_and_ends_as_it_would_have() {
 async fn each_of_several_has_its_story_told_as_if_it_were_alone() {
     let migrator = Scripted::taking(3, &[]);
     let slugs = ["a", "b", "c"];
-    let (_, events) = told(&migrator, &slugs, fixed(1), OnFailure::Stop).await;
+    let (_, events) = emitted(&migrator, &slugs, fixed(1), OnFailure::Stop).await;
     let stories: Vec<String> = events
         .into_iter()
         .map(|event| {
@@ -375,7 +375,7 @@ async fn never_more_than_jobs_are_in_flight() {
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     run(&migrator, &slugs, 4, OnFailure::Stop).await;
     assert_eq!(migrator.most_in_flight.load(Ordering::SeqCst), 4);
-    assert_eq!(migrator.begun.lock().unwrap().len(), 50);
+    assert_eq!(migrator.started.lock().unwrap().len(), 50);
 }
 
 #[tokio::test]

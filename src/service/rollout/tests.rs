@@ -66,10 +66,10 @@ async fn staged(
         dry_run: false,
     };
     let (progress, mut events) = Progress::channel();
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     let mut listen = async || {
         while let Some(event) = events.recv().await {
-            told.push(match event.kind {
+            emitted.push(match event.kind {
                 EventKind::StageStarted {
                     stage,
                     number,
@@ -101,7 +101,7 @@ async fn staged(
         _ => format!("{} ok", item.target.label),
     };
     let summary = summary.expect("begins");
-    (summary.outcomes.iter().map(word).collect(), told)
+    (summary.outcomes.iter().map(word).collect(), emitted)
 }
 
 fn canary(words: &[&str]) -> Stages {
@@ -117,7 +117,7 @@ fn canary(words: &[&str]) -> Stages {
 #[tokio::test]
 async fn canaries_run_first_and_outcomes_keep_the_order_of_the_catalog() {
     let everything = Scopes::Everything;
-    let (outcomes, told) = staged(
+    let (outcomes, emitted) = staged(
         &[],
         &[&["a", "b", "c"]],
         everything,
@@ -127,7 +127,7 @@ async fn canaries_run_first_and_outcomes_keep_the_order_of_the_catalog() {
     .await;
     assert_eq!(outcomes, ["public ok", "a ok", "b ok", "c ok"]);
     assert_eq!(
-        told,
+        emitted,
         ["0/1", "Canary 1/2: 1", "1/3", "Batch 2/2: 2", "2/3", "3/3"]
     );
 }
@@ -161,7 +161,7 @@ async fn a_failure_in_a_batch_stops_the_run() {
     };
     let acts = [("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION))];
     let lists: [&[&str]; 1] = [&["a", "b", "c", "d"]];
-    let (stopped, told) =
+    let (stopped, emitted) =
         staged(&acts, &lists, Scopes::Everything, stages(), OnFailure::Stop).await;
     assert_eq!(
         stopped,
@@ -173,7 +173,7 @@ async fn a_failure_in_a_batch_stops_the_run() {
             "d EarlierFailure"
         ]
     );
-    assert_eq!(told, ["0/1", "Batch 1/2: 2", "1/4", "2/4"]);
+    assert_eq!(emitted, ["0/1", "Batch 1/2: 2", "1/4", "2/4"]);
     let most = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
     let (went_on, _) = staged(&acts, &lists, Scopes::Everything, stages(), most).await;
     assert_eq!(went_on, ["public ok", "a ok", "b failed", "c ok", "d ok"]);
@@ -186,7 +186,7 @@ async fn an_interrupted_pause_ends_the_run_between_the_stages() {
         pause: Duration::from_hours(1),
         ..Stages::default()
     };
-    let (outcomes, told) = staged(
+    let (outcomes, emitted) = staged(
         &[],
         &[&["a", "b"]],
         Scopes::Everything,
@@ -195,7 +195,7 @@ async fn an_interrupted_pause_ends_the_run_between_the_stages() {
     )
     .await;
     assert_eq!(outcomes, ["public ok", "a ok", "b Interrupted"]);
-    assert_eq!(told, ["0/1", "Batch 1/2: 1", "1/2", "pause before 2/2"]);
+    assert_eq!(emitted, ["0/1", "Batch 1/2: 1", "1/2", "pause before 2/2"]);
 }
 
 #[tokio::test]
