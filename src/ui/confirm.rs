@@ -1,22 +1,22 @@
-//! Typed confirmation: the name of what is about to be destroyed.
+//! Confirmation by typing a name.
 
 use std::io::{self, BufRead, Write};
 
 use super::text::clean;
 
-/// What came of asking.
+/// The answer to a confirmation prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Answer {
-    /// Exactly the expected text was typed.
+    /// The expected text was typed.
     Yes,
-    /// Something else, or nothing.
+    /// Other text, or none.
     No,
-    /// There was nobody to ask.
+    /// stdin or stderr is not a terminal, so nothing was asked.
     NotATerminal,
 }
 
-/// Asks on `prompt` and reads one line from `input`.
+/// Writes the question to `prompt` and reads one line from `input`.
 pub(super) fn ask(
     question: &str,
     expected: &str,
@@ -32,11 +32,11 @@ pub(super) fn ask(
     prompt.flush()?;
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
-        // Ctrl-D leaves the cursor behind the prompt.
+        // Ctrl-D leaves the cursor on the line of the prompt.
         writeln!(prompt)?;
         return Ok(Answer::No);
     }
-    // A name of nothing could be typed by mistake.
+    // An empty line must not confirm an empty name.
     Ok(if line.trim() == expected && !expected.is_empty() {
         Answer::Yes
     } else {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_nothing_is_never_confirmed() {
+    fn an_empty_name_is_never_confirmed() {
         let answer = ask("drop it?", "", &mut Vec::new(), &mut "\n".as_bytes());
         assert_eq!(answer.unwrap(), Answer::No);
     }

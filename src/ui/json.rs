@@ -8,20 +8,20 @@ use serde::Serialize;
 
 use super::text::is_hostile;
 
-/// Writes a value as one indented document with a line break at its end.
+/// Writes a value as an indented document that ends in a line break.
 pub fn write_document(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(Harmless(&mut *out), document)?;
+    serde_json::to_writer_pretty(EscapingWriter(&mut *out), document)?;
     out.write_all(b"\n")
 }
 
-/// Passes on what a serializer writes, as [`harmless`] text.
-struct Harmless<W>(W);
+/// Escapes what a serializer writes; see [`escape`].
+struct EscapingWriter<W>(W);
 
-impl<W: Write> Write for Harmless<W> {
+impl<W: Write> Write for EscapingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A serializer writes whole pieces of a string, never half a character.
         let text = std::str::from_utf8(bytes).map_err(io::Error::other)?;
-        self.0.write_all(harmless(Cow::Borrowed(text)).as_bytes())?;
+        self.0.write_all(escape(Cow::Borrowed(text)).as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -32,12 +32,12 @@ impl<W: Write> Write for Harmless<W> {
 
 /// Returns a value as JSON on one line.
 pub(super) fn encode(value: &impl Serialize) -> io::Result<String> {
-    Ok(harmless(serde_json::to_string(value)?.into()).into_owned())
+    Ok(escape(serde_json::to_string(value)?.into()).into_owned())
 }
 
-/// JSON lets a terminal's control characters through above U+001F; they are escaped here,
-/// which means the same to a program. Outside strings there are none but line breaks.
-fn harmless(json: Cow<'_, str>) -> Cow<'_, str> {
+/// Escapes control characters above U+001F, which JSON allows in strings but a terminal could act
+/// on.
+fn escape(json: Cow<'_, str>) -> Cow<'_, str> {
     let acts = |c: char| c != '\n' && is_hostile(c);
     if !json.contains(acts) {
         return json;

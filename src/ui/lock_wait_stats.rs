@@ -1,6 +1,7 @@
-//! How long a run waited for other sessions, as its events tell it.
+//! Lock wait statistics: the time that a run waited for locks of other sessions.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::domain::schema_name::SchemaName;
@@ -9,165 +10,121 @@ use crate::service::failure::{Holder, MigrateError};
 
 use super::text::{clean, count, took};
 
-/// Less than this in all is not worth a line.
-const WORTH_TELLING: Duration = Duration::from_secs(1);
+/// Shorter waits are shown with `-v` only.
+const MIN_SHOWN: Duration = Duration::from_secs(1);
 
-/// Time that was spent waiting for locks, or lost to them. Grows with the number of jobs and
-/// with the number of sessions that were in the way, not with the fleet.
+/// Sums up waits for locks and the attempts that were lost to them. Grows with the number of jobs
+/// and of blocking sessions, not with the fleet.
 ///
-/// How long a wait was is known when the next thing happens in its schema, so this is as
-/// exact as the events are.
+/// A wait ends with the next event of its schema.
 #[derive(Debug, Default)]
 pub(super) struct LockWaitStats {
-    running: HashMap<SchemaName, Running>,
+    running: HashMap<SchemaName, SchemaWait>,
     total: Duration,
     longest: Duration,
     schemas: usize,
-    /// How often each session was in the way: by process id and `application_name`.
-    holders: HashMap<(i32, String), usize>,
+    /// How often each session blocked a schema, by process id and `application_name`.
+    blockers: HashMap<(i32, String), usize>,
 }
 
+/// The waits of one schema. Times are counted from the start of the run.
 #[derive(Debug, Default)]
-struct Running {
-    /// When what is lost with the next failed attempt began.
-    attempt: Duration,
-    /// When the wait that was told of last began, until something else happens.
-    waiting: Option<Duration>,
+struct SchemaWait {
+    attempt_started: Duration,
+    /// When the current wait started, if the schema waits.
+    waiting_since: Option<Duration>,
     lost: Duration,
 }
 
 impl LockWaitStats {
-    /// Takes an event in.
-    pub(super) fn note(&mut self, event: &Event) {
+    pub(super) fn record(&mut self, event: &Event) {
         let Some(target) = &event.target else { return };
         let now = event.elapsed;
         if let EventKind::SchemaStarted { .. } = event.kind {
-            let running = Running {
-                attempt: now,
-                ..Running::default()
+            let wait = SchemaWait {
+                attempt_started: now,
+                ..SchemaWait::default()
             };
-            self.running.insert(target.schema.clone(), running);
+            self.running.insert(target.schema.clone(), wait);
             return;
         }
-        let Some(running) = self.running.get_mut(&target.schema) else {
+        let Some(wait) = self.running.get_mut(&target.schema) else {
             return;
         };
-        match &event.kind {
+        let was_waiting = wait.waiting_since.is_some();
+        let (lost_to, pause) = match &event.kind {
+            EventKind::Notice { .. } => return,
             EventKind::WaitingForLock { holder, waited } => {
-                if running.waiting.is_none() {
-                    running.waiting = Some(now.saturating_sub(*waited));
-                    self.blame(holder.iter());
+                if !was_waiting {
+                    wait.waiting_since = Some(now.saturating_sub(*waited));
+                    self.count_blockers(holder.as_slice());
                 }
+                return;
             }
             EventKind::Retrying {
                 error,
                 blockers,
                 pause,
                 ..
-            } if error.is_contention() => {
-                let told = running.waiting.is_some();
-                running.lose_attempt(now);
-                running.lost += *pause;
-                running.attempt = now + *pause;
-                if !told {
-                    self.blame(blockers.iter());
-                }
-            }
-            EventKind::Notice { .. } => {}
-            EventKind::SchemaFinished { outcome } => {
-                let lost_to = match outcome {
-                    Outcome::Failed { error, .. } => contention(error),
-                    _ => None,
-                };
-                match lost_to {
-                    Some(blockers) => {
-                        let told = running.waiting.is_some();
-                        running.lose_attempt(now);
-                        if !told {
-                            self.blame(blockers.iter());
-                        }
-                    }
-                    None => running.end_wait(now),
-                }
-                self.finish(&target.schema);
-            }
-            _ => {
-                running.end_wait(now);
-                running.attempt = now;
-            }
-        }
-    }
-
-    /// Returns the line that says so, where there is something to say; `anyhow` also where
-    /// it was next to nothing.
-    pub(super) fn line(&self, anyhow: bool) -> Option<String> {
-        if self.total.is_zero() || (self.total < WORTH_TELLING && !anyhow) {
-            return None;
-        }
-        let most = self
-            .holders
-            .iter()
-            .max_by_key(|((pid, _), times)| (**times, std::cmp::Reverse(*pid)))
-            .map_or_else(String::new, |((pid, application), _)| {
-                let who = if application.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", clean(application))
-                };
-                format!(", most often for pid {pid}{who}")
-            });
-        let longest = if self.schemas > 1 {
-            format!(", {} at most", took(self.longest))
-        } else {
-            String::new()
+            } if error.is_contention() => (Some(blockers.as_slice()), *pause),
+            EventKind::SchemaFinished {
+                outcome: Outcome::Failed { error, .. },
+            } => (blockers_of(error), Duration::ZERO),
+            _ => (None, Duration::ZERO),
         };
-        Some(format!(
-            "waited {} for locks in {}{longest}{most}\n",
-            took(self.total),
-            count(self.schemas, "schema"),
-        ))
-    }
-
-    fn blame<'a>(&mut self, holders: impl Iterator<Item = &'a Holder>) {
-        for holder in holders {
-            let key = (holder.pid, holder.application.clone());
-            *self.holders.entry(key).or_default() += 1;
-        }
-    }
-
-    fn finish(&mut self, schema: &SchemaName) {
-        let lost = self
-            .running
-            .remove(schema)
-            .map_or(Duration::ZERO, |one| one.lost);
-        if !lost.is_zero() {
+        let waiting_since = wait.waiting_since.take().unwrap_or(now);
+        let lost_since = match lost_to {
+            // The whole attempt is rolled back.
+            Some(_) => waiting_since.min(wait.attempt_started),
+            None => waiting_since,
+        };
+        wait.lost += now.saturating_sub(lost_since) + pause;
+        wait.attempt_started = now + pause;
+        let lost = wait.lost;
+        if let EventKind::SchemaFinished { .. } = event.kind {
+            self.running.remove(&target.schema);
             self.total += lost;
             self.longest = self.longest.max(lost);
-            self.schemas += 1;
+            self.schemas += usize::from(!lost.is_zero());
+        }
+        if !was_waiting {
+            self.count_blockers(lost_to.unwrap_or_default());
+        }
+    }
+
+    /// Returns the summary line; `None` without waits, or with short ones unless `even_short`.
+    pub(super) fn line(&self, even_short: bool) -> Option<String> {
+        if self.total.is_zero() || (self.total < MIN_SHOWN && !even_short) {
+            return None;
+        }
+        let mut line = format!(
+            "waited {} for locks in {}",
+            took(self.total),
+            count(self.schemas, "schema")
+        );
+        if self.schemas > 1 {
+            let _ = write!(line, ", {} at most", took(self.longest));
+        }
+        let by_count = |((pid, _), times): &(&(i32, String), &usize)| (**times, -pid);
+        if let Some(((pid, application), _)) = self.blockers.iter().max_by_key(by_count) {
+            let _ = write!(line, ", most often for pid {pid}");
+            if !application.is_empty() {
+                let _ = write!(line, " ({})", clean(application));
+            }
+        }
+        Some(line + "\n")
+    }
+
+    fn count_blockers(&mut self, blockers: &[Holder]) {
+        for blocker in blockers {
+            let key = (blocker.pid, blocker.application.clone());
+            *self.blockers.entry(key).or_default() += 1;
         }
     }
 }
 
-impl Running {
-    fn end_wait(&mut self, now: Duration) {
-        if let Some(began) = self.waiting.take() {
-            self.lost += now.saturating_sub(began);
-        }
-    }
-
-    /// Everything since the attempt began is rolled back.
-    fn lose_attempt(&mut self, now: Duration) {
-        let began = self
-            .waiting
-            .take()
-            .unwrap_or(self.attempt)
-            .min(self.attempt);
-        self.lost += now.saturating_sub(began);
-    }
-}
-
-/// Returns who was in the way, where that is what a schema failed for.
-fn contention(error: &MigrateError) -> Option<&[Holder]> {
+/// Returns the blocking sessions of a schema that failed because of a lock.
+fn blockers_of(error: &MigrateError) -> Option<&[Holder]> {
     match error {
         MigrateError::Locked { holder, .. } => Some(holder.as_slice()),
         MigrateError::Script {
@@ -204,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_and_lost_attempts_are_summed_and_the_one_in_the_way_is_named() {
+    fn waits_and_lost_attempts_are_summed_with_the_main_blocker() {
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let waiting = EventKind::WaitingForLock {
             holder: Some(holder()),
@@ -221,7 +178,7 @@ mod tests {
             at(2000, of(&globex, retrying(500))),
             at(2600, finished(&globex, migrated(&[]))),
         ] {
-            waits.note(&event);
+            waits.record(&event);
         }
         assert_eq!(
             waits.line(false).as_deref(),
@@ -232,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn next_to_nothing_is_told_only_when_asked() {
+    fn short_waits_are_shown_only_on_request() {
         let acme = tenant("acme");
         let mut waits = LockWaitStats::default();
         assert_eq!(waits.line(true), None);
@@ -241,7 +198,7 @@ mod tests {
             at(100, of(&acme, retrying(100))),
             at(300, finished(&acme, migrated(&[]))),
         ] {
-            waits.note(&event);
+            waits.record(&event);
         }
         assert_eq!(waits.line(false), None);
         assert_eq!(

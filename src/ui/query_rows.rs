@@ -13,16 +13,16 @@ use super::terminal::Terminal;
 use super::text::clean;
 use crate::service::exec_results::{Column, ColumnType, Value};
 
-/// The leading column.
+/// The header of the first column.
 const TENANT: &str = "tenant";
 
-/// A result that is being written, with the tenant in front of each row. Tables are kept to the
-/// end; everything else is written row by row.
+/// Writes the rows of a query, each with its tenant in front. A table is kept until the end; other
+/// formats are written row by row.
 #[derive(Debug)]
 pub struct QueryRows<W: Write> {
     out: W,
     format: OutputFormat,
-    watched: bool,
+    is_terminal: bool,
     width: Option<u16>,
     heads: Vec<String>,
     table: Table,
@@ -31,7 +31,7 @@ pub struct QueryRows<W: Write> {
 }
 
 impl QueryRows<io::Sink> {
-    /// Begins a result on stdout. Lines end up there whole.
+    /// Starts a result on stdout.
     pub fn on_stdout(terminal: &Terminal, format: OutputFormat) -> QueryRows<impl Write + use<>> {
         let stdout = terminal.stdout();
         let width = stdout.width.filter(|_| stdout.is_terminal);
@@ -40,11 +40,11 @@ impl QueryRows<io::Sink> {
 }
 
 impl<W: Write> QueryRows<W> {
-    fn new(out: W, format: OutputFormat, watched: bool, width: Option<u16>) -> Self {
+    fn new(out: W, format: OutputFormat, is_terminal: bool, width: Option<u16>) -> Self {
         Self {
             out,
             format,
-            watched,
+            is_terminal,
             width,
             heads: Vec::new(),
             table: Table::new(),
@@ -53,10 +53,10 @@ impl<W: Write> QueryRows<W> {
         }
     }
 
-    /// Adds a row of a tenant.
+    /// Adds a row.
     pub fn row(&mut self, columns: &[Column], tenant: &str, values: &[Value]) -> io::Result<()> {
         if self.written == 0 {
-            self.begin(columns)?;
+            self.start(columns)?;
         }
         match self.format {
             OutputFormat::Table => {
@@ -105,10 +105,10 @@ impl<W: Write> QueryRows<W> {
         Ok(())
     }
 
-    /// Ends the result; without a row there may be columns all the same.
+    /// Finishes the result and returns the number of rows. `columns` are the headers if there are no rows.
     pub fn end(mut self, columns: Option<&[Column]>) -> io::Result<usize> {
         if self.written == 0 {
-            self.begin(columns.unwrap_or_default())?;
+            self.start(columns.unwrap_or_default())?;
         }
         match self.format {
             OutputFormat::Table if self.written > 0 => {
@@ -126,7 +126,7 @@ impl<W: Write> QueryRows<W> {
         Ok(self.written)
     }
 
-    fn begin(&mut self, columns: &[Column]) -> io::Result<()> {
+    fn start(&mut self, columns: &[Column]) -> io::Result<()> {
         self.heads = heads(columns);
         match self.format {
             OutputFormat::Table => {
@@ -157,13 +157,13 @@ impl<W: Write> QueryRows<W> {
         Ok(())
     }
 
-    /// A field as COPY writes it: NULL is nothing, an empty text is two quotes.
+    /// Returns a field as COPY writes it: nothing for NULL, two quotes for an empty text.
     fn field(&self, value: Option<&str>) -> String {
         let Some(text) = value else {
             return String::new();
         };
-        // A file gets the value as it is; a person must not be hurt by it.
-        let text = if self.watched {
+        // A file gets the value unchanged; a terminal must not act on it.
+        let text = if self.is_terminal {
             clean(text)
         } else {
             text.into()
@@ -176,8 +176,8 @@ impl<W: Write> QueryRows<W> {
     }
 }
 
-/// The tenant and the columns; a name that is there already gets a number, so that each is a
-/// key of its own.
+/// Returns the headers: the tenant and the columns. A repeated name gets a number, because each is a
+/// key in JSON.
 fn heads(columns: &[Column]) -> Vec<String> {
     let mut taken = HashSet::from([TENANT.to_owned()]);
     let mut heads = vec![TENANT.to_owned()];
@@ -199,9 +199,9 @@ fn json(kind: ColumnType, value: &Value) -> io::Result<String> {
     };
     match kind {
         ColumnType::Flag => Ok(if text == "t" { "true" } else { "false" }.to_owned()),
-        // NaN and Infinity are no JSON.
+        // JSON has no NaN and no Infinity.
         ColumnType::Number | ColumnType::Json => match serde_json::from_str::<&RawValue>(text) {
-            // They stand between the words: within a text they are written otherwise.
+            // Line breaks between tokens; those in strings are escaped.
             Ok(raw) => {
                 let line = raw.get().replace(['\n', '\r', '\t'], " ");
                 encode(&RawValue::from_string(line)?)
@@ -232,9 +232,9 @@ mod tests {
         .into()
     }
 
-    fn written(format: OutputFormat, watched: bool) -> String {
+    fn written(format: OutputFormat, is_terminal: bool) -> String {
         let mut out = Vec::new();
-        let mut rows = QueryRows::new(&mut out, format, watched, None);
+        let mut rows = QueryRows::new(&mut out, format, is_terminal, None);
         let text = |text: &str| Some(text.to_owned());
         rows.row(
             &columns(),

@@ -1,4 +1,4 @@
-//! Colours, or their absence. Everything reads the same without them.
+//! Colours. No text depends on them.
 
 /// Whether output is coloured: `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,50 +12,50 @@ pub enum ColorChoice {
     Never,
 }
 
-/// Paints text for one stream, or leaves it as it is.
+/// Colours text for one stream, or leaves it unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     colour: bool,
 }
 
 impl Style {
-    /// Returns a style that paints where `colour` is true.
+    /// Returns a style that colours text if `colour` is true.
     #[must_use]
     pub const fn new(colour: bool) -> Self {
         Self { colour }
     }
 
-    /// Returns a style that never paints.
+    /// Returns a style without colours.
     #[must_use]
     pub const fn plain() -> Self {
         Self::new(false)
     }
 
-    /// Returns the text as something that went well.
+    /// Returns the text in the colour of success.
     #[must_use]
     pub fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// Returns the text as something that failed.
+    /// Returns the text in the colour of failure.
     #[must_use]
     pub fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// Returns the text as something to look at.
+    /// Returns the text in the colour of warnings.
     #[must_use]
     pub fn warning(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// Returns the text as advice.
+    /// Returns the text in the colour of hints.
     #[must_use]
     pub fn advice(self, text: &str) -> String {
         self.paint("36", text)
     }
 
-    /// Returns the text as a side remark.
+    /// Returns the text dimmed.
     #[must_use]
     pub fn dim(self, text: &str) -> String {
         self.paint("2", text)

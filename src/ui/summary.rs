@@ -1,4 +1,4 @@
-//! How a run ended, in words.
+//! The summary of a run: failures, schemas left out, commands to continue, counts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,51 +12,51 @@ use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
 use super::error::explain::{explain, explain_group};
 use super::error::explanation::{Detail, Explanation, Layout};
 use super::style::Style;
-use super::text::{clean, count, some_of, total};
+use super::text::{clean, count, plural, some_of, total};
 
-/// Whether the reader has seen a failure explained.
+/// When a failure was explained during the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Never,
-    /// It still stands on an ordinary screen.
+    /// Few lines ago, so it is still on the screen.
     Recently,
     LongAgo,
 }
 
-/// More kinds of failure than this are a list for `runs show`, not for a screen.
-const KINDS: usize = 20;
-/// Names of a group that are shown before counting begins.
-const NAMES: usize = 10;
-/// So many tenants are named in a command that has no other way to mean them.
-const MOST_NAMED: usize = 100;
-/// So many failed tenants are named in the command that tries them again.
-const NAMED: usize = 3;
+/// How many kinds of failure are explained; `runs show` lists all.
+const MAX_KINDS: usize = 20;
+/// How many schemas of a group are named.
+const MAX_NAMES: usize = 10;
+/// How many tenants a proposed command names if no option selects them.
+const MAX_SELECTED: usize = 100;
+/// How many failed tenants a proposed command names if `--retry-failed` selects them too.
+const MAX_RETRIED: usize = 3;
 
 /// Returns one explanation for each kind of failure and the schemas that failed that way.
 pub(super) fn failures(
     summary: &Summary,
-    told: impl Fn(&str) -> Shown,
+    shown: impl Fn(&str) -> Shown,
     layout: Layout<'_>,
 ) -> String {
     let mut out = String::new();
     let groups = summary.failure_groups();
-    for group in groups.iter().take(KINDS) {
-        let told = told(&group.error.group_key());
+    for group in groups.iter().take(MAX_KINDS) {
+        let shown = shown(&group.error.group_key());
         match group.targets.as_slice() {
-            [_] if told == Shown::Recently => {}
+            [_] if shown == Shown::Recently => {}
             [target] => {
                 let explanation = explain(group.error, target, applied_in(summary, target));
                 let schema = Some(target.schema.as_str());
                 out += &explanation.render(schema, Detail::Full, layout);
             }
             targets => {
-                out += &shared(group, told).render(None, Detail::Full, layout);
+                out += &shared(group, shown).render(None, Detail::Full, layout);
                 let schemas = targets.iter().map(|target| target.schema.as_str());
                 let _ = writeln!(
                     out,
                     "  {}: {}",
                     count(targets.len(), "schema"),
-                    some_of(schemas, NAMES)
+                    some_of(schemas, MAX_NAMES)
                 );
             }
         }
@@ -73,17 +73,21 @@ pub(super) fn failures(
         };
         out += &refused.render(None, Detail::Full, layout);
     }
-    if groups.len() > KINDS {
+    if groups.len() > MAX_KINDS {
         let _ = writeln!(
             out,
             "… and {} more",
-            count(groups.len() - KINDS, "kind of failure").replace("failures", "failure")
+            plural(
+                groups.len() - MAX_KINDS,
+                "kind of failure",
+                "kinds of failure"
+            )
         );
     }
     out
 }
 
-/// Returns why schemas were passed over or never begun, a line for each reason.
+/// Returns why schemas were skipped or not started, a line for each reason.
 pub(super) fn left_out(summary: &Summary) -> String {
     let mut out = String::new();
     for (why, schemas) in reasons(summary) {
@@ -91,18 +95,18 @@ pub(super) fn left_out(summary: &Summary) -> String {
             out,
             "{} {why}: {}",
             count(schemas.len(), "schema"),
-            some_of(schemas.iter().copied(), NAMES)
+            some_of(schemas.iter().copied(), MAX_NAMES)
         );
     }
     out
 }
 
-/// Returns the commands that try the failed schemas again and begin the rest. A migration can be
-/// asked for as it was: what is done is not done again. Other work has to name the rest.
+/// Returns the commands that retry the failed schemas and continue with the rest. Migrations can
+/// repeat the same command, because finished schemas are skipped; others must select the rest.
 pub(super) fn resume(summary: &Summary) -> String {
     let mut out = String::new();
     if let Some(command) = rerun(summary) {
-        let _ = writeln!(out, "try the failed ones again: {}", clean(&command));
+        let _ = writeln!(out, "retry the failed schemas: {}", clean(&command));
     }
     let is_unfinished = |item: &&SchemaOutcome| {
         matches!(
@@ -119,27 +123,27 @@ pub(super) fn resume(summary: &Summary) -> String {
         0 => {}
         _ if summary.work.has_scripts() => {
             let command = summary.command.as_deref().map(clean);
-            let command = command.as_deref().unwrap_or("the same command line again");
-            let _ = writeln!(out, "go on with the rest: {command}");
+            let command = command.as_deref().unwrap_or("run the same command again");
+            let _ = writeln!(out, "continue with the rest: {command}");
         }
-        few if few <= MOST_NAMED => {
+        few if few <= MAX_SELECTED => {
             let rest = proposed(summary, &Target::option(unfinished.into_iter()));
-            let _ = writeln!(out, "go on with the rest: {}", clean(&rest));
+            let _ = writeln!(out, "continue with the rest: {}", clean(&rest));
         }
         many => {
             let rest = count(many, "schema");
             let _ = writeln!(
                 out,
-                "go on with the rest, {rest}: the same command line would begin with those that are done; \
-                 leave them out with --exclude, --where or --from-file"
+                "continue with the rest, {rest}: the same command would repeat the finished ones; \
+                 leave those out with --exclude, --where or --from-file"
             );
         }
     }
     out
 }
 
-/// Returns the command that does the same where these options say; its beginning where there is
-/// more to it than what a summary knows.
+/// Returns the command for another selection; only its start if the summary does not know all
+/// options.
 fn proposed(summary: &Summary, selection: &str) -> String {
     match &summary.program {
         Some(program) if summary.work.has_scripts() => format!(
@@ -147,12 +151,12 @@ fn proposed(summary: &Summary, selection: &str) -> String {
             summary.work.command, summary.options
         ),
         Some(program) => format!("{program} {} {selection} ...", summary.work.command),
-        None => format!("the same command line with {selection}"),
+        None => format!("the same command with {selection}"),
     }
 }
 
 /// Returns the line that counts: `run 17: 3 schemas, 3 migrated, 0 up to date, ... · 0.21 s`,
-/// without the number where the run is not stored. There is none where the command tells the end.
+/// without the number if the run is not stored. Empty if the command prints its own result.
 pub(super) fn counts(summary: &Summary, style: Style) -> String {
     let Some(done) = summary.work.done else {
         return String::new();
@@ -194,31 +198,33 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
     )
 }
 
-/// Returns why a schema was passed over.
+/// Returns why a schema was skipped.
 pub fn skipped(why: Skipped) -> &'static str {
     match why {
         Skipped::Interrupted => "interrupted, its transaction was rolled back",
-        Skipped::Dropped => "the tenant was dropped meanwhile",
+        Skipped::Dropped => "the tenant was dropped in the meantime",
         Skipped::Dropping => "the tenant is being dropped; drop-schema finishes it",
         Skipped::NoTransaction => "its next file runs without a transaction",
     }
 }
 
-/// Returns why a schema was never begun.
+/// Returns why a schema was not started.
 pub fn not_started(why: NotStarted) -> &'static str {
     match why {
         NotStarted::PublicFailed => "schema 'public' failed",
-        NotStarted::EarlierFailure => "an earlier schema failed; --on-failure=continue goes on",
+        NotStarted::EarlierFailure => {
+            "an earlier schema failed; --on-failure=continue runs the rest"
+        }
         NotStarted::CanaryFailed => "a canary failed",
-        NotStarted::TooManyFailures => "as many failed as --max-failures allows",
+        NotStarted::TooManyFailures => "--max-failures was reached",
         NotStarted::Interrupted => "the run was interrupted",
     }
 }
 
-/// The explanation of a group; cut down to a line where its first member's still stands above.
-fn shared(group: &FailureGroup<'_>, told: Shown) -> Explanation {
+/// Returns the explanation of a group, on one line if it was shown recently.
+fn shared(group: &FailureGroup<'_>, shown: Shown) -> Explanation {
     let explanation = explain_group(group);
-    match told {
+    match shown {
         Shown::Recently => Explanation {
             headline: explanation.message(),
             ..Explanation::default()
@@ -243,7 +249,7 @@ fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
     reasons
 }
 
-/// A single failure says in its own hint how to try it again.
+/// Returns the command that retries the failed schemas; `None` for a single failure, whose hint has it.
 fn rerun(summary: &Summary) -> Option<String> {
     let failed: Vec<&Target> = summary
         .outcomes
@@ -252,7 +258,7 @@ fn rerun(summary: &Summary) -> Option<String> {
         .map(|item| &*item.target)
         .collect();
     let is_stored = summary.work.is_migration() && summary.run.is_some();
-    let by_name = failed.len() <= if is_stored { NAMED } else { MOST_NAMED }
+    let by_name = failed.len() <= if is_stored { MAX_RETRIED } else { MAX_SELECTED }
         && (!is_stored || failed.iter().all(|target| target.scope == Scope::Tenant));
     match failed.len() {
         0 | 1 => None,

@@ -1,4 +1,4 @@
-//! Listings on stdout: a table for people, JSON, CSV and bare names for programs.
+//! Listings on stdout: tables, JSON, CSV and names.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -11,55 +11,55 @@ use super::json::encode;
 use super::terminal::Terminal;
 use super::text::clean;
 
-/// The shapes of a listing.
+/// The format of a listing: `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// One document: an array of objects.
+    /// An array of objects.
     Json,
-    /// RFC 4180 with a header, lines ended by LF as psql does it.
+    /// CSV as in RFC 4180, with a header; lines end in LF, as in psql.
     Csv,
-    /// One name per line, for xargs.
+    /// One name a line, for xargs.
     Names,
 }
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// Words.
+    /// Text.
     Text(String),
     /// A number; right-aligned in tables.
     Number(i64),
-    /// Yes or no.
+    /// `yes` or `no` in tables.
     Flag(bool),
-    /// Several words; in CSV joined by semicolons.
+    /// Several texts; joined by semicolons in CSV.
     List(Vec<String>),
-    /// Nothing: `-` in tables, empty in CSV, `null` in JSON.
+    /// No value: `-` in tables, empty in CSV, `null` in JSON.
     Absent,
 }
 
-/// What a listing looks like, whatever it lists.
+/// The columns of a listing.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// Keys of the columns: heads of tables and CSV, keys of JSON objects.
+    /// Headers of tables and CSV, keys of JSON objects.
     pub columns: Vec<Cow<'static, str>>,
-    /// Position of the column whose cells are the names.
+    /// Index of the column for `-o names`.
     pub name: usize,
-    /// What is said on stderr when there are no rows, such as `no tenants`.
+    /// The note on stderr if there are no rows, such as `no tenants`.
     pub empty: &'static str,
 }
 
-/// A listing that is being written. Tables are kept until [`ListingWriter::end`], because a column's
-/// width is known then; everything else is written row by row.
+/// Writes a listing. A table is kept until [`ListingWriter::end`], which knows the widths of its
+/// columns; other formats are written row by row.
 #[derive(Debug)]
 pub struct ListingWriter<W: Write> {
     form: Form<W>,
     columns: Vec<Cow<'static, str>>,
     name: usize,
-    /// Whether a person looks at it, so that nothing may act on the terminal.
-    watched: bool,
+    /// Whether the output is a terminal, so that CSV is escaped too.
+    is_terminal: bool,
     rows: usize,
 }
 
@@ -72,7 +72,7 @@ enum Form<W: Write> {
 }
 
 impl Listing {
-    /// Returns a listing with these columns and the names in the first one.
+    /// Returns a listing with these columns; the first one holds the names.
     #[must_use]
     pub fn new(columns: &[&'static str], empty: &'static str) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Listing {
         }
     }
 
-    /// Writes a whole listing to stdout; an empty one is also noted on stderr.
+    /// Writes a listing to stdout, and a note to stderr if a table is empty.
     pub fn write(
         &self,
         terminal: &Terminal,
@@ -112,7 +112,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Begins a listing on stdout whose rows come one by one, for instance from a cursor.
+    /// Starts a listing on stdout whose rows are added one by one.
     pub fn begin(
         &self,
         terminal: &Terminal,
@@ -125,12 +125,12 @@ impl Listing {
         self.begin_in(terminal.out(), format, terminal.stdout().is_terminal, width)
     }
 
-    /// Begins a listing in any writer; a table is fitted to `width` if there is one.
+    /// Starts a listing in a writer; `width` limits a table.
     pub fn begin_in<W: Write>(
         &self,
         mut out: W,
         format: OutputFormat,
-        watched: bool,
+        is_terminal: bool,
         width: Option<u16>,
     ) -> io::Result<ListingWriter<W>> {
         let form = match format {
@@ -162,7 +162,7 @@ impl Listing {
             form,
             columns: self.columns.clone(),
             name: self.name,
-            watched,
+            is_terminal,
             rows: 0,
         })
     }
@@ -182,11 +182,11 @@ impl<W: Write> ListingWriter<W> {
                 out.write_all(encode(&object)?.as_bytes())?;
             }
             Form::Csv(writer) => {
-                let watched = self.watched;
+                let is_terminal = self.is_terminal;
                 let fields = cells.iter().map(|cell| {
                     let text = cell.plain(";");
-                    // A file gets the value as it is; a person must not be hurt by it.
-                    if watched {
+                    // A file gets the value unchanged; a terminal must not act on it.
+                    if is_terminal {
                         clean(&text).into_owned()
                     } else {
                         text.into_owned()
@@ -197,7 +197,7 @@ impl<W: Write> ListingWriter<W> {
                     .map_err(plain)?;
             }
             Form::Names(out) => {
-                // A name with a line break would be two names to xargs.
+                // xargs would read a name with a line break as two names.
                 match cells.get(self.name) {
                     Some(Cell::List(names)) => {
                         for name in names {
@@ -213,10 +213,10 @@ impl<W: Write> ListingWriter<W> {
         Ok(())
     }
 
-    /// Ends the listing and returns how many rows it had.
+    /// Finishes the listing and returns the number of rows.
     pub fn end(self) -> io::Result<usize> {
         match self.form {
-            // As kubectl and gh do it: a table of nothing is nothing.
+            // An empty table prints nothing, as in kubectl and gh.
             Form::Table(_, mut out) if self.rows == 0 => out.flush()?,
             Form::Table(table, mut out) => {
                 for line in table.lines() {
@@ -236,7 +236,7 @@ impl<W: Write> ListingWriter<W> {
 }
 
 impl Cell {
-    /// Returns the words, or nothing where there are none.
+    /// Returns a text cell, or [`Cell::Absent`] for `None`.
     #[must_use]
     pub fn maybe(text: Option<impl Into<String>>) -> Self {
         text.map_or(Self::Absent, |text| Self::Text(text.into()))
@@ -277,12 +277,13 @@ impl From<Cell> for Value {
     }
 }
 
-/// Keeps the kind of an I/O error, which the csv crate's own conversion drops.
+/// Keeps the kind of an I/O error, which the conversion of the csv crate drops.
 fn plain(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    }
+    let kind = match error.kind() {
+        csv::ErrorKind::Io(error) => error.kind(),
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 #[cfg(test)]

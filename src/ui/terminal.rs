@@ -1,4 +1,4 @@
-//! Where text goes, decided once: which streams are terminals, how wide, in colour or not.
+//! The streams of the process: which are terminals, their width, whether output is coloured.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
@@ -18,36 +18,36 @@ use super::reporter::{ProgressMode, Reporter, Verbosity};
 use super::style::{ColorChoice, Style};
 use super::text::{clean, clean_lines};
 
-/// What is known about one stream.
+/// A stream of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stream {
-    /// Whether a person looks at it.
+    /// Whether it is a terminal.
     pub is_terminal: bool,
-    /// How many columns it has, where it has any.
+    /// Its width in columns, for a terminal.
     pub width: Option<u16>,
-    /// Whether and how it is painted.
+    /// Its colours.
     pub style: Style,
 }
 
-/// The streams of this process and how they are to be used.
+/// The streams of the process and what the options say about output.
 #[derive(Clone, Debug, Default)]
 pub struct Terminal {
     stdout: Stream,
     stderr: Stream,
-    /// Whether somebody sits at stdin.
-    answers: bool,
-    /// Whether lines can be drawn over: not on a dumb terminal, and not where a log is kept.
-    animates: bool,
+    /// Whether the user can be asked on stdin.
+    can_ask: bool,
+    /// Whether bars can be drawn: not on a dumb terminal, and not in CI.
+    can_draw: bool,
     verbosity: Verbosity,
     /// The program in proposed commands, with the options that select the database and the files.
     program: String,
 }
 
-/// Excerpts are cut to this width where nobody's terminal says how wide it is.
-const PAGE: usize = 120;
+/// Excerpts are cut to this width if stderr is not a terminal.
+const DEFAULT_WIDTH: usize = 120;
 
 impl Terminal {
-    /// Looks at the streams and at `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`, `TERM` and `CI`.
+    /// Inspects the streams and `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`, `TERM` and `CI`.
     #[must_use]
     pub fn detect(color: ColorChoice, verbosity: Verbosity) -> Self {
         let stream = |is_terminal, width| Stream {
@@ -58,13 +58,13 @@ impl Terminal {
         Self {
             stdout: stream(io::stdout().is_terminal(), window(&io::stdout())),
             stderr: stream(io::stderr().is_terminal(), window(&io::stderr())),
-            answers: io::stdin().is_terminal(),
+            can_ask: io::stdin().is_terminal(),
             ..Self::default()
         }
         .with(|name| std::env::var_os(name), color, verbosity)
     }
 
-    /// Decides about colour and movement from the environment and the options.
+    /// Decides about colours and bars from the environment and the options.
     fn with(
         mut self,
         env: impl Fn(&str) -> Option<OsString>,
@@ -85,7 +85,7 @@ impl Terminal {
         };
         self.stdout.style = Style::new(coloured(self.stdout));
         self.stderr.style = Style::new(coloured(self.stderr));
-        self.animates = self.stderr.is_terminal && !dumb && !on("CI");
+        self.can_draw = self.stderr.is_terminal && !dumb && !on("CI");
         self.verbosity = verbosity;
         self
     }
@@ -113,70 +113,69 @@ impl Terminal {
             .collect()
     }
 
-    /// Returns what is known about stdout.
+    /// Returns stdout.
     #[must_use]
     pub const fn stdout(&self) -> Stream {
         self.stdout
     }
 
-    /// Returns what is known about stderr.
+    /// Returns stderr.
     #[must_use]
     pub const fn stderr(&self) -> Stream {
         self.stderr
     }
 
-    /// Returns how much is told.
+    /// Returns the verbosity.
     #[must_use]
     pub const fn verbosity(&self) -> Verbosity {
         self.verbosity
     }
 
-    /// Returns a buffered writer to stdout, for results. Flush it: an error on the way
-    /// out of a dropped buffer is lost.
+    /// Returns a buffered writer to stdout, for results. Flush it: dropping it loses write errors.
     #[must_use]
     pub fn out(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::with_capacity(32 * 1024, io::stdout().lock())
     }
 
-    /// Says something on stderr, unless `--quiet`. May have several lines.
+    /// Writes a note to stderr, unless `--quiet`. It may have several lines.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("{}\n", clean_lines(text)));
+            write_stderr(&format!("{}\n", clean_lines(text)));
         }
     }
 
-    /// Proposes on stderr what to do next, unless `--quiet`.
+    /// Writes a hint to stderr, unless `--quiet`.
     pub fn hint(&self, hint: &Hint) {
         self.note(&self.render(hint));
     }
 
-    /// Warns on stderr, unless `--quiet`.
+    /// Writes a warning to stderr, unless `--quiet`.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             let label = self.stderr.style.warning("warning:");
-            say(&format!("{label} {}\n", clean_lines(text)));
+            write_stderr(&format!("{label} {}\n", clean_lines(text)));
         }
     }
 
-    /// Says on stderr what failed. For causes and hints see [`Terminal::explain`].
+    /// Writes an error to stderr. For causes and hints see [`Terminal::explain`].
     pub fn error(&self, text: &str) {
         let label = self.stderr.style.bad("error:");
-        say(&format!("{label} {}\n", clean_lines(text)));
+        write_stderr(&format!("{label} {}\n", clean_lines(text)));
     }
 
-    /// Says on stderr what failed, why, and what to do next.
+    /// Writes an error with its causes and hints to stderr.
     pub fn explain(&self, subject: Option<&str>, explanation: &Explanation) {
-        say(&explanation.render(subject, Detail::Full, self.layout()));
+        write_stderr(&explanation.render(subject, Detail::Full, self.layout()));
     }
 
     /// Returns the reporter for a run.
     ///
-    /// `Auto` is bars where stderr is a terminal that can move its cursor and `CI` is not set,
-    /// else lines. Bars that were asked for where there is no such terminal are lines.
-    /// `--quiet` makes everything but JSON a list of failures.
+    /// `Auto` is bars if stderr is a terminal that can move its cursor and `CI` is not set, else
+    /// lines. `Bars` is lines if stderr is not a terminal. With `--quiet`, every mode except JSON
+    /// shows failures only.
     #[must_use]
     pub fn reporter(&self, mode: ProgressMode) -> Box<dyn Reporter + Send> {
-        let telling = match (self.verbosity, mode) {
+        let level = match (self.verbosity, mode) {
             (Verbosity::Quiet, _) => LogLevel::Failures,
             (_, ProgressMode::None) => LogLevel::Warnings,
             (Verbosity::Normal, ProgressMode::Lines) => LogLevel::Steps,
@@ -184,24 +183,23 @@ impl Terminal {
             (Verbosity::Verbose | Verbosity::VeryVerbose, _) => LogLevel::All,
         };
         let style = self.stderr.style;
-        match self.settle(mode) {
+        match self.resolve(mode) {
             ProgressMode::Json => Box::new(JsonReporter::new(io::stderr())),
-            ProgressMode::Bars => Box::new(BarsReporter::on_stderr(
-                telling,
-                style,
-                &self.program,
-                || window(&io::stderr()).map_or(80, usize::from),
-            )),
+            ProgressMode::Bars => {
+                Box::new(BarsReporter::on_stderr(level, style, &self.program, || {
+                    window(&io::stderr()).map_or(80, usize::from)
+                }))
+            }
             _ => {
-                let format = LogFormatter::new(telling, style, self.page(), &self.program);
+                let format = LogFormatter::new(level, style, self.width(), &self.program);
                 Box::new(LogReporter::new(io::stderr(), format))
             }
         }
     }
 
-    /// Asks on stderr for `expected` to be typed; needs a terminal on both ends.
+    /// Asks the user to type `expected`. Requires that stdin and stderr are terminals.
     pub fn confirm(&self, question: &str, expected: &str) -> io::Result<Answer> {
-        if !self.answers || !self.stderr.is_terminal {
+        if !self.can_ask || !self.stderr.is_terminal {
             return Ok(Answer::NotATerminal);
         }
         confirm::ask(
@@ -212,30 +210,29 @@ impl Terminal {
         )
     }
 
-    /// Asks on the terminal for something that is not shown while it is typed; `None` where
-    /// nobody can be asked.
+    /// Reads a line without echo; `None` if stdin or stderr is not a terminal.
     pub fn secret(&self, question: &str) -> io::Result<Option<String>> {
-        if !self.answers || !self.stderr.is_terminal {
+        if !self.can_ask || !self.stderr.is_terminal {
             return Ok(None);
         }
-        // Before the question: whoever answers at once must not be shown either.
+        // Before the question: what the user types at once must not be echoed either.
         let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
-        say(&clean(question));
+        write_stderr(&clean(question));
         let answer = rpassword::read_password();
         tcsetattr(io::stdin(), OptionalActions::Now, &before)?;
         answer.map(Some)
     }
 
-    fn settle(&self, mode: ProgressMode) -> ProgressMode {
+    fn resolve(&self, mode: ProgressMode) -> ProgressMode {
         match mode {
             ProgressMode::Json => ProgressMode::Json,
             ProgressMode::None => ProgressMode::None,
             _ if self.verbosity == Verbosity::Quiet => ProgressMode::Lines,
-            ProgressMode::Auto if self.animates => ProgressMode::Bars,
-            // indicatif draws nothing at all where stderr is no terminal.
+            ProgressMode::Auto if self.can_draw => ProgressMode::Bars,
+            // indicatif draws nothing if stderr is not a terminal.
             ProgressMode::Bars if self.stderr.is_terminal => ProgressMode::Bars,
             ProgressMode::Auto | ProgressMode::Bars | ProgressMode::Lines => ProgressMode::Lines,
         }
@@ -244,23 +241,23 @@ impl Terminal {
     fn layout(&self) -> Layout<'_> {
         Layout {
             style: self.stderr.style,
-            width: self.page(),
+            width: self.width(),
             program: &self.program,
         }
     }
 
-    fn page(&self) -> usize {
-        self.stderr.width.map_or(PAGE, usize::from)
+    fn width(&self) -> usize {
+        self.stderr.width.map_or(DEFAULT_WIDTH, usize::from)
     }
 }
 
-/// Returns whether the reader of a pipe went away, which is its good right (`| head`).
+/// Returns whether the reader closed the pipe, as `head` does.
 #[must_use]
 pub fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Returns how many columns the terminal behind a stream has now.
+/// Returns the current width of the terminal of a stream.
 fn window(stream: &impl std::os::fd::AsFd) -> Option<u16> {
     rustix::termios::tcgetwinsize(stream)
         .ok()
@@ -268,8 +265,8 @@ fn window(stream: &impl std::os::fd::AsFd) -> Option<u16> {
         .filter(|columns| *columns > 0)
 }
 
-/// A closed stderr is nobody's failure: who closed it does not want to know.
-fn say(text: &str) {
+/// Writes to stderr. Ignores write errors: stderr may be closed.
+fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
@@ -295,11 +292,14 @@ mod tests {
         all.with(find, color, verbosity)
     }
 
-    /// Whether stderr (a terminal) and stdout (a pipe) are painted.
-    fn painted(env: &[(&str, &str)], color: ColorChoice) -> (bool, bool) {
+    /// Whether stderr (a terminal) and stdout (a pipe) are coloured.
+    fn coloured(env: &[(&str, &str)], color: ColorChoice) -> (bool, bool) {
         let terminal = terminal(env, color, Verbosity::Normal);
-        let coloured = |stream: Stream| stream.style == Style::new(true);
-        (coloured(terminal.stderr()), coloured(terminal.stdout()))
+        let is_coloured = |stream: Stream| stream.style == Style::new(true);
+        (
+            is_coloured(terminal.stderr()),
+            is_coloured(terminal.stdout()),
+        )
     }
 
     const XTERM: (&str, &str) = ("TERM", "xterm");
@@ -307,37 +307,37 @@ mod tests {
     #[test]
     fn colour_follows_option_then_environment_then_terminal() {
         use ColorChoice::{Always, Auto, Never};
-        assert_eq!(painted(&[XTERM], Auto), (true, false));
-        assert_eq!(painted(&[XTERM, ("NO_COLOR", "0")], Auto), (false, false));
-        assert_eq!(painted(&[XTERM, ("NO_COLOR", "")], Auto), (true, false));
-        assert_eq!(painted(&[("TERM", "dumb")], Auto), (false, false));
-        assert_eq!(painted(&[XTERM, ("CLICOLOR", "0")], Auto), (false, false));
-        assert_eq!(painted(&[("CLICOLOR_FORCE", "1")], Auto), (true, true));
+        assert_eq!(coloured(&[XTERM], Auto), (true, false));
+        assert_eq!(coloured(&[XTERM, ("NO_COLOR", "0")], Auto), (false, false));
+        assert_eq!(coloured(&[XTERM, ("NO_COLOR", "")], Auto), (true, false));
+        assert_eq!(coloured(&[("TERM", "dumb")], Auto), (false, false));
+        assert_eq!(coloured(&[XTERM, ("CLICOLOR", "0")], Auto), (false, false));
+        assert_eq!(coloured(&[("CLICOLOR_FORCE", "1")], Auto), (true, true));
         assert_eq!(
-            painted(&[XTERM, ("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], Auto),
+            coloured(&[XTERM, ("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], Auto),
             (false, false)
         );
-        assert_eq!(painted(&[("NO_COLOR", "1")], Always), (true, true));
-        assert_eq!(painted(&[("CLICOLOR_FORCE", "1")], Never), (false, false));
+        assert_eq!(coloured(&[("NO_COLOR", "1")], Always), (true, true));
+        assert_eq!(coloured(&[("CLICOLOR_FORCE", "1")], Never), (false, false));
     }
 
     #[test]
-    fn bars_are_for_terminals_that_move_and_nobody_logs() {
+    fn bars_need_a_terminal_that_can_move_its_cursor() {
         use ProgressMode::{Auto, Bars, Json, Lines};
         use Verbosity::{Normal, Quiet};
         let settled = |env: &[(&str, &str)], verbosity, mode| {
-            terminal(env, ColorChoice::Auto, verbosity).settle(mode)
+            terminal(env, ColorChoice::Auto, verbosity).resolve(mode)
         };
         assert_eq!(settled(&[XTERM], Normal, Auto), Bars);
         assert_eq!(settled(&[XTERM, ("CI", "true")], Normal, Auto), Lines);
         assert_eq!(settled(&[("TERM", "dumb")], Normal, Auto), Lines);
         assert_eq!(settled(&[XTERM], Quiet, Bars), Lines);
         assert_eq!(settled(&[XTERM], Quiet, Json), Json);
-        assert_eq!(Terminal::default().settle(Bars), Lines);
+        assert_eq!(Terminal::default().resolve(Bars), Lines);
     }
 
     #[test]
-    fn nobody_is_asked_where_nobody_can_answer() {
+    fn nothing_is_asked_without_a_terminal() {
         let answer = Terminal::default().confirm("drop it?", "acme").unwrap();
         assert_eq!(answer, Answer::NotATerminal);
     }

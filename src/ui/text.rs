@@ -1,22 +1,20 @@
-//! Text on its way to a reader: made harmless, measured, cut, counted.
+//! Text for terminals: escaping, width, truncation, plurals, durations.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Returns the text with every character that could move a cursor, ring a bell, end the
-/// line or turn the reading direction as a visible escape (`\u{1b}`, `\n`).
+/// Returns the text with control and bidirectional characters as visible escapes (`\u{1b}`, `\n`).
 ///
-/// Everything that comes from the database, from files or from the environment goes
-/// through here before it reaches a terminal or a line.
+/// Use it for all text from the database, from files and from the environment: it could otherwise
+/// move the cursor or forge lines.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     escape(text, false)
 }
 
-/// Returns the text like [`clean`], but with its line breaks kept and tabs as spaces, for
-/// messages of several lines.
+/// Returns the text like [`clean`], but keeps line breaks and shows tabs as spaces.
 #[must_use]
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     escape(text, true)
@@ -39,8 +37,8 @@ fn escape(text: &str, several_lines: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns whether a character does something instead of showing something. Joiners are
-/// not among them: scripts need them.
+/// Returns whether a terminal could act on a character instead of showing it. Joiners are shown:
+/// some scripts need them.
 #[must_use]
 pub(super) fn is_hostile(c: char) -> bool {
     c.is_control()
@@ -52,7 +50,7 @@ pub(super) fn is_hostile(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Returns a word as a shell takes it, so that a line can be copied and run.
+/// Returns a word quoted for a shell.
 #[must_use]
 pub fn shell_word(text: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_alphanumeric() || "_-.,@=/:%+".contains(c);
@@ -69,8 +67,7 @@ pub(super) fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// Returns the beginning of the text that fits into `limit` columns, with `…` where
-/// something is missing.
+/// Returns the text cut to `limit` columns; a cut text ends in `…`.
 #[must_use]
 pub(super) fn fit(text: &str, limit: usize) -> Cow<'_, str> {
     if columns(text) <= limit {
@@ -84,8 +81,7 @@ pub(super) fn fit(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns the longest beginning of the text that takes at most `limit` columns; marks
-/// without a width of their own stay with the letter they belong to.
+/// Returns the longest prefix of at most `limit` columns. Combining marks stay with their letter.
 #[must_use]
 fn take_columns(text: &str, limit: usize) -> &str {
     let mut used = 0;
@@ -98,8 +94,7 @@ fn take_columns(text: &str, limit: usize) -> &str {
     text
 }
 
-/// Returns the end of the text behind its first `skip` columns. A wide letter that is cut
-/// in two is left out.
+/// Returns the text without its first `skip` columns. A wide letter across the cut is left out.
 #[must_use]
 pub(super) fn skip_columns(text: &str, skip: usize) -> &str {
     let mut used = 0;
@@ -113,19 +108,25 @@ pub(super) fn skip_columns(text: &str, skip: usize) -> &str {
     ""
 }
 
-/// Returns the text with blanks behind it up to `width` columns.
+/// Returns the text padded with spaces to `width` columns.
 #[must_use]
 pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-/// Returns a number with its noun, in the plural where it needs one: `1 schema`, `2 schemas`.
+/// Returns a number with its noun: `1 schema`, `2 schemas`. For other plurals see [`plural`].
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    plural(number, noun, &format!("{noun}s"))
 }
 
-/// Returns a number of bytes as one reads it: `812 bytes`, `9216 KiB`, `48 MiB`.
+/// Returns a number with its noun in the singular or the plural: `1 canary`, `2 canaries`.
+#[must_use]
+pub(super) fn plural(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Returns a number of bytes with a unit: `812 bytes`, `9216 KiB`, `48 MiB`.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     let mut value = bytes;
@@ -138,7 +139,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value} TiB")
 }
 
-/// Returns a duration as one reads it: `12 ms`, `1.9 s`, `2 min 03 s`, `1 h 02 min`.
+/// Returns a duration with a unit: `12 ms`, `1.9 s`, `2 min 03 s`, `1 h 02 min`.
 #[must_use]
 pub fn took(duration: Duration) -> String {
     if duration.as_micros() < 1000 {
@@ -148,7 +149,7 @@ pub fn took(duration: Duration) -> String {
         return format!("{} ms", duration.as_millis());
     }
     if duration.as_secs() < 60 {
-        // Cut, not rounded: 59.96 s is not a minute.
+        // Truncated: 59.96 s must not become a minute.
         return format!(
             "{}.{} s",
             duration.as_secs(),
@@ -158,7 +159,7 @@ pub fn took(duration: Duration) -> String {
     long(duration)
 }
 
-/// Returns how long a run took: `0.21 s`, `2 min 03 s`.
+/// Returns the duration of a run, to a hundredth of a second: `0.21 s`, `2 min 03 s`.
 #[must_use]
 pub(super) fn total(duration: Duration) -> String {
     if duration.as_secs() < 60 {
@@ -171,7 +172,7 @@ pub(super) fn total(duration: Duration) -> String {
     long(duration)
 }
 
-/// Returns whole seconds, for waits: `4 s`, `2 min 03 s`.
+/// Returns a duration in whole seconds: `4 s`, `2 min 03 s`.
 #[must_use]
 pub(super) fn whole(duration: Duration) -> String {
     if duration.as_secs() < 60 {
@@ -181,7 +182,7 @@ pub(super) fn whole(duration: Duration) -> String {
     }
 }
 
-/// Returns the nearest whole second: a pause of two minutes that was begun a moment ago is two minutes.
+/// Rounds to the nearest second, so that a pause of two minutes starts at `2 min 00 s`.
 #[must_use]
 pub(super) fn rounded(duration: Duration) -> Duration {
     Duration::from_secs((duration + Duration::from_millis(500)).as_secs())
@@ -196,7 +197,7 @@ fn long(duration: Duration) -> String {
     }
 }
 
-/// Returns the first names of a list and how many there are more: `a, b, c … (+15)`.
+/// Returns the first names of a list and the number of the others: `a, b, c … (+15)`.
 #[must_use]
 pub(super) fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> String {
     let more = names.len().saturating_sub(limit);

@@ -517,7 +517,7 @@ fn what_is_written_is_not_proposed_again_to_those_that_have_it() {
         ])
         .exits(10);
     told.says("1 executed, 1 failed, 0 skipped, 1 not started")
-        .says("go on with the rest: pricesync exec --tenant=c ...\n")
+        .says("continue with the rest: pricesync exec --tenant=c ...\n")
         .never_says("UPDATE products SET id = id + 100");
 }
 

@@ -53,7 +53,9 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
         .says("Stage 1 of 2: 1 canary")
         .never_says("Stage 2")
         .says("9 schemas not started (a canary failed)")
-        .says("go on with the rest: pricesync migrate-schemas --canary t7 --on-failure continue");
+        .says(
+            "continue with the rest: pricesync migrate-schemas --canary t7 --on-failure continue",
+        );
     assert!(made(&given).is_empty());
     // Mended, the same command line does the canary and then the others.
     given.tenant_file("V1__made.sql", ADDS_A_TABLE);
@@ -118,7 +120,7 @@ fn a_pause_can_be_interrupted_and_the_rest_is_left() {
     run.wait()
         .exits(130)
         .counts([3, 1, 0, 0, 7])
-        .says("go on with the rest: pricesync migrate-schemas --batches 3 --pause 2m");
+        .says("continue with the rest: pricesync migrate-schemas --batches 3 --pause 2m");
     assert_eq!(made(&given), ["t0", "t1", "t2"]);
 }
 
@@ -129,8 +131,8 @@ fn after_so_many_failures_nothing_new_is_begun() {
         .run(&["migrate-schemas", "--jobs", "1", "--max-failures", "3"])
         .exits(10)
         .counts([2, 1, 3, 0, 5])
-        .says("5 schemas not started (as many failed as --max-failures allows)")
-        .says("try the failed ones again: pricesync migrate-schemas --tenant=t1,t3,t4");
+        .says("5 schemas not started (--max-failures was reached)")
+        .says("retry the failed schemas: pricesync migrate-schemas --tenant=t1,t3,t4");
     assert_eq!(made(&given), ["t0", "t2"]);
     let config = ["--config", "pricesync.toml"];
     given
@@ -410,7 +412,7 @@ fn the_summary_ends_with_the_commands_that_go_on_also_when_it_is_quiet() {
     let told = given
         .run(&["migrate-schemas", "-q", "--on-failure", "continue"])
         .exits(10)
-        .says("try the failed ones again: pricesync migrate-schemas --retry-failed\n")
+        .says("retry the failed schemas: pricesync migrate-schemas --retry-failed\n")
         .never_says("go on with the rest");
     assert_eq!(told.stderr.matches("error:").count(), 4, "{}", told.stderr);
 }
@@ -429,8 +431,8 @@ fn a_command_line_with_an_address_is_not_repeated() {
     given
         .run(&args)
         .exits(10)
-        .says("go on with the rest: the same command line again\n")
-        .says("try the failed ones again: the same command line with --tenant=t0,t1\n");
+        .says("continue with the rest: the same command line again\n")
+        .says("retry the failed schemas: the same command with --tenant=t0,t1\n");
 }
 
 #[test]
@@ -443,7 +445,7 @@ fn what_was_read_from_a_pipe_is_not_proposed_to_be_read_again() {
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"t0\nt1\n").unwrap();
     let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
     assert!(
-        said.contains("go on with the rest: the same command line again\n"),
+        said.contains("continue with the rest: the same command line again\n"),
         "{said}"
     );
 }
@@ -456,7 +458,7 @@ fn a_proposed_command_goes_as_far_as_the_one_that_failed() {
     given
         .run(&to_one)
         .exits(10)
-        .says("try the failed ones again: pricesync migrate-schemas --to 1 --retry-failed\n");
+        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --retry-failed\n");
     given.tenant_file("V1__made.sql", fails_in(&["t1", "t3"]));
     given
         .run(&[
@@ -466,7 +468,7 @@ fn a_proposed_command_goes_as_far_as_the_one_that_failed() {
             "--to=1",
         ])
         .exits(10)
-        .says("try the failed ones again: pricesync migrate-schemas --to 1 --tenant=t1,t3\n");
+        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --tenant=t1,t3\n");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl<'a> Told<'a> {
         Diagnostic {
             path: &self.path,
             place: &finding.place,
-            weight: match finding.severity {
+            level: match finding.severity {
                 Severity::Hint => DiagnosticLevel::Hint,
                 Severity::Warning => DiagnosticLevel::Warning,
                 Severity::Error => DiagnosticLevel::Error,

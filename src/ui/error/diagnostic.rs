@@ -1,4 +1,4 @@
-//! A remark about a place in a file: one line to jump to, the line with a caret, and notes.
+//! A finding in a file, as compilers print it: location, message, excerpt, notes.
 
 use std::fmt::Write as _;
 
@@ -7,48 +7,47 @@ use crate::domain::script::Location;
 use crate::ui::style::Style;
 use crate::ui::text::{clean, clean_lines};
 
-/// How much a remark matters.
+/// The level of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiagnosticLevel {
-    /// Worth knowing.
+    /// Information.
     Hint,
-    /// Worth changing.
+    /// Should be changed.
     Warning,
-    /// Wrong.
+    /// Must be changed.
     Error,
 }
 
-/// Something to say about a place in a file. Holds texts as they came; rendering makes them
-/// harmless.
+/// A finding at a place in a file. Rendering escapes control characters.
 #[derive(Clone, Debug)]
 pub struct Diagnostic<'a> {
-    /// The file, as it is shown to people.
+    /// The path to show.
     pub path: &'a str,
-    /// Where in it.
+    /// Line and column.
     pub place: &'a Location,
-    /// How much it matters.
-    pub weight: DiagnosticLevel,
-    /// The name under which it can be looked up or switched off.
+    /// Its level.
+    pub level: DiagnosticLevel,
+    /// The name of the rule, for `allow` directives.
     pub rule: &'a str,
-    /// What is there.
+    /// What was found.
     pub message: &'a str,
-    /// What else there is to say, each with its label.
+    /// Further text, each with its label.
     pub notes: Vec<(&'static str, &'a str)>,
 }
 
 impl Diagnostic<'_> {
-    /// Returns the remark as lines that end in line breaks. The first one begins with
-    /// `file:line:column`, as editors read it; only the excerpt is cut to `width`.
+    /// Returns the diagnostic as lines. The first starts with `file:line:column`, which editors
+    /// recognise; only the excerpt is cut to `width`.
     #[must_use]
     pub fn render(&self, style: Style, width: usize) -> String {
         let column = self.place.column.unwrap_or(1);
-        let weight = match self.weight {
+        let level = match self.level {
             DiagnosticLevel::Hint => style.advice("hint:"),
             DiagnosticLevel::Warning => style.warning("warning:"),
             DiagnosticLevel::Error => style.bad("error:"),
         };
         let mut out = format!(
-            "{}:{}:{column}: {weight} {} {}\n",
+            "{}:{}:{column}: {level} {} {}\n",
             clean(self.path),
             self.place.line,
             clean(self.message),
@@ -73,22 +72,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remark_begins_with_where_and_shows_the_line() {
+    fn a_diagnostic_starts_with_its_location_and_shows_the_line() {
         let place = Location {
             line: 3,
             column: Some(13),
             text: "ALTER TABLE products DROP COLUMN brand;".to_owned(),
         };
-        let remark = Diagnostic {
+        let diagnostic = Diagnostic {
             path: "migrations/tenant/V9__\u{1b}x.sql",
             place: &place,
-            weight: DiagnosticLevel::Warning,
+            level: DiagnosticLevel::Warning,
             rule: "breaks-running-code",
             message: "column brand is taken away",
             notes: vec![("cost", "programs fail"), ("safer", "later")],
         };
         assert_data_eq!(
-            remark.render(Style::plain(), 80),
+            diagnostic.render(Style::plain(), 80),
             str![[r#"
 migrations/tenant/V9__\u{1b}x.sql:3:13: warning: column brand is taken away [breaks-running-code]
   3 | ALTER TABLE products DROP COLUMN brand;

@@ -1,28 +1,28 @@
-//! The line of a file in which something failed, with a caret under the place.
+//! A line of a file with a caret under a column.
 
 use crate::domain::script::Location;
 
 use crate::ui::style::Style;
 use crate::ui::text::{clean, columns, fit, skip_columns};
 
-/// A line of a file and a place in it.
+/// A line of a file and a column in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
-    /// Number of the line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// The line as far as the place, harmless, tabs as one blank each.
+    /// The line before the column, escaped, each tab as one space.
     before: String,
-    /// The line from the place on, or `None` where the place is the whole line.
+    /// The line from the column on; `None` if the place has no column.
     from: Option<String>,
 }
 
 impl Excerpt {
-    /// Returns the excerpt for a place. A column behind the end of the line points behind its end.
+    /// Returns the excerpt for a place. A column after the end of the line points just after it.
     #[must_use]
     pub fn new(place: &Location) -> Self {
-        let harmless = |text: &str| clean(&text.replace('\t', " ")).into_owned();
+        let escaped = |text: &str| clean(&text.replace('\t', " ")).into_owned();
         let (before, from) = match place.column {
-            None => (harmless(&place.text), None),
+            None => (escaped(&place.text), None),
             Some(column) => {
                 let at = place
                     .text
@@ -30,7 +30,7 @@ impl Excerpt {
                     .nth(column.saturating_sub(1))
                     .map_or(place.text.len(), |(at, _)| at);
                 let (before, from) = place.text.split_at(at);
-                (harmless(before), Some(harmless(from)))
+                (escaped(before), Some(escaped(from)))
             }
         };
         Self {
@@ -40,8 +40,8 @@ impl Excerpt {
         }
     }
 
-    /// Returns the line and, below it, the caret, each in at most `width` columns (but
-    /// never fewer than 30). What does not fit is cut around the caret.
+    /// Returns the line and, below it, the caret, cut to `width` columns (at least 30) around the
+    /// caret.
     #[must_use]
     pub fn render(&self, style: Style, width: usize) -> Vec<String> {
         let number = self.line.to_string();
@@ -70,7 +70,7 @@ impl Excerpt {
     }
 }
 
-/// Cuts the beginning so that the caret stays in sight with some text behind it.
+/// Cuts the start of the line so that the caret and some text after it stay visible.
 fn cut_left(before: &str, columns_behind: usize, room: usize) -> String {
     let behind = columns_behind.clamp(1, room / 3);
     let allowed = room - behind;

@@ -1,5 +1,4 @@
-//! The moving reporter: a bar for the fleet, a line for each running schema, and above them
-//! what has to stay on the screen.
+//! Bars: one for the run and a line for each schema in progress, below the lines that stay.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,27 +16,27 @@ use super::progress_state::ProgressState;
 use crate::ui::style::Style;
 use crate::ui::text::columns;
 
-/// How often the bars are drawn, whatever the number of events.
+/// How often a second the bars are drawn.
 const HERTZ: u8 = 10;
 
 /// Draws a run with indicatif.
 ///
-/// Everything that moves is one bar whose template reads the [`ProgressState`] when it is drawn, so
-/// that an event costs a small change of state and the drawing is paid ten times a second.
+/// All bars are one indicatif bar whose template reads the [`ProgressState`] when it is drawn, so an
+/// event costs a change of state and no drawing.
 #[derive(Debug)]
 pub(in crate::ui) struct BarsReporter<W: Write> {
     bar: ProgressBar,
-    board: Arc<Mutex<ProgressState>>,
-    story: LogFormatter,
+    state: Arc<Mutex<ProgressState>>,
+    format: LogFormatter,
     out: W,
-    /// A run with nothing to do has no bar.
-    moving: bool,
-    /// `None` in tests, which draw when they look.
+    /// Whether a bar is drawn; a run with nothing to do has none.
+    is_drawn: bool,
+    /// The interval of drawing; `None` in tests, which draw on request.
     tick: Option<Duration>,
 }
 
 impl BarsReporter<io::Stderr> {
-    /// Returns bars on stderr, which has to be a terminal.
+    /// Returns bars on stderr, which must be a terminal.
     /// `window` returns the columns that the terminal has now.
     pub(in crate::ui) fn on_stderr(
         level: LogLevel,
@@ -63,30 +62,30 @@ impl<W: Write> BarsReporter<W> {
         target: ProgressDrawTarget,
         out: W,
         width: impl Fn() -> usize + Clone + Send + Sync + 'static,
-        story: LogFormatter,
+        format: LogFormatter,
         style: Style,
     ) -> Self {
-        let board = Arc::new(Mutex::new(ProgressState::default()));
+        let state = Arc::new(Mutex::new(ProgressState::default()));
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        bar.set_style(template(&board, width, style));
+        bar.set_style(template(&state, width, style));
         Self {
             bar,
-            board,
-            story,
+            state,
+            format,
             out,
-            moving: false,
+            is_drawn: false,
             tick: None,
         }
     }
 
     fn clear(&mut self) {
-        if self.moving {
-            self.moving = false;
+        if self.is_drawn {
+            self.is_drawn = false;
             self.bar.finish_and_clear();
         }
     }
 
-    /// Writes above the bars. Not through indicatif, which would swallow an error.
+    /// Writes above the bars. Not through indicatif, which ignores write errors.
     fn above(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -96,8 +95,8 @@ impl<W: Write> BarsReporter<W> {
             out.write_all(text.as_bytes())?;
             out.flush()
         };
-        // Suspending draws the bar again, also one that was never drawn.
-        if self.moving {
+        // Suspending draws the bar again, even one that was never drawn.
+        if self.is_drawn {
             self.bar.suspend(write)
         } else {
             write()
@@ -107,33 +106,33 @@ impl<W: Write> BarsReporter<W> {
 
 impl<W: Write> Reporter for BarsReporter<W> {
     fn on(&mut self, event: &Event) -> io::Result<()> {
-        // The drawing thread takes the bar's lock, then the board's: never the other way round.
+        // Lock order: the drawing thread locks the bar, then the state.
         let (finished, done, total) = {
-            let mut board = lock(&self.board);
-            (board.note(event, Instant::now()), board.done, board.total)
+            let mut state = lock(&self.state);
+            (state.record(event, Instant::now()), state.done, state.total)
         };
         if let EventKind::TenantsFound { .. } = event.kind {
             self.bar.set_length(total as u64);
         }
         if let EventKind::RunStarted { pending: 1.., .. } = event.kind {
-            self.moving = true;
+            self.is_drawn = true;
             self.bar.set_length(total as u64);
             self.bar.reset_elapsed();
             if let Some(tick) = self.tick {
                 self.bar.enable_steady_tick(tick);
             }
         }
-        if finished && self.moving {
+        if finished && self.is_drawn {
             self.bar.set_length(total as u64);
             self.bar.set_position(done as u64);
         }
-        let text = self.story.tell(event);
+        let text = self.format.event(event);
         self.above(&text)
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.clear();
-        let text = self.story.end(summary);
+        let text = self.format.finish(summary);
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -141,34 +140,34 @@ impl<W: Write> Reporter for BarsReporter<W> {
 
 impl<W: Write> Drop for BarsReporter<W> {
     fn drop(&mut self) {
-        // Half a bar must not stay in front of the error that ended the run.
+        // The error that ended the run must not follow half a bar.
         self.clear();
     }
 }
 
-/// What bars show needs no line, unless every line was asked for.
-fn above_bars(telling: LogLevel) -> LogLevel {
-    match telling {
+/// Returns the level for the lines above the bars, which show progress themselves.
+fn above_bars(level: LogLevel) -> LogLevel {
+    match level {
         LogLevel::Progress => LogLevel::Warnings,
         other => other,
     }
 }
 
 fn template(
-    board: &Arc<Mutex<ProgressState>>,
+    state: &Arc<Mutex<ProgressState>>,
     width: impl Fn() -> usize + Clone + Send + Sync + 'static,
     style: Style,
 ) -> ProgressStyle {
-    let (of_head, of_lines) = (Arc::clone(board), Arc::clone(board));
+    let (of_head, of_lines) = (Arc::clone(state), Arc::clone(state));
     let head_width = width.clone();
     ProgressStyle::with_template("{head}\n{running}")
-        // Falls back to a template that exists; the text above is a constant.
+        // Does not fail: the template above is a constant.
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key(
             "head",
-            move |state: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
-                let board = lock(&of_head);
-                let _ = out.write_str(&head(&board, state, head_width(), style));
+            move |bar: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
+                let state = lock(&of_head);
+                let _ = out.write_str(&head(&state, bar, head_width(), style));
             },
         )
         .with_key(
@@ -180,34 +179,34 @@ fn template(
         )
 }
 
-/// The total line: what is most wanted comes first, what does not fit is left out.
+/// Returns the line of the whole run, most important first; what does not fit is left out.
 fn head(
-    board: &ProgressState,
-    state: &indicatif::ProgressState,
+    state: &ProgressState,
+    bar: &indicatif::ProgressState,
     width: usize,
     style: Style,
 ) -> String {
-    // What is done of the only schema says more than that it is not done.
-    let (done, total) = match board.step {
+    // Of a single schema, its steps are counted.
+    let (done, total) = match state.step {
         Some((number, of)) => (number.saturating_sub(1), of),
-        None => (board.done, board.total),
+        None => (state.done, state.total),
     };
     let digits = total.to_string().len();
-    let doing = match board.stage {
+    let activity = match state.stage {
         Some((number, of)) => format!("stage {number} of {of}"),
-        None => board.work.doing.to_owned(),
+        None => state.work.doing.to_owned(),
     };
-    let mut line = format!("{doing}  {done:>digits$}/{total}");
+    let mut line = format!("{activity}  {done:>digits$}/{total}");
     let mut used = columns(&line);
 
     let mut tail = Vec::new();
-    if board.failed > 0 {
-        tail.push((format!("{} failed", board.failed), true));
+    if state.failed > 0 {
+        tail.push((format!("{} failed", state.failed), true));
     }
-    tail.push((clock(state.elapsed()), false));
-    if state.per_sec() > 0.0 && board.done < board.total {
-        tail.push((format!("{:.1}/s", state.per_sec()), false));
-        tail.push((format!("eta {}", clock(state.eta())), false));
+    tail.push((clock(bar.elapsed()), false));
+    if bar.per_sec() > 0.0 && state.done < state.total {
+        tail.push((format!("{:.1}/s", bar.per_sec()), false));
+        tail.push((format!("eta {}", clock(bar.eta())), false));
     }
     tail.retain(|(text, _)| {
         let fits = used + 2 + columns(text) <= width;
@@ -218,7 +217,7 @@ fn head(
     let room = width.saturating_sub(used + 2).min(40);
     if room >= 5 {
         line += "  ";
-        line += &bar(done, total, room, style);
+        line += &filled_bar(done, total, room, style);
     }
     for (text, bad) in tail {
         line += "  ";
@@ -227,7 +226,7 @@ fn head(
     line
 }
 
-fn bar(done: usize, total: usize, width: usize, style: Style) -> String {
+fn filled_bar(done: usize, total: usize, width: usize, style: Style) -> String {
     let filled = (done * width).checked_div(total).unwrap_or(0).min(width);
     let (full, rest) = ("━".repeat(filled), "─".repeat(width - filled));
     format!("{}{}", style.good(&full), style.dim(&rest))
@@ -241,9 +240,9 @@ fn clock(duration: Duration) -> String {
     }
 }
 
-/// A panic in another thread is reported elsewhere; the board is numbers and names.
-fn lock(board: &Mutex<ProgressState>) -> MutexGuard<'_, ProgressState> {
-    board.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ignores poisoning: a panic is reported elsewhere, and the state stays readable.
+fn lock(state: &Mutex<ProgressState>) -> MutexGuard<'_, ProgressState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -252,18 +251,18 @@ mod tests {
     use crate::service::event::Outcome;
     use crate::ui::test_support::*;
 
-    fn bars(screen: &Screen, telling: LogLevel) -> BarsReporter<Screen> {
+    fn bars(screen: &Screen, level: LogLevel) -> BarsReporter<Screen> {
         let style = Style::plain();
         BarsReporter::new(
             ProgressDrawTarget::term_like(Box::new(screen.clone())),
             screen.clone(),
             || usize::from(WIDTH),
-            LogFormatter::new(above_bars(telling), style, usize::from(WIDTH), "pricesync"),
+            LogFormatter::new(above_bars(level), style, usize::from(WIDTH), "pricesync"),
             style,
         )
     }
 
-    fn look(bars: &BarsReporter<Screen>, screen: &Screen) -> String {
+    fn draw(bars: &BarsReporter<Screen>, screen: &Screen) -> String {
         bars.bar.tick();
         screen.text()
     }
@@ -284,7 +283,7 @@ mod tests {
         bars.on(&of(
             &tenants[3],
             EventKind::ScriptStarted {
-                script: script(8, "price_history_index"),
+                script: script(8, "price_hiformat_index"),
             },
         ))
         .unwrap();
@@ -297,10 +296,10 @@ mod tests {
         ))
         .unwrap();
 
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("migrating   3/20  ━━"), "{text}");
-        assert_eq!(lines[1], "  tenant_t4   V8__price_history_index");
+        assert_eq!(lines[1], "  tenant_t4   V8__price_hiformat_index");
         assert_eq!(
             lines[2],
             "  tenant_t5   waiting for lock (held by pid 4121, 12 s)"
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_standby_is_told_of_above_the_bars_too() {
+    fn a_missing_standby_is_shown_above_the_bars_too() {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
@@ -319,7 +318,7 @@ mod tests {
         let waited = Duration::from_secs(4);
         bars.on(&of(&acme, EventKind::WaitingForStandby { waited }))
             .unwrap();
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("tenant_acme: waiting for a standby, 4 s"));
         assert!(
             text.contains("  tenant_acme  waiting for a standby (4 s)"),
@@ -342,7 +341,7 @@ mod tests {
                 finished(&globex, failed(missing_relation())),
             ],
         );
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("error: tenant_globex: V8__"), "{text}");
         assert!(text.contains("\nmigrating  1/2 "), "{text}");
         assert!(text.contains("  1 failed  00:0"), "{text}");
@@ -381,7 +380,7 @@ mod tests {
                 of(&acme, step(4, "table products", 20_000)),
             ],
         );
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("restoring   3/12  ━━━"), "{text}");
         assert!(
             text.ends_with("\n  tenant_acme  table products, 20000 rows, 1953 KiB"),
@@ -397,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_schemas_has_its_step_beside_it() {
+    fn one_of_many_schemas_shows_its_step_in_its_line() {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
@@ -409,7 +408,7 @@ mod tests {
                 of(&acme, step(4, "table products", 0)),
             ],
         );
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("migrating  0/3  "), "{text}");
         assert!(
             text.ends_with("\n  tenant_acme  4/12 table products"),
@@ -422,7 +421,7 @@ mod tests {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let long = tenant(&"株式会社ế".repeat(3));
-        let name = "a_name_that_goes_on_and_on_and_on_and_on_until_nobody_reads_it";
+        let name = "a_name_that_goes_on_and_on_and_on_and_on_until_it_is_cut_off";
         tell(
             &mut bars,
             &[
@@ -436,7 +435,7 @@ mod tests {
                 ),
             ],
         );
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.ends_with('…'), "{text}");
     }
@@ -452,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_counts_down_where_schemas_are_otherwise() {
+    fn a_pause_counts_down_in_place_of_schemas() {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let pausing = EventKind::Pausing {
@@ -461,7 +460,7 @@ mod tests {
             left: Duration::from_mins(2),
         };
         tell(&mut bars, &[begun(2, 2, 1), run(pausing)]);
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(
             text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"),
             "{text}"
@@ -473,7 +472,7 @@ mod tests {
             schemas: 1,
         };
         bars.on(&run(next)).unwrap();
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("stage 2 of 3  0/2 "), "{text}");
         assert!(!text.contains("pausing"), "{text}");
     }
@@ -491,7 +490,7 @@ mod tests {
                 &[started(&tenant, number, 10_000), finished(&tenant, done)],
             );
         }
-        let text = look(&bars, &screen);
+        let text = draw(&bars, &screen);
         assert!(text.starts_with("migrating  10000/10000 "), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }

@@ -1,4 +1,4 @@
-//! Events and summaries for programs.
+//! JSON for programs: events and the summary of a run.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::Reporter;
 use crate::ui::error::explain::{explain, explain_group};
 use crate::ui::json::encode;
 
-/// The version of both shapes; fields may be added to it, never changed or removed.
+/// The version of both formats. Fields are added, never changed or removed.
 const VERSION: u8 = 1;
 
 /// Writes one JSON object per line: every event, then `run-finished`.
@@ -64,14 +64,14 @@ impl<W: Write> Reporter for JsonReporter<W> {
     }
 }
 
-/// Returns the one document of `migrate-schemas -o json`: counts, every schema with its
-/// outcome, and the failures, equal ones together.
+/// Returns the document of `migrate-schemas -o json`: counts, the outcome of each schema, and the
+/// failures, grouped.
 #[must_use]
 pub const fn summary_document(summary: &Summary) -> SummaryDocument<'_> {
     SummaryDocument(summary)
 }
 
-/// A run as one document, made while it is written: it may have fifty thousand schemas.
+/// A run as one document, serialized as a stream: it may have fifty thousand schemas.
 #[derive(Clone, Copy, Debug)]
 pub struct SummaryDocument<'a>(&'a Summary);
 
@@ -155,7 +155,7 @@ fn names(target: &Target) -> Map<String, Value> {
     object
 }
 
-/// A failure in words, beside its data.
+/// Returns the message of a failure, to accompany its data.
 fn message(outcome: &Outcome, target: &Target) -> Option<(String, Value)> {
     match outcome {
         Outcome::Failed { error, applied } => {
@@ -186,7 +186,7 @@ mod tests {
     use crate::ui::json::write_document;
     use crate::ui::test_support::*;
 
-    fn told(events: &[Event], summary: &Summary) -> String {
+    fn written(events: &[Event], summary: &Summary) -> String {
         let mut lines = JsonReporter::new(Vec::new());
         tell(&mut lines, events);
         lines.finish(summary).unwrap();
@@ -210,7 +210,7 @@ mod tests {
             finished(&acme, failed(missing_relation())),
         ];
         let summary = summary(vec![(&acme, failed(missing_relation()))]);
-        assert_data_eq!(told(&events, &summary), str![[r#"
+        assert_data_eq!(written(&events, &summary), str![[r#"
 {"v":1,"t":41.207,"event":"run-started","schemas":2,"pending":2,"jobs":4}
 {"v":1,"t":41.207,"event":"schema-started","schema":"public","number":0,"of":1}
 {"v":1,"t":41.207,"event":"script-finished","schema":"tenant_acme","tenant":"acme","version":8,"name":"price_history_index","took":1.9}
@@ -231,7 +231,7 @@ mod tests {
                 message: "a\u{1b}[2J\u{9b}2J\u{7f}\n\u{202e}ế".into(),
             },
         );
-        let text = told(&[event], &Summary::default());
+        let text = written(&[event], &Summary::default());
         let line = text.lines().next().unwrap();
         assert!(
             line.contains(r"a\u001b[2J\u009b2J\u007f\n\u202eế"),

@@ -1,4 +1,4 @@
-//! The plain reporter: a line for each fact, as the guide prints them.
+//! Log lines on a stream.
 
 use std::io::{self, Write};
 
@@ -11,17 +11,16 @@ use super::log_format::LogFormatter;
 /// Writes a run as lines of text.
 #[derive(Debug)]
 pub(in crate::ui) struct LogReporter<W> {
-    story: LogFormatter,
+    format: LogFormatter,
     out: W,
 }
 
 impl<W: Write> LogReporter<W> {
     pub(in crate::ui) fn new(out: W, format: LogFormatter) -> Self {
-        Self { story: format, out }
+        Self { format, out }
     }
 
-    /// One write for everything that belongs together, so that lines of another process
-    /// on the same terminal do not fall between.
+    /// Writes an event's lines at once, so that lines of another process do not come between them.
     fn write(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -33,12 +32,12 @@ impl<W: Write> LogReporter<W> {
 
 impl<W: Write> Reporter for LogReporter<W> {
     fn on(&mut self, event: &Event) -> io::Result<()> {
-        let text = self.story.tell(event);
+        let text = self.format.event(event);
         self.write(&text)
     }
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
-        let text = self.story.end(summary);
+        let text = self.format.finish(summary);
         self.write(&text)
     }
 }
@@ -58,10 +57,10 @@ mod tests {
     use crate::ui::style::Style;
     use crate::ui::test_support::*;
 
-    fn told(telling: LogLevel, events: &[Event], summary: &Summary) -> String {
+    fn written(level: LogLevel, events: &[Event], summary: &Summary) -> String {
         let mut lines = LogReporter::new(
             Vec::new(),
-            LogFormatter::new(telling, Style::plain(), 100, "pricesync"),
+            LogFormatter::new(level, Style::plain(), 100, "pricesync"),
         );
         tell(&mut lines, events);
         lines.finish(summary).unwrap();
@@ -94,7 +93,7 @@ mod tests {
             (&globex, Outcome::UpToDate),
         ]);
         assert_data_eq!(
-            told(LogLevel::Progress, &events, &summary),
+            written(LogLevel::Progress, &events, &summary),
             str![[r#"
 Running migrations for schema 'public'...
 ✓ Migrated V1__tenants                              12 ms
@@ -110,11 +109,11 @@ Running migrations for schema 'public'...
 "#]]
             .raw()
         );
-        assert_eq!(told(LogLevel::Failures, &events, &summary), "");
+        assert_eq!(written(LogLevel::Failures, &events, &summary), "");
     }
 
     #[test]
-    fn other_work_has_a_line_for_each_schema_and_words_of_its_own() {
+    fn other_operations_have_a_line_for_each_schema() {
         let work = Operation {
             command: "backup",
             doing: "backing up",
@@ -150,7 +149,7 @@ Running migrations for schema 'public'...
             ..summary(vec![(&acme, good), (&globex, bad)])
         };
         assert_data_eq!(
-            told(LogLevel::Progress, &events, &summary),
+            written(LogLevel::Progress, &events, &summary),
             str![[r#"
 tenant_globex: ✗ FAILED
 tenant_globex: error: reading products failed
@@ -165,7 +164,7 @@ tenant_globex:   hint: use a role that may read it
     }
 
     #[test]
-    fn steps_are_told_every_few_seconds_and_at_once_where_lines_were_asked_for() {
+    fn steps_have_a_line_every_few_seconds_or_each_on_request() {
         let acme = tenant("acme");
         let events = |pending| {
             let at = |seconds, kind| Event {
@@ -194,7 +193,7 @@ tenant_globex:   hint: use a role that may read it
             ..summary(vec![(&acme, failed(MigrateError::SchemaMissing))])
         };
         assert_data_eq!(
-            told(LogLevel::Steps, &events(1), &summary),
+            written(LogLevel::Steps, &events(1), &summary),
             str![[r#"
 tenant_acme: step 1 of 12: structure
 tenant_acme: step 2 of 12: table a\u{1b}b
@@ -210,10 +209,13 @@ tenant_acme: step 3 of 12: constraints
 
 "#]]
         .raw();
-        assert_data_eq!(told(LogLevel::Progress, &events(1), &summary), long.clone());
-        assert_data_eq!(told(LogLevel::Steps, &events(2), &summary), long);
-        assert_eq!(told(LogLevel::Warnings, &events(1), &summary), "");
-        assert_eq!(told(LogLevel::Failures, &events(1), &summary), "");
+        assert_data_eq!(
+            written(LogLevel::Progress, &events(1), &summary),
+            long.clone()
+        );
+        assert_data_eq!(written(LogLevel::Steps, &events(2), &summary), long);
+        assert_eq!(written(LogLevel::Warnings, &events(1), &summary), "");
+        assert_eq!(written(LogLevel::Failures, &events(1), &summary), "");
     }
 
     #[test]
@@ -221,7 +223,7 @@ tenant_acme: step 3 of 12: constraints
         let acme = tenant("acme");
         let summary = summary(vec![(&acme, Outcome::UpToDate)]);
         assert_data_eq!(
-            told(
+            written(
                 LogLevel::Progress,
                 &[begun(1, 0, 4), finished(&acme, Outcome::UpToDate)],
                 &summary
@@ -282,7 +284,7 @@ tenant_acme: step 3 of 12: constraints
             (&globex, failed(missing_relation())),
             (&ha_noi, failed(missing_relation())),
         ]);
-        assert_data_eq!(told(LogLevel::Progress, &events, &summary), str![[r#"
+        assert_data_eq!(written(LogLevel::Progress, &events, &summary), str![[r#"
 [1/3] Running migrations for schema 'tenant_acme'...
 [2/3] Running migrations for schema 'tenant_globex'...
 [3/3] Running migrations for schema 'tenant_hà_nội'...
@@ -302,7 +304,7 @@ tenant_hà_nội: error: V8__price_history_index failed at migrations/tenant/pri
 tenant_hà_nội:   caused by: relation "prices" does not exist (42P01)
 error: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17: relation "prices" does not exist (42P01)
   2 schemas: tenant_globex, tenant_hà_nội
-try the failed ones again: pricesync migrate-schemas --tenant=globex,hà_nội
+retry the failed schemas: pricesync migrate-schemas --tenant=globex,hà_nội
 waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psql)
 3 schemas: 1 migrated, 0 up to date, 2 failed, 0 skipped, 0 not started · 0.21 s
 
@@ -310,7 +312,7 @@ waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psq
     }
 
     #[test]
-    fn what_was_committed_before_a_failure_is_told_and_not_denied() {
+    fn what_was_committed_before_a_failure_is_shown() {
         let acme = tenant("acme");
         let outcome = Outcome::Failed {
             error: Box::new(missing_relation()),
@@ -318,7 +320,7 @@ waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psq
         };
         let summary = summary(vec![(&acme, outcome.clone())]);
         assert_data_eq!(
-            told(
+            written(
                 LogLevel::Progress,
                 &[
                     begun(1, 1, 8),
@@ -343,7 +345,7 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
     }
 
     #[test]
-    fn quiet_runs_tell_each_failure_once() {
+    fn quiet_runs_show_each_failure_once() {
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let missing = || failed(MigrateError::SchemaMissing);
         let summary = summary(vec![(&acme, missing()), (&globex, missing())]);
@@ -353,12 +355,12 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
             finished(&globex, missing()),
         ];
         assert_data_eq!(
-            told(LogLevel::Failures, &events, &summary),
+            written(LogLevel::Failures, &events, &summary),
             str![[r#"
 error: tenant_acme: the schema of tenant 'acme' does not exist
   hint: restore a backup, or create the schema without data: pricesync doctor --fix missing
 error: tenant_globex: the schema of tenant 'globex' does not exist
-try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
+retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
 
 "#]]
             .raw()
@@ -376,7 +378,7 @@ try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
         for number in 2..=30 {
             events.push(started(&tenant(&format!("t{number}")), number, 30));
         }
-        let text = told(
+        let text = written(
             LogLevel::Progress,
             &events,
             &summary(vec![(&bad, failed(missing_relation()))]),
@@ -413,7 +415,7 @@ try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
             ])
         };
         assert_data_eq!(
-            told(LogLevel::Progress, &events, &summary),
+            written(LogLevel::Progress, &events, &summary),
             str![[r#"
 [1/3] Running migrations for schema 'tenant_acme'...
 interrupted: running schemas finish, nothing new starts; interrupt again to cancel them
@@ -421,7 +423,7 @@ interrupted again: cancelling the running statements, they are rolled back
 tenant_acme: skipped (interrupted, its transaction was rolled back)
 2 schemas not started (the run was interrupted): tenant_globex, tenant_initech
 1 schema skipped (interrupted, its transaction was rolled back): tenant_acme
-go on with the rest: the same command line again
+continue with the rest: run the same command again
 3 schemas: 0 migrated, 0 up to date, 0 failed, 1 skipped, 2 not started · 0.21 s · interrupted
 
 "#]]
@@ -430,7 +432,7 @@ go on with the rest: the same command line again
     }
 
     #[test]
-    fn stages_pauses_and_what_is_left_are_told() {
+    fn stages_pauses_and_what_is_left_are_written() {
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let events = [
             begun(2, 2, 1),
@@ -459,27 +461,27 @@ go on with the rest: the same command line again
                 ),
             ])
         };
-        let text = told(LogLevel::All, &events, &summary);
+        let text = written(LogLevel::All, &events, &summary);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "Stage 1 of 2: 2 canaries");
         assert_eq!(
             lines[1],
             "pausing before stage 2 of 2, 2 min 00 s left; interrupt to end the run here"
         );
-        assert_eq!(lines[2], "jobs: 4 of 8 at once from now on");
+        assert_eq!(lines[2], "jobs: now 4 of 8");
         assert!(
             text.contains(
                 "\n1 schema not started (a canary failed): tenant_globex\n\
-                 go on with the rest: pricesync migrate-schemas --canary acme\n"
+                 continue with the rest: pricesync migrate-schemas --canary acme\n"
             ),
             "{text}"
         );
-        assert!(!told(LogLevel::Progress, &events, &summary).contains("jobs:"));
-        assert!(told(LogLevel::Failures, &events, &summary).ends_with("--canary acme\n"));
+        assert!(!written(LogLevel::Progress, &events, &summary).contains("jobs:"));
+        assert!(written(LogLevel::Failures, &events, &summary).ends_with("--canary acme\n"));
     }
 
     #[test]
-    fn notices_are_for_the_curious_and_warnings_for_everybody() {
+    fn notices_need_verbose_and_warnings_do_not() {
         let acme = tenant("acme");
         let notice = |severity: &str, message: &str| {
             of(
@@ -495,8 +497,8 @@ go on with the rest: the same command line again
             notice("NOTICE", "table \"x\" does not exist, skipping"),
             notice("WARNING", "hash\u{1b}[2J index\nfake line"),
         ];
-        let text = |telling| {
-            let all = told(telling, &events, &summary(vec![]));
+        let text = |level| {
+            let all = written(level, &events, &summary(vec![]));
             all.lines()
                 .filter(|line| line.starts_with("tenant_"))
                 .collect::<Vec<_>>()

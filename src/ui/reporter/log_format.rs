@@ -1,4 +1,4 @@
-//! A run told in lines of text: what is worth a line, and how the line reads.
+//! Log lines: which events have a line, and its text.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,74 +18,74 @@ use crate::ui::error::explanation::{Detail, Layout};
 use crate::ui::lock_wait_stats::LockWaitStats;
 use crate::ui::style::Style;
 use crate::ui::summary::{self, Shown};
-use crate::ui::text::{clean, columns, count, rounded, size, took, whole};
+use crate::ui::text::{clean, columns, count, plural, rounded, size, took, whole};
 
-/// How much of a run is told; each step tells what the one before tells, and more.
+/// Which lines are shown; each level includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::ui) enum LogLevel {
-    /// Failures, and nothing else.
+    /// Failures.
     Failures,
-    /// Also the server's warnings, what was passed over, and the summary.
+    /// Also warnings of the server, skipped schemas and the summary.
     Warnings,
-    /// Also what was applied, waits and retries, and steps that take long.
+    /// Also applied migrations, waits, retries and long steps.
     Progress,
-    /// Also every step of the only schema of a run.
+    /// Also every step, if the run has a single schema.
     Steps,
-    /// Also what begins, and everything the server says.
+    /// Also the start of each file, and notices of the server.
     All,
 }
 
-/// Turns events into lines. Holds what is running and which failures were explained,
+/// Turns events into lines. Holds the schemas in progress and the failures already explained,
 /// never the fleet.
 #[derive(Debug)]
 pub(in crate::ui) struct LogFormatter {
-    telling: LogLevel,
+    level: LogLevel,
     style: Style,
     width: usize,
     /// The program in proposed commands.
     program: String,
     work: Operation,
-    /// Whether lines of different schemas can interleave, so that each says whose it is.
+    /// Whether lines of different schemas can interleave; each line then starts with its schema.
     interleaved: bool,
-    /// Whether there is one schema alone.
-    alone: bool,
-    running: HashMap<SchemaName, Running>,
-    /// The kinds of failure that were explained, and how many lines were told by then.
+    /// Whether the run has a single pending schema.
+    is_single: bool,
+    running: HashMap<SchemaName, SchemaLines>,
+    /// The kinds of failure already explained, with the number of lines written until then.
     explained: HashMap<String, usize>,
-    told: usize,
+    lines: usize,
     waits: LockWaitStats,
 }
 
-/// A schema at work.
+/// A schema in progress.
 #[derive(Debug)]
-struct Running {
-    /// Which of how many it is, where that is told at the end.
+struct SchemaLines {
+    /// Its place in the run, such as `[3/40] `.
     number: String,
-    /// The number of its step, and when that was last told.
+    /// The number of its step, and when the step last had a line.
     step: usize,
-    told: Duration,
+    shown: Duration,
 }
 
-/// How long a step may go on before it is told again.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-/// Where the durations end: the width of the guide's lines.
+/// How often a long step has a line.
+const STEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The column at which durations end.
 const LINE: usize = 57;
-/// How many lines may follow an explanation before the summary gives it again.
+/// How many lines may follow an explanation before the summary repeats it.
 const SCREEN: usize = 20;
 
 impl LogFormatter {
-    pub(in crate::ui) fn new(telling: LogLevel, style: Style, width: usize, program: &str) -> Self {
+    pub(in crate::ui) fn new(level: LogLevel, style: Style, width: usize, program: &str) -> Self {
         Self {
-            telling,
+            level,
             style,
             width,
             program: program.to_owned(),
             work: Operation::MIGRATION,
             interleaved: false,
-            alone: false,
+            is_single: false,
             running: HashMap::new(),
             explained: HashMap::new(),
-            told: 0,
+            lines: 0,
             waits: LockWaitStats::default(),
         }
     }
@@ -98,69 +98,69 @@ impl LogFormatter {
         }
     }
 
-    /// Returns the lines for an event; empty where there is nothing to say.
-    pub(in crate::ui) fn tell(&mut self, event: &Event) -> String {
+    /// Returns the lines for an event; empty if it has none at this level.
+    pub(in crate::ui) fn event(&mut self, event: &Event) -> String {
         if let EventKind::RunStarted { pending, jobs, .. }
         | EventKind::TenantsFound { pending, jobs, .. } = &event.kind
         {
             self.interleaved = *jobs > 1 && *pending > 1;
-            self.alone = *pending == 1;
+            self.is_single = *pending == 1;
         }
         if let EventKind::RunStarted { work, .. } = &event.kind {
             self.work = *work;
         }
-        self.waits.note(event);
+        self.waits.record(event);
         let text = match &event.target {
-            Some(target) => self.tell_schema(target, &event.kind, event.elapsed),
-            None => self.tell_run(&event.kind),
+            Some(target) => self.schema_event(target, &event.kind, event.elapsed),
+            None => self.run_event(&event.kind),
         };
-        self.told += text.lines().count();
+        self.lines += text.lines().count();
         text
     }
 
     /// Returns the lines after the last event.
-    pub(in crate::ui) fn end(&self, summary: &Summary) -> String {
+    pub(in crate::ui) fn finish(&self, summary: &Summary) -> String {
         if summary.work.done.is_none() {
             return String::new();
         }
-        let told = |key: &str| match self.explained.get(key) {
+        let shown = |key: &str| match self.explained.get(key) {
             None => Shown::Never,
-            // Who asked for nothing but failures gets each of them once.
-            Some(_) if self.telling == LogLevel::Failures => Shown::Recently,
-            Some(then) if self.told - then <= SCREEN => Shown::Recently,
+            // With --quiet each failure is explained once.
+            Some(_) if self.level == LogLevel::Failures => Shown::Recently,
+            Some(then) if self.lines - then <= SCREEN => Shown::Recently,
             Some(_) => Shown::LongAgo,
         };
-        if self.telling == LogLevel::Failures {
-            let untold = Summary {
+        if self.level == LogLevel::Failures {
+            let unshown = Summary {
                 outcomes: summary
                     .outcomes
                     .iter()
                     .filter(|item| match &item.outcome {
-                        Outcome::Failed { error, .. } => told(&error.group_key()) == Shown::Never,
+                        Outcome::Failed { error, .. } => shown(&error.group_key()) == Shown::Never,
                         _ => false,
                     })
                     .cloned()
                     .collect(),
-                // No event told of them.
+                // They have no event.
                 refused: summary.refused.clone(),
                 ..Summary::default()
             };
-            return summary::failures(&untold, told, self.layout()) + &summary::resume(summary);
+            return summary::failures(&unshown, shown, self.layout()) + &summary::resume(summary);
         }
-        let mut text = summary::failures(summary, told, self.layout());
+        let mut text = summary::failures(summary, shown, self.layout());
         text += &summary::left_out(summary);
         text += &summary::resume(summary);
         text += &self
             .waits
-            .line(self.tells(LogLevel::All))
+            .line(self.shows(LogLevel::All))
             .unwrap_or_default();
         text += &summary::counts(summary, self.style);
         text
     }
 
-    fn tell_run(&self, kind: &EventKind) -> String {
+    fn run_event(&self, kind: &EventKind) -> String {
         match kind {
-            EventKind::Interrupted { level } if self.tells(LogLevel::Warnings) => match level {
+            EventKind::Interrupted { level } if self.shows(LogLevel::Warnings) => match level {
                 Interrupt::None => String::new(),
                 Interrupt::Drain => {
                     "interrupted: running schemas finish, nothing new starts; interrupt again to cancel them\n"
@@ -177,42 +177,42 @@ impl LogFormatter {
                 number,
                 of,
                 schemas,
-            } if self.tells(LogLevel::Progress) => {
+            } if self.shows(LogLevel::Progress) => {
                 let schemas = match stage {
-                    StageKind::Canary => count(*schemas, "canary").replace("canarys", "canaries"),
+                    StageKind::Canary => plural(*schemas, "canary", "canaries"),
                     StageKind::Batch => count(*schemas, "schema"),
                 };
                 format!("Stage {number} of {of}: {schemas}\n")
             }
-            EventKind::Pausing { before, of, left } if self.tells(LogLevel::Progress) => format!(
+            EventKind::Pausing { before, of, left } if self.shows(LogLevel::Progress) => format!(
                 "pausing before stage {before} of {of}, {} left; interrupt to end the run here\n",
                 whole(rounded(*left))
             ),
-            EventKind::JobsChanged { jobs, most } if self.tells(LogLevel::All) => {
-                format!("jobs: {jobs} of {most} at once from now on\n")
+            EventKind::JobsChanged { jobs, most } if self.shows(LogLevel::All) => {
+                format!("jobs: now {jobs} of {most}\n")
             }
             _ => String::new(),
         }
     }
 
-    fn tell_schema(&mut self, target: &Target, kind: &EventKind, now: Duration) -> String {
+    fn schema_event(&mut self, target: &Target, kind: &EventKind, now: Duration) -> String {
         let schema = clean(target.schema.as_str());
         match kind {
             EventKind::SchemaStarted { number, of } => {
-                let running = Running {
+                let running = SchemaLines {
                     number: format!("[{number}/{of}] "),
                     step: 0,
-                    told: now,
+                    shown: now,
                 };
                 self.running.insert(target.schema.clone(), running);
                 if !self.work.has_scripts() {
-                    return if self.tells(LogLevel::All) {
+                    return if self.shows(LogLevel::All) {
                         format!("[{number}/{of}] {schema}: {}...\n", self.work.doing)
                     } else {
                         String::new()
                     };
                 }
-                match (self.tells(LogLevel::Progress), number) {
+                match (self.shows(LogLevel::Progress), number) {
                     (false, _) => String::new(),
                     (true, 0) => format!("Running migrations for schema '{schema}'...\n"),
                     (true, _) => {
@@ -220,10 +220,10 @@ impl LogFormatter {
                     }
                 }
             }
-            EventKind::WaitingForLock { holder, waited } if self.tells(LogLevel::Progress) => {
-                format!("{schema}: {}\n", waiting(holder.as_ref(), *waited))
+            EventKind::WaitingForLock { holder, waited } if self.shows(LogLevel::Progress) => {
+                format!("{schema}: {}\n", waiting_for_lock(holder.as_ref(), *waited))
             }
-            EventKind::WaitingForStandby { waited } if self.tells(LogLevel::Warnings) => format!(
+            EventKind::WaitingForStandby { waited } if self.shows(LogLevel::Warnings) => format!(
                 "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
                 waiting_for_standby(*waited)
             ),
@@ -235,20 +235,21 @@ impl LogFormatter {
                 bytes,
             } => {
                 let at_once =
-                    self.tells(LogLevel::All) || self.alone && self.tells(LogLevel::Steps);
+                    self.shows(LogLevel::All) || self.is_single && self.shows(LogLevel::Steps);
                 let Some(running) = self.running.get_mut(&target.schema) else {
                     return String::new();
                 };
                 let is_next = running.step != *number;
-                let is_due = self.telling >= LogLevel::Progress && now >= running.told + TELL_EVERY;
+                let is_due =
+                    self.level >= LogLevel::Progress && now >= running.shown + STEP_INTERVAL;
                 if !(is_due || is_next && at_once) {
                     return String::new();
                 }
-                (running.step, running.told) = (*number, now);
-                let moved = moved(*rows, *bytes);
-                format!("{schema}: step {number} of {of}: {}{moved}\n", clean(step))
+                (running.step, running.shown) = (*number, now);
+                let amount = amount(*rows, *bytes);
+                format!("{schema}: step {number} of {of}: {}{amount}\n", clean(step))
             }
-            EventKind::ScriptStarted { script } if self.tells(LogLevel::All) => {
+            EventKind::ScriptStarted { script } if self.shows(LogLevel::All) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
             EventKind::Retrying {
@@ -257,7 +258,7 @@ impl LogFormatter {
                 error,
                 blockers,
                 pause,
-            } if self.tells(LogLevel::Progress) => {
+            } if self.shows(LogLevel::Progress) => {
                 let next = took(*pause);
                 let why = retrying(error, blockers);
                 format!("{schema}: attempt {attempt} of {limit} failed, next in {next}: {why}\n")
@@ -265,7 +266,7 @@ impl LogFormatter {
             EventKind::Notice { severity, message } => {
                 self.notice(Some(&schema), severity, message)
             }
-            EventKind::Output { line } if self.tells(LogLevel::Warnings) => {
+            EventKind::Output { line } if self.shows(LogLevel::Warnings) => {
                 format!("{}: {}\n", clean(&target.label), clean(line))
             }
             EventKind::SchemaFinished { outcome } => {
@@ -283,23 +284,23 @@ impl LogFormatter {
     fn finished(&mut self, target: &Target, outcome: &Outcome, started: Option<&str>) -> String {
         let done = format!("{} Done\n", self.style.good("✓"));
         match outcome {
-            Outcome::Migrated { scripts, .. } if self.tells(LogLevel::Progress) => {
+            Outcome::Migrated { scripts, .. } if self.shows(LogLevel::Progress) => {
                 self.prefixed(target, &(self.migrated(scripts.iter()) + &done))
             }
-            Outcome::UpToDate if started.is_some() && self.tells(LogLevel::Progress) => {
+            Outcome::UpToDate if started.is_some() && self.shows(LogLevel::Progress) => {
                 self.prefixed(target, &done)
             }
-            Outcome::Done { result, took: time } if self.tells(LogLevel::Progress) => {
+            Outcome::Done { result, took: time } if self.shows(LogLevel::Progress) => {
                 let name = format!(
                     "{}{}  {}",
                     started.unwrap_or_default(),
                     clean(target.schema.as_str()),
                     clean(result)
                 );
-                self.ticked(name.trim_end(), *time)
+                self.finished_line(name.trim_end(), *time)
             }
             Outcome::Failed { error, applied } => self.failed(target, error, applied),
-            Outcome::Skipped { why } if self.tells(LogLevel::Warnings) => format!(
+            Outcome::Skipped { why } if self.shows(LogLevel::Warnings) => format!(
                 "{}: skipped ({})\n",
                 clean(target.schema.as_str()),
                 summary::skipped(*why)
@@ -308,7 +309,7 @@ impl LogFormatter {
         }
     }
 
-    /// The full explanation once for each kind of failure, what differs for the others.
+    /// Explains each kind of failure in full once, and later ones of the kind in brief.
     fn failed(
         &mut self,
         target: &Target,
@@ -316,22 +317,22 @@ impl LogFormatter {
         applied: &[AppliedScript],
     ) -> String {
         let key = error.group_key();
-        let extent = if self.explained.contains_key(&key) {
+        let detail = if self.explained.contains_key(&key) {
             Detail::Brief
         } else {
             Detail::Full
         };
-        let told_here = self.tells(LogLevel::Progress);
+        let with_headline = self.shows(LogLevel::Progress);
         let explanation = explain(error, target, applied);
-        // Where each line begins with the schema, the headline need not.
-        let subject = (!told_here || !self.interleaved).then_some(target.schema.as_str());
+        // The prefix of interleaved lines names the schema already.
+        let subject = (!with_headline || !self.interleaved).then_some(target.schema.as_str());
         let mut layout = self.layout();
         if subject.is_none() {
             let prefix = columns(target.schema.as_str()) + 2;
             layout.width = layout.width.saturating_sub(prefix);
         }
-        let mut text = explanation.render(subject, extent, layout);
-        if told_here {
+        let mut text = explanation.render(subject, detail, layout);
+        if with_headline {
             let failed = self.style.bad("✗ FAILED");
             let headline = match error {
                 MigrateError::Script { script, .. } | MigrateError::InvalidIndex { script, .. } => {
@@ -344,8 +345,9 @@ impl LogFormatter {
                 .map(|applied| (&applied.script, applied.took));
             text = self.prefixed(target, &(self.migrated(applied) + &headline + &text));
         }
-        if extent == Detail::Full {
-            self.explained.insert(key, self.told + text.lines().count());
+        if detail == Detail::Full {
+            self.explained
+                .insert(key, self.lines + text.lines().count());
         }
         text
     }
@@ -359,13 +361,13 @@ impl LogFormatter {
             } else {
                 "Migrated"
             };
-            text += &self.ticked(&format!("{verb} {}", clean(&name)), time);
+            text += &self.finished_line(&format!("{verb} {}", clean(&name)), time);
         }
         text
     }
 
-    /// Returns a line about what is done, with its time at the end.
-    fn ticked(&self, what: &str, time: Duration) -> String {
+    /// Returns a line for a finished item, with its duration at the end.
+    fn finished_line(&self, what: &str, time: Duration) -> String {
         let took = took(time);
         let used = columns("✓ ") + columns(what) + columns(&took);
         let gap = " ".repeat(LINE.saturating_sub(used).max(2));
@@ -373,12 +375,12 @@ impl LogFormatter {
     }
 
     fn notice(&self, schema: Option<&str>, severity: &str, message: &str) -> String {
-        let from = if severity == "WARNING" {
+        let level = if severity == "WARNING" {
             LogLevel::Warnings
         } else {
             LogLevel::All
         };
-        if !self.tells(from) {
+        if !self.shows(level) {
             return String::new();
         }
         let severity = self.style.warning(&clean(severity));
@@ -397,12 +399,12 @@ impl LogFormatter {
         })
     }
 
-    fn tells(&self, telling: LogLevel) -> bool {
-        self.telling >= telling
+    fn shows(&self, level: LogLevel) -> bool {
+        self.level >= level
     }
 }
 
-/// Why a COMMIT takes so long, and what to do about it.
+/// Returns the text for a COMMIT that waits for a synchronous standby.
 #[must_use]
 pub fn waiting_for_standby(waited: Duration) -> String {
     format!(
@@ -412,8 +414,8 @@ pub fn waiting_for_standby(waited: Duration) -> String {
     )
 }
 
-/// Returns how much went on in a step, behind what it is called.
-pub(in crate::ui) fn moved(rows: u64, bytes: u64) -> String {
+/// Returns the rows and bytes of a step, to follow its name.
+pub(in crate::ui) fn amount(rows: u64, bytes: u64) -> String {
     if rows == 0 {
         return String::new();
     }
@@ -421,8 +423,8 @@ pub(in crate::ui) fn moved(rows: u64, bytes: u64) -> String {
     format!(", {rows}, {}", size(bytes))
 }
 
-/// Returns what a wait for a schema's lock reads like.
-fn waiting(holder: Option<&Holder>, waited: Duration) -> String {
+/// Returns the text for a wait for the schema's lock.
+fn waiting_for_lock(holder: Option<&Holder>, waited: Duration) -> String {
     let waited = whole(waited);
     match holder {
         Some(holder) => format!(

@@ -1,4 +1,4 @@
-//! What bars show: how far the fleet is and what runs now, never more than that.
+//! The state behind the bars: progress of the run and the schemas in progress.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -6,53 +6,54 @@ use std::time::{Duration, Instant};
 use crate::domain::schema_name::SchemaName;
 use crate::service::event::{Event, EventKind, Operation, Outcome};
 
-use super::log_format::moved;
+use super::log_format::amount;
 use crate::ui::style::Style;
 use crate::ui::text::{clean, columns, fit, pad, rounded, whole};
 
-/// At most so many running schemas have a line of their own.
-const LINES: usize = 8;
+/// How many schemas in progress have a line of their own.
+const MAX_LINES: usize = 8;
 
-/// The state behind the bars; grows with the number of jobs, not with the fleet.
+/// The progress of a run. Grows with the number of jobs, not with the fleet.
 #[derive(Debug, Default)]
 pub(super) struct ProgressState {
     pub(super) work: Operation,
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
-    running: Vec<Running>,
-    /// At which of how many steps the only schema of a run is.
+    running: Vec<SchemaProgress>,
+    /// Step and number of steps of the schema, if the run has a single one.
     pub(super) step: Option<(usize, usize)>,
-    /// Which of how many stages it is, where there are several.
+    /// Stage and number of stages, if there are several.
     pub(super) stage: Option<(usize, usize)>,
-    /// What is waited for between two stages, and until when.
+    /// The text of a pause between two stages, and when it ends.
     pause: Option<(String, Instant)>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct SchemaProgress {
     schema: SchemaName,
-    shown: String,
-    doing: String,
-    /// The number of its step, where it is told in steps and at one.
+    /// The schema, escaped.
+    name: String,
+    activity: String,
+    /// The number of its step; 0 outside a step.
     step: usize,
     since: Instant,
     clock: Clock,
 }
 
-/// How the time since is shown beside what is done.
+/// How the elapsed time of an activity is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clock {
-    /// From the first second on.
-    Up,
-    /// Inside the closing parenthesis of what is done.
-    Within,
+    /// After the activity, from the first second on.
+    After,
+    /// Before the closing parenthesis of the activity.
+    Inside,
     None,
 }
 
 impl ProgressState {
-    /// Takes an event in and returns whether something finished.
-    pub(super) fn note(&mut self, event: &Event, now: Instant) -> bool {
+    /// Updates the state and returns whether a schema finished.
+    pub(super) fn record(&mut self, event: &Event, now: Instant) -> bool {
         let Some(target) = &event.target else {
             match event.kind {
                 EventKind::RunStarted { work, pending, .. } => {
@@ -61,8 +62,8 @@ impl ProgressState {
                 }
                 EventKind::TenantsFound { pending, .. } => self.total = pending,
                 EventKind::Pausing { before, of, left } => {
-                    let doing = format!("  pausing before stage {before} of {of}");
-                    self.pause = Some((doing, now + left));
+                    let activity = format!("  pausing before stage {before} of {of}");
+                    self.pause = Some((activity, now + left));
                 }
                 EventKind::StageStarted { number, of, .. } => {
                     self.stage = Some((number, of));
@@ -74,26 +75,26 @@ impl ProgressState {
             return false;
         };
         match &event.kind {
-            EventKind::SchemaStarted { .. } => self.running.push(Running {
+            EventKind::SchemaStarted { .. } => self.running.push(SchemaProgress {
                 schema: target.schema.clone(),
-                shown: clean(target.schema.as_str()).into_owned(),
-                doing: String::new(),
+                name: clean(target.schema.as_str()).into_owned(),
+                activity: String::new(),
                 step: 0,
                 since: now,
-                clock: Clock::Up,
+                clock: Clock::After,
             }),
             EventKind::WaitingForLock { holder, waited } => {
-                let doing = match holder {
+                let activity = match holder {
                     Some(holder) => format!("waiting for lock (held by pid {}, ", holder.pid),
                     None => "waiting for lock (".to_owned(),
                 };
                 let since = now.checked_sub(*waited).unwrap_or(now);
-                self.set(&target.schema, doing, since, Clock::Within);
+                self.set(&target.schema, activity, since, Clock::Inside);
             }
             EventKind::WaitingForStandby { waited } => {
                 let since = now.checked_sub(*waited).unwrap_or(now);
-                let doing = "waiting for a standby (".to_owned();
-                self.set(&target.schema, doing, since, Clock::Within);
+                let activity = "waiting for a standby (".to_owned();
+                self.set(&target.schema, activity, since, Clock::Inside);
             }
             EventKind::Step {
                 step,
@@ -112,19 +113,19 @@ impl ProgressState {
                 } else {
                     format!("{number}/{of} ")
                 };
-                let doing = format!("{place}{}{}", clean(step), moved(*rows, *bytes));
-                self.set(&target.schema, doing, since, Clock::Up);
+                let activity = format!("{place}{}{}", clean(step), amount(*rows, *bytes));
+                self.set(&target.schema, activity, since, Clock::After);
                 if let Some(running) = self.running(&target.schema) {
                     running.step = *number;
                 }
             }
             EventKind::ScriptStarted { script } => {
-                let doing = clean(&script.to_string()).into_owned();
-                self.set(&target.schema, doing, now, Clock::Up);
+                let activity = clean(&script.to_string()).into_owned();
+                self.set(&target.schema, activity, now, Clock::After);
             }
             EventKind::ScriptFinished { .. } => {
-                // A script's line must not claim its time for what comes next.
-                self.set(&target.schema, String::new(), now, Clock::Up);
+                // The next activity must not start with the elapsed time of this one.
+                self.set(&target.schema, String::new(), now, Clock::After);
             }
             EventKind::Retrying {
                 attempt,
@@ -137,8 +138,8 @@ impl ProgressState {
                 let by = blockers
                     .first()
                     .map_or_else(String::new, |b| format!(", blocked by pid {}", b.pid));
-                let doing = format!("retry {attempt}/{limit}: {}{by}", clean(&why));
-                self.set(&target.schema, doing, now, Clock::None);
+                let activity = format!("retry {attempt}/{limit}: {}{by}", clean(&why));
+                self.set(&target.schema, activity, now, Clock::None);
             }
             EventKind::SchemaFinished { outcome } => return self.finish(&target.schema, outcome),
             _ => {}
@@ -146,44 +147,44 @@ impl ProgressState {
         false
     }
 
-    /// Returns the lines of what runs, the longest-running first, each in at most `width` columns.
+    /// Returns a line of at most `width` columns for each schema in progress, in the order of their start.
     pub(super) fn lines(&self, now: Instant, width: usize, style: Style) -> String {
-        let shown = &self.running[..self.running.len().min(LINES)];
-        let names = shown.iter().map(|running| columns(&running.shown)).max();
-        // A long name may not push what it does off the line.
+        let visible = &self.running[..self.running.len().min(MAX_LINES)];
+        let names = visible.iter().map(|running| columns(&running.name)).max();
+        // A long name must not push the activity off the line.
         let column = names.unwrap_or(0).min(width * 2 / 5);
         let mut out = String::new();
-        if let Some((doing, until)) = &self.pause {
+        if let Some((activity, until)) = &self.pause {
             let left = whole(rounded(until.saturating_duration_since(now)));
-            let _ = writeln!(out, "{}", fit(&format!("{doing}, {left} left"), width));
+            let _ = writeln!(out, "{}", fit(&format!("{activity}, {left} left"), width));
         }
-        for running in shown {
-            let name = pad(&fit(&running.shown, column), column);
-            let doing = running.doing(now);
-            let line = format!("  {name}  {doing}");
+        for running in visible {
+            let name = pad(&fit(&running.name, column), column);
+            let activity = running.activity(now);
+            let line = format!("  {name}  {activity}");
             let _ = writeln!(out, "{}", fit(line.trim_end(), width));
         }
-        if self.running.len() > LINES {
-            let more = format!("  … {} more", self.running.len() - LINES);
+        if self.running.len() > MAX_LINES {
+            let more = format!("  … {} more", self.running.len() - MAX_LINES);
             out += &style.dim(&fit(&more, width));
         }
         out.trim_end().to_owned()
     }
 
-    fn set(&mut self, schema: &SchemaName, doing: String, since: Instant, clock: Clock) {
+    fn set(&mut self, schema: &SchemaName, activity: String, since: Instant, clock: Clock) {
         if let Some(running) = self.running(schema) {
-            running.doing = doing;
+            running.activity = activity;
             running.step = 0;
             running.since = since;
             running.clock = clock;
         }
     }
 
-    fn running(&mut self, schema: &SchemaName) -> Option<&mut Running> {
+    fn running(&mut self, schema: &SchemaName) -> Option<&mut SchemaProgress> {
         self.running.iter_mut().find(|one| one.schema == *schema)
     }
 
-    /// A schema that was never begun is no progress, unless it failed before it could be.
+    /// Removes a schema. One that was not started counts only if it failed.
     fn finish(&mut self, schema: &SchemaName, outcome: &Outcome) -> bool {
         let place = self.running.iter().position(|one| one.schema == *schema);
         if let Some(place) = place {
@@ -198,15 +199,15 @@ impl ProgressState {
     }
 }
 
-impl Running {
-    fn doing(&self, now: Instant) -> String {
+impl SchemaProgress {
+    fn activity(&self, now: Instant) -> String {
         let time = now.saturating_duration_since(self.since);
         match self.clock {
-            Clock::Within => format!("{}{})", self.doing, whole(time)),
-            Clock::Up if time >= Duration::from_secs(1) && !self.doing.is_empty() => {
-                format!("{}  {}", self.doing, whole(time))
+            Clock::Inside => format!("{}{})", self.activity, whole(time)),
+            Clock::After if time >= Duration::from_secs(1) && !self.activity.is_empty() => {
+                format!("{}  {}", self.activity, whole(time))
             }
-            Clock::Up | Clock::None => self.doing.clone(),
+            Clock::After | Clock::None => self.activity.clone(),
         }
     }
 }
