@@ -1,4 +1,4 @@
-//! How a command ends: the documented exit codes, and a failure that says what to do next.
+//! The exit codes, and the failure of a command with its hints.
 
 use std::fmt;
 
@@ -11,22 +11,24 @@ use crate::postgres::backup::BackupError;
 use crate::postgres::connection::database::ConnectError;
 use crate::postgres::tenants::create::CreateError;
 use crate::postgres::tenants::drop::DropError;
+use crate::postgres::tenants::where_clause::WhereError;
 use crate::service::event::{Interrupt, NotStarted, Outcome};
 use crate::service::failure::MigrateError;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::SelectionError;
 use crate::service::summary::Summary;
 use crate::settings::SettingsError;
+use crate::ui::{Excerpt, Explanation, count};
 
-/// The exit codes, as `pricesync help exit-codes` lists them.
+/// The exit codes of `pricesync help exit-codes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Done, or nothing to do.
     Done = 0,
-    /// A bug, or the environment broke in the middle.
+    /// A bug, or an error of the environment.
     Unexpected = 1,
-    /// Usage, configuration or migration files are wrong.
+    /// Wrong usage, configuration or migration files.
     Usage = 2,
     /// `--check`: migrations are pending.
     Pending = 3,
@@ -89,10 +91,10 @@ impl Exit {
         ),
     ];
 
-    /// Returns how a run ended.
+    /// Returns the exit code of a run.
     ///
-    /// A lock or a drift that kept *every* schema with work from it has a code of its own;
-    /// as soon as anything else happened, a failure is a failure.
+    /// [`Self::Locked`] and [`Self::Drift`] require that nothing was migrated and that every failure
+    /// is of that kind.
     #[must_use]
     pub fn of(summary: &Summary) -> Self {
         if summary.interrupted > Interrupt::None {
@@ -102,7 +104,7 @@ impl Exit {
         if counts.failed == 0 && counts.not_started == 0 {
             return Self::Done;
         }
-        let unbegun_because_of_failure = |outcome: &Outcome| {
+        let not_started_after_failure = |outcome: &Outcome| {
             matches!(
                 outcome,
                 Outcome::NotStarted {
@@ -118,7 +120,7 @@ impl Exit {
                 && summary.outcomes.iter().all(|item| match &item.outcome {
                     Outcome::UpToDate => true,
                     Outcome::Failed { error, applied } => applied.is_empty() && is(error),
-                    other => unbegun_because_of_failure(other),
+                    other => not_started_after_failure(other),
                 })
         };
         if all(|error| matches!(error, MigrateError::Locked { .. })) {
@@ -136,14 +138,14 @@ impl Exit {
     }
 }
 
-/// Why a command did not do what it was asked: a kind, a cause, and what to do next.
+/// The failure of a command.
 #[derive(Debug)]
 pub struct Failure {
-    /// Decides the exit code.
+    /// The exit code.
     pub exit: Exit,
-    /// What failed, on what, why.
+    /// What failed, and its causes.
     pub cause: anyhow::Error,
-    /// What to do next, each a line.
+    /// What to do next.
     pub hints: Vec<Hint>,
 }
 
@@ -157,16 +159,41 @@ impl Failure {
         }
     }
 
-    /// Returns a failure from words alone.
+    /// Returns a failure with a message.
     pub fn words(exit: Exit, words: impl fmt::Display) -> Self {
         Self::new(exit, anyhow::anyhow!("{words}"))
     }
 
-    /// Adds what to do next.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Returns the failure as it is shown to the user.
+    #[must_use]
+    pub fn explanation(&self) -> Explanation {
+        let mut chain = self.cause.chain().map(ToString::to_string);
+        let (headline, caused_by) = match self.cause.downcast_ref::<LoadErrors>() {
+            // Each file has its own place.
+            Some(LoadErrors(errors)) if errors.len() > 1 => (
+                format!("{} in the migration files", count(errors.len(), "problem")),
+                errors.iter().map(ToString::to_string).collect(),
+            ),
+            _ => (chain.next().unwrap_or_default(), chain.collect()),
+        };
+        let excerpt = match self.cause.downcast_ref::<WhereError>() {
+            Some(WhereError::Refused { place, .. }) => place.as_ref().map(Excerpt::new),
+            _ => None,
+        };
+        Explanation {
+            headline,
+            excerpt,
+            caused_by,
+            hints: self.hints.clone(),
+            ..Explanation::default()
+        }
     }
 }
 
@@ -200,7 +227,7 @@ impl From<LoadErrors> for Failure {
             cause: errors.into(),
             hints,
         }
-        .hint("nothing was touched; the database was not even asked")
+        .hint("nothing was changed; the database was not contacted")
     }
 }
 
@@ -222,7 +249,7 @@ impl From<CatalogError> for Failure {
                         "choose another --slug; names that differ in case only count as the same"
                     }
                     Taken::Schema => {
-                        "choose another --schema; one that no tenant has is taken over with --adopt only"
+                        "choose another --schema, or take over an existing one with --adopt"
                     }
                     Taken::Hostname => "choose another --domain; a host belongs to one tenant",
                 };
@@ -231,15 +258,15 @@ impl From<CatalogError> for Failure {
             CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
                 .hint(Hint::command("create the shared tables first", "migrate-schemas --shared")),
             CatalogError::ColumnMissing(_) | CatalogError::InvalidId { .. } => Self::new(Exit::Usage, error)
-                .hint("say under [catalog] in pricesync.toml what the columns are called, such as slug_column = \"subdomain\"; \"\" where there is none"),
+                .hint("set the names of the columns under [catalog] in pricesync.toml, such as slug_column = \"subdomain\"; \"\" for a column that does not exist"),
             CatalogError::ColumnRequired { column, .. } => {
-                let hint = format!("nothing was created; say what it gets with --set {column}=VALUE, or give the column a default");
+                let hint = format!("nothing was created; set it with --set {column}=VALUE, or give the column a default");
                 Self::new(Exit::Refused, error).hint(hint)
             }
             CatalogError::RowRejected(_) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; a rule of a table or what a column can hold is against it"),
+                .hint("nothing was changed; a constraint, a trigger or the type of a column rejects the row"),
             CatalogError::Ambiguous(..) => Self::new(Exit::Refused, error)
-                .hint("name the one that is meant by its schema or a host that no other has"),
+                .hint("use its schema or one of its hosts"),
             CatalogError::Dependents(objects) => {
                 let extension = objects.iter().find_map(|object| object.extension.as_deref());
                 let hint = match extension {
@@ -247,29 +274,29 @@ impl From<CatalogError> for Failure {
                         "an extension belongs to the whole database; move it first: ALTER EXTENSION {} SET SCHEMA public",
                         crate::domain::schema_name::QuotedIdentifier::new(name)
                     ),
-                    None => "dropping the schema would drop them too; drop or move them first, or let them go with --cascade-outside".to_owned(),
+                    None => "dropping the schema would drop them too; drop or move them first, or drop them too with --cascade-outside".to_owned(),
                 };
                 Self::new(Exit::Refused, error).hint(hint)
             }
             CatalogError::ReferencedBy(_) => Self::new(Exit::Refused, error)
                 .hint("delete or move those rows first, or keep the tenant's row and drop the schema alone with --keep-record"),
             CatalogError::TooManyLocks { .. } | CatalogError::LockTableFull(_) => Self::new(Exit::Refused, error)
-                .hint("raise max_locks_per_transaction on the server, which has to be restarted for it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
+                .hint("raise max_locks_per_transaction on the server, restart it, and run the same command again; or keep the tenant's row and drop the schema alone with --keep-record"),
             CatalogError::NameReferenced(..) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; these do not follow a rename: change them first, or keep the schema's name with --keep-schema, or fix them afterwards with --leave-mentions"),
+                .hint("nothing was changed; a rename does not change these: change them first, or keep the schema's name with --keep-schema, or fix them afterwards with --leave-mentions"),
             CatalogError::SchemaAppeared(_) => Self::new(Exit::Refused, error)
-                .hint("nothing was changed; the same command again shows what would go"),
+                .hint("nothing was changed; the same command again shows what would be dropped"),
             CatalogError::PartlyDropped(_) => Self::new(Exit::Refused, error)
-                .hint("it cannot be brought back whole; running its drop-schema or purge again finishes it"),
+                .hint("it cannot be restored; run its drop-schema or purge again to finish it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
                 .hint(Hint::command("nothing was changed; register it as it is with --no-migrate, then record what is applied", "baseline --tenant SLUG --to VERSION")),
             CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
             CatalogError::PermissionDenied(_) => Self::new(Exit::Refused, error).hint(
-                "the owner may, and members of the owning role, and superusers; psql shows owners: \\dn+ of schemas, \\d+ of tables",
+                "requires the owner, a member of the owning role or a superuser; psql shows owners with \\dn+ (schemas) and \\d+ (tables)",
             ),
             CatalogError::Unreachable(_) => Self::new(Exit::Unreachable, error),
             CatalogError::Database(_) if error.is_contention() => Self::new(Exit::Locked, error)
-                .hint("nothing was changed; another session uses it: try again when it is done"),
+                .hint("nothing was changed; another session uses it: retry when that session has finished"),
             CatalogError::Database(_) => Self::new(Exit::Unexpected, error),
         }
     }
@@ -290,8 +317,9 @@ impl From<SelectionError> for Failure {
             SelectionError::UnknownLines(..) => Self::new(Exit::NotFound, error)
                 .hint("a line holds one slug, schema or host; globs are not expanded")
                 .hint(list_tenants()),
-            SelectionError::NotChosen(_) => Self::new(Exit::NotFound, error)
-                .hint("canaries are taken from the tenants that the run is about"),
+            SelectionError::NotChosen(_) => {
+                Self::new(Exit::NotFound, error).hint("choose canaries among the selected tenants")
+            }
             SelectionError::BadGlob(..) => Self::new(Exit::Usage, error),
         }
     }
@@ -319,11 +347,11 @@ impl From<DropError> for Failure {
                     waited.as_secs()
                 );
                 Self::words(Exit::Locked, words)
-                    .hint("wait for that run, or wait longer: run.lock_wait, PRICESYNC_LOCK_WAIT")
+                    .hint("wait for that run, or raise run.lock_wait (PRICESYNC_LOCK_WAIT)")
             }
             DropError::InUse(error) => {
-                Self::words(Exit::Locked, format!("a lock was not to be had: {error}"))
-                    .hint("another session uses it; try again when it is done")
+                Self::words(Exit::Locked, format!("a lock was not available: {error}"))
+                    .hint("another session uses it; retry when that session has finished")
             }
         }
     }
@@ -355,7 +383,7 @@ impl From<BackupError> for Failure {
                 let failure = Self::new(exit, error);
                 match exit {
                     Exit::Usage => {
-                        failure.hint("read it with the version that wrote it, or a later one")
+                        failure.hint("read it with the version that wrote it or a later one")
                     }
                     _ => failure,
                 }
@@ -365,10 +393,10 @@ impl From<BackupError> for Failure {
             } => {
                 let hint = match said.sqlstate.as_deref() {
                     Some(sqlstate::UNDEFINED_OBJECT) => {
-                        Some("create what is missing first: a role, an extension, a tablespace")
+                        Some("create the missing role, extension or tablespace first")
                     }
                     Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Some(
-                        "owners and privileges need a role that may give them; a superuser may",
+                        "restoring owners and privileges requires a role that may grant them, such as a superuser",
                     ),
                     _ => None,
                 };

@@ -38,9 +38,7 @@ use clap::Parser as _;
 
 use commands::Cli;
 use error::{Exit, Failure};
-use migrations::LoadErrors;
-use postgres::tenants::where_clause::WhereError;
-use ui::{Excerpt, Explanation, Terminal, is_broken_pipe};
+use ui::{Terminal, is_broken_pipe};
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
@@ -48,7 +46,7 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to stdout, and a reader of it that went away is no error.
+            // A reader that closed stdout is not an error.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
         }
@@ -56,7 +54,7 @@ pub fn main() -> u8 {
     let terminal = cli.terminal();
     let dotenv = match cli.read_dotenv() {
         Ok(dotenv) => dotenv,
-        Err(failure) => return tell(&failure, &terminal) as u8,
+        Err(failure) => return report(&failure, &terminal) as u8,
     };
     let mut runtime = if cli.only_waits() {
         tokio::runtime::Builder::new_current_thread()
@@ -75,41 +73,15 @@ pub fn main() -> u8 {
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit as u8,
-        Err(failure) => tell(&failure, &terminal) as u8,
+        Err(failure) => report(&failure, &terminal) as u8,
     }
 }
 
-/// Shows a failure, unless all that happened is that nobody reads stdout any more.
-fn tell(failure: &Failure, terminal: &Terminal) -> Exit {
+/// Writes a failure to stderr and returns its exit code. A reader that closed stdout is not an error.
+fn report(failure: &Failure, terminal: &Terminal) -> Exit {
     if failure.cause.downcast_ref().is_some_and(is_broken_pipe) {
         return Exit::Done;
     }
-    let mut chain = failure.cause.chain();
-    let (headline, caused_by) = match failure.cause.downcast_ref::<LoadErrors>() {
-        // Several files may be wrong, each with its own place.
-        Some(LoadErrors(errors)) if errors.len() > 1 => (
-            format!(
-                "{} in the migration files",
-                ui::count(errors.len(), "problem")
-            ),
-            errors.iter().map(ToString::to_string).collect(),
-        ),
-        _ => (
-            chain.next().map(ToString::to_string).unwrap_or_default(),
-            chain.map(ToString::to_string).collect(),
-        ),
-    };
-    let excerpt = match failure.cause.downcast_ref::<WhereError>() {
-        Some(WhereError::Refused { place, .. }) => place.as_ref().map(Excerpt::new),
-        _ => None,
-    };
-    let explanation = Explanation {
-        headline,
-        excerpt,
-        caused_by,
-        hints: failure.hints.clone(),
-        ..Explanation::default()
-    };
-    terminal.explain(None, &explanation);
+    terminal.explain(None, &failure.explanation());
     failure.exit
 }

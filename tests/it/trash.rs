@@ -424,7 +424,7 @@ fn without_the_right_nothing_changes() {
             .run(&[args, &["-d", &url]].concat())
             .exits(7)
             .says("42501")
-            .says("the owner may, and members of the owning role, and superusers");
+            .says("requires the owner, a member of the owning role or a superuser");
         assert!(all(&given) == before, "{args:?}");
     }
     let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");

@@ -1,4 +1,4 @@
-//! Every way in which a schema can fail, in words.
+//! Explanations of every kind of failure of a schema.
 
 use crate::domain::applied::AppliedScript;
 use crate::domain::hint::Hint;
@@ -142,12 +142,12 @@ impl Subject<'_> {
             },
             MigrateError::LeftTransaction { scripts, why } => Explanation {
                 headline: format!(
-                    "{} did not leave the transaction as it was",
+                    "{} changed the state of its transaction",
                     one_of(scripts)
                 ),
                 caused_by: vec![why.clone()],
                 hints: vec![format!(
-                    "take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in {} before you {}",
+                    "take transaction control, SET ROLE and SET search_path out of the file; check what was committed in {} before you {}",
                     self.name, self.rerun
                 ).into()],
                 ..Explanation::default()
@@ -169,14 +169,14 @@ impl Subject<'_> {
             },
             MigrateError::HasHistory { version } => Explanation {
                 headline: match version {
-                    Some(version) => format!("there is a history already, at version {version}"),
-                    None => "there is a history already".to_owned(),
+                    Some(version) => format!("the schema has a migration history already, at version {version}"),
+                    None => "the schema has a migration history already".to_owned(),
                 },
-                hints: vec!["another session wrote it meanwhile; nothing was changed".into()],
+                hints: vec!["another session created it in the meantime; nothing was changed".into()],
                 ..Explanation::default()
             },
             MigrateError::SchemaIncomplete { missing } => Explanation {
-                headline: "the schema does not hold what the migrations make, nothing was recorded"
+                headline: "the schema lacks objects that the migrations create, nothing was recorded"
                     .to_owned(),
                 caused_by: missing.iter().map(|what| format!("it lacks {what}")).collect(),
                 hints: vec![
@@ -197,10 +197,10 @@ impl Subject<'_> {
                 ..Explanation::default()
             },
             MigrateError::InvalidIndex { script, indexes } => Explanation {
-                headline: format!("{script} left an index that is not valid"),
-                caused_by: vec![format!("not valid: {}", indexes.join(", "))],
+                headline: format!("{script} left an invalid index"),
+                caused_by: vec![format!("invalid: {}", indexes.join(", "))],
                 hints: vec![format!(
-                    "a unique index stays invalid while the data has duplicates: mend the data and {}, which drops the index and builds it again",
+                    "a unique index stays invalid while the data has duplicates: fix the data and {}, which drops the index and builds it again",
                     self.rerun
                 ).into()],
                 ..Explanation::default()
@@ -224,7 +224,7 @@ impl Subject<'_> {
                 caused_by: vec![error.to_string()],
                 details: details(error, &[], 1),
                 hints: vec![format!(
-                    "the server kept the whole transaction or nothing of it; {}, which reads the history and goes on from there",
+                    "the server kept the whole transaction or nothing of it; {}, which reads the history and continues from there",
                     self.rerun
                 ).into()],
                 ..Explanation::default()
@@ -274,7 +274,7 @@ impl Subject<'_> {
                     _ => format!("{}; ", self.what_stays()),
                 };
                 format!(
-                    "{before}{script} runs without a transaction, so its statements before this one stay done and a rerun goes on behind them;"
+                    "{before}{script} runs without a transaction, so its earlier statements stay applied and a rerun continues after them;"
                 )
             }
             [] => format!("{},", self.what_stays()),
@@ -285,7 +285,7 @@ impl Subject<'_> {
             None if !blockers.is_empty() => "let that session finish".to_owned(),
             None => "fix the file or the data".to_owned(),
         };
-        // Undefined table, function, object: most often a question of where was looked.
+        // Undefined table, function or object: often the search path is the cause.
         let looked = match state {
             sqlstate::UNDEFINED_TABLE
             | sqlstate::UNDEFINED_FUNCTION
@@ -299,7 +299,7 @@ impl Subject<'_> {
             .collect()
     }
 
-    /// A query that lists what is there twice. Rows with a null are no duplicates.
+    /// Returns the query that lists duplicate keys. Keys with a null are never duplicates.
     fn find_duplicates(&self, error: &ServerError) -> Option<Hint> {
         let found = error.duplicates.as_ref()?;
         let names: Vec<String> = found
@@ -373,7 +373,7 @@ fn hint_of_server(error: &ServerError) -> impl Iterator<Item = Hint> {
     error.hint.clone().map(Hint::from).into_iter()
 }
 
-/// Returns a session that is in the way and the start of its statement.
+/// Returns a blocking session and the start of its statement.
 pub(in crate::ui) fn held_by(how: &str, holder: &Holder) -> String {
     let words: Vec<_> = holder.query.split_whitespace().collect();
     match words.join(" ").as_str() {
@@ -389,7 +389,7 @@ fn position(file: &str, place: &Location) -> String {
     }
 }
 
-/// The guards look at the end of a transaction, so with several scripts nobody knows which it was.
+/// Returns the scripts that may be the cause: checks at the end of a transaction do not know which.
 fn one_of(scripts: &[ScriptRef]) -> String {
     match scripts {
         [] => "a migration".to_owned(),
@@ -552,7 +552,7 @@ error: tenant_globex: reading the history failed
                 why: "the transaction it ran in was ended".into(),
             },
             MigrateError::DamagedHistory {
-                why: "row 3 has a checksum that is no number: 'x'".into(),
+                why: "row 3 has a checksum that is not a number: 'x'".into(),
             },
             MigrateError::InvalidIndex {
                 script: script(8, "b"),
@@ -576,18 +576,18 @@ error: tenant_globex: the schema of tenant 'globex' does not exist
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
   caused by: public.countries was written
   hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex
-error: tenant_globex: V8__b did not leave the transaction as it was
+error: tenant_globex: V8__b changed the state of its transaction
   caused by: the transaction it ran in was ended
-  hint: take transaction control, SET ROLE and SET search_path out of the file; look at what was committed in tenant_globex before you rerun with --tenant=globex
+  hint: take transaction control, SET ROLE and SET search_path out of the file; check what was committed in tenant_globex before you rerun with --tenant=globex
 error: tenant_globex: the migration history cannot be read, nothing was run
-  caused by: row 3 has a checksum that is no number: 'x'
+  caused by: row 3 has a checksum that is not a number: 'x'
   hint: repair that row of the history table (keep a copy of it), then rerun with --tenant=globex
-error: tenant_globex: V8__b left an index that is not valid
-  caused by: not valid: products_sku_key
-  hint: a unique index stays invalid while the data has duplicates: mend the data and rerun with --tenant=globex, which drops the index and builds it again
+error: tenant_globex: V8__b left an invalid index
+  caused by: invalid: products_sku_key
+  hint: a unique index stays invalid while the data has duplicates: fix the data and rerun with --tenant=globex, which drops the index and builds it again
 error: tenant_globex: the connection was lost while committing, so the outcome is not known
   caused by: connection reset by peer
-  hint: the server kept the whole transaction or nothing of it; rerun with --tenant=globex, which reads the history and goes on from there
+  hint: the server kept the whole transaction or nothing of it; rerun with --tenant=globex, which reads the history and continues from there
 error: tenant_globex: pricesync has a bug and gave up on this schema
   caused by: index out of bounds
   hint: report it with this message and the output of pricesync --version
