@@ -56,7 +56,7 @@ pub fn main() -> u8 {
         Ok(dotenv) => dotenv,
         Err(failure) => return report(&failure, &terminal) as u8,
     };
-    let mut runtime = if cli.only_waits() {
+    let mut runtime = if cli.is_single_threaded() {
         tokio::runtime::Builder::new_current_thread()
     } else {
         tokio::runtime::Builder::new_multi_thread()

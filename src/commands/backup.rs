@@ -1,18 +1,19 @@
-//! `backup`: each tenant into a file of its own; `backup verify` reads one to its end.
+//! `backup`: writes a backup file for each tenant; `backup verify` checks files.
 
 use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::args::overrides::{JobsArg, LockTimeoutArg, LockWaitArg};
 use super::args::select::SelectArgs;
 use super::restore::unreadable;
-use super::run::app::{Access, App, connections_for};
-use super::run::jobs::fan_out;
+use super::run::CommandRun;
+use super::run::app::{Access, App};
+use super::run::jobs::run_in_each;
+use super::run::tenants::select_tenants;
 use crate::archive::{ArchivePart, ArchiveReader, EXTENSION, Header, Trailer};
-use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::hint::Hint;
 use crate::domain::target::Target;
 use crate::domain::tenant::Tenant;
@@ -28,12 +29,12 @@ use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count, size};
 
-/// Back tenants up, each into a file of its own
+/// Back up tenants, each into its own file
 ///
-/// The file is one snapshot of the tenant's schema, its row and its hosts; each tenant has a
-/// snapshot of its own. pricesync restore brings it back, and zstd -d turns it into a script for
-/// psql. The file appears under its name when it is whole, and never replaces another one. Each structure is
-/// rehearsed once in a scratch schema that is rolled back, so what a backup cannot hold is found now.
+/// A file contains one snapshot of the tenant's schema, its row and its hosts. pricesync restore
+/// restores it; zstd -d converts it to a script for psql. The file gets its name once it is
+/// complete, and never replaces another file. Each distinct structure is restored once into a
+/// scratch schema and rolled back, so that anything a backup cannot contain is an error now.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   pricesync backup --all --out backups
@@ -43,10 +44,10 @@ use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count, size};
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Every tenant
+    /// All tenants
     #[arg(long)]
     all: bool,
-    /// The folder for the files; made where it does not exist
+    /// Folder for the files; created if it does not exist
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
     /// What writes the files
@@ -54,94 +55,82 @@ pub(super) struct Args {
     engine: Engine,
     #[command(flatten)]
     select: SelectArgs,
-    /// How many tenants at once: a number, or auto
-    #[arg(short, long, value_name = "N")]
-    jobs: Option<String>,
-    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
-    #[arg(long, value_name = "TIME")]
-    lock_timeout: Option<String>,
-    /// How long to wait for a run that works on a schema
-    #[arg(long, value_name = "TIME")]
-    lock_wait: Option<String>,
-    /// Shape of the listing on stdout
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    lock_timeout: LockTimeoutArg,
+    #[command(flatten)]
+    lock_wait: LockWaitArg,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Engine {
-    /// pricesync itself, which reads the catalog of the tenant alone
+    /// pricesync, which reads only the tenant's part of the catalog
     #[default]
     Native,
-    /// pg_dump -Fc, for pg_restore: schema and rows only; reads the whole catalog for each tenant,
-    /// so with thousands of them each takes as long as all
+    /// pg_dump -Fc, for pg_restore: schema and rows only; reads the whole catalog for each tenant
     #[value(name = "pg_dump")]
     PgDump,
 }
 
-impl Args {
-    /// Notes the settings that were typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
-        let (timeout, wait) = (self.lock_timeout.as_deref(), self.lock_wait.as_deref());
-        overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
-        overrides.set("run.lock_timeout", "--lock-timeout", timeout);
-        overrides.set("run.lock_wait", "--lock-wait", wait);
-    }
-}
-
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Read backups to their ends and compare digests and counts; needs no server
+    /// Check digests and row counts of backup files, without a server
     Verify {
-        /// Files that pricesync backup wrote
+        /// Files of pricesync backup
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    if let Some(Command::Verify { files }) = &args.command {
-        return verify(files, app);
+impl CommandRun for Args {
+    fn override_settings(&self, overrides: &mut Overrides) {
+        self.jobs.override_settings(overrides);
+        self.lock_timeout.override_settings(overrides);
+        self.lock_wait.override_settings(overrides);
     }
-    let Some(folder) = args.out.clone() else {
-        return Err(Failure::words(Exit::Usage, "--out is missing"));
-    };
-    if args.all != args.select.is_everything() {
-        let words = if args.all {
-            "--all is every tenant; leave it out to choose some"
-        } else {
-            "say which tenants: --tenant, --where, --from-file, or --all"
+
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        if let Some(Command::Verify { files }) = &self.command {
+            return verify(files, app);
+        }
+        let Some(folder) = self.out.clone() else {
+            return Err(Failure::words(Exit::Usage, "--out is missing"));
         };
-        return Err(Failure::words(Exit::Usage, words));
+        if self.all != self.select.is_everything() {
+            let words = if self.all {
+                "--all and a selection exclude each other"
+            } else {
+                "no tenant is selected: use --tenant, --where, --from-file, or --all"
+            };
+            return Err(Failure::words(Exit::Usage, words));
+        }
+        let selectors = self.select.read()?;
+        make(&folder)?;
+        let (database, pace) = app.database_for_jobs(Access::Read).await?;
+        let catalog = app.catalog(&database);
+        let tenants = select_tenants(selectors, &catalog, app).await?;
+        let pg_dump = match self.engine {
+            Engine::Native => None,
+            Engine::PgDump => Some(app.connection().await?),
+        };
+        let job = Arc::new(Job {
+            catalog,
+            engine_options: app.engine_options(&database),
+            rehearsals: Rehearsals::default(),
+            tenants,
+            folder,
+            stamp: stamp()?,
+            pg_dump,
+            files: Mutex::default(),
+        });
+        let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
+        let summary = run_in_each(app, BACKUP, pace, &job, &targets).await?;
+        job.tell(self, app)?;
+        Ok(Exit::of(&summary))
     }
-    let selectors = args.select.read()?;
-    make(&folder)?;
-    let database = app.database(Access::Read, 1).await?;
-    let pace = app.pace(&database);
-    database.resize(NonZeroUsize::new(connections_for(pace.jobs())).unwrap_or(NonZeroUsize::MIN));
-    let catalog = app.catalog(&database);
-    let selection = selectors.resolve(&catalog).await?;
-    let list = catalog.list().await?;
-    let tenants = selection.choose(list.tenants, &list.refused)?;
-    let pg_dump = match args.engine {
-        Engine::Native => None,
-        Engine::PgDump => Some(app.connection().await?),
-    };
-    let job = Arc::new(Job {
-        catalog,
-        engine_options: app.engine_options(&database),
-        rehearsals: Rehearsals::default(),
-        tenants,
-        folder,
-        stamp: stamp()?,
-        pg_dump,
-        files: Mutex::default(),
-    });
-    let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
-    let summary = fan_out(app, BACKUP, pace, &job, &targets).await?;
-    job.tell(args, app)?;
-    Ok(Exit::of(&summary))
 }
 
 const BACKUP: Operation = Operation {
@@ -319,7 +308,7 @@ impl Job {
             ]
         });
         // In a table a digest is as wide as all the rest.
-        let shown = if matches!(args.output, Output::Table) {
+        let shown = if args.output.format() == OutputFormat::Table {
             5
         } else {
             6
@@ -329,7 +318,7 @@ impl Job {
             row.truncate(shown);
             row
         });
-        listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+        listing.write(&app.terminal, args.output.format(), rows)?;
         if app.progress == ProgressMode::Json {
             return Ok(());
         }

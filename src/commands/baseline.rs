@@ -1,12 +1,11 @@
-//! `baseline`: schemas that exist already get a history, and nothing else.
+//! `baseline`: records migrations as applied in existing schemas.
 
-use std::collections::HashSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::args::select::SelectArgs;
-use super::migrate_schemas::Migration;
-use super::run::app::{Access, App, connections_for};
+use super::run::CommandRun;
+use super::run::app::{Access, App};
+use super::run::migration::Migration;
 use crate::domain::plan::Goal;
 use crate::domain::run_options::{Atomic, OnFailure};
 use crate::domain::schema_state::SchemaState;
@@ -19,23 +18,22 @@ use crate::service::rollout::{Scopes, Survey};
 use crate::service::stages::Stages;
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Record migrations as applied in schemas that another tool made
+/// Record migrations as applied in schemas that another tool created
 ///
-/// Every selected schema that has no history gets one that ends at the given version, in a
-/// transaction of its own; no file is run. A schema must hold the tables and columns that
-/// the files up to that version make. One that has another history is refused before
-/// anything is done.
+/// Each selected schema without a history gets one up to the given version, in a transaction of
+/// its own; no migration runs. The schema must contain the tables and columns that the files up to
+/// that version create. If a selected schema has another history, nothing is changed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The last version that is recorded as applied
+    /// The last version to record as applied
     #[arg(long, value_name = "VERSION")]
     to: i64,
-    /// Only the shared schema, public; tenants otherwise
+    /// Only the shared schema, public, instead of the tenants
     #[arg(long, conflicts_with_all = ["tenants", "from_file", "condition", "exclude"])]
     shared: bool,
     #[command(flatten)]
     select: SelectArgs,
-    /// List what would be recorded and which schemas do not fit; change nothing
+    /// Change nothing: list what would be recorded, and mismatches
     #[arg(long)]
     dry_run: bool,
     /// Do not compare tables and columns with the files
@@ -43,75 +41,72 @@ pub(super) struct Args {
     unchecked: bool,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let sets = app.sets()?;
-    let scope = if args.shared {
-        Scope::Shared
-    } else {
-        Scope::Tenant
-    };
-    let set = match scope {
-        Scope::Shared => &sets.shared,
-        Scope::Tenant => &sets.tenant,
-    };
-    if !set.ids().iter().any(|id| id.version == args.to) {
-        let failure = Failure::words(
-            Exit::Usage,
-            format!("no migration has the version {}", args.to),
-        );
-        return Err(match set.ids().iter().map(|id| id.version).max() {
-            Some(newest) => failure.hint(format!("the newest is {newest}")),
-            None => failure,
-        });
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let sets = app.sets()?;
+        let scope = if self.shared {
+            Scope::Shared
+        } else {
+            Scope::Tenant
+        };
+        let set = match scope {
+            Scope::Shared => &sets.shared,
+            Scope::Tenant => &sets.tenant,
+        };
+        if !set.ids().iter().any(|id| id.version == self.to) {
+            let failure =
+                Failure::words(Exit::Usage, format!("no migration has version {}", self.to));
+            return Err(match set.ids().iter().map(|id| id.version).max() {
+                Some(newest) => failure.hint(format!("the newest version is {newest}")),
+                None => failure,
+            });
+        }
+        let selectors = self.select.read()?;
+        let access = if self.dry_run {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        let (database, pace) = app.database_for_jobs(access).await?;
+        let mut options = app.engine_options(&database);
+        options.goal = Goal::Version(self.to);
+        options.atomic = Atomic::Schema;
+        let catalog = app.catalog(&database);
+        let scopes = match scope {
+            Scope::Shared => Scopes::Shared,
+            Scope::Tenant => Scopes::Selected(selectors.resolve(&catalog).await?),
+        };
+        // Reads only: it does not add histories to the ledger.
+        let reader = app
+            .migrator(&database, options.clone(), &sets, Access::Read, 1)
+            .await?;
+        let expected = expected(self, scope, &reader, app).await?;
+        let migrator = app
+            .migrator(&database, options, &sets, access, pace.jobs())
+            .await?;
+        let mode = Mode::Baseline(Arc::new(expected.clone().unwrap_or_default()));
+        let migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(mode));
+        let run = Migration {
+            app,
+            migrator: &migrator,
+            catalog: &catalog,
+            pace,
+            on_failure: OnFailure::Continue,
+            scopes,
+            stages: Stages::default(),
+            dry_run: false,
+        };
+        let survey = run.survey().await?;
+        refuse_histories(&survey, self.to)?;
+        if self.dry_run {
+            return list(&survey, &expected.unwrap_or_default(), &reader, app).await;
+        }
+        Ok(Exit::of(&run.run(survey).await?))
     }
-    let selectors = args.select.read()?;
-    let access = if args.dry_run {
-        Access::Read
-    } else {
-        Access::Write
-    };
-    let database = app.database(access, 1).await?;
-    let mut engine_options = app.engine_options(&database);
-    engine_options.goal = Goal::Version(args.to);
-    engine_options.atomic = Atomic::Schema;
-    let pace = app.pace(&database);
-    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
-    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
-    let catalog = app.catalog(&database);
-    let scopes = match scope {
-        Scope::Shared => Scopes::Shared,
-        Scope::Tenant => Scopes::Selected(selectors.resolve(&catalog).await?),
-    };
-    // Its histories are read one by one where the ledger knows nothing, and noted by none yet.
-    let looker = app
-        .migrator(&database, engine_options.clone(), &sets, Access::Read, 1)
-        .await?;
-    let expected = expected(args, scope, &looker, app).await?;
-    let migrator = app
-        .migrator(&database, engine_options, &sets, access, pace.jobs())
-        .await?;
-    let mode = Mode::Baseline(Arc::new(expected.clone().unwrap_or_default()));
-    let migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(mode));
-    let run = Migration {
-        app,
-        migrator: &migrator,
-        catalog: &catalog,
-        pace,
-        on_failure: OnFailure::Continue,
-        scopes,
-        stages: Stages::default(),
-        rehearsal: false,
-    };
-    let survey = run.survey().await?;
-    refuse_histories(&survey, args.to)?;
-    if args.dry_run {
-        return list(&survey, &expected.unwrap_or_default(), &looker, app).await;
-    }
-    Ok(Exit::of(&run.run(survey).await?))
 }
 
-/// What the files up to the version make; nothing where it is not to be compared or not known.
+/// Returns the tables and columns that the files up to the version create; `None` if they are not
+/// compared, or cannot be determined.
 async fn expected(
     args: &Args,
     scope: Scope,
@@ -129,7 +124,7 @@ async fn expected(
         Ok(baseline) => Ok(Some(baseline)),
         Err(why) => {
             app.terminal.warn(&format!(
-                "tables and columns are not compared with the files: {why}"
+                "cannot compare tables and columns with the files: {why}"
             ));
             Ok(None)
         }
@@ -161,11 +156,9 @@ fn refuse_histories(survey: &Survey, to: i64) -> Result<(), Failure> {
     }
     Err(Failure::words(
         Exit::Refused,
-        format!("there is a history already in {words}"),
+        format!("these schemas already have a history: {words}"),
     )
-    .hint(
-        "nothing was changed; leave them out with --exclude, or bring them on with migrate-schemas",
-    ))
+    .hint("nothing was changed: use --exclude, or migrate them with migrate-schemas"))
 }
 
 async fn list(
@@ -174,7 +167,7 @@ async fn list(
     migrator: &PostgresMigrator,
     app: &App,
 ) -> Result<Exit, Failure> {
-    let mut unfit = HashSet::new();
+    let mut mismatched = 0;
     let mut rows = Vec::new();
     for item in &survey.schemas {
         let finding = match &item.state {
@@ -189,8 +182,8 @@ async fn list(
                         count(plan.pending.len(), "migration")
                     )
                 } else {
-                    unfit.insert(schema);
-                    format!("does not fit, it lacks {}", lacks.join(", "))
+                    mismatched += 1;
+                    format!("mismatch: lacks {}", lacks.join(", "))
                 }
             }
             SchemaState::Dropped | SchemaState::Drifted(..) | SchemaState::Damaged(_) => continue,
@@ -209,7 +202,7 @@ async fn list(
         OutputFormat::Table,
         rows,
     )?;
-    Ok(if unfit.is_empty() {
+    Ok(if mismatched == 0 {
         Exit::Done
     } else {
         Exit::SchemasFailed

@@ -1,116 +1,114 @@
-//! `clone-tenant`: a tenant like another one.
+//! `clone-tenant`: copies a tenant into a new one.
 
-use std::io::Write as _;
-
-use super::args::tenant::{check_name, hosts};
-use super::create_tenant::target;
-use super::drop_schema::named;
-use super::restore::{amount, tell_still_refer};
+use super::args::overrides::{LockTimeoutArg, LockWaitArg};
+use super::args::tenant::{check_name, parse_hosts};
+use super::restore::{restored_size, warn_of_references};
 use super::run::app::{Access, App};
-use super::run::jobs::alone;
+use super::run::jobs::run_in_one;
+use super::run::tenants::{find_tenant, new_target};
+use super::run::{CommandRun, print_line};
 use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
 use crate::service::event::Operation;
 use crate::settings::Overrides;
-use crate::ui::{clean, took};
+use crate::ui::took;
 
-/// Copy a tenant into a new one: its schema, with its rows or without, and its row
+/// Copy a tenant into a new one: its schema, with or without rows, and its row
 ///
-/// Out of one snapshot and in one transaction, while the tenant is in use; all of it or nothing.
-/// Everything inside points to the new schema. Where a text says the schema's name, such as the
-/// body of a function, it refuses and lists them.
+/// Copies one snapshot in one transaction, while the tenant is in use. All references inside the
+/// copy point to the new schema. Refuses, with a list, if a text such as a function body
+/// contains the schema's name.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The tenant to copy: slug, schema or host, exactly
+    /// The tenant to copy: its exact slug, schema or host
     #[arg(long, value_name = "TENANT")]
     from: String,
-    /// The short name of the new one: a-z, 0-9, '_' and '-'
+    /// Short name of the new tenant: a-z, 0-9, '_' and '-'
     #[arg(long, value_name = "SLUG")]
     slug: String,
-    /// The name that people read [default: that of the tenant that is copied]
+    /// Display name [default: that of the copied tenant]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Host name; may be repeated, the first is the primary one
+    /// Host name; repeatable, the first is the primary host
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
-    /// Leave all tables empty but the history
+    /// Copy no rows, except for the history
     #[arg(long)]
     schema_only: bool,
-    /// How long a statement waits for a lock, such as 2s; 0 waits for ever
-    #[arg(long, value_name = "TIME")]
-    lock_timeout: Option<String>,
-    /// How long to wait for a run that works on the schema
-    #[arg(long, value_name = "TIME")]
-    lock_wait: Option<String>,
+    #[command(flatten)]
+    lock_timeout: LockTimeoutArg,
+    #[command(flatten)]
+    lock_wait: LockWaitArg,
 }
 
-impl Args {
-    /// Notes the settings that were typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
-        let (timeout, wait) = (self.lock_timeout.as_deref(), self.lock_wait.as_deref());
-        overrides.set("run.lock_timeout", "--lock-timeout", timeout);
-        overrides.set("run.lock_wait", "--lock-wait", wait);
+impl CommandRun for Args {
+    fn override_settings(&self, overrides: &mut Overrides) {
+        self.lock_timeout.override_settings(overrides);
+        self.lock_wait.override_settings(overrides);
     }
-}
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let begun = std::time::Instant::now();
-    let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
-    let slug = Slug::parse(&args.slug).map_err(|error| refused(&error))?;
-    let schema = slug
-        .schema(&app.settings.catalog.schema_prefix)
-        .map_err(|error| refused(&error))?;
-    let hostnames = hosts(&args.domains)?;
-    if let Some(name) = &args.name {
-        check_name(name)?;
-    }
-    let database = app.database(Access::Write, 4).await?;
-    let catalog = app.catalog(&database);
-    let tenant = named(&args.from, catalog.list().await?)?;
-    let destination = Destination {
-        new: NewTenant {
-            name: args.name.clone().unwrap_or_else(|| tenant.name.clone()),
-            slug,
-            schema,
-            hostnames,
-            columns: Vec::new(),
-        },
-        is_itself: false,
-        keeps_hosts: false,
-    };
-    let engine_options = app.engine_options(&database);
-    let rehearsals = Rehearsals::none();
-    let copied = alone(app, CLONE, target(&destination.new), async |progress| {
-        let catalog = catalog.clone().telling(progress);
-        let source = Source {
-            catalog: &catalog,
-            tenant: &tenant,
-            options: &engine_options,
-            rehearsals: &rehearsals,
-            schema_only: args.schema_only,
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let started = std::time::Instant::now();
+        let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
+        let slug = Slug::parse(&self.slug).map_err(|error| refused(&error))?;
+        let schema = slug
+            .schema(&app.settings.catalog.schema_prefix)
+            .map_err(|error| refused(&error))?;
+        let hostnames = parse_hosts(&self.domains)?;
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        let database = app.database(Access::Write, 4).await?;
+        let catalog = app.catalog(&database);
+        let tenant = find_tenant(&self.from, catalog.list().await?)?;
+        let destination = Destination {
+            new: NewTenant {
+                name: self.name.clone().unwrap_or_else(|| tenant.name.clone()),
+                slug,
+                schema,
+                hostnames,
+                columns: Vec::new(),
+            },
+            is_itself: false,
+            keeps_hosts: false,
         };
-        let copied = catalog.copy_tenant(&source, &destination).await;
-        let copied = copied.map_err(failure)?;
-        let result = amount(&copied);
-        Ok((copied, result))
-    })
-    .await?;
-    tell_still_refer(&copied, app);
-    let told = format!(
-        "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}",
-        copied.tenant.name,
-        copied.tenant.slug,
-        copied.tenant.schema,
-        tenant.slug,
-        amount(&copied),
-    );
-    let mut out = app.terminal.out();
-    writeln!(out, "{}, {}", clean(&told), took(begun.elapsed()))?;
-    out.flush()?;
-    Ok(Exit::Done)
+        let options = app.engine_options(&database);
+        let rehearsals = Rehearsals::none();
+        let copied = run_in_one(
+            app,
+            CLONE,
+            &new_target(&destination.new),
+            async |progress| {
+                let catalog = catalog.clone().telling(progress);
+                let source = Source {
+                    catalog: &catalog,
+                    tenant: &tenant,
+                    options: &options,
+                    rehearsals: &rehearsals,
+                    schema_only: self.schema_only,
+                };
+                let copied = catalog.copy_tenant(&source, &destination).await;
+                let copied = copied.map_err(failure)?;
+                let result = restored_size(&copied);
+                Ok((copied, result))
+            },
+        )
+        .await?;
+        warn_of_references(&copied, app);
+        let line = format!(
+            "✓ Tenant copied: {} (slug={}, schema={}) from {}: {}, {}",
+            copied.tenant.name,
+            copied.tenant.slug,
+            copied.tenant.schema,
+            tenant.slug,
+            restored_size(&copied),
+            took(started.elapsed()),
+        );
+        print_line(&app.terminal, line)?;
+        Ok(Exit::Done)
+    }
 }
 
 const CLONE: Operation = Operation {
@@ -124,9 +122,9 @@ fn failure(error: BackupError) -> Failure {
     if error.is_unknown() {
         return Failure::from(error);
     }
-    let failure = Failure::from(error).hint("nothing was copied, and nothing was changed");
+    let failure = Failure::from(error).hint("nothing was changed");
     if mentions {
-        failure.hint("let them find their tables by the search path, without a schema's name")
+        failure.hint("write table names without a schema there: search_path finds them")
     } else {
         failure
     }

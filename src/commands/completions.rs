@@ -1,4 +1,4 @@
-//! `completions`: what the shell needs to complete commands and options.
+//! `completions`: prints completion scripts for shells.
 
 use std::io::Write as _;
 
@@ -12,14 +12,14 @@ use crate::ui::Terminal;
 /// Print a completion script for a shell
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Which shell
+    /// Shell to complete for
     #[arg(value_enum)]
     shell: Shell,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
-    // Into memory first: the generator panics when a pipe closes.
+    // Into memory first: the generator panics on a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pricesync", &mut script);
     let mut out = terminal.out();

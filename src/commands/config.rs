@@ -1,47 +1,48 @@
-//! `config`: every setting that is in force, and who set it.
+//! `config`: the effective settings and their origins.
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::run::CommandRun;
 use super::run::app::App;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::conninfo::{ConnectOptions, Environment};
 use crate::ui::{Cell, Listing};
 
-/// Show every setting in force with its origin, secrets masked
+/// Show every effective setting with its origin; secrets are masked
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The shape of the listing
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-/// Runs the command.
-pub(super) fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let listing = Listing::new(&["key", "value", "origin"], "no settings");
-    let mut rows: Vec<Vec<Cell>> = app
-        .settings
-        .effective()
-        .iter()
-        .map(|effective| {
-            let value = effective.value.as_deref().map(|value| {
-                if effective.key.starts_with("database.") {
-                    without_password(value)
-                } else {
-                    value.to_owned()
-                }
-            });
-            vec![
-                Cell::Text(effective.key.to_owned()),
-                Cell::maybe(value),
-                Cell::Text(effective.origin.to_string()),
-            ]
-        })
-        .collect();
-    rows.extend(connection(app)?);
-    listing.write(&app.terminal, args.output.into(), rows)?;
-    Ok(Exit::Done)
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let listing = Listing::new(&["key", "value", "origin"], "no settings");
+        let mut rows: Vec<Vec<Cell>> = app
+            .settings
+            .effective()
+            .iter()
+            .map(|effective| {
+                let value = effective.value.as_deref().map(|value| {
+                    if effective.key.starts_with("database.") {
+                        without_password(value)
+                    } else {
+                        value.to_owned()
+                    }
+                });
+                vec![
+                    Cell::Text(effective.key.to_owned()),
+                    Cell::maybe(value),
+                    Cell::Text(effective.origin.to_string()),
+                ]
+            })
+            .collect();
+        rows.extend(connection(app)?);
+        listing.write(&app.terminal, self.output.format(), rows)?;
+        Ok(Exit::Done)
+    }
 }
 
-/// What libpq's rules make of it: host by host, word by word.
+/// Returns the connection parameters as libpq's rules resolve them.
 fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
     let text = app.settings.database_url.as_deref();
     let environment = Environment::from_process();
@@ -56,7 +57,7 @@ fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
             vec![
                 Cell::Text(format!("connection.{word}")),
                 Cell::Text(value),
-                Cell::Text(named_file(origin.to_string(), app)),
+                Cell::Text(with_dotenv(origin.to_string(), app)),
             ]
         })
         .collect();
@@ -68,8 +69,8 @@ fn connection(app: &App) -> Result<Vec<Vec<Cell>>, Failure> {
     Ok(rows)
 }
 
-/// A variable may be one that only the `.env` file gives.
-fn named_file(origin: String, app: &App) -> String {
+/// Returns the origin with the `.env` file, if that sets the variable.
+fn with_dotenv(origin: String, app: &App) -> String {
     let dotenv = app.settings.dotenv.as_ref();
     let from_file = dotenv.filter(|file| file.names.contains(&origin));
     match from_file {
@@ -78,7 +79,7 @@ fn named_file(origin: String, app: &App) -> String {
     }
 }
 
-/// Shows a URL or key=value pairs without what must stay secret.
+/// Returns a URL or a key=value string with its passwords masked.
 fn without_password(text: &str) -> String {
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = match rest.rsplit_once('@') {
@@ -98,7 +99,7 @@ fn without_password(text: &str) -> String {
         return format!("{scheme}://{rest}");
     }
     if text.contains("password") {
-        return "******** (key=value pairs with a password; see connection.*)".to_owned();
+        return "******** (key=value string with a password; see connection.*)".to_owned();
     }
     text.to_owned()
 }
@@ -115,7 +116,7 @@ mod tests {
     use super::without_password;
 
     #[test]
-    fn secrets_are_masked_wherever_they_stand() {
+    fn passwords_are_masked_in_urls_and_key_value_strings() {
         assert_eq!(
             without_password("postgresql://app:p%40ss@db/x?sslmode=require"),
             "postgresql://app:********@db/x?sslmode=require"

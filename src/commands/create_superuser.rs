@@ -1,9 +1,11 @@
-//! `create-superuser`: a person who may do everything in one tenant.
+//! `create-superuser`: adds a superuser to a tenant's table of users.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 
+use super::args::tenant::TenantArg;
 use super::run::app::{Access, App};
-use super::shell::entered;
+use super::run::tenants::find_with_schema;
+use super::run::{CommandRun, print_line};
 use crate::domain::hint::Hint;
 use crate::domain::password;
 use crate::domain::sqlstate;
@@ -16,85 +18,79 @@ use crate::postgres::tenants::users::{NewUser, UserError};
 use crate::service::failure::ServerError;
 use crate::service::selection::target;
 use crate::settings::Hasher;
-use crate::ui::clean;
 
 /// Create a superuser in a tenant's table of users
 ///
-/// The table and its columns are named in [users] of pricesync.toml. The password is asked for,
-/// twice and unseen, or read from stdin; it is stored as an Argon2id hash, or as Django's
-/// PBKDF2 where [users] says hasher = "pbkdf2_sha256".
+/// [users] in pricesync.toml names the table and its columns. The command prompts for the
+/// password twice, without echo, or reads it from stdin. It stores an Argon2id hash, or
+/// Django's PBKDF2 with [users] hasher = "pbkdf2_sha256".
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The tenant: slug, schema or host, exactly
-    #[arg(long, short = 't', value_name = "TENANT")]
-    tenant: String,
-    /// What the person logs in with
+    #[command(flatten)]
+    tenant: TenantArg,
+    /// Login name
     #[arg(long, value_name = "NAME")]
     username: String,
-    /// The person's address
+    /// Email address
     #[arg(long, value_name = "ADDRESS", default_value = "")]
     email: String,
-    /// Read the password from stdin, one line
+    /// Read the password from the first line of stdin
     #[arg(long)]
     password_stdin: bool,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let usage = |words: &str| Failure::words(Exit::Usage, words);
-    if args.username.trim().is_empty() || args.username.chars().any(char::is_control) {
-        return Err(usage(
-            "a username may not be empty and holds no control characters",
-        ));
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let usage = |words: &str| Failure::words(Exit::Usage, words);
+        if self.username.trim().is_empty() || self.username.chars().any(char::is_control) {
+            return Err(usage(
+                "the username may not be empty or contain control characters",
+            ));
+        }
+        let parts = self.email.split_once('@');
+        let is_address = parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
+        if !self.email.is_empty() && (!is_address || self.email.contains(char::is_whitespace)) {
+            return Err(usage("the email address must have the form name@host"));
+        }
+        let database = app.database(Access::Write, 2).await?;
+        let tenant = find_with_schema(&self.tenant.tenant, app, &database).await?;
+        let password = if self.password_stdin {
+            read_password()?
+        } else {
+            prompt_for_password(self, &tenant, app)?
+        };
+        let hash = match app.settings.hasher {
+            Hasher::Argon2id => password::argon2id(&password),
+            Hasher::Pbkdf2Sha256 => password::django_pbkdf2(&password),
+        };
+        let hash = hash.ok_or_else(|| Failure::words(Exit::Unexpected, "cannot create a salt"))?;
+        let user = NewUser {
+            username: &self.username,
+            email: &self.email,
+            password_hash: &hash,
+        };
+        let settings = &app.settings;
+        let created = database
+            .create_superuser(
+                &tenant,
+                &app.engine_options(&database),
+                &settings.users,
+                user,
+            )
+            .await;
+        if let Err(error) = created {
+            return Err(explain(error, &tenant, app, &database).await);
+        }
+        let line = format!(
+            "✓ Superuser created: {} (tenant={}, table={}.{})",
+            self.username, tenant.slug, tenant.schema, settings.users.table
+        );
+        print_line(&app.terminal, line)?;
+        Ok(Exit::Done)
     }
-    let parts = args.email.split_once('@');
-    let is_address = parts.is_some_and(|(who, at)| !who.is_empty() && !at.is_empty());
-    if !args.email.is_empty() && (!is_address || args.email.contains(char::is_whitespace)) {
-        return Err(usage("the email address has the form name@host"));
-    }
-    let database = app.database(Access::Write, 2).await?;
-    let tenant = entered(&args.tenant, app, &database).await?;
-    let password = if args.password_stdin {
-        from_stdin()?
-    } else {
-        asked(args, &tenant, app)?
-    };
-    let hash = match app.settings.hasher {
-        Hasher::Argon2id => password::argon2id(&password),
-        Hasher::Pbkdf2Sha256 => password::django_pbkdf2(&password),
-    };
-    let hash = hash.ok_or_else(|| Failure::words(Exit::Unexpected, "no salt could be made"))?;
-    let user = NewUser {
-        username: &args.username,
-        email: &args.email,
-        password_hash: &hash,
-    };
-    let settings = &app.settings;
-    let created = database
-        .create_superuser(
-            &tenant,
-            &app.engine_options(&database),
-            &settings.users,
-            user,
-        )
-        .await;
-    if let Err(error) = created {
-        return Err(explained(error, &tenant, app, &database).await);
-    }
-    let mut out = app.terminal.out();
-    writeln!(
-        out,
-        "✓ Superuser created: {} (tenant={}, table={}.{})",
-        clean(&args.username),
-        clean(tenant.slug.as_str()),
-        clean(tenant.schema.as_str()),
-        clean(&settings.users.table)
-    )?;
-    out.flush()?;
-    Ok(Exit::Done)
 }
 
-async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Database) -> Failure {
+async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Database) -> Failure {
     let said = match &error {
         UserError::Database(said) | UserError::Context(TenantError::Refused(said)) => Some(said),
         _ => None,
@@ -121,21 +117,21 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
     let mut failure = Failure::new(
         exit,
         cause.context(format!(
-            "no superuser was created in tenant '{}'",
+            "cannot create a superuser in tenant '{}'",
             tenant.slug
         )),
     );
     if is_locked {
         return failure.hint(
-            "another session uses the table; try again when it is done, or wait longer: run.lock_timeout, PRICESYNC_LOCK_TIMEOUT",
+            "another session locks the table: retry, or raise run.lock_timeout (PRICESYNC_LOCK_TIMEOUT)",
         );
     }
     if is_forbidden {
         return failure
-            .hint("the role needs SELECT and INSERT on the table; its owner may grant it");
+            .hint("the role needs SELECT and INSERT on the table; the owner can grant them");
     }
     if is_taken {
-        return failure.hint("names that differ in case only count as the same");
+        return failure.hint("usernames are compared without case");
     }
     if let Some(sqlstate) = missing {
         let said = ServerError {
@@ -150,8 +146,8 @@ async fn explained(error: UserError, tenant: &Tenant, app: &App, database: &Data
     failure
 }
 
-/// A pipe gives one line; its end is not part of the password.
-fn from_stdin() -> Result<String, Failure> {
+/// Reads one line, without its line end.
+fn read_password() -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin()
         .lock()
@@ -167,27 +163,24 @@ fn from_stdin() -> Result<String, Failure> {
     checked(line)
 }
 
-fn asked(args: &Args, tenant: &Tenant, app: &App) -> Result<String, Failure> {
+fn prompt_for_password(args: &Args, tenant: &Tenant, app: &App) -> Result<String, Failure> {
     let question = format!(
         "password of {} in tenant '{}': ",
         args.username, tenant.slug
     );
     let Some(password) = app.terminal.secret(&question)? else {
-        return Err(
-            Failure::words(Exit::Usage, "there is no terminal to ask for the password").hint(
-                Hint::command(
-                    "read it from a file",
-                    "create-superuser ... --password-stdin < FILE",
-                ),
-            ),
-        );
-    };
-    let password = checked(&password)?;
-    if app.terminal.secret("the same again: ")?.as_deref() != Some(&password) {
         return Err(Failure::words(
             Exit::Usage,
-            "the passwords are not the same",
-        ));
+            "cannot prompt for the password: stdin is not a terminal",
+        )
+        .hint(Hint::command(
+            "read it from a file",
+            "create-superuser ... --password-stdin < FILE",
+        )));
+    };
+    let password = checked(&password)?;
+    if app.terminal.secret("repeat the password: ")?.as_deref() != Some(&password) {
+        return Err(Failure::words(Exit::Usage, "the passwords do not match"));
     }
     Ok(password)
 }
@@ -199,7 +192,7 @@ fn checked(password: &str) -> Result<String, Failure> {
     if password.contains(['\n', '\r', '\0']) {
         return Err(Failure::words(
             Exit::Usage,
-            "the password is more than one line",
+            "the password contains a line break or NUL",
         ));
     }
     Ok(password.to_owned())

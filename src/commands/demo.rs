@@ -1,12 +1,13 @@
-//! `demo`: the guide's story on the local server, from nothing to a migrated fleet.
+//! `demo`: creates, migrates and lists tenants on the local server.
 
 use crate::postgres::connection::options::EngineOptions;
 use std::collections::HashSet;
-use std::num::NonZeroUsize;
 
-use super::migrate_schemas::Migration;
-use super::run::app::{Access, App, connections_for};
-use super::{create_tenant, list_tenants, status};
+use super::run::CommandRun;
+use super::run::app::{Access, App, LOCAL};
+use super::run::migration::Migration;
+use super::run::tenants::new_target;
+use super::{list_tenants, status};
 use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantList};
@@ -19,93 +20,92 @@ use crate::service::stages::Stages;
 use crate::settings::Overrides;
 use crate::ui::{count, explain};
 
-/// As many tenants are listed one by one; of more, the counts are what fits on a screen.
+/// Up to this number the tenants are listed; above it, only counted.
 const LISTED: u32 = 100;
 
-/// Show what pricesync does: create tenants on the local server, migrate them in parallel, list them
+/// Try pricesync: create, migrate and list tenants on the local server
 ///
-/// Uses the private server of this folder and nothing else, whatever is configured. Running
-/// it again finds everything in place. More than 100 tenants are counted, not listed.
+/// Uses the local server of this folder, whatever is configured. Keeps the tenants that
+/// exist. Counts more than 100 tenants instead of listing them.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// How many tenants there are to be, acme and globex among them
+    /// Number of tenants, acme and globex included
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=50_000))]
     tenants: u32,
 }
 
-impl Args {
-    /// The demonstration never touches anybody's database.
-    pub(super) fn override_settings(overrides: &mut Overrides) {
+impl CommandRun for Args {
+    /// Selects the local server, so that the demonstration never changes another database.
+    fn override_settings(&self, overrides: &mut Overrides) {
         overrides
             .values
             .retain(|(key, _, _)| *key != "database.url");
-        overrides.set("database.url", "demo", Some(super::run::app::LOCAL));
+        overrides.set("database.url", "demo", Some(LOCAL));
+    }
+
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let sets = app.sets()?;
+        let note = |text: &str| app.terminal.note(text);
+        note("Starting the local PostgreSQL server...");
+        let (database, pace) = app.database_for_jobs(Access::Write).await?;
+        let options = app.engine_options(&database);
+        let migrator = app
+            .migrator(
+                &database,
+                options.clone(),
+                &sets,
+                Access::Write,
+                pace.jobs(),
+            )
+            .await?;
+        let catalog = app.catalog(&database);
+        let migration = |scopes| Migration {
+            app,
+            migrator: &migrator,
+            catalog: &catalog,
+            pace: pace.clone(),
+            on_failure: OnFailure::Stop,
+            scopes,
+            stages: Stages::default(),
+            dry_run: false,
+        };
+        let shared = migration(Scopes::Shared);
+        let shared = shared.run(shared.survey().await?).await?;
+        if Exit::of(&shared) != Exit::Done {
+            return Ok(Exit::of(&shared));
+        }
+        let missing = missing_tenants(self.tenants, &catalog).await?;
+        if !missing.is_empty() {
+            note(&format!("Creating {}...", count(missing.len(), "tenant")));
+            create(&missing, &catalog, &options).await?;
+            note(&format!(
+                "Created {} with empty schemas. Migrating them, {} at a time:",
+                count(missing.len(), "tenant"),
+                pace.jobs()
+            ));
+        }
+        let everything = migration(Scopes::Everything);
+        let summary = everything.run(everything.survey().await?).await?;
+        let listing = if self.tenants <= LISTED {
+            list_tenants::Args::default().run(app).await?
+        } else {
+            status::Args::default().run(app).await?
+        };
+        note(
+            "Next: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
+        );
+        Ok(match Exit::of(&summary) {
+            Exit::Done => listing,
+            failed => failed,
+        })
     }
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let sets = app.sets()?;
-    let say = |text: &str| app.terminal.note(text);
-    say("Starting the local PostgreSQL server...");
-    let database = app.database(Access::Write, 1).await?;
-    let pace = app.pace(&database);
-    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
-    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
-    let engine_options = app.engine_options(&database);
-    let migrator = app
-        .migrator(
-            &database,
-            engine_options.clone(),
-            &sets,
-            Access::Write,
-            pace.jobs(),
-        )
-        .await?;
-    let catalog = app.catalog(&database);
-    let migration = |scopes| Migration {
-        app,
-        migrator: &migrator,
-        catalog: &catalog,
-        pace: pace.clone(),
-        on_failure: OnFailure::Stop,
-        scopes,
-        stages: Stages::default(),
-        rehearsal: false,
-    };
-    let shared = migration(Scopes::Shared);
-    let shared = shared.run(shared.survey().await?).await?;
-    if Exit::of(&shared) != Exit::Done {
-        return Ok(Exit::of(&shared));
-    }
-    let missing = missing(args.tenants, &catalog).await?;
-    if !missing.is_empty() {
-        say(&format!("Creating {}...", count(missing.len(), "tenant")));
-        create(&missing, &catalog, &engine_options).await?;
-        say(&format!(
-            "Created {} with empty schemas. Migrating them, {} at a time:",
-            count(missing.len(), "tenant"),
-            pace.jobs()
-        ));
-    }
-    let everything = migration(Scopes::Everything);
-    let summary = everything.run(everything.survey().await?).await?;
-    let listing = if args.tenants <= LISTED {
-        list_tenants::run(&list_tenants::Args::everything(), app).await?
-    } else {
-        status::run(&status::Args::default(), app).await?
-    };
-    say(
-        "Look around: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
-    );
-    Ok(match Exit::of(&summary) {
-        Exit::Done => listing,
-        failed => failed,
-    })
-}
-
-/// Returns slug and name of those that are not there yet.
-async fn missing(wanted: u32, catalog: &PostgresCatalog) -> Result<Vec<(String, String)>, Failure> {
+/// Returns slug and name of the tenants that do not exist yet.
+async fn missing_tenants(
+    wanted: u32,
+    catalog: &PostgresCatalog,
+) -> Result<Vec<(String, String)>, Failure> {
     let TenantList { tenants, .. } = catalog.list().await?;
     let existing: HashSet<&str> = tenants.iter().map(|tenant| tenant.slug.as_str()).collect();
     let numbered = (1..=wanted.saturating_sub(2))
@@ -119,13 +119,13 @@ async fn missing(wanted: u32, catalog: &PostgresCatalog) -> Result<Vec<(String, 
         .collect())
 }
 
-/// Creates tenants whose schemas are empty.
+/// Creates tenants with empty schemas.
 async fn create(
     missing: &[(String, String)],
     catalog: &PostgresCatalog,
     engine_options: &EngineOptions,
 ) -> Result<(), Failure> {
-    let (progress, _nobody) = Progress::channel();
+    let (progress, _events) = Progress::channel();
     for (slug, name) in missing {
         let usage = |error: &dyn std::fmt::Display| Failure::words(Exit::Usage, error);
         let slug = Slug::parse(slug).map_err(|error| usage(&error))?;
@@ -142,7 +142,7 @@ async fn create(
             Ok(_) => {}
             Err(CreateError::Catalog(error)) => return Err(error.into()),
             Err(CreateError::Migrate(error)) => {
-                let explanation = explain(&error, &create_tenant::target(&new), &[]);
+                let explanation = explain(&error, &new_target(&new), &[]);
                 return Err(Failure::words(Exit::Unexpected, explanation.message()));
             }
         }

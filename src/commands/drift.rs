@@ -1,15 +1,16 @@
-//! `drift`: which tenants are not made like the others of their version.
+//! `drift`: compares the structure of schemas at the same version.
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::args::overrides::JobsArg;
 use super::args::select::SelectArgs;
-use super::run::app::{Access, App, connections_for};
-use super::run::jobs::fan_out;
-use crate::domain::catalog::TenantCatalog as _;
+use super::run::CommandRun;
+use super::run::app::{Access, App};
+use super::run::jobs::run_in_each;
+use super::run::tenants::select_tenants;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
@@ -28,17 +29,17 @@ const DRIFT: Operation = Operation {
     done: Some("compared"),
 };
 
-/// So many lines of what differs are shown for a shape.
+/// Maximum number of differing lines in the table for a shape.
 const LINES: usize = 12;
-/// So many tenants of a shape are named in a table.
+/// Maximum number of tenants in the table for a shape.
 const NAMES: usize = 6;
 
-/// Compare how tenants' schemas are made: which are not like the others of their version
+/// Compare the structure of tenants' schemas at the same version
 ///
-/// Reads the structure of every selected schema (tables, columns, constraints, indexes, functions,
-/// privileges and whatever else the server keeps, but no rows), and puts those of one version that are made
-/// alike together. Of each version the shape that most schemas have is taken for the right one; for the others it
-/// says what they have more (+) and less (-). Exit 11 when there are others.
+/// Reads the structure of each selected schema (tables, columns, constraints, indexes,
+/// functions, privileges and all other objects, but no rows) and groups the schemas of a version
+/// by their shape. The most frequent shape of a version is the usual one; for each other shape it
+/// prints what is missing (-) and what is additional (+). Exit 11 if there is another shape.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   pricesync drift
@@ -46,55 +47,43 @@ const NAMES: usize = 6;
 pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
-    /// How many schemas at once: a number, or auto: what the server is good for
-    #[arg(short, long, value_name = "N")]
-    jobs: Option<String>,
-    /// The shape of the listing; names: the tenants that differ
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    jobs: JobsArg,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-impl Args {
-    /// Notes the settings that were typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
-        overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
+impl CommandRun for Args {
+    fn override_settings(&self, overrides: &mut Overrides) {
+        self.jobs.override_settings(overrides);
+    }
+
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let selectors = self.select.read()?;
+        let (database, pace) = app.database_for_jobs(Access::Read).await?;
+        let tenants = select_tenants(selectors, &app.catalog(&database), app).await?;
+        let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
+        if targets.is_empty() {
+            app.terminal.note("no tenants");
+        }
+        let versions = versions(&targets, app, &database).await?;
+        let reader = Arc::new(ShapeReader::new(
+            database,
+            &app.settings.history_table,
+            versions,
+        ));
+        let summary = run_in_each(app, DRIFT, pace, &reader, &targets).await?;
+        let shapes = reader.shapes();
+        print(&shapes, self, app)?;
+        Ok(match Exit::of(&summary) {
+            Exit::Done if shapes.iter().any(|shape| !is_usual(shape, &shapes)) => Exit::Drift,
+            other => other,
+        })
     }
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let selectors = args.select.read()?;
-    let database = app.database(Access::Read, 1).await?;
-    let pace = app.pace(&database);
-    database.resize(NonZeroUsize::new(connections_for(pace.jobs())).unwrap_or(NonZeroUsize::MIN));
-    let catalog = app.catalog(&database);
-    let list = catalog.list().await?;
-    app.warn_of_refused(&list);
-    let tenants = selectors
-        .resolve(&catalog)
-        .await?
-        .choose(list.tenants, &list.refused)?;
-    let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
-    if targets.is_empty() {
-        app.terminal.note("no tenants");
-    }
-    let versions = versions(&targets, app, &database).await?;
-    let reader = Arc::new(ShapeReader::new(
-        database,
-        &app.settings.history_table,
-        versions,
-    ));
-    let summary = fan_out(app, DRIFT, pace, &reader, &targets).await?;
-    let shapes = reader.shapes();
-    write(&shapes, args, app)?;
-    Ok(match Exit::of(&summary) {
-        Exit::Done if shapes.iter().any(|shape| !is_usual(shape, &shapes)) => Exit::Drift,
-        other => other,
-    })
-}
-
-/// Returns the version of each schema in words. Where files and history disagree, or there are no files,
-/// all such schemas are compared with each other.
+/// Returns the version of each schema. A schema whose history does not match the files has none, and
+/// is compared with the other schemas without a version.
 async fn versions(
     targets: &[Arc<Target>],
     app: &App,
@@ -116,7 +105,7 @@ async fn versions(
         .collect())
 }
 
-/// Returns the shape that most schemas of its version have.
+/// Returns the most frequent shape of the same version.
 fn usual<'a>(shape: &Shape, shapes: &'a [Shape]) -> Option<&'a Shape> {
     shapes.iter().find(|other| other.kind == shape.kind)
 }
@@ -125,9 +114,9 @@ fn is_usual(shape: &Shape, shapes: &[Shape]) -> bool {
     usual(shape, shapes).is_some_and(|usual| usual.digest == shape.digest)
 }
 
-fn write(shapes: &[Shape], args: &Args, app: &App) -> Result<(), Failure> {
-    match OutputFormat::from(args.output) {
-        OutputFormat::Table => table(shapes, app),
+fn print(shapes: &[Shape], args: &Args, app: &App) -> Result<(), Failure> {
+    match args.output.format() {
+        OutputFormat::Table => print_table(shapes, app),
         format @ OutputFormat::Json => {
             let listing = Listing::new(
                 &["version", "shape", "usual", "tenants", "more", "less"],
@@ -171,7 +160,7 @@ fn write(shapes: &[Shape], args: &Args, app: &App) -> Result<(), Failure> {
     }
 }
 
-fn table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
+fn print_table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
     let listing = Listing::new(&["version", "shape", "schemas", "which"], "no tenants");
     let rows = shapes.iter().map(|shape| {
         let mut names: Vec<String> = shape.members.iter().take(NAMES).cloned().collect();
@@ -194,7 +183,7 @@ fn table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
         let (more, less) = shape.differences(usual);
         writeln!(
             out,
-            "\n{} ({}) is not like {}:",
+            "\n{} ({}) differs from {}:",
             short(shape),
             count(shape.members.len(), "schema"),
             short(usual)
@@ -208,7 +197,7 @@ fn table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
         }
         let all = less.len() + more.len();
         if all > LINES {
-            writeln!(out, "  … and {} more; -o json has all", all - LINES)?;
+            writeln!(out, "  … and {} more; -o json lists all", all - LINES)?;
         }
     }
     out.flush()?;
@@ -223,7 +212,7 @@ fn version(shape: &Shape) -> Cell {
     }
 }
 
-/// Enough of the digest to tell shapes apart.
+/// Returns the first 8 characters of the digest, for the table.
 fn short(shape: &Shape) -> &str {
     shape.digest.get(..8).unwrap_or(&shape.digest)
 }

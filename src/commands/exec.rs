@@ -1,19 +1,22 @@
-//! `exec`: the same SQL, or the same program, for many tenants.
+//! `exec`: runs SQL or a program for many tenants.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::args::overrides::JobsArg;
+use super::args::read_file_or_stdin;
 use super::args::select::SelectArgs;
-use super::run::app::{Access, App, connections_for};
+use super::args::tenant::ConfigWithoutShort;
+use super::run::CommandRun;
+use super::run::app::{Access, App};
 use super::run::jobs::with_commands;
-use super::run::reporter_task::Watch;
+use super::run::reporter_task::ReporterTask;
 use super::run::signals::interruptible;
-use crate::domain::catalog::TenantCatalog as _;
+use super::run::tenants::select_tenants;
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
@@ -23,7 +26,7 @@ use crate::postgres::client::exec_program::RunProgram;
 use crate::postgres::client::exec_sql::Exec;
 use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::pending_hint::Behind;
-use crate::service::event::{Operation, Progress};
+use crate::service::event::Operation;
 use crate::service::exec_results::ordered_results;
 use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupter, Interrupts, SchemaJob};
@@ -37,13 +40,13 @@ const EXEC: Operation = Operation {
     done: Some("executed"),
 };
 
-/// Run SQL, or a program, for many tenants
+/// Run SQL or a program for many tenants
 ///
-/// SQL runs in one transaction for each tenant, which may only read unless --write is given and
-/// even then may change nothing outside the tenant's schema. The results become one, with the
-/// tenant as its first column, in the order of the tenants; of several statements the last one's.
-/// A program gets DATABASE_URL, PGHOST and the like, PGOPTIONS with the search path,
-/// PRICESYNC_TENANT and PRICESYNC_SCHEMA; its lines are shown with the tenant in front.
+/// SQL runs in one transaction for each tenant. It is read-only without --write, and with it
+/// cannot change anything outside the tenant's schema. The results are merged, with the tenant as
+/// the first column, in the order of the tenants; of several statements, the last one's result.
+/// A program gets DATABASE_URL, the PG* variables, PGOPTIONS with search_path, PRICESYNC_TENANT
+/// and PRICESYNC_SCHEMA; its lines are printed after the tenant's slug.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   pricesync exec --all -c 'SELECT count(*) FROM products' -o csv
@@ -53,52 +56,36 @@ const EXEC: Operation = Operation {
 pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
-    /// Every tenant
+    /// All tenants
     #[arg(long, help_heading = "Selection", conflicts_with_all = ["tenants", "from_file", "condition"])]
     all: bool,
-    /// Run this SQL
+    /// SQL to run
     #[arg(short = 'c', long, value_name = "SQL")]
     command: Option<String>,
-    /// Run the SQL of this file; - is stdin
+    /// File with SQL to run; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Configuration file
-    #[arg(long, id = "config", value_name = "FILE", hide = true)]
-    _config: Option<PathBuf>,
-    /// Run this program
-    #[arg(last = true, value_name = "PROGRAM")]
+    #[command(flatten)]
+    config: ConfigWithoutShort,
+    /// Program to run, with its arguments
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with = "output")]
     program: Vec<OsString>,
-    /// Let the transactions write
+    /// Allow writes in the tenants' schemas
     #[arg(long)]
     write: bool,
-    /// The shape of the result
-    #[arg(
-        short,
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        conflicts_with = "program"
-    )]
-    output: Output,
-    /// How many tenants at once: a number, or auto: what the server is good for
-    #[arg(short, long, value_name = "N")]
-    jobs: Option<String>,
-    /// How long a statement, or the program, may run, such as 30s [default: for ever]
+    #[command(flatten)]
+    output: OutputArg,
+    #[command(flatten)]
+    jobs: JobsArg,
+    /// Timeout of a statement or the program, such as 30s [default: none]
     #[arg(long, value_name = "TIME", value_parser = settings::duration)]
     timeout: Option<Duration>,
-    /// After a failed tenant: stop or continue [default: continue; with --write what [run] says]
+    /// After a failure: stop or continue [default: continue; with --write: run.on_failure]
     #[arg(long, value_name = "WHAT")]
     on_failure: Option<String>,
 }
 
 impl Args {
-    /// Notes the settings that were typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
-        overrides.set("run.jobs", "--jobs", self.jobs.as_deref());
-        overrides.set("run.on_failure", "--on-failure", self.on_failure.as_deref());
-    }
-
     fn on_failure(&self, app: &App) -> OnFailure {
         if self.write || self.on_failure.is_some() {
             app.settings.on_failure
@@ -107,30 +94,30 @@ impl Args {
         }
     }
 
-    /// Reads what is to be run, where it is SQL.
+    /// Returns the SQL to run; `None` for a program.
     fn sql(&self) -> Result<Option<AdhocSql>, Failure> {
         let (name, text) = match (&self.command, &self.file) {
             (Some(text), _) => ("-c".to_owned(), text.clone()),
-            (None, Some(path)) => read(path)?,
+            (None, Some(path)) => read_file_or_stdin(path)?,
             (None, None) => return Ok(None),
         };
         let sql = AdhocSql::read(&text).map_err(|error| {
-            let cause = anyhow::Error::new(error).context(format!("{name} is not run"));
+            let cause = anyhow::Error::new(error).context(format!("cannot run {name}"));
             Failure::new(Exit::Usage, cause)
         })?;
         Ok(Some(sql))
     }
 
-    fn chosen(&self) -> Result<(), Failure> {
-        if self.all || !self.select.names_nobody() {
+    fn require_selection(&self) -> Result<(), Failure> {
+        if self.all || self.select.is_selective() {
             return Ok(());
         }
         Err(Failure::words(Exit::Usage, "no tenant is selected")
-            .hint("--tenant acme, --from-file, --where, or --all for every tenant"))
+            .hint("use --tenant, --from-file, --where, or --all for all tenants"))
     }
 }
 
-/// Runs SQL in one tenant where psql is missing, and shows it as a table.
+/// Runs SQL in one tenant without psql, and prints the result as a table.
 pub(super) async fn instead_of_psql(
     slug: &str,
     sql: String,
@@ -145,66 +132,63 @@ pub(super) async fn instead_of_psql(
         all: false,
         command: Some(sql),
         file: None,
-        _config: None,
+        config: ConfigWithoutShort::default(),
         program: Vec::new(),
         write: !read_only,
-        output: Output::Table,
-        jobs: None,
+        output: OutputArg::default(),
+        jobs: JobsArg::default(),
         timeout: None,
         on_failure: None,
     };
-    run(&args, app).await
+    args.run(app).await
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    args.chosen()?;
-    let sql = args.sql()?;
-    let selectors = args.select.read()?;
-    let access = if args.write {
-        Access::Write
-    } else {
-        Access::Read
-    };
-    let database = app.database(access, 1).await?;
-    let pace = app.pace(&database);
-    let connections = NonZeroUsize::new(connections_for(pace.jobs()));
-    database.resize(connections.unwrap_or(NonZeroUsize::MIN));
-    let catalog = app.catalog(&database);
-    let list = catalog.list().await?;
-    app.warn_of_refused(&list);
-    let tenants = selectors
-        .resolve(&catalog)
-        .await?
-        .choose(list.tenants, &list.refused)?;
-    let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
-    drop(tenants);
-    if targets.is_empty() {
-        app.terminal.note("no tenants");
+impl CommandRun for Args {
+    fn override_settings(&self, overrides: &mut Overrides) {
+        self.jobs.override_settings(overrides);
+        overrides.set("run.on_failure", "--on-failure", self.on_failure.as_deref());
     }
-    let (interrupter, interrupts) = Interrupts::new();
-    let run = Run {
-        app,
-        fan_out: FanOut {
-            work: EXEC,
-            fleet: Fleet {
-                concurrency: pace,
-                on_failure: args.on_failure(app),
-                interrupts,
+
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        self.require_selection()?;
+        let sql = self.sql()?;
+        let selectors = self.select.read()?;
+        let access = if self.write {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        let (database, pace) = app.database_for_jobs(access).await?;
+        let tenants = select_tenants(selectors, &app.catalog(&database), app).await?;
+        let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
+        drop(tenants);
+        if targets.is_empty() {
+            app.terminal.note("no tenants");
+        }
+        let (interrupter, interrupts) = Interrupts::new();
+        let run = ExecRun {
+            app,
+            fan_out: FanOut {
+                work: EXEC,
+                fleet: Fleet {
+                    concurrency: pace,
+                    on_failure: self.on_failure(app),
+                    interrupts,
+                },
             },
-        },
-        interrupter,
-        targets,
-        timeout: args.timeout,
-    };
-    match sql {
-        Some(sql) => run.sql(args, sql, database).await,
-        None => run.program(args, &database).await,
+            interrupter,
+            targets,
+            timeout: self.timeout,
+        };
+        match sql {
+            Some(sql) => run.sql(self, sql, database).await,
+            None => run.program(self, &database).await,
+        }
     }
 }
 
-/// A run over the chosen tenants.
-struct Run<'a> {
+/// An exec over the selected tenants.
+struct ExecRun<'a> {
     app: &'a App,
     fan_out: FanOut,
     interrupter: Interrupter,
@@ -212,10 +196,10 @@ struct Run<'a> {
     timeout: Option<Duration>,
 }
 
-impl Run<'_> {
+impl ExecRun<'_> {
     async fn sql(self, args: &Args, sql: AdhocSql, database: Database) -> Result<Exit, Failure> {
-        let (app, format) = (self.app, OutputFormat::from(args.output));
-        let engine_options = app.engine_options(&database);
+        let (app, format) = (self.app, args.output.format());
+        let options = app.engine_options(&database);
         let surveyor = app.surveyor(&database);
         let (shares, merge) = ordered_results();
         let positions = self.targets.iter().zip(0..);
@@ -224,8 +208,8 @@ impl Run<'_> {
             search_path: app.settings.search_path.clone(),
             write: args.write,
             timeout: self.timeout.unwrap_or(app.settings.statement_timeout),
-            lock_timeout: engine_options.lock_timeout,
-            references: engine_options.references.clone(),
+            lock_timeout: options.lock_timeout,
+            references: options.references.clone(),
             typed: format == OutputFormat::Json,
             shares,
             positions: positions
@@ -243,14 +227,14 @@ impl Run<'_> {
             });
             let ended = merged.and_then(|columns| rows.end(columns.as_deref()));
             if ended.is_err() {
-                // Nobody reads any more, so nothing more is asked for.
+                // stdout is closed: drain the run, then cancel its statements.
                 stop.raise();
                 stop.raise();
             }
             ended.map(drop)
         });
         let streams = format != OutputFormat::Table;
-        self.watched(job, writing, streams).await
+        self.report(job, writing, streams).await
     }
 
     async fn program(self, args: &Args, database: &Database) -> Result<Exit, Failure> {
@@ -266,12 +250,12 @@ impl Run<'_> {
             timeout: self.timeout.unwrap_or_default(),
             lines,
         });
-        let watched = app.terminal.stdout().is_terminal;
+        let is_terminal = app.terminal.stdout().is_terminal;
         let stop = self.interrupter.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let mut write = || -> io::Result<()> {
                 while let Some(output) = written.blocking_recv() {
-                    let line = if watched {
+                    let line = if is_terminal {
                         clean(&output.line).into_owned()
                     } else {
                         output.line
@@ -287,59 +271,41 @@ impl Run<'_> {
             }
             ended
         });
-        self.watched(job, writing, true).await
+        self.report(job, writing, true).await
     }
 
-    /// Does the job while it is shown, and while somebody writes what comes of it.
-    async fn watched<J: SchemaJob>(
+    /// Runs the job with a reporter, while another task writes its results.
+    async fn report<J: SchemaJob>(
         self,
         job: Arc<J>,
         writing: tokio::task::JoinHandle<io::Result<()>>,
         streams: bool,
     ) -> Result<Exit, Failure> {
-        let (progress, events) = Progress::channel();
-        // What moves on the same terminal would be written over.
+        // Bars and results would overwrite each other on one terminal.
         let mode = match self.app.progress {
             ProgressMode::Auto if streams && self.app.terminal.stdout().is_terminal => {
                 ProgressMode::None
             }
             mode => mode,
         };
-        let watch = Watch::begin(self.app, mode, events);
+        let (reporter, progress) = ReporterTask::start(self.app, mode, None);
         let work = self.fan_out.run(&job, &self.targets, &progress);
-        let summary = interruptible(work, self.interrupter, progress.clone()).await?;
+        let mut summary = interruptible(work, self.interrupter, progress.clone()).await?;
         drop(progress);
-        // The result comes behind what was said on the way: a table is written once the job is gone.
-        let shown = watch.shown().await;
+        // Dropping the job ends the results; a table is written then, after all progress.
+        let shown = reporter.shown().await;
         drop(job);
         let written = writing
             .await
             .map_err(|error| Failure::new(Exit::Unexpected, error))?;
         if let Err(error) = written {
             if !is_broken_pipe(&error) {
-                shown.finish(&summary);
+                shown.finish(&mut summary).await;
             }
             return Err(error.into());
         }
-        let summary = with_commands(self.app, summary);
-        shown.finish(&summary);
+        let mut summary = with_commands(self.app, summary);
+        shown.finish(&mut summary).await;
         Ok(Exit::of(&summary))
-    }
-}
-
-fn read(path: &Path) -> Result<(String, String), Failure> {
-    let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        let read = io::stdin().lock().read_to_string(&mut text);
-        ("stdin".to_owned(), read.map(|_| text))
-    } else {
-        (path.display().to_string(), std::fs::read_to_string(path))
-    };
-    match text {
-        Ok(text) => Ok((name, text)),
-        Err(error) => {
-            let cause = anyhow::Error::new(error).context(format!("cannot read {name}"));
-            Err(Failure::new(Exit::Usage, cause))
-        }
     }
 }

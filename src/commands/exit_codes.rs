@@ -1,4 +1,4 @@
-//! `help exit-codes`: what the exit codes mean.
+//! `help exit-codes`: the table of exit codes.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! `init`: a new project's configuration and first migrations.
+//! `init`: writes the configuration and the first migrations of a new project.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::ui::{Terminal, Verbosity};
 
 /// Write pricesync.toml and the first migrations into a folder
 ///
-/// Files that exist are left as they are.
+/// Existing files are not changed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Folder of the project
@@ -23,7 +23,7 @@ macro_rules! shipped {
     };
 }
 
-/// What this repository itself starts from.
+/// The example project, which is also this repository's own.
 const FILES: &[(&str, &str)] = shipped![
     "pricesync.toml",
     "migrations/shared/admin/V4__admin_log.sql",
@@ -85,7 +85,7 @@ mod tests {
     use crate::settings::FILE_NAME;
 
     #[test]
-    fn every_shipped_file_is_written_and_none_is_forgotten() {
+    fn every_file_of_the_repository_is_shipped() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         for (scope, name) in [(Scope::Shared, "shared"), (Scope::Tenant, "tenant")] {
             let set =

@@ -1,4 +1,4 @@
-//! `lint`: what a migration should not do on a fleet, and the safer form.
+//! `lint`: finds migrations that lock, rewrite or leave their schema.
 
 mod fleet_data;
 mod output;
@@ -11,28 +11,28 @@ use clap::ValueEnum;
 
 pub(super) use pending::warn_before;
 
-use fleet_data::Known;
-use output::{Told, write_json, write_remarks};
-use pending::pending;
+use fleet_data::FleetData;
+use output::{Reported, write_diagnostics, write_json};
+use pending::pending_findings;
 
+use super::run::CommandRun;
 use super::run::app::{App, Sets};
 use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Linter, Rule, Severity};
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Look for migrations that lock, rewrite, or reach outside their schema
+/// Find migrations that lock, rewrite, or change objects outside their schema
 ///
-/// Reads the files of both sets and says where they cost something on a fleet or on a busy
-/// table, what that is, and how to do the same with less harm. Needs no database, unless
-/// --pending or --fleet asks for one. Every file is judged by itself: tables that an earlier
-/// file made are in use.
+/// Reads the files of both sets and prints each statement that is costly on a busy table or on
+/// many tenants, its cost, and a safer form. Needs no database without --pending and --fleet.
+/// Checks each file by itself: a table of an earlier file counts as in use.
 ///
-/// Exit 0 also with findings, unless --deny says from which weight on they are exit 2.
+/// Findings do not change exit code 0, unless --deny makes them exit 2.
 ///
-/// A comment on the line above a statement, `-- pricesync: allow <rule>`, allows it there; above
-/// an empty line at the top of the file, everywhere in the file. Files that are applied
-/// somewhere cannot be edited any more: let CI lint the files that a change adds, or --pending.
+/// A comment `-- pricesync: allow <rule>` on the line above a statement allows the rule there; at
+/// the top of the file, above an empty line, in the whole file. An applied file cannot be edited
+/// any more: lint the files that a change adds, or use --pending.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   pricesync lint --deny warning
@@ -42,26 +42,26 @@ pub(super) struct Args {
     /// Only these files or folders
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Exit 2 when something of this weight or more is found
-    #[arg(long, value_enum, value_name = "WEIGHT")]
+    /// Exit 2 for a finding of this severity or above
+    #[arg(long, value_enum, value_name = "SEVERITY")]
     deny: Option<Level>,
-    /// Only files that are pending in some schema; those that will share a transaction are judged together
+    /// Only pending files; files of one transaction are checked together
     #[arg(long)]
     pending: bool,
-    /// Measure on the server what findings cost for this fleet (in a schema that is rolled back)
+    /// Measure the cost for all tenants on the server, in a rolled-back schema
     #[arg(long)]
     fleet: bool,
-    /// List the rules instead
+    /// List the rules
     #[arg(long, conflicts_with_all = ["files", "deny", "pending", "fleet"])]
     rules: bool,
-    /// The shape of the findings
+    /// Format of the findings
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Shape,
+    output: FindingsFormat,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Level {
-    /// Anything
+    /// All findings
     Hint,
     /// Warnings and errors
     Warning,
@@ -70,55 +70,59 @@ enum Level {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Shape {
-    /// For people: each with its line
+enum FindingsFormat {
+    /// Each finding with its line, for people
     #[default]
     Table,
     /// One JSON document
     Json,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    if args.rules {
-        return list_rules(args, app);
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        if self.rules {
+            return list_rules(self, app);
+        }
+        let sets = app.sets_to_lint()?;
+        let chosen = selected_files(&self.files, &sets)?;
+        let linter = Linter::new(&sets.shared, &sets.tenant)?;
+        let mut fleet = FleetData::default();
+        if self.pending || self.fleet {
+            fleet = FleetData::read(self, app, &sets).await?;
+        }
+        let mut findings = match &fleet.survey {
+            Some(survey) => pending_findings(&linter, survey, app.settings.atomic),
+            None => linter.every_file(),
+        };
+        if let Some(chosen) = &chosen {
+            findings.retain(|finding| chosen.contains(&finding.path));
+        }
+        let reported: Vec<Reported> = findings
+            .iter()
+            .map(|finding| Reported::new(finding, &fleet))
+            .collect();
+        match self.output {
+            FindingsFormat::Table => write_diagnostics(&reported, app)?,
+            FindingsFormat::Json => write_json(&reported, app)?,
+        }
+        app.terminal.note(&summary(&findings));
+        let denied = self.deny.map(|level| match level {
+            Level::Hint => Severity::Hint,
+            Level::Warning => Severity::Warning,
+            Level::Error => Severity::Error,
+        });
+        let is_denied = |finding: &Finding| denied.is_some_and(|denied| finding.severity >= denied);
+        Ok(if findings.iter().any(is_denied) {
+            Exit::Usage
+        } else {
+            Exit::Done
+        })
     }
-    let sets = app.sets_to_judge()?;
-    let chosen = chosen_files(&args.files, &sets)?;
-    let linter = Linter::new(&sets.shared, &sets.tenant)?;
-    let mut fleet = Known::default();
-    if args.pending || args.fleet {
-        fleet = Known::ask(args, app, &sets).await?;
-    }
-    let mut findings = match &fleet.survey {
-        Some(survey) => pending(&linter, survey, app.settings.atomic),
-        None => linter.every_file(),
-    };
-    if let Some(chosen) = &chosen {
-        findings.retain(|finding| chosen.contains(&finding.path));
-    }
-    let told: Vec<Told> = findings.iter().map(|it| Told::new(it, &fleet)).collect();
-    match args.output {
-        Shape::Table => write_remarks(&told, app)?,
-        Shape::Json => write_json(&told, app)?,
-    }
-    app.terminal.note(&summary(&findings));
-    let denied = args.deny.map(|level| match level {
-        Level::Hint => Severity::Hint,
-        Level::Warning => Severity::Warning,
-        Level::Error => Severity::Error,
-    });
-    let is_denied = |finding: &Finding| denied.is_some_and(|denied| finding.severity >= denied);
-    Ok(if findings.iter().any(is_denied) {
-        Exit::Usage
-    } else {
-        Exit::Done
-    })
 }
 
-/// Returns the files that were typed as the sets know them, or `None` for all.
-fn chosen_files(typed: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<PathBuf>>, Failure> {
-    if typed.is_empty() {
+/// Returns the given files with the paths of the sets; `None` for all.
+fn selected_files(given: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<PathBuf>>, Failure> {
+    if given.is_empty() {
         return Ok(None);
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -127,15 +131,15 @@ fn chosen_files(typed: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<PathBu
         .map(|script| (real(&script.path), &script.path))
         .collect();
     let mut chosen = BTreeSet::new();
-    for path in typed {
+    for path in given {
         let wanted = real(path);
         let before = chosen.len();
         let below = known.iter().filter(|(real, _)| real.starts_with(&wanted));
         let mut found = below.map(|(_, path)| PathBuf::clone(path)).peekable();
         if found.peek().is_none() && before == chosen.len() {
-            let words = format!("{} is no migration of either set", path.display());
+            let words = format!("{} is not a migration of either set", path.display());
             return Err(Failure::words(Exit::Usage, words)
-                .hint(Hint::command("show where the sets are", "config")));
+                .hint(Hint::command("show the folders of the sets", "config")));
         }
         chosen.extend(found);
     }
@@ -168,8 +172,8 @@ fn list_rules(args: &Args, app: &App) -> Result<Exit, Failure> {
         ]
     });
     let format = match args.output {
-        Shape::Table => OutputFormat::Table,
-        Shape::Json => OutputFormat::Json,
+        FindingsFormat::Table => OutputFormat::Table,
+        FindingsFormat::Json => OutputFormat::Json,
     };
     Listing::new(&["rule", "severity", "about"], "no rules").write(&app.terminal, format, rows)?;
     Ok(Exit::Done)

@@ -1,9 +1,10 @@
-//! `list-tenants`: who is there, at which version, with what pending.
+//! `list-tenants`: lists tenants with version and pending migrations.
 
-use super::Output;
+use super::args::output::OutputArg;
 use super::args::select::SelectArgs;
+use super::run::CommandRun;
 use super::run::app::{Access, App, Sets};
-use crate::domain::catalog::TenantCatalog as _;
+use super::run::tenants::select_tenants;
 use crate::domain::schema_state::SchemaState;
 use crate::error::Exit;
 use crate::error::Failure;
@@ -13,98 +14,100 @@ use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat};
 
 /// List tenants with their schemas, hosts, versions and pending migrations
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = "Examples:
   pricesync list-tenants --pending -o names
   pricesync list-tenants --where 'id > 100' -o csv")]
 pub(super) struct Args {
     #[command(flatten)]
     select: SelectArgs,
-    /// Only tenants that are not at the newest version
+    /// Only tenants that are not up to date
     #[arg(long)]
     pending: bool,
-    /// Tenants in the trash instead
+    /// List the trash instead
     #[arg(long, conflicts_with_all = ["pending", "tenants", "exclude", "condition", "from_file"])]
     trashed: bool,
-    /// The shape of the listing
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    if args.trashed {
-        return trashed(args, app).await;
-    }
-    let selectors = args.select.read()?;
-    let database = app.database(Access::Read, 2).await?;
-    let catalog = app.catalog(&database);
-    let list = catalog.list().await?;
-    app.warn_of_refused(&list);
-    let tenants = selectors
-        .resolve(&catalog)
-        .await?
-        .choose(list.tenants, &list.refused)?;
-    let needs_states = args.pending || !matches!(args.output, Output::Names);
-    let sets = if needs_states {
-        sets_or_warn(app)
-    } else {
-        None
-    };
-    let states = match &sets {
-        Some(sets) => {
-            let migrator = app
-                .migrator(
-                    &database,
-                    app.engine_options(&database),
-                    sets,
-                    Access::Read,
-                    1,
-                )
-                .await?;
-            let targets: Vec<_> = tenants.iter().map(target).collect();
-            migrator
-                .survey(&targets)
-                .await
-                .map_err(crate::service::rollout::RolloutError::Survey)?
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        if self.trashed {
+            return trashed(self, app).await;
         }
-        None => Vec::new(),
-    };
-    let mut states = states.into_iter();
-    let listing = Listing::new(
-        &[
-            "id", "name", "slug", "schema", "domains", "version", "pending", "state", "created",
-        ],
-        "no tenants",
-    )
-    .named_by("slug");
-    let rows = tenants.into_iter().filter_map(|tenant| {
-        let state = states.next();
-        let (version, pending) = match &state {
-            Some(SchemaState::Dropped) => return None,
-            Some(SchemaState::Known(plan)) => (plan.version, Some(plan.pending.len())),
-            Some(SchemaState::Drifted(_, version)) => (*version, None),
-            _ => (None, None),
+        let selectors = self.select.read()?;
+        let database = app.database(Access::Read, 2).await?;
+        let catalog = app.catalog(&database);
+        let tenants = select_tenants(selectors, &catalog, app).await?;
+        let needs_states = self.pending || self.output.format() != OutputFormat::Names;
+        let sets = if needs_states {
+            sets_or_warn(app)
+        } else {
+            None
         };
-        if args.pending && pending == Some(0) {
-            return None;
-        }
-        let label = state.map_or("unknown", |state| state.label());
-        let number = |number: Option<i64>| number.map_or(Cell::Absent, Cell::Number);
-        Some(vec![
-            Cell::Number(tenant.id),
-            Cell::Text(tenant.name),
-            Cell::Text(tenant.slug.to_string()),
-            Cell::Text(tenant.schema.to_string()),
-            Cell::List(tenant.hostnames.iter().map(ToString::to_string).collect()),
-            number(version),
-            number(pending.and_then(|pending| i64::try_from(pending).ok())),
-            Cell::Text(label.to_owned()),
-            Cell::maybe(tenant.created_at),
-        ])
-    });
-    listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
-    Ok(Exit::Done)
+        let states = match &sets {
+            Some(sets) => {
+                let migrator = app
+                    .migrator(
+                        &database,
+                        app.engine_options(&database),
+                        sets,
+                        Access::Read,
+                        1,
+                    )
+                    .await?;
+                let targets: Vec<_> = tenants.iter().map(target).collect();
+                migrator
+                    .survey(&targets)
+                    .await
+                    .map_err(crate::service::rollout::RolloutError::Survey)?
+            }
+            None => Vec::new(),
+        };
+        let mut states = states.into_iter();
+        let listing = Listing::new(
+            &[
+                "id", "name", "slug", "schema", "domains", "version", "pending", "state", "created",
+            ],
+            "no tenants",
+        )
+        .named_by("slug");
+        let rows = tenants.into_iter().filter_map(|tenant| {
+            let (version, pending, state) = match states.next() {
+                Some(SchemaState::Known(plan)) if plan.pending.is_empty() => {
+                    (plan.version, Some(0), "up to date")
+                }
+                Some(SchemaState::Known(plan)) => {
+                    (plan.version, Some(plan.pending.len()), "pending")
+                }
+                Some(SchemaState::Missing) => (None, None, "no schema"),
+                Some(SchemaState::Dropping) => (None, None, "dropping"),
+                Some(SchemaState::Dropped) => return None,
+                Some(SchemaState::Drifted(_, version)) => (version, None, "drifted"),
+                Some(SchemaState::Damaged(_)) => (None, None, "damaged"),
+                Some(SchemaState::Locked(_)) => (None, None, "locked"),
+                None => (None, None, "unknown"),
+            };
+            if self.pending && state == "up to date" {
+                return None;
+            }
+            let number = |number: Option<i64>| number.map_or(Cell::Absent, Cell::Number);
+            Some(vec![
+                Cell::Number(tenant.id),
+                Cell::Text(tenant.name),
+                Cell::Text(tenant.slug.to_string()),
+                Cell::Text(tenant.schema.to_string()),
+                Cell::List(tenant.hostnames.iter().map(ToString::to_string).collect()),
+                number(version),
+                number(pending.and_then(|pending| i64::try_from(pending).ok())),
+                Cell::Text(state.to_owned()),
+                Cell::maybe(tenant.created_at),
+            ])
+        });
+        listing.write(&app.terminal, self.output.format(), rows)?;
+        Ok(Exit::Done)
+    }
 }
 
 async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
@@ -139,30 +142,18 @@ async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
             Cell::Text(trashed.trashed_by),
         ]
     });
-    listing.write(&app.terminal, OutputFormat::from(args.output), rows)?;
+    listing.write(&app.terminal, args.output.format(), rows)?;
     Ok(Exit::Done)
 }
 
-/// A cron job that only lists needs no migration files; without them nothing is known to be pending.
+/// Loads the migration files; warns if they are invalid, because a list of names does not need them.
 fn sets_or_warn(app: &App) -> Option<Sets> {
     match app.sets() {
         Ok(sets) => Some(sets),
         Err(failure) => {
             app.terminal
-                .warn(&format!("versions are not shown: {:#}", failure.cause));
+                .warn(&format!("cannot show versions: {:#}", failure.cause));
             None
-        }
-    }
-}
-
-impl Args {
-    /// Everybody, for people.
-    pub(super) fn everything() -> Self {
-        Self {
-            select: SelectArgs::default(),
-            pending: false,
-            trashed: false,
-            output: Output::Table,
         }
     }
 }

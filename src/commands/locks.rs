@@ -1,53 +1,54 @@
-//! `locks`: which schemas are held by a run, by whom, and who waits because of it.
+//! `locks`: lists locked schemas, with the holder and the waiting sessions.
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::run::CommandRun;
 use super::run::app::{Access, App};
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::report::locks::{SchemaLock, Waiter, held};
 use crate::ui::{Cell, Listing};
 
-/// Show which schemas are being worked on, by whom, and who waits because of it
+/// List locked schemas, the sessions that hold them and the sessions that wait
 ///
-/// Every run holds a lock on the schema that it changes, until its transaction ends. Nothing is
-/// changed: to end a session, ask its owner, or use pg_terminate_backend.
+/// A run holds a lock on each schema that it changes until the transaction ends. The command
+/// only reads; to end a session use pg_terminate_backend(pid).
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The shape of the listing; names are schemas
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let database = app.database(Access::Read, 1).await?;
-    let session = database
-        .session(app.wait)
-        .await
-        .map_err(|error| Failure::words(Exit::Unreachable, error))?;
-    let locks = held(&session)
-        .await
-        .map_err(|error| Failure::words(Exit::Unexpected, server_error(&error)))?;
-    Listing::new(
-        &[
-            "schema",
-            "pid",
-            "application",
-            "client",
-            "since",
-            "seconds",
-            "state",
-            "query",
-            "waiting",
-        ],
-        "no schema is locked",
-    )
-    .write(
-        &app.terminal,
-        args.output.into(),
-        locks.into_iter().map(row),
-    )?;
-    Ok(Exit::Done)
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let database = app.database(Access::Read, 1).await?;
+        let session = database
+            .session(app.wait)
+            .await
+            .map_err(|error| Failure::words(Exit::Unreachable, error))?;
+        let locks = held(&session)
+            .await
+            .map_err(|error| Failure::words(Exit::Unexpected, server_error(&error)))?;
+        Listing::new(
+            &[
+                "schema",
+                "pid",
+                "application",
+                "client",
+                "since",
+                "seconds",
+                "state",
+                "query",
+                "waiting",
+            ],
+            "no schema is locked",
+        )
+        .write(
+            &app.terminal,
+            self.output.format(),
+            locks.into_iter().map(row),
+        )?;
+        Ok(Exit::Done)
+    }
 }
 
 fn row(lock: SchemaLock) -> Vec<Cell> {

@@ -8,10 +8,10 @@ use super::Cli;
 use crate::error::{Exit, Failure};
 use crate::ui::Terminal;
 
-/// Print the manual page, or one page for each command into a folder
+/// Print the manual page, or write one page for each command
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Write pricesync.1 and a page for each command here instead
+    /// Write pricesync.1 and a page for each command into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<std::path::PathBuf>,
 }

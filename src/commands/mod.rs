@@ -1,4 +1,6 @@
-//! What a person can type: one file for each command.
+//! The command line: one file a command, shared options in `args`, what commands run with in `run`.
+//! May import every room; nothing but `lib.rs` imports it. The only room that knows clap.
+//! Start with `Command` below, then the command's file.
 
 #![expect(clippy::doc_markdown, reason = "doc comments are help texts here")]
 
@@ -41,11 +43,12 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use run::app::App;
+use run::CommandRun;
+use run::app::{App, LOCAL};
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
-use crate::ui::{ColorChoice, OutputFormat, ProgressMode, Terminal, Verbosity, shell_word};
+use crate::ui::{ColorChoice, ProgressMode, Terminal, Verbosity, shell_word};
 
 /// Schema migrations for PostgreSQL databases that keep one schema per tenant.
 #[derive(Debug, Parser)]
@@ -65,39 +68,83 @@ pub struct Cli {
     command: Command,
 }
 
-/// Options that every command takes.
+/// Options of every command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 struct GlobalArgs {
-    /// Configuration file [default: the nearest pricesync.toml upwards; env: PRICESYNC_CONFIG]
+    /// Configuration file [default: nearest pricesync.toml] [env: PRICESYNC_CONFIG]
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Database: URL, key=value pairs, or `local` [env: PRICESYNC_DATABASE_URL, DATABASE_URL, then PG*]
+    /// URL, key=value string or `local` [env: PRICESYNC_DATABASE_URL, DATABASE_URL, PG*]
     #[arg(short, long, global = true, value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Use the private PostgreSQL server of this folder, starting it if need be
+    /// Use the local PostgreSQL server of this folder; start it if necessary
     #[arg(long, global = true, conflicts_with = "database_url")]
     local: bool,
-    /// Wait for a server that is not up yet, up to 60s where no time is given
+    /// Wait until the server accepts connections; without TIME, up to 60s
     #[arg(long, global = true, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = settings::duration)]
     wait: Option<Duration>,
-    /// How a run is shown while it happens
+    /// How to report progress on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "MODE")]
     progress: Progress,
-    /// When to use colour
+    /// When to use colors
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
-    /// Say nothing on stderr but failures; results on stdout stay
+    /// Print only failures on stderr; results on stdout stay
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more; twice for everything
+    /// Print more on stderr; -vv prints everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 }
 
 impl GlobalArgs {
-    /// Returns the program with the options that lead to the same database and files; none where
-    /// an address was typed, because it may hold a password.
+    /// Runs a command that works with settings.
+    async fn run(
+        self,
+        args: &impl CommandRun,
+        program: Option<String>,
+        dotenv: Option<DotEnv>,
+        terminal: &Terminal,
+    ) -> Result<Exit, Failure> {
+        let mut overrides = Overrides {
+            config: self.config.clone(),
+            dotenv,
+            ..Overrides::default()
+        };
+        overrides.set(DATABASE, "--database-url", self.database_url.as_deref());
+        overrides.set(DATABASE, "--local", self.local.then_some(LOCAL));
+        args.override_settings(&mut overrides);
+        let app = self.app(&overrides, program, terminal)?;
+        args.run(&app).await
+    }
+
+    /// Resolves the settings and returns the application.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 for an invalid configuration.
+    fn app(
+        self,
+        overrides: &Overrides,
+        program: Option<String>,
+        terminal: &Terminal,
+    ) -> Result<App, Failure> {
+        let folder = std::env::current_dir()?;
+        let variables = |name: &str| std::env::var(name).ok();
+        let settings = Settings::resolve(overrides, &variables, &folder)?;
+        let (progress, wait) = (self.progress.into(), self.wait.unwrap_or_default());
+        Ok(App::new(
+            settings,
+            terminal.clone(),
+            progress,
+            wait,
+            program,
+        ))
+    }
+
+    /// Returns the program with the options that select the same database and files; `None` for an
+    /// address on the command line, which may contain a password.
     fn program(&self, command: &Command) -> Option<String> {
         if self.database_url.is_some() {
             return None;
@@ -114,14 +161,17 @@ impl GlobalArgs {
     }
 }
 
+/// The setting that selects the database.
+const DATABASE: &str = "database.url";
+
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Progress {
-    /// Bars on a terminal, lines elsewhere
+    /// Bars on a terminal, else lines
     #[default]
     Auto,
-    /// One bar for the run and a line for each schema at work
+    /// One bar for the run and a line for each running schema
     Bars,
-    /// A line for each fact
+    /// A line for each event
     Lines,
     /// JSON lines on stderr
     Json,
@@ -134,35 +184,10 @@ enum Color {
     /// On terminals, unless `NO_COLOR` is set
     #[default]
     Auto,
-    /// Everywhere
+    /// Always
     Always,
-    /// Nowhere
+    /// Never
     Never,
-}
-
-/// The shapes of a listing.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// One JSON document
-    Json,
-    /// CSV with a header
-    Csv,
-    /// One slug per line, for xargs
-    Names,
-}
-
-impl From<Output> for OutputFormat {
-    fn from(output: Output) -> Self {
-        match output {
-            Output::Table => Self::Table,
-            Output::Json => Self::Json,
-            Output::Csv => Self::Csv,
-            Output::Names => Self::Names,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -212,94 +237,52 @@ enum Command {
     Supervise(server::SuperviseArgs),
 }
 
-/// Runs what was typed.
+/// Runs the command.
 ///
 /// # Errors
 ///
-/// [`Failure`], which has not been shown yet.
+/// [`Failure`], which has not been printed yet.
 pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Result<Exit, Failure> {
-    match cli.command {
-        Command::Completions(args) => return completions::run(&args, terminal),
-        Command::Man(args) => return man::run(&args, terminal),
-        Command::ExitCodes(args) => return exit_codes::run(&args, terminal),
-        Command::Supervise(args) => return server::supervise(&args),
-        Command::Init(args) => return init::run(&args, terminal),
-        _ => {}
-    }
-    let mut overrides = Overrides {
-        config: cli.global.config.clone(),
-        dotenv,
-        ..Overrides::default()
-    };
-    overrides.set(
-        "database.url",
-        "--database-url",
-        cli.global.database_url.clone(),
-    );
-    overrides.set(
-        "database.url",
-        "--local",
-        cli.global.local.then_some(run::app::LOCAL),
-    );
-    match &cli.command {
-        Command::MigrateSchemas(args) => args.override_settings(&mut overrides),
-        Command::CreateTenant(args) => args.override_settings(&mut overrides),
-        Command::DropSchema(args) => args.override_settings(&mut overrides),
-        Command::Purge(args) => args.override_settings(&mut overrides),
-        Command::Drift(args) => args.override_settings(&mut overrides),
-        Command::RenameTenant(args) => args.override_settings(&mut overrides),
-        Command::CloneTenant(args) => args.override_settings(&mut overrides),
-        Command::Backup(args) => args.override_settings(&mut overrides),
-        Command::Restore(args) => args.override_settings(&mut overrides),
-        Command::Exec(args) => args.override_settings(&mut overrides),
-        Command::Demo(_) => demo::Args::override_settings(&mut overrides),
-        _ => {}
-    }
-    let folder = std::env::current_dir()?;
-    let variables = |name: &str| std::env::var(name).ok();
-    let settings = Settings::resolve(&overrides, &variables, &folder)?;
-    let progress = cli.global.progress.into();
-    let wait = cli.global.wait.unwrap_or_default();
     let program = cli.global.program(&cli.command);
-    let app = App::new(settings, terminal.clone(), progress, wait, program);
+    let global = cli.global;
     match cli.command {
-        Command::MigrateSchemas(args) => migrate_schemas::run(&args, &app).await,
-        Command::CreateTenant(args) => create_tenant::run(&args, &app).await,
-        Command::ListTenants(args) => list_tenants::run(&args, &app).await,
-        Command::DropSchema(args) => drop_schema::run(&args, &app).await,
-        Command::RenameTenant(args) => rename_tenant::run(&args, &app).await,
-        Command::Undrop(args) => undrop::run(&args, &app).await,
-        Command::Purge(args) => purge::run(&args, &app).await,
-        Command::CloneTenant(args) => clone_tenant::run(&args, &app).await,
-        Command::Backup(args) => backup::run(&args, &app).await,
-        Command::Restore(args) => restore::run(&args, &app).await,
-        Command::Shell(args) => shell::run(&args, &app).await,
-        Command::Exec(args) => exec::run(&args, &app).await,
-        Command::Env(args) => env::run(&args, &app).await,
-        Command::Status(args) => status::run(&args, &app).await,
-        Command::MakeMigration(args) => make_migration::run(&args, &app),
-        Command::Baseline(args) => baseline::run(&args, &app).await,
-        Command::Runs(args) => runs::run(&args, &app).await,
-        Command::Lint(args) => lint::run(&args, &app).await,
-        Command::Drift(args) => drift::run(&args, &app).await,
-        Command::Doctor(args) => doctor::run(&args, &app).await,
-        Command::Locks(args) => locks::run(&args, &app).await,
-        Command::CreateSuperuser(args) => create_superuser::run(&args, &app).await,
-        Command::Domains(args) => domains::run(&args, &app).await,
-        Command::Resolve(args) => resolve::run(&args, &app).await,
-        Command::Server(args) => server::run(&args, &app).await,
-        Command::Demo(args) => demo::run(&args, &app).await,
-        Command::Config(args) => config::run(&args, &app),
-        Command::Completions(_)
-        | Command::Man(_)
-        | Command::ExitCodes(_)
-        | Command::Supervise(_)
-        | Command::Init(_) => Ok(Exit::Done),
+        Command::MigrateSchemas(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::CreateTenant(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::ListTenants(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::DropSchema(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::RenameTenant(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Undrop(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::CloneTenant(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Backup(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Restore(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Purge(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Shell(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Exec(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Env(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Status(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::MakeMigration(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Baseline(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Runs(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Lint(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Drift(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Doctor(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Locks(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Domains(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::CreateSuperuser(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Resolve(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Server(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Demo(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Config(args) => global.run(&args, program, dotenv, terminal).await,
+        Command::Init(args) => init::run(&args, terminal),
+        Command::Completions(args) => completions::run(&args, terminal),
+        Command::Man(args) => man::run(&args, terminal),
+        Command::ExitCodes(args) => exit_codes::run(&args, terminal),
+        Command::Supervise(args) => server::supervise(&args),
     }
 }
 
 impl Cli {
-    /// Reads the project's `.env` into the environment. To be called before there are threads.
+    /// Loads the project's `.env` file into the environment. Call it before starting threads.
     ///
     /// # Errors
     ///
@@ -309,15 +292,14 @@ impl Cli {
         Ok(DotEnv::load(self.global.config.as_deref(), &folder)?)
     }
 
-    /// Returns whether all that the command does is wait for servers: it packs no rows, asks
-    /// nobody, and no thread of the runtime waits for a program. Then one thread is enough, and
-    /// others would spend more time waking each other than working.
+    /// Returns whether the command needs one thread only: it waits for servers, neither for programs
+    /// nor for input. More threads would spend a quarter of the client's time waking each other.
     #[must_use]
-    pub fn only_waits(&self) -> bool {
+    pub fn is_single_threaded(&self) -> bool {
         matches!(self.command, Command::MigrateSchemas(_))
     }
 
-    /// Returns the terminal as the options want it.
+    /// Returns the terminal with the options for colors and verbosity.
     #[must_use]
     pub fn terminal(&self) -> Terminal {
         let color = match self.global.color {

@@ -1,53 +1,48 @@
-//! `rename-tenant`: another slug, name or schema, in one transaction.
+//! `rename-tenant`: changes slug, name or schema of a tenant.
 
-use std::io::Write as _;
-
+use super::args::overrides::LockWaitArg;
+use super::args::tenant::TenantArg;
 use super::args::tenant::check_name;
-use super::drop_schema::{named, not_begun};
 use super::run::app::{Access, App};
+use super::run::confirm::rolled_back;
+use super::run::tenants::find_tenant;
+use super::run::{CommandRun, print_line};
 use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Slug, Tenant};
 use crate::error::{Exit, Failure};
 use crate::settings::{CatalogLayout, Overrides};
 
-/// Give a tenant another slug, name or schema; its hosts, objects and history stay
+/// Change the slug, the name or the schema of a tenant
 ///
-/// A schema that is called after the slug follows it. All of it is one transaction under the
-/// schema's lock. Refused while a function, a trigger, a setting or a literal says the old
-/// name of the schema: those do not follow. What programs outside the database say cannot be
-/// seen, nor can jobs that an extension keeps as text.
+/// Keeps hosts, objects and history. A schema that is named after the slug is renamed with it.
+/// Runs in one transaction under the schema's lock. Refuses if a function, a trigger, a setting or
+/// a literal contains the old name of the schema. Names in programs outside the database, or in
+/// jobs of an extension, are not found.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The tenant: slug, schema or host, exactly
-    #[arg(long, short, value_name = "TENANT")]
-    tenant: String,
-    /// The new short name: a-z, 0-9, '_' and '-'
+    #[command(flatten)]
+    tenant: TenantArg,
+    /// New short name: a-z, 0-9, '_' and '-'
     #[arg(long, value_name = "SLUG")]
     slug: Option<String>,
-    /// The new name that people read
+    /// New display name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The schema's new name [default: prefix and slug, where it is called like that now]
+    /// New schema [default: prefix and new slug, if it is prefix and slug now]
     #[arg(long, value_name = "SCHEMA", conflicts_with = "keep_schema")]
     schema: Option<String>,
-    /// Leave the schema's name as it is
+    /// Keep the name of the schema
     #[arg(long)]
     keep_schema: bool,
-    /// Rename although something says the old name, and leave it to be mended
+    /// Rename although texts contain the old name; fix them afterwards
     #[arg(long)]
     leave_mentions: bool,
-    /// How long to wait for a schema that a run holds, such as 60s
-    #[arg(long, value_name = "TIME")]
-    lock_wait: Option<String>,
+    #[command(flatten)]
+    lock_wait: LockWaitArg,
 }
 
 impl Args {
-    /// Notes the settings that were typed.
-    pub(super) fn override_settings(&self, overrides: &mut Overrides) {
-        overrides.set("run.lock_wait", "--lock-wait", self.lock_wait.as_deref());
-    }
-
     fn renamed(&self, tenant: &Tenant, catalog: &CatalogLayout) -> Result<NewTenant, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
         if let Some(name) = &self.name {
@@ -89,56 +84,57 @@ impl Args {
     }
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    if args.slug.is_none() && args.name.is_none() && args.schema.is_none() {
-        return Err(Failure::words(
-            Exit::Usage,
-            "what is to change? say --slug, --name or --schema",
-        ));
+impl CommandRun for Args {
+    fn override_settings(&self, overrides: &mut Overrides) {
+        self.lock_wait.override_settings(overrides);
     }
-    let layout = &app.settings.catalog;
-    if args.name.is_some() && layout.tenants.name.is_none() {
-        return Err(Failure::words(
-            Exit::Usage,
-            "catalog.name_column is \"\": no column keeps the name",
-        ));
+
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        if self.slug.is_none() && self.name.is_none() && self.schema.is_none() {
+            return Err(Failure::words(
+                Exit::Usage,
+                "nothing to change: use --slug, --name or --schema",
+            ));
+        }
+        let layout = &app.settings.catalog;
+        if self.name.is_some() && layout.tenants.name.is_none() {
+            return Err(Failure::words(
+                Exit::Usage,
+                "catalog.name_column is \"\": the name is not stored",
+            ));
+        }
+        let database = app.database(Access::Write, 2).await?;
+        let catalog = app.catalog(&database);
+        let tenant = find_tenant(&self.tenant.tenant, catalog.list().await?)?;
+        let new = self.renamed(&tenant, layout)?;
+        if new.name == tenant.name && new.slug == tenant.slug && new.schema == tenant.schema {
+            app.terminal
+                .note(&format!("tenant '{}' already has these names", tenant.slug));
+            return Ok(Exit::Done);
+        }
+        catalog
+            .rename(
+                &tenant,
+                &new,
+                self.leave_mentions,
+                &app.engine_options(&database),
+            )
+            .await
+            .map_err(rolled_back)?;
+        let line = format!(
+            "✓ Tenant renamed: {} (slug={}, schema={})",
+            new.name, new.slug, new.schema
+        );
+        print_line(&app.terminal, line)?;
+        if new.schema != tenant.schema {
+            app.terminal.note(&format!(
+                "was slug={}, schema={}; change programs with the old schema in their search_path",
+                tenant.slug, tenant.schema
+            ));
+        } else if new.slug != tenant.slug {
+            app.terminal
+                .note(&format!("the schema is still {}", tenant.schema));
+        }
+        Ok(Exit::Done)
     }
-    let database = app.database(Access::Write, 2).await?;
-    let catalog = app.catalog(&database);
-    let tenant = named(&args.tenant, catalog.list().await?)?;
-    let new = args.renamed(&tenant, layout)?;
-    if new.name == tenant.name && new.slug == tenant.slug && new.schema == tenant.schema {
-        app.terminal
-            .note(&format!("tenant '{}' is called that already", tenant.slug));
-        return Ok(Exit::Done);
-    }
-    catalog
-        .rename(
-            &tenant,
-            &new,
-            args.leave_mentions,
-            &app.engine_options(&database),
-        )
-        .await
-        .map_err(not_begun)?;
-    let mut out = app.terminal.out();
-    writeln!(
-        out,
-        "✓ Tenant renamed: {} (slug={}, schema={})",
-        crate::ui::clean(&new.name),
-        new.slug,
-        new.schema
-    )?;
-    out.flush()?;
-    if new.schema != tenant.schema {
-        app.terminal.note(&format!(
-            "was slug={}, schema={}; programs that keep the old schema in their search_path find nothing there",
-            tenant.slug, tenant.schema
-        ));
-    } else if new.slug != tenant.slug {
-        app.terminal
-            .note(&format!("the schema is still called {}", tenant.schema));
-    }
-    Ok(Exit::Done)
 }

@@ -1,79 +1,80 @@
-//! `resolve`: which tenant answers to a host, as the application's middleware would find it.
+//! `resolve`: finds the tenant of a host, as middleware does.
 
-use super::Output;
+use super::args::output::OutputArg;
+use super::run::CommandRun;
 use super::run::app::{Access, App};
 use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::tenant::HostSteps;
 use crate::error::{Exit, Failure};
 use crate::ui::{Cell, Listing};
 
-/// Tell which tenant and schema answer to a host
+/// Find the tenant and the schema of a host
 ///
-/// The host is compared in lower case, without port and final dot, and in ASCII, as browsers
-/// send names outside of it. Exit 4 when nobody has it.
+/// Compares the host in lower case and in ASCII (IDNA), without port and final dot. Exit 4 if no
+/// tenant has it.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Host name, with or without a port
     #[arg(value_name = "HOST[:PORT]")]
     host: String,
-    /// Show each step on the way
+    /// Show each step of the normalization
     #[arg(long)]
     explain: bool,
-    /// The shape of the answer
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let steps = HostSteps::of(&args.host).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let database = app.database(Access::Read, 1).await?;
-    let found = app.catalog(&database).resolve(&steps.host).await;
-    if args.explain {
-        let found = match found {
-            Err(CatalogError::NotFound(_)) => None,
-            other => Some(other?),
-        };
-        let text = |text: &str| Cell::Text(text.to_owned());
-        let row = |step: &str, gives: Cell| vec![text(step), gives];
-        let listing = Listing::new(&["step", "gives"], "nothing").named_by("gives");
-        let tenant = found.as_ref();
-        let rows = [
-            row("host", text(&args.host)),
-            row("without port", text(&steps.without_port)),
-            row("without final dot", text(&steps.without_dot)),
-            row("lower case", text(&steps.lower)),
-            row("ASCII (IDNA)", text(steps.host.as_str())),
-            row(
-                "lookup",
-                text(if tenant.is_some() {
-                    "found"
-                } else {
-                    "not found"
-                }),
-            ),
-            row(
-                "tenant",
-                Cell::maybe(tenant.map(|tenant| tenant.slug.to_string())),
-            ),
-            row(
-                "schema",
-                Cell::maybe(tenant.map(|tenant| tenant.schema.to_string())),
-            ),
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let steps = HostSteps::of(&self.host).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let database = app.database(Access::Read, 1).await?;
+        let found = app.catalog(&database).resolve(&steps.host).await;
+        if self.explain {
+            let found = match found {
+                Err(CatalogError::NotFound(_)) => None,
+                other => Some(other?),
+            };
+            let text = |text: &str| Cell::Text(text.to_owned());
+            let row = |step: &str, gives: Cell| vec![text(step), gives];
+            let listing = Listing::new(&["step", "gives"], "nothing").named_by("gives");
+            let tenant = found.as_ref();
+            let rows = [
+                row("host", text(&self.host)),
+                row("without port", text(&steps.without_port)),
+                row("without final dot", text(&steps.without_dot)),
+                row("lower case", text(&steps.lower)),
+                row("ASCII (IDNA)", text(steps.host.as_str())),
+                row(
+                    "lookup",
+                    text(if tenant.is_some() {
+                        "found"
+                    } else {
+                        "not found"
+                    }),
+                ),
+                row(
+                    "tenant",
+                    Cell::maybe(tenant.map(|tenant| tenant.slug.to_string())),
+                ),
+                row(
+                    "schema",
+                    Cell::maybe(tenant.map(|tenant| tenant.schema.to_string())),
+                ),
+            ];
+            listing.write(&app.terminal, self.output.format(), rows)?;
+            return match found {
+                Some(_) => Ok(Exit::Done),
+                None => Err(CatalogError::NotFound(steps.host.to_string()).into()),
+            };
+        }
+        let tenant = found?;
+        let listing = Listing::new(&["host", "slug", "schema"], "no tenant").named_by("slug");
+        let row = vec![
+            Cell::Text(steps.host.to_string()),
+            Cell::Text(tenant.slug.to_string()),
+            Cell::Text(tenant.schema.to_string()),
         ];
-        listing.write(&app.terminal, args.output.into(), rows)?;
-        return match found {
-            Some(_) => Ok(Exit::Done),
-            None => Err(CatalogError::NotFound(steps.host.to_string()).into()),
-        };
+        listing.write(&app.terminal, self.output.format(), [row])?;
+        Ok(Exit::Done)
     }
-    let tenant = found?;
-    let listing = Listing::new(&["host", "slug", "schema"], "nobody").named_by("slug");
-    let row = vec![
-        Cell::Text(steps.host.to_string()),
-        Cell::Text(tenant.slug.to_string()),
-        Cell::Text(tenant.schema.to_string()),
-    ];
-    listing.write(&app.terminal, args.output.into(), [row])?;
-    Ok(Exit::Done)
 }

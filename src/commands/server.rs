@@ -1,20 +1,22 @@
-//! `server`: the private PostgreSQL server of this folder.
+//! `server`: starts and stops the local PostgreSQL server.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 
 use clap::Subcommand;
 
+use super::args::tenant::ConfigWithoutShort;
 use super::run::app::App;
+use super::run::confirm::confirm;
+use super::run::{CommandRun, print_line};
 use crate::error::{Exit, Failure};
 use crate::local::{self, LocalError, LocalOptions, LocalServer, Status};
-use crate::ui::{Answer, Terminal};
+use crate::ui::Terminal;
 
-/// Start, stop and look at the private PostgreSQL server of this folder
+/// Start, stop and inspect the local PostgreSQL server of this folder
 ///
-/// It is made from the PostgreSQL programs on this machine, listens on a unix socket only,
-/// keeps its data in .pricesync/, and stops by itself ten minutes after the last command
-/// that used it. Its data is disposable: it runs without fsync.
+/// It uses the PostgreSQL programs of this machine, listens on a unix socket only, keeps its data
+/// in .pricesync/, and stops ten minutes after the last command that used it. It runs without
+/// fsync, so its data is disposable.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -23,90 +25,86 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start the server, if it is not up, and print its URL
+    /// Start the server if necessary, and print its URL
     Start,
     /// Stop the server
     Stop,
-    /// Tell whether the server is up, and where
+    /// Show whether the server is running, and its URL
     Status,
-    /// Start the server, if it is not up, and print its URL for other programs
+    /// Start the server if necessary, and print only its URL
     Url,
     /// Open psql on the server
     Psql {
-        /// Run this SQL instead of asking for it; may be repeated
+        /// SQL to run; repeatable [default: interactive]
         #[arg(short = 'c', long = "command", value_name = "SQL")]
         commands: Vec<String>,
-        /// Configuration file
-        #[arg(long, id = "config", value_name = "FILE", hide = true)]
-        _config: Option<std::path::PathBuf>,
+        #[command(flatten)]
+        config: ConfigWithoutShort,
         /// Options for psql
         #[arg(last = true, value_name = "PSQL OPTIONS")]
         arguments: Vec<OsString>,
     },
     /// Stop the server and delete its data
     Destroy {
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long)]
         force: bool,
     },
 }
 
-/// What the supervisor is told; see [`local::supervise`].
+/// The arguments of the supervisor process; see [`local::supervise`].
 #[derive(clap::Args, Debug)]
 pub(super) struct SuperviseArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     orders: Vec<OsString>,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let options = app.local_options();
-    match &args.action {
-        Action::Start => {
-            let server = start(options).await?;
-            say(&app.terminal, &format!("running: {}", server.url()))
-        }
-        Action::Url => say(&app.terminal, &start(options).await?.url()),
-        Action::Stop => {
-            let stopped = off_runtime(move || local::stop(&options)).await?;
-            say(
-                &app.terminal,
-                if stopped {
-                    "stopped"
-                } else {
-                    "it was not running"
-                },
-            )
-        }
-        Action::Status => {
-            let status = off_runtime(move || local::status(&options)).await?;
-            say(&app.terminal, &describe(&status))
-        }
-        Action::Psql {
-            commands,
-            arguments,
-            ..
-        } => {
-            let server = start(options).await?;
-            let mut command = std::process::Command::new("psql");
-            command.arg(server.url());
-            for sql in commands {
-                command.arg("-c").arg(sql);
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let options = app.local_options();
+        match &self.action {
+            Action::Start => {
+                let server = start(options).await?;
+                print(&app.terminal, &format!("running: {}", server.url()))
             }
-            command.args(arguments);
-            let status = tokio::task::block_in_place(|| command.status()).map_err(|error| {
-                Failure::new(
-                    Exit::Unexpected,
-                    anyhow::Error::new(error).context("cannot run psql"),
+            Action::Url => print(&app.terminal, &start(options).await?.url()),
+            Action::Stop => {
+                let stopped = off_runtime(move || local::stop(&options)).await?;
+                print(
+                    &app.terminal,
+                    if stopped { "stopped" } else { "not running" },
                 )
-            })?;
-            Ok(if status.success() {
-                Exit::Done
-            } else {
-                Exit::Unexpected
-            })
+            }
+            Action::Status => {
+                let status = off_runtime(move || local::status(&options)).await?;
+                print(&app.terminal, &describe(&status))
+            }
+            Action::Psql {
+                commands,
+                arguments,
+                ..
+            } => {
+                let server = start(options).await?;
+                let mut command = std::process::Command::new("psql");
+                command.arg(server.url());
+                for sql in commands {
+                    command.arg("-c").arg(sql);
+                }
+                command.args(arguments);
+                let status = tokio::task::block_in_place(|| command.status()).map_err(|error| {
+                    Failure::new(
+                        Exit::Unexpected,
+                        anyhow::Error::new(error).context("cannot run psql"),
+                    )
+                })?;
+                Ok(if status.success() {
+                    Exit::Done
+                } else {
+                    Exit::Unexpected
+                })
+            }
+            Action::Destroy { force } => destroy(options, *force, &app.terminal).await,
         }
-        Action::Destroy { force } => destroy(options, *force, &app.terminal).await,
     }
 }
 
@@ -123,30 +121,15 @@ async fn destroy(options: LocalOptions, force: bool, terminal: &Terminal) -> Res
             "this deletes the local server and all its data in {}",
             options.data_dir.display()
         );
-        match terminal.confirm(&question, "destroy")? {
-            Answer::Yes => {}
-            Answer::No => {
-                return Err(Failure::words(
-                    Exit::Refused,
-                    "not confirmed; nothing was deleted",
-                ));
-            }
-            Answer::NotATerminal => {
-                return Err(Failure::words(
-                    Exit::Refused,
-                    "deleting the local server needs to be confirmed, and this is no terminal",
-                )
-                .hint("--force deletes without asking"));
-            }
-        }
+        confirm(&question, "destroy", "delete the local server", terminal)?;
     }
     let destroyed = off_runtime(move || local::destroy(&options)).await?;
-    say(
+    print(
         terminal,
         if destroyed {
             "destroyed"
         } else {
-            "there was nothing to destroy"
+            "nothing to destroy"
         },
     )
 }
@@ -155,7 +138,7 @@ async fn start(options: LocalOptions) -> Result<LocalServer, Failure> {
     off_runtime(move || LocalServer::start(&options)).await
 }
 
-/// The local server's room blocks; it must not block the runtime.
+/// Runs a blocking function of the local server outside the runtime.
 async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LocalError> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -168,7 +151,7 @@ async fn off_runtime<T: Send + 'static>(
 fn describe(status: &Status) -> String {
     match status {
         Status::NotCreated { data_dir } => {
-            format!("not created; its data would be in {}", data_dir.display())
+            format!("not created; data folder: {}", data_dir.display())
         }
         Status::Stopped { data_dir, major } => format!(
             "stopped; PostgreSQL {major}, data in {}",
@@ -189,9 +172,9 @@ fn describe(status: &Status) -> String {
     }
 }
 
-fn say(terminal: &Terminal, text: &str) -> Result<Exit, Failure> {
-    let mut out = terminal.out();
-    writeln!(out, "{text}")?;
-    out.flush()?;
+fn print(terminal: &Terminal, text: &str) -> Result<Exit, Failure> {
+    for line in text.lines() {
+        print_line(terminal, line)?;
+    }
     Ok(Exit::Done)
 }

@@ -1,10 +1,13 @@
-//! `status`: the fleet at a glance, or one schema in full.
+//! `status`: the versions of all schemas, or the migrations of one.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::Output;
-use super::drop_schema::named;
+use super::args::output::OutputArg;
+use super::run::CommandRun;
 use super::run::app::{Access, App, Sets};
+use super::run::tenants::find_tenant;
 use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::hint::Hint;
 use crate::domain::plan::{Goal, Plan};
@@ -13,8 +16,10 @@ use crate::domain::schema_state::{SchemaState, Severity};
 use crate::domain::target::Target;
 use crate::domain::tenant::TenantList;
 use crate::error::{Exit, Failure};
+use crate::migrations::MigrationSet;
 use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::server_error::server_error;
 use crate::postgres::migrate::status::Verified;
 use crate::postgres::tenants::drop::Presence;
 use crate::postgres::transaction::history::{Found, read_all};
@@ -23,51 +28,51 @@ use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Show how many schemas are at which version, or the migrations of one
+/// Show the number of schemas at each version, or the migrations of one schema
 ///
-/// The fleet is read from the ledger, in one query whatever the number of schemas.
+/// Reads all schemas from the ledger, in one query.
 #[derive(clap::Args, Debug, Default)]
 pub(super) struct Args {
-    /// Show the migrations of this tenant: slug, schema or host, exactly
+    /// Show the migrations of this tenant: its exact slug, schema or host
     #[arg(long, short = 't', value_name = "TENANT", conflicts_with = "shared")]
     tenant: Option<String>,
     /// Show the migrations of public
     #[arg(long)]
     shared: bool,
-    /// Read every history instead of the ledger; exit 11 when the two disagree
+    /// Read every history instead of the ledger; exit 11 if they disagree
     #[arg(long, conflicts_with_all = ["tenant", "shared"])]
     verify: bool,
-    /// The shape of the listing
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
-/// Runs the command.
-pub(super) async fn run(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let sets = app.sets()?;
-    let database = app.database(Access::Read, 2).await?;
-    if args.shared {
-        return one(&SchemaName::public(), &sets.shared, args, app, &database).await;
-    }
-    let catalog = app.catalog(&database);
-    if let Some(word) = &args.tenant {
-        let tenant = named(word, catalog.list().await?)?;
-        if catalog.presence(&tenant).await? == Presence::Dropping {
-            return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
+impl CommandRun for Args {
+    async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let sets = app.sets()?;
+        let database = app.database(Access::Read, 2).await?;
+        if self.shared {
+            return print_schema(&SchemaName::public(), &sets.shared, self, app, &database).await;
         }
-        return one(&tenant.schema, &sets.tenant, args, app, &database).await;
+        let catalog = app.catalog(&database);
+        if let Some(word) = &self.tenant {
+            let tenant = find_tenant(word, catalog.list().await?)?;
+            if catalog.presence(&tenant).await? == Presence::Dropping {
+                return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
+            }
+            return print_schema(&tenant.schema, &sets.tenant, self, app, &database).await;
+        }
+        // The tenant tables do not exist before the first run.
+        let list = match catalog.list_briefly().await {
+            Err(CatalogError::TablesMissing(_)) => TenantList::default(),
+            other => other?,
+        };
+        print_fleet(&list, &sets, self, app, &database).await
     }
-    // Before the first run there are no tenant tables, and that is what the status says.
-    let list = match catalog.list_briefly().await {
-        Err(CatalogError::TablesMissing(_)) => TenantList::default(),
-        other => other?,
-    };
-    fleet(list, &sets, args, app, &database).await
 }
 
-async fn one(
+async fn print_schema(
     schema: &SchemaName,
-    set: &crate::migrations::MigrationSet,
+    set: &MigrationSet,
     args: &Args,
     app: &App,
     database: &Database,
@@ -78,16 +83,11 @@ async fn one(
         .map_err(|error| Failure::words(Exit::Unreachable, error))?;
     let found = read_all(&session, &[schema], &app.settings.history_table)
         .await
-        .map_err(|error| {
-            Failure::words(
-                Exit::Unexpected,
-                crate::postgres::connection::server_error::server_error(&error),
-            )
-        })?;
+        .map_err(|error| Failure::words(Exit::Unexpected, server_error(&error)))?;
     let rows = match found.into_iter().next() {
         Some(Found::Schema(Ok(rows))) => rows,
-        Some(Found::Locked(who)) => {
-            return Err(Failure::words(Exit::Locked, format!("{schema}: {who}")));
+        Some(Found::Locked(holder)) => {
+            return Err(Failure::words(Exit::Locked, format!("{schema}: {holder}")));
         }
         Some(Found::Schema(Err(why))) => {
             return Err(Failure::words(
@@ -141,7 +141,7 @@ async fn one(
     lines.sort_by_key(|(version, _)| *version);
     listing.write(
         &app.terminal,
-        args.output.into(),
+        args.output.format(),
         lines.into_iter().map(|(_, cells)| cells),
     )?;
     Ok(match Plan::compare(set.ids(), &rows, Goal::Latest) {
@@ -155,7 +155,10 @@ async fn one(
     })
 }
 
-/// How many schemas of which set are in which state; the sample names a few of them.
+/// Maximum number of schemas that the table lists for a group; other formats list all.
+const SAMPLE: usize = 3;
+
+/// Schemas of one set in the same state.
 #[derive(Default)]
 struct Group {
     schemas: usize,
@@ -163,26 +166,28 @@ struct Group {
     reason: Option<String>,
 }
 
-/// Set (tenants last), rank, newest version first, state in words, kind of failure.
-type Key = (
-    bool,
-    (Severity, bool),
-    std::cmp::Reverse<i64>,
-    String,
-    Option<String>,
-);
+/// What a group has in common, in the order of the listing: `public` first, harmless states before
+/// serious ones, newer versions before older ones.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct GroupKey {
+    is_tenant: bool,
+    severity: Severity,
+    has_failed: bool,
+    version: Reverse<Option<i64>>,
+    state: String,
+    /// The kind of the failure in the last run.
+    failure: Option<String>,
+}
 
-async fn fleet(
-    list: TenantList,
+async fn print_fleet(
+    list: &TenantList,
     sets: &Sets,
     args: &Args,
     app: &App,
     database: &Database,
 ) -> Result<Exit, Failure> {
-    /// How many schemas of a group a table names; who reads the rest by machine gets all.
-    const SAMPLE: usize = 3;
-    let format = OutputFormat::from(args.output);
-    let mut targets = vec![std::sync::Arc::new(Target::public())];
+    let format = args.output.format();
+    let mut targets = vec![Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
     let migrator = app
         .migrator(
@@ -193,7 +198,7 @@ async fn fleet(
             1,
         )
         .await?;
-    let surveyed = if args.verify {
+    let verified = if args.verify {
         migrator.verify(&targets).await
     } else {
         let states = migrator.survey(&targets).await;
@@ -205,42 +210,19 @@ async fn fleet(
     let Verified {
         states,
         disagreeing,
-    } = surveyed.map_err(RolloutError::Survey)?;
+    } = verified.map_err(RolloutError::Survey)?;
     let failed: HashMap<String, FailedSchema> = failures(database)
         .await
         .map_err(|error| Failure::words(Exit::Unexpected, error))?
         .into_iter()
         .map(|failed| (failed.schema.clone(), failed))
         .collect();
-    // Sorted by set, newest version first, trouble last.
-    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
+    let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
     for (target, state) in targets.iter().zip(states) {
-        let failure = failed.get(target.schema.as_str());
-        let failure = failure.filter(|_| state.severity() == Severity::Pending);
-        let reason = match (&state, failure) {
-            (SchemaState::Dropped, _) => continue,
-            (SchemaState::Locked(session), _) => Some(session.clone()),
-            (_, Some(failed)) => Some(failed.message.clone()),
-            _ => state
-                .hint("--tenant TENANT")
-                .map(|hint| app.terminal.render(&hint)),
+        let failed = failed.get(target.schema.as_str());
+        let Some((key, reason)) = classify(target, &state, failed, app) else {
+            continue;
         };
-        let (version, pending) = match &state {
-            SchemaState::Known(plan) => (plan.version, plan.pending.len()),
-            _ => (None, 0),
-        };
-        let label = match failure {
-            Some(failed) => format!("failed in run {}", failed.run),
-            None if pending > 0 => format!("{pending} pending"),
-            None => state.label().to_owned(),
-        };
-        let key = (
-            !target.schema.is_public(),
-            (state.severity(), failure.is_some()),
-            std::cmp::Reverse(version.unwrap_or(-1)),
-            label,
-            failure.map(|failed| failed.kind.clone()),
-        );
         let group = groups.entry(key).or_default();
         group.reason = group.reason.take().or(reason);
         group.schemas += 1;
@@ -248,46 +230,23 @@ async fn fleet(
             group.sample.push(target.label.clone());
         }
     }
-    let mut rows: Vec<Vec<Cell>> = groups
-        .into_iter()
-        .map(
-            |((is_tenant, _, std::cmp::Reverse(version), words, _), group)| {
-                let more = group.schemas - group.sample.len();
-                let mut names = group.sample;
-                if more > 0 {
-                    names.push(format!("(+{more})"));
-                }
-                vec![
-                    Cell::Text(if is_tenant { "tenant" } else { "shared" }.to_owned()),
-                    if version < 0 {
-                        Cell::Absent
-                    } else {
-                        Cell::Number(version)
-                    },
-                    Cell::Text(words),
-                    Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
-                    Cell::List(names),
-                    Cell::maybe(group.reason),
-                ]
-            },
-        )
-        .collect();
-    for row in &list.refused {
-        rows.push(vec![
+    let refused = list.refused.iter().map(|row| {
+        vec![
             Cell::Text("tenant".to_owned()),
             Cell::Absent,
             Cell::Text(row.reason.to_string()),
             Cell::Number(1),
             Cell::List(vec![row.slug.clone()]),
             Cell::Text(format!("row {} of the tenant table", row.id)),
-        ]);
-    }
+        ]
+    });
     let listing = Listing::new(
         &["set", "version", "state", "schemas", "which", "reason"],
         "no schemas",
     )
     .named_by("which");
-    listing.write(&app.terminal, format, rows)?;
+    let rows = groups.into_iter().map(|(key, group)| group_row(key, group));
+    listing.write(&app.terminal, format, rows.chain(refused))?;
     app.terminal.note(&format!(
         "{} in public, {} for {}",
         count(sets.shared.ids().len(), "migration"),
@@ -296,7 +255,7 @@ async fn fleet(
     ));
     for &position in &disagreeing {
         app.terminal.warn(&format!(
-            "{}: the ledger says something else than its history",
+            "{}: the ledger disagrees with its history",
             targets[position].schema
         ));
     }
@@ -306,4 +265,58 @@ async fn fleet(
     let fix = Hint::command("rebuild the ledger", "doctor --fix ledger");
     app.terminal.warn(&app.terminal.render(&fix));
     Ok(Exit::Drift)
+}
+
+/// Returns the group of a schema, and the reason for its state; `None` for a dropped tenant.
+fn classify(
+    target: &Target,
+    state: &SchemaState,
+    failed: Option<&FailedSchema>,
+    app: &App,
+) -> Option<(GroupKey, Option<String>)> {
+    let severity = state.severity();
+    let failed = failed.filter(|_| severity == Severity::Pending);
+    let reason = match (state, failed) {
+        (SchemaState::Dropped, _) => return None,
+        (SchemaState::Locked(session), _) => Some(session.clone()),
+        (_, Some(failed)) => Some(failed.message.clone()),
+        _ => state
+            .hint("--tenant TENANT")
+            .map(|hint| app.terminal.render(&hint)),
+    };
+    let (version, pending) = match state {
+        SchemaState::Known(plan) => (plan.version, plan.pending.len()),
+        _ => (None, 0),
+    };
+    let label = match failed {
+        Some(failed) => format!("failed in run {}", failed.run),
+        None if pending > 0 => format!("{pending} pending"),
+        None => state.label().to_owned(),
+    };
+    let key = GroupKey {
+        is_tenant: !target.schema.is_public(),
+        severity,
+        has_failed: failed.is_some(),
+        version: Reverse(version),
+        state: label,
+        failure: failed.map(|failed| failed.kind.clone()),
+    };
+    Some((key, reason))
+}
+
+fn group_row(key: GroupKey, group: Group) -> Vec<Cell> {
+    let more = group.schemas - group.sample.len();
+    let mut names = group.sample;
+    if more > 0 {
+        names.push(format!("(+{more})"));
+    }
+    let set = if key.is_tenant { "tenant" } else { "shared" };
+    vec![
+        Cell::Text(set.to_owned()),
+        key.version.0.map_or(Cell::Absent, Cell::Number),
+        Cell::Text(key.state),
+        Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
+        Cell::List(names),
+        Cell::maybe(group.reason),
+    ]
 }

@@ -162,7 +162,7 @@ fn a_table_with_a_schema_column_only_is_enough() {
             "updated_at=now",
         ])
         .exits(0)
-        .says("no column keeps the name");
+        .says("the name is not stored");
     given
         .run(&[
             "create-tenant",
@@ -299,8 +299,8 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     given
         .run(&["baseline", "--to", "9"])
         .exits(2)
-        .says("no migration has the version 9")
-        .says("the newest is 3");
+        .says("no migration has version 9")
+        .says("the newest version is 3");
     given
         .run(&["baseline", "--to", "3", "--tenant", "nobody"])
         .exits(4);
@@ -317,7 +317,7 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     given
         .run(&["baseline", "--to", "3"])
         .exits(7)
-        .says("there is a history already in tenant_acme (at version 2)")
+        .says("these schemas already have a history: tenant_acme (at version 2)")
         .says("--exclude");
     assert_eq!(
         given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"),
@@ -352,8 +352,8 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
     given
         .run(&["baseline", "--to", "3", "--dry-run"])
         .exits(10)
-        .prints("does not fit, it lacks column Price\"s.price")
-        .prints("does not fit, it lacks table products");
+        .prints("mismatch: lacks column Price\"s.price")
+        .prints("mismatch: lacks table products");
     given
         .run(&["baseline", "--to", "3"])
         .exits(10)
@@ -375,7 +375,7 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
     given
         .run(&["baseline", "--to", "3", "--exclude", "acme"])
         .exits(10)
-        .says("are not compared with the files: V3__cheap runs without a transaction")
+        .says("cannot compare tables and columns with the files: V3__cheap runs without a transaction")
         .says("it lacks any object")
         .counts([1, 0, 1, 0, 0]);
     given.database.execute("DROP SCHEMA \"tenant_Công ty\"");

@@ -83,7 +83,7 @@ fn nothing_is_made_without_a_usable_password_or_name() {
     for (args, password, says) in [
         (&ANA[..], "", "the password is empty"),
         (&ANA, "\n", "the password is empty"),
-        (&ANA, "a\nb\n", "more than one line"),
+        (&ANA, "a\nb\n", "contains a line break"),
         (&["-t", "acme", "--username= "], "x", "may not be empty"),
         (
             &["-t", "acme", "--username=x", "--email=nowhere"],
@@ -96,7 +96,7 @@ fn nothing_is_made_without_a_usable_password_or_name() {
     given
         .run(&[&["create-superuser"], &ANA[..]].concat())
         .exits(2)
-        .says("there is no terminal to ask for the password")
+        .says("cannot prompt for the password: stdin is not a terminal")
         .says("--password-stdin");
     create(&given, &["-t", "nobody", "--username=x"], "x").exits(4);
     assert_eq!(given.value("SELECT count(*) FROM tenant_acme.users"), "0");
@@ -147,7 +147,7 @@ fn on_a_terminal_the_password_is_asked_for_twice_and_not_shown() {
     let given = shipped();
     let args = [&["create-superuser"], &ANA[..]].concat();
     for (again, code, says) in [
-        ("unseen-2", 2, "are not the same"),
+        ("unseen-2", 2, "do not match"),
         ("unseen-1", 0, "Superuser created: ana"),
     ] {
         let mut terminal = OnTerminal::start(&given, &args);

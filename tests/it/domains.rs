@@ -72,7 +72,7 @@ fn a_tenant_has_exactly_one_primary_host_whatever_is_done() {
             "www.a.example.com",
         ])
         .exits(0)
-        .says("tenant 'a' has 'www.a.example.com' already");
+        .says("tenant 'a' already has 'www.a.example.com'");
     assert_eq!(stored(&given), ["a a.example.com", "a www.a.example.com *"]);
 }
 

@@ -23,7 +23,7 @@ fn without_a_terminal_it_refuses_and_shows_what_would_go() {
     given
         .run(&["drop-schema", "--tenant=acme"])
         .exits(7)
-        .says("needs to be confirmed")
+        .says("without confirmation: stdin is not a terminal")
         .says("schema tenant_acme, ")
         .says("acme.test")
         .says("--force")
@@ -460,7 +460,7 @@ fn a_shared_table_in_use_is_never_waited_for_long_and_nothing_has_begun() {
             "--lock-timeout=300ms",
         ])
         .exits(6)
-        .says("nothing is lost");
+        .says("run the same command again to finish");
     holder.let_go(&given);
     assert_eq!(given.dump(&[]), before);
     given
@@ -546,7 +546,9 @@ fn on_a_terminal_the_slug_must_be_typed() {
         let given = Given::shop();
         let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme"]);
         terminal.shows("the question", |screen| {
-            screen.contains("for ever") && screen.contains("acme.test") && screen.contains("type")
+            screen.contains("permanently")
+                && screen.contains("acme.test")
+                && screen.contains("type")
         });
         terminal.types(typed);
         let (exit, screen) = terminal.ends();

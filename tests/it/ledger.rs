@@ -172,13 +172,13 @@ fn what_another_tool_did_to_a_history_is_found_by_verify_and_mended_by_doctor() 
     given
         .run(&["status", "--verify"])
         .exits(11)
-        .says("tenant_globex: the ledger says something else than its history")
+        .says("tenant_globex: the ledger disagrees with its history")
         .says("rebuild the ledger: pricesync doctor --fix ledger");
     given.run(&["doctor"]).exits(11).prints("tenant_globex");
     given
         .run(&["doctor", "--fix", "ledger"])
         .exits(0)
-        .says("the ledger answers for 4 schemas");
+        .says("the ledger covers 4 schemas");
     given.run(&["status", "--verify"]).exits(0);
     assert_eq!(status(&given)[0].2, 2);
 }
@@ -231,7 +231,7 @@ fn a_history_of_another_shape_keeps_no_other_schema_out_of_the_ledger() {
         .run(&["doctor", "--fix", "ledger"])
         .exits(11)
         .prints("the history is damaged: column \"checksum\" does not exist")
-        .says("the ledger answers for 3 schemas");
+        .says("the ledger covers 3 schemas");
     assert_eq!(
         ledger(&given),
         ["public 1 1", "tenant_acme 2 2", "tenant_initech 1 1"]
@@ -254,6 +254,6 @@ fn a_schema_that_a_run_holds_is_left_to_that_run() {
     given
         .run(&["doctor", "--fix", "ledger"])
         .exits(0)
-        .says("the ledger answers for 4 schemas");
+        .says("the ledger covers 4 schemas");
     assert!(ledger(&given).contains(&"tenant_globex 1 1".to_owned()));
 }

@@ -107,7 +107,7 @@ fn only_the_files_that_were_named_are_judged() {
     given
         .run(&["lint", "README.md"])
         .exits(2)
-        .says("README.md is no migration of either set");
+        .says("README.md is not a migration of either set");
 }
 
 #[test]

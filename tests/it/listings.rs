@@ -80,7 +80,7 @@ fn a_listing_works_without_migration_files() {
         .run(&["list-tenants", "-o", "csv"])
         .exits(0)
         .prints("tenant_acme")
-        .says("versions are not shown");
+        .says("cannot show versions");
 }
 
 #[test]
@@ -194,14 +194,14 @@ fn the_doctor_registers_schemas_that_nobody_has_and_says_why_not() {
             (text("schema"), &row["tenant"], text("finding"))
         })
         .collect();
-    let stays = "looks like a tenant's schema, and no tenant has it; not registered: ";
+    let stays = "looks like a tenant's schema, but no tenant has it; not registered: ";
     assert_eq!(
         found,
         [
             (
                 "elsewhere",
                 &Value::Null,
-                &*format!("{stays}its name does not begin with 'tenant_'")
+                &*format!("{stays}its name does not start with 'tenant_'")
             ),
             (
                 "tenant_Big",

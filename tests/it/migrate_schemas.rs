@@ -203,7 +203,7 @@ fn to_goes_no_further_than_a_version() {
         .run(&["migrate-schemas", "--tenant=acme", "--to", "99"])
         .exits(2)
         .says("99")
-        .says("the newest is 8");
+        .says("the newest version is 8");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
 }

@@ -327,11 +327,11 @@ fn doctor_names_what_concurrent_builds_left_and_how_to_be_rid_of_it() {
     let told = given.run(&["doctor"]).exits(11);
     told.prints("tenant_globex")
         .prints(
-            "index 'a_id' on 'a' is invalid, left by CREATE INDEX CONCURRENTLY; \
+            "index 'a_id' on 'a' is invalid after a failed CREATE INDEX CONCURRENTLY; \
              drop it: DROP INDEX CONCURRENTLY \"tenant_globex\".\"a_id\"",
         )
         .prints(
-            "index 'A id_ccnew' on 'a' is invalid, left by REINDEX CONCURRENTLY; \
+            "index 'A id_ccnew' on 'a' is invalid after a failed REINDEX CONCURRENTLY; \
              drop it: DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"",
         );
     given

@@ -196,7 +196,7 @@ fn what_needs_a_session_is_refused_in_a_shared_one_and_goes_past_the_pooler() {
     behind(&given, &pooler, &["migrate-schemas", "--tenant", "t0"])
         .exits(10)
         .says("the connection goes through a pooler that shares sessions")
-        .says("set database.direct_url, where database.url is set, to an address past the pooler");
+        .says("set database.direct_url, next to database.url, to an address without the pooler");
     assert_eq!(indexes(&given), 0);
     let locks = format!(
         "SELECT count(*) FROM pg_locks WHERE classid = {CLASS} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -266,7 +266,7 @@ fn a_program_that_is_to_work_as_a_tenant_goes_past_the_pooler_or_not_at_all() {
     let commands = [shell, program, &["env", "-t", "t0"]];
     for args in commands {
         behind(&given, &pooler, args).exits(7).says(
-            "set database.direct_url, where database.url is set, to an address past the pooler",
+            "set database.direct_url, next to database.url, to an address without the pooler",
         );
     }
     for (args, says) in

@@ -77,7 +77,7 @@ fn name_slug_and_schema_change_each_by_itself() {
     given
         .run(&rename("acme", &["--slug", "a", "--keep-schema"]))
         .exits(0)
-        .says("the schema is still called tenant_acme");
+        .says("the schema is still tenant_acme");
     // It is not called after the slug any more, so it does not follow the slug.
     given
         .run(&rename("a", &["--slug", "b"]))
@@ -101,7 +101,7 @@ fn name_slug_and_schema_change_each_by_itself() {
     given
         .run(&rename("c", &["--slug", "c"]))
         .exits(0)
-        .says("is called that already");
+        .says("already has these names");
     given
         .run(&rename("c", &[]))
         .exits(2)

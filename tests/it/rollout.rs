@@ -147,7 +147,7 @@ fn stages_that_make_no_sense_are_refused_before_anything_happens() {
     for (args, words) in [
         (
             &["--max-failures", "3", "--on-failure", "stop"][..],
-            "say one of them",
+            "exclude each other",
         ),
         (&["--max-failures", "0"], "--max-failures"),
         (&["--pause", "2m"], "a pause requires several stages"),
@@ -224,12 +224,12 @@ fn a_condition_can_only_ask() {
         given
             .run(&["migrate-schemas", "--where", condition])
             .exits(2)
-            .says("--where is no condition");
+            .says("--where is not a valid condition");
     }
     given
         .run(&["migrate-schemas", "--where", "slug = 't1'\nAND plann = 1"])
         .exits(2)
-        .says("the server refuses --where")
+        .says("the server rejects --where")
         .says("  2 | AND plann = 1\n    |     ^\n")
         .says("column \"plann\" does not exist (42703)");
     given
@@ -353,7 +353,7 @@ fn a_record_with_holes_is_told_and_a_record_that_is_missing_is_not_taken_for_suc
     given
         .run(&again)
         .exits(4)
-        .says("which schemas failed in their last run is not known")
+        .says("cannot read which schemas failed in their last run")
         .never_says("nothing failed");
 }
 
@@ -364,7 +364,7 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
     given
         .run(&again)
         .exits(0)
-        .says("nothing failed in the last run");
+        .says("no schema failed in its last run");
     given
         .run(&[&again[..], &["-o", "json"]].concat())
         .exits(0)
@@ -397,7 +397,7 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
     given
         .run(&again)
         .exits(0)
-        .says("nothing failed in the last run");
+        .says("no schema failed in its last run");
     // public, where it was public that failed.
     given.shared_file("V2__more.sql", "CREATE TABLE more (id int); SELECT 1/0");
     given.run(&["migrate-schemas"]).exits(10);

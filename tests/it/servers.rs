@@ -59,7 +59,7 @@ fn a_hot_standby_is_read_and_not_written() {
         on(&given, &url, args)
             .exits(7)
             .prints_nothing()
-            .says("is a hot standby, which takes no changes")
+            .says("is a hot standby, which is read-only")
             .says("connect to the primary");
     }
     assert_eq!(

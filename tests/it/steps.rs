@@ -207,7 +207,7 @@ fn an_interrupt_ends_it_and_says_what_to_do() {
     drop.wait()
         .exits(130)
         .says("error: interrupted; ")
-        .says("hint: the same command again finishes what was begun")
+        .says("hint: run the same command again: it finishes the work")
         .prints_nothing();
     holder.let_go(&given);
     all_have_ended(&given);

@@ -224,7 +224,7 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
     given
         .run(&["purge", "--all"])
         .exits(7)
-        .says("purging 2 tenants needs to be confirmed")
+        .says("refusing to purge 2 tenants without confirmation")
         .says("pricesync_trash_1");
     given
         .run(&["purge", "--older-than", "30", "--force"])

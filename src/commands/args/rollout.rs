@@ -1,4 +1,4 @@
-//! The options that cut a run into stages.
+//! Options that divide a run into stages.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::service::selection::Selection;
 use crate::service::stages::{StageLimit, Stages};
 use crate::settings;
 
-/// In which stages.
+/// `--canary`, `--batches`, `--pause`.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub(crate) struct StageArgs {
-    /// These tenants first, alone; when one of them fails nothing else is begun
+pub(crate) struct RolloutArgs {
+    /// Migrate these tenants first; if one fails, start no other
     #[arg(
         long,
         value_name = "TENANT",
@@ -18,7 +18,7 @@ pub(crate) struct StageArgs {
         help_heading = "Stages"
     )]
     canary: Vec<String>,
-    /// How far each stage goes, such as 5%,25%: of the tenants with something to do, or a number of them
+    /// Cumulative size of each stage, percent or number, such as 5%,25%
     #[arg(
         long,
         value_name = "SIZES",
@@ -26,17 +26,17 @@ pub(crate) struct StageArgs {
         help_heading = "Stages"
     )]
     batches: Vec<StageLimit>,
-    /// How long to wait between two stages, such as 2m
+    /// Time between two stages, such as 2m
     #[arg(long, value_name = "TIME", value_parser = settings::duration, help_heading = "Stages")]
     pause: Option<Duration>,
 }
 
-impl StageArgs {
-    /// Returns the stages that were typed.
+impl RolloutArgs {
+    /// Returns the stages.
     ///
     /// # Errors
     ///
-    /// Exit 2 for stages that make no sense together.
+    /// Exit 2 for stages that contradict each other.
     pub(crate) fn stages(&self) -> Result<Stages, Failure> {
         let stages = Stages {
             canary: Selection {

@@ -1,7 +1,8 @@
-//! The options that choose tenants, the same wherever a command works on several.
+//! Options that select tenants.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use super::read_file_or_stdin;
 
 use crate::error::{Exit, Failure};
 use crate::migrations::WhereClause;
@@ -9,10 +10,10 @@ use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::where_clause::WhereError;
 use crate::service::selection::{Listed, Selection};
 
-/// Which tenants.
+/// `--tenant`, `--from-file`, `--where`, `--exclude`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct SelectArgs {
-    /// Only these: slug, schema or host, or a glob over them such as 'a*'
+    /// Only these: slug, schema or host, or a glob such as 'a*'
     #[arg(
         long = "tenant",
         short = 't',
@@ -21,13 +22,13 @@ pub(crate) struct SelectArgs {
         help_heading = "Selection"
     )]
     pub(crate) tenants: Vec<String>,
-    /// Only these: a file with a slug, schema or host on each line; - is stdin
+    /// Only those in this file, one slug, schema or host a line; - is stdin
     #[arg(long, value_name = "FILE", help_heading = "Selection")]
     pub(crate) from_file: Option<PathBuf>,
-    /// Of these only the ones for which an SQL condition over the columns of the tenant table holds
+    /// Only those whose row in the tenant table satisfies this SQL condition
     #[arg(long = "where", value_name = "SQL", help_heading = "Selection")]
     pub(crate) condition: Option<String>,
-    /// All but these
+    /// Not these: slug, schema or host, or a glob
     #[arg(
         long,
         value_name = "TENANT",
@@ -37,7 +38,7 @@ pub(crate) struct SelectArgs {
     pub(crate) exclude: Vec<String>,
 }
 
-/// What was typed, read as far as no server is needed for it.
+/// The selection as far as it can be read without a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
     selection: Selection,
@@ -45,31 +46,34 @@ pub(crate) struct Selectors {
 }
 
 impl SelectArgs {
-    /// Returns whether nothing was typed, so that every tenant is meant.
+    /// Returns whether there is no option, which selects every tenant.
     #[must_use]
     pub(crate) fn is_everything(&self) -> bool {
-        self.tenants.is_empty()
-            && self.from_file.is_none()
-            && self.condition.is_none()
-            && self.exclude.is_empty()
+        !self.is_selective() && self.exclude.is_empty()
     }
 
-    /// Returns whether nothing was typed that names somebody.
+    /// Returns whether an option other than `--exclude` is given.
     #[must_use]
-    pub(crate) fn names_nobody(&self) -> bool {
-        self.tenants.is_empty() && self.from_file.is_none() && self.condition.is_none()
+    pub(crate) fn is_selective(&self) -> bool {
+        !self.tenants.is_empty() || self.from_file.is_some() || self.condition.is_some()
     }
 
     /// Reads the file and the condition.
     ///
     /// # Errors
     ///
-    /// Exit 2 for a file that cannot be read, and for a condition that cannot be one.
+    /// Exit 2 for a file that cannot be read, and for an invalid condition.
     pub(crate) fn read(&self) -> Result<Selectors, Failure> {
-        let listed = self.from_file.as_deref().map(list).transpose()?;
+        let listed = match &self.from_file {
+            Some(path) => {
+                let (name, text) = read_file_or_stdin(path)?;
+                Some(Listed::parse(&name, &text))
+            }
+            None => None,
+        };
         let condition = self.condition.as_deref().map(|text| {
             WhereClause::parse(text).map_err(|error| {
-                let cause = anyhow::Error::new(error).context("--where is no condition");
+                let cause = anyhow::Error::new(error).context("--where is not a valid condition");
                 Failure::new(Exit::Usage, cause)
             })
         });
@@ -86,11 +90,11 @@ impl SelectArgs {
 }
 
 impl Selectors {
-    /// Asks the server for whom the condition holds, if there is one, and returns the selection.
+    /// Evaluates the condition on the server, if there is one, and returns the selection.
     ///
     /// # Errors
     ///
-    /// Exit 2 for a condition that the server refuses.
+    /// Exit 2 for a condition that the server rejects.
     pub(crate) async fn resolve(self, catalog: &PostgresCatalog) -> Result<Selection, Failure> {
         let only = match &self.condition {
             Some(condition) => Some(catalog.matching(condition).await?),
@@ -112,30 +116,13 @@ impl From<WhereError> for Failure {
                     WhereError::Refused { said, .. } => said.hint.clone(),
                     _ => None,
                 };
-                let cause = anyhow::Error::new(refused).context("the server refuses --where");
+                let cause = anyhow::Error::new(refused).context("the server rejects --where");
                 let failure = Self::new(Exit::Usage, cause);
                 match hint {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
             }
-        }
-    }
-}
-
-fn list(path: &Path) -> Result<Listed, Failure> {
-    let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
-        ("stdin".to_owned(), read.map(|_| text))
-    } else {
-        (path.display().to_string(), std::fs::read_to_string(path))
-    };
-    match text {
-        Ok(text) => Ok(Listed::parse(&name, &text)),
-        Err(error) => {
-            let cause = anyhow::Error::new(error).context(format!("cannot read {name}"));
-            Err(Failure::new(Exit::Usage, cause))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the database adds to the findings: where files are pending, and what they cost here.
+//! Data from the database for findings: pending files and measured costs.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -6,28 +6,28 @@ use std::time::Duration;
 use super::Args;
 use super::pending::schemas_by_file;
 use crate::commands::run::app::{Access, App, Sets};
+use crate::commands::run::migration::Migration;
 use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Rule};
 use crate::postgres::report::lint_cost::{Measured, measure};
 use crate::service::concurrency::ConcurrencyLimit;
-use crate::service::fleet::{Fleet, Interrupts};
-use crate::service::rollout::{Rollout, Scopes, Survey};
+use crate::service::rollout::{Scopes, Survey};
 use crate::service::stages::Stages;
 use crate::ui::count;
 
-/// What the database says about the fleet.
+/// Pending files, number of tenants and measured costs.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct FleetData {
     pub(super) survey: Option<Survey>,
     tenants: usize,
     measured: Option<Measured>,
 }
 
-impl Known {
-    /// Asks for what the options want.
-    pub(super) async fn ask(args: &Args, app: &App, sets: &Sets) -> Result<Self, Failure> {
+impl FleetData {
+    /// Reads what `--pending` and `--fleet` need.
+    pub(super) async fn read(args: &Args, app: &App, sets: &Sets) -> Result<Self, Failure> {
         let access = if args.fleet {
             Access::Write
         } else {
@@ -39,7 +39,7 @@ impl Known {
             Err(CatalogError::TablesMissing(_)) => 0,
             list => list?.tenants.len(),
         };
-        let mut known = Self {
+        let mut data = Self {
             tenants,
             ..Self::default()
         };
@@ -53,32 +53,30 @@ impl Known {
                     1,
                 )
                 .await?;
-            let (_nobody, interrupts) = Interrupts::new();
-            let rollout = Rollout {
+            let run = Migration {
+                app,
                 migrator: &migrator,
                 catalog: &catalog,
-                fleet: Fleet {
-                    concurrency: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
-                    on_failure: app.settings.on_failure,
-                    interrupts,
-                },
+                pace: ConcurrencyLimit::fixed(NonZeroUsize::MIN),
+                on_failure: app.settings.on_failure,
                 scopes: Scopes::Everything,
                 stages: Stages::default(),
                 dry_run: false,
             };
-            known.survey = Some(rollout.survey().await?);
+            data.survey = Some(run.survey().await?);
         }
         if args.fleet {
             let measured = measure(&database).await.map_err(|error| {
-                Failure::words(Exit::Refused, format!("cannot measure here: {error}"))
-                    .hint("measuring creates a schema and rolls it back, which needs CREATE on the database")
+                Failure::words(Exit::Refused, format!("cannot measure costs: {error}")).hint(
+                    "measuring creates a schema and rolls it back; it needs CREATE on the database",
+                )
             })?;
-            known.measured = Some(measured);
+            data.measured = Some(measured);
         }
-        Ok(known)
+        Ok(data)
     }
 
-    /// Returns what a finding costs on this server for all of its tenants.
+    /// Returns the measured cost of a finding for all tenants, if its rule is measured.
     pub(super) fn forecast(&self, finding: &Finding) -> Option<String> {
         let measured = self.measured?;
         let schemas = match &self.survey {
@@ -93,7 +91,7 @@ impl Known {
             let each_ms = each.as_secs_f64() * 1000.0;
             let total = (each * factor).as_secs_f64();
             format!(
-                "{each_ms:.1} ms in each of {}, {total:.1} s altogether",
+                "{each_ms:.1} ms in each of {}, {total:.1} s in total",
                 count(schemas, "schema")
             )
         };

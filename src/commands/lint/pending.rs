@@ -1,4 +1,4 @@
-//! What is pending in the fleet, judged in the groups in which it is going to run.
+//! Findings in pending files, grouped by the transactions that will run them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,17 @@ use crate::migrations::lint::{Finding, Linter, Rule};
 use crate::service::rollout::Survey;
 use crate::ui::{ProgressMode, Verbosity};
 
-/// From so many schemas on, what a statement costs in each of them is worth a warning in a run.
+/// From this number of schemas on, a run warns of statements that are costly in each schema.
 const LARGE_FLEET: usize = 100;
 
-/// A run warns in at most so many lines.
+/// Maximum number of such warnings in a run.
 const MOST_WARNINGS: usize = 5;
 
-/// Warns of what the tenants' pending files will cost because there are many tenants.
+/// Warns of pending files that are costly because there are many tenants.
 pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) {
-    let silent = app.terminal.verbosity() == Verbosity::Quiet
+    let is_silent = app.terminal.verbosity() == Verbosity::Quiet
         || matches!(app.progress, ProgressMode::Json | ProgressMode::None);
-    if silent || survey.pending() == 0 {
+    if is_silent || survey.pending() == 0 {
         return;
     }
     let Ok(linter) = Linter::new(&sets.shared, &sets.tenant) else {
@@ -29,7 +29,7 @@ pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) 
     };
     let weighs = |finding: &Finding| finding.rule.weighs_on_the_fleet();
     let schemas = schemas_by_file(survey);
-    let mut findings = pending(&linter, survey, app.settings.atomic);
+    let mut findings = pending_findings(&linter, survey, app.settings.atomic);
     findings.retain(|finding| {
         let schemas = schemas.get(&(Scope::Tenant, finding.file)).copied();
         let enough = match finding.rule {
@@ -55,7 +55,7 @@ pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) 
     app.terminal.hint(&Hint::command(purpose, "lint --pending"));
 }
 
-/// Returns in how many schemas each file is pending.
+/// Returns the number of schemas in which each file is pending.
 pub(super) fn schemas_by_file(survey: &Survey) -> BTreeMap<(Scope, usize), usize> {
     let mut schemas = BTreeMap::new();
     for item in &survey.schemas {
@@ -68,8 +68,12 @@ pub(super) fn schemas_by_file(survey: &Survey) -> BTreeMap<(Scope, usize), usize
     schemas
 }
 
-/// Judges what is pending, in the groups in which it is going to run, each finding once.
-pub(super) fn pending(linter: &Linter<'_>, survey: &Survey, atomic: Atomic) -> Vec<Finding> {
+/// Lints the pending files of each distinct plan, and returns each finding once.
+pub(super) fn pending_findings(
+    linter: &Linter<'_>,
+    survey: &Survey,
+    atomic: Atomic,
+) -> Vec<Finding> {
     let plans: BTreeSet<(Scope, &[usize])> = survey
         .schemas
         .iter()
@@ -90,7 +94,7 @@ pub(super) fn pending(linter: &Linter<'_>, survey: &Survey, atomic: Atomic) -> V
             }
         }
     }
-    // Stable: what is said of one file stays in the order of its lines.
+    // Stable, so that the findings of a file keep the order of its lines.
     findings.sort_by_key(|finding| (finding.scope, finding.file));
     findings
 }

@@ -1,4 +1,4 @@
-//! `--dry-run=execute`: what each statement did where it was tried.
+//! The report of `--dry-run=execute`: time and locks of each statement.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::ui::{
     Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,
 };
 
-/// So much of a statement's first line is shown.
-const SHOWN: usize = 40;
+/// Columns of a statement's first line in the table.
+const STATEMENT_WIDTH: usize = 40;
 
 /// A statement in the JSON document; times are in seconds.
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct Document<'a> {
     statements: Vec<Statement<'a>>,
 }
 
-/// Writes what was tried to stdout and returns how the command ends.
+/// Prints the report to stdout and returns the exit code.
 pub(super) fn finish(
     summary: &Summary,
     tried: &[Tried],
@@ -79,20 +79,20 @@ fn table(tried: &[Tried], app: &App) -> Result<(), Failure> {
             "locks",
             "rewrites",
         ],
-        "nothing was tried",
+        "no statement was run",
     );
     let rows = tried.iter().map(|one| {
         let locks: Vec<String> = one
             .locks
             .iter()
-            // Rows that are changed or looked at are everybody's daily work.
+            // Weaker locks do not block readers or writers.
             .filter(|(_, lock)| **lock > Lock::RowExclusive)
             .map(|(table, lock)| format!("{table}: {}", lock.name()))
             .collect();
         vec![
             Cell::Text(one.script.to_string()),
             Cell::Number(i64::try_from(one.place.line).unwrap_or(i64::MAX)),
-            Cell::Text(shown(&one.place.text)),
+            Cell::Text(shortened(&one.place.text)),
             Cell::Number(i64::try_from(one.times.len()).unwrap_or(i64::MAX)),
             Cell::Text(took(median(&one.times))),
             Cell::Text(took(one.slowest.0)),
@@ -139,10 +139,13 @@ fn list(words: Vec<String>) -> Cell {
     Cell::List(words)
 }
 
-fn shown(line: &str) -> String {
+fn shortened(line: &str) -> String {
     let line = line.trim();
-    if line.chars().count() <= SHOWN {
+    if line.chars().count() <= STATEMENT_WIDTH {
         return line.to_owned();
     }
-    line.chars().take(SHOWN - 1).chain(['…']).collect()
+    line.chars()
+        .take(STATEMENT_WIDTH - 1)
+        .chain(['…'])
+        .collect()
 }

@@ -1,15 +1,17 @@
-//! What every command starts from: the settings, the terminal, and the way to the database.
+//! What every command starts from: settings, terminal, connections, migration files.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
-use crate::domain::tenant::TenantList;
 use crate::error::{Exit, Failure};
 use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
@@ -20,49 +22,53 @@ use crate::postgres::connection::tls;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
-use crate::service::event::{EventKind, Progress};
+use crate::service::event::{Event, EventKind, Progress};
 use crate::service::failure::ServerError;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
 use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 
-/// The word that stands for the private server of this project.
+/// The value of `database.url` that selects the local server.
 pub(crate) const LOCAL: &str = "local";
 
-/// How long the local server stays up after the last command that used it.
+/// Time that the local server stays up after the last command that used it.
 const LOCAL_IDLE: Duration = Duration::from_mins(10);
 
-/// Variables that name a server, and so come before the configuration file.
+/// Variables that name a server; they take precedence over the configuration file.
 const SERVER_VARIABLES: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
 
-/// Settings, terminal, and whatever was started on the way.
+/// Settings, terminal, and what was started with them.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// What the person and the project want.
+    /// The resolved configuration.
     pub(crate) settings: Settings,
     /// Where text goes.
     pub(crate) terminal: Terminal,
-    /// How runs are shown.
+    /// `--progress`.
     pub(crate) progress: ProgressMode,
-    /// How long a server that is not up yet is waited for.
+    /// `--wait`: time to wait for a server that does not accept connections yet.
     pub(crate) wait: Duration,
-    /// The program with the options that lead to the same database and files; `None` where an address was typed,
-    /// which may hold a password.
+    /// The program with the options that select the same database and files; `None` for an address on
+    /// the command line, which may contain a password.
     pub(crate) program: Option<String>,
-    /// Kept to the end, because the server stays up as long as somebody holds it.
+    /// The local server, which stays up while this exists.
     local: OnceLock<LocalServer>,
+    /// Where catalogs without a reporter of their own send events.
+    progress_of_catalogs: Progress,
+    /// Prints these events; aborted with the application.
+    _printer: JoinSet<()>,
 }
 
-/// What the database is asked for.
+/// Whether a command changes the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Only to read: a hot standby will do.
+    /// Reads only; works on a hot standby.
     Read,
-    /// To change something.
+    /// Writes.
     Write,
 }
 
 impl App {
-    /// Returns what a command starts from.
+    /// Returns an application; must be called inside a runtime.
     #[must_use]
     pub(crate) fn new(
         settings: Settings,
@@ -71,6 +77,9 @@ impl App {
         wait: Duration,
         program: Option<String>,
     ) -> Self {
+        let (progress_of_catalogs, events) = Progress::channel();
+        let mut printer = JoinSet::new();
+        printer.spawn(print_standby_waits(events, terminal.clone()));
         Self {
             settings,
             terminal,
@@ -78,23 +87,25 @@ impl App {
             wait,
             program,
             local: OnceLock::new(),
+            progress_of_catalogs,
+            _printer: printer,
         }
     }
 
-    /// Returns which database is meant, and starts the local server when it is that one.
+    /// Returns the configured database, and starts the local server if that is configured.
     ///
     /// # Errors
     ///
-    /// Exit 2 when nobody says which, or when what is said cannot be read.
+    /// Exit 2 when no database is configured, or when its address is invalid.
     pub(crate) async fn connection(&self) -> Result<ConnectOptions, Failure> {
         let environment = Environment::from_process();
-        let by_variables = SERVER_VARIABLES.iter().any(|name| set(name));
+        let by_variables = SERVER_VARIABLES.iter().any(|name| is_set(name));
         let from_file = matches!(self.settings.database_origin(), Origin::File(..));
         let text = match &self.settings.database_url {
             Some(_) if from_file && by_variables => None,
             Some(url) if url == LOCAL => Some(self.local_url().await?),
             Some(url) => Some(url.clone()),
-            None if by_variables || set("PGDATABASE") => None,
+            None if by_variables || is_set("PGDATABASE") => None,
             None => return Err(nothing_configured()),
         };
         let options =
@@ -117,7 +128,7 @@ impl App {
         Ok(self.local.get_or_init(|| server).url())
     }
 
-    /// Returns how the local server of this project is run.
+    /// Returns the options of the local server.
     #[must_use]
     pub(crate) fn local_options(&self) -> LocalOptions {
         LocalOptions {
@@ -130,8 +141,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// Exit 5 when the server cannot be reached or refuses the login, exit 7 when it may
-    /// not be written to and `access` wants that.
+    /// Exit 5 when the server cannot be reached or rejects the login, exit 7 when it is read-only
+    /// and `access` is [`Access::Write`].
     pub(crate) async fn database(
         &self,
         access: Access,
@@ -139,6 +150,22 @@ impl App {
     ) -> Result<Database, Failure> {
         let options = self.connection().await?;
         self.open(&options, access, connections).await
+    }
+
+    /// Connects to the database, with as many connections as the jobs need.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::database`].
+    pub(crate) async fn database_for_jobs(
+        &self,
+        access: Access,
+    ) -> Result<(Database, ConcurrencyLimit), Failure> {
+        let database = self.database(access, 1).await?;
+        let pace = self.pace(&database);
+        let connections = NonZeroUsize::new(connections_for(pace.jobs()));
+        database.resize(connections.unwrap_or(NonZeroUsize::MIN));
+        Ok((database, pace))
     }
 
     async fn open(
@@ -162,19 +189,19 @@ impl App {
         let facts = database.facts();
         if access == Access::Write && (facts.in_recovery || facts.read_only) {
             let why = if facts.in_recovery {
-                "is a hot standby, which takes no changes"
+                "is a hot standby, which is read-only"
             } else {
                 "is read-only for this role (default_transaction_read_only)"
             };
             return Err(
                 Failure::words(Exit::Refused, format!("{} {why}", options.describe()))
-                    .hint("connect to the primary, or with a role that may write"),
+                    .hint("connect to the primary, or as a role that can write"),
             );
         }
         Ok(database)
     }
 
-    /// Returns the engine's rules for a server.
+    /// Returns the options of the migration engine.
     #[must_use]
     pub(crate) fn engine_options(&self, database: &Database) -> EngineOptions {
         let settings = &self.settings;
@@ -193,51 +220,33 @@ impl App {
         }
     }
 
-    /// Returns the catalog of a database.
+    /// Returns the tenant catalog of a database.
     #[must_use]
     pub(crate) fn catalog(&self, database: &Database) -> PostgresCatalog {
-        let (progress, mut events) = Progress::channel();
-        let terminal = self.terminal.clone();
-        tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                if let EventKind::WaitingForStandby { waited } = event.kind {
-                    terminal.warn(&waiting_for_standby(waited));
-                }
-            }
-        });
-        PostgresCatalog::new(database.clone(), &self.settings.catalog).telling(progress)
+        PostgresCatalog::new(database.clone(), &self.settings.catalog)
+            .telling(self.progress_of_catalogs.clone())
     }
 
-    /// Warns of the rows of the tenant table that no command works on.
-    pub(crate) fn warn_of_refused(&self, list: &TenantList) {
-        for row in &list.refused {
-            self.terminal.warn(&format!(
-                "tenant '{}' (row {}): {}",
-                row.slug, row.id, row.reason
-            ));
-        }
-    }
-
-    /// Reads both folders of migrations, to run them.
+    /// Loads both sets of migration files, to run them.
     ///
     /// # Errors
     ///
-    /// Exit 2 with every file that is wrong.
+    /// Exit 2 with every invalid file.
     pub(crate) fn sets(&self) -> Result<Sets, Failure> {
-        let sets = self.sets_to_judge()?;
-        // Where public is not looked into, a bare name finds nothing there.
+        let sets = self.sets_to_lint()?;
+        // Without public in the search path a bare name cannot find a shared table.
         if self.settings.search_path.contains(&SchemaName::public()) {
             check_bare_names(&sets.shared, &sets.tenant)?;
         }
         Ok(sets)
     }
 
-    /// The same for lint, which has its own words for what one file says of another's tables.
+    /// Loads both sets for lint, which reports bare names of shared tables itself.
     ///
     /// # Errors
     ///
     /// As [`App::sets`].
-    pub(crate) fn sets_to_judge(&self) -> Result<Sets, Failure> {
+    pub(crate) fn sets_to_lint(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
         check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
         let sets = Sets {
@@ -250,7 +259,7 @@ impl App {
         Ok(sets)
     }
 
-    /// Files are shown relative to the current folder where they are below it.
+    /// Loads one set, with paths relative to the current folder where possible.
     fn load(folder: &std::path::Path, scope: Scope) -> Result<MigrationSet, Failure> {
         let here = std::env::current_dir().unwrap_or_default();
         let shown = folder
@@ -259,7 +268,7 @@ impl App {
         Ok(MigrationSet::load(&shown, scope)?)
     }
 
-    /// Returns a migrator; files that need a session go past the pooler where a way is configured.
+    /// Returns a migrator. It writes through `database.direct_url`, if configured, what needs a session.
     ///
     /// # Errors
     ///
@@ -281,7 +290,6 @@ impl App {
         if access == Access::Write {
             migrator = migrator.taking_up();
         }
-        // Who only looks never goes that way.
         let direct = match access {
             Access::Write => self.direct()?,
             Access::Read => None,
@@ -295,7 +303,7 @@ impl App {
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
-    /// Returns where `database.direct_url` leads, if it is set.
+    /// Returns the address in `database.direct_url`, if it is set.
     fn direct(&self) -> Result<Option<ConnectOptions>, Failure> {
         let Some(direct) = &self.settings.direct_url else {
             return Ok(None);
@@ -305,12 +313,12 @@ impl App {
             .map_err(bad_address)
     }
 
-    /// Returns the address for a client program that is to work as one tenant. It says whose it
-    /// is when it connects, and a pooler does not pass that on: there it would work in `public`.
+    /// Returns the address for a client program that works as one tenant. Its `search_path` is in the
+    /// startup message, which a pooler does not pass on: the program would work in `public`.
     ///
     /// # Errors
     ///
-    /// Exit 7 behind a pooler where `database.direct_url` does not lead past it.
+    /// Exit 7 behind a pooler without `database.direct_url`.
     pub(crate) fn for_programs(
         &self,
         options: ConnectOptions,
@@ -322,13 +330,13 @@ impl App {
         self.direct()?.ok_or_else(|| {
             Failure::words(
                 Exit::Refused,
-                "the connection goes through a pooler, which does not tell the server whose schema a program is to work in",
+                "the connection goes through a pooler, which does not pass search_path on to the server",
             )
-            .hint("set database.direct_url, where database.url is set, to an address past the pooler")
+            .hint("set database.direct_url, next to database.url, to an address without the pooler")
         })
     }
 
-    /// Returns a migrator that only looks at what is pending; none where the files cannot be read.
+    /// Returns a migrator for reading what is pending; `None` if the files are invalid.
     pub(crate) fn surveyor(&self, database: &Database) -> Option<Arc<PostgresMigrator>> {
         let set = |folder, scope| Self::load(folder, scope).ok().map(Arc::new);
         let shared = set(&self.settings.shared_dir, Scope::Shared)?;
@@ -338,8 +346,8 @@ impl App {
         Some(Arc::new(migrator))
     }
 
-    /// Returns how many schemas to work on at once on this server: what was asked for, else
-    /// what the server has room for, giving way when schemas are in each other's way.
+    /// Returns the number of schemas in parallel: `run.jobs`, or what the server has room for,
+    /// reduced while schemas block each other.
     #[must_use]
     pub(crate) fn pace(&self, database: &Database) -> ConcurrencyLimit {
         match self.settings.jobs {
@@ -354,14 +362,14 @@ impl App {
     }
 }
 
-/// Returns how many jobs a server is good for: one on this machine what its cores are, another
-/// one what servers of ordinary size are; and the application keeps a few connections.
+/// Returns the number of jobs for a server: twice its cores if it runs on this machine, else 8; at
+/// least 5 connection slots stay free for the application.
 fn automatic_jobs(cores: Option<usize>, free_slots: usize) -> NonZeroUsize {
     let wanted = cores.map_or(8, |cores| (2 * cores).clamp(4, 16));
     NonZeroUsize::new(free_slots.saturating_sub(5).min(wanted)).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// One connection for each job, one for the catalog, and one to watch and to cancel.
+/// Returns the number of connections: one for each job, one for the catalog, one for lock monitoring.
 #[must_use]
 pub(crate) fn connections_for(jobs: usize) -> usize {
     jobs + 2
@@ -370,14 +378,22 @@ pub(crate) fn connections_for(jobs: usize) -> usize {
 /// Both sets of migrations.
 #[derive(Clone, Debug)]
 pub(crate) struct Sets {
-    /// For `public`.
+    /// The set for `public`.
     pub(crate) shared: Arc<MigrationSet>,
-    /// For every tenant.
+    /// The set for every tenant.
     pub(crate) tenant: Arc<MigrationSet>,
 }
 
-fn set(name: &str) -> bool {
+fn is_set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+async fn print_standby_waits(mut events: UnboundedReceiver<Event>, terminal: Terminal) {
+    while let Some(event) = events.recv().await {
+        if let EventKind::WaitingForStandby { waited } = event.kind {
+            terminal.warn(&waiting_for_standby(waited));
+        }
+    }
 }
 
 fn bad_address(error: ConnInfoError) -> Failure {
@@ -422,7 +438,7 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
             return failure.hint("create the database first: createdb");
         }
         Some(sqlstate::TOO_MANY_CONNECTIONS) => {
-            return failure.hint("the server is full; --wait waits for a connection");
+            return failure.hint("all connection slots are in use; --wait waits for a free one");
         }
         Some(sqlstate::CANNOT_CONNECT_NOW) => {
             return failure.hint("the server is starting; --wait waits for it");
@@ -431,7 +447,7 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
             "the password comes from the URL, PGPASSWORD or ~/.pgpass; show which"
         }
         Some(_) => origin,
-        // A server that answered, such as one without TLS.
+        // The server answered, for example that it has no TLS.
         None if is_explained => return failure,
         None => {
             failure = failure.hint("check that the server runs, or wait for it with --wait");
@@ -446,7 +462,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn automatic_jobs_follow_the_cores_of_a_server_here_and_leave_connections_free() {
+    fn automatic_jobs_depend_on_cores_and_free_connections() {
         let jobs = |cores, free| automatic_jobs(cores, free).get();
         assert_eq!(jobs(Some(1), 100), 4);
         assert_eq!(jobs(Some(6), 100), 12);

@@ -1,12 +1,12 @@
-//! Long work under a reporter: one job in many schemas, in several schemas in turn, or in one.
+//! Long work under a reporter: one job in many schemas at once, in several in turn, or in one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::app::App;
-use super::reporter_task::Watch;
-use super::signals::{Presses, interruptible};
-use crate::commands::migrate_schemas::command_line;
+use super::command_line::command_line;
+use super::reporter_task::ReporterTask;
+use super::signals::{Signals, interruptible};
 use crate::domain::run_options::OnFailure;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
@@ -17,12 +17,12 @@ use crate::service::fan_out::FanOut;
 use crate::service::fleet::{Fleet, Interrupts, SchemaJob};
 use crate::service::summary::{SchemaOutcome, Summary};
 
-/// Does a job in every target while a reporter shows it, to the end whatever fails.
+/// Runs a job in every target, several at once; a failed target does not stop the others.
 ///
 /// # Errors
 ///
 /// As [`interruptible`].
-pub(crate) async fn fan_out<J: SchemaJob>(
+pub(crate) async fn run_in_each<J: SchemaJob>(
     app: &App,
     work: Operation,
     concurrency: ConcurrencyLimit,
@@ -30,8 +30,7 @@ pub(crate) async fn fan_out<J: SchemaJob>(
     targets: &[Arc<Target>],
 ) -> Result<Summary, Failure> {
     let (interrupter, interrupts) = Interrupts::new();
-    let (progress, events) = Progress::channel();
-    let watch = Watch::begin(app, app.progress, events);
+    let (reporter, progress) = ReporterTask::start(app, app.progress, None);
     let run = FanOut {
         work,
         fleet: Fleet {
@@ -43,12 +42,12 @@ pub(crate) async fn fan_out<J: SchemaJob>(
     let work = run.run(job, targets, &progress);
     let summary = interruptible(work, interrupter, progress.clone()).await?;
     drop(progress);
-    let summary = with_commands(app, summary);
-    watch.finish(&summary).await;
+    let mut summary = with_commands(app, summary);
+    reporter.finish(&mut summary).await;
     Ok(summary)
 }
 
-/// Returns the summary with what its proposals of further commands are made of.
+/// Returns the summary with the command lines that its hints are made of.
 pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
     Summary {
         command: command_line(),
@@ -57,118 +56,153 @@ pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
     }
 }
 
-/// Works on one schema after the other while a reporter shows it, until an interrupt ends it. How
-/// each ended is the command's to tell, by `work`; only programs are told of it here.
+/// Runs a job in one schema after the other, and returns a result for each that was started. The
+/// first signal ends the running job and starts no further one.
 ///
-/// Returns a result for each schema that was begun.
-pub(crate) async fn in_turn<T>(
+/// The command itself prints how each schema ended; the events are for `--progress json`.
+pub(crate) async fn run_in_turn<T>(
     app: &App,
     work: Operation,
     targets: &[Target],
     mut job: impl AsyncFnMut(usize, Progress) -> Result<(T, String), Failure>,
 ) -> Result<Vec<Result<T, Failure>>, Failure> {
-    let mut presses = Presses::listen()?;
-    let (progress, events) = Progress::channel();
-    let watch = Watch::begin(app, app.progress, events);
-    progress.send(EventKind::RunStarted {
-        work,
-        schemas: targets.len(),
-        pending: targets.len(),
-        jobs: 1,
-    });
+    let mut turns = Turns::start(app, work, targets.len())?;
     let mut results = Vec::with_capacity(targets.len());
-    let mut outcomes = Vec::with_capacity(targets.len());
-    let mut interrupted = Interrupt::None;
     for (place, target) in targets.iter().enumerate() {
-        let target = Arc::new(target.clone());
-        let outcome = if interrupted == Interrupt::None {
-            let progress = progress.of(&target);
-            progress.send(EventKind::SchemaStarted {
-                number: place + 1,
-                of: targets.len(),
-            });
-            let begun = Instant::now();
-            let done = tokio::select! {
-                done = job(place, progress.clone()) => done,
-                () = presses.next() => {
-                    interrupted = Interrupt::Cancel;
-                    Err(Failure::words(
-                        Exit::Interrupted,
-                        "interrupted; the server rolls back what was not committed",
-                    )
-                    .hint("the same command again finishes what was begun, or begins anew"))
-                }
-            };
-            let (result, outcome) = ended(done, work, begun.elapsed());
-            progress.send(EventKind::SchemaFinished {
-                outcome: outcome.clone(),
-            });
-            results.push(result);
-            outcome
-        } else {
-            Outcome::NotStarted {
-                why: NotStarted::Interrupted,
-            }
-        };
-        outcomes.push(SchemaOutcome { target, outcome });
+        let job = async |progress| job(place, progress).await;
+        results.extend(turns.next(target, job).await);
     }
-    let summary = Summary {
-        work,
-        outcomes,
-        took: progress.elapsed(),
-        interrupted,
-        program: app.program.clone(),
-        ..Summary::default()
-    };
-    drop(progress);
-    watch.finish(&summary).await;
+    turns.finish().await;
     Ok(results)
 }
 
-/// The same for one schema.
+/// Runs a job in one schema, as [`run_in_turn`] does.
 ///
 /// # Errors
 ///
-/// The job's; exit 130 for an interrupt.
-pub(crate) async fn alone<T>(
+/// The job's; exit 130 for a signal.
+pub(crate) async fn run_in_one<T>(
     app: &App,
     work: Operation,
-    target: Target,
+    target: &Target,
     job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
 ) -> Result<T, Failure> {
-    let (targets, mut job) = ([target], Some(job));
-    let results = in_turn(app, work, &targets, async |_, progress| match job.take() {
-        Some(job) => job(progress).await,
-        None => Err(Failure::words(Exit::Unexpected, "one schema had two turns")),
-    });
-    match results.await?.pop() {
-        Some(result) => result,
-        None => Err(Failure::words(Exit::Unexpected, "one schema had no turn")),
+    let mut turns = Turns::start(app, work, 1)?;
+    let result = turns.next(target, job).await;
+    turns.finish().await;
+    result.unwrap_or_else(|| Err(interrupted()))
+}
+
+/// Schemas that are worked on one after the other.
+struct Turns<'a> {
+    app: &'a App,
+    work: Operation,
+    schemas: usize,
+    signals: Signals,
+    reporter: ReporterTask,
+    progress: Progress,
+    outcomes: Vec<SchemaOutcome>,
+    interrupt: Interrupt,
+}
+
+impl<'a> Turns<'a> {
+    fn start(app: &'a App, work: Operation, schemas: usize) -> Result<Self, Failure> {
+        let signals = Signals::listen()?;
+        let (reporter, progress) = ReporterTask::start(app, app.progress, None);
+        progress.send(EventKind::RunStarted {
+            work,
+            schemas,
+            pending: schemas,
+            jobs: 1,
+        });
+        Ok(Self {
+            app,
+            work,
+            schemas,
+            signals,
+            reporter,
+            progress,
+            outcomes: Vec::with_capacity(schemas),
+            interrupt: Interrupt::None,
+        })
+    }
+
+    /// Runs a job in the next schema; `None` after a signal.
+    async fn next<T>(
+        &mut self,
+        target: &Target,
+        job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
+    ) -> Option<Result<T, Failure>> {
+        let target = Arc::new(target.clone());
+        if self.interrupt != Interrupt::None {
+            let why = NotStarted::Interrupted;
+            let outcome = Outcome::NotStarted { why };
+            self.outcomes.push(SchemaOutcome { target, outcome });
+            return None;
+        }
+        let progress = self.progress.of(&target);
+        progress.send(EventKind::SchemaStarted {
+            number: self.outcomes.len() + 1,
+            of: self.schemas,
+        });
+        let started = Instant::now();
+        let done = tokio::select! {
+            done = job(progress.clone()) => done,
+            () = self.signals.next() => {
+                self.interrupt = Interrupt::Cancel;
+                Err(interrupted())
+            }
+        };
+        let (result, outcome) = match done {
+            Ok((value, result)) => {
+                let took = started.elapsed();
+                (Ok(value), Outcome::Done { result, took })
+            }
+            Err(failure) => {
+                let outcome = failed(self.work, &failure);
+                (Err(failure), outcome)
+            }
+        };
+        progress.send(EventKind::SchemaFinished {
+            outcome: outcome.clone(),
+        });
+        self.outcomes.push(SchemaOutcome { target, outcome });
+        Some(result)
+    }
+
+    async fn finish(self) {
+        let mut summary = Summary {
+            work: self.work,
+            outcomes: self.outcomes,
+            took: self.progress.elapsed(),
+            interrupted: self.interrupt,
+            program: self.app.program.clone(),
+            ..Summary::default()
+        };
+        drop(self.progress);
+        self.reporter.finish(&mut summary).await;
     }
 }
 
-/// Takes what programs are told out of a result.
-fn ended<T>(
-    done: Result<(T, String), Failure>,
-    work: Operation,
-    took: Duration,
-) -> (Result<T, Failure>, Outcome) {
-    match done {
-        Ok((value, result)) => (Ok(value), Outcome::Done { result, took }),
-        Err(failure) => {
-            let error = MigrateError::Job {
-                doing: work.doing.to_owned(),
-                error: ServerError {
-                    message: format!("{:#}", failure.cause),
-                    ..ServerError::default()
-                },
-                hints: failure.hints.clone(),
-            };
-            let outcome = Outcome::Failed {
-                error: Box::new(error),
-                applied: Vec::new(),
-            };
-            (Err(failure), outcome)
-        }
+fn interrupted() -> Failure {
+    Failure::words(
+        Exit::Interrupted,
+        "interrupted; the server rolls back what was not committed",
+    )
+    .hint("run the same command again: it finishes the work, or starts it anew")
+}
+
+fn failed(work: Operation, failure: &Failure) -> Outcome {
+    let error = MigrateError::Job {
+        doing: work.doing.to_owned(),
+        error: ServerError {
+            message: format!("{:#}", failure.cause),
+            ..ServerError::default()
+        },
+        hints: failure.hints.clone(),
+    };
+    Outcome::Failed {
+        error: Box::new(error),
+        applied: Vec::new(),
     }
 }

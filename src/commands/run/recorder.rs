@@ -1,30 +1,30 @@
-//! Has a run stored while it is shown: the same events, told to the database.
+//! Stores a migration run in `pricesync.run` from its events.
 
 use std::sync::Arc;
 
-use crate::commands::migrate_schemas::command_line;
+use super::command_line::command_line;
 use crate::domain::target::Target;
 use crate::postgres::bookkeeping::run_log::{self, RunHeader, RunItem, RunLog};
 use crate::postgres::migrate::migrator::PostgresMigrator;
-use crate::service::event::{Event, EventKind, Outcome};
+use crate::service::event::{Event, EventKind, Interrupt, Outcome};
 use crate::service::summary::{SchemaOutcome, Summary};
-use crate::ui::explain;
+use crate::ui::{explain, not_started, skipped};
 
 const NOT_STORED: &str =
     "this run was not stored, so --retry-failed does not know which schemas failed in it";
 const INCOMPLETE: &str = "the record of this run is incomplete, so runs and --retry-failed do not know of all its schemas";
 
-/// Stores a run from its first piece of work on. A run that finds nothing to do leaves no
-/// trace, so that a job that runs every minute does not fill the table.
+/// Stores a run once a schema has something pending or has finished. A run without work is not
+/// stored, so that a job that runs every minute does not fill the table.
 pub(crate) struct Recorder {
     migrator: Arc<PostgresMigrator>,
     header: RunHeader,
     log: Option<RunLog>,
-    begun: bool,
+    started: bool,
 }
 
 impl Recorder {
-    /// Returns a recorder that has not begun yet.
+    /// Returns a recorder that has stored nothing yet.
     pub(crate) fn new(migrator: &Arc<PostgresMigrator>) -> Self {
         Self {
             migrator: Arc::clone(migrator),
@@ -35,11 +35,11 @@ impl Recorder {
                 schemas: 0,
             },
             log: None,
-            begun: false,
+            started: false,
         }
     }
 
-    /// Takes note of an event.
+    /// Stores the outcome of a schema that finished.
     pub(crate) async fn on(&mut self, event: &Event) {
         match (&event.kind, &event.target) {
             (
@@ -50,11 +50,11 @@ impl Recorder {
             ) => {
                 self.header.schemas = *schemas;
                 if *pending > 0 {
-                    self.begin().await;
+                    self.start().await;
                 }
             }
             (EventKind::SchemaFinished { outcome }, Some(target)) => {
-                self.begin().await;
+                self.start().await;
                 if let Some(log) = &self.log {
                     log.record(item(target, outcome));
                 }
@@ -63,38 +63,43 @@ impl Recorder {
         }
     }
 
-    /// Stores what had no event, waits until all is stored, and returns the run's number, where it
-    /// has one, and what is wrong with the record.
+    /// Stores the outcomes that had no event, and waits until everything is stored. Returns the run's
+    /// number, if it was stored, and a warning if the record is incomplete.
     pub(crate) async fn finish(self, summary: &Summary) -> (Option<i64>, Option<&'static str>) {
         let Some(log) = self.log else {
-            let is_missed = self.begun && summary.counts().failed > 0;
+            let is_missed = self.started && summary.counts().failed > 0;
             return (None, is_missed.then_some(NOT_STORED));
         };
-        let unbegun = |item: &&SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
-        for outcome in summary.outcomes.iter().filter(unbegun) {
+        let not_started =
+            |item: &&SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
+        for outcome in summary.outcomes.iter().filter(not_started) {
             log.record(item(&outcome.target, &outcome.outcome));
         }
-        // Somebody may have put right by hand what had failed.
+        // A schema that failed in an earlier run may have been fixed by hand: --retry-failed asks for
+        // the last outcome.
         if let Ok(failed) = run_log::failed_schemas(self.migrator.database()).await {
-            let is_fine = |item: &&SchemaOutcome| {
+            let is_fixed = |item: &&SchemaOutcome| {
                 item.outcome == Outcome::UpToDate && failed.contains(&item.target.schema)
             };
-            for outcome in summary.outcomes.iter().filter(is_fine) {
+            for outcome in summary.outcomes.iter().filter(is_fixed) {
                 log.record(item(&outcome.target, &outcome.outcome));
             }
         }
         let (id, counts) = (log.id(), summary.counts());
-        let interrupted = summary.interrupted > crate::service::event::Interrupt::None;
+        let interrupted = summary.interrupted > Interrupt::None;
         let is_complete = log
             .finish(counts.total(), counts.up_to_date, interrupted)
             .await;
         (Some(id), (!is_complete).then_some(INCOMPLETE))
     }
 
-    async fn begin(&mut self) {
-        if !self.begun {
-            self.begun = true;
-            self.log = self.migrator.begin_run(&self.header).await;
+    async fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            let (migrator, header) = (Arc::clone(&self.migrator), self.header.clone());
+            // In a task, which the third interrupt cancels: the reporter's thread outlives the runtime.
+            let log = tokio::spawn(async move { migrator.begin_run(&header).await });
+            self.log = log.await.ok().flatten();
         }
     }
 }
@@ -116,18 +121,12 @@ fn item(target: &Target, outcome: &Outcome) -> RunItem {
                     .and_then(|error| error.sqlstate.clone()),
             )),
         ),
-        Outcome::Skipped { why } => (
-            "skipped",
-            0,
-            None,
-            Some(crate::ui::skipped(*why).to_owned()),
-            None,
-        ),
+        Outcome::Skipped { why } => ("skipped", 0, None, Some(skipped(*why).to_owned()), None),
         Outcome::NotStarted { why } => (
             "not-started",
             0,
             None,
-            Some(crate::ui::not_started(*why).to_owned()),
+            Some(not_started(*why).to_owned()),
             None,
         ),
     };

@@ -1,87 +1,123 @@
-//! The task that shows a run.
+//! The task between the workers of a run and its reporter.
 
-use std::sync::mpsc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::app::App;
-use crate::service::event::Event;
+use super::recorder::Recorder;
+use crate::service::event::{Event, Progress};
 use crate::service::summary::Summary;
-use crate::ui::{ProgressMode, Reporter};
+use crate::ui::{ProgressMode, Reporter, Terminal};
 
-/// The reporter of a run, at work in a thread of its own.
-pub(crate) struct Watch {
-    showing: JoinHandle<(Box<dyn Reporter + Send>, bool)>,
+/// Minimum time between two wake-ups of the reporter's thread. Waking it for each event would cost
+/// as much as migrating a small schema.
+const WAKE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Reads the events of a run on a thread of its own; owns the reporter and the recorder.
+pub(crate) struct ReporterTask {
+    task: JoinHandle<Option<Consumers>>,
+    /// Dropping it ends the wait between two batches of events.
+    finishing: Sender<()>,
+    terminal: Terminal,
 }
 
-impl Watch {
-    /// Begins to show what comes.
-    pub(crate) fn begin(
+/// What gets each event.
+struct Consumers {
+    /// `None` once stderr is closed; the run goes on without it.
+    reporter: Option<Box<dyn Reporter + Send>>,
+    /// `None` for a run that is not stored.
+    recorder: Option<Recorder>,
+}
+
+impl ReporterTask {
+    /// Starts the task, and returns it with the channel that the workers send to.
+    pub(crate) fn start(
         app: &App,
         mode: ProgressMode,
-        mut events: UnboundedReceiver<Event>,
-    ) -> Self {
-        let mut reporter = app.terminal.reporter(mode);
-        let (sender, gathered) = mpsc::channel();
-        tokio::spawn(async move {
-            while let Some(events) = gather(&mut events).await {
-                // The thread ends only after this task.
-                let _ = sender.send(events);
-            }
+        recorder: Option<Recorder>,
+    ) -> (Self, Progress) {
+        let (progress, events) = Progress::channel();
+        let (finishing, waiting) = channel();
+        let consumers = Consumers {
+            reporter: Some(app.terminal.reporter(mode)),
+            recorder,
+        };
+        let runtime = Handle::current();
+        let task = tokio::task::spawn_blocking(move || {
+            Some(runtime.block_on(consumers.read(events, &waiting)))
         });
-        let showing = tokio::task::spawn_blocking(move || {
-            let mut readable = true;
-            for event in gathered.into_iter().flatten() {
-                // Nobody reads any more; the run goes on all the same.
-                readable = readable && reporter.on(&event).is_ok();
-            }
-            (reporter, readable)
-        });
-        Self { showing }
+        let task = Self {
+            task,
+            finishing,
+            terminal: app.terminal.clone(),
+        };
+        (task, progress)
     }
 
-    /// Waits until every sender of events is gone and everything is shown.
+    /// Waits until each event has been shown. Every [`Progress`] must have been dropped.
     pub(crate) async fn shown(self) -> Shown {
-        match self.showing.await {
-            Ok((reporter, true)) => Shown(Some(reporter)),
-            _ => Shown(None),
+        drop(self.finishing);
+        Shown {
+            consumers: self.task.await.ok().flatten(),
+            terminal: self.terminal,
         }
     }
 
-    /// The same, and shows how the run ended.
-    pub(crate) async fn finish(self, summary: &Summary) {
-        self.shown().await.finish(summary);
+    /// Waits until each event has been shown, then stores and shows how the run ended.
+    pub(crate) async fn finish(self, summary: &mut Summary) {
+        self.shown().await.finish(summary).await;
     }
 }
 
-/// Waits for an event and returns it with those that follow within a moment, because waking a thread
-/// for each costs as much as the work that it tells of; nothing when every sender is gone.
-async fn gather(events: &mut UnboundedReceiver<Event>) -> Option<Vec<Event>> {
-    const MOMENT: Duration = Duration::from_millis(10);
-    let mut gathered = vec![events.recv().await?];
-    let mut moment = std::pin::pin!(tokio::time::sleep(MOMENT));
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => gathered.push(event),
-                None => return Some(gathered),
-            },
-            () = &mut moment => return Some(gathered),
+impl Consumers {
+    /// Reads events until the last sender is gone.
+    async fn read(mut self, mut events: UnboundedReceiver<Event>, waiting: &Receiver<()>) -> Self {
+        while let Some(event) = events.recv().await {
+            self.take(&event).await;
+            // Blocks this thread, which has nothing else to do.
+            let _ = waiting.recv_timeout(WAKE_INTERVAL);
+            while let Ok(event) = events.try_recv() {
+                self.take(&event).await;
+            }
         }
+        self
+    }
+
+    async fn take(&mut self, event: &Event) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on(event).await;
+        }
+        self.reporter
+            .take_if(|reporter| reporter.on(event).is_err());
     }
 }
 
-/// The reporter of a run that is over, where somebody still reads.
-pub(crate) struct Shown(Option<Box<dyn Reporter + Send>>);
+/// A run whose events have all been shown.
+pub(crate) struct Shown {
+    consumers: Option<Consumers>,
+    terminal: Terminal,
+}
 
 impl Shown {
-    /// Shows how the run ended.
-    pub(crate) fn finish(self, summary: &Summary) {
-        if let Some(mut reporter) = self.0 {
-            // Nobody may read any more.
+    /// Stores how the run ended, adds its number to the summary, and shows the summary.
+    pub(crate) async fn finish(self, summary: &mut Summary) {
+        let Some(Consumers { reporter, recorder }) = self.consumers else {
+            return;
+        };
+        let mut gap = None;
+        if let Some(recorder) = recorder {
+            (summary.run, gap) = recorder.finish(summary).await;
+        }
+        if let Some(mut reporter) = reporter {
+            // stderr may be closed.
             let _ = reporter.finish(summary);
+        }
+        if let Some(gap) = gap {
+            self.terminal.warn(gap);
         }
     }
 }

@@ -1,26 +1,30 @@
 //! Ctrl-C, SIGTERM and SIGHUP.
 
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::error::{Exit, Failure};
 use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::fleet::Interrupter;
 
-/// Does work until it is done, while signals raise the level of interruption.
+/// Awaits work while each signal raises the level of interruption.
 ///
 /// # Errors
 ///
-/// Exit 130 for the third signal, which ends the work where it is.
+/// Exit 130 for the third signal, which abandons the work.
 pub(crate) async fn interruptible<T>(
     work: impl Future<Output = T>,
     interrupter: Interrupter,
     progress: Progress,
 ) -> Result<T, Failure> {
+    // A task of its own, so that the work's wake-ups do not poll the signals.
     let signals = tokio::spawn(async move {
-        let mut presses = Presses::listen()?;
+        let mut signals = Signals::listen()?;
         loop {
-            presses.next().await;
+            signals.next().await;
             if interrupter.level() == Interrupt::Cancel {
-                // A third press: whoever presses has no time left. The server rolls back what is open.
-                return Ok::<(), std::io::Error>(());
+                return Ok::<(), io::Error>(());
             }
             let level = interrupter.raise();
             progress.send(EventKind::Interrupted { level });
@@ -35,47 +39,31 @@ pub(crate) async fn interruptible<T>(
     done.ok_or_else(|| {
         Failure::words(
             Exit::Interrupted,
-            "interrupted three times; running transactions are rolled back by the server",
+            "interrupted three times; the server rolls back running transactions",
         )
     })
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP, which mean the same.
-pub(crate) struct Presses {
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 3],
-}
+/// The three signals, which mean the same.
+pub(crate) struct Signals([Signal; 3]);
 
-impl Presses {
-    #[cfg(unix)]
-    pub(crate) fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            signals: [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ],
-        })
+impl Signals {
+    /// Starts to catch the signals.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
     }
 
-    #[cfg(unix)]
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
     }
 }
