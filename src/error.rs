@@ -9,8 +9,7 @@ use crate::domain::sqlstate;
 use crate::migrations::{LoadError, LoadErrors};
 use crate::postgres::backup::BackupError;
 use crate::postgres::connection::database::ConnectError;
-use crate::postgres::tenants::create::CreateError;
-use crate::postgres::tenants::drop::DropError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::where_clause::WhereError;
 use crate::service::event::{Interrupt, NotStarted, Outcome};
 use crate::service::failure::MigrateError;
@@ -335,11 +334,20 @@ impl From<RolloutError> for Failure {
     }
 }
 
-impl From<DropError> for Failure {
-    fn from(error: DropError) -> Self {
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
         match error {
-            DropError::Catalog(error) => error.into(),
-            DropError::Locked { holder, waited } => {
+            ChangeError::Catalog(error) => error.into(),
+            ChangeError::Migrate(error) => {
+                let words = match *error {
+                    MigrateError::InDoubt { doing, error } => format!(
+                        "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
+                    ),
+                    _ => "a migration failed".to_owned(),
+                };
+                Self::words(Exit::Unexpected, words)
+            }
+            ChangeError::Locked { holder, waited } => {
                 let holder = holder
                     .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
                 let words = format!(
@@ -349,10 +357,11 @@ impl From<DropError> for Failure {
                 Self::words(Exit::Locked, words)
                     .hint("wait for that run, or raise run.lock_wait (PRICESYNC_LOCK_WAIT)")
             }
-            DropError::InUse(error) => {
-                Self::words(Exit::Locked, format!("a lock was not available: {error}"))
-                    .hint("another session uses it; retry when that session has finished")
-            }
+            ChangeError::InUse(error) => Self::words(
+                Exit::Locked,
+                format!("timed out waiting for a lock: {error}"),
+            )
+            .hint("another session uses it; retry when that session has finished"),
         }
     }
 }
@@ -360,7 +369,7 @@ impl From<DropError> for Failure {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::Create(CreateError::Catalog(error)) => error.into(),
+            BackupError::Create(ChangeError::Catalog(error)) => error.into(),
             BackupError::Gone => Self::new(Exit::NotFound, error).hint(list_tenants()),
             BackupError::Locked { .. } => {
                 Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")

@@ -13,7 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::migrations::{MigrationSet, Transaction};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::postgres::tenants::create::CreateError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Interrupts, JobSuccess, SchemaJob as _};
@@ -138,7 +138,7 @@ impl CommandRun for Args {
         };
         let created = match made {
             Ok(created) => created,
-            Err(CreateError::Catalog(error)) => {
+            Err(ChangeError::Catalog(error)) => {
                 // Another session may have created it in the meantime.
                 let is_taken = matches!(error, CatalogError::AlreadyExists { .. });
                 if is_taken && self.if_not_exists && exists(&new, &catalog, app).await? {
@@ -146,12 +146,13 @@ impl CommandRun for Args {
                 }
                 return Err(error.into());
             }
-            Err(CreateError::Migrate(error)) => {
+            Err(ChangeError::Migrate(error)) => {
                 let explanation = explain_creation(&error, &new_target(&new));
                 let exit = failed(&error, &new, &explanation, app);
-                let is_locked = CreateError::Migrate(error).is_contention();
+                let is_locked = ChangeError::Migrate(error).is_contention();
                 return Ok(if is_locked { Exit::Locked } else { exit });
             }
+            Err(error) => return Err(error.into()),
         };
         let mut migrated = created.applied.len();
         let mut exit = Exit::Done;

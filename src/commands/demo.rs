@@ -13,7 +13,7 @@ use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::postgres::tenants::create::CreateError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::service::event::Progress;
 use crate::service::rollout::Scopes;
 use crate::service::stages::Stages;
@@ -140,11 +140,11 @@ async fn create(
         };
         match catalog.create(&new, None, engine_options, &progress).await {
             Ok(_) => {}
-            Err(CreateError::Catalog(error)) => return Err(error.into()),
-            Err(CreateError::Migrate(error)) => {
+            Err(ChangeError::Migrate(error)) => {
                 let explanation = explain(&error, &new_target(&new), &[]);
                 return Err(Failure::words(Exit::Unexpected, explanation.message()));
             }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

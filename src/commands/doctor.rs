@@ -17,7 +17,7 @@ use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
-use crate::postgres::tenants::create::CreateError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::trash::TrashState;
 use crate::service::event::Progress;
 use crate::service::rollout::RolloutError;
@@ -266,7 +266,8 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
     let options = app.engine_options(catalog.database());
     match catalog.adopt(&new, None, &options, &progress).await {
         Ok(_) => Ok(new.slug),
-        Err(CreateError::Catalog(error)) => Err(error.to_string()),
-        Err(CreateError::Migrate(error)) => Err(explain(&error, &new_target(&new), &[]).message()),
+        Err(ChangeError::Catalog(error)) => Err(error.to_string()),
+        Err(ChangeError::Migrate(error)) => Err(explain(&error, &new_target(&new), &[]).message()),
+        Err(error) => Err(Failure::from(error).cause.to_string()),
     }
 }

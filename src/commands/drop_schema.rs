@@ -13,7 +13,7 @@ use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::hint::Hint;
 use crate::domain::tenant::{Hostname, Tenant};
 use crate::error::{Exit, Failure};
-use crate::postgres::tenants::drop::{Contents, Removal};
+use crate::postgres::tenants::drop::{Contents, DropOptions};
 use crate::service::event::Operation;
 use crate::service::selection::target;
 use crate::settings::Overrides;
@@ -80,7 +80,7 @@ impl CommandRun for Args {
                 let moved = catalog.trash(&tenant, &contents, &options).await;
                 moved.map_err(rolled_back)?;
             } else {
-                let removal = Removal {
+                let removal = DropOptions {
                     keep_record: self.keep_record,
                     cascade_outside: self.cascade_outside,
                 };

@@ -15,7 +15,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{Hostname, NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, Destination, Restored};
-use crate::postgres::tenants::create::CreateError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::{count, shell_word, took};
@@ -170,7 +170,7 @@ fn failure(error: BackupError, args: &Args) -> Failure {
     let file = shell_word(&args.file.to_string_lossy()).into_owned();
     match error {
         BackupError::Archive(error) => unreadable(&args.file, error).hint("nothing was changed"),
-        BackupError::Create(CreateError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
+        BackupError::Create(ChangeError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
             let failure = Failure::new(Exit::Refused, taken).hint("nothing was changed");
             failure.hint(if args.slug.is_none() {
                 Hint::command(

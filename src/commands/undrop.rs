@@ -7,7 +7,7 @@ use super::run::{CommandRun, print_line};
 use crate::domain::catalog::CatalogError;
 use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
-use crate::postgres::tenants::drop::DropError;
+use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::trash::{TrashState, Trashed};
 use crate::ui::count;
 
@@ -32,14 +32,14 @@ impl CommandRun for Args {
             .undrop(&trashed, &app.engine_options(&database))
             .await
             .map_err(|error| {
-                if let DropError::Catalog(taken @ CatalogError::AlreadyExists { .. }) = error {
+                if let ChangeError::Catalog(taken @ CatalogError::AlreadyExists { .. }) = error {
                     // The usual hint is for create-tenant.
                     return Failure::new(Exit::Refused, taken).hint(format!(
                         "tenant '{}' stays in the trash as {place}; first drop or rename the tenant in its place",
                         trashed.slug
                     ));
                 }
-                if let DropError::Catalog(unset @ CatalogError::ColumnRequired { .. }) = error {
+                if let ChangeError::Catalog(unset @ CatalogError::ColumnRequired { .. }) = error {
                     return Failure::new(Exit::Refused, unset).hint(format!(
                         "tenant '{}' stays in the trash as {place}; its record has no value for the column: add a default first",
                         trashed.slug

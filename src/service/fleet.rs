@@ -148,6 +148,12 @@ impl Interrupts {
         (Interrupter(sender), Self(receiver))
     }
 
+    /// Returns interrupts that never come, for work that a signal ends with the process.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::new().1
+    }
+
     /// Returns the current level.
     #[must_use]
     pub fn level(&self) -> Interrupt {

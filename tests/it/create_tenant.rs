@@ -321,7 +321,7 @@ fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
         )
         .wait()
         .exits(6)
-        .says("wait longer with PRICESYNC_LOCK_WAIT")
+        .says("PRICESYNC_LOCK_WAIT")
         .never_says("--lock-wait");
     holder.let_go(&given);
     given.run(&create("acme", &["--adopt"])).exits(0);

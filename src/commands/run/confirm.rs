@@ -2,7 +2,8 @@
 //! what would be lost, and hints for a drop that failed.
 
 use crate::error::{Exit, Failure};
-use crate::postgres::tenants::drop::{Contents, DropError};
+use crate::postgres::tenants::change::ChangeError;
+use crate::postgres::tenants::drop::Contents;
 use crate::ui::{Answer, Terminal, count, size};
 
 /// Asks the user to type `expected`. `action` is what is confirmed, such as `drop tenant 'acme'`.
@@ -48,18 +49,18 @@ pub(crate) fn contents_size(contents: &Contents) -> String {
 }
 
 /// Converts the error of work that needs several transactions, so that part of it may be done.
-pub(crate) fn partly_done(error: DropError) -> Failure {
+pub(crate) fn partly_done(error: ChangeError) -> Failure {
     with_hint(error, "run the same command again to finish")
 }
 
 /// Converts the error of work that is one transaction.
-pub(crate) fn rolled_back(error: DropError) -> Failure {
+pub(crate) fn rolled_back(error: ChangeError) -> Failure {
     with_hint(error, "nothing was changed")
 }
 
-fn with_hint(error: DropError, hint: &str) -> Failure {
+fn with_hint(error: ChangeError, hint: &str) -> Failure {
     match error {
-        DropError::Catalog(error) => Failure::from(error),
+        ChangeError::Catalog(error) => Failure::from(error),
         busy => Failure::from(busy).hint(hint),
     }
 }

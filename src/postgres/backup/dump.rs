@@ -1,7 +1,7 @@
 //! Reading a tenant out of one snapshot.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
 
 use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
@@ -18,17 +18,19 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
-use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
-use crate::postgres::connection::server_error::sqlstate_of;
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
+use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
 use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::postgres::transaction::advisory_lock::{self, CLASS};
+use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::RESET;
-use crate::service::event::{EventKind, Progress};
+use crate::postgres::transaction::retry::TxError;
+use crate::service::event::Progress;
+use crate::service::failure::ServerError;
 
 /// Rows travel in portions of this many bytes.
 const PORTION: usize = 64 << 10;
@@ -195,101 +197,87 @@ struct Relation {
 
 /// Opens the transaction, with its locks before its snapshot.
 async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, BackupError> {
+    let opening = |error: &Error| BackupError::refused("taking a snapshot", error);
+    let retry = source.catalog.retry(source.options);
+    let mut attempts = retry.attempts();
+    loop {
+        let outcome = enter_once(session, source).await;
+        if outcome.is_err() {
+            // Where this fails too, so does the next attempt.
+            let _ = session.client().simple_query("ROLLBACK").await;
+        }
+        if let ControlFlow::Break(result) = attempts.next(opening, outcome).await {
+            return result;
+        }
+    }
+}
+
+async fn enter_once(
+    session: &Session,
+    source: &Source<'_>,
+) -> Result<Vec<Relation>, TxError<BackupError, Vec<Relation>>> {
     let Source {
         tenant, options, ..
     } = source;
     let schema = &tenant.schema;
-    let opening = || BackupError::server("taking a snapshot");
-    let begun = Instant::now();
-    let mut pause = Duration::from_millis(20);
-    let mut told: Option<Instant> = None;
-    // Nothing that reads anything may stand before the locks: the snapshot would be taken with it.
+    // Nothing that reads may run before the locks: it would take the snapshot.
     let (first, reset) = match options.route {
         Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
         Route::Direct => ("", ""),
     };
-    loop {
-        session
-            .client()
-            .simple_query("DISCARD ALL")
-            .await
-            .map_err(opening())?;
-        let expected = read_relations(session, schema, true)
-            .await
-            .map_err(opening())?;
-        let tables: Vec<String> = expected
-            .iter()
-            .filter(|relation| matches!(relation.kind.as_str(), "r" | "p"))
-            .map(|relation| qualified(schema, &relation.name))
-            .collect();
-        let locks = if tables.is_empty() {
-            String::new()
-        } else {
-            format!("LOCK TABLE {} IN ACCESS SHARE MODE; ", tables.join(", "))
-        };
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first}SET LOCAL lock_timeout TO {timeout}; {locks}{reset}\
-             SET LOCAL search_path TO {}; SET LOCAL lock_timeout TO {timeout}; SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL row_security TO off; \
-             SET LOCAL standard_conforming_strings TO on; SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; \
-             SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; SET LOCAL xmloption TO content; \
-             SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
-            schema.quoted(),
-            escape_literal(schema.as_str()),
-            timeout = options.lock_timeout.as_millis()
-        );
-        let mut holder_of = None;
-        match session.rows(&sql).await {
-            Ok(rows) => {
-                let Some(row) = rows.iter().find(|row| row.len() == 2) else {
-                    return Err(BackupError::Gone);
-                };
-                if row.is_true(1) {
-                    let found = read_relations(session, schema, false)
-                        .await
-                        .map_err(opening())?;
-                    if found == expected {
-                        return Ok(found);
-                    }
-                } else {
-                    holder_of = row.optional(0).and_then(|oid| oid.parse().ok());
-                }
-            }
-            // Dropped or renamed in between, or its lock was not to be had.
-            Err(error)
-                if sqlstate_of(&error).is_some_and(|code| {
-                    sqlstate::is_missing_table(code) || sqlstate::is_contention(code)
-                }) =>
-            {
-                if begun.elapsed() >= options.lock_wait {
-                    return Err(opening()(error));
-                }
-            }
-            Err(error) => return Err(opening()(error)),
+    session.client().simple_query("DISCARD ALL").await?;
+    let expected = read_relations(session, schema, true).await?;
+    let tables: Vec<String> = expected
+        .iter()
+        .filter(|relation| matches!(relation.kind.as_str(), "r" | "p"))
+        .map(|relation| qualified(schema, &relation.name))
+        .collect();
+    let locks = if tables.is_empty() {
+        String::new()
+    } else {
+        format!("LOCK TABLE {} IN ACCESS SHARE MODE; ", tables.join(", "))
+    };
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {first}SET LOCAL lock_timeout TO {timeout}; {locks}{reset}\
+         SET LOCAL search_path TO {}; SET LOCAL lock_timeout TO {timeout}; SET LOCAL statement_timeout TO 0; SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL row_security TO off; \
+         SET LOCAL standard_conforming_strings TO on; SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; \
+         SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; SET LOCAL xmloption TO content; \
+         SELECT n.oid, pg_try_advisory_xact_lock_shared({CLASS}, n.oid::int4) FROM pg_namespace n WHERE n.nspname = {}",
+        schema.quoted(),
+        escape_literal(schema.as_str()),
+        timeout = options.lock_timeout.as_millis()
+    );
+    let changed = |cause: ServerError| TxError::Contention {
+        error: BackupError::Server {
+            doing: "taking a snapshot".to_owned(),
+            error: cause.clone(),
+        },
+        cause: Box::new(cause),
+        blockers: Vec::new(),
+    };
+    let rows = match session.rows(&sql).await {
+        Ok(rows) => rows,
+        // A table was dropped or renamed between the two reads.
+        Err(error) if sqlstate_of(&error).is_some_and(sqlstate::is_missing_table) => {
+            return Err(changed(server_error(&error)));
         }
-        session
-            .client()
-            .simple_query("ROLLBACK")
-            .await
-            .map_err(opening())?;
-        let waited = begun.elapsed();
-        let gives_up = waited >= options.lock_wait;
-        if gives_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
-            let holder = match holder_of {
-                Some(oid) => advisory_lock::holder(session, oid).await.ok().flatten(),
-                None => None,
-            };
-            if gives_up {
-                return Err(BackupError::Locked { holder, waited });
-            }
-            told = Some(Instant::now());
-            source
-                .catalog
-                .progress()
-                .send(EventKind::WaitingForLock { holder, waited });
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        Err(error) => return Err(error.into()),
+    };
+    let Some(row) = rows.iter().find(|row| row.len() == 2) else {
+        return Err(TxError::Refused(BackupError::Gone));
+    };
+    if row.optional(1) != Some("t") {
+        let oid = row.optional(0).and_then(|oid| oid.parse().ok());
+        return Err(TxError::Busy(oid.unwrap_or_default()));
     }
+    let found = read_relations(session, schema, false).await?;
+    if found != expected {
+        return Err(changed(ServerError {
+            message: "the schema's tables were changed meanwhile".to_owned(),
+            ..ServerError::default()
+        }));
+    }
+    Ok(found)
 }
 
 /// Reads what is in the schema, through the schema's own entries in `pg_depend`.

@@ -10,13 +10,12 @@ mod restore;
 mod verify_ddl;
 
 use std::fmt::{self, Write as _};
-use std::time::Duration;
 
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::server_error::server_error;
-use crate::postgres::migrate::schema::jittered;
-use crate::postgres::tenants::create::CreateError;
+use crate::postgres::tenants::change::ChangeError;
+use crate::postgres::transaction::retry::GaveUp;
 use crate::service::failure::{Holder, MigrateError, ServerError};
 
 pub use dump::Source;
@@ -52,7 +51,7 @@ pub enum BackupError {
     /// What was restored is not what was backed up; says where they differ.
     Different(String),
     /// The catalog refused the new tenant, or the work in its transaction failed.
-    Create(CreateError),
+    Create(ChangeError),
     /// The file.
     Archive(ArchiveError),
     /// The server refused something.
@@ -70,7 +69,7 @@ impl BackupError {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         match self {
-            Self::Create(CreateError::Migrate(error)) => {
+            Self::Create(ChangeError::Migrate(error)) => {
                 matches!(**error, MigrateError::InDoubt { .. })
             }
             _ => false,
@@ -79,9 +78,13 @@ impl BackupError {
 
     fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
-        move |error| Self::Server {
-            doing,
-            error: server_error(&error),
+        move |error| Self::refused(doing, &error)
+    }
+
+    fn refused(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
+        Self::Server {
+            doing: doing.into(),
+            error: server_error(error),
         }
     }
 }
@@ -94,18 +97,35 @@ impl From<ArchiveError> for BackupError {
 
 impl From<CatalogError> for BackupError {
     fn from(error: CatalogError) -> Self {
-        Self::Create(CreateError::Catalog(error))
+        Self::Create(ChangeError::Catalog(error))
     }
 }
 
-impl From<CreateError> for BackupError {
-    fn from(error: CreateError) -> Self {
+impl From<ChangeError> for BackupError {
+    fn from(error: ChangeError) -> Self {
         match error {
-            CreateError::Migrate(error) => match *error {
+            ChangeError::Migrate(error) => match *error {
                 MigrateError::Database { doing, error } => Self::Server { doing, error },
-                other => Self::Create(CreateError::Migrate(Box::new(other))),
+                other => Self::Create(ChangeError::Migrate(Box::new(other))),
             },
-            catalog @ CreateError::Catalog(_) => Self::Create(catalog),
+            ChangeError::Locked { holder, waited } => Self::Locked { holder, waited },
+            ChangeError::InUse(error) => Self::Server {
+                doing: "waiting for a lock".to_owned(),
+                error,
+            },
+            catalog @ ChangeError::Catalog(_) => Self::Create(catalog),
+        }
+    }
+}
+
+impl From<GaveUp> for BackupError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::Lost(error) => Self::Server {
+                doing: "the connection was lost".to_owned(),
+                error,
+            },
+            gave_up => ChangeError::from(gave_up).into(),
         }
     }
 }
@@ -136,14 +156,18 @@ impl fmt::Display for BackupError {
                 f,
                 "what was restored is not what was backed up, and was taken back: {why}"
             ),
-            Self::Create(CreateError::Catalog(error)) => error.fmt(f),
-            Self::Create(CreateError::Migrate(error)) => match &**error {
+            Self::Create(ChangeError::Catalog(error)) => error.fmt(f),
+            Self::Create(ChangeError::Migrate(error)) => match &**error {
                 MigrateError::InDoubt { doing, error } => write!(
                     f,
-                    "{doing}: the connection broke, so what became of it is not known: {error}"
+                    "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
                 ),
-                other => write!(f, "{other:?}"),
+                // A restore runs no migration.
+                _ => f.write_str("a migration failed"),
             },
+            Self::Create(ChangeError::Locked { .. } | ChangeError::InUse(_)) => {
+                f.write_str("another session holds a lock")
+            }
             Self::Archive(error) => error.fmt(f),
             Self::Server { doing, error } => {
                 write!(f, "{doing}: {error}")?;
@@ -157,11 +181,6 @@ impl fmt::Display for BackupError {
 }
 
 impl std::error::Error for BackupError {}
-
-/// Returns how long whoever was in the way is let go on: longer each time, and not as long as others that wait.
-fn pause(attempt: u32) -> Duration {
-    jittered(Duration::from_millis(100) * 2_u32.pow(attempt.min(5)))
-}
 
 /// Returns who is to own the schema; to be said before its objects get their owners, who must be allowed to
 /// create there (manual, ALTER TABLE).

@@ -13,7 +13,7 @@ use tokio_postgres::Error;
 use super::dump::{Source, dump, lasting};
 use super::progress::Steps;
 use super::verify_ddl::first_difference;
-use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema, pause};
+use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema};
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
@@ -22,13 +22,15 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
+use crate::postgres::connection::server_error::is_connection_lost;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
-use crate::postgres::tenants::create::{id_in, listed, taken_meanwhile};
+use crate::postgres::tenants::change::ChangeError;
+use crate::postgres::tenants::new_row::{id_in, taken_meanwhile};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
-use crate::service::event::{EventKind, Progress};
+use crate::postgres::transaction::retry::TxError;
+use crate::service::event::Progress;
 
 /// Which tenant is made.
 #[derive(Clone, Debug)]
@@ -85,15 +87,20 @@ impl PostgresCatalog {
             destination,
             options,
         };
-        let restored = loading.run(pieces).await;
-        if restored.is_err() {
+        let committed = match loading.run(pieces).await {
+            Ok(loaded) => loading.commit(loaded).await,
+            Err(error) => Err(TxError::Refused(error)),
+        };
+        if committed.is_err() {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
+        let refused = |error: &Error| BackupError::refused("restoring", error);
+        let restored = self.retry(options).settle(refused, committed).await;
         match restored {
-            Err(BackupError::Create(crate::postgres::tenants::create::CreateError::Catalog(
-                error,
-            ))) => Err(self.name_owner(error).await.into()),
+            Err(BackupError::Create(ChangeError::Catalog(error))) => {
+                Err(self.name_owner(error).await.into())
+            }
             other => other,
         }
     }
@@ -126,7 +133,8 @@ impl PostgresCatalog {
                 Err(_) => Ok(None),
             }
         };
-        let (read, written) = futures_util::future::join(reading, writing).await;
+        let (read, written) =
+            futures_util::future::join(Box::pin(reading), Box::pin(writing)).await;
         match (read, written) {
             (_, Ok(Some(restored))) => Ok(restored),
             // A reader that nobody listens to any more is not what failed.
@@ -134,6 +142,16 @@ impl PostgresCatalog {
             (Ok(()), Ok(None)) => Err(BackupError::Gone),
         }
     }
+}
+
+/// What is loaded and not committed yet.
+struct Loaded {
+    opened: Opened,
+    id: i64,
+    tables: usize,
+    rows: u64,
+    differences: Vec<String>,
+    still_refer: Vec<String>,
 }
 
 struct Loading<'a> {
@@ -145,7 +163,7 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    async fn run(&self, mut pieces: Pieces) -> Result<Restored, BackupError> {
+    async fn run(&self, mut pieces: Pieces) -> Result<Loaded, BackupError> {
         let new = &self.destination.new;
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
@@ -185,17 +203,32 @@ impl Loading<'_> {
         let Some(id) = id else {
             return Err(ArchiveError::Damaged("it lacks what follows the rows".to_owned()).into());
         };
-        let id = self
-            .catalog
-            .commit(self.session, new, &opened, &format!("SELECT {id}"), "")
-            .await?;
-        Ok(Restored {
-            tenant: listed(id, new),
+        Ok(Loaded {
+            opened,
+            id,
             tables,
             rows,
             differences,
             still_refer,
         })
+    }
+
+    async fn commit(&self, loaded: Loaded) -> Result<Restored, TxError<BackupError, Restored>> {
+        let (new, select) = (&self.destination.new, format!("SELECT {}", loaded.id));
+        let made = |tenant| Restored {
+            tenant: Tenant {
+                id: loaded.id,
+                ..tenant
+            },
+            tables: loaded.tables,
+            rows: loaded.rows,
+            differences: loaded.differences,
+            still_refer: loaded.still_refer,
+        };
+        let committed =
+            self.catalog
+                .commit_new(self.session, new, &loaded.opened, &select, "", made);
+        committed.await.map_err(TxError::map)
     }
 
     /// Opens the transaction and makes the schema, unless something of the tenant is taken.
@@ -311,33 +344,28 @@ impl Loading<'_> {
         }
     }
 
-    /// Runs what follows the rows. Keys to shared tables lock those, so somebody may be in the
-    /// way, and all the rows need not be loaded again because of it.
+    /// Runs what follows the rows. Keys to shared tables lock those, so another session's lock may be
+    /// in the way; a savepoint keeps the rows that were loaded.
     async fn after(&self, sql: &str) -> Result<(), BackupError> {
-        const BACK: &str = "ROLLBACK TO SAVEPOINT pricesync_after";
-        let doing = || BackupError::server("making constraints, indexes and privileges");
         let client = self.session.client();
-        let begun = client.simple_query("SAVEPOINT pricesync_after").await;
-        begun.map_err(doing())?;
-        for attempt in 0.. {
+        let refused = |error: &Error| {
+            BackupError::refused("making constraints, indexes and privileges", error)
+        };
+        let attempt = async |number| {
+            let savepoint = if number == 1 {
+                "SAVEPOINT pricesync_after"
+            } else {
+                "ROLLBACK TO SAVEPOINT pricesync_after"
+            };
+            client.simple_query(savepoint).await?;
             match client.simple_query(sql).await {
-                Ok(_) => break,
-                Err(error) if is_worth_retrying(&error) && attempt < self.options.lock_retries => {
-                    client.simple_query(BACK).await.map_err(doing())?;
-                    let pause = pause(attempt);
-                    self.catalog.progress().send(EventKind::Retrying {
-                        attempt: attempt + 1,
-                        limit: self.options.lock_retries + 1,
-                        error: server_error(&error),
-                        blockers: Vec::new(),
-                        pause,
-                    });
-                    tokio::time::sleep(pause).await;
-                }
-                Err(error) => return Err(doing()(error)),
+                // The transaction is lost with the connection.
+                Err(error) if is_connection_lost(&error) => Err(TxError::Refused(refused(&error))),
+                done => Ok(done.map(drop)?),
             }
-        }
-        Ok(())
+        };
+        let retry = self.catalog.retry(self.options);
+        retry.run(refused, attempt).await
     }
 
     /// Fills a table and returns how many rows it got.

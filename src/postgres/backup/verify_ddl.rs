@@ -1,24 +1,27 @@
 //! Whether the statements of a backup make what they were written from.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
 use super::dump::lasting;
-use super::{BackupError, about_schema, owner_of_schema, pause};
+use super::{BackupError, about_schema, owner_of_schema};
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
-use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::template::scratch;
 use crate::postgres::schema::ddl::SchemaCopy;
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::open::begin;
+use crate::postgres::transaction::retry::{Retry, TxError};
+use crate::service::event::Progress;
+use crate::service::fleet::Interrupts;
 
 /// What came of a rehearsal.
 #[derive(Clone, Debug)]
@@ -105,16 +108,20 @@ async fn rehearse(
         error,
     };
     let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
-    let mut attempt = 0;
+    let (silent, _) = Progress::channel();
+    let retry = Retry::new(database, options, &silent, Interrupts::never());
+    let refused = |error: &Error| BackupError::refused("checking the statements", error);
+    let mut attempts = retry.attempts();
     let made = loop {
-        match make(&session, options, copy, lines).await {
-            Err(error) if is_worth_retrying(&error) && attempt < options.lock_retries => {
-                let back = session.client().simple_query("ROLLBACK").await;
-                back.map_err(|error| lost(server_error(&error)))?;
-                tokio::time::sleep(pause(attempt)).await;
-                attempt += 1;
-            }
-            made => break made,
+        let made = make(&session, options, copy, lines).await;
+        if made.is_err() {
+            // Where this fails too, so does the next attempt.
+            let _ = session.client().simple_query("ROLLBACK").await;
+        }
+        if let ControlFlow::Break(made) =
+            attempts.next(refused, made.map_err(TxError::Server)).await
+        {
+            break made;
         }
     };
     if session.client().simple_query("ROLLBACK").await.is_err() {
@@ -122,13 +129,12 @@ async fn rehearse(
     }
     match made {
         Ok(proof) => Ok(proof),
-        Err(error) => {
-            let said = server_error(&error);
+        Err(BackupError::Server { error: said, .. }) => {
             match said.sqlstate.as_deref() {
                 Some(sqlstate::INSUFFICIENT_PRIVILEGE | sqlstate::READ_ONLY_SQL_TRANSACTION) => {
                     Ok(Proof::Untried(said.to_string()))
                 }
-                // Somebody was in the way, or the connection broke: nothing is known of the structure.
+                // Lock contention or a lost connection says nothing about the structure.
                 None => Err(lost(said)),
                 Some(code) if sqlstate::is_contention(code) => Err(lost(said)),
                 Some(code)
@@ -143,6 +149,7 @@ async fn rehearse(
                 ))),
             }
         }
+        Err(error) => Err(error),
     }
 }
 

@@ -1,32 +1,32 @@
-//! The schema `pricesync`: our own tables, made and upgraded by our own migrations.
+//! The schema `pricesync`: our own tables, created and upgraded by embedded migrations.
+//!
+//! Imports `connection` and `transaction`. Start reading at [`ensure`]; the tables are in `migrations/`.
 
 pub mod run_log;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
 
-use crate::domain::plan::Goal;
-use crate::domain::run_options::Atomic;
+use crate::postgres::connection::session::Row;
+use tokio_postgres::Error;
+
+use crate::domain::plan::{Goal, Plan};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::migrations::MigrationSet;
+use crate::migrations::{MigrationSet, Script};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
-use crate::postgres::connection::server_error::{server_error, sqlstate_of};
-use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
+use crate::postgres::connection::session::Session;
+use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
 use crate::postgres::transaction::escape_guard::FINISH;
 use crate::postgres::transaction::history::qualified;
+use crate::postgres::transaction::open::{ASYNC_COMMIT, Opened, Opening, open};
+use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Interrupts, SchemaJob as _};
-
-/// For transactions that change nothing but our own tables: they wait for no standby. What they
-/// note is proven or made again where it is lost, and a missing standby has to be told of first.
-pub(crate) const UNCONFIRMED: &str = "SET LOCAL synchronous_commit TO local";
+use crate::service::fleet::Interrupts;
 
 const FILES: &[(&str, &str)] = &[
     (
@@ -43,62 +43,80 @@ const FILES: &[(&str, &str)] = &[
     ("V6__finish.sql", FINISH),
 ];
 
-/// Makes sure that the schema and its tables are there.
+/// Why the tables could not be created.
+struct InstallError(MigrateError);
+
+impl InstallError {
+    fn database(error: ServerError) -> Self {
+        Self(MigrateError::Database {
+            doing: format!("creating the schema {}", SchemaName::bookkeeping()),
+            error,
+        })
+    }
+}
+
+impl From<GaveUp> for InstallError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::Locked { holder, waited } => Self(MigrateError::Locked { holder, waited }),
+            GaveUp::NotConnected(error) | GaveUp::Lost(error) | GaveUp::Unknown(error) => {
+                Self::database(error)
+            }
+            GaveUp::Cancelled => Self::database(ServerError::default()),
+        }
+    }
+}
+
+/// Creates or upgrades the schema and its tables where they are not current.
 ///
 /// # Errors
 ///
-/// What the server refuses, most often CREATE on the database.
-pub(crate) fn ensure<'a>(database: &'a Database, options: &'a EngineOptions) -> Ensuring<'a> {
-    Box::pin(async {
-        let give_up = Instant::now() + RECONNECT_TIMEOUT;
-        loop {
-            // A run that gave up its ledger because of a broken connection would leave rows in
-            // it that say what is no longer so.
-            match create(database, options).await {
-                Err(MigrateError::Database { error, .. })
-                    if is_passing(&error) && Instant::now() < give_up => {}
-                done => return done,
+/// The server's error, most often a missing CREATE privilege on the database.
+pub(crate) async fn ensure(
+    database: &Database,
+    options: &EngineOptions,
+) -> Result<(), MigrateError> {
+    let (silent, _) = Progress::channel();
+    let retry = Retry::new(database, options, &silent, Interrupts::never());
+    let refused = |error: &Error| InstallError::database(server_error(error));
+    let mut attempts = retry.attempts();
+    loop {
+        // A run that gave up its ledger because of a broken connection would leave invalid rows in it.
+        let outcome = match database.session(RECONNECT_TIMEOUT).await {
+            Ok(session) => {
+                let installed = install(&session, options).await;
+                if installed.is_err() {
+                    session.discard();
+                }
+                installed
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            Err(error) => Err(TxError::Refused(InstallError::database(error))),
+        };
+        if let ControlFlow::Break(result) = attempts.next(refused, outcome).await {
+            return result.map_err(|InstallError(error)| error);
         }
-    })
+    }
 }
 
-/// Returns whether the connection was lost, or there was none to be had.
-fn is_passing(error: &ServerError) -> bool {
-    let code = error.sqlstate.as_deref();
-    code.is_none_or(|code| {
-        sqlstate::is_connection_lost(code) || code == sqlstate::TOO_MANY_CONNECTIONS
-    })
-}
-
-/// Boxed and of a named type, because migrating may ask for the bookkeeping, which migrates.
-type Ensuring<'a> = Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>;
-
-/// Returns whether there is nothing to do, which is so but for the first time.
+/// Returns whether the tables are current, as they are from the second run on.
 async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let history = qualified(&SchemaName::bookkeeping(), &options.history_table);
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
     let applied = |row: &Row| row.optional(0)?.parse::<usize>().ok();
-    // A newer pricesync may have been here; what it added is not in our way.
+    // A newer pricesync may have added more, which does no harm.
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }
 
-async fn create(database: &Database, options: &EngineOptions) -> Result<(), MigrateError> {
-    let schema = SchemaName::bookkeeping();
-    let failed = |error| MigrateError::Database {
-        doing: format!("creating the schema {}", SchemaName::bookkeeping()),
-        error,
-    };
-    let session = database.session(Duration::ZERO).await.map_err(failed)?;
-    if is_current(&session, options).await {
+async fn install(session: &Session, options: &EngineOptions) -> Result<(), TxError<InstallError>> {
+    if is_current(session, options).await {
         return Ok(());
     }
+    let schema = SchemaName::bookkeeping();
     // A role that may not create schemas may still use one that an administrator made.
     let sql = format!(
-        "{UNCONFIRMED}; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
+        "{ASYNC_COMMIT}; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
          THEN CREATE SCHEMA IF NOT EXISTS {}; END IF; END $$",
         schema.quoted()
     );
@@ -110,30 +128,81 @@ async fn create(database: &Database, options: &EngineOptions) -> Result<(), Migr
                 Some(sqlstate::UNIQUE_VIOLATION | sqlstate::DUPLICATE_SCHEMA)
             ) =>
         {
-            return Err(failed(server_error(&error)));
+            return Err(error.into());
         }
         _ => {}
     }
-    // The migration takes a connection of its own.
-    drop(session);
-    let set =
-        Arc::new(MigrationSet::embedded(Scope::Tenant, FILES).expect("our own files are tested"));
     let options = EngineOptions {
-        atomic: Atomic::Schema,
-        goal: Goal::Latest,
         search_path: Vec::new(),
-        unlisted: true,
-        templates: false,
         ..options.clone()
     };
-    let migrator = PostgresMigrator::new(database.clone(), options, Arc::clone(&set), set);
     let target = Target {
         schema,
         label: "pricesync".to_owned(),
-        scope: Scope::Tenant,
+        scope: Scope::Shared,
     };
+    let opened = enter(session, &options, &target, true).await?;
+    upgrade(session, &options, &target, &opened).await
+}
+
+async fn enter(
+    session: &Session,
+    options: &EngineOptions,
+    target: &Target,
+    expect_history: bool,
+) -> Result<Opened, TxError<InstallError>> {
+    let refused = |message: String| {
+        TxError::Refused(InstallError::database(ServerError {
+            sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
+            message,
+            ..ServerError::default()
+        }))
+    };
+    match open(session, options, target, expect_history).await? {
+        Opening::Ready(opened) => Ok(opened),
+        Opening::Expect(history) => Box::pin(enter(session, options, target, history)).await,
+        Opening::Busy(oid) => Err(TxError::Busy(oid)),
+        Opening::NotUsable(role) => Err(refused(format!("role '{role}' may not use the schema"))),
+        Opening::NoSchema | Opening::NoTenant | Opening::Dropping => {
+            Err(refused("the schema was dropped meanwhile".to_owned()))
+        }
+    }
+}
+
+/// Runs the pending migrations in the open transaction and commits it.
+async fn upgrade(
+    session: &Session,
+    options: &EngineOptions,
+    target: &Target,
+    opened: &Opened,
+) -> Result<(), TxError<InstallError>> {
+    let failed = |error: MigrateError| TxError::Refused(InstallError(error));
+    let set = MigrationSet::embedded(Scope::Tenant, FILES).expect("the embedded files are valid");
+    let history = opened.history.as_ref();
+    let history =
+        history.map_err(|why| failed(MigrateError::DamagedHistory { why: why.clone() }))?;
+    let plan = Plan::compare(set.ids(), history, Goal::Latest)
+        .map_err(|drifts| failed(MigrateError::Drift { drifts }))?;
+    let pending = plan.pending.iter().map(|&index| &set.scripts()[index]);
+    let pending: Vec<&Script> = pending.collect();
+    let (schema, table) = (&target.schema, &options.history_table);
+    let batch = Batch::new(schema, table, opened.has_history, &pending, false);
     let (silent, _) = Progress::channel();
-    let (_nobody, interrupts) = Interrupts::new();
-    let migrated = migrator.run(&target, &silent, interrupts).await;
-    migrated.map(drop).map_err(|failed| *failed.error)
+    let worked = batch
+        .run(session, opened, schema, &Ending::Unguarded, &silent)
+        .await;
+    match worked {
+        Ok(_) => {}
+        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(error.into()),
+        Err(WorkError::Identity(..) | WorkError::NoLedger) => {
+            unreachable!("an embedded file only defines, and no ledger is written")
+        }
+    }
+    match session.client().simple_query("COMMIT").await {
+        // The next attempt reads what was committed.
+        Err(error) if is_connection_lost(&error) => {
+            Err(TxError::Lost(Box::new(server_error(&error))))
+        }
+        committed => Ok(committed.map(drop)?),
+    }
 }

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_postgres::Error;
 
-use super::UNCONFIRMED;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::RUN_LOG_TIMEOUT;
@@ -19,8 +18,8 @@ use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::transaction::ledger::is_absent;
+use crate::postgres::transaction::open::ASYNC_COMMIT;
 use crate::service::failure::ServerError;
 
 /// How long an outcome may wait until it is stored, together with others.
@@ -72,13 +71,12 @@ pub struct RunLog {
     writer: JoinHandle<(Database, bool)>,
 }
 
-impl PostgresMigrator {
-    /// Begins to store a run; returns nothing where our tables cannot be had.
-    pub async fn begin_run(&self, header: &RunHeader) -> Option<RunLog> {
-        self.bookkeeping().await.ok()?;
-        let session = self.database.session(Duration::ZERO).await.ok()?;
+impl RunLog {
+    /// Begins to store a run; returns nothing where the tables cannot be used.
+    pub(crate) async fn begin(database: &Database, header: &RunHeader) -> Option<Self> {
+        let session = database.session(Duration::ZERO).await.ok()?;
         let sql = format!(
-            "{UNCONFIRMED}; INSERT INTO pricesync.run (started_by, command, files, schemas) VALUES ({}, {}, {}, {}) RETURNING id",
+            "{ASYNC_COMMIT}; INSERT INTO pricesync.run (started_by, command, files, schemas) VALUES ({}, {}, {}, {}) RETURNING id",
             escape_literal(&header.started_by),
             escape_literal(&header.command),
             escape_literal(&header.files),
@@ -88,16 +86,14 @@ impl PostgresMigrator {
         let id = rows.first()?.optional(0)?.parse().ok()?;
         let (items, queue) = mpsc::unbounded_channel();
         let (going_on, ended) = oneshot::channel();
-        Some(RunLog {
+        Some(Self {
             id,
             items,
             going_on,
-            writer: tokio::spawn(write(self.database.clone(), id, queue, ended)),
+            writer: tokio::spawn(write(database.clone(), id, queue, ended)),
         })
     }
-}
 
-impl RunLog {
     /// Returns the run's number.
     #[must_use]
     pub fn id(&self) -> i64 {
@@ -127,7 +123,7 @@ impl RunLog {
             return false;
         };
         let sql = format!(
-            "{UNCONFIRMED}; UPDATE pricesync.run SET finished_at = clock_timestamp(), schemas = {schemas}, up_to_date = {up_to_date}, \
+            "{ASYNC_COMMIT}; UPDATE pricesync.run SET finished_at = clock_timestamp(), schemas = {schemas}, up_to_date = {up_to_date}, \
              interrupted = {interrupted} WHERE id = {id}"
         );
         session.rows(&sql).await.is_ok() && is_complete
@@ -222,7 +218,7 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
         }
     }
     let mut sql = vec![
-        UNCONFIRMED.to_owned(),
+        ASYNC_COMMIT.to_owned(),
         "SET LOCAL search_path TO pg_catalog".to_owned(),
         format!("SET LOCAL lock_timeout TO {}", RUN_LOG_TIMEOUT.as_millis()),
     ];

@@ -303,18 +303,11 @@ impl Exec {
         let touched = escape_guard::look(session, &target.schema, &self.references, true)
             .await
             .map_err(looking)?;
-        let mut outside = touched.outside.clone();
-        if touched.is_open() {
-            let other = self.database.second_session().await;
-            let other = other.map_err(|error| {
-                ExecError::Refused(Box::new(job_error("connecting", error, Vec::new())))
-            })?;
-            outside.extend(
-                escape_guard::seen_by_others(&other, &target.schema, &touched)
-                    .await
-                    .map_err(looking)?,
-            );
-        }
+        let outside = escape_guard::outside(&self.database, None, &target.schema, touched).await;
+        let outside = outside.map_err(|error| {
+            let doing = "looking at what was touched outside the schema";
+            ExecError::Refused(Box::new(job_error(doing, error, Vec::new())))
+        })?;
         if outside.is_empty() {
             return Ok(());
         }

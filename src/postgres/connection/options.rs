@@ -61,8 +61,6 @@ pub struct EngineOptions {
     pub history_table: String,
     /// The tenants, as a sub-select with the columns of the shipped table.
     pub tenants: String,
-    /// Whether schemas need no row in the tenant table. Default: they need one.
-    pub unlisted: bool,
     /// Whether an empty schema may be filled from a template. Default: yes.
     pub templates: bool,
     /// How many schemas share a transaction where each takes next to no time. Default: 16 within 50 ms.
@@ -88,7 +86,6 @@ impl EngineOptions {
             references: References::default(),
             history_table: "refinery_schema_history".to_owned(),
             tenants: Tables::new(layout).rows,
-            unlisted: false,
             templates: true,
             group_limit: GroupLimit {
                 schemas: 16,

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio_postgres::Error;
 use tokio_postgres::error::ErrorPosition;
 
-use super::refinery;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Location, ScriptRef};
@@ -18,6 +17,7 @@ use crate::migrations::{Script, wrap_in_do};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
 use crate::postgres::transaction::escape_guard::Touched;
+use crate::postgres::transaction::history;
 use crate::postgres::transaction::open::Opened;
 use crate::service::event::{EventKind, Progress};
 
@@ -161,8 +161,8 @@ pub(crate) async fn run(
     if !opened.has_history {
         let create = format!(
             "{}; {}",
-            refinery::ALONE,
-            refinery::create_history(schema, table)
+            history::NO_PARALLEL_BUILD,
+            history::create_table(schema, table)
         );
         session.rows(&create).await.map_err(WorkError::Ours)?;
     }

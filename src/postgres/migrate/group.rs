@@ -30,7 +30,7 @@ use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger::Finish;
-use crate::postgres::transaction::lock_monitor::Attendance;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::{BEGIN, Reach, fresh, rollback, whereabouts};
 use crate::service::event::{Event, Interrupt, Progress};
 use crate::service::failure::MigrateError;
@@ -357,7 +357,7 @@ impl<'a> Group<'a> {
         }
         // What it waits for is told in the name of the first.
         first.report_finished(&Ok(JobSuccess::Migrated(worked.applied.clone())));
-        let mut attendance = Attendance::new(
+        let mut attendance = LockMonitor::new(
             &migrator.database,
             worked.pid,
             migrator.options.lock_timeout,

@@ -10,8 +10,7 @@ use tokio_postgres::Error;
 use super::baseline::Baseline;
 use super::dry_run::Rehearsal;
 use super::group::{self, Example};
-use super::refinery::{self};
-use super::schema::Journey;
+use super::schema::SchemaMigration;
 use super::template::{self, Template, Templates};
 use crate::domain::digest::of_prefixes;
 use crate::domain::plan::{Goal, Plan};
@@ -21,11 +20,13 @@ use crate::domain::script::{DefinedIn, Scope};
 use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction, find_definition};
 use crate::postgres::bookkeeping;
+use crate::postgres::bookkeeping::run_log::{RunHeader, RunLog};
 use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error;
 use crate::postgres::connection::session_cache::SessionCache;
 use crate::postgres::transaction::batch;
+use crate::postgres::transaction::history;
 use crate::postgres::transaction::open::{self, Reach};
 use crate::service::event::{EventKind, Progress, Skipped};
 use crate::service::failure::MigrateError;
@@ -98,29 +99,30 @@ impl SchemaMigrator for PostgresMigrator {
 
 impl SchemaJob for PostgresMigrator {
     async fn run(&self, target: &Target, progress: &Progress, interrupts: Interrupts) -> JobResult {
-        let mut journey = Journey {
+        let mut migration = SchemaMigration {
             migrator: self,
             target,
             progress,
             interrupts,
             committed: Vec::new(),
             expect_history: !self.last_was_new.load(Ordering::Relaxed),
-            attempt: 0,
+            attempt: 1,
+            in_doubt: Vec::new(),
             keeps_ledger: false,
             template: self.template_for(target).await,
         };
-        let result = journey.travel().await;
+        let result = migration.run().await;
         match result {
             // What was committed before, or while the second interrupt came, stays applied.
-            Ok(Some(Skipped::Interrupted)) if !journey.committed.is_empty() => {
-                Ok(JobSuccess::Migrated(journey.committed))
+            Ok(Some(Skipped::Interrupted)) if !migration.committed.is_empty() => {
+                Ok(JobSuccess::Migrated(migration.committed))
             }
             Ok(Some(why)) => Ok(JobSuccess::Skipped(why)),
-            Ok(None) if journey.committed.is_empty() => Ok(JobSuccess::UpToDate),
-            Ok(None) => Ok(JobSuccess::Migrated(journey.committed)),
+            Ok(None) if migration.committed.is_empty() => Ok(JobSuccess::UpToDate),
+            Ok(None) => Ok(JobSuccess::Migrated(migration.committed)),
             Err(error) => Err(JobFailure {
                 error,
-                applied: journey.committed,
+                applied: migration.committed,
             }),
         }
     }
@@ -195,11 +197,17 @@ impl PostgresMigrator {
         self.bookkeeping.get_or_try_init(ensure).await.copied()
     }
 
+    /// Begins to store a run; returns nothing where the bookkeeping tables cannot be used.
+    pub async fn begin_run(&self, header: &RunHeader) -> Option<RunLog> {
+        self.bookkeeping().await.ok()?;
+        RunLog::begin(&self.database, header).await
+    }
+
     /// Returns whether what is committed can be noted in the ledger, and makes it where it is
     /// missing. A role that may not goes without: everything works from the histories too.
     pub(crate) async fn keeps_ledger(&self, progress: &Progress) -> bool {
         // Our own schema and schemas that are not listed yet are nobody's fleet.
-        if self.options.unlisted || self.ledger.given_up.load(Ordering::Relaxed) {
+        if self.ledger.given_up.load(Ordering::Relaxed) {
             return false;
         }
         let find_out = || async {
@@ -291,9 +299,9 @@ impl PostgresMigrator {
             }
             if position == 0 && plan.version.is_none() {
                 if inside {
-                    let _ = writeln!(sql, "{};", refinery::ALONE);
+                    let _ = writeln!(sql, "{};", history::NO_PARALLEL_BUILD);
                 }
-                let _ = writeln!(sql, "{}", refinery::create_history(&target.schema, table));
+                let _ = writeln!(sql, "{}", history::create_table(&target.schema, table));
             }
             let _ = writeln!(
                 sql,

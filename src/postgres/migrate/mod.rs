@@ -4,6 +4,7 @@
 
 pub mod baseline;
 pub mod dry_run;
+pub(crate) mod failure;
 pub(crate) mod group;
 pub mod migrator;
 pub(crate) mod non_transactional;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::refinery;
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::QuotedIdentifier;
@@ -19,7 +18,7 @@ use crate::postgres::connection::server_error::{is_connection_lost, server_error
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim};
-use crate::postgres::transaction::lock_monitor::Attendance;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::{Reach, settings};
 use crate::postgres::transaction::{history, ledger};
 use crate::service::event::{EventKind, Interrupt, Progress};
@@ -124,9 +123,7 @@ impl Run<'_> {
             .rows(&settings(self.options, self.target, Reach::Session))
             .await?;
         if !has_history {
-            session
-                .rows(&refinery::create_history(schema, table))
-                .await?;
+            session.rows(&history::create_table(schema, table)).await?;
         }
         // Read under this lock, whatever was known before it.
         let history = session.rows(&history::select(schema, table)).await?;
@@ -364,7 +361,7 @@ impl Run<'_> {
         lock_timeout: Duration,
     ) -> Result<(), Refused> {
         let interrupts = self.interrupts.clone();
-        let mut attendance = Attendance::new(
+        let mut attendance = LockMonitor::new(
             self.database,
             ground.pid,
             lock_timeout,

@@ -12,7 +12,6 @@ use refinery_core::{Migration, Runner, Target as RefineryTarget};
 use time::OffsetDateTime;
 
 use crate::domain::applied::Applied;
-use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::session::Session;
@@ -61,7 +60,7 @@ pub(crate) async fn run(
         work,
         ending,
         progress,
-        create_history: None,
+        is_begun: false,
         worked: None,
     };
     let report = runner.run_async(&mut connection).await;
@@ -75,15 +74,6 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns refinery's statement for a history table.
-pub(crate) fn create_history(schema: &SchemaName, table: &str) -> String {
-    SchemaConnection::assert_migrations_table_query(&qualified(schema, table))
-}
-
-/// Asking how many workers could build the index of an empty table costs more than building it,
-/// and a schema that has no history has no filled tables.
-pub(crate) const ALONE: &str = "SET LOCAL max_parallel_maintenance_workers TO 0";
-
 /// The connection that refinery sees: one open transaction of one schema.
 struct SchemaConnection<'a> {
     session: &'a Session,
@@ -93,8 +83,8 @@ struct SchemaConnection<'a> {
     work: &'a Work<'a>,
     ending: &'a Ending,
     progress: &'a Progress,
-    /// refinery's statement for the history table, held back until there is work.
-    create_history: Option<String>,
+    /// Whether refinery has sent its statement for the history table; ours is in the batch.
+    is_begun: bool,
     worked: Option<Result<Worked, WorkError>>,
 }
 
@@ -120,10 +110,8 @@ impl AsyncTransaction for SchemaConnection<'_> {
         queries: T,
     ) -> Result<usize, Self::Error> {
         let queries: Vec<&str> = queries.collect();
-        if self.create_history.is_none() {
-            self.create_history = queries
-                .first()
-                .map(|&sql| sql.trim_end_matches(';').to_owned());
+        if !self.is_begun {
+            self.is_begun = true;
             return Ok(0);
         }
         let texts: Vec<&str> = if self.work.fake {
@@ -143,20 +131,13 @@ impl AsyncTransaction for SchemaConnection<'_> {
         if !agreed {
             return Err(Refused("refinery chose other scripts than the plan"));
         }
-        let first = self
-            .create_history
-            .as_deref()
-            .filter(|_| !self.opened.has_history)
-            .map(|create| format!("{ALONE}; {create}"));
-        let mut batch = Batch::new(first.as_deref());
-        for script in self.work.pending {
-            batch.push(
-                &self.target.schema,
-                &self.options.history_table,
-                script,
-                self.work.fake,
-            );
-        }
+        let batch = Batch::new(
+            &self.target.schema,
+            &self.options.history_table,
+            self.opened.has_history,
+            self.work.pending,
+            self.work.fake,
+        );
         let result = batch
             .run(
                 self.session,
@@ -203,5 +184,21 @@ impl SchemaConnection<'_> {
             OffsetDateTime::UNIX_EPOCH,
             checksum,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::schema_name::SchemaName;
+    use crate::postgres::transaction::history::create_table;
+
+    #[test]
+    fn the_history_table_is_refinerys() {
+        let schema = SchemaName::parse("tenant_acme").expect("valid");
+        let words = |sql: &str| sql.split_whitespace().collect::<Vec<_>>().join(" ");
+        let theirs =
+            SchemaConnection::assert_migrations_table_query(&qualified(&schema, "history"));
+        assert_eq!(words(&create_table(&schema, "history")), words(&theirs));
     }
 }

@@ -1,13 +1,13 @@
-//! One schema on its way to the goal: lock, look, plan, apply, commit; again where a lock, a
-//! deadlock or a lost connection was in the way.
-
-use std::collections::HashSet;
-use std::time::{Duration, Instant};
+//! Migrates one schema: opens the transaction under its lock, plans, applies, commits, and retries
+//! after lock contention or a lost connection.
 
 use futures_util::future::join;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 use tokio_postgres::Error;
 
 use super::dry_run::{self, Rehearsal};
+use super::failure::FailedAttempt;
 use super::migrator::{Mode, PostgresMigrator};
 use super::non_transactional;
 use super::refinery::{self, Work};
@@ -20,111 +20,134 @@ use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::{Script, Transaction};
-use crate::postgres::connection::database::{Route, no_second_session};
-use crate::postgres::connection::options::{
-    RECONNECT_TIMEOUT, REPORT_INTERVAL, SECOND_SESSION_TIMEOUT,
-};
+use crate::postgres::connection::database::Route;
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{
-    error_in, is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
+    is_connection_lost, is_worth_retrying, server_error,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::batch::{Ending, WorkError};
 use crate::postgres::transaction::escape_guard::{self, Touched};
-use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger::{self, Finish};
-use crate::postgres::transaction::lock_monitor::Attendance;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::{Opened, Opening, open, rollback};
-use crate::service::event::{EventKind, Interrupt, Progress, Skipped};
+use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
+use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
-/// One schema on its way to the goal.
-pub(crate) struct Journey<'a> {
+/// The migration of one schema.
+pub(crate) struct SchemaMigration<'a> {
     pub(crate) migrator: &'a PostgresMigrator,
     pub(crate) target: &'a Target,
     pub(crate) progress: &'a Progress,
     pub(crate) interrupts: Interrupts,
     /// What this run has committed in the schema.
     pub(crate) committed: Vec<AppliedScript>,
+    /// Scripts whose COMMIT was sent and whose reply was lost; the history tells which are applied.
+    pub(crate) in_doubt: Vec<AppliedScript>,
+    /// Whether the schema is expected to have a history table.
     pub(crate) expect_history: bool,
+    /// The number of the current attempt at a transaction, from 1.
     pub(crate) attempt: u32,
-    /// Whether what is committed is noted in the ledger.
+    /// Whether the ledger is written.
     pub(crate) keeps_ledger: bool,
-    /// What fills the schema if it is empty; given up after it did not fit once.
+    /// Fills the schema if it is empty; dropped after it failed once.
     pub(crate) template: Option<&'a Template>,
 }
 
 /// How one transaction ended.
 enum Step {
-    /// Committed; there may be more to do.
+    /// Committed; more may be pending.
     Committed(Vec<AppliedScript>),
-    /// Committed, and with it everything that was pending.
-    Arrived(Vec<AppliedScript>),
-    /// Nothing is pending any more.
-    Finished,
-    /// The tenant is gone, or going.
-    Gone(Skipped),
-    /// The lock is taken by somebody else; holds the schema's oid.
-    Busy(u32),
-    /// Rolled back for a reason that is gone by now.
+    /// Committed, and nothing is pending any more.
+    Completed(Vec<AppliedScript>),
+    /// Nothing was pending.
+    UpToDate,
+    Skipped(Skipped),
+    /// Rolled back for a reason that no longer holds.
     Again,
 }
 
-/// Why one transaction did not end well.
-enum StepError {
-    /// Running it again may help.
-    Retry(Box<MigrateError>),
-    /// The connection broke. Whether these scripts are committed must be read from the history.
-    Lost(Vec<AppliedScript>, Box<ServerError>),
-    /// The second interrupt cancelled it.
+/// Why no attempt at a transaction committed.
+enum Stopped {
+    Failed(Box<MigrateError>),
+    /// The connection was lost in every attempt, or there was none.
+    Lost(ServerError),
+    /// The second interrupt came.
     Cancelled,
-    /// Running it again will not help.
-    Fatal(Box<MigrateError>),
 }
 
-impl From<MigrateError> for StepError {
-    fn from(error: MigrateError) -> Self {
-        Self::Fatal(Box::new(error))
+impl From<GaveUp> for Stopped {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::Locked { holder, waited } => {
+                Self::Failed(Box::new(MigrateError::Locked { holder, waited }))
+            }
+            GaveUp::NotConnected(error) | GaveUp::Lost(error) | GaveUp::Unknown(error) => {
+                Self::Lost(error)
+            }
+            GaveUp::Cancelled => Self::Cancelled,
+        }
     }
 }
 
-impl Journey<'_> {
-    /// Steps until nothing is pending; returns why the schema was passed over, if it was.
-    pub(crate) async fn travel(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
-        let begun = Instant::now();
-        // Before this schema takes a connection: everybody may need this at once.
+type StepError = TxError<Stopped, Step>;
+
+impl From<MigrateError> for StepError {
+    fn from(error: MigrateError) -> Self {
+        Self::Refused(Stopped::Failed(Box::new(error)))
+    }
+}
+
+/// Returns the error that is retried.
+fn contention(error: MigrateError) -> StepError {
+    let (cause, blockers) = match &error {
+        MigrateError::Script {
+            error, blockers, ..
+        } => (error.clone(), blockers.clone()),
+        MigrateError::Database { error, .. } => (error.clone(), Vec::new()),
+        _ => Default::default(),
+    };
+    StepError::Contention {
+        error: Stopped::Failed(Box::new(error)),
+        cause: Box::new(cause),
+        blockers,
+    }
+}
+
+impl SchemaMigration<'_> {
+    /// Runs transactions until nothing is pending; returns why the schema was skipped, if it was.
+    pub(crate) async fn run(&mut self) -> Result<Option<Skipped>, Box<MigrateError>> {
+        // Before this schema takes a connection, which all schemas may need for this at once.
         self.keeps_ledger = !self.is_dry_run() && self.migrator.keeps_ledger(self.progress).await;
-        let mut told = None;
-        let mut in_doubt: Vec<AppliedScript> = Vec::new();
+        let (migrator, progress) = (self.migrator, self.progress);
+        let interrupts = self.interrupts.clone();
+        let retry = Retry::new(&migrator.database, &migrator.options, progress, interrupts);
+        let doing = format!("migrating {}", self.target.schema);
+        let mut attempts = retry.attempts();
         loop {
-            match self.step(&mut in_doubt).await {
-                Ok(Step::Finished) => return Ok(None),
-                Ok(Step::Gone(why)) => return Ok(Some(why)),
-                Ok(Step::Arrived(scripts)) => {
+            self.attempt = attempts.number();
+            let step = self.step().await;
+            let refused = |error: &Error| Stopped::Lost(server_error(error));
+            let ControlFlow::Break(step) = attempts.next(refused, step).await else {
+                continue;
+            };
+            attempts = retry.attempts();
+            match step {
+                Ok(Step::UpToDate) => return Ok(None),
+                Ok(Step::Skipped(why)) => return Ok(Some(why)),
+                Ok(Step::Completed(scripts)) => {
                     self.committed.extend(scripts);
                     return Ok(None);
                 }
-                Ok(Step::Committed(scripts)) => {
-                    self.committed.extend(scripts);
-                    self.attempt = 0;
-                }
+                Ok(Step::Committed(scripts)) => self.committed.extend(scripts),
                 Ok(Step::Again) => {}
-                Ok(Step::Busy(oid)) => self.wait_for_lock(oid, begun, &mut told).await?,
-                Err(StepError::Fatal(error)) => return Err(error),
-                Err(StepError::Cancelled) => return Ok(Some(Skipped::Interrupted)),
-                Err(StepError::Retry(error)) => self.pause_before_retry(error).await?,
-                Err(StepError::Lost(scripts, error)) => {
-                    self.migrator.session_cache.clear();
-                    // What was in doubt already still is: nobody has read the history since.
-                    in_doubt.extend(scripts);
-                    self.attempt += 1;
-                    if self.attempt > self.migrator.options.lock_retries.max(1) {
-                        let doing = format!("migrating {}", self.target.schema);
-                        let error = *error;
-                        return Err(Box::new(MigrateError::InDoubt { doing, error }));
-                    }
+                Err(Stopped::Failed(error)) => return Err(error),
+                Err(Stopped::Lost(error)) => {
+                    return Err(Box::new(MigrateError::InDoubt { doing, error }));
                 }
+                Err(Stopped::Cancelled) => return Ok(Some(Skipped::Interrupted)),
             }
             if self.interrupts.level() == Interrupt::Cancel {
                 return Ok(Some(Skipped::Interrupted));
@@ -132,20 +155,28 @@ impl Journey<'_> {
         }
     }
 
+    /// Returns the error of a lost connection. Scripts whose COMMIT was sent are applied if the
+    /// history says so when it is next read.
+    fn lost(&mut self, in_doubt: Vec<AppliedScript>, cause: ServerError) -> StepError {
+        self.migrator.session_cache.clear();
+        self.in_doubt.extend(in_doubt);
+        StepError::Lost(Box::new(cause))
+    }
+
     /// One transaction, or one script without a transaction.
-    async fn step(&mut self, in_doubt: &mut Vec<AppliedScript>) -> Result<Step, StepError> {
+    async fn step(&mut self) -> Result<Step, StepError> {
         let (options, target) = (&self.migrator.options, self.target);
         let fake = self.migrator.mode.only_records();
-        let session = self.session(in_doubt.is_empty()).await?;
+        let session = self.session(self.in_doubt.is_empty()).await?;
         let opened = match open(&session, options, target, self.expect_history).await {
             Ok(opening) => opening,
             Err(error) => return Err(self.open_failed(session, &error)),
         };
         let opened = match opened {
             Opening::Ready(opened) => opened,
-            Opening::Busy(oid) => return Ok(Step::Busy(oid)),
-            Opening::NoTenant => return Ok(Step::Gone(Skipped::Dropped)),
-            Opening::Dropping => return Ok(Step::Gone(Skipped::Dropping)),
+            Opening::Busy(oid) => return Err(StepError::Busy(oid)),
+            Opening::NoTenant => return Ok(Step::Skipped(Skipped::Dropped)),
+            Opening::Dropping => return Ok(Step::Skipped(Skipped::Dropping)),
             Opening::NoSchema => return Err(MigrateError::SchemaMissing.into()),
             Opening::NotUsable(role) => {
                 return Err(MigrateError::Database {
@@ -162,9 +193,9 @@ impl Journey<'_> {
                 self.expect_history = history;
                 let last_was_new = &self.migrator.last_was_new;
                 last_was_new.store(!history, std::sync::atomic::Ordering::Relaxed);
-                // Whoever holds a connection while asking for another may wait for himself.
+                // A task that holds a connection while it asks for another may wait for itself.
                 drop(session);
-                return Box::pin(self.step(in_doubt)).await;
+                return Box::pin(self.step()).await;
             }
         };
         let rows = match &opened.history {
@@ -175,8 +206,8 @@ impl Journey<'_> {
                 return Err(MigrateError::DamagedHistory { why }.into());
             }
         };
-        // Scripts whose COMMIT was never answered are applied if the history says so.
-        let found: Vec<AppliedScript> = std::mem::take(in_doubt)
+        // Resolves an in-doubt COMMIT.
+        let found: Vec<AppliedScript> = std::mem::take(&mut self.in_doubt)
             .into_iter()
             .filter(|script| rows.iter().any(|row| row.version == script.script.version))
             .collect();
@@ -199,7 +230,7 @@ impl Journey<'_> {
             .collect();
         let Some(first) = pending.first() else {
             self.leave(session).await;
-            return Ok(Step::Finished);
+            return Ok(Step::UpToDate);
         };
         if let Mode::Baseline(baseline) = &self.migrator.mode {
             let lacks = if rows.is_empty() {
@@ -225,7 +256,7 @@ impl Journey<'_> {
         if first.transaction == Transaction::Outside && !fake {
             self.leave(session).await;
             if self.is_dry_run() {
-                return Ok(Step::Gone(Skipped::NoTransaction));
+                return Ok(Step::Skipped(Skipped::NoTransaction));
             }
             return self.without_transaction(first, opened.has_history).await;
         }
@@ -264,7 +295,7 @@ impl Journey<'_> {
         let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
         let is_all = together == pending.len();
         match self.apply(session, opened, &work, &after, template).await? {
-            Step::Committed(scripts) if is_all => Ok(Step::Arrived(scripts)),
+            Step::Committed(scripts) if is_all => Ok(Step::Completed(scripts)),
             step => Ok(step),
         }
     }
@@ -296,7 +327,7 @@ impl Journey<'_> {
             (false, _) => Ending::Unguarded,
         };
         let notices = session.forward_notices(opened.pid, self.progress);
-        let mut attendance = self.attend(opened.pid);
+        let mut monitor = self.lock_monitor(opened.pid);
         let worked = if let Some(template) = template {
             let applying = Applying {
                 template,
@@ -307,7 +338,7 @@ impl Journey<'_> {
                 proven: is_proven,
             };
             let run = applying.run(&session, &opened, &ending, self.progress);
-            match attendance.during(run).await {
+            match monitor.during(run).await {
                 Ok(worked) => {
                     templates.prove();
                     Ok(worked)
@@ -324,7 +355,7 @@ impl Journey<'_> {
                 &ending,
                 self.progress,
             );
-            attendance.during(run).await
+            monitor.during(run).await
         };
         let worked = match worked {
             Ok(worked) => worked,
@@ -333,7 +364,7 @@ impl Journey<'_> {
                 return Ok(self.without_ledger());
             }
             Err(error) => {
-                let error = self.work_failed(error, work.pending, attendance.blockers);
+                let error = self.work_failed(error, work.pending, monitor.blockers);
                 session.discard();
                 return Err(error);
             }
@@ -350,10 +381,10 @@ impl Journey<'_> {
         let (noted, committed) = if self.keeps_ledger && !worked.noted {
             let note = ledger::note(schema, table, after);
             let both = join(client.simple_query(&note), client.simple_query("COMMIT"));
-            attendance.during_commit(both).await
+            monitor.during_commit(both).await
         } else {
             let commit = client.simple_query("COMMIT");
-            (Ok(Vec::new()), attendance.during_commit(commit).await)
+            (Ok(Vec::new()), monitor.during_commit(commit).await)
         };
         drop(notices);
         if let Err(error) = noted
@@ -363,11 +394,7 @@ impl Journey<'_> {
             if ledger::is_absent(&error) {
                 return Ok(self.without_ledger());
             }
-            return Err(self.work_failed(
-                WorkError::Ours(error),
-                work.pending,
-                attendance.blockers,
-            ));
+            return Err(self.work_failed(WorkError::Ours(error), work.pending, monitor.blockers));
         }
         match committed {
             Ok(_) => {
@@ -384,23 +411,20 @@ impl Journey<'_> {
             Err(error) if is_connection_lost(&error) => {
                 session.discard();
                 self.expect_history = true;
-                Err(StepError::Lost(
-                    worked.applied,
-                    Box::new(server_error(&error)),
-                ))
+                Err(self.lost(worked.applied, server_error(&error)))
             }
             // A constraint that is checked at COMMIT.
             Err(error) => {
                 session.discard();
                 let error = WorkError::Script(work.pending.len() - 1, None, error);
-                Err(self.work_failed(error, work.pending, attendance.blockers))
+                Err(self.work_failed(error, work.pending, monitor.blockers))
             }
         }
     }
 
     /// Tries scripts in the open transaction and rolls it back.
     async fn rehearse(
-        &self,
+        &mut self,
         session: Session,
         opened: Opened,
         scripts: &[&Script],
@@ -413,7 +437,7 @@ impl Journey<'_> {
             Ending::Unguarded
         };
         let notices = session.forward_notices(opened.pid, self.progress);
-        let mut attendance = self.attend(opened.pid);
+        let mut monitor = self.lock_monitor(opened.pid);
         let run = dry_run::run(
             &session,
             &opened,
@@ -423,12 +447,12 @@ impl Journey<'_> {
             &ending,
             self.progress,
         );
-        let rehearsed = attendance.during(run).await;
+        let rehearsed = monitor.during(run).await;
         drop(notices);
         let rehearsed = match rehearsed {
             Ok(rehearsed) => rehearsed,
             Err(error) => {
-                let error = self.work_failed(error, scripts, attendance.blockers);
+                let error = self.work_failed(error, scripts, monitor.blockers);
                 session.discard();
                 return Err(error);
             }
@@ -437,16 +461,16 @@ impl Journey<'_> {
         self.leave(session).await;
         stayed?;
         rehearsal.keep(target, scripts, rehearsed.observed);
-        Ok(Step::Arrived(rehearsed.applied))
+        Ok(Step::Completed(rehearsed.applied))
     }
 
     /// Fails where scripts touched something outside the schema.
-    async fn stayed(&self, mut touched: Touched, scripts: &[&Script]) -> Result<(), StepError> {
-        if touched.is_open() {
-            let seen = self.seen_by_others(&touched).await?;
-            touched.outside.extend(seen);
-        }
-        let touched = touched.outside;
+    async fn stayed(&self, touched: Touched, scripts: &[&Script]) -> Result<(), StepError> {
+        // The transaction's locks are not held while a connection is waited for: it is retried.
+        let (database, cache) = (&self.migrator.database, &self.migrator.session_cache);
+        let touched =
+            escape_guard::outside(database, Some(cache), &self.target.schema, touched).await;
+        let touched = touched.map_err(|error| self.not_connected(error, true))?;
         if touched.is_empty() {
             return Ok(());
         }
@@ -480,6 +504,10 @@ impl Journey<'_> {
     }
 
     /// The template did not fit, so the files are run instead.
+    #[expect(
+        clippy::result_large_err,
+        reason = "as in the async functions around it"
+    )]
     fn unfit(
         &mut self,
         session: Session,
@@ -527,16 +555,16 @@ impl Journey<'_> {
                 self.expect_history = true;
                 Ok(Step::Committed(vec![applied]))
             }
-            Ok(non_transactional::Ended::Busy(oid)) => Ok(Step::Busy(oid)),
+            Ok(non_transactional::Ended::Busy(oid)) => Err(StepError::Busy(oid)),
             // Somebody else was faster; the next look at the history says what is left.
             Ok(non_transactional::Ended::Overtaken) => Ok(Step::Committed(Vec::new())),
             Err(non_transactional::RunError::Failed(error)) => {
                 session.discard();
-                Err(StepError::Fatal(error))
+                Err(StepError::Refused(Stopped::Failed(error)))
             }
             Err(non_transactional::RunError::Cancelled) => {
                 session.discard();
-                Err(StepError::Cancelled)
+                Err(StepError::Refused(Stopped::Cancelled))
             }
             Err(non_transactional::RunError::Server(error, place, blockers)) => {
                 let error = WorkError::Script(0, place, error);
@@ -549,10 +577,7 @@ impl Journey<'_> {
                 if is_connection_lost(&error) =>
             {
                 session.discard();
-                Err(StepError::Lost(
-                    vec![applied],
-                    Box::new(server_error(&error)),
-                ))
+                Err(self.lost(vec![applied], server_error(&error)))
             }
             Err(
                 non_transactional::RunError::Recording(_, error)
@@ -569,8 +594,8 @@ impl Journey<'_> {
         matches!(self.migrator.mode, Mode::DryRun(_))
     }
 
-    fn attend(&self, pid: i32) -> Attendance<'_> {
-        Attendance::new(
+    fn lock_monitor(&self, pid: i32) -> LockMonitor<'_> {
+        LockMonitor::new(
             &self.migrator.database,
             pid,
             self.migrator.options.lock_timeout,
@@ -597,12 +622,12 @@ impl Journey<'_> {
             return MigrateError::InDoubt { doing, error }.into();
         }
         let is_full = error.has_sqlstate(sqlstate::TOO_MANY_CONNECTIONS);
-        let failed = Box::new(MigrateError::Database { doing, error });
+        let failed = MigrateError::Database { doing, error };
         if is_full {
-            // There may be a place when another schema is done.
-            StepError::Retry(failed)
+            // A connection may be free when another schema is done.
+            contention(failed)
         } else {
-            StepError::Fatal(failed)
+            failed.into()
         }
     }
 
@@ -613,174 +638,59 @@ impl Journey<'_> {
         }
     }
 
-    async fn seen_by_others(&self, touched: &Touched) -> Result<Vec<String>, StepError> {
-        // Others queue for what this transaction has locked: rather than waiting it is rolled back
-        // and run again, which pauses without locks.
-        let other = if let Some(session) = self.migrator.session_cache.take() {
-            session
-        } else {
-            let session = self.migrator.database.second_session().await;
-            session.map_err(|error| self.not_connected(error, true))?
-        };
-        // A pooler takes a connection also while it has no session of the server for it.
-        let answered = tokio::time::timeout(SECOND_SESSION_TIMEOUT, other.rows("SELECT 1")).await;
-        if answered.is_err() {
-            other.discard();
-            return Err(self.not_connected(no_second_session(), true));
-        }
-        let seen = escape_guard::seen_by_others(&other, &self.target.schema, touched).await;
-        seen.map_err(|error| {
-            MigrateError::Database {
-                doing: "looking at what was touched outside the schema".to_owned(),
-                error: server_error(&error),
-            }
-            .into()
-        })
-    }
-
-    fn open_failed(&self, session: Session, error: &Error) -> StepError {
+    fn open_failed(&mut self, session: Session, error: &Error) -> StepError {
         session.discard();
         let said = server_error(error);
         if is_connection_lost(error) {
-            return StepError::Lost(Vec::new(), Box::new(said));
+            return self.lost(Vec::new(), said);
         }
         let failed = MigrateError::Database {
             doing: format!("entering {}", self.target.schema),
             error: said,
         };
         if is_worth_retrying(error) {
-            return StepError::Retry(Box::new(failed));
+            return contention(failed);
         }
-        StepError::Fatal(Box::new(failed))
+        failed.into()
     }
 
     fn work_failed(
-        &self,
+        &mut self,
         error: WorkError,
         pending: &[&Script],
         blockers: Vec<Holder>,
     ) -> StepError {
-        let (failed, error) = match error {
-            WorkError::Identity(script, why) => {
-                let scripts = vec![pending[script].id.reference()];
-                return MigrateError::LeftTransaction { scripts, why }.into();
+        let definition = match &error {
+            WorkError::Script(script, _, error) => {
+                self.migrator
+                    .find_definition(self.target, error, pending[*script], pending)
             }
-            WorkError::Script(script, place, error) => {
-                let script = pending[script];
-                let mut said = error_in(&script.text, &error);
-                said.defined_in =
-                    self.migrator
-                        .find_definition(self.target, &error, script, pending);
-                let failed = MigrateError::Script {
-                    script: script.id.reference(),
-                    file: script.path.display().to_string(),
-                    place,
-                    error: said,
-                    blockers,
-                    attempts: self.attempt + 1,
-                    rolled_back: script.transaction == Transaction::Inside,
-                };
-                (failed, error)
-            }
-            WorkError::NoLedger => unreachable!("the step is taken again without it"),
-            WorkError::Ours(error) => {
-                let mut said = server_error(&error);
-                if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
-                    let table = &self.migrator.options.history_table;
-                    said.hint = Some(format!(
-                        "the history was made for short versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
-                        history::qualified(&self.target.schema, table)
-                    ));
-                }
-                let failed = MigrateError::Database {
-                    doing: format!("recording migrations in {}", self.target.schema),
-                    error: said,
-                };
-                (failed, error)
-            }
+            _ => None,
+        };
+        let failed = FailedAttempt {
+            target: self.target,
+            history_table: &self.migrator.options.history_table,
+            scripts: pending,
+            number: self.attempt,
+            blockers,
+        };
+        let (mut failed, error) = failed.describe(error);
+        if let MigrateError::Script { error, .. } = &mut failed {
+            error.defined_in = definition;
+        }
+        let Some(error) = error else {
+            return failed.into();
         };
         if self.interrupts.level() == Interrupt::Cancel {
-            return StepError::Cancelled;
+            return StepError::Refused(Stopped::Cancelled);
         }
         if is_connection_lost(&error) {
             // Nothing was committed: COMMIT had not been sent.
-            return StepError::Lost(Vec::new(), Box::new(server_error(&error)));
+            return self.lost(Vec::new(), server_error(&error));
         }
         if is_worth_retrying(&error) {
-            return StepError::Retry(Box::new(failed));
+            return contention(failed);
         }
-        StepError::Fatal(Box::new(failed))
+        failed.into()
     }
-
-    /// Sleeps before the next attempt, or returns the error when there is none left.
-    async fn pause_before_retry(
-        &mut self,
-        error: Box<MigrateError>,
-    ) -> Result<(), Box<MigrateError>> {
-        self.attempt += 1;
-        let limit = self.migrator.options.lock_retries + 1;
-        if self.attempt >= limit || self.interrupts.level() > Interrupt::None {
-            return Err(error);
-        }
-        let (said, blockers) = match &*error {
-            MigrateError::Script {
-                error, blockers, ..
-            } => (error.clone(), blockers.clone()),
-            MigrateError::Database { error, .. } => (error.clone(), Vec::new()),
-            _ => (ServerError::default(), Vec::new()),
-        };
-        let pause = jittered(Duration::from_millis(100) * 2_u32.pow(self.attempt.min(6)));
-        self.progress.send(EventKind::Retrying {
-            attempt: self.attempt,
-            limit,
-            error: said,
-            blockers,
-            pause,
-        });
-        let mut interrupts = self.interrupts.clone();
-        tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
-            () = interrupts.reaches(Interrupt::Drain) => Err(error),
-        }
-    }
-
-    /// Sleeps before the lock is tried again, or gives up when `lock_wait` has passed.
-    async fn wait_for_lock(
-        &mut self,
-        oid: u32,
-        begun: Instant,
-        told: &mut Option<Instant>,
-    ) -> Result<(), Box<MigrateError>> {
-        let waited = begun.elapsed();
-        let give_up =
-            waited >= self.migrator.options.lock_wait || self.interrupts.level() > Interrupt::None;
-        if give_up || told.is_none_or(|told| told.elapsed() >= REPORT_INTERVAL) {
-            let session = self.migrator.database.session(RECONNECT_TIMEOUT).await;
-            let holder = match session {
-                Ok(session) => advisory_lock::holder(&session, oid).await.ok().flatten(),
-                Err(_) => None,
-            };
-            if give_up {
-                return Err(Box::new(MigrateError::Locked { holder, waited }));
-            }
-            *told = Some(Instant::now());
-            self.progress
-                .send(EventKind::WaitingForLock { holder, waited });
-        }
-        let mut interrupts = self.interrupts.clone();
-        let left = self.migrator.options.lock_wait.saturating_sub(waited);
-        let pause = jittered(Duration::from_millis(200)).min(left);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = interrupts.reaches(Interrupt::Drain) => {}
-        }
-        Ok(())
-    }
-}
-
-/// Half of a time, and up to the whole of it by chance, so that sessions that collided do not collide again.
-pub(crate) fn jittered(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let chance = RandomState::new().hash_one(Instant::now()) % 1000;
-    pause / 2 + pause * u32::try_from(chance).unwrap_or_default() / 2000
 }

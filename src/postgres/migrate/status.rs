@@ -18,7 +18,7 @@ use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::history::{Found, read_all};
-use crate::postgres::transaction::ledger::{self, Believed};
+use crate::postgres::transaction::ledger;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 
@@ -56,11 +56,7 @@ impl PostgresMigrator {
         targets: &[Arc<Target>],
     ) -> Result<Vec<SchemaState>, Error> {
         let table = &self.options.history_table;
-        let believed = if self.options.unlisted {
-            Believed::new()
-        } else {
-            ledger::read(session, table).await?
-        };
+        let believed = ledger::read(session, table).await?;
         let mut answers = self.explained();
         let mut states: Vec<Option<SchemaState>> = Vec::with_capacity(targets.len());
         let mut afresh: Vec<usize> = Vec::new();
@@ -165,7 +161,7 @@ impl PostgresMigrator {
         targets: &[Arc<Target>],
         states: &mut [SchemaState],
     ) -> Result<(), Error> {
-        if self.options.unlisted || !states.contains(&SchemaState::Missing) {
+        if !states.contains(&SchemaState::Missing) {
             return Ok(());
         }
         let sql = select_missing(&self.options.tenants);

@@ -14,9 +14,10 @@ use crate::domain::tenant::{Hostname, NewTenant, RefusedRow, Slug, Tenant, Tenan
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::transaction::lock_monitor::Attendance;
+use crate::postgres::transaction::retry::Retry;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
@@ -85,7 +86,7 @@ pub(crate) fn database_error(said: ServerError) -> CatalogError {
     CatalogError::Database(Box::new(DatabaseError(said)))
 }
 
-fn unreachable(said: ServerError) -> CatalogError {
+pub(crate) fn unreachable_error(said: ServerError) -> CatalogError {
     CatalogError::Unreachable(Box::new(DatabaseError(said)))
 }
 
@@ -137,13 +138,9 @@ impl PostgresCatalog {
         &self.progress
     }
 
-    /// Waits for a backend's COMMIT, and tells where that waits for a standby.
-    pub(crate) async fn committing<F: Future>(&self, pid: i32, commit: F) -> F::Output {
-        let (_nobody, interrupts) = Interrupts::new();
-        let timeout = std::time::Duration::ZERO;
-        Attendance::new(&self.database, pid, timeout, &self.progress, interrupts)
-            .during_commit(commit)
-            .await
+    /// Returns how transactions of the catalog's verbs are retried.
+    pub(crate) fn retry<'a>(&'a self, options: &'a EngineOptions) -> Retry<'a> {
+        Retry::new(&self.database, options, &self.progress, Interrupts::never())
     }
 
     /// Returns the database that the catalog is in.
@@ -160,7 +157,7 @@ impl PostgresCatalog {
         self.database
             .session(std::time::Duration::ZERO)
             .await
-            .map_err(unreachable)
+            .map_err(unreachable_error)
     }
 
     /// Creates an empty schema for a tenant that lacks its own.
@@ -388,7 +385,7 @@ impl TenantCatalog for PostgresCatalog {
             .await
             .map_err(|error| {
                 if is_connection_lost(&error) {
-                    unreachable(server_error(&error))
+                    unreachable_error(server_error(&error))
                 } else {
                     catalog_error(&error)
                 }

@@ -1,92 +1,87 @@
 //! Creates a tenant: row, hosts, schema, migrations and history in one transaction.
 
-use std::time::Duration;
+use std::cell::Cell;
 
-use futures_util::future::{join3, join4};
-use postgres_protocol::escape::escape_literal;
+use futures_util::future::join4;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use crate::domain::applied::Applied;
-use crate::domain::applied::AppliedScript;
-use crate::domain::catalog::{CatalogError, Taken};
-use crate::domain::schema_name::SchemaName;
+use super::catalog::{PostgresCatalog, catalog_error};
+use super::change::ChangeError;
+use super::new_row::taken_meanwhile;
+use crate::domain::applied::{Applied, AppliedScript};
+use crate::domain::catalog::CatalogError;
 use crate::domain::script::Scope;
-use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::migrations::MigrationSet;
-use crate::migrations::{Script, Transaction};
+use crate::migrations::{MigrationSet, Script};
 use crate::postgres::bookkeeping;
-use crate::postgres::connection::catalog_sql::Tables;
-use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
-use crate::postgres::connection::server_error::{
-    error_in, is_connection_lost, server_error, sqlstate_of,
-};
-use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::migrate::refinery;
-use crate::postgres::migrate::schema::jittered;
+use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::server_error::server_error;
+use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::failure::FailedAttempt;
 use crate::postgres::migrate::template::{self, Applying, Kept, Template, Unfit};
-use crate::postgres::transaction::batch::{Batch, Ending, WorkError, Worked};
-use crate::postgres::transaction::commit::was_committed;
-use crate::postgres::transaction::escape_guard::{Touched, seen_by_others};
+use crate::postgres::transaction::batch::{Batch, Ending, Worked};
+use crate::postgres::transaction::escape_guard;
 use crate::postgres::transaction::ledger;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
+use crate::postgres::transaction::retry::{GaveUp, TxError};
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
+use crate::service::fleet::Interrupts;
 
-/// A tenant that was created.
+/// A tenant that was created or adopted.
 #[derive(Clone, Debug)]
 pub struct Created {
     /// The tenant.
     pub tenant: Tenant,
-    /// What its schema got.
+    /// The scripts that were applied to its schema.
     pub applied: Vec<AppliedScript>,
-    /// How many scripts are left: those from the first one on that runs without a transaction.
+    /// How many scripts are pending: those from the first one on that runs without a transaction.
     pub left: usize,
-    /// Whether [`PostgresCatalog::write_template`] would make the next one cheaper.
+    /// Whether [`PostgresCatalog::write_template`] would make the next one faster.
     pub lacks_template: bool,
 }
 
-/// Why a tenant was not created; nothing of it is there.
-#[derive(Debug)]
-pub enum CreateError {
-    /// The catalog refused it.
-    Catalog(CatalogError),
-    /// A migration failed.
-    Migrate(Box<MigrateError>),
+/// What a tenant is created from, in every attempt.
+pub(super) struct Creation<'a> {
+    pub(super) new: &'a NewTenant,
+    pub(super) set: Option<&'a MigrationSet>,
+    pub(super) options: &'a EngineOptions,
+    pub(super) keeps_ledger: bool,
+    pub(super) progress: &'a Progress,
+    pub(super) target: Target,
 }
 
-impl CreateError {
-    /// Returns whether another session was in the way, so that it may work later.
-    #[must_use]
-    pub fn is_contention(&self) -> bool {
-        match self {
-            Self::Catalog(error) => error.is_contention(),
-            Self::Migrate(error) => match &**error {
-                MigrateError::Script { error, .. } | MigrateError::Database { error, .. } => {
-                    error.is_contention()
-                }
-                _ => false,
-            },
+/// Why an attempt did not create the tenant.
+pub(super) type CreateFailed = TxError<ChangeError, Created>;
+
+impl<'a> Creation<'a> {
+    /// The tenant can do without the ledger; the next survey reads its history.
+    pub(super) async fn new(
+        catalog: &PostgresCatalog,
+        new: &'a NewTenant,
+        set: Option<&'a MigrationSet>,
+        options: &'a EngineOptions,
+        progress: &'a Progress,
+    ) -> Self {
+        let keeps_ledger = bookkeeping::ensure(catalog.database(), options)
+            .await
+            .is_ok();
+        let target = Target {
+            schema: new.schema.clone(),
+            label: new.slug.as_str().to_owned(),
+            scope: Scope::Tenant,
+        };
+        Self {
+            new,
+            set,
+            options,
+            keeps_ledger,
+            progress,
+            target,
         }
     }
-}
-
-impl From<CatalogError> for CreateError {
-    fn from(error: CatalogError) -> Self {
-        Self::Catalog(error)
-    }
-}
-
-/// How a tenant is made.
-struct Making<'a> {
-    new: &'a NewTenant,
-    set: Option<&'a MigrationSet>,
-    options: &'a EngineOptions,
-    template: Option<&'a Template>,
-    keeps_ledger: bool,
-    progress: &'a Progress,
 }
 
 impl PostgresCatalog {
@@ -94,77 +89,68 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`CreateError`]; what was begun is rolled back.
+    /// [`ChangeError`]; the transaction is rolled back.
     pub async fn create(
         &self,
         new: &NewTenant,
         set: Option<&MigrationSet>,
         options: &EngineOptions,
         progress: &Progress,
-    ) -> Result<Created, CreateError> {
-        // The tenant can do without the ledger; the next survey takes its schema up.
-        let keeps_ledger = bookkeeping::ensure(self.database(), options).await.is_ok();
-        let session = self.session().await?;
+    ) -> Result<Created, ChangeError> {
+        let creation = Creation::new(self, new, set, options, progress).await;
         let kept = match set.filter(|_| options.templates) {
-            // Whatever is wrong with it, the files are there.
-            Some(set) => self.kept(&session, set, options).await.ok(),
+            // Without a template the files are run.
+            Some(set) => self.kept(&self.session().await?, set, options).await.ok(),
             None => None,
         };
-        let lacks_template = kept.as_ref().is_some_and(|kept| kept.compiled.is_none());
-        let template = kept.as_ref().and_then(Kept::template);
-        drop(session);
-        let making = Making {
-            new,
-            set,
-            options,
-            template,
-            keeps_ledger,
-            progress,
+        let template = Cell::new(kept.as_ref().and_then(Kept::template));
+        let attempt = async |number| match self.attempt(&creation, template.get(), number).await {
+            Err(TxError::Refused(ChangeError::Migrate(_))) if template.take().is_some() => {
+                self.attempt(&creation, None, number).await
+            }
+            made => made,
         };
-        match unless_locked(options, async || self.create_once(&making).await).await {
+        let refused = |error: &Error| ChangeError::from(catalog_error(error));
+        match self.retry(options).run(refused, attempt).await {
             Ok(created) => Ok(Created {
-                lacks_template,
+                tenant: self.with_id(created.tenant).await?,
+                lacks_template: kept.is_some_and(|kept| kept.compiled.is_none()),
                 ..created
             }),
-            Err(CreateError::Catalog(error)) => {
-                Err(CreateError::Catalog(self.name_owner(error).await))
-            }
+            Err(ChangeError::Catalog(error)) => Err(self.name_owner(error).await.into()),
             Err(error) => Err(error),
         }
     }
 
-    /// Has it done by the template, else file by file.
-    async fn create_once(&self, making: &Making<'_>) -> Result<Created, CreateError> {
-        let misfits = |error: &CreateError| {
-            let is_template_s = matches!(error, CreateError::Migrate(error) if !matches!(**error, MigrateError::InDoubt { .. }));
-            is_template_s && !error.is_contention()
-        };
-        let result = self.create_alone(making).await;
-        if making.template.is_none() || !result.as_ref().is_err_and(misfits) {
-            return result;
-        }
-        let by_files = Making {
-            template: None,
-            ..*making
-        };
-        self.create_alone(&by_files).await
-    }
-
-    async fn create_alone(&self, making: &Making<'_>) -> Result<Created, CreateError> {
-        let session = self.session().await?;
-        let result = self.create_in(&session, making).await;
-        if result.is_err() {
+    async fn attempt(
+        &self,
+        creation: &Creation<'_>,
+        template: Option<&Template>,
+        number: u32,
+    ) -> Result<Created, CreateFailed> {
+        let session = self.session_for(number).await?;
+        let created = self.create_in(&session, creation, template, number).await;
+        if created.is_err() {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
-        result
+        created
     }
 
-    /// Writes the template that makes the next tenant cheaper.
+    /// Borrows the connection of an attempt; all but the first wait for a server that restarts.
+    pub(super) async fn session_for<E: From<GaveUp>, T>(
+        &self,
+        attempt: u32,
+    ) -> Result<Session, TxError<E, T>> {
+        let session = self.database().session(GaveUp::patience(attempt)).await;
+        session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))
+    }
+
+    /// Writes the template that makes the next tenant faster.
     ///
     /// # Errors
     ///
-    /// Why there is none, in words; nothing is lost by it.
+    /// Why there is none; the files are run then.
     pub async fn write_template(
         &self,
         set: &MigrationSet,
@@ -199,332 +185,167 @@ impl PostgresCatalog {
     async fn create_in(
         &self,
         session: &Session,
-        making: &Making<'_>,
-    ) -> Result<Created, CreateError> {
-        let Making {
-            new,
-            set,
-            options,
-            template,
-            keeps_ledger,
-            progress,
-        } = *making;
-        let target = Target {
-            schema: new.schema.clone(),
-            label: new.slug.as_str().to_owned(),
-            scope: Scope::Tenant,
-        };
-        let failed = |error: Error| CreateError::Catalog(catalog_error(&error));
-        let creation = format!(
-            "CREATE SCHEMA {}; {}",
-            new.schema.quoted(),
-            probe(&new.schema, &options.history_table)
-        );
-        let opening = begin(options, &target);
-        // All sent before the first is answered. What is taken is said in better words by the
-        // look at it than by whatever fails because of it.
-        let (reset, begun, conflict, made) = join4(
-            session.client().simple_query("DISCARD ALL"),
-            session.rows(&opening),
-            self.conflict(session, new, false),
-            session.rows(&creation),
-        )
-        .await;
-        reset.map_err(failed)?;
-        begun.map_err(failed)?;
-        if let Some(conflict) = conflict.map_err(failed)? {
-            return Err(conflict.into());
-        }
-        let taken =
-            |error: &Error| CreateError::Catalog(taken_meanwhile(error, new, self.tables()));
-        let rows = made.map_err(|error| taken(&error))?;
-        let Opening::Ready(opened) = interpret(&rows, &new.schema) else {
-            return Err(CatalogError::SchemaMissing(new.schema.clone()).into());
-        };
+        creation: &Creation<'_>,
+        template: Option<&Template>,
+        number: u32,
+    ) -> Result<Created, CreateFailed> {
+        let Creation {
+            new, set, options, ..
+        } = *creation;
+        let opened = self.create_schema_for(session, creation).await?;
         let scripts: Vec<&Script> = set.map_or_else(Vec::new, |set| set.scripts().iter().collect());
-        let together = scripts
-            .iter()
-            .take_while(|script| script.transaction == Transaction::Inside)
-            .count();
-        let mut applied = Vec::new();
-        if set.is_some() {
-            let worked = if let Some(template) = template {
+        let now = set.map_or_else(Vec::new, template::together);
+        let applied = match (set, template) {
+            (None, _) => Vec::new(),
+            (Some(_), None) => {
+                self.run_files(session, creation, &opened, &now, number)
+                    .await?
+            }
+            (Some(_), Some(template)) => {
                 let applying = Applying {
                     template,
-                    scripts: &scripts[..together],
+                    scripts: &now,
                     schema: &new.schema,
                     options,
                     may_be_filled: false,
                     // Its seal fits; comparing what one schema became costs more than making it.
                     proven: true,
                 };
-                // The guard looked on when the template was made.
+                // The guard checked it when the template was made.
                 let worked = applying
-                    .run(session, &opened, &Ending::Unguarded, progress)
+                    .run(session, &opened, &Ending::Unguarded, creation.progress)
                     .await;
-                worked.map_err(|unfit| {
-                    let error = match unfit {
-                        Unfit::Server(error) => server_error(&error),
-                        Unfit::Identity | Unfit::Different | Unfit::NoLedger => {
-                            ServerError::default()
-                        }
-                    };
-                    let doing = "applying the template".to_owned();
-                    CreateError::Migrate(Box::new(MigrateError::Database { doing, error }))
-                })?
-            } else {
-                let create_history = refinery::create_history(&new.schema, &options.history_table);
-                let first = format!("{}; {create_history}", refinery::ALONE);
-                let mut batch = Batch::new(Some(first.trim_end_matches(';')));
-                for script in &scripts[..together] {
-                    batch.push(&new.schema, &options.history_table, script, false);
-                }
-                let worked = batch
-                    .run(
-                        session,
-                        &opened,
-                        &new.schema,
-                        &Ending::Guarded(options.references.clone()),
-                        progress,
-                    )
-                    .await;
-                worked.map_err(|error| CreateError::Migrate(Box::new(explain(error, &scripts))))?
-            };
-            let Worked {
-                applied: done,
-                touched,
-                ..
-            } = worked;
-            self.stays_inside(&new.schema, &touched, &scripts[..together])
-                .await?;
-            applied = done;
-        }
-        // The rows come last, so that the guard sees nothing of ours. If one is refused, the
-        // server answers COMMIT with a rollback.
-        let history: Vec<Applied> = scripts[..together]
-            .iter()
-            .map(|script| script.id.claimed())
-            .collect();
-        let note = if keeps_ledger && set.is_some() {
+                worked.map_err(unfit)?.applied
+            }
+        };
+        let history: Vec<Applied> = now.iter().map(|script| script.id.claimed()).collect();
+        let note = if creation.keeps_ledger && set.is_some() {
             ledger::note(&new.schema, &options.history_table, &history)
         } else {
             String::new()
         };
+        // The row comes last, so that the guard does not see it.
         let insert = self.tables().insert(new);
-        let id = self.commit(session, new, &opened, &insert, &note).await?;
-        let tenant = listed(id, new);
-        Ok(Created {
+        let made = |tenant| Created {
             tenant,
             applied,
-            left: scripts.len() - together,
+            left: scripts.len() - now.len(),
             lacks_template: false,
-        })
-    }
-
-    /// Refuses what touched something outside the schema.
-    pub(crate) async fn stays_inside(
-        &self,
-        schema: &SchemaName,
-        touched: &Touched,
-        scripts: &[&Script],
-    ) -> Result<(), CreateError> {
-        let mut outside = touched.outside.clone();
-        if touched.is_open() {
-            let other = self.session().await?;
-            let seen = seen_by_others(&other, schema, touched).await;
-            outside.extend(seen.map_err(|error| CreateError::Catalog(catalog_error(&error)))?);
-        }
-        if outside.is_empty() {
-            return Ok(());
-        }
-        let error = MigrateError::LeftSchema {
-            scripts: scripts.iter().map(|script| script.id.reference()).collect(),
-            touched: outside,
         };
-        Err(CreateError::Migrate(Box::new(error)))
+        self.commit_new(session, new, &opened, &insert, &note, made)
+            .await
     }
 
-    /// Inserts the rows, notes what the history says, and commits; returns the tenant's id.
-    pub(crate) async fn commit(
+    /// Opens the transaction and creates the schema, unless something of the tenant is taken.
+    async fn create_schema_for(
         &self,
         session: &Session,
-        new: &NewTenant,
-        opened: &Opened,
-        insert: &str,
-        note: &str,
-    ) -> Result<i64, CreateError> {
-        // The constraints of the catalog's tables are checked when they say, whatever ran before.
-        let insert = format!("SET CONSTRAINTS ALL DEFERRED; {insert}");
-        let all = join3(
-            session.rows(&insert),
-            session.client().simple_query(note),
-            session.client().simple_query("COMMIT"),
+        creation: &Creation<'_>,
+    ) -> Result<Opened, CreateFailed> {
+        let Creation { new, options, .. } = *creation;
+        let opening = begin(options, &creation.target);
+        let create = format!(
+            "CREATE SCHEMA {}; {}",
+            new.schema.quoted(),
+            probe(&new.schema, &options.history_table)
         );
-        let (inserted, noted, committed) = self.committing(opened.pid, all).await;
-        match (inserted, noted, committed) {
-            (Ok(rows), Ok(_), Ok(_)) => Ok(id_in(&rows)),
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-                if is_connection_lost(&error) {
-                    return self
-                        .find_out(new, &opened.identity.transaction, &error)
-                        .await;
-                }
-                Err(CreateError::Catalog(taken_meanwhile(
-                    &error,
-                    new,
-                    self.tables(),
-                )))
-            }
-        }
-    }
-
-    /// COMMIT was sent and not answered.
-    async fn find_out(
-        &self,
-        new: &NewTenant,
-        transaction: &str,
-        error: &Error,
-    ) -> Result<i64, CreateError> {
-        let unknown = |said| {
-            CreateError::Migrate(Box::new(MigrateError::InDoubt {
-                doing: format!("creating tenant '{}'", new.slug),
-                error: said,
-            }))
-        };
-        if !was_committed(self.database(), transaction, server_error(error))
-            .await
-            .map_err(unknown)?
-        {
-            return Err(CreateError::Catalog(database_error(server_error(error))));
-        }
-        let session = self
-            .database()
-            .session(RECONNECT_TIMEOUT)
-            .await
-            .map_err(unknown)?;
-        let sql = format!(
-            "SELECT id FROM {} t WHERE slug = {} AND schema_name = {}",
-            self.tables().rows,
-            escape_literal(new.slug.as_str()),
-            escape_literal(new.schema.as_str())
-        );
-        match session.read(&sql).await {
-            Ok(rows) => Ok(id_in(&rows)),
-            Err(error) => Err(unknown(server_error(&error))),
-        }
-    }
-}
-
-pub(crate) fn id_in(rows: &[Row]) -> i64 {
-    rows.first()
-        .and_then(|row| row.optional(0)?.parse().ok())
-        .unwrap_or_default()
-}
-
-/// The tenant as the catalog has it now.
-pub(crate) fn listed(id: i64, new: &NewTenant) -> Tenant {
-    Tenant {
-        id,
-        name: new.name.clone(),
-        slug: new.slug.clone(),
-        schema: new.schema.clone(),
-        hostnames: new.hostnames.clone(),
-        created_at: None,
-    }
-}
-
-/// Somebody else took the name between our look and our insert.
-pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
-    let code = sqlstate_of(error);
-    let said = error.as_db_error();
-    let constraint = said.and_then(|said| said.constraint()).unwrap_or_default();
-    // Such as: Key (lower(slug::text))=(acme) already exists.
-    let key = said.and_then(|said| said.detail()).unwrap_or_default();
-    let key = key.split(")=(").next().unwrap_or_default();
-    let (what, value) = match code {
-        Some(sqlstate::DUPLICATE_SCHEMA) => (Taken::Schema, new.schema.as_str()),
-        Some(sqlstate::UNIQUE_VIOLATION)
-            if constraint.contains("nspname") || tables.is_schema_key(key) =>
-        {
-            (Taken::Schema, new.schema.as_str())
-        }
-        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_slug_key(key) => {
-            (Taken::Slug, new.slug.as_str())
-        }
-        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_host_key(key) => (
-            Taken::Hostname,
-            new.hostnames.first().map_or("", |host| host.as_str()),
-        ),
-        Some(sqlstate::NOT_NULL_VIOLATION) => {
-            let column = said.and_then(|said| said.column()).unwrap_or_default();
-            return CatalogError::ColumnRequired {
-                column: column.to_owned(),
-                message: server_error(error).to_string(),
-            };
-        }
-        Some(code) if code.starts_with("22") || code.starts_with("23") => {
-            let said = server_error(error);
-            let detail = said.detail.as_ref();
-            let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-            return CatalogError::RowRejected(format!("{said}{detail}"));
-        }
-        _ => return catalog_error(error),
-    };
-    CatalogError::AlreadyExists {
-        what,
-        value: value.to_owned(),
-        owner: "another session, just now".to_owned(),
-    }
-}
-
-/// Has a tenant made, again where another session's lock was in the way: nobody else can be in a schema
-/// that is not there yet, but in the tables of the catalog and in those that files refer to.
-pub(crate) async fn unless_locked(
-    options: &EngineOptions,
-    make: impl AsyncFn() -> Result<Created, CreateError>,
-) -> Result<Created, CreateError> {
-    let mut attempt = 0;
-    loop {
-        let mut error = match make().await {
-            Err(error) if error.is_contention() => error,
-            done => return done,
-        };
-        attempt += 1;
-        if attempt > options.lock_retries {
-            if let CreateError::Migrate(error) = &mut error
-                && let MigrateError::Script { attempts, .. } = &mut **error
-            {
-                *attempts = attempt;
-            }
-            return Err(error);
-        }
-        tokio::time::sleep(jittered(
-            Duration::from_millis(100) * 2_u32.pow(attempt.min(6)),
-        ))
+        // All sent before the first is answered. The conflict explains better what is taken than the
+        // statement that fails because of it.
+        let (reset, begun, conflict, made) = join4(
+            session.client().simple_query("DISCARD ALL"),
+            session.rows(&opening),
+            self.conflict(session, new, false),
+            session.rows(&create),
+        )
         .await;
+        reset?;
+        begun?;
+        if let Some(conflict) = conflict? {
+            return Err(TxError::Refused(conflict.into()));
+        }
+        let taken = |error: Error| {
+            let taken = taken_meanwhile(&error, new, self.tables());
+            TxError::of(server_error(&error), taken.into())
+        };
+        let Opening::Ready(opened) = interpret(&made.map_err(taken)?, &new.schema) else {
+            let missing = CatalogError::SchemaMissing(new.schema.clone());
+            return Err(TxError::Refused(missing.into()));
+        };
+        Ok(opened)
+    }
+
+    /// Runs scripts in the open transaction, under the guard.
+    pub(super) async fn run_files(
+        &self,
+        session: &Session,
+        creation: &Creation<'_>,
+        opened: &Opened,
+        scripts: &[&Script],
+        number: u32,
+    ) -> Result<Vec<AppliedScript>, CreateFailed> {
+        let Creation {
+            options, target, ..
+        } = creation;
+        let (schema, table) = (&target.schema, &options.history_table);
+        let batch = Batch::new(schema, table, opened.has_history, scripts, false);
+        let ending = Ending::Guarded(options.references.clone());
+        let mut monitor = LockMonitor::new(
+            self.database(),
+            opened.pid,
+            options.lock_timeout,
+            self.progress(),
+            Interrupts::never(),
+        );
+        let run = batch.run(session, opened, schema, &ending, creation.progress);
+        let Worked {
+            applied, touched, ..
+        } = match monitor.during(run).await {
+            Ok(worked) => worked,
+            Err(error) => {
+                let failed = FailedAttempt {
+                    target,
+                    history_table: table,
+                    scripts,
+                    number,
+                    blockers: monitor.blockers,
+                };
+                let (failed, error) = failed.describe(error);
+                return Err(match error {
+                    Some(error) => TxError::of(server_error(&error), failed.into()),
+                    None => TxError::Refused(failed.into()),
+                });
+            }
+        };
+        let touched = escape_guard::outside(self.database(), None, schema, touched).await;
+        let touched = touched.map_err(|error| {
+            let doing = "looking at what was touched outside the schema".to_owned();
+            let failed = MigrateError::Database {
+                doing,
+                error: error.clone(),
+            };
+            TxError::of(error, failed.into())
+        })?;
+        if touched.is_empty() {
+            return Ok(applied);
+        }
+        let scripts = scripts.iter().map(|script| script.id.reference()).collect();
+        let left = MigrateError::LeftSchema { scripts, touched };
+        Err(TxError::Refused(left.into()))
     }
 }
 
-/// What failed, in one attempt.
-pub(crate) fn explain(error: WorkError, scripts: &[&Script]) -> MigrateError {
-    match error {
-        WorkError::Script(index, place, error) => MigrateError::Script {
-            script: scripts[index].id.reference(),
-            file: scripts[index].path.display().to_string(),
-            place,
-            error: error_in(&scripts[index].text, &error),
-            blockers: Vec::new(),
-            attempts: 1,
-            rolled_back: true,
-        },
-        WorkError::Identity(index, why) => MigrateError::LeftTransaction {
-            scripts: vec![scripts[index].id.reference()],
-            why,
-        },
-        WorkError::NoLedger => unreachable!("it is not asked here"),
-        WorkError::Ours(error) => MigrateError::Database {
-            doing: "recording migrations".to_owned(),
-            error: server_error(&error),
-        },
+/// The template could not be applied; the files are run instead, unless another attempt may help.
+fn unfit(unfit: Unfit) -> CreateFailed {
+    let doing = "applying the template".to_owned();
+    match unfit {
+        Unfit::Server(error) => {
+            let said = server_error(&error);
+            let error = said.clone();
+            TxError::of(said, MigrateError::Database { doing, error }.into())
+        }
+        Unfit::Identity | Unfit::Different | Unfit::NoLedger => {
+            let error = ServerError::default();
+            TxError::Refused(MigrateError::Database { doing, error }.into())
+        }
     }
 }

@@ -1,16 +1,17 @@
 //! Hosts of tenants: added, removed, made the primary one.
 
-use crate::postgres::connection::options::EngineOptions;
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::catalog::{PostgresCatalog, catalog_error, database_error, unreachable_error};
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::tenant::{Hostname, Tenant};
 use crate::postgres::connection::catalog_sql::Domains;
-use crate::postgres::connection::server_error::{is_connection_lost, server_error};
-use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::transaction::commit::was_committed;
-use crate::postgres::transaction::open::{BEGIN, lookup, reset};
+use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::session::Row;
+use crate::postgres::transaction::open::lookup;
+use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
+use crate::service::failure::ServerError;
 
 /// Why the hosts of a tenant stay as they are.
 #[derive(Debug)]
@@ -58,6 +59,24 @@ impl std::fmt::Display for DomainError {
 
 impl std::error::Error for DomainError {}
 
+impl From<DomainError> for Stop<DomainError> {
+    fn from(error: DomainError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<GaveUp> for DomainError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::NotConnected(error) => unreachable_error(error),
+            GaveUp::Lost(error) | GaveUp::Unknown(error) => database_error(error),
+            // No schema is locked, and no interrupt reaches a transaction this short.
+            GaveUp::Locked { .. } | GaveUp::Cancelled => database_error(ServerError::default()),
+        }
+        .into()
+    }
+}
+
 impl From<CatalogError> for DomainError {
     fn from(error: CatalogError) -> Self {
         Self::Catalog(error)
@@ -99,22 +118,21 @@ impl PostgresCatalog {
         if primary {
             self.need_primary()?;
         }
-        let session = self.session().await?;
-        let work = async {
-            let mut rows = self.begin(&session, tenant, options).await?;
+        let work = async |transaction: &mut Transaction<'_>| {
+            let mut rows = self.begin(transaction, tenant, options).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
                 if let Some(row) = rows.iter().find(|row| row.is(host)) {
                     if becomes_primary {
-                        self.make_primary(&session, tenant, &row.id).await?;
+                        self.make_primary(transaction, tenant, &row.id).await?;
                     }
                     added.push(Added::Before);
                     continue;
                 }
-                self.refuse_taken(&session, host).await?;
+                self.refuse_taken(transaction, host).await?;
                 if becomes_primary {
-                    self.no_primary(&session, tenant).await?;
+                    self.no_primary(transaction, tenant).await?;
                 }
                 let domains = self.table()?;
                 let (mut columns, mut values) = (String::new(), String::new());
@@ -131,7 +149,7 @@ impl PostgresCatalog {
                     tenant.id,
                     domains.id
                 );
-                let inserted = run(&session, &sql).await?;
+                let inserted = run(transaction, &sql).await?;
                 rows.push(DomainRow {
                     id: inserted.into_iter().next().unwrap_or_default(),
                     domain: host.to_string(),
@@ -141,8 +159,7 @@ impl PostgresCatalog {
             }
             Ok(added)
         };
-        let done = work.await;
-        self.end(session, done).await
+        self.in_transaction(options, work).await
     }
 
     /// Takes hosts from a tenant, all of them or none, and returns which host became the primary
@@ -159,16 +176,15 @@ impl PostgresCatalog {
         force: bool,
         options: &EngineOptions,
     ) -> Result<Option<String>, DomainError> {
-        let session = self.session().await?;
-        let work = async {
-            let mut rows = self.begin(&session, tenant, options).await?;
+        let work = async |transaction: &mut Transaction<'_>| {
+            let mut rows = self.begin(transaction, tenant, options).await?;
             for host in hosts {
                 let row = its(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
-                    return Err(DomainError::Last {
+                    return Err(Stop::Refused(DomainError::Last {
                         host: row.domain.clone(),
                         tenant: tenant.slug.to_string(),
-                    });
+                    }));
                 }
                 let domains = self.table()?;
                 let sql = format!(
@@ -177,7 +193,7 @@ impl PostgresCatalog {
                     domains.id,
                     escape_literal(&row.id)
                 );
-                run(&session, &sql).await?;
+                run(transaction, &sql).await?;
                 let id = row.id.clone();
                 rows.retain(|row| row.id != id);
             }
@@ -186,15 +202,14 @@ impl PostgresCatalog {
                     if self.table()?.primary.is_some()
                         && !rows.iter().any(|row| row.is_primary) =>
                 {
-                    self.make_primary(&session, tenant, &first.id).await?;
+                    self.make_primary(transaction, tenant, &first.id).await?;
                     Some(first.domain.clone())
                 }
                 _ => None,
             };
             Ok(successor)
         };
-        let done = work.await;
-        self.end(session, done).await
+        self.in_transaction(options, work).await
     }
 
     /// Makes one of a tenant's hosts its primary one.
@@ -210,49 +225,23 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<(), DomainError> {
         self.need_primary()?;
-        let session = self.session().await?;
-        let work = async {
-            let rows = self.begin(&session, tenant, options).await?;
+        let work = async |transaction: &mut Transaction<'_>| {
+            let rows = self.begin(transaction, tenant, options).await?;
             let row = its(&rows, host, tenant)?;
-            self.make_primary(&session, tenant, &row.id).await
+            self.make_primary(transaction, tenant, &row.id).await
         };
-        let done = work.await;
-        self.end(session, done).await
+        self.in_transaction(options, work).await
     }
 
-    /// Commits, and finds out what became of it where nobody answers.
-    async fn end<T>(
+    async fn in_transaction<T>(
         &self,
-        session: Session,
-        done: Result<T, DomainError>,
+        options: &EngineOptions,
+        work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<DomainError>>,
     ) -> Result<T, DomainError> {
-        let ready = match done {
-            Ok(done) => run(&session, "SELECT pg_current_xact_id()")
-                .await
-                .map(|transaction| (done, transaction.concat())),
-            Err(error) => Err(error),
-        };
-        let (done, transaction) = match ready {
-            Ok(ready) => ready,
-            Err(error) => {
-                session.discard();
-                return Err(error);
-            }
-        };
-        let Err(error) = session.client().simple_query("COMMIT").await else {
-            return Ok(done);
-        };
-        // Its place is needed for the question.
-        session.discard();
-        let said = server_error(&error);
-        if is_connection_lost(&error)
-            && was_committed(self.database(), &transaction, said.clone())
-                .await
-                .map_err(database_error)?
-        {
-            return Ok(done);
-        }
-        Err(database_error(said).into())
+        let refused = |error: &Error| catalog_error(error).into();
+        self.retry(options)
+            .run_transaction(None, refused, work)
+            .await
     }
 
     fn table(&self) -> Result<&Domains, DomainError> {
@@ -266,42 +255,36 @@ impl PostgresCatalog {
         }
     }
 
-    /// Opens a transaction in which nobody else changes hosts, and reads the tenant's.
+    /// Locks the table of hosts against changes by other sessions, and reads the tenant's hosts.
     async fn begin(
         &self,
-        session: &Session,
+        transaction: &mut Transaction<'_>,
         tenant: &Tenant,
         options: &EngineOptions,
-    ) -> Result<Vec<DomainRow>, DomainError> {
+    ) -> Result<Vec<DomainRow>, Stop<DomainError>> {
         let tables = self.tables();
         run(
-            session,
+            transaction,
             &format!(
-                "{BEGIN}{}SET LOCAL lock_timeout TO {}; {}SET LOCAL standard_conforming_strings TO on; \
-                 LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                reset(options.route),
-                options.lock_timeout.as_millis(),
+                "{}LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
                 lookup(options),
                 self.table()?.table
             ),
         )
         .await?;
-        // The row is held, so that nobody drops the tenant meanwhile.
+        // Locked, so that the tenant is not dropped meanwhile.
         let sql = format!(
             "SELECT 1 FROM {} WHERE {} = {} FOR KEY SHARE",
             tables.tenants, tables.id, tenant.id
         );
-        if run(session, &sql).await?.is_empty() {
-            return Err(CatalogError::NotFound(tenant.slug.to_string()).into());
+        if run(transaction, &sql).await?.is_empty() {
+            return Err(DomainError::from(CatalogError::NotFound(tenant.slug.to_string())).into());
         }
         let sql = format!(
             "SELECT d.id, d.domain, d.is_primary FROM {} d WHERE d.tenant_id = {} ORDER BY d.is_primary DESC, d.id",
             tables.hosts, tenant.id
         );
-        let rows = session
-            .rows(&sql)
-            .await
-            .map_err(|error| catalog_error(&error))?;
+        let rows = transaction.rows(&sql).await?;
         let cell = |row: &Row, column: usize| row.optional(column).unwrap_or_default().to_owned();
         Ok(rows
             .iter()
@@ -313,7 +296,11 @@ impl PostgresCatalog {
             .collect())
     }
 
-    async fn refuse_taken(&self, session: &Session, host: &Hostname) -> Result<(), DomainError> {
+    async fn refuse_taken(
+        &self,
+        transaction: &mut Transaction<'_>,
+        host: &Hostname,
+    ) -> Result<(), Stop<DomainError>> {
         let tables = self.tables();
         let mut forms = vec![escape_literal(host.as_str())];
         forms.extend(host.unicode().map(|unicode| escape_literal(&unicode)));
@@ -324,21 +311,25 @@ impl PostgresCatalog {
             tables.rows,
             forms.join(", ")
         );
-        match run(session, &sql).await?.first() {
+        match run(transaction, &sql).await?.first() {
             Some(taken) => {
                 let (value, slug) = taken.split_once('\u{1f}').unwrap_or_default();
-                Err(CatalogError::AlreadyExists {
+                let taken = CatalogError::AlreadyExists {
                     what: Taken::Hostname,
                     value: value.to_owned(),
                     owner: format!("tenant '{slug}'"),
-                }
-                .into())
+                };
+                Err(DomainError::from(taken).into())
             }
             None => Ok(()),
         }
     }
 
-    async fn no_primary(&self, session: &Session, tenant: &Tenant) -> Result<(), DomainError> {
+    async fn no_primary(
+        &self,
+        transaction: &mut Transaction<'_>,
+        tenant: &Tenant,
+    ) -> Result<(), Stop<DomainError>> {
         let domains = self.table()?;
         let Some(primary) = &domains.primary else {
             return Ok(());
@@ -347,17 +338,18 @@ impl PostgresCatalog {
             "UPDATE {} SET {primary} = false WHERE {} = {} AND {primary}",
             domains.table, domains.tenant, tenant.id
         );
-        run(session, &sql).await.map(drop)
+        run(transaction, &sql).await?;
+        Ok(())
     }
 
     async fn make_primary(
         &self,
-        session: &Session,
+        transaction: &mut Transaction<'_>,
         tenant: &Tenant,
         id: &str,
-    ) -> Result<(), DomainError> {
+    ) -> Result<(), Stop<DomainError>> {
         // Two statements: an index that lets a tenant have one primary host is not deferrable.
-        self.no_primary(session, tenant).await?;
+        self.no_primary(transaction, tenant).await?;
         let domains = self.table()?;
         let Some(primary) = &domains.primary else {
             return Ok(());
@@ -368,7 +360,8 @@ impl PostgresCatalog {
             domains.id,
             escape_literal(id)
         );
-        run(session, &sql).await.map(drop)
+        run(transaction, &sql).await?;
+        Ok(())
     }
 }
 
@@ -393,11 +386,8 @@ fn its<'a>(
 }
 
 /// Runs statements and returns the first column of their rows.
-async fn run(session: &Session, sql: &str) -> Result<Vec<String>, DomainError> {
-    let rows = session
-        .rows(sql)
-        .await
-        .map_err(|error| catalog_error(&error))?;
+async fn run(transaction: &mut Transaction<'_>, sql: &str) -> Result<Vec<String>, Error> {
+    let rows = transaction.rows(sql).await?;
     Ok(rows
         .iter()
         .map(|row| row.optional(0).unwrap_or_default().to_owned())

@@ -4,10 +4,12 @@
 
 pub(crate) mod adopt;
 pub mod catalog;
+pub mod change;
 pub mod context;
 pub mod create;
 pub mod domains;
 pub mod drop;
+pub(crate) mod new_row;
 pub(crate) mod referencing_rows;
 pub(crate) mod rename;
 pub mod trash;

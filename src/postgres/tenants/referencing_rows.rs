@@ -37,7 +37,7 @@ pub struct Referrer {
 
 /// Where it is looked for rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum SearchScope {
     /// In tables of no tenant.
     Shared,
     /// In all but the tenant's own.
@@ -65,7 +65,7 @@ pub(crate) async fn find(
     session: &Session,
     tables: &Tables,
     tenant: &Tenant,
-    reach: Reach,
+    scope: SearchScope,
     lock_timeout: Duration,
 ) -> Result<Referrers, Error> {
     let id = tenant.id;
@@ -80,13 +80,9 @@ pub(crate) async fn find(
     let mut locks = HashMap::new();
     let mut followed = HashSet::new();
     while let Some((parent, rows)) = parents.pop() {
-        let sql = keys(tables, tenant, reach, &parent, &rows);
-        let keys: Vec<Key> = session
-            .read(&sql)
-            .await?
-            .iter()
-            .map(read)
-            .collect::<Result<_, _>>()?;
+        let sql = keys(tables, tenant, scope, &parent, &rows);
+        let keys = session.read(&sql).await?;
+        let keys: Vec<Key> = keys.iter().map(read).collect::<Result<_, _>>()?;
         locks.extend(keys.iter().map(|key| (key.relation.clone(), key.locks)));
         for some in keys.chunks(AT_ONCE) {
             let questions: Vec<String> = some.iter().enumerate().map(question).collect();
@@ -127,20 +123,20 @@ struct Key {
 
 /// Returns the query for the keys to some rows of a table. A table that the role may not read
 /// cannot be looked into.
-fn keys(tables: &Tables, tenant: &Tenant, reach: Reach, parent: &str, rows: &str) -> String {
+fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows: &str) -> String {
     let is_tenants = format!(
         "(n.nspname <> 'public' AND n.nspname::text IN (SELECT t.schema_name FROM {} t) \
          OR starts_with(n.nspname::text, '{TRASH_PREFIX}') OR starts_with(n.nspname::text, '{DROPPING_PREFIX}'))",
         tables.rows
     );
-    let reached = match reach {
-        Reach::Shared => format!("AND NOT {is_tenants}"),
-        Reach::Elsewhere => format!(
+    let reached = match scope {
+        SearchScope::Shared => format!("AND NOT {is_tenants}"),
+        SearchScope::Elsewhere => format!(
             "AND n.nspname NOT IN ({}, {})",
             escape_literal(tenant.schema.as_str()),
             escape_literal(SchemaName::dropping(tenant.id).as_str())
         ),
-        Reach::Everywhere => String::new(),
+        SearchScope::Everywhere => String::new(),
     };
     // Hosts go with the row in any case.
     let hosts = match &tables.domains {

@@ -1,45 +1,22 @@
-//! Renames a tenant: its slug, its name, its schema, all in one transaction.
+//! Renames a tenant: its slug, its name and its schema, in one transaction.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, database_error};
-use super::create::taken_meanwhile;
-use super::drop::{DropError, under_lock};
+use super::catalog::PostgresCatalog;
+use super::change::ChangeError;
+use super::new_row::taken_meanwhile;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::postgres::connection::server_error::{
-    is_connection_lost, is_worth_retrying, server_error,
-};
+use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::schema::name_references;
-use crate::postgres::transaction::advisory_lock;
-use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::open::lookup;
-
-/// Pause between two attempts.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Why a transaction did not end.
-pub(crate) enum Unfinished {
-    /// It is not to be tried again.
-    Refused(DropError),
-    /// Another session has the lock of the schema with this oid.
-    Busy(u32),
-    /// The server's word, and the transaction's id where COMMIT was sent.
-    Server(Error, Option<String>),
-}
-
-impl From<Error> for Unfinished {
-    fn from(error: Error) -> Self {
-        Self::Server(error, None)
-    }
-}
+use crate::postgres::transaction::retry::{Stop, Transaction};
 
 impl PostgresCatalog {
     /// Makes of a tenant what `new` says; hosts and further columns stay. The schema keeps its
@@ -49,88 +26,48 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::AlreadyExists`], [`CatalogError::NameReferenced`], [`CatalogError::SchemaMissing`];
-    /// [`DropError::Locked`] when a migration holds the schema for longer than `lock_wait`.
+    /// [`ChangeError::Locked`] when a migration holds the schema for longer than `lock_wait`.
     pub async fn rename(
         &self,
         tenant: &Tenant,
         new: &NewTenant,
         leave_mentions: bool,
         options: &EngineOptions,
-    ) -> Result<(), DropError> {
-        let work = async |session: &Session| {
-            self.rename_in(session, tenant, new, leave_mentions, options)
+    ) -> Result<(), ChangeError> {
+        let work = async |transaction: &mut Transaction<'_>| {
+            self.rename_in(transaction, tenant, new, leave_mentions, options)
                 .await
         };
-        self.in_one_transaction(new, options, work).await
+        let refused = |error: &Error| self.naming_refused(error, new);
+        self.retry(options)
+            .run_locked(&tenant.schema, refused, work)
+            .await
     }
 
-    /// Has one transaction done that gives a tenant its names, again where another session was in the
-    /// way or the connection was lost, and waits for a schema that another run holds.
-    pub(crate) async fn in_one_transaction(
-        &self,
-        new: &NewTenant,
-        options: &EngineOptions,
-        work: impl AsyncFn(&Session) -> Result<(), Unfinished>,
-    ) -> Result<(), DropError> {
-        let begun = Instant::now();
-        let mut attempt = 0;
-        loop {
-            let session = self.session().await?;
-            match work(&session).await {
-                Ok(()) => return Ok(()),
-                Err(Unfinished::Busy(oid)) => {
-                    let waited = begun.elapsed();
-                    if waited >= options.lock_wait {
-                        let holder = advisory_lock::holder(&session, oid).await.ok().flatten();
-                        return Err(DropError::Locked { holder, waited });
-                    }
-                }
-                Err(Unfinished::Refused(error)) => {
-                    // Closing the connection rolls back.
-                    session.discard();
-                    return Err(error);
-                }
-                Err(Unfinished::Server(error, in_doubt)) => {
-                    session.discard();
-                    if let Some(transaction) = &in_doubt {
-                        let committed =
-                            was_committed(self.database(), transaction, server_error(&error)).await;
-                        if committed.map_err(database_error)? {
-                            return Ok(());
-                        }
-                    }
-                    attempt += 1;
-                    let again = is_worth_retrying(&error) || is_connection_lost(&error);
-                    if !again {
-                        return Err(taken_meanwhile(&error, new, self.tables()).into());
-                    }
-                    if attempt > options.lock_retries {
-                        return Err(if is_connection_lost(&error) {
-                            database_error(server_error(&error)).into()
-                        } else {
-                            DropError::InUse(server_error(&error))
-                        });
-                    }
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
+    /// Returns the error of a transaction that gives a tenant these names.
+    pub(crate) fn naming_refused(&self, error: &Error, new: &NewTenant) -> ChangeError {
+        if is_worth_retrying(error) {
+            return ChangeError::InUse(server_error(error));
         }
+        taken_meanwhile(error, new, self.tables()).into()
     }
 
     async fn rename_in(
         &self,
-        session: &Session,
+        transaction: &mut Transaction<'_>,
         tenant: &Tenant,
         new: &NewTenant,
         leave_mentions: bool,
         options: &EngineOptions,
-    ) -> Result<(), Unfinished> {
-        let refused = |error: CatalogError| Unfinished::Refused(error.into());
-        if let Some(oid) = under_lock(session, &tenant.schema, options).await? {
-            return Err(Unfinished::Busy(oid));
-        }
+    ) -> Result<(), Stop<ChangeError>> {
+        let refused = |error: CatalogError| Stop::Refused(error.into());
+        let session = transaction.session();
         // A name may be somebody else's by then.
-        if session.rows(&self.owner(tenant).query).await?.is_empty() {
+        if transaction
+            .rows(&self.owner(tenant).query)
+            .await?
+            .is_empty()
+        {
             return Err(refused(CatalogError::NotFound(tenant.slug.to_string())));
         }
         let here = format!(
@@ -168,17 +105,8 @@ impl PostgresCatalog {
                 statements.push(follow(oid, &tenant.schema, &new.schema));
             }
         }
-        statements.push("SELECT pg_current_xact_id()".to_owned());
-        let rows = session.rows(&statements.join("; ")).await?;
-        let transaction = rows
-            .last()
-            .and_then(|row| row.optional(0))
-            .unwrap_or_default();
-        let committed = session.rows("COMMIT").await;
-        committed.map(drop).map_err(|error| {
-            let in_doubt = is_connection_lost(&error).then(|| transaction.to_owned());
-            Unfinished::Server(error, in_doubt)
-        })
+        transaction.rows(&statements.join("; ")).await?;
+        Ok(())
     }
 
     /// Finds what another has, in whatever case it is written, and who in the trash would want it back.
@@ -225,8 +153,7 @@ impl PostgresCatalog {
     }
 }
 
-/// Has ledger and failures go on under the new name. A row that is not believed is not made
-/// believable by it.
+/// Renames the ledger and failure rows. A ledger row that was invalid stays invalid.
 fn follow(oid: &str, old: &SchemaName, new: &SchemaName) -> String {
     let (old, new) = (escape_literal(old.as_str()), escape_literal(new.as_str()));
     format!(

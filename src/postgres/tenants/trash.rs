@@ -1,25 +1,26 @@
 //! The trash: schemas renamed out of the way, with their tenants' rows and hosts kept beside
 //! the ledger until they are brought back or dropped for good.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::time::Duration;
 
+use crate::postgres::connection::session::Row;
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error, database_error};
-use super::drop::{Contents, DropError, Mark, Owner, Piece, Tables, contents_of, under_lock};
-use super::referencing_rows::Reach;
-use super::rename::Unfinished;
+use super::change::ChangeError;
+use super::drop::{Chunk, Contents, HalfDropped, LockedTables, Owner, contents_of};
+use super::referencing_rows::SearchScope;
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
 use crate::postgres::bookkeeping;
-use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::bookkeeping::run_log;
-use crate::postgres::connection::server_error::is_connection_lost;
-use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::transaction::ledger::is_absent;
+use crate::postgres::transaction::open::ASYNC_COMMIT;
 use crate::postgres::transaction::open::lookup;
+use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::service::failure::MigrateError;
 
 /// A tenant in the trash.
@@ -99,7 +100,7 @@ impl PostgresCatalog {
         tenant: &Tenant,
         contents: &Contents,
         options: &EngineOptions,
-    ) -> Result<SchemaName, DropError> {
+    ) -> Result<SchemaName, ChangeError> {
         if !contents.exists() {
             return Err(CatalogError::SchemaMissing(tenant.schema.clone()).into());
         }
@@ -107,13 +108,13 @@ impl PostgresCatalog {
             return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
         }
         // Those whose rows would keep it, and those whose rows would go and not come back.
-        self.refuse_referrers(tenant, Reach::Everywhere, |_| true, options)
+        self.refuse_referrers(tenant, SearchScope::Everywhere, |_| true, options)
             .await?;
         self.need_bookkeeping(options).await?;
         let session = self.session().await?;
         // A number that is lost is no loss.
         let next = format!(
-            "{UNCONFIRMED}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
+            "{ASYNC_COMMIT}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
         );
         let rows = session
             .rows(&next)
@@ -153,15 +154,15 @@ impl PostgresCatalog {
             place.quoted(),
             run_log::forget(&tenant.schema),
         );
-        let piece = Piece {
+        let chunk = Chunk {
             owner: Some(self.owner(tenant)),
             what: "the tenant".to_owned(),
             schema: tenant.schema.clone(),
-            tables: Tables::None,
+            tables: LockedTables::None,
             statements,
-            brief: false,
+            is_brief: false,
         };
-        self.piece(&piece, false, options).await?;
+        self.run_chunk(&chunk, false, options).await?;
         Ok(place)
     }
 
@@ -248,12 +249,12 @@ impl PostgresCatalog {
     /// # Errors
     ///
     /// [`CatalogError::AlreadyExists`] where slug, schema or a host is somebody else's by now;
-    /// [`DropError::Locked`] when another session holds the schema for longer than `lock_wait`.
+    /// [`ChangeError::Locked`] when another session holds the schema for longer than `lock_wait`.
     pub async fn undrop(
         &self,
         trashed: &Trashed,
         options: &EngineOptions,
-    ) -> Result<Tenant, DropError> {
+    ) -> Result<Tenant, ChangeError> {
         let new = trashed.as_new()?;
         match trashed.state {
             TrashState::Whole => {}
@@ -264,8 +265,13 @@ impl PostgresCatalog {
                 return Err(CatalogError::SchemaMissing(trashed.place()).into());
             }
         }
-        let work = async |session: &Session| self.restore(session, trashed, &new, options).await;
-        self.in_one_transaction(&new, options, work).await?;
+        let work = async |transaction: &mut Transaction<'_>| {
+            self.restore(transaction, trashed, &new, options).await
+        };
+        let refused = |error: &Error| self.naming_refused(error, &new);
+        self.retry(options)
+            .run_locked(&trashed.place(), refused, work)
+            .await?;
         Ok(Tenant {
             id: trashed.tenant_id,
             name: new.name,
@@ -278,22 +284,19 @@ impl PostgresCatalog {
 
     async fn restore(
         &self,
-        session: &Session,
+        transaction: &mut Transaction<'_>,
         trashed: &Trashed,
         new: &NewTenant,
         options: &EngineOptions,
-    ) -> Result<(), Unfinished> {
-        let refused = |error: CatalogError| Unfinished::Refused(error.into());
-        let place = trashed.place();
-        if let Some(oid) = under_lock(session, &place, options).await? {
-            return Err(Unfinished::Busy(oid));
-        }
+    ) -> Result<(), Stop<ChangeError>> {
+        let refused = |error: CatalogError| Stop::Refused(error.into());
+        let (session, place) = (transaction.session(), trashed.place());
         let id = trashed.id;
         let record = format!(
             "SELECT FROM pricesync.trash WHERE id = {id} AND purge_began_at IS NULL FOR UPDATE"
         );
         // Another undrop or purge was faster.
-        if session.rows(&record).await?.is_empty() {
+        if transaction.rows(&record).await?.is_empty() {
             return Err(refused(CatalogError::NotFound(trashed.slug.clone())));
         }
         if let Some(conflict) = self.conflict(session, new, false).await? {
@@ -333,16 +336,8 @@ impl PostgresCatalog {
             ));
         }
         statements.push(format!("DELETE FROM pricesync.trash WHERE id = {id}"));
-        statements.push("SELECT pg_current_xact_id(), pg_backend_pid()".to_owned());
-        let rows = session.rows(&statements.join("; ")).await?;
-        let cell = |column| rows.last().and_then(|row| row.optional(column));
-        let transaction = cell(0).unwrap_or_default().to_owned();
-        let pid = cell(1).and_then(|pid| pid.parse().ok()).unwrap_or_default();
-        let committed = self.committing(pid, session.rows("COMMIT")).await;
-        committed.map(drop).map_err(|error| {
-            let in_doubt = is_connection_lost(&error).then_some(transaction);
-            Unfinished::Server(error, in_doubt)
-        })
+        transaction.rows(&statements.join("; ")).await?;
+        Ok(())
     }
 
     /// Returns what a schema in the trash holds, and what outside depends on it.
@@ -366,11 +361,11 @@ impl PostgresCatalog {
         trashed: &Trashed,
         cascade_outside: bool,
         options: &EngineOptions,
-    ) -> Result<(), DropError> {
+    ) -> Result<(), ChangeError> {
         let contents = self.contents_in_trash(trashed).await?;
         contents.refuse_dependents(cascade_outside)?;
         let place = trashed.place();
-        let mark = Mark {
+        let mark = HalfDropped {
             name: place.clone(),
             statement: format!(
                 "UPDATE pricesync.trash SET purge_began_at = clock_timestamp() WHERE id = {}; ",

@@ -11,8 +11,10 @@ use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
-use crate::postgres::transaction::commit::was_committed;
+use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
+use crate::service::event::Progress;
 use crate::service::failure::ServerError;
+use crate::service::fleet::Interrupts;
 use crate::settings::UserColumns;
 
 /// A person who is to become a superuser.
@@ -88,40 +90,55 @@ impl Database {
         columns: &UserColumns,
         user: NewUser<'_>,
     ) -> Result<(), UserError> {
+        let (silent, _) = Progress::channel();
+        let attempt = async |_| self.insert_user(tenant, options, columns, user).await;
+        Retry::new(self, options, &silent, Interrupts::never())
+            .run(|error| UserError::Database(server_error(error)), attempt)
+            .await
+    }
+
+    async fn insert_user(
+        &self,
+        tenant: &Tenant,
+        options: &EngineOptions,
+        columns: &UserColumns,
+        user: NewUser<'_>,
+    ) -> Result<(), TxError<UserError>> {
         let context = self.tenant(&tenant.schema, &options.search_path).await;
-        let context = context.map_err(UserError::Context)?;
-        let wait = format!(
-            "SET LOCAL lock_timeout TO {}",
+        let context = context.map_err(|error| TxError::Refused(UserError::Context(error)))?;
+        let failed = |error| match error {
+            UserError::Database(said) => TxError::of(said.clone(), UserError::Database(said)),
+            error => TxError::Refused(error),
+        };
+        let begin = format!(
+            "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id(), NULL",
             options.lock_timeout.as_millis()
         );
-        run(&context, &wait).await?;
-        match insert(&context, tenant, columns, user).await {
-            Ok(()) => self.commit(context).await,
-            // Dropping the context rolls back.
-            Err(error) => Err(error),
+        let rows = run(&context, &begin).await.map_err(failed)?;
+        let transaction = rows.into_iter().next().and_then(|(id, _)| id);
+        // Dropping the context rolls back.
+        insert(&context, tenant, columns, user)
+            .await
+            .map_err(failed)?;
+        match context.commit().await {
+            Err(TenantError::Unanswered(cause)) => Err(TxError::InDoubt {
+                transaction: transaction.unwrap_or_default(),
+                value: (),
+                cause: Box::new(cause),
+            }),
+            ended => ended.map_err(|error| TxError::Refused(UserError::Context(error))),
         }
     }
 }
 
-impl Database {
-    /// Commits, and finds out what became of it where nobody answers.
-    async fn commit(&self, context: TenantContext) -> Result<(), UserError> {
-        let id = run(&context, "SELECT pg_catalog.pg_current_xact_id(), NULL").await?;
-        let id = id
-            .into_iter()
-            .next()
-            .and_then(|(id, _)| id)
-            .unwrap_or_default();
-        match context.commit().await {
-            Err(TenantError::Unanswered(said)) => {
-                let became = was_committed(self, &id, said.clone()).await;
-                if became.map_err(UserError::Database)? {
-                    Ok(())
-                } else {
-                    Err(UserError::Database(said))
-                }
+impl From<GaveUp> for UserError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::NotConnected(error) | GaveUp::Lost(error) | GaveUp::Unknown(error) => {
+                Self::Database(error)
             }
-            ended => ended.map_err(UserError::Context),
+            // No schema is locked, and no interrupt reaches a transaction this short.
+            GaveUp::Locked { .. } | GaveUp::Cancelled => Self::Database(ServerError::default()),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::escape_guard::{self, Touched};
-use super::history;
+use super::history::{self, NO_PARALLEL_BUILD};
 use super::ledger::{Finish, is_absent};
 use super::open::{Identity, Opened};
 use crate::domain::applied::AppliedScript;
@@ -83,24 +83,33 @@ impl Part<'_> {
 }
 
 impl<'a> Batch<'a> {
-    /// Begins a batch, with statements of our own in front where the schema has nothing yet.
-    pub(crate) fn new(first: Option<&str>) -> Self {
-        Self {
-            first: first.map(str::to_owned),
+    /// Returns a batch of these scripts, behind the statement for the history table where the schema
+    /// has none. With `fake` only the history rows are written.
+    pub(crate) fn new(
+        schema: &SchemaName,
+        history_table: &str,
+        has_history: bool,
+        scripts: &[&'a Script],
+        fake: bool,
+    ) -> Self {
+        let first = (!has_history).then(|| {
+            let create = history::create_table(schema, history_table);
+            format!("{NO_PARALLEL_BUILD}; {}", create.trim_end_matches(';'))
+        });
+        let mut batch = Self {
+            first,
             nonce: nonce(),
-            parts: Vec::new(),
+            parts: Vec::with_capacity(scripts.len()),
+        };
+        for script in scripts {
+            batch.push(schema, history_table, script, fake);
         }
+        batch
     }
 
     /// Adds a script: its history row first, so that whoever has the row owns the script, then
     /// its text.
-    pub(crate) fn push(
-        &mut self,
-        schema: &SchemaName,
-        table: &str,
-        script: &'a Script,
-        fake: bool,
-    ) {
+    fn push(&mut self, schema: &SchemaName, table: &str, script: &'a Script, fake: bool) {
         let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script, NOW));
         let (text, inner) = if fake {
             (Cow::Borrowed(""), 0)

@@ -8,8 +8,12 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::options::References;
+use crate::postgres::connection::database::{Database, no_second_session};
+use crate::postgres::connection::options::{References, SECOND_SESSION_TIMEOUT};
+use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::session_cache::SessionCache;
+use crate::service::failure::ServerError;
 
 /// Catalogs whose rows change without a lock that lasts, by their fixed oids. A tenant's file
 /// has no business in most of them; of the others (operators, collations, text search, casts)
@@ -292,7 +296,7 @@ fn shared_object(relation: &str, schema_literal: &str) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
     /// In words, each.
-    pub(crate) outside: Vec<String>,
+    outside: Vec<String>,
     /// What has no catalog row any more: created and dropped again, or dropped from outside.
     gone: Vec<Gone>,
     locked: Vec<Locked>,
@@ -306,7 +310,7 @@ pub(crate) struct Touched {
 
 impl Touched {
     /// Returns whether another session has to be asked.
-    pub(crate) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         !self.gone.is_empty()
             || !self.locked.is_empty()
             || !self.privileges.is_empty()
@@ -399,11 +403,42 @@ impl Touched {
     }
 }
 
+/// Returns what a transaction touched outside its schema. Where other sessions have to be asked,
+/// that is done over a cached or a second connection, which is waited for only briefly: others queue
+/// for what this transaction has locked.
+///
+/// # Errors
+///
+/// The server's error; `53300` where there is no second connection.
+pub(crate) async fn outside(
+    database: &Database,
+    cache: Option<&SessionCache>,
+    schema: &SchemaName,
+    touched: Touched,
+) -> Result<Vec<String>, ServerError> {
+    if !touched.is_open() {
+        return Ok(touched.outside);
+    }
+    let other = match cache.and_then(SessionCache::take) {
+        Some(session) => session,
+        None => database.second_session().await?,
+    };
+    // A pooler accepts a connection although it has no server session for it.
+    let answered = tokio::time::timeout(SECOND_SESSION_TIMEOUT, other.rows("SELECT 1")).await;
+    if answered.is_err() {
+        other.discard();
+        return Err(no_second_session());
+    }
+    let seen = seen_by_others(&other, schema, &touched).await;
+    let seen = seen.map_err(|error| server_error(&error))?;
+    Ok(touched.outside.into_iter().chain(seen).collect())
+}
+
 /// Names those of the vanished things that other sessions still see outside the schema:
 /// they were there before, so this transaction drops them. And those of the locked relations
 /// that lost something other than a foreign key of this schema, and those whose privileges
 /// are other ones.
-pub(crate) async fn seen_by_others(
+async fn seen_by_others(
     other: &Session,
     schema: &SchemaName,
     touched: &Touched,

@@ -33,6 +33,22 @@ pub enum Found {
     Locked(String),
 }
 
+/// Before [`create_table`] in a schema that has no history, and so no filled tables: asking how many
+/// workers could build the index of an empty table costs more than building it.
+pub(crate) const NO_PARALLEL_BUILD: &str = "SET LOCAL max_parallel_maintenance_workers TO 0";
+
+/// Returns refinery's statement for a history table; versions are 64 bits wide.
+pub(crate) fn create_table(schema: &SchemaName, table: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}(
+             version int8 PRIMARY KEY,
+             name VARCHAR(255),
+             applied_on VARCHAR(255),
+             checksum VARCHAR(255));",
+        qualified(schema, table)
+    )
+}
+
 /// Returns `schema.table`, quoted for SQL.
 pub(crate) fn qualified(schema: &SchemaName, table: &str) -> String {
     format!("{}.{}", schema.quoted(), QuotedIdentifier::new(table))

@@ -27,10 +27,10 @@ use crate::domain::applied::Applied;
 use crate::domain::digest::of_history;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
-use crate::postgres::bookkeeping::UNCONFIRMED;
 use crate::postgres::connection::options::SINGLE_HISTORY_TIMEOUT;
 use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
+use crate::postgres::transaction::open::ASYNC_COMMIT;
 
 /// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
 const BATCH: usize = 100;
@@ -75,7 +75,7 @@ fn believed(table: &str) -> String {
 /// Removes the rows that are not believed, such as those of schemas that were dropped.
 pub(crate) async fn forget_the_unbelieved(session: &Session, table: &str) -> Result<(), Error> {
     let sql = format!(
-        "BEGIN; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {BY_HASH}\
+        "BEGIN; {ASYNC_COMMIT}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {BY_HASH}\
          DELETE FROM pricesync.schema_state s WHERE s.schema_name NOT IN (SELECT schema_name FROM ({}) b); COMMIT",
         believed(table)
     );
@@ -215,7 +215,7 @@ async fn take_up_batch(
         .map(|schema| escape_literal(schema.as_str()))
         .collect();
     let sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {UNCONFIRMED}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO {}; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {ASYNC_COMMIT}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO {}; \
          SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
          WHERE n.nspname = ANY (ARRAY[{}]::name[])",

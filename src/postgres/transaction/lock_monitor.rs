@@ -15,7 +15,7 @@ use crate::service::fleet::Interrupts;
 const LONG_COMMIT: Duration = Duration::from_secs(3);
 
 /// The watch over one backend.
-pub(crate) struct Attendance<'a> {
+pub(crate) struct LockMonitor<'a> {
     database: &'a Database,
     pid: i32,
     every: Duration,
@@ -27,7 +27,7 @@ pub(crate) struct Attendance<'a> {
     pub(crate) blockers: Vec<Holder>,
 }
 
-impl<'a> Attendance<'a> {
+impl<'a> LockMonitor<'a> {
     /// Begins to watch a backend whose waits end after `lock_timeout` (zero: never).
     pub(crate) fn new(
         database: &'a Database,

@@ -10,3 +10,4 @@ pub mod history;
 pub(crate) mod ledger;
 pub(crate) mod lock_monitor;
 pub(crate) mod open;
+pub(crate) mod retry;

@@ -169,6 +169,11 @@ pub(crate) fn lookup(options: &EngineOptions) -> String {
     format!("SET LOCAL search_path TO {}; ", path.join(", "))
 }
 
+/// For transactions that change only our own tables: they do not wait for a synchronous standby. What
+/// they store is verified or stored again where it is lost, and a missing standby must be reported
+/// before any wait for it.
+pub(crate) const ASYNC_COMMIT: &str = "SET LOCAL synchronous_commit TO local";
+
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 
 /// Returns the statements that open a transaction with these settings.
@@ -260,7 +265,7 @@ async fn why_no_schema(
     options: &EngineOptions,
     target: &Target,
 ) -> Result<Opening, Error> {
-    if options.unlisted || target.scope == Scope::Shared {
+    if target.scope == Scope::Shared {
         return Ok(Opening::NoSchema);
     }
     let sql = format!(

@@ -13,10 +13,9 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::migrate::refinery;
 use crate::postgres::schema::fingerprint::Fingerprint;
 use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
-use crate::postgres::transaction::history::qualified;
+use crate::postgres::transaction::history::{self, qualified};
 use crate::postgres::transaction::open::Opened;
 use crate::service::event::{EventKind, Progress};
 
@@ -127,7 +126,7 @@ impl Applying<'_> {
                 escape_literal(self.schema.as_str())
             );
         }
-        sql.push_str(&refinery::create_history(self.schema, table));
+        sql.push_str(&history::create_table(self.schema, table));
         let rows: Vec<String> = self
             .scripts
             .iter()

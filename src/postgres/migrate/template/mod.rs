@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
-use super::refinery;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
@@ -26,7 +25,7 @@ use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
-use crate::postgres::transaction::escape_guard::{Touched, seen_by_others};
+use crate::postgres::transaction::escape_guard::outside;
 use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe, rollback};
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
@@ -134,11 +133,7 @@ async fn columns_in(
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let create_history = refinery::create_history(&replayed, &options.history_table);
-    let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
-    for script in scripts {
-        batch.push(&replayed, &options.history_table, script, false);
-    }
+    let batch = Batch::new(&replayed, &options.history_table, false, scripts, false);
     let (silent, _nobody) = Progress::channel();
     match batch
         .run(session, &opened, &replayed, &Ending::Unguarded, &silent)
@@ -176,11 +171,7 @@ async fn rehearse(
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let create_history = refinery::create_history(&replayed, table);
-    let mut batch = Batch::new(Some(create_history.trim_end_matches(';')));
-    for script in scripts {
-        batch.push(&replayed, table, script, false);
-    }
+    let batch = Batch::new(&replayed, table, false, scripts, false);
     let (silent, _nobody) = Progress::channel();
     let touched = match batch
         .run(
@@ -197,7 +188,7 @@ async fn rehearse(
         Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
         Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(said(error)),
     };
-    if let Some(what) = outside(database, &replayed, touched).await? {
+    if let Some(what) = outside(database, None, &replayed, touched).await?.first() {
         return Ok(Err(format!("the files touch {what}")));
     }
     let wanted = Fingerprint::read(session, &replayed, table)
@@ -254,7 +245,7 @@ async fn rehearse(
             return Ok(Err("the template left its schema".to_owned()));
         }
     };
-    if let Some(what) = outside(database, &made, touched).await? {
+    if let Some(what) = outside(database, None, &made, touched).await?.first() {
         return Ok(Err(format!("the template touches {what}")));
     }
     let found = Fingerprint::read(session, &made, table)
@@ -290,22 +281,6 @@ async fn enter(
         Opening::Ready(opened) => Ok(opened),
         _ => Err("the scratch schema could not be entered".to_owned()),
     })
-}
-
-/// Returns something that was touched outside of a schema.
-async fn outside(
-    database: &Database,
-    schema: &SchemaName,
-    mut touched: Touched,
-) -> Result<Option<String>, ServerError> {
-    if touched.is_open() {
-        let other = database.session(Duration::ZERO).await?;
-        let seen = seen_by_others(&other, schema, &touched).await;
-        touched
-            .outside
-            .extend(seen.map_err(|error| server_error(&error))?);
-    }
-    Ok(touched.outside.into_iter().next())
 }
 
 /// Nobody can guess the name, so nothing in a file can mean it.

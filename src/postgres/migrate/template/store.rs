@@ -10,11 +10,12 @@ use tokio_postgres::Error;
 use super::{Compiled, Template, compile, key};
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
-use crate::postgres::bookkeeping::{self, UNCONFIRMED};
+use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
+use crate::postgres::transaction::open::ASYNC_COMMIT;
 use crate::service::failure::ServerError;
 
 /// Below so many empty schemas a run does not write a template that is not there yet.
@@ -128,7 +129,7 @@ pub(crate) async fn store(
     let table = qualified(&SchemaName::bookkeeping(), "template");
     // As one message it is one transaction.
     let store = format!(
-        "{UNCONFIRMED}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
+        "{ASYNC_COMMIT}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
          ON CONFLICT (key) DO NOTHING",
         escape_literal(key),
         literal(sql),

@@ -1,0 +1,61 @@
+//! What failed when scripts were run, as an error that names the script and the position.
+
+use tokio_postgres::Error;
+
+use crate::domain::sqlstate;
+use crate::domain::target::Target;
+use crate::migrations::{Script, Transaction};
+use crate::postgres::connection::server_error::{error_in, server_error, sqlstate_of};
+use crate::postgres::transaction::batch::WorkError;
+use crate::postgres::transaction::history;
+use crate::service::failure::{Holder, MigrateError};
+
+/// The attempt that failed.
+pub(crate) struct FailedAttempt<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) history_table: &'a str,
+    /// The scripts that it ran.
+    pub(crate) scripts: &'a [&'a Script],
+    /// Its number, from 1.
+    pub(crate) number: u32,
+    /// The sessions that it waited for.
+    pub(crate) blockers: Vec<Holder>,
+}
+
+impl FailedAttempt<'_> {
+    /// Returns the error, and the driver's error behind it where there is one.
+    pub(crate) fn describe(self, error: WorkError) -> (MigrateError, Option<Error>) {
+        match error {
+            WorkError::Identity(script, why) => {
+                let scripts = vec![self.scripts[script].id.reference()];
+                (MigrateError::LeftTransaction { scripts, why }, None)
+            }
+            WorkError::Script(script, place, error) => {
+                let script = self.scripts[script];
+                let failed = MigrateError::Script {
+                    script: script.id.reference(),
+                    file: script.path.display().to_string(),
+                    place,
+                    error: error_in(&script.text, &error),
+                    blockers: self.blockers,
+                    attempts: self.number,
+                    rolled_back: script.transaction == Transaction::Inside,
+                };
+                (failed, Some(error))
+            }
+            WorkError::NoLedger => unreachable!("handled where the ledger is written"),
+            WorkError::Ours(error) => {
+                let schema = &self.target.schema;
+                let mut said = server_error(&error);
+                if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
+                    said.hint = Some(format!(
+                        "the history was made for 32-bit versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
+                        history::qualified(schema, self.history_table)
+                    ));
+                }
+                let doing = format!("recording migrations in {schema}");
+                (MigrateError::Database { doing, error: said }, Some(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a change to a tenant was not made, whichever verb made it.
+
+use std::time::Duration;
+
+use super::catalog::{database_error, unreachable_error};
+use crate::domain::catalog::CatalogError;
+use crate::postgres::transaction::retry::GaveUp;
+use crate::service::failure::{Holder, MigrateError, ServerError};
+
+/// Why a tenant was not created, adopted, renamed, dropped, restored or otherwise changed.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// The catalog or the server refused.
+    Catalog(CatalogError),
+    /// A migration failed.
+    Migrate(Box<MigrateError>),
+    /// Another session held the schema's lock for longer than `lock_wait`.
+    Locked {
+        /// That session, where the server named it.
+        holder: Option<Holder>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Other sessions held locks that the change needs, in every attempt.
+    InUse(ServerError),
+}
+
+impl ChangeError {
+    /// Returns whether another session's lock was the reason, so that it may work later.
+    #[must_use]
+    pub fn is_contention(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_contention(),
+            Self::Migrate(error) => match &**error {
+                MigrateError::Script { error, .. } | MigrateError::Database { error, .. } => {
+                    error.is_contention()
+                }
+                _ => false,
+            },
+            Self::Locked { .. } | Self::InUse(_) => true,
+        }
+    }
+}
+
+impl From<CatalogError> for ChangeError {
+    fn from(error: CatalogError) -> Self {
+        Self::Catalog(error)
+    }
+}
+
+impl From<MigrateError> for ChangeError {
+    fn from(error: MigrateError) -> Self {
+        Self::Migrate(Box::new(error))
+    }
+}
+
+impl From<GaveUp> for ChangeError {
+    fn from(gave_up: GaveUp) -> Self {
+        match gave_up {
+            GaveUp::Locked { holder, waited } => Self::Locked { holder, waited },
+            GaveUp::NotConnected(error) => unreachable_error(error).into(),
+            GaveUp::Lost(error) => database_error(error).into(),
+            GaveUp::Unknown(error) => MigrateError::InDoubt {
+                doing: "committing".to_owned(),
+                error,
+            }
+            .into(),
+            GaveUp::Cancelled => database_error(ServerError {
+                message: "interrupted; nothing was committed".to_owned(),
+                ..ServerError::default()
+            })
+            .into(),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The transactions that a drop consists of.
+
+use crate::postgres::connection::session::Row;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
+
+use super::contents::refuse;
+use crate::domain::catalog::CatalogError;
+use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
+use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::server_error::{is_worth_retrying, server_error, sqlstate_of};
+use crate::postgres::connection::session::Session;
+use crate::postgres::schema::dependencies::{self, Start};
+use crate::postgres::tenants::catalog::{PostgresCatalog, database_error};
+use crate::postgres::tenants::change::ChangeError;
+use crate::postgres::transaction::retry::{Stop, Transaction};
+
+/// Relations dropped in one transaction. Each takes several slots of the server's lock table
+/// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
+const CHUNK_SIZE: usize = 50;
+
+/// The row that makes a schema a tenant's. It is read under the lock, because the name may be
+/// another tenant's by then.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    /// Returns the row, and locks it.
+    pub(crate) query: String,
+    /// The tenant, for messages.
+    pub(crate) name: String,
+}
+
+/// One transaction of a drop, under a schema's advisory lock.
+pub(crate) struct Chunk {
+    pub(crate) owner: Option<Owner>,
+    /// What it drops, for the progress display.
+    pub(crate) what: String,
+    /// The schema whose lock is taken, by its name before the transaction.
+    pub(crate) schema: SchemaName,
+    /// Tables that are locked first, so that no other session can start to depend on them.
+    pub(crate) tables: LockedTables,
+    pub(crate) statements: String,
+    /// Whether other sessions queue behind its locks, so that each attempt is short.
+    pub(crate) is_brief: bool,
+}
+
+/// The tables that a chunk drops.
+pub(crate) enum LockedTables {
+    None,
+    /// None, and the schema must not exist either.
+    NoSchema,
+    /// These, by their oids.
+    These(Vec<String>),
+    /// All of the schema.
+    All,
+}
+
+impl PostgresCatalog {
+    /// Runs a chunk until it commits.
+    pub(crate) async fn run_chunk(
+        &self,
+        chunk: &Chunk,
+        cascade_outside: bool,
+        options: &EngineOptions,
+    ) -> Result<(), ChangeError> {
+        let retry = self.retry(options);
+        let retry = if chunk.is_brief { retry.brief() } else { retry };
+        let work =
+            async |transaction: &mut Transaction<'_>| chunk.run(transaction, cascade_outside).await;
+        let refused = |error: &Error| explain(error, chunk);
+        retry.run_locked(&chunk.schema, refused, work).await
+    }
+}
+
+impl Chunk {
+    async fn run(
+        &self,
+        transaction: &mut Transaction<'_>,
+        cascade_outside: bool,
+    ) -> Result<(), Stop<ChangeError>> {
+        let refused = |error: CatalogError| Stop::Refused(error.into());
+        if let Some(owner) = &self.owner
+            && transaction.rows(&owner.query).await?.is_empty()
+        {
+            return Err(refused(CatalogError::NotFound(owner.name.clone())));
+        }
+        if let Some(oid) = transaction.schema_oid {
+            let start = match &self.tables {
+                LockedTables::NoSchema => {
+                    return Err(refused(CatalogError::SchemaAppeared(self.schema.clone())));
+                }
+                LockedTables::None => None,
+                LockedTables::These(oids) => Some((
+                    Start::Relations(oids),
+                    format!("c.oid IN ({})", oids.join(", ")),
+                )),
+                LockedTables::All => Some((Start::Schemas, format!("c.relnamespace = {oid}"))),
+            };
+            if let Some((start, which)) = start {
+                let lock = format!(
+                    "DO $lock$ DECLARE t text; BEGIN FOR t IN SELECT c.oid::regclass FROM pg_class c WHERE {which} AND c.relkind IN ('r', 'p') \
+                     LOOP EXECUTE 'LOCK TABLE ' || t || ' IN ACCESS EXCLUSIVE MODE'; END LOOP; END $lock$"
+                );
+                transaction.rows(&lock).await?;
+                let select = dependencies::select(&[oid.to_string()], &start);
+                let dependents = dependencies::read(&transaction.rows(&select).await?);
+                refuse(&dependents, cascade_outside).map_err(refused)?;
+            }
+        }
+        transaction.rows(&self.statements).await?;
+        Ok(())
+    }
+}
+
+fn explain(error: &Error, chunk: &Chunk) -> ChangeError {
+    let said = server_error(error);
+    if is_worth_retrying(error) {
+        return ChangeError::InUse(said);
+    }
+    match sqlstate_of(error) {
+        // Another session was faster.
+        Some(sqlstate::INVALID_SCHEMA_NAME) => CatalogError::SchemaMissing(chunk.schema.clone()),
+        // Rows that were inserted after the search for them.
+        Some(sqlstate::FOREIGN_KEY_VIOLATION) => CatalogError::ReferencedBy(vec![referring(error)]),
+        Some(sqlstate::OUT_OF_MEMORY) => CatalogError::LockTableFull(said.to_string()),
+        _ => database_error(said),
+    }
+    .into()
+}
+
+/// Returns the table and the key that keep a row from being deleted.
+fn referring(error: &Error) -> String {
+    let db = error.as_db_error();
+    let part = |part: Option<&str>| part.unwrap_or("?").to_owned();
+    format!(
+        "{}.{} (key {})",
+        part(db.and_then(|db| db.schema())),
+        part(db.and_then(|db| db.table())),
+        part(db.and_then(|db| db.constraint()))
+    )
+}
+
+/// Returns the chunks before the one that drops the schema itself: foreign keys to tables elsewhere,
+/// one by one, because dropping one locks the other table for all sessions; then relations,
+/// [`CHUNK_SIZE`] at a time. `name` is the schema's name by then.
+pub(super) async fn chunks(
+    session: &Session,
+    schema: &SchemaName,
+    name: &SchemaName,
+) -> Result<Vec<Chunk>, Error> {
+    let (literal, name_literal) = (
+        escape_literal(schema.as_str()),
+        escape_literal(name.as_str()),
+    );
+    let keys = format!(
+        "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname), \
+         format('key %s of table %s', k.conname, c.relname) \
+         FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_class f ON f.oid = k.confrelid \
+         WHERE k.contype = 'f' AND n.nspname = {literal} AND f.relnamespace <> n.oid AND k.conparentid = 0 ORDER BY k.oid"
+    );
+    // Views first: dropping a table drops its views.
+    let relations = format!(
+        "SELECT c.oid, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, \
+         format('%I.%I', {name_literal}, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
+    );
+    let plain = |what, tables, statements, is_brief| Chunk {
+        owner: None,
+        what,
+        schema: name.clone(),
+        tables,
+        statements,
+        is_brief,
+    };
+    let cell = |row: &Row, column| row.optional(column).unwrap_or_default().to_owned();
+    let keys = session.read(&keys).await?;
+    let mut chunks: Vec<Chunk> = keys
+        .iter()
+        .map(|key| plain(cell(key, 1), LockedTables::None, cell(key, 0), true))
+        .collect();
+    let rows = session.read(&relations).await?;
+    if rows.len() > CHUNK_SIZE {
+        for (place, chunk) in rows.chunks(CHUNK_SIZE).enumerate() {
+            let first = place * CHUNK_SIZE + 1;
+            let last = first + chunk.len() - 1;
+            let what = format!("tables and views {first} to {last} of {}", rows.len());
+            let drops: Vec<String> = chunk
+                .iter()
+                .map(|row| format!("DROP {} IF EXISTS {} CASCADE", cell(row, 1), cell(row, 2)))
+                .collect();
+            let oids = chunk.iter().map(|row| cell(row, 0)).collect();
+            let drops = drops.join("; ");
+            chunks.push(plain(what, LockedTables::These(oids), drops, false));
+        }
+    }
+    Ok(chunks)
+}

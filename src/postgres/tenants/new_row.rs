@@ -1,0 +1,143 @@
+//! The row of a new tenant: what is taken, how it is inserted, and what its refusal means.
+
+use crate::postgres::connection::session::Row;
+use futures_util::future::join3;
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
+
+use super::catalog::{PostgresCatalog, catalog_error};
+use super::change::ChangeError;
+use crate::domain::catalog::{CatalogError, Taken};
+use crate::domain::sqlstate;
+use crate::domain::tenant::{NewTenant, Tenant};
+use crate::postgres::connection::catalog_sql::Tables;
+use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
+use crate::postgres::connection::session::Session;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
+use crate::postgres::transaction::open::Opened;
+use crate::postgres::transaction::retry::TxError;
+
+use crate::service::fleet::Interrupts;
+impl PostgresCatalog {
+    /// Inserts the tenant, writes the ledger and commits, in one train of messages, and returns what
+    /// `made` makes of the tenant. If a statement is refused, the server answers COMMIT with a
+    /// rollback.
+    pub(crate) async fn commit_new<T>(
+        &self,
+        session: &Session,
+        new: &NewTenant,
+        opened: &Opened,
+        insert: &str,
+        note: &str,
+        made: impl FnOnce(Tenant) -> T,
+    ) -> Result<T, TxError<ChangeError, T>> {
+        // Constraints of the catalog's tables are checked when they say, whatever a file has set.
+        let insert = format!("SET CONSTRAINTS ALL DEFERRED; {insert}");
+        let (timeout, never) = (std::time::Duration::ZERO, Interrupts::never());
+        let mut monitor =
+            LockMonitor::new(self.database(), opened.pid, timeout, self.progress(), never);
+        let all = join3(
+            session.rows(&insert),
+            session.client().simple_query(note),
+            session.client().simple_query("COMMIT"),
+        );
+        let (inserted, noted, committed) = monitor.during_commit(all).await;
+        let id = inserted.as_ref().map_or(0, |rows| id_in(rows));
+        let error = match (inserted, noted, committed) {
+            (Ok(_), Ok(_), Ok(_)) => return Ok(made(listed(id, new))),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => error,
+        };
+        let cause = server_error(&error);
+        if is_connection_lost(&error) {
+            return Err(TxError::InDoubt {
+                transaction: opened.identity.transaction.clone(),
+                value: made(listed(id, new)),
+                cause: Box::new(cause),
+            });
+        }
+        Err(TxError::of(
+            cause,
+            taken_meanwhile(&error, new, self.tables()).into(),
+        ))
+    }
+
+    /// Fills in the id of a tenant whose insertion was committed and whose reply was lost.
+    pub(crate) async fn with_id(&self, tenant: Tenant) -> Result<Tenant, ChangeError> {
+        if tenant.id != 0 {
+            return Ok(tenant);
+        }
+        let sql = format!(
+            "SELECT id FROM {} t WHERE slug = {} AND schema_name = {}",
+            self.tables().rows,
+            escape_literal(tenant.slug.as_str()),
+            escape_literal(tenant.schema.as_str())
+        );
+        let rows = self.session().await?.read(&sql).await;
+        let rows = rows.map_err(|error| catalog_error(&error))?;
+        let id = id_in(&rows);
+        Ok(Tenant { id, ..tenant })
+    }
+}
+
+pub(crate) fn id_in(rows: &[Row]) -> i64 {
+    rows.first()
+        .and_then(|row| row.optional(0)?.parse().ok())
+        .unwrap_or_default()
+}
+
+/// Returns the tenant as the catalog has it now.
+fn listed(id: i64, new: &NewTenant) -> Tenant {
+    Tenant {
+        id,
+        name: new.name.clone(),
+        slug: new.slug.clone(),
+        schema: new.schema.clone(),
+        hostnames: new.hostnames.clone(),
+        created_at: None,
+    }
+}
+
+/// Returns the error of an insertion that was refused: another session took the name meanwhile, or a
+/// constraint of the tables rejects the row.
+pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
+    let code = sqlstate_of(error);
+    let said = error.as_db_error();
+    let constraint = said.and_then(|said| said.constraint()).unwrap_or_default();
+    // Such as: Key (lower(slug::text))=(acme) already exists.
+    let key = said.and_then(|said| said.detail()).unwrap_or_default();
+    let key = key.split(")=(").next().unwrap_or_default();
+    let (what, value) = match code {
+        Some(sqlstate::DUPLICATE_SCHEMA) => (Taken::Schema, new.schema.as_str()),
+        Some(sqlstate::UNIQUE_VIOLATION)
+            if constraint.contains("nspname") || tables.is_schema_key(key) =>
+        {
+            (Taken::Schema, new.schema.as_str())
+        }
+        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_slug_key(key) => {
+            (Taken::Slug, new.slug.as_str())
+        }
+        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_host_key(key) => (
+            Taken::Hostname,
+            new.hostnames.first().map_or("", |host| host.as_str()),
+        ),
+        Some(sqlstate::NOT_NULL_VIOLATION) => {
+            let column = said.and_then(|said| said.column()).unwrap_or_default();
+            return CatalogError::ColumnRequired {
+                column: column.to_owned(),
+                message: server_error(error).to_string(),
+            };
+        }
+        Some(code) if code.starts_with("22") || code.starts_with("23") => {
+            let said = server_error(error);
+            let detail = said.detail.as_ref();
+            let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+            return CatalogError::RowRejected(format!("{said}{detail}"));
+        }
+        _ => return catalog_error(error),
+    };
+    CatalogError::AlreadyExists {
+        what,
+        value: value.to_owned(),
+        owner: "another session, just now".to_owned(),
+    }
+}
