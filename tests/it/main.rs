@@ -40,6 +40,7 @@ mod rename_tenant;
 mod rollout;
 mod secrets;
 mod servers;
+mod snapshots;
 mod steps;
 mod support;
 mod template;

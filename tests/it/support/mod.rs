@@ -11,3 +11,4 @@ pub(crate) mod project;
 pub(crate) mod pty;
 pub(crate) mod server;
 pub(crate) mod sessions;
+pub(crate) mod transcript;

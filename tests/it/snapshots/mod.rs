@@ -1,0 +1,47 @@
+//! Everything that each command writes in each of its typical states.
+//!
+//! `SNAPSHOTS=overwrite cargo test --test it -- snapshots::` writes them anew.
+
+mod backups;
+mod migrating;
+mod project;
+mod reading;
+mod tenants;
+
+use std::path::Path;
+use std::process::Command;
+
+use snapbox::{Data, assert_data_eq};
+
+use crate::support::pricesync::{Given, PROGRAM};
+use crate::support::transcript::transcript;
+
+/// Names every command, without those of others.
+fn commands() -> Vec<String> {
+    let output = Command::new(PROGRAM).arg("help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let rows = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    rows.take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let given = Given::nothing();
+    let names = commands();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        let line = match name.as_str() {
+            "help" => "--help".to_owned(),
+            name => format!("{name} --help"),
+        };
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/it/snapshots/help")
+            .join(format!("{name}.txt"));
+        let expected = Data::read_from(&file, None).raw();
+        assert_data_eq!(transcript(&given, &[&line]), expected);
+    }
+}

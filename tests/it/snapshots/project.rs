@@ -1,0 +1,406 @@
+//! What the commands around a project and its configuration print.
+
+use snapbox::{IntoData, assert_data_eq, str};
+
+use crate::support::pricesync::Given;
+use crate::support::transcript::transcript;
+
+#[test]
+fn init_writes_a_project_once() {
+    let given = Given::nothing();
+    let shown = transcript(&given, &["init new", "init new"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync init new
+--- stdout
+written new/pricesync.toml
+written new/migrations/shared/admin/V4__admin_log.sql
+written new/migrations/shared/auth/V2__content_types.sql
+written new/migrations/shared/auth/V3__auth.sql
+written new/migrations/shared/tenants/V1__tenants.sql
+written new/migrations/tenant/prices/V3__price_history.sql
+written new/migrations/tenant/prices/V6__price_history_index.sql
+written new/migrations/tenant/products/V2__products.sql
+written new/migrations/tenant/products/V5__product_brand.sql
+written new/migrations/tenant/subscriptions/V4__subscriptions.sql
+written new/migrations/tenant/subscriptions/V7__subscription_trial.sql
+written new/migrations/tenant/users/V1__users.sql
+written new/migrations/tenant/users/V8__user_locale.sql
+--- stderr
+set [database] url in pricesync.toml, or keep the local server, then run: pricesync migrate-schemas
+--- exit 0
+
+$ pricesync init new
+--- stdout
+exists  new/pricesync.toml
+exists  new/migrations/shared/admin/V4__admin_log.sql
+exists  new/migrations/shared/auth/V2__content_types.sql
+exists  new/migrations/shared/auth/V3__auth.sql
+exists  new/migrations/shared/tenants/V1__tenants.sql
+exists  new/migrations/tenant/prices/V3__price_history.sql
+exists  new/migrations/tenant/prices/V6__price_history_index.sql
+exists  new/migrations/tenant/products/V2__products.sql
+exists  new/migrations/tenant/products/V5__product_brand.sql
+exists  new/migrations/tenant/subscriptions/V4__subscriptions.sql
+exists  new/migrations/tenant/subscriptions/V7__subscription_trial.sql
+exists  new/migrations/tenant/users/V1__users.sql
+exists  new/migrations/tenant/users/V8__user_locale.sql
+--- stderr
+set [database] url in pricesync.toml, or keep the local server, then run: pricesync migrate-schemas
+--- exit 0
+
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn make_migration_prints_the_path() {
+    let given = Given::nothing();
+    let shown = transcript(
+        &given,
+        &[
+            "make-migration 'add brand'",
+            "make-migration 'add brand' --shared --no-transaction",
+            "make-migration ''",
+            "make-migration 'add prices' --dir none",
+        ],
+    );
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync make-migration 'add brand'
+--- stdout
+migrations/tenant/V1__add_brand.sql
+--- exit 0
+
+$ pricesync make-migration 'add brand' --shared --no-transaction
+--- stdout
+migrations/shared/V1__add_brand.sql
+--- stderr
+warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
+--- exit 0
+
+$ pricesync make-migration ''
+--- stderr
+warning: migrations/shared/V1__add_brand.sql: holds no statement and will count as applied
+warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
+error: the name '' holds no letter or digit; say what the migration does
+--- exit 2
+
+$ pricesync make-migration 'add prices' --dir none
+--- stdout
+migrations/tenant/none/V2__add_prices.sql
+--- stderr
+warning: migrations/shared/V1__add_brand.sql: holds no statement and will count as applied
+warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
+--- exit 0
+
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn config_shows_every_setting() {
+    let given = Given::nothing();
+    let shown = transcript(&given, &["config", "config -o names"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync config
+--- stdout
+┌─┬─┬─┐
+│ key ┆ value ┆ origin │
+╞═╪═╪═╡
+│ database.url ┆ [URL] ┆ $PRICESYNC_DATABASE_URL │
+│ database.direct_url ┆ - ┆ default │
+│ catalog.tenant_table ┆ public.tenants_tenant ┆ default │
+│ catalog.domain_table ┆ public.tenants_domain ┆ default │
+│ catalog.id_column ┆ id ┆ default │
+│ catalog.schema_column ┆ schema_name ┆ default │
+│ catalog.slug_column ┆ slug ┆ default │
+│ catalog.name_column ┆ name ┆ default │
+│ catalog.created_column ┆ created_at ┆ default │
+│ catalog.domain_id_column ┆ id ┆ default │
+│ catalog.domain_column ┆ domain ┆ default │
+│ catalog.domain_tenant_column ┆ tenant_id ┆ default │
+│ catalog.domain_primary_column ┆ is_primary ┆ default │
+│ catalog.shared_references ┆ - ┆ default │
+│ catalog.schema_prefix ┆ tenant_ ┆ default │
+│ migrations.shared ┆ migrations/shared ┆ default │
+│ migrations.tenant ┆ migrations/tenant ┆ default │
+│ migrations.history_table ┆ refinery_schema_history ┆ default │
+│ run.jobs ┆ auto ┆ default │
+│ run.lock_timeout ┆ 2s ┆ default │
+│ run.lock_retries ┆ 5 ┆ default │
+│ run.lock_wait ┆ 60s ┆ default │
+│ run.statement_timeout ┆ 0 ┆ default │
+│ run.on_failure ┆ stop ┆ default │
+│ run.atomic ┆ schema ┆ default │
+│ run.group_time ┆ 50ms ┆ default │
+│ run.group_size ┆ 16 ┆ default │
+│ run.template ┆ auto ┆ default │
+│ run.search_path ┆ public ┆ default │
+│ users.table ┆ users ┆ default │
+│ users.username ┆ username ┆ default │
+│ users.email ┆ email ┆ default │
+│ users.password ┆ password ┆ default │
+│ users.is_superuser ┆ is_superuser ┆ default │
+│ users.is_staff ┆ is_staff ┆ default │
+│ users.is_active ┆ is_active ┆ default │
+│ users.joined_at ┆ date_joined ┆ default │
+│ users.hasher ┆ argon2id ┆ default │
+│ local.data_dir ┆ .pricesync/postgres ┆ default │
+│ connection.user ┆ postgres ┆ connection text │
+│ connection.dbname ┆ [DATABASE] ┆ connection text │
+│ connection.host ┆ [SOCKET] ┆ connection text │
+│ connection.port ┆ 5432 ┆ default │
+│ connection.application_name ┆ pricesync ┆ default │
+│ connection.sslmode ┆ prefer ┆ default │
+│ connection ┆ postgres@[SOCKET]:5432/[DATABASE] ┆ local socket: nothing leaves this machine │
+└─┴─┴─┘
+--- exit 0
+
+$ pricesync config -o names
+--- stdout
+database.url
+database.direct_url
+catalog.tenant_table
+catalog.domain_table
+catalog.id_column
+catalog.schema_column
+catalog.slug_column
+catalog.name_column
+catalog.created_column
+catalog.domain_id_column
+catalog.domain_column
+catalog.domain_tenant_column
+catalog.domain_primary_column
+catalog.shared_references
+catalog.schema_prefix
+migrations.shared
+migrations.tenant
+migrations.history_table
+run.jobs
+run.lock_timeout
+run.lock_retries
+run.lock_wait
+run.statement_timeout
+run.on_failure
+run.atomic
+run.group_time
+run.group_size
+run.template
+run.search_path
+users.table
+users.username
+users.email
+users.password
+users.is_superuser
+users.is_staff
+users.is_active
+users.joined_at
+users.hasher
+local.data_dir
+connection.user
+connection.dbname
+connection.host
+connection.port
+connection.application_name
+connection.sslmode
+connection
+--- exit 0
+
+
+"#]]
+        .raw()
+    );
+    given.file("pricesync.toml", "[run]\njobs = \"none\"\n");
+    let shown = transcript(&given, &["config"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync config
+--- stderr
+error: [FOLDER]/pricesync.toml:2: run.jobs = 'none' does not fit: 'auto' or a number from 1 to 1000
+--- exit 2
+
+
+"#]]
+        .raw()
+    );
+    given.file("pricesync.toml", "[runs]\njobs = 1\n");
+    let shown = transcript(&given, &["config"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync config
+--- stderr
+error: [FOLDER]/pricesync.toml:1: unknown key 'runs'; did you mean 'run'?
+--- exit 2
+
+
+"#]]
+        .raw()
+    );
+    given.file("pricesync.toml", "[run\n");
+    let shown = transcript(&given, &["config"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync config
+--- stderr
+error: [FOLDER]/pricesync.toml:1: not valid TOML: unclosed table, expected `]`
+--- exit 2
+
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn server_without_one() {
+    let given = Given::nothing();
+    let shown = transcript(
+        &given,
+        &["server status", "server stop", "server destroy --force"],
+    );
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync server status
+--- stdout
+not created; its data would be in [FOLDER]/.pricesync/postgres
+--- exit 0
+
+$ pricesync server stop
+--- stdout
+it was not running
+--- exit 0
+
+$ pricesync server destroy --force
+--- stdout
+there was nothing to destroy
+--- exit 0
+
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn completions_and_manual_pages() {
+    let given = Given::nothing();
+    let shown = transcript(&given, &["completions none", "man --out pages"]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync completions none
+--- stderr
+error: invalid value 'none' for '<SHELL>'
+  [possible values: bash, elvish, fish, powershell, zsh]
+
+For more information, try '--help'.
+--- exit 2
+
+$ pricesync man --out pages
+--- exit 0
+
+
+"#]]
+        .raw()
+    );
+}
+
+#[test]
+fn a_command_that_does_not_exist() {
+    let given = Given::nothing();
+    let shown = transcript(&given, &["no-such-command", ""]);
+    assert_data_eq!(
+        shown,
+        str![[r#"
+$ pricesync no-such-command
+--- stderr
+error: unrecognized subcommand 'no-such-command'
+
+  tip: a similar subcommand exists: 'drop-schema'
+
+Usage: pricesync [OPTIONS] <COMMAND>
+
+For more information, try '--help'.
+--- exit 2
+
+$ pricesync 
+--- stderr
+Schema migrations for PostgreSQL databases that keep one schema per tenant
+
+Usage: pricesync [OPTIONS] <COMMAND>
+
+Commands:
+  migrate-schemas   Migrate the shared schema, then every tenant
+  create-tenant     Create a tenant: its row, its hosts, its schema, and every migration
+  list-tenants      List tenants with their schemas, hosts, versions and pending migrations
+  drop-schema       Drop a tenant: its schema with everything in it, its hosts, its row
+  rename-tenant     Give a tenant another slug, name or schema; its hosts, objects and history stay
+  undrop            Bring a tenant back from the trash: its schema's name, its row, its hosts
+  clone-tenant      Copy a tenant into a new one: its schema, with its rows or without, and its row
+  backup            Back tenants up, each into a file of its own
+  restore           Bring a tenant back from a backup: its row, its hosts, its schema with all rows
+  purge             Drop tenants that are in the trash, for good
+  shell             Open psql in a tenant's schema
+  exec              Run SQL, or a program, for many tenants
+  env               Print the environment in which psql and other programs see one tenant
+  status            Show how many schemas are at which version, or the migrations of one
+  make-migration    Write an empty migration with the next free version, and print its path
+  baseline          Record migrations as applied in schemas that another tool made
+  runs              List the last runs, or show one in full
+  lint              Look for migrations that lock, rewrite, or reach outside their schema
+  drift             Compare how tenants' schemas are made: which are not like the others of their
+                    version
+  doctor            Find tenants whose schema is missing or half dropped, schemas that belong to no
+                    tenant, and indexes that are invalid because their building did not end
+  locks             Show which schemas are being worked on, by whom, and who waits because of it
+  domains           List and change the hosts that tenants answer to
+  create-superuser  Create a superuser in a tenant's table of users
+  resolve           Tell which tenant and schema answer to a host
+  server            Start, stop and look at the private PostgreSQL server of this folder
+  demo              Show what pricesync does: create tenants on the local server, migrate them in
+                    parallel, list them
+  config            Show every setting in force with its origin, secrets masked
+  init              Write pricesync.toml and the first migrations into a folder
+  completions       Print a completion script for a shell
+  man               Print the manual page, or one page for each command into a folder
+  help              Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help     Print help (see more with '--help')
+  -V, --version  Print version
+
+Global options:
+  -c, --config <FILE>       Configuration file [default: the nearest pricesync.toml upwards; env:
+                            PRICESYNC_CONFIG]
+  -d, --database-url <URL>  Database: URL, key=value words, or `local` [env: PRICESYNC_DATABASE_URL,
+                            DATABASE_URL, then PG*]
+      --local               Use the private PostgreSQL server of this folder, starting it if need be
+      --wait[=<TIME>]       Wait for a server that is not up yet, up to 60s where no time is given
+      --progress <MODE>     How a run is shown while it happens [default: auto] [possible values:
+                            auto, bars, lines, json, none]
+      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
+                            never]
+  -q, --quiet               Say nothing on stderr but failures; results on stdout stay
+  -v, --verbose...          Say more; twice for everything
+
+Exit codes: pricesync help exit-codes
+--- exit 2
+
+
+"#]]
+        .raw()
+    );
+}
