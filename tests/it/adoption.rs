@@ -1,6 +1,6 @@
 //! Databases that other tools made: other tables, other columns, schemas without history.
 
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Counts, Given, NONE};
 
 /// Tables as a Django project calls them: the columns of django-tenants with others beside them,
 /// one of which must be given, and the row of `public`.
@@ -61,7 +61,10 @@ fn every_command_works_with_other_tables_and_columns() {
             "paid_until > '2029-01-01' AND t.label LIKE 'Acme%'",
         ])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     // What the table wants and we do not know is said by the server, and can be given.
     let create = |slug: &str, more: &[&str]| {
         let base = ["create-tenant", "--name", "Công ty O'Brien", "--slug", slug];
@@ -102,10 +105,10 @@ fn every_command_works_with_other_tables_and_columns() {
     )
     .exits(7)
     .says("host 'acme.test' is taken by tenant 'acme'");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([0, 3, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        up_to_date: 3,
+        ..NONE
+    });
     given.run(&["doctor"]).exits(0);
     given.run(&["status", "--verify"]).exits(0);
     // Into the trash and back with every column.
@@ -143,10 +146,11 @@ fn a_table_with_a_schema_column_only_is_enough() {
         .run(&["list-tenants", "-o", "csv"])
         .exits(0)
         .prints("1,acme,acme,acme,,,1,pending,2020-02-03T04:05:06Z");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([2, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 2,
+        up_to_date: 1,
+        ..NONE
+    });
     given
         .run(&["create-tenant", "--name", "X", "--slug", "initech"])
         .exits(7)
@@ -307,13 +311,19 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     given
         .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     // The same again is no error, another version is, and then nobody is touched.
     given
         .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
         .exits(0)
-        .counts([0, 1, 0, 0, 0]);
+        .counts(Counts {
+            up_to_date: 1,
+            ..NONE
+        });
     given
         .run(&["baseline", "--to", "3"])
         .exits(7)
@@ -326,7 +336,10 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     given
         .run(&["baseline", "--to", "3", "--exclude", "acme"])
         .exits(0)
-        .counts([2, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 2,
+            ..NONE
+        });
     assert_eq!(given.history("tenant_Công ty"), ["1", "2", "3"]);
     given.run(&["status", "--verify"]).exits(0);
     let ledger = "SELECT count(*) FROM pricesync.schema_state WHERE schema_name ~ 'tenant'";
@@ -334,10 +347,11 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     // From here on it is a fleet like any other.
     given.database.execute("DROP VIEW tenant_acme.cheap");
     given.tenant_file("V4__new.sql", "ALTER TABLE products ADD weight int;");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([3, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 3,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(
         given.value("SELECT count(*) FROM information_schema.columns WHERE column_name = 'weight'"),
         "3"
@@ -357,7 +371,11 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
     given
         .run(&["baseline", "--to", "3"])
         .exits(10)
-        .counts([1, 0, 2, 0, 0])
+        .counts(Counts {
+            migrated: 1,
+            failed: 2,
+            ..NONE
+        })
         .says("it lacks column Price\"s.price")
         .says("--unchecked");
     assert_eq!(
@@ -377,7 +395,11 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
         .exits(10)
         .says("cannot compare tables and columns with the files: V3__cheap runs without a transaction")
         .says("it lacks any object")
-        .counts([1, 0, 1, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            failed: 1,
+            ..NONE
+        });
     given.database.execute("DROP SCHEMA \"tenant_Công ty\"");
     given
         .run(&[
@@ -400,7 +422,10 @@ fn the_shared_schema_is_taken_over_too_and_two_at_once_agree() {
     given
         .run(&["baseline", "--shared", "--to", "1"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert_eq!(given.history("public"), ["1"]);
     let runs: Vec<_> = (0..2)
         .map(|_| given.spawn(&["baseline", "--to", "3"]))
@@ -409,9 +434,9 @@ fn the_shared_schema_is_taken_over_too_and_two_at_once_agree() {
         run.wait().exits(0);
     }
     assert_eq!(given.history("tenant_globex"), ["1", "2", "3"]);
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([0, 4, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        up_to_date: 4,
+        ..NONE
+    });
     given.run(&["status", "--verify"]).exits(0);
 }

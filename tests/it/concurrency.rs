@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::support::eventually::eventually;
-use crate::support::pricesync::{Given, Running};
+use crate::support::pricesync::{Counts, Given, NONE, Running};
 use crate::support::sessions::{CLASS, Dialogue, Gate, Holder, all_have_ended};
 
 /// A file that shows how often it ran, and takes its time.
@@ -82,7 +82,12 @@ fn a_schema_that_another_session_holds_is_named_with_it_and_the_others_finish() 
             "continue",
         ])
         .exits(10)
-        .counts([2, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("tenant_t01")
         .says("another session holds the schema's lock, waited 1 s")
         .says("for locks in 1 schema, most often for pid")
@@ -112,7 +117,12 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
             "continue",
         ])
         .exits(10)
-        .counts([2, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("55P03")
         .says("the-holder")
         .says("gave up after 2 attempts");
@@ -123,7 +133,11 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
         given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") != "0"
     });
     holder.let_go(&given);
-    run.wait().exits(0).counts([1, 3, 0, 0, 0]);
+    run.wait().exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 3,
+        ..NONE
+    });
     assert_eq!(state(&given, 2), (3, 3));
 }
 
@@ -185,7 +199,11 @@ fn backends_that_are_terminated_in_the_middle_cost_nothing_but_time() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()",
     );
     gate.open(&given);
-    run.wait().exits(0).counts([20, 1, 0, 0, 0]);
+    run.wait().exits(0).counts(Counts {
+        migrated: 20,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(state(&given, 1), (20, 20));
 }
 
@@ -228,10 +246,10 @@ fn eight_first_runs_at_once_on_an_empty_database_make_everything_once() {
         for run in running {
             run.wait().exits(0);
         }
-        given
-            .run(&["migrate-schemas"])
-            .exits(0)
-            .counts([0, 1, 0, 0, 0]);
+        given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+            up_to_date: 1,
+            ..NONE
+        });
         given.run(&["status", "--verify"]).exits(0);
     }
 }
@@ -271,7 +289,11 @@ fn an_application_s_lock_of_the_same_bits_is_another_lock() {
     given
         .run(&["migrate-schemas", "--lock-wait", "0s"])
         .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            ..NONE
+        });
 }
 
 #[test]
@@ -305,7 +327,11 @@ fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
     given
         .run(&["migrate-schemas", "--jobs", "2", "--lock-timeout", "1h"])
         .exits(0)
-        .counts([2, 1, 0, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            ..NONE
+        })
         .says("40P01");
     assert_eq!(state(&given, 1), (2, 2));
 }
@@ -338,7 +364,11 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
     given
         .run(&["migrate-schemas", "--jobs", "4", "--lock-timeout", "1h"])
         .exits(0)
-        .counts([4, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 4,
+            up_to_date: 1,
+            ..NONE
+        });
     assert_eq!(state(&given, 1), (4, 4));
 }
 
@@ -360,7 +390,11 @@ fn a_catalog_row_that_another_session_changed_meanwhile_is_no_failure() {
     other.say("COMMIT;");
     run.wait()
         .exits(0)
-        .counts([1, 1, 0, 0, 0])
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            ..NONE
+        })
         .says("tuple concurrently updated (XX000)");
     assert_eq!(state(&given, 2), (1, 1));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Files and histories that do not fit each other, or that are no files and histories at all.
 
-use crate::support::pricesync::{Given, Ran, literal, quoted};
+use crate::support::pricesync::{Counts, Given, NONE, Ran, literal, quoted};
 use crate::support::sessions::Holder;
 
 /// Two tenants at V2.
@@ -155,7 +155,12 @@ fn a_damaged_row_fails_its_tenant_and_the_others_go_on() {
         given
             .run(&["migrate-schemas", "--on-failure", "continue"])
             .exits(10)
-            .counts([1, 1, 1, 0, 0])
+            .counts(Counts {
+                migrated: 1,
+                up_to_date: 1,
+                failed: 1,
+                ..NONE
+            })
             .says("tenant_acme: ")
             .says("the migration history cannot be read, nothing was run")
             .says(why)
@@ -216,10 +221,10 @@ fn the_history_is_refinery_s_own() {
 fn line_ends_and_a_byte_order_mark_are_never_drift() {
     let given = at_two();
     given.tenant_file("V1__a.sql", "\u{feff}CREATE TABLE a (id int);\r\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([0, 3, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        up_to_date: 3,
+        ..NONE
+    });
 }
 
 #[test]
@@ -235,10 +240,11 @@ fn a_history_made_over_raw_bytes_by_another_tool_is_accepted() {
         "UPDATE tenant_acme.refinery_schema_history SET checksum = '{checksum}'"
     ));
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
 
@@ -302,10 +308,11 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
         "V2__b.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_here ON a (here);\n",
     );
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([names.len(), 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: names.len(),
+        up_to_date: 1,
+        ..NONE
+    });
     for name in names {
         assert_eq!(
             given.value(&format!("SELECT here FROM {}.a", quoted(name))),
@@ -382,10 +389,11 @@ fn made_by_refinery() -> Given {
 fn a_history_of_plain_integers_is_continued() {
     let given = made_by_refinery();
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([2, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 2,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     given.run(&["status", "--verify"]).exits(0);
     // refinery's program can go on from here.
@@ -405,7 +413,7 @@ fn a_version_that_a_plain_integer_cannot_hold_fails_before_its_file_runs() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([1, 1, 1, 0, 0])
+        .counts(Counts { migrated: 1, up_to_date: 1, failed: 1, ..NONE })
         .says("recording migrations in tenant_acme")
         .says("integer out of range (22003)")
         .says("ALTER TABLE \"tenant_acme\".\"refinery_schema_history\" ALTER COLUMN version TYPE bigint");
@@ -471,7 +479,12 @@ fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([1, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("V1__a failed at migrations/tenant/V1__a.sql:1")
         .says("42P07");
     assert_eq!(given.dump(&["-n", "tenant_acme"]), before);
@@ -544,13 +557,19 @@ fn a_history_that_another_session_has_locked_keeps_nobody_else_waiting() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([2, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("its history is locked by pid")
         .says("the-holder");
     holder.let_go(&given);
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([1, 3, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 3,
+        ..NONE
+    });
     assert_eq!(given.history("tenant_globex"), ["1", "2"]);
 }

@@ -8,7 +8,7 @@ use pricesync::postgres::connection::database::Database;
 use pricesync::postgres::connection::tls;
 
 use crate::support::eventually::eventually;
-use crate::support::pricesync::{Given, Ran};
+use crate::support::pricesync::{Counts, Given, NONE, Ran};
 use crate::support::sessions::Holder;
 
 /// Tenants at V1, and a V2 that is pending.
@@ -64,7 +64,13 @@ fn what_befell_a_schema_since_the_survey_is_found_under_its_lock() {
     holder.let_go(&given);
     run.wait()
         .exits(10)
-        .counts([1, 1, 3, 1, 0])
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            failed: 3,
+            skipped: 1,
+            ..NONE
+        })
         .says("pricesync doctor --fix missing")
         .says("the row of version 1 has the checksum 'one', which is no number")
         .says("tenant_c: files and history disagree, nothing was run");
@@ -83,7 +89,12 @@ fn a_history_that_another_session_has_locked_is_tried_again() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([1, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("entering tenant_globex")
         .says("55P03");
     given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
@@ -104,10 +115,11 @@ fn a_commit_that_was_never_answered_is_looked_up_and_done_again_where_it_was_los
         AT_COMMIT,
         "IF nextval('public.calls') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF",
     );
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(given.value("SELECT last_value FROM calls"), "2");
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
@@ -125,7 +137,11 @@ fn a_server_that_answers_no_commit_leaves_the_outcome_unknown_and_it_says_so() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts([0, 1, 1, 0, 0])
+        .counts(Counts {
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("the connection was lost while migrating tenant_acme, so the outcome is not known");
     assert_eq!(given.history("tenant_acme"), ["1"]);
 }
@@ -141,7 +157,11 @@ fn what_the_server_checks_at_commit_fails_the_file_and_leaves_nothing() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts([0, 1, 1, 0, 0])
+        .counts(Counts {
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("V2__b")
         .says("23503");
     assert_eq!(given.history("tenant_acme"), ["1"]);
@@ -164,7 +184,11 @@ fn a_history_that_refuses_a_row_is_not_blamed_on_the_file() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts([0, 1, 1, 0, 0])
+        .counts(Counts {
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("recording migrations in tenant_acme")
         .says("the history is closed")
         .never_says("V2__b.sql:");

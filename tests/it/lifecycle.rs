@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use crate::support::pricesync::{Given, Ran};
+use crate::support::pricesync::{Counts, Given, NONE, Ran};
 use crate::support::sessions::Gate;
 
 /// Relations of `public`, by which a migration that strayed there would show.
@@ -146,7 +146,10 @@ fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
         "V91__index.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY users_plan ON users (plan);",
     );
-    as_role(&["migrate-schemas"]).counts([3, 0, 0, 0, 0]);
+    as_role(&["migrate-schemas"]).counts(Counts {
+        migrated: 3,
+        ..NONE
+    });
     as_role(&["backup", "--all", "--out=b"]).never_says("not verified");
     as_role(&["rename-tenant", "--tenant=acme", "--slug=acme2"]);
     as_role(&["drop-schema", "--tenant=acme2", "--trash", "--force"]);

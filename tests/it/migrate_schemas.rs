@@ -1,6 +1,6 @@
 //! `migrate-schemas`: what runs where, and what a failure leaves behind.
 
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Counts, Given, NONE};
 
 const SHIPPED_SHARED: [&str; 4] = ["1", "2", "3", "4"];
 const SHIPPED_TENANT: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "8"];
@@ -20,15 +20,19 @@ fn a_fresh_database_gets_public_and_then_every_tenant() {
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0])
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        })
         .prints_nothing();
     assert_eq!(given.history("public"), SHIPPED_SHARED);
     given.tenant_in("acme", "tenant_acme");
     given.tenant_in("globex", "tenant_globex");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([2, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 2,
+        up_to_date: 1,
+        ..NONE
+    });
     for schema in ["tenant_acme", "tenant_globex"] {
         assert_eq!(given.history(schema), SHIPPED_TENANT);
         assert!(
@@ -52,7 +56,10 @@ fn a_second_run_has_nothing_to_do_and_changes_nothing() {
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .counts([0, 3, 0, 0, 0])
+        .counts(Counts {
+            up_to_date: 3,
+            ..NONE
+        })
         .prints_nothing();
     assert_eq!(given.dump(&[]), before);
 }
@@ -64,13 +71,19 @@ fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
     given
         .run(&["migrate-schemas", "--shared"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert!(given.relations("tenant_acme", 'r').is_empty());
     given.shared_file("V6__even_more.sql", "CREATE TABLE even_more (id int)");
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
     assert!(given.relations("tenant_globex", 'r').is_empty());
     assert_eq!(given.history("public"), ["1", "2", "3", "4", "5"]);
@@ -82,15 +95,21 @@ fn the_guide_s_spellings_do_the_same() {
     given
         .run(&["migrate", "--tenant=acme"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     given
         .run(&["migrate_schemas", "--tenant=tenant_globex"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
-    given
-        .run(&["migrate_schemas"])
-        .exits(0)
-        .counts([0, 3, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
+    given.run(&["migrate_schemas"]).exits(0).counts(Counts {
+        up_to_date: 3,
+        ..NONE
+    });
 }
 
 #[test]
@@ -197,7 +216,10 @@ fn to_goes_no_further_than_a_version() {
     given
         .run(&["migrate-schemas", "--tenant=acme", "--to=5"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4", "5"]);
     given
         .run(&["migrate-schemas", "--tenant=acme", "--to", "99"])
@@ -222,7 +244,10 @@ fn fake_writes_histories_and_runs_nothing() {
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(0)
-        .counts([0, 1, 0, 0, 0]);
+        .counts(Counts {
+            up_to_date: 1,
+            ..NONE
+        });
 }
 
 /// Three tenants, of which the second has data that V2 does not like.
@@ -246,7 +271,12 @@ fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([2, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("migrations/tenant/V2__b.sql:3")
         .says("23505")
         .says("Key (id)=(7) is duplicated.")
@@ -266,7 +296,10 @@ fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
     given
         .run(&["migrate-schemas", "--tenant=globex"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
 }
 
 #[test]
@@ -275,7 +308,13 @@ fn with_stop_nothing_starts_after_the_failing_tenant() {
     given
         .run(&["migrate-schemas", "--jobs", "1", "--on-failure", "stop"])
         .exits(10)
-        .counts([1, 1, 1, 0, 1]);
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            failed: 1,
+            not_started: 1,
+            ..NONE
+        });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     assert_eq!(given.history("tenant_initech"), ["1"]);
 }
@@ -288,7 +327,11 @@ fn a_failing_public_ends_the_run_before_any_tenant() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([0, 0, 1, 0, 1])
+        .counts(Counts {
+            failed: 1,
+            not_started: 1,
+            ..NONE
+        })
         .says("22012");
     assert!(given.relations("tenant_acme", 'r').is_empty());
 }
@@ -345,10 +388,11 @@ fn of_several_files_at_once_the_right_one_is_told_with_its_place() {
             "V3__c.sql",
             "CREATE TABLE c (id int); INSERT INTO c VALUES (1)",
         );
-        given
-            .run(&["migrate-schemas"])
-            .exits(0)
-            .counts([1, 1, 0, 0, 0]);
+        given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            ..NONE
+        });
         assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4"]);
     }
 }
@@ -360,7 +404,11 @@ fn equal_errors_are_grouped_in_the_summary() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([0, 1, 3, 0, 0])
+        .counts(Counts {
+            up_to_date: 1,
+            failed: 3,
+            ..NONE
+        })
         .says("3 schemas: tenant_acme, tenant_globex, tenant_initech");
 }
 
@@ -373,7 +421,12 @@ fn a_missing_schema_is_that_tenant_s_failure_alone() {
     given
         .run(&["migrate-schemas", "--on-failure", "stop", "--jobs", "1"])
         .exits(10)
-        .counts([2, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("pricesync doctor --fix missing");
     assert_eq!(given.history("tenant_initech"), ["1"]);
     assert_eq!(
@@ -405,10 +458,10 @@ fn all_pending_files_of_a_schema_are_one_transaction_unless_atomic_says_migratio
 fn an_empty_fleet_is_done() {
     let given = Given::tenants(&[]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([0, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        up_to_date: 1,
+        ..NONE
+    });
 }
 
 #[test]

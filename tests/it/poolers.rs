@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::database::{self, run};
 use crate::support::eventually::eventually;
 use crate::support::pooler::Pooler;
-use crate::support::pricesync::{Given, Ran};
+use crate::support::pricesync::{Counts, Given, NONE, Ran};
 use crate::support::sessions::CLASS;
 
 const SLUGS: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
@@ -49,7 +49,11 @@ fn a_tenant_s_whole_life_goes_through_both_modes() {
         given.tenant_file("V900__more.sql", "ALTER TABLE products ADD more int;\n");
         behind(&given, &pooler, &["migrate-schemas"])
             .exits(0)
-            .counts([2, 1, 0, 0, 0]);
+            .counts(Counts {
+                migrated: 2,
+                up_to_date: 1,
+                ..NONE
+            });
         behind(&given, &pooler, &["status", "--verify"]).exits(0);
         let told = behind(
             &given,
@@ -92,7 +96,11 @@ fn what_others_leave_in_shared_sessions_reaches_no_migration() {
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
     behind(&given, &pooler, &["migrate-schemas", "--jobs", "3"])
         .exits(0)
-        .counts([6, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 6,
+            up_to_date: 1,
+            ..NONE
+        });
     // A transaction for each file: more chances to meet what was left.
     given.file("pricesync.toml", "[run]\natomic = \"migration\"\n");
     for version in 2..8 {
@@ -114,7 +122,11 @@ fn what_others_leave_in_shared_sessions_reaches_no_migration() {
         }
         let ran = behind(&given, &pooler, &["migrate-schemas", "--jobs", "3"]);
         over.store(true, Ordering::Relaxed);
-        ran.exits(0).counts([6, 1, 0, 0, 0]);
+        ran.exits(0).counts(Counts {
+            migrated: 6,
+            up_to_date: 1,
+            ..NONE
+        });
     });
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'items' AND table_schema ~ '^tenant_'";
     assert_eq!(given.value(columns), "42");
@@ -167,7 +179,11 @@ fn a_pool_smaller_than_the_jobs_slows_a_run_down_and_fails_nothing() {
         &["migrate-schemas", "--jobs", "6", "--lock-timeout", "150ms"],
     )
     .exits(0)
-    .counts([6, 1, 0, 0, 0])
+    .counts(Counts {
+        migrated: 6,
+        up_to_date: 1,
+        ..NONE
+    })
     .never_says("query_wait_timeout");
 }
 
@@ -206,7 +222,11 @@ fn what_needs_a_session_is_refused_in_a_shared_one_and_goes_past_the_pooler() {
     past.env("PRICESYNC_DIRECT_URL", given.database.url());
     Ran::from(&["migrate-schemas"], past.output().unwrap())
         .exits(0)
-        .counts([6, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 6,
+            up_to_date: 1,
+            ..NONE
+        });
     assert_eq!(indexes(&given), 6);
 }
 
@@ -218,7 +238,11 @@ fn a_pooler_that_keeps_sessions_apart_carries_what_needs_one() {
     };
     behind(&given, &pooler, &["migrate-schemas", "--jobs", "2"])
         .exits(0)
-        .counts([6, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 6,
+            up_to_date: 1,
+            ..NONE
+        });
     assert_eq!(indexes(&given), 6);
 }
 
@@ -240,7 +264,11 @@ fn a_second_interrupt_cancels_the_statement_and_not_the_pooler() {
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait().exits(130).counts([0, 1, 0, 1, 0]);
+    run.wait().exits(130).counts(Counts {
+        up_to_date: 1,
+        skipped: 1,
+        ..NONE
+    });
     assert!(given.relations("tenant_a", 'r').is_empty());
     let url = pooler.url(&given);
     assert_eq!(database::one(&url, "SELECT 1"), "1");

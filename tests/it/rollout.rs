@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Counts, Given, NONE};
 
 const ADDS_A_TABLE: &str = "CREATE TABLE made (id int);\n";
 
@@ -49,7 +49,12 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
             "continue",
         ])
         .exits(10)
-        .counts([0, 1, 1, 0, 9])
+        .counts(Counts {
+            up_to_date: 1,
+            failed: 1,
+            not_started: 9,
+            ..NONE
+        })
         .says("Stage 1 of 2: 1 canary")
         .never_says("Stage 2")
         .says("9 schemas not started (a canary failed)")
@@ -62,7 +67,11 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
     given
         .run(&["migrate-schemas", "--canary", "t7"])
         .exits(0)
-        .counts([10, 1, 0, 0, 0])
+        .counts(Counts {
+            migrated: 10,
+            up_to_date: 1,
+            ..NONE
+        })
         .says("Stage 2 of 2: 9 schemas");
 }
 
@@ -78,7 +87,13 @@ fn batches_go_through_the_fleet_in_steps_and_stop_at_the_one_with_the_failure() 
             "10%,50%,100%",
         ])
         .exits(10)
-        .counts([2, 1, 1, 0, 7])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 1,
+            not_started: 7,
+            ..NONE
+        })
         .says("Stage 1 of 3: 1 schema\n")
         .says("Stage 2 of 3: 4 schemas\n")
         .never_says("Stage 3");
@@ -102,7 +117,11 @@ fn batches_count_the_tenants_with_something_to_do_and_canaries_among_them() {
             "1ms",
         ])
         .exits(0)
-        .counts([5, 6, 0, 0, 0])
+        .counts(Counts {
+            migrated: 5,
+            up_to_date: 6,
+            ..NONE
+        })
         .says("Stage 1 of 4: 1 canary\n")
         .says("Stage 2 of 4: 1 schema\n")
         .says("Stage 3 of 4: 2 schemas\n")
@@ -119,7 +138,12 @@ fn a_pause_can_be_interrupted_and_the_rest_is_left() {
     run.signal(Signal::INT);
     run.wait()
         .exits(130)
-        .counts([3, 1, 0, 0, 7])
+        .counts(Counts {
+            migrated: 3,
+            up_to_date: 1,
+            not_started: 7,
+            ..NONE
+        })
         .says("continue with the rest: pricesync migrate-schemas --batches 3 --pause 2m");
     assert_eq!(made(&given), ["t0", "t1", "t2"]);
 }
@@ -130,7 +154,13 @@ fn after_so_many_failures_nothing_new_is_begun() {
     given
         .run(&["migrate-schemas", "--jobs", "1", "--max-failures", "3"])
         .exits(10)
-        .counts([2, 1, 3, 0, 5])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            failed: 3,
+            not_started: 5,
+            ..NONE
+        })
         .says("5 schemas not started (--max-failures was reached)")
         .says("retry the failed schemas: pricesync migrate-schemas --tenant=t1,t3,t4");
     assert_eq!(made(&given), ["t0", "t2"]);
@@ -201,12 +231,15 @@ fn the_server_is_asked_whom_a_condition_means() {
     given
         .run(&["migrate-schemas", "--where", "slug = 't3'"])
         .exits(0)
-        .counts([1, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            ..NONE
+        });
     assert_eq!(made(&given), ["t3"]);
     given
         .run(&["migrate-schemas", "--where", "false"])
         .exits(0)
-        .counts([0, 0, 0, 0, 0])
+        .counts(Counts { ..NONE })
         .says("0 schemas: ");
 }
 
@@ -268,7 +301,10 @@ fn a_file_or_stdin_says_who() {
     given
         .run(&["migrate-schemas", "--from-file", "large.txt", "-t", "t6"])
         .exits(0)
-        .counts([3, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 3,
+            ..NONE
+        });
     assert_eq!(made(&given), ["t1", "t4", "t6"]);
 
     let piped = |text: &str| {
@@ -322,7 +358,12 @@ fn what_could_not_be_stored_at_once_is_stored_later() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([7, 1, 3, 0, 0])
+        .counts(Counts {
+            migrated: 7,
+            up_to_date: 1,
+            failed: 3,
+            ..NONE
+        })
         .never_says("the record of this run");
     assert_eq!(
         given.value("SELECT count(*) FROM pricesync.run_item WHERE run_id = 2"),
@@ -372,7 +413,12 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts([7, 1, 3, 0, 0]);
+        .counts(Counts {
+            migrated: 7,
+            up_to_date: 1,
+            failed: 3,
+            ..NONE
+        });
     given
         .run(&["status"])
         .exits(0)
@@ -387,13 +433,19 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
     given
         .run(&[&again[..], &["--exclude", "t8"]].concat())
         .exits(0)
-        .counts([2, 0, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 2,
+            ..NONE
+        });
     given
         .run(&[&again[..], &["--dry-run"]].concat())
         .exits(0)
         .prints("tenant_t8")
         .never_says("tenant_t1");
-    given.run(&again).exits(0).counts([1, 0, 0, 0, 0]);
+    given.run(&again).exits(0).counts(Counts {
+        migrated: 1,
+        ..NONE
+    });
     given
         .run(&again)
         .exits(0)
@@ -402,7 +454,10 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
     given.shared_file("V2__more.sql", "CREATE TABLE more (id int); SELECT 1/0");
     given.run(&["migrate-schemas"]).exits(10);
     given.shared_file("V2__more.sql", "CREATE TABLE more (id int)");
-    given.run(&again).exits(0).counts([1, 0, 0, 0, 0]);
+    given.run(&again).exits(0).counts(Counts {
+        migrated: 1,
+        ..NONE
+    });
     assert_eq!(given.history("public"), ["1", "2"]);
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::cluster::Cluster;
 use crate::support::database;
 use crate::support::eventually::eventually;
-use crate::support::pricesync::{Given, Ran};
+use crate::support::pricesync::{Counts, Given, NONE, Ran};
 
 /// The program in a project, against a database of this server.
 fn on(given: &Given, url: &str, args: &[&str]) -> Ran {
@@ -181,12 +181,20 @@ fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
     given.tenant_file("V900__more.sql", "CREATE TABLE more (id int);\n");
     on(&given, &url, &["migrate-schemas"])
         .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            ..NONE
+        });
     cluster.goes_back();
     on(&given, &url, &["migrate-schemas", "--check"]).exits(3);
     on(&given, &url, &["migrate-schemas"])
         .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+        .counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            ..NONE
+        });
     on(&given, &url, &["status", "--verify"]).exits(0);
     assert_eq!(made(&url, "more"), "tenant_acme");
 }
@@ -352,7 +360,11 @@ fn while_a_standby_is_missing_a_run_says_so_and_goes_on_when_it_may() {
     await_standby(&url, "");
     run.wait()
         .exits(0)
-        .counts([2, 1, 0, 0, 0])
+        .counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            ..NONE
+        })
         .says("synchronous_standby_names");
     assert_eq!(made(&url, "most"), "tenant_acme tenant_beta");
     on(&given, &url, &["runs", "show", "2"])
@@ -375,7 +387,12 @@ fn an_interrupted_wait_for_a_standby_keeps_and_reports_what_is_committed() {
         run.signal(Signal::INT);
         run.hears("interrupt again to cancel them");
         run.signal(Signal::INT);
-        run.wait().exits(130).counts([1, 1, 0, 0, 1]);
+        run.wait().exits(130).counts(Counts {
+            migrated: 1,
+            up_to_date: 1,
+            not_started: 1,
+            ..NONE
+        });
         assert_eq!(made(&url, "more"), "tenant_acme");
         let stored = database::one(
             &url,

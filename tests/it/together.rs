@@ -1,6 +1,6 @@
 //! Schemas that share a transaction, and everything that must keep them from it.
 
-use crate::support::pricesync::{Given, Ran, quoted};
+use crate::support::pricesync::{Counts, Given, NONE, Ran, quoted};
 use crate::support::sessions::{CLASS, Holder};
 
 /// Takes no time, and nothing keeps it from sharing a transaction.
@@ -16,10 +16,11 @@ fn fleet(count: usize) -> Given {
     let given = Given::tenants(&slugs);
     given.file("pricesync.toml", PATIENT);
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([count, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: count,
+        up_to_date: 1,
+        ..NONE
+    });
     given
 }
 
@@ -64,12 +65,12 @@ fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
             given.tenant_in(&format!("odd{number}"), schema);
         }
         given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
-        migrate(&given, &[]).exits(0).counts([50, 1, 0, 0, 0]);
+        migrate(&given, &[]).exits(0).counts(Counts { migrated: 50, up_to_date: 1, ..NONE });
         given.tenant_file("V2__quick.sql", QUICK);
         given.tenant_file("V3__more.sql", "CREATE TABLE more (id int); -- no end");
         migrate(&given, &["--group-size", most])
             .exits(0)
-            .counts([50, 1, 0, 0, 0]);
+            .counts(Counts { migrated: 50, up_to_date: 1, ..NONE });
         assert_eq!(most_together(&given), expected);
         assert_eq!(with_weight(&given), 50);
         for schema in hostile {
@@ -77,7 +78,7 @@ fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
         }
         // The ledger is believed, and is right.
         given.run(&["status", "--verify"]).exits(0);
-        migrate(&given, &[]).exits(0).counts([0, 51, 0, 0, 0]);
+        migrate(&given, &[]).exits(0).counts(Counts { up_to_date: 51, ..NONE });
         let query = "SELECT string_agg(format('%s %s %s', version, name, checksum), ',' ORDER BY version) FROM ";
         hostile.map(|schema| {
             given.value(&format!("{query}{}.refinery_schema_history", quoted(schema)))
@@ -96,7 +97,12 @@ fn one_that_fails_fails_alone_and_is_named() {
     given.tenant_file("V2__quick.sql", QUICK);
     migrate(&given, &[])
         .exits(10)
-        .counts([29, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 29,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("t20")
         .says("V2__quick.sql:1:1")
         .says("already exists (42701)");
@@ -118,7 +124,13 @@ fn no_more_fail_than_are_allowed_to() {
     }
     given.tenant_file("V2__quick.sql", QUICK);
     let args = ["migrate-schemas", "--jobs", "1", "--max-failures", "3"];
-    given.run(&args).exits(10).counts([10, 1, 3, 0, 17]);
+    given.run(&args).exits(10).counts(Counts {
+        migrated: 10,
+        up_to_date: 1,
+        failed: 3,
+        not_started: 17,
+        ..NONE
+    });
     assert!(most_together(&given) > 1);
 }
 
@@ -130,13 +142,22 @@ fn a_table_in_use_is_waited_for_by_its_own_schema_alone() {
     let holder = Holder::of(&given, "LOCK TABLE tenant_t20.items IN ACCESS SHARE MODE");
     migrate(&given, &["--lock-timeout", "200ms"])
         .exits(10)
-        .counts([29, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 29,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("55P03")
         .says("the-holder")
         .says("gave up after 2 attempts");
     assert!(most_together(&given) > 2);
     holder.let_go(&given);
-    migrate(&given, &[]).exits(0).counts([1, 30, 0, 0, 0]);
+    migrate(&given, &[]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 30,
+        ..NONE
+    });
 }
 
 #[test]
@@ -148,7 +169,12 @@ fn a_schema_that_another_run_holds_is_waited_for_by_itself() {
     let _holder = Holder::of(&given, &lock);
     migrate(&given, &["--lock-wait", "1s"])
         .exits(10)
-        .counts([29, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 29,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("the-holder");
     assert!(most_together(&given) > 2);
 }
@@ -165,7 +191,12 @@ fn histories_that_differ_are_brought_to_the_same_end() {
         .execute("INSERT INTO tenant_t07.refinery_schema_history VALUES (9, 'gone', 'then', '1')");
     migrate(&given, &[])
         .exits(10)
-        .counts([29, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 29,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("V9__gone is applied, but its file is gone");
     assert_eq!(with_weight(&given), 29);
     assert_eq!(given.history("tenant_t07"), ["1", "9"]);
@@ -199,20 +230,30 @@ fn a_remark_of_the_server_is_told_of_the_schema_that_it_is_about() {
 fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
     let given = fleet(30);
     given.tenant_file("V2__row.sql", "INSERT INTO items VALUES (1);\n");
-    migrate(&given, &[]).exits(0).counts([30, 1, 0, 0, 0]);
+    migrate(&given, &[]).exits(0).counts(Counts {
+        migrated: 30,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(most_together(&given), 1);
     let given = Given::tenants(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
-    migrate(&given, &["--no-template"])
-        .exits(0)
-        .counts([8, 1, 0, 0, 0]);
+    migrate(&given, &["--no-template"]).exits(0).counts(Counts {
+        migrated: 8,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(most_together(&given), 1);
     given.file(
         "pricesync.toml",
         format!("{PATIENT}atomic = \"migration\"\n"),
     );
     given.tenant_file("V2__quick.sql", QUICK);
-    migrate(&given, &[]).exits(0).counts([8, 1, 0, 0, 0]);
+    migrate(&given, &[]).exits(0).counts(Counts {
+        migrated: 8,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(most_together(&given), 1);
 }
 
@@ -235,7 +276,12 @@ fn whoever_writes_to_another_s_rows_is_found_out() {
     );
     migrate(&given, &[])
         .exits(10)
-        .counts([6, 1, 24, 0, 0])
+        .counts(Counts {
+            migrated: 6,
+            up_to_date: 1,
+            failed: 24,
+            ..NONE
+        })
         .says("tenant_t06: V2__spread reached outside its schema")
         .says("tenant_t03.other (rows changed)");
     assert_eq!(most_together(&given), 2);
@@ -253,7 +299,12 @@ fn a_commit_that_is_refused_is_one_schema_s_failure() {
     given.tenant_file("V2__quick.sql", QUICK);
     migrate(&given, &[])
         .exits(10)
-        .counts([29, 1, 1, 0, 0])
+        .counts(Counts {
+            migrated: 29,
+            up_to_date: 1,
+            failed: 1,
+            ..NONE
+        })
         .says("refused at the end");
     assert!(most_together(&given) > 2);
     assert_eq!(given.history("tenant_t20"), ["1"]);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use rustix::process::Signal;
 
 use crate::support::eventually::eventually;
-use crate::support::pricesync::Given;
+use crate::support::pricesync::{Counts, Given, NONE};
 use crate::support::sessions::{CLASS, Holder, all_have_ended};
 
 fn trash(slug: &str) -> [&str; 5] {
@@ -71,10 +71,10 @@ fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
         Vec::<String>::new()
     );
     // It is nobody's target, nobody's orphan, and in nobody's way.
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([0, 2, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        up_to_date: 2,
+        ..NONE
+    });
     given.run(&["doctor"]).exits(0);
     given.run(&["migrate-schemas", "--tenant=acme"]).exits(4);
     given
@@ -94,19 +94,21 @@ fn who_missed_migrations_in_the_trash_is_told_and_catches_up() {
     let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([1, 1, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
     given
         .run(&["undrop", "--tenant=tenant_acme"])
         .exits(0)
         .says("1 migration pending; next: pricesync migrate-schemas --tenant acme");
     given.run(&["migrate-schemas", "--check"]).exits(3);
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .counts([1, 2, 0, 0, 0]);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 2,
+        ..NONE
+    });
     assert!(
         given
             .relations("tenant_acme", 'r')

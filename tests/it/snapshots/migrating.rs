@@ -572,7 +572,9 @@ fn baseline_refuses_a_schema_that_differs() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1__products.sql", "CREATE TABLE products (id int);\n");
     let shown = transcript(&given, &["baseline --to 1"]);
-    assert_data_eq!(shown, str![[r#"
+    assert_data_eq!(
+        shown,
+        str![[r#"
 $ pricesync baseline --to 1
 --- stderr
 [1/1] Running migrations for schema 'tenant_acme'...
@@ -584,7 +586,9 @@ run 2: 1 schema, 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started ·
 --- exit 10
 
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]

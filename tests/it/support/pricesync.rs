@@ -293,6 +293,25 @@ impl Ran {
     }
 }
 
+/// How many schemas a run left in which state.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) migrated: usize,
+    pub(crate) up_to_date: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+    pub(crate) not_started: usize,
+}
+
+/// No schema in any state.
+pub(crate) const NONE: Counts = Counts {
+    migrated: 0,
+    up_to_date: 0,
+    failed: 0,
+    skipped: 0,
+    not_started: 0,
+};
+
 /// What the program said.
 pub(crate) struct Told {
     line: String,
@@ -341,12 +360,18 @@ impl Told {
         self
     }
 
-    /// Expects the summary line of a run: migrated, up to date, failed, skipped, not started.
+    /// Expects the summary line of a run.
     #[track_caller]
-    pub(crate) fn counts(self, counts: [usize; 5]) -> Self {
-        let [migrated, current, failed, skipped, left] = counts;
+    pub(crate) fn counts(self, counts: Counts) -> Self {
+        let Counts {
+            migrated,
+            up_to_date,
+            failed,
+            skipped,
+            not_started,
+        } = counts;
         let line = format!(
-            " {migrated} migrated, {current} up to date, {failed} failed, {skipped} skipped, {left} not started"
+            " {migrated} migrated, {up_to_date} up to date, {failed} failed, {skipped} skipped, {not_started} not started"
         );
         self.says(&line)
     }
