@@ -49,17 +49,14 @@ $ pricesync backup --all --jobs 1 --out b
 --- exit 0
 
 $ pricesync backup --tenant acme --out b
---- stdout
-┌─┬─┬─┬─┬─┐
-│ tenant ┆ tables ┆ rows ┆ bytes ┆ file │
-╞═╪═╪═╪═╪═╡
-│ acme ┆ 5 ┆ 8 ┆ [..] ┆ b/acme.[MOMENT].backup │
-└─┴─┴─┴─┴─┘
 --- stderr
-✓ [1/1] tenant_acme 5 tables, 8 rows, [SIZE] [TIME]
-1 schema: 1 backed up, 0 failed, 0 skipped, 0 not started · [TIME]
-1 file in b, [SIZE]
---- exit 0
+✗ FAILED
+error: tenant_acme: backing up failed
+  caused by: b/acme.[MOMENT].backup is there already
+1 schema: 0 backed up, 1 failed, 0 skipped, 0 not started · [TIME]
+no backups
+0 files in b, [SIZE]
+--- exit 10
 
 $ pricesync backup verify b
 --- stderr

@@ -252,9 +252,9 @@ error: tenant_acme: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
     | ^
   caused by: relation "prices" does not exist (42P01)
   hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name
-  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with -tenant=acme
-1 schema not started (an earlier schema failed; -on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas -jobs 1
+  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with --tenant=acme
+1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
+go on with the rest: pricesync migrate-schemas --jobs 1
 run 2: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -267,14 +267,14 @@ error: tenant_acme: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
     | ^
   caused by: relation "prices" does not exist (42P01)
   hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name
-  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with -tenant=acme
+  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with --tenant=acme
 [2/2] Running migrations for schema 'tenant_globex'...
 ✗ FAILED V2__bad
 error: tenant_globex: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
   caused by: relation "prices" does not exist (42P01)
 error: V2__bad failed at migrations/tenant/V2__bad.sql:2:13: relation "prices" does not exist (42P01)
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync migrate-schemas -tenant=acme,globex
+try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
 run 3: 3 schemas, 0 migrated, 1 up to date, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
@@ -382,9 +382,9 @@ error: tenant_acme: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
     | ^
   caused by: relation "prices" does not exist (42P01)
   hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name
-  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with -tenant=acme
-1 schema not started (an earlier schema failed; -on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas -jobs 1 -retry-failed -o json
+  hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with --tenant=acme
+1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
+go on with the rest: pricesync migrate-schemas --jobs 1 --retry-failed -o json
 run 5: 2 schemas, 0 migrated, 0 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -411,7 +411,7 @@ error: tenant_globex: files and history disagree, nothing was run
   caused by: V1__products.sql was edited after it had been applied
 error: files and history disagree, nothing was run: V1__products.sql was edited after it had been applied
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync migrate-schemas -tenant=acme,globex
+try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
 run 3: 3 schemas, 0 migrated, 1 up to date, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 11
 
@@ -496,9 +496,9 @@ error: tenant_acme: V2__more failed at migrations/tenant/V2__more.sql:1:1
   caused by: canceling statement due to lock timeout (55P03)
   detail: blocked by pid [PID] (the-holder) from local, for [TIME]: BEGIN; LOCK TABLE tenant_acme.products IN ACCESS SHARE MODE; CREATE TEMP TABLE …
   detail: gave up after 2 attempts
-  hint: nothing of this run stays in tenant_acme, wait for the blocking session or raise -lock-timeout and rerun with -tenant=acme
-1 schema not started (an earlier schema failed; -on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas -jobs 1 -lock-timeout 100ms
+  hint: nothing of this run stays in tenant_acme, wait for the blocking session or raise --lock-timeout and rerun with --tenant=acme
+1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
+go on with the rest: pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
 run 3: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -581,7 +581,7 @@ $ pricesync baseline --to 1
 ✗ FAILED
 error: tenant_acme: the schema does not hold what the migrations make, nothing was recorded
   caused by: it lacks table products
-  hint: choose a lower -to, or skip this check with -unchecked
+  hint: choose a lower --to, or skip this check with --unchecked
 run 2: 1 schema, 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 

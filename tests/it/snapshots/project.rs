@@ -155,9 +155,9 @@ $ pricesync config
 │ users.joined_at ┆ date_joined ┆ default │
 │ users.hasher ┆ argon2id ┆ default │
 │ local.data_dir ┆ .pricesync/postgres ┆ default │
-│ connection.user ┆ postgres ┆ connection text │
-│ connection.dbname ┆ [DATABASE] ┆ connection text │
-│ connection.host ┆ [SOCKET] ┆ connection text │
+│ connection.user ┆ postgres ┆ connection string │
+│ connection.dbname ┆ [DATABASE] ┆ connection string │
+│ connection.host ┆ [SOCKET] ┆ connection string │
 │ connection.port ┆ 5432 ┆ default │
 │ connection.application_name ┆ pricesync ┆ default │
 │ connection.sslmode ┆ prefer ┆ default │
@@ -385,7 +385,7 @@ Options:
 Global options:
   -c, --config <FILE>       Configuration file [default: the nearest pricesync.toml upwards; env:
                             PRICESYNC_CONFIG]
-  -d, --database-url <URL>  Database: URL, key=value words, or `local` [env: PRICESYNC_DATABASE_URL,
+  -d, --database-url <URL>  Database: URL, key=value pairs, or `local` [env: PRICESYNC_DATABASE_URL,
                             DATABASE_URL, then PG*]
       --local               Use the private PostgreSQL server of this folder, starting it if need be
       --wait[=<TIME>]       Wait for a server that is not up yet, up to 60s where no time is given

@@ -15,7 +15,7 @@ fn list_tenants_in_every_shape() {
         str![[r#"
 $ pricesync list-tenants
 --- stderr
-error: the tenant tables are not there: relation "public.tenants_tenant" does not exist (42P01)
+error: tenant tables not found: relation "public.tenants_tenant" does not exist (42P01)
   hint: create the shared tables first: pricesync migrate-schemas --shared
 --- exit 4
 
@@ -350,7 +350,7 @@ $ pricesync runs
 ╞═╪═╪═╪═╪═╪═╪═╪═╪═╪═╪═╡
 │ 3 ┆ [MOMENT] ┆ [TIME] ┆ 2 ┆ 0 ┆ 1 ┆ 1 ┆ 0 ┆ 0 ┆ [USER], process [PID] ┆ pricesync migrate-schemas │
 │ 2 ┆ [MOMENT] ┆ [TIME] ┆ 2 ┆ 1 ┆ 1 ┆ 0 ┆ 0 ┆ 0 ┆ [USER], process [PID] ┆ pricesync migrate-schemas │
-│ 1 ┆ [MOMENT] ┆ [TIME] ┆ 1 ┆ 1 ┆ 0 ┆ 0 ┆ 0 ┆ 0 ┆ [USER], process [PID] ┆ pricesync migrate-schemas -shared │
+│ 1 ┆ [MOMENT] ┆ [TIME] ┆ 1 ┆ 1 ┆ 0 ┆ 0 ┆ 0 ┆ 0 ┆ [USER], process [PID] ┆ pricesync migrate-schemas --shared │
 └─┴─┴─┴─┴─┴─┴─┴─┴─┴─┴─┘
 --- exit 0
 

@@ -14,7 +14,7 @@ fn create_tenant_creates_and_refuses() {
         str![[r#"
 $ pricesync create-tenant --slug acme --name Acme
 --- stderr
-error: the tenant tables are not there: relation "public.tenants_tenant" does not exist (42P01)
+error: tenant tables not found: relation "public.tenants_tenant" does not exist (42P01)
   hint: create the shared tables first: pricesync migrate-schemas --shared
 --- exit 4
 
@@ -124,7 +124,7 @@ $ pricesync drop-schema --tenant acme
 --- stderr
 error: dropping tenant 'acme' needs to be confirmed, and this is no terminal
   hint: this drops tenant 'acme': schema tenant_acme, 5 tables, about 8 rows, [SIZE] for ever; its record and 1 host go too: acme.test
-  hint: -force drops without asking
+  hint: --force drops without asking
 --- exit 7
 
 $ pricesync drop-schema --tenant none --force
@@ -245,7 +245,7 @@ $ pricesync purge --all
 --- stderr
 error: purging tenant 'acme' needs to be confirmed, and this is no terminal
   hint: this drops for ever: tenant 'acme': schema tenant_acme (pricesync_trash_2), 5 tables, about 8 rows, [SIZE], in the trash since [MOMENT]
-  hint: -force drops without asking
+  hint: --force drops without asking
 --- exit 7
 
 $ pricesync purge --tenant none --force
@@ -669,7 +669,7 @@ error: tenant_globex: the SQL at line 1 failed
   caused by: division by zero (22012)
 error: the SQL at line 1 failed: division by zero (22012)
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync exec -tenant=acme,globex ...
+try the failed ones again: pricesync exec --tenant=acme,globex ...
 2 schemas: 0 executed, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
@@ -678,7 +678,7 @@ $ pricesync exec --tenant acme -c 'DELETE FROM products'
 ✗ FAILED
 error: tenant_acme: the SQL at line 1 failed
   caused by: cannot execute DELETE in a read-only transaction (25006)
-  hint: exec only reads; -write lets it write
+  hint: exec is read-only; to change rows, add --write
 1 schema: 0 executed, 1 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 

@@ -112,7 +112,7 @@ fn narrow(line: &str) -> String {
     let indent = line.len() - line.trim_start().len();
     let mut short = line[..indent].to_owned();
     for c in line.trim().chars() {
-        let is_filling = " ─━═-".contains(c);
+        let is_filling = " ─━═".contains(c);
         if !(is_filling && short[indent..].ends_with(c)) {
             short.push(c);
         }
