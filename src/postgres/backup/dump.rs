@@ -361,7 +361,12 @@ async fn describe(
     let Some(row) = rows.first() else {
         return Err(BackupError::Gone);
     };
-    let cell = |column: usize| row.optional(column).unwrap_or_default().to_owned();
+    let texts = || {
+        let [slug, name, role] = [row.text(2)?, row.text(3)?, row.text(4)?];
+        Ok((slug, name, role, row.text(5)?, row.text(6)?))
+    };
+    let (slug, name, role, taken_at, hosts) =
+        texts().map_err(BackupError::server("reading the tenant's row"))?;
     let json = |column: usize| {
         serde_json::from_str(row.optional(column).unwrap_or_default())
             .map_err(|error| ArchiveError::Damaged(error.to_string()))
@@ -369,14 +374,14 @@ async fn describe(
     Ok(Header {
         tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),
         server_version: source.options.server_version,
-        taken_at: cell(5),
-        role: cell(4),
-        slug: cell(2),
-        name: cell(3),
+        taken_at: taken_at.to_owned(),
+        role: role.to_owned(),
+        slug: slug.to_owned(),
+        name: name.to_owned(),
         schema: source.tenant.schema.as_str().to_owned(),
         tenant: json(0)?,
         domains: json(1)?,
-        hosts: serde_json::from_str(&cell(6)).unwrap_or_default(),
+        hosts: serde_json::from_str(hosts).unwrap_or_default(),
         migrations: versions(session, source).await,
         fingerprint,
         structure,

@@ -189,7 +189,10 @@ impl PostgresCatalog {
              FROM pricesync.trash r LEFT JOIN pg_namespace n ON n.nspname = '{TRASH_PREFIX}' || r.id ORDER BY r.trashed_at DESC, r.id DESC"
         );
         match session.read(&sql).await {
-            Ok(rows) => Ok(rows.iter().map(read).collect()),
+            Ok(rows) => {
+                let trashed: Result<_, tokio_postgres::Error> = rows.iter().map(read).collect();
+                trashed.map_err(|error| catalog_error(&error))
+            }
             Err(error) if is_absent(&error) => Ok(Vec::new()),
             Err(error) => Err(catalog_error(&error)),
         }
@@ -385,24 +388,23 @@ impl PostgresCatalog {
     }
 }
 
-fn read(row: &Row) -> Trashed {
-    let cell = |column: usize| row.optional(column).unwrap_or_default();
-    Trashed {
-        id: cell(0).parse().unwrap_or_default(),
-        tenant_id: cell(1).parse().unwrap_or_default(),
-        slug: cell(2).to_owned(),
-        name: cell(3).to_owned(),
-        schema: cell(4).to_owned(),
-        // A host holds no blank.
-        hosts: cell(10).split_whitespace().map(str::to_owned).collect(),
-        tables: cell(5).parse().unwrap_or_default(),
-        bytes: cell(6).parse().unwrap_or_default(),
-        trashed_at: cell(7).to_owned(),
-        trashed_by: cell(8).to_owned(),
-        state: match cell(9) {
+fn read(row: &Row) -> Result<Trashed, tokio_postgres::Error> {
+    let hosts = row.text(10)?.split_whitespace();
+    Ok(Trashed {
+        id: row.parse(0)?,
+        tenant_id: row.parse(1)?,
+        slug: row.text(2)?.to_owned(),
+        name: row.text(3)?.to_owned(),
+        schema: row.text(4)?.to_owned(),
+        hosts: hosts.map(str::to_owned).collect(),
+        tables: row.parse(5)?,
+        bytes: row.parse(6)?,
+        trashed_at: row.text(7)?.to_owned(),
+        trashed_by: row.text(8)?.to_owned(),
+        state: match row.text(9)? {
             "0" => TrashState::Whole,
             "1" => TrashState::Purging,
             _ => TrashState::SchemaMissing,
         },
-    }
+    })
 }
