@@ -1,10 +1,8 @@
--- What is in the schema? One line of text for each thing, relative to the schema.
+-- Describes each object of the schema in one line of text, with unqualified names.
 --
--- Everything is reached from the schema's own entries in pg_depend through indexes: nothing
--- may be read that grows with the number of schemas. Columns that not every server has are
--- taken out of the row as JSON. Read through a cursor that was planned with pg_catalog as its only
--- path and runs with the schema as its path, so that names are printed relative to it and
--- no operator or function of the schema is called.
+-- Starts from the schema's own entries in pg_depend and uses indexes only, so that the time does not grow
+-- with the number of schemas. Columns that not every server version has are read from the row as JSON.
+-- Run through relative_to.sql, so that no operator or function of the schema is called.
 WITH ns AS (
     SELECT oid, nspname, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = {schema}
 ), member AS MATERIALIZED (
@@ -92,7 +90,7 @@ SELECT concat_ws(' ', 'column', quote_ident(rel.relname),
     'statistics=' || nullif(to_jsonb(a)->>'attstattarget', '-1'),
     CASE WHEN NOT a.attislocal THEN 'not-local' END, 'inherited=' || nullif(a.attinhcount::int, 0),
     'acl=' || (SELECT string_agg(x::text, ',' ORDER BY x::text COLLATE "C") FROM unnest(a.attacl) x),
-    -- 15.20 and its sisters count a column's versions there; that says when it was made, not what it is.
+    -- The minor releases of 15.20's date count a column's versions there, which is not structure.
     'options=' || (SELECT string_agg(o, ',' ORDER BY n) FROM unnest(a.attoptions) WITH ORDINALITY u (o, n) WHERE NOT starts_with(o, 'pg_attver=')),
     'foreign=' || a.attfdwoptions::text)
 FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -1,25 +1,25 @@
--- Of which statements does the schema consist? Columns: what, node, position, text, other, more.
+-- Lists the statements of which the schema consists. Columns: what, node, position, text, other, more.
 --
---   refuse      why the schema cannot be written down
---   unpredictable  why it cannot be written down for another schema, of which nothing is known yet
---   create      a whole statement that makes the node
---   table       the beginning of CREATE TABLE; `end` holds what follows the parentheses
---   partition   the same for one that needs no parentheses
+--   refuse      why the schema cannot be copied
+--   unpredictable  why it cannot be copied to a schema that does not exist yet
+--   create      a complete statement that creates the node
+--   table       the start of CREATE TABLE; `end` holds the part after the parentheses
+--   partition   the same for a table that needs no parentheses
 --   in-table    a column within the parentheses
---   key         a constraint: a node of its own, to be written into its table (`other`) where
---               possible, else behind the words in `more`
---   after       a statement that follows the node
---   refresh     a statement that fills the node, once there are rows
---   last        a statement that follows everything
---   owner       statements for an exact copy, behind the last; `schema` the same, with the
---   schema      schema's name between `text` and `other`
---   restart     where a sequence of an empty schema begins; an exact copy has its value instead
---   edge        the node needs the other node
---   mention     something (`other`) whose text holds the name of the schema
+--   key         a constraint: a node of its own, written into its table (`other`) where
+--               possible, otherwise after the text in `more`
+--   after       a statement right after the node
+--   refresh     a statement that fills the node after the rows are loaded
+--   last        a statement after all others
+--   owner       statements of an exact copy, after the last
+--   schema      the same, with the schema's name between `text` and `other`
+--   restart     the start of a sequence in an empty schema; an exact copy has its value instead
+--   edge        the node depends on the other node
+--   mention     an object (`other`) whose text contains the name of the schema
 --
--- The first letter of a node says what it is: r relation, t type, f function, l collation, c check;
--- and what follows the rows: k another constraint, i index, g trigger, p policy, s statistics, w rule.
--- The table {history} is not written down. Read as lines.sql is.
+-- The first letter of a node is its kind: r relation, t type, f function, l collation, c check; and of those
+-- created after the rows: k other constraint, i index, g trigger, p policy, s statistics, w rule.
+-- Omits the history table. Run through relative_to.sql.
 WITH ns AS (
     SELECT oid, nspname, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = {schema}
 ), member AS MATERIALIZED (
@@ -33,7 +33,7 @@ WITH ns AS (
     WHERE m.classid = 'pg_type'::regclass AND t.typtype::text <> 'm' AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass)
 ), proc AS MATERIALIZED (
-    -- A range type makes functions of its own.
+    -- Without the functions that a range type creates.
     SELECT p.*, 'f' || p.oid AS node, CASE WHEN p.prokind = 'a' AND p.pronargs = 0 THEN '*' ELSE pg_get_function_identity_arguments(p.oid) END AS arguments,
         CASE p.prokind::text WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word
     FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass AND NOT EXISTS (
@@ -49,7 +49,7 @@ WITH ns AS (
 ), con AS MATERIALIZED (
     SELECT k.*, CASE WHEN k.contype = 'c' AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
         k.conislocal OR k.coninhcount = 0 AS own,
-        -- Keys of partitions that were made together with that of the whole, and those that were attached to it.
+        -- Keys of partitions: created together with the key of the partitioned table, or attached to it.
         k.conparentid <> 0 AND NOT EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.conparentid AND s.connoinherit) AS follows,
         EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.oid AND s.connoinherit) AS attached FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
     WHERE k.contype IN ('c', 'p', 'u', 'x', 'f', 'n')
@@ -75,7 +75,7 @@ WITH ns AS (
 ), sta AS MATERIALIZED (
     SELECT x.*, 's' || x.oid AS node FROM member m JOIN pg_statistic_ext x ON x.oid = m.objid WHERE m.classid = 'pg_statistic_ext'::regclass
 ), part AS MATERIALIZED (
-    -- Which node does an object belong to?
+    -- The node of each object.
     SELECT 'pg_class'::regclass AS classid, oid AS objid, node FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
     UNION ALL SELECT 'pg_class'::regclass, seqrelid, node FROM seq WHERE deptype IS DISTINCT FROM 'i'
     UNION ALL SELECT 'pg_class'::regclass, seqrelid, 'r' || refobjid FROM seq WHERE deptype = 'i'
@@ -100,7 +100,7 @@ WITH ns AS (
     UNION ALL SELECT 'pg_policy'::regclass, oid, node FROM pol
     UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, node FROM sta
 ), thing AS MATERIALIZED (
-    -- What has an owner, privileges or a comment.
+    -- Objects with an owner, privileges or a comment.
     SELECT 'pg_class'::regclass AS classid, oid AS objid, 0 AS sub, node, concat(CASE relkind::text WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW '
         WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, called) AS words, concat(CASE relkind::text WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END, called) AS grants,
         CASE WHEN oid NOT IN (SELECT seqrelid FROM seq WHERE deptype IS NOT NULL) THEN relowner END AS owner, relowner AS grantor, relacl AS acl, '' AS col FROM rel
@@ -126,7 +126,7 @@ UNION ALL
 SELECT 'unpredictable', '', 0, format('%s is of a kind that no template can hold', pg_describe_object(classid, objid, 0)), '', '' FROM member
 WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass)
 UNION ALL
--- What is copied out of a table of another schema may be copied differently next time.
+-- Values copied from a table of another schema may differ next time.
 SELECT 'unpredictable', '', 0, format('%s looks at %s, which may change', pg_describe_object(p.classid, p.objid, 0), pg_describe_object(d.refclassid, d.refobjid, 0)), '', ''
 FROM part p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class c ON c.oid = d.refobjid, ns
@@ -147,7 +147,7 @@ UNION ALL
 SELECT 'refuse', '', 0, pg_describe_object(classid, objid, 0), '', '' FROM member
 WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass, 'pg_collation'::regclass, 'pg_default_acl'::regclass)
 UNION ALL
--- What hangs on the schema without being in any.
+-- Objects that depend on the schema but are in no schema.
 SELECT DISTINCT 'refuse', '', 0, pg_describe_object(d.classid, d.objid, 0), '', '' FROM pg_depend d
 JOIN member m ON m.classid = d.refclassid AND m.objid = d.refobjid
 WHERE d.classid IN ('pg_cast'::regclass, 'pg_transform'::regclass, 'pg_event_trigger'::regclass) AND d.deptype = 'n'
@@ -204,7 +204,7 @@ SELECT 'in-table', node, attnum, concat_ws(' ', column_called, format_type(attty
 FROM col WHERE relkind IN ('r', 'p') AND (attislocal OR EXISTS (SELECT FROM rel WHERE rel.oid = attrelid AND relispartition
     AND EXISTS (SELECT FROM pg_attribute l WHERE l.attrelid = rel.oid AND l.attnum > 0 AND NOT l.attisdropped AND l.attislocal)))
 UNION ALL
--- What other tables need comes before what needs other tables.
+-- Objects on which other tables depend come before objects that depend on other tables.
 SELECT 'key', node, oid::int8 + CASE contype WHEN 'f' THEN 10000000000 ELSE 0 END, format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), owner,
     format('ALTER TABLE %s%s ADD ', CASE WHEN contype IN ('p', 'u', 'x') AND (attached OR conparentid <> 0 OR NOT EXISTS (SELECT FROM rel WHERE rel.oid = relation AND relkind = 'p')) THEN 'ONLY ' END, called)
 FROM con WHERE contype <> 'n' AND convalidated AND conparentid = 0 AND own
@@ -228,7 +228,7 @@ SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET STATIST
 FROM col WHERE relkind IN ('r', 'p', 'm') AND to_jsonb(col)->>'attstattarget' <> '-1'
 UNION ALL
 SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
--- Some servers count a column's versions there.
+-- Some server versions count a column's versions there.
 FROM col, LATERAL (SELECT string_agg(o, ', ') AS options FROM unnest(attoptions) o WHERE NOT starts_with(o, 'pg_attver=')) o
 WHERE relkind IN ('r', 'p', 'm') AND options IS NOT NULL
 UNION ALL
@@ -248,7 +248,7 @@ UNION ALL
 SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 1, format('ALTER INDEX %I SET TABLESPACE %I', relname, spcname), '', ''
 FROM ind JOIN pg_tablespace s ON s.oid = reltablespace
 UNION ALL
--- What a constraint says of its index is not all that was set for it.
+-- The constraint does not show every setting of its index.
 SELECT 'after', 'k' || constraint_oid, 3, format('ALTER INDEX %I SET (%s)', relname, options), '', ''
 FROM ind, LATERAL (SELECT string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', ') AS options FROM unnest(reloptions) o) o
 WHERE constraint_oid IS NOT NULL AND options IS NOT NULL
@@ -381,5 +381,5 @@ SELECT DISTINCT 'edge', a.node, 0::int8, '', b.node, ''
 FROM part a JOIN pg_depend d ON d.classid = a.classid AND d.objid = a.objid
 JOIN part b ON b.classid = d.refclassid AND b.objid = d.refobjid
 WHERE a.node <> b.node
--- A sequence is made before the table that owns it: the table's default needs it.
+-- A sequence is created before the table that owns it: the default of the table depends on it.
 AND NOT (d.deptype = 'a' AND a.node IN (SELECT node FROM seq) AND d.refobjsubid <> 0)

@@ -1,8 +1,8 @@
 DO $privileges$
 DECLARE statement text;
 BEGIN
-    -- Default privileges of the role that restores have reached what was made here (manual, ALTER DEFAULT
-    -- PRIVILEGES); they are not the privileges that were backed up.
+    -- The default privileges of the restoring role (manual, ALTER DEFAULT PRIVILEGES) were applied to the new
+    -- objects, and are not the privileges that were backed up.
     FOR statement IN
         WITH given AS (
             SELECT d.defaclobjtype AS kind, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)::text) END AS grantee
