@@ -106,12 +106,7 @@ impl Exit {
         let not_started_after_failure = |outcome: &Outcome| {
             matches!(
                 outcome,
-                Outcome::NotStarted {
-                    why: NotStarted::EarlierFailure
-                        | NotStarted::PublicFailed
-                        | NotStarted::CanaryFailed
-                        | NotStarted::TooManyFailures
-                }
+                Outcome::NotStarted { why } if *why != NotStarted::Interrupted
             )
         };
         let all = |is: fn(&MigrateError) -> bool| {

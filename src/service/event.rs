@@ -94,6 +94,10 @@ pub enum NotStarted {
     CanaryFailed,
     /// The limit of failed schemas was reached.
     TooManyFailures,
+    /// The server's disk is full, so every other schema would fail as well.
+    DiskFull,
+    /// The server shut down or does not answer, so every other schema would fail as well.
+    ServerUnavailable,
     /// The run was interrupted.
     Interrupted,
 }

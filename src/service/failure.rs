@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::event::NotStarted;
 use crate::domain::hint::Hint;
 use crate::domain::plan::Drift;
 use crate::domain::script::{DefinedIn, Location, ScriptRef};
@@ -217,15 +218,18 @@ impl MigrateError {
         }
     }
 
-    /// Returns whether every other schema would fail the same way: the disk is full, the server is
-    /// gone.
+    /// Returns why every other schema would fail the same way, which ends the run even with
+    /// `--on-failure=continue`; `None` where the failure concerns only this schema.
     #[must_use]
-    pub fn ends_the_run(&self) -> bool {
-        let is_fatal = |code: &str| code == sqlstate::DISK_FULL || sqlstate::is_shutdown(code);
+    pub fn ends_the_run(&self) -> Option<NotStarted> {
         let code = self
             .server_error()
             .and_then(|error| error.sqlstate.as_deref());
-        code.is_some_and(is_fatal) || matches!(self, Self::InDoubt { .. })
+        match code {
+            Some(sqlstate::DISK_FULL) => Some(NotStarted::DiskFull),
+            Some(code) if sqlstate::is_shutdown(code) => Some(NotStarted::ServerUnavailable),
+            _ => matches!(self, Self::InDoubt { .. }).then_some(NotStarted::ServerUnavailable),
+        }
     }
 
     /// Returns a text that is equal for failures with the same cause. What differs from schema to

@@ -56,10 +56,10 @@ impl RunState {
         let Outcome::Failed { error, .. } = outcome else {
             return;
         };
-        if self.canary {
+        if let Some(why) = error.ends_the_run() {
+            self.halt(why);
+        } else if self.canary {
             self.halt(NotStarted::CanaryFailed);
-        } else if error.ends_the_run() {
-            self.halt(NotStarted::EarlierFailure);
         } else if **error != MigrateError::SchemaMissing {
             // A missing schema is that tenant's problem alone, known before the run.
             self.failed += 1;

@@ -217,6 +217,8 @@ pub fn not_started(why: NotStarted) -> &'static str {
         }
         NotStarted::CanaryFailed => "a canary failed",
         NotStarted::TooManyFailures => "--max-failures was reached",
+        NotStarted::DiskFull => "the server's disk is full",
+        NotStarted::ServerUnavailable => "the server shut down or does not answer",
         NotStarted::Interrupted => "the run was interrupted",
     }
 }

@@ -193,6 +193,9 @@ fn full_disk(server: &Server, disk: &Disk) -> Verdict {
     let big: u64 = big[0][0].as_deref().unwrap().parse().unwrap();
     let clean = ran.code == Some(10)
         && ran.stderr.contains("53100")
+        && ran
+            .stderr
+            .contains("not started (the server's disk is full)")
         && (1..=jobs).contains(&count("failed"))
         && count("not-started") > 0
         && count("migrated") == big;

@@ -401,7 +401,16 @@ async fn a_full_disk_ends_the_run_even_when_it_should_continue() {
     let migrator = Scripted::new(&[("a", Act::Fail(sqlstate::DISK_FULL))]);
     assert_eq!(
         run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
-        ["a failed", "b not started: EarlierFailure"]
+        ["a failed", "b not started: DiskFull"]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_ends_the_run() {
+    let migrator = Scripted::new(&[("a", Act::Fail(sqlstate::ADMIN_SHUTDOWN))]);
+    assert_eq!(
+        run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
+        ["a failed", "b not started: ServerUnavailable"]
     );
 }
 
