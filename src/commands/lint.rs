@@ -164,11 +164,11 @@ fn summary(findings: &[Finding]) -> String {
 }
 
 fn list_rules(args: &Args, app: &App) -> Result<Exit, Failure> {
-    let rows = Rule::ALL.into_iter().map(|rule| {
+    let rows = Rule::ALL.iter().map(|rule| {
         vec![
             Cell::Text(rule.name().to_owned()),
-            Cell::Text(rule.severity().to_string()),
-            Cell::Text(rule.subject().to_owned()),
+            Cell::Text(rule.definition().severity.to_string()),
+            Cell::Text(rule.definition().summary.to_owned()),
         ]
     });
     let format = match args.output {

@@ -31,8 +31,8 @@ fn a_finding_shows_its_line_what_it_costs_and_the_safer_form() {
 migrations/tenant/V2__change.sql:2:20: warning: SET NOT NULL reads every row of orders for plan [set-not-null]
   2 | ALTER TABLE orders ALTER COLUMN plan SET NOT NULL;
     |                    ^
-  cost: nobody may read or write the table meanwhile
-  safer: ADD CONSTRAINT ... CHECK (plan IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT in a file that begins with '-- pricesync: no-transaction', then SET NOT NULL, which reads nothing any more
+  cost: the table cannot be read or written meanwhile
+  safer: ADD CONSTRAINT ... CHECK (plan IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT in a file that begins with '-- pricesync: no-transaction', then SET NOT NULL, which skips the scan
 
 "#]]
         .raw()
@@ -169,7 +169,7 @@ fn pending_files_that_share_a_transaction_are_judged_together() {
         .run(&["lint", "--pending"])
         .exits(0)
         .prints("V2__key.sql:1:")
-        .prints("1 statement follows, another file among them [fk-to-shared]")
+        .prints("1 statement follows, including another file [fk-to-shared]")
         .never_says("index-without-concurrently");
     given.run(&["migrate-schemas"]).exits(0);
     given

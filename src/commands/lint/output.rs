@@ -1,27 +1,27 @@
-//! Prints findings on stdout, as diagnostics or as JSON.
+//! Findings on stdout, for people and for programs.
 
 use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::fleet_data::FleetData;
+use super::fleet_data::Known;
 use crate::commands::run::app::App;
 use crate::error::Failure;
 use crate::migrations::lint::{Finding, Severity};
 use crate::ui::{Diagnostic, DiagnosticLevel, write_document};
 
-/// Width of an excerpt without a terminal.
+/// Excerpts are cut to this width where nobody's terminal says how wide it is.
 const PAGE: usize = 120;
 
-/// A finding with its path and forecast.
-pub(super) struct Reported<'a> {
+/// A finding with everything that is told of it.
+pub(super) struct Told<'a> {
     finding: &'a Finding,
     path: String,
     forecast: Option<String>,
 }
 
-impl<'a> Reported<'a> {
-    pub(super) fn new(finding: &'a Finding, fleet: &FleetData) -> Self {
+impl<'a> Told<'a> {
+    pub(super) fn new(finding: &'a Finding, fleet: &Known) -> Self {
         Self {
             finding,
             path: finding.path.display().to_string(),
@@ -36,8 +36,8 @@ impl<'a> Reported<'a> {
         notes.push(("safer", &finding.safer));
         Diagnostic {
             path: &self.path,
-            place: &finding.place,
-            level: match finding.severity {
+            place: &finding.location,
+            weight: match finding.severity {
                 Severity::Hint => DiagnosticLevel::Hint,
                 Severity::Warning => DiagnosticLevel::Warning,
                 Severity::Error => DiagnosticLevel::Error,
@@ -52,8 +52,8 @@ impl<'a> Reported<'a> {
         let finding = self.finding;
         json!({
             "file": self.path,
-            "line": finding.place.line,
-            "column": finding.place.column,
+            "line": finding.location.line,
+            "column": finding.location.column,
             "set": finding.scope,
             "rule": finding.rule,
             "severity": finding.severity,
@@ -65,11 +65,11 @@ impl<'a> Reported<'a> {
     }
 }
 
-pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<(), Failure> {
+pub(super) fn write_remarks(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
     let stdout = app.terminal.stdout();
     let width = stdout.width.map_or(PAGE, usize::from);
     let mut out = app.terminal.out();
-    for (number, item) in reported.iter().enumerate() {
+    for (number, item) in told.iter().enumerate() {
         if number > 0 {
             out.write_all(b"\n")?;
         }
@@ -78,10 +78,10 @@ pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<
     Ok(out.flush()?)
 }
 
-pub(super) fn write_json(reported: &[Reported<'_>], app: &App) -> Result<(), Failure> {
+pub(super) fn write_json(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
     let of = |severity| {
-        let same = |item: &&Reported<'_>| item.finding.severity == severity;
-        reported.iter().filter(same).count()
+        let same = |item: &&Told<'_>| item.finding.severity == severity;
+        told.iter().filter(same).count()
     };
     let document = json!({
         "v": 1,
@@ -90,7 +90,7 @@ pub(super) fn write_json(reported: &[Reported<'_>], app: &App) -> Result<(), Fai
             "warning": of(Severity::Warning),
             "hint": of(Severity::Hint),
         },
-        "findings": reported.iter().map(Reported::json).collect::<Vec<_>>(),
+        "findings": told.iter().map(Told::json).collect::<Vec<_>>(),
     });
     let mut out = app.terminal.out();
     write_document(&mut out, &document)?;

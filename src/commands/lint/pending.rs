@@ -27,7 +27,7 @@ pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) 
     let Ok(linter) = Linter::new(&sets.shared, &sets.tenant) else {
         return;
     };
-    let weighs = |finding: &Finding| finding.rule.weighs_on_the_fleet();
+    let weighs = |finding: &Finding| finding.rule.definition().grows_with_fleet;
     let schemas = schemas_by_file(survey);
     let mut findings = pending_findings(&linter, survey, app.settings.atomic);
     findings.retain(|finding| {
@@ -42,7 +42,7 @@ pub(in crate::commands) fn warn_before(survey: &Survey, sets: &Sets, app: &App) 
         app.terminal.warn(&format!(
             "{}:{}: {} [{}]",
             finding.path.display(),
-            finding.place.line,
+            finding.location.line,
             finding.message,
             finding.rule
         ));
@@ -86,8 +86,8 @@ pub(super) fn pending_findings(
     for (scope, files) in plans {
         for finding in linter.pending(scope, files, atomic == Atomic::Schema) {
             let known = |other: &Finding| {
-                (other.scope, other.file, other.rule, &other.place)
-                    == (finding.scope, finding.file, finding.rule, &finding.place)
+                (other.scope, other.file, other.rule, &other.location)
+                    == (finding.scope, finding.file, finding.rule, &finding.location)
             };
             if !findings.iter().any(known) {
                 findings.push(finding);

@@ -1,8 +1,8 @@
-//! `-- pricesync: allow <rule>`: what a file says it knows.
+//! `-- pricesync: allow <rule>`: the rules that a file switches off.
 
 use std::ops::Range;
 
-use super::rule::Rule;
+use super::rules::Rule;
 use crate::migrations::files::load_error::{LoadError, Problem};
 use crate::migrations::files::script::Script;
 use crate::migrations::sql::directives::{allowed_rules, directive};
@@ -12,17 +12,17 @@ use crate::migrations::sql::lexer::{Lexer, TokenKind};
 #[derive(Debug, Default)]
 pub(super) struct Allowances {
     everywhere: Vec<Rule>,
-    /// With the byte at which the statement begins that it is said of.
+    /// With the byte at which its statement begins.
     at: Vec<(usize, Rule)>,
 }
 
 impl Allowances {
-    /// Reads the comments of a file. One that ends on the line before a statement is about
-    /// that statement; one further up, before the first statement, about the whole file.
+    /// Reads the comments of a file. One on the line above a statement applies to that statement; one
+    /// above an empty line before the first statement, to the whole file.
     ///
     /// # Errors
     ///
-    /// A rule that does not exist.
+    /// An unknown rule.
     pub(super) fn read(script: &Script) -> Result<Self, LoadError> {
         let text = &*script.text;
         let mut found = Self::default();
@@ -32,14 +32,14 @@ impl Allowances {
             .map_or(text.len(), |first| first.range.start);
         for token in Lexer::new(text).filter(|token| token.kind == TokenKind::LineComment) {
             let comment = token.start..token.end;
-            let Some(words) = directive(&text[comment.clone()]).and_then(allowed_rules) else {
+            let Some(rules) = directive(&text[comment.clone()]).and_then(allowed_rules) else {
                 continue;
             };
-            for word in words {
-                let rule = Rule::named(word).ok_or_else(|| {
+            for name in rules {
+                let rule = Rule::named(name).ok_or_else(|| {
                     let problem = Problem::UnknownRule {
-                        name: word.to_owned(),
-                        similar: Rule::similar(word),
+                        name: name.to_owned(),
+                        similar: Rule::similar(name),
                     };
                     LoadError::at(&script.path, text, comment.start, problem)
                 })?;
@@ -58,8 +58,7 @@ impl Allowances {
     }
 }
 
-/// Returns where the statement begins that stands under a comment, with nothing but further
-/// comments between: no empty line.
+/// Returns where the statement below a comment begins, if only further comments are between them.
 fn statement_below(script: &Script, comment: &Range<usize>) -> Option<usize> {
     let next = (script.statements.iter())
         .map(|statement| statement.range.start)

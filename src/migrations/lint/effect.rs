@@ -1,15 +1,15 @@
-//! What a statement does to whom, as far as the rules ask.
+//! The effects of a statement that rules check.
 
 use crate::migrations::sql::relations::RelationName;
 
-/// One thing that a statement does.
+/// One effect of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Act {
+pub(super) enum Effect {
     CreateTable {
         table: RelationName,
         if_not_exists: bool,
     },
-    Key {
+    ForeignKey {
         to: RelationName,
     },
     AddColumn {
@@ -26,10 +26,10 @@ pub(super) enum Act {
     },
     AddConstraint {
         table: RelationName,
-        kind: Checked,
-        at_once: bool,
+        kind: ConstraintKind,
+        checks_rows: bool,
         name: Option<String>,
-        /// The column that a `CHECK (column IS NOT NULL)` is about.
+        /// The column of a `CHECK (column IS NOT NULL)`.
         not_null: Option<String>,
     },
     Validate {
@@ -40,20 +40,20 @@ pub(super) enum Act {
         table: RelationName,
         by: &'static str,
     },
-    Index {
+    CreateIndex {
         table: RelationName,
         concurrently: bool,
         if_not_exists: bool,
     },
-    /// An index is dropped or built anew, under a lock against those who use its table.
-    IndexLocked {
+    /// An index is dropped or rebuilt under a lock on its table.
+    LockIndex {
         command: &'static str,
     },
-    /// A materialized view is computed while nobody may read it.
+    /// A materialized view is computed under a lock against its readers.
     Refresh {
         view: RelationName,
     },
-    /// With something goes whatever depends on it.
+    /// Dependent objects are dropped too.
     Cascade {
         kind: &'static str,
     },
@@ -65,7 +65,7 @@ pub(super) enum Act {
         table: RelationName,
         what: String,
     },
-    /// Any other change of a table that takes a lock against its users.
+    /// Any other change of a table that locks it.
     Alter {
         table: RelationName,
     },
@@ -83,71 +83,90 @@ pub(super) enum Act {
     Write {
         table: RelationName,
         command: &'static str,
-        /// Whether nothing says which.
-        is_all: bool,
+        /// Whether the statement has no condition.
+        all_rows: bool,
     },
     Function {
         name: String,
         body: String,
-        pins_path: bool,
+        sets_search_path: bool,
     },
-    /// Something that the server keeps and computes in a `search_path` of its own.
-    Kept {
-        what: &'static str,
+    /// An object whose expressions the server evaluates with a `search_path` of its own.
+    StoredExpression {
+        object: &'static str,
         calls: Vec<String>,
     },
+    /// The parser does not know the statement; only for the first of a file.
+    NotParsed,
 }
 
-/// A column that `ADD COLUMN` adds.
+/// A column of `ADD COLUMN`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AddedColumn {
     pub(super) name: String,
-    pub(super) value: Value,
+    pub(super) value: ColumnValue,
     pub(super) not_null: bool,
     pub(super) if_not_exists: bool,
     /// A constraint of the column that reads every row.
-    pub(super) checked: Option<Checked>,
+    pub(super) constraint: Option<ConstraintKind>,
 }
 
-/// What the rows that are there get in a new column.
+/// The value of a new column in existing rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum ColumnValue {
     /// NULL.
     #[default]
-    Nothing,
-    /// One value for all, kept in the catalog.
+    Null,
+    /// One value for all rows, stored in the catalog.
     Constant,
-    /// One value for each row, so every row is written. Holds by what.
-    Each(String),
-    /// As `Each`, unless this function is declared stable or immutable.
-    Perhaps(String),
+    /// A value for each row, so every row is written. Holds the reason.
+    PerRow(String),
+    /// As `PerRow`, unless this function is declared stable or immutable.
+    MaybePerRow(String),
 }
 
-/// A constraint that can be checked against all rows, in the words of SQL.
+/// A kind of constraint that can be checked against all rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
+pub(super) enum ConstraintKind {
     Check,
     NotNull,
-    Key,
+    ForeignKey,
     Unique,
     PrimaryKey,
     Exclude,
 }
 
-impl Checked {
-    pub(super) const fn words(self) -> &'static str {
+impl ConstraintKind {
+    pub(super) const fn sql(self) -> &'static str {
         match self {
             Self::Check => "CHECK",
             Self::NotNull => "NOT NULL",
-            Self::Key => "FOREIGN KEY",
+            Self::ForeignKey => "FOREIGN KEY",
             Self::Unique => "UNIQUE",
             Self::PrimaryKey => "PRIMARY KEY",
             Self::Exclude => "EXCLUDE",
         }
     }
+}
 
-    /// Returns whether an index is built, rather than the rows only read.
-    pub(super) const fn builds_index(self) -> bool {
-        matches!(self, Self::Unique | Self::PrimaryKey | Self::Exclude)
+impl Effect {
+    /// Returns the table whose definition an effect changes, unless the effect drops it.
+    pub(super) const fn altered(&self) -> Option<&RelationName> {
+        match self {
+            Self::AddColumn { table, .. }
+            | Self::SetType { table, .. }
+            | Self::SetNotNull { table, .. }
+            | Self::AddConstraint { table, .. }
+            | Self::Rewrite { table, .. }
+            | Self::Rename { table, .. }
+            | Self::Alter { table } => Some(table),
+            _ => None,
+        }
     }
+}
+
+/// Joins names by commas.
+pub(super) fn listed(names: impl IntoIterator<Item = impl ToString>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    names.join(", ")
 }

@@ -1,11 +1,11 @@
-//! From the parser's tree to what a statement does.
+//! Extracts the effects of statements from the parser's syntax trees.
 
 use std::ops::Range;
 
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SourceFile, SyntaxNode};
 
-use super::effect::Act;
+use super::effect::Effect;
 use crate::migrations::files::script::Script;
 use crate::migrations::sql::directives::Transaction;
 use crate::migrations::sql::keywords::Keywords;
@@ -13,98 +13,89 @@ use crate::migrations::sql::lexer::{Lexer, Token, TokenKind};
 use crate::migrations::sql::parser::{Limits, on_parser_thread};
 use crate::migrations::sql::relations::RelationName;
 
-/// A file as the rules see it.
+/// A file as rules see it.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ParsedFile {
     pub(super) transaction: Transaction,
-    pub(super) statements: Vec<Read>,
+    pub(super) statements: Vec<ParsedStatement>,
 }
 
-/// A statement as the rules see it.
+/// A statement as rules see it.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct ParsedStatement {
     pub(super) range: Range<usize>,
-    /// What it does, each with the byte of the file at which it says so; `None` where the
-    /// parser does not know the statement.
-    pub(super) acts: Option<Vec<(usize, Act)>>,
+    /// Its effects, each with the byte of the file at which it begins.
+    pub(super) effects: Vec<(usize, Effect)>,
 }
 
-/// Reads files, in their order.
-pub(super) fn read_all(scripts: &[Script]) -> Vec<Reading> {
-    let unread = |script: &Script| Reading {
-        transaction: script.transaction,
-        statements: (script.statements.iter())
-            .map(|statement| Read {
-                range: statement.range.clone(),
-                acts: None,
-            })
-            .collect(),
-    };
-    on_parser_thread(|| scripts.iter().map(read).collect())
-        .unwrap_or_else(|| scripts.iter().map(unread).collect())
+/// Parses files, in their order.
+pub(super) fn parse_all(scripts: &[Script]) -> Vec<ParsedFile> {
+    on_parser_thread(|| scripts.iter().map(|script| parse(script, true)).collect())
+        .unwrap_or_else(|| scripts.iter().map(|script| parse(script, false)).collect())
 }
 
-fn read(script: &Script) -> Reading {
-    let readable = Limits::allow_file(&script.text);
+fn parse(script: &Script, may_parse: bool) -> ParsedFile {
+    let may_parse = may_parse && Limits::allow_file(&script.text);
+    let mut is_reported = false;
     let statements = script.statements.iter().map(|statement| {
-        let text = &script.text[statement.range.clone()];
-        let acts = readable
-            .then(|| acts(text, statement.range.start))
-            .flatten();
-        Read {
-            range: statement.range.clone(),
-            acts,
-        }
+        let range = statement.range.clone();
+        let sql = &script.text[range.clone()];
+        let effects = may_parse.then(|| effects(sql, range.start)).flatten();
+        // Reported once, because a dump of rows would repeat it thousands of times.
+        let effects = effects.unwrap_or_else(|| {
+            let is_first = !std::mem::replace(&mut is_reported, true);
+            let not_parsed = is_first.then_some((range.start, Effect::NotParsed));
+            not_parsed.into_iter().collect()
+        });
+        ParsedStatement { range, effects }
     });
-    Reading {
+    ParsedFile {
         transaction: script.transaction,
         statements: statements.collect(),
     }
 }
 
-fn acts(text: &str, start: usize) -> Option<Vec<(usize, Act)>> {
-    let tokens: Vec<Token> = Lexer::new(text)
-        .filter(|token| token.kind != TokenKind::LineComment)
-        .collect();
-    if !Limits::allow_statement(tokens.len(), deepest(&tokens)) {
+fn effects(sql: &str, start: usize) -> Option<Vec<(usize, Effect)>> {
+    let tokens = Lexer::statement(sql);
+    if !Limits::allow_statement(tokens.len(), max_depth(&tokens)) {
         return None;
     }
-    let parse = SourceFile::parse(text);
+    let parse = SourceFile::parse(sql);
     let statement = parse.tree().stmts().next()?;
     if !parse.errors().is_empty() {
         return None;
     }
-    let mut found = Found {
+    let mut extractor = Extractor {
         start,
-        acts: Vec::new(),
+        effects: Vec::new(),
     };
-    found.statement(statement, Keywords::new(text, &tokens));
-    Some(found.acts)
+    extractor.statement(statement, Keywords::new(sql, &tokens));
+    Some(extractor.effects)
 }
 
-fn deepest(tokens: &[Token]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
+fn max_depth(tokens: &[Token]) -> usize {
+    let (mut depth, mut max_depth) = (0_usize, 0);
     for token in tokens {
         match token.kind {
             TokenKind::Open => depth += 1,
             TokenKind::Close => depth = depth.saturating_sub(1),
             _ => {}
         }
-        deepest = deepest.max(depth);
+        max_depth = max_depth.max(depth);
     }
-    deepest
+    max_depth
 }
 
-/// What was found so far in one statement.
-pub(super) struct Found {
+/// Collects the effects of one statement.
+pub(super) struct Extractor {
     start: usize,
-    acts: Vec<(usize, Act)>,
+    effects: Vec<(usize, Effect)>,
 }
 
-impl Found {
-    pub(super) fn add(&mut self, node: &SyntaxNode, act: Act) {
+impl Extractor {
+    pub(super) fn add(&mut self, node: &SyntaxNode, effect: Effect) {
         let at = usize::from(node.text_range().start());
-        self.acts.push((self.start + at, act));
+        self.effects.push((self.start + at, effect));
     }
 
     fn statement(&mut self, statement: ast::Stmt, keywords: Keywords<'_>) {
@@ -125,47 +116,47 @@ impl Found {
                     let if_not_exists = create.if_not_exists().is_some();
                     self.add(
                         create.syntax(),
-                        Act::Index {
+                        Effect::CreateIndex {
                             table,
                             concurrently,
                             if_not_exists,
                         },
                     );
                 }
-                self.kept("an index", create.syntax());
+                self.stored_expression("an index", create.syntax());
             }
             Stmt::DropIndex(drop) if drop.concurrently_token().is_none() => {
                 let command = "DROP INDEX";
-                self.add(drop.syntax(), Act::IndexLocked { command });
+                self.add(drop.syntax(), Effect::LockIndex { command });
             }
             Stmt::Reindex(reindex) if keywords.positions("concurrently").next().is_none() => {
                 let command = "REINDEX";
-                self.add(reindex.syntax(), Act::IndexLocked { command });
+                self.add(reindex.syntax(), Effect::LockIndex { command });
             }
             Stmt::Refresh(refresh) if refresh.concurrently_token().is_none() => {
                 if let Some(view) = name(refresh.view_ref()) {
-                    self.add(refresh.syntax(), Act::Refresh { view });
+                    self.add(refresh.syntax(), Effect::Refresh { view });
                 }
             }
             Stmt::DropView(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Act::Cascade { kind: "view" });
+                self.add(drop.syntax(), Effect::Cascade { kind: "view" });
             }
             Stmt::DropMaterializedView(drop) if cascades(drop.drop_behavior().as_ref()) => {
                 self.add(
                     drop.syntax(),
-                    Act::Cascade {
+                    Effect::Cascade {
                         kind: "materialized view",
                     },
                 );
             }
             Stmt::DropFunction(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Act::Cascade { kind: "function" });
+                self.add(drop.syntax(), Effect::Cascade { kind: "function" });
             }
             Stmt::DropSequence(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Act::Cascade { kind: "sequence" });
+                self.add(drop.syntax(), Effect::Cascade { kind: "sequence" });
             }
             Stmt::DropType(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Act::Cascade { kind: "type" });
+                self.add(drop.syntax(), Effect::Cascade { kind: "type" });
             }
             Stmt::AlterView(alter) => {
                 if let Some(ast::AlterViewAction::ViewRenameTo(_)) = alter.action() {
@@ -183,13 +174,13 @@ impl Found {
                     create.if_not_exists().is_some(),
                     create.syntax(),
                 );
-                self.kept("a materialized view", create.syntax());
+                self.stored_expression("a materialized view", create.syntax());
             }
             Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), keywords),
             Stmt::CreateTrigger(create) => {
                 let on = create.on_relation().and_then(|on| on.relation_name_ref());
                 if let Some(table) = name(on) {
-                    self.add(create.syntax(), Act::Alter { table });
+                    self.add(create.syntax(), Effect::Alter { table });
                 }
             }
             Stmt::DropTable(drop) => {
@@ -198,7 +189,7 @@ impl Found {
                         let what = format!("table {table_name}");
                         self.add(
                             table.syntax(),
-                            Act::Remove {
+                            Effect::Remove {
                                 table: table_name,
                                 what,
                             },
@@ -211,47 +202,49 @@ impl Found {
                 let list = truncate.table_list();
                 let tables = list.iter().flat_map(ast::TableList::table_relation_names);
                 let tables = tables.filter_map(|table| name(Some(table))).collect();
-                self.add(truncate.syntax(), Act::Truncate { tables, cascade });
+                self.add(truncate.syntax(), Effect::Truncate { tables, cascade });
             }
             Stmt::Lock(lock) => {
                 let list = lock.relation_list();
                 let tables = list.iter().flat_map(ast::RelationList::relation_names);
                 let tables = tables.filter_map(|table| name(Some(table))).collect();
-                self.add(lock.syntax(), Act::Lock { tables });
+                self.add(lock.syntax(), Effect::Lock { tables });
             }
-            Stmt::Vacuum(vacuum) if vacuum.full_token().is_some() || full_option(keywords) => {
+            Stmt::Vacuum(vacuum)
+                if vacuum.full_token().is_some() || keywords.has_option("full") =>
+            {
                 let command = "VACUUM FULL";
-                self.add(vacuum.syntax(), Act::VacuumFull { command });
+                self.add(vacuum.syntax(), Effect::VacuumFull { command });
             }
             Stmt::Cluster(cluster) => {
-                self.add(cluster.syntax(), Act::VacuumFull { command: "CLUSTER" });
+                self.add(cluster.syntax(), Effect::VacuumFull { command: "CLUSTER" });
             }
             Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT", false),
             Stmt::Update(update) => {
-                let is_all =
+                let all_rows =
                     update.where_clause_or_current_of().is_none() && update.from_clause().is_none();
-                self.write(update.relation_name(), "UPDATE", is_all);
+                self.write(update.relation_name(), "UPDATE", all_rows);
             }
             Stmt::Delete(delete) => {
-                let is_all = delete.where_clause_or_current_of().is_none()
+                let all_rows = delete.where_clause_or_current_of().is_none()
                     && delete.using_clause().is_none();
-                self.write(delete.relation_name(), "DELETE", is_all);
+                self.write(delete.relation_name(), "DELETE", all_rows);
             }
             Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE", false),
             _ => {}
         }
     }
 
-    fn write(&mut self, node: Option<impl AstNode>, command: &'static str, is_all: bool) {
+    fn write(&mut self, node: Option<impl AstNode>, command: &'static str, all_rows: bool) {
         if let Some(node) = node
             && let Some(table) = named(&node)
         {
-            let act = Act::Write {
+            let effect = Effect::Write {
                 table,
                 command,
-                is_all,
+                all_rows,
             };
-            self.add(node.syntax(), act);
+            self.add(node.syntax(), effect);
         }
     }
 
@@ -260,7 +253,7 @@ impl Found {
             && let Some(table) = named(&node)
         {
             let what = format!("{kind} {table}");
-            self.add(node.syntax(), Act::Rename { table, what });
+            self.add(node.syntax(), Effect::Rename { table, what });
         }
     }
 
@@ -268,7 +261,7 @@ impl Found {
         if let Some(table) = table {
             self.add(
                 node,
-                Act::CreateTable {
+                Effect::CreateTable {
                     table,
                     if_not_exists,
                 },
@@ -284,21 +277,22 @@ impl Found {
         );
         for node in create.syntax().descendants() {
             if let Some(key) = ast::ReferencesConstraint::cast(node.clone()) {
-                self.key(key.table(), key.references_token());
+                self.foreign_key(key.table(), key.references_token());
             } else if let Some(key) = ast::ForeignKeyConstraint::cast(node) {
-                self.key(key.table_name_ref(), key.references_token());
+                self.foreign_key(key.table_name_ref(), key.references_token());
             }
         }
     }
 
-    pub(super) fn key(
+    pub(super) fn foreign_key(
         &mut self,
         to: Option<ast::TableNameRef>,
         word: Option<squawk_syntax::SyntaxToken>,
     ) {
         if let (Some(to), Some(word)) = (name(to), word) {
             let at = usize::from(word.text_range().start());
-            self.acts.push((self.start + at, Act::Key { to }));
+            self.effects
+                .push((self.start + at, Effect::ForeignKey { to }));
         }
     }
 
@@ -314,35 +308,26 @@ impl Found {
         let literals =
             (0..keywords.len()).filter(|&index| keywords.kind(index) == Some(TokenKind::Literal));
         let body: Vec<&str> = literals.map(|index| keywords.text(index)).collect();
-        let pins_path =
+        let sets_search_path =
             (keywords.positions("set")).any(|index| keywords.is(index + 1, "search_path"));
-        let act = Act::Function {
+        let effect = Effect::Function {
             name: name.relation,
             body: body.join("\n"),
-            pins_path,
+            sets_search_path,
         };
-        self.add(node, act);
+        self.add(node, effect);
     }
 
-    fn kept(&mut self, what: &'static str, node: &SyntaxNode) {
+    fn stored_expression(&mut self, object: &'static str, node: &SyntaxNode) {
         let calls: Vec<String> = super::default_value::calls(node).collect();
         if !calls.is_empty() {
-            self.add(node, Act::Kept { what, calls });
+            self.add(node, Effect::StoredExpression { object, calls });
         }
     }
 }
 
 fn cascades(behavior: Option<&ast::DropBehavior>) -> bool {
     matches!(behavior, Some(ast::DropBehavior::Cascade(_)))
-}
-
-/// `VACUUM (FULL)`, unless it says `FULL off`.
-fn full_option(keywords: Keywords<'_>) -> bool {
-    (1..keywords.options()).any(|index| {
-        keywords.is(index, "full")
-            && !keywords.is_any(index + 1, &["false", "off"])
-            && keywords.text(index + 1) != "0"
-    })
 }
 
 pub(super) fn name(node: Option<impl AstNode>) -> Option<RelationName> {

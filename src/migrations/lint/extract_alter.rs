@@ -1,16 +1,16 @@
-//! From the parser's tree of an `ALTER TABLE` to what it does.
+//! Extracts the effects of `ALTER TABLE`.
 
 use squawk_syntax::SyntaxNode;
 use squawk_syntax::ast::{self, AstNode};
 
 use super::default_value::of_default;
-use super::effect::{Act, AddedColumn, Checked, Value};
-use super::extract::{Found, name};
+use super::effect::{AddedColumn, ColumnValue, ConstraintKind, Effect};
+use super::extract::{Extractor, name};
 use crate::migrations::sql::keywords::Keywords;
 use crate::migrations::sql::lexer::{Lexer, Token};
 use crate::migrations::sql::relations::RelationName;
 
-impl Found {
+impl Extractor {
     pub(super) fn alter_table(&mut self, alter: &ast::AlterTable) {
         let Some(table) = name(alter.table_relation_name()) else {
             return;
@@ -23,42 +23,42 @@ impl Found {
     fn action(&mut self, table: &RelationName, action: ast::AlterTableAction) {
         use ast::AlterTableAction as Action;
         let table = table.clone();
-        let rewrite = |by| Act::Rewrite {
+        let rewrite = |by| Effect::Rewrite {
             table: table.clone(),
             by,
         };
         let node = action.syntax().clone();
-        let act = match action {
+        let effect = match action {
             Action::AddColumn(add) => return self.add_column(table, &add),
             Action::AddConstraint(add) => return self.add_constraint(table, &add),
             Action::AlterColumn(alter) => {
                 let column = text_of(alter.column_name_ref());
                 match alter.option() {
-                    Some(ast::AlterColumnOption::SetType(_)) => Act::SetType { table, column },
+                    Some(ast::AlterColumnOption::SetType(_)) => Effect::SetType { table, column },
                     Some(ast::AlterColumnOption::SetNotNull(_)) => {
-                        Act::SetNotNull { table, column }
+                        Effect::SetNotNull { table, column }
                     }
                     Some(ast::AlterColumnOption::SetStatistics(_)) => return,
-                    _ => Act::Alter { table },
+                    _ => Effect::Alter { table },
                 }
             }
-            Action::ValidateConstraint(validate) => Act::Validate {
+            Action::ValidateConstraint(validate) => Effect::Validate {
                 table,
                 constraint: text_of(validate.constraint_name_ref()),
             },
-            Action::DropColumn(drop) => Act::Remove {
+            Action::DropColumn(drop) => Effect::Remove {
                 what: format!("column {}", text_of(drop.column_name_ref())),
                 table,
             },
-            Action::RenameColumn(rename) => Act::Rename {
+            Action::RenameColumn(rename) => Effect::Rename {
                 what: format!("column {}", text_of(rename.column_name_ref())),
                 table,
             },
-            Action::TableRenameTo(_) => Act::Rename {
+            Action::TableRenameTo(_) => Effect::Rename {
                 what: format!("table {table}"),
                 table,
             },
-            Action::SetSchema(_) => Act::Remove {
+            Action::SetSchema(_) => Effect::Remove {
                 what: format!("table {table}"),
                 table,
             },
@@ -66,9 +66,9 @@ impl Found {
             Action::SetUnlogged(_) => rewrite("SET UNLOGGED"),
             Action::SetAccessMethod(_) => rewrite("SET ACCESS METHOD"),
             Action::SetTablespace(_) => rewrite("SET TABLESPACE"),
-            _ => Act::Alter { table },
+            _ => Effect::Alter { table },
         };
-        self.add(&node, act);
+        self.add(&node, effect);
     }
 
     fn add_column(&mut self, table: RelationName, add: &ast::AddColumn) {
@@ -88,7 +88,7 @@ impl Found {
         ]
         .contains(&type_name.as_str())
         {
-            column.value = Value::Each(type_name);
+            column.value = ColumnValue::PerRow(type_name);
         }
         for constraint in add.constraints() {
             use ast::Constraint;
@@ -96,7 +96,7 @@ impl Found {
                 Constraint::DefaultConstraint(default) => {
                     column.value = default
                         .expr()
-                        .map_or(Value::Nothing, |expr| of_default(expr.syntax()));
+                        .map_or(ColumnValue::Null, |expr| of_default(expr.syntax()));
                 }
                 Constraint::GeneratedConstraint(generated) => {
                     let stored = match generated.generated_as() {
@@ -109,23 +109,23 @@ impl Found {
                         None => None,
                     };
                     if let Some(stored) = stored {
-                        column.value = Value::Each(stored.to_owned());
+                        column.value = ColumnValue::PerRow(stored.to_owned());
                     }
                 }
                 Constraint::NotNullConstraint(_) => column.not_null = true,
                 Constraint::PrimaryKeyConstraint(_) => {
                     column.not_null = true;
-                    column.checked = Some(Checked::PrimaryKey);
+                    column.constraint = Some(ConstraintKind::PrimaryKey);
                 }
-                Constraint::UniqueConstraint(_) => column.checked = Some(Checked::Unique),
-                Constraint::CheckConstraint(_) => column.checked = Some(Checked::Check),
+                Constraint::UniqueConstraint(_) => column.constraint = Some(ConstraintKind::Unique),
+                Constraint::CheckConstraint(_) => column.constraint = Some(ConstraintKind::Check),
                 Constraint::ReferencesConstraint(key) => {
-                    self.key(key.table(), key.references_token());
+                    self.foreign_key(key.table(), key.references_token());
                 }
                 _ => {}
             }
         }
-        self.add(add.syntax(), Act::AddColumn { table, column });
+        self.add(add.syntax(), Effect::AddColumn { table, column });
     }
 
     fn add_constraint(&mut self, table: RelationName, add: &ast::AddConstraint) {
@@ -135,29 +135,37 @@ impl Found {
         };
         let not_valid =
             (constraint.syntax().children()).any(|child| ast::NotValid::can_cast(child.kind()));
-        let (kind, at_once, clause) = match &constraint {
-            Constraint::CheckConstraint(it) => {
-                (Checked::Check, !not_valid, it.constraint_name_clause())
-            }
-            Constraint::NotNullConstraint(it) => {
-                (Checked::NotNull, !not_valid, it.constraint_name_clause())
-            }
+        let (kind, checks_rows, clause) = match &constraint {
+            Constraint::CheckConstraint(it) => (
+                ConstraintKind::Check,
+                !not_valid,
+                it.constraint_name_clause(),
+            ),
+            Constraint::NotNullConstraint(it) => (
+                ConstraintKind::NotNull,
+                !not_valid,
+                it.constraint_name_clause(),
+            ),
             Constraint::ForeignKeyConstraint(it) => {
-                self.key(it.table_name_ref(), it.references_token());
-                (Checked::Key, !not_valid, it.constraint_name_clause())
+                self.foreign_key(it.table_name_ref(), it.references_token());
+                (
+                    ConstraintKind::ForeignKey,
+                    !not_valid,
+                    it.constraint_name_clause(),
+                )
             }
             Constraint::UniqueConstraint(it) => (
-                Checked::Unique,
+                ConstraintKind::Unique,
                 it.using_index().is_none(),
                 it.constraint_name_clause(),
             ),
             Constraint::PrimaryKeyConstraint(it) => (
-                Checked::PrimaryKey,
+                ConstraintKind::PrimaryKey,
                 it.using_index().is_none(),
                 it.constraint_name_clause(),
             ),
             Constraint::ExcludeConstraint(it) => {
-                (Checked::Exclude, true, it.constraint_name_clause())
+                (ConstraintKind::Exclude, true, it.constraint_name_clause())
             }
             _ => return,
         };
@@ -170,14 +178,14 @@ impl Found {
             }
             _ => None,
         };
-        let act = Act::AddConstraint {
+        let effect = Effect::AddConstraint {
             table,
             kind,
-            at_once,
+            checks_rows,
             name,
             not_null,
         };
-        self.add(add.syntax(), act);
+        self.add(add.syntax(), effect);
     }
 }
 

@@ -1,7 +1,7 @@
-//! What a migration should not do on a fleet, though nothing keeps it from it.
+//! Lint: what migrations should not do to a fleet or a busy table, although nothing forbids it.
 //!
-//! The [seal](super::seal) refuses what would leave transaction or schema; this room warns
-//! of what locks, rewrites, or costs something in every schema. It needs no server.
+//! May import: `domain`, `sql`, `files`. Needs no server.
+//! Start reading at: `rules/`; `extract.rs` turns statements into the effects that rules check.
 
 mod allow;
 mod default_value;
@@ -9,54 +9,54 @@ mod effect;
 mod extract;
 mod extract_alter;
 mod finding;
-mod fleet;
-pub mod rule;
-mod tables;
+mod rule;
+mod rules;
 mod transaction;
 
 use std::collections::HashSet;
 
 pub use finding::Finding;
-pub use rule::{Rule, Severity};
+pub use rule::{Definition, Severity};
+pub use rules::Rule;
 
 use allow::Allowances;
-use effect::Act;
-use extract::{Reading, read_all};
-use transaction::InTransaction;
+use effect::Effect;
+use extract::{ParsedFile, parse_all};
+use transaction::TransactionState;
 
 use crate::domain::script::Scope;
-use crate::migrations::files::load_error::LoadErrors;
+use crate::migrations::files::load_error::{LoadError, LoadErrors};
 use crate::migrations::files::set::MigrationSet;
 use crate::migrations::sql::directives::Transaction;
 
-/// Both sets, read once and judged as often as need be.
+/// Both sets, parsed.
 #[derive(Debug)]
 pub struct Linter<'a> {
-    shared: Half<'a>,
-    tenant: Half<'a>,
+    shared: LintedSet<'a>,
+    tenant: LintedSet<'a>,
 }
 
-/// One set, read.
+/// One set, parsed.
 #[derive(Debug)]
-struct Half<'a> {
-    set: &'a MigrationSet,
-    readings: Vec<Reading>,
+struct LintedSet<'a> {
+    scripts: &'a MigrationSet,
+    files: Vec<ParsedFile>,
     allowances: Vec<Allowances>,
-    /// Every table that any of its files creates.
+    /// Every table that a file creates.
     tables: HashSet<String>,
 }
 
 impl<'a> Linter<'a> {
-    /// Reads both sets.
+    /// Parses both sets.
     ///
     /// # Errors
     ///
-    /// Every rule that a file allows and that does not exist.
+    /// Every unknown rule in an `allow` directive.
     pub fn new(shared: &'a MigrationSet, tenant: &'a MigrationSet) -> Result<Self, LoadErrors> {
         let mut errors = Vec::new();
         let linter = Self {
-            shared: Half::read(shared, &mut errors),
-            tenant: Half::read(tenant, &mut errors),
+            shared: LintedSet::parse(shared, &mut errors),
+            tenant: LintedSet::parse(tenant, &mut errors),
         };
         if errors.is_empty() {
             Ok(linter)
@@ -65,43 +65,39 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// Returns what there is to say of every file, each taken as a transaction by itself:
-    /// what an earlier file made is in use.
+    /// Returns the findings of every file, each as a transaction of its own: tables of earlier files
+    /// are in use.
     #[must_use]
     pub fn every_file(&self) -> Vec<Finding> {
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for scope in [Scope::Shared, Scope::Tenant] {
-            for index in 0..self.half(scope).readings.len() {
-                found.extend(self.together(scope, &[index]));
+            for index in 0..self.set(scope).files.len() {
+                findings.extend(self.transaction(scope, &[index]));
             }
         }
-        found
+        findings
     }
 
-    /// Returns what there is to say of files, by their positions in the set, that are about
-    /// to run in one schema: those that share a transaction are judged together.
+    /// Returns the findings of files, by their positions in the set, that will run in one schema:
+    /// those that share a transaction are checked together.
     #[must_use]
     pub fn pending(&self, scope: Scope, files: &[usize], one_transaction: bool) -> Vec<Finding> {
-        let half = self.half(scope);
-        let inside = |index: &usize| half.readings[*index].transaction == Transaction::Inside;
-        let together = |a: &usize, b: &usize| one_transaction && inside(a) && inside(b);
-        let mut found = Vec::new();
-        for group in files.chunk_by(together) {
-            found.extend(self.together(scope, group));
-        }
-        found
+        let set = self.set(scope);
+        let inside = |index: &usize| set.files[*index].transaction == Transaction::Inside;
+        files
+            .chunk_by(|a, b| one_transaction && inside(a) && inside(b))
+            .flat_map(|files| self.transaction(scope, files))
+            .collect()
     }
 
-    fn together(&self, scope: Scope, files: &[usize]) -> Vec<Finding> {
-        let half = self.half(scope);
-        let mut found = InTransaction::new(self, scope, files).findings();
-        found.retain(|finding| {
-            !half.allowances[finding.file].cover(finding.rule, finding.statement)
-        });
-        found
+    fn transaction(&self, scope: Scope, files: &[usize]) -> Vec<Finding> {
+        let allowances = &self.set(scope).allowances;
+        let mut findings = TransactionState::new(self, scope, files).findings();
+        findings.retain(|finding| !allowances[finding.file].cover(finding.rule, finding.statement));
+        findings
     }
 
-    const fn half(&self, scope: Scope) -> &Half<'a> {
+    const fn set(&self, scope: Scope) -> &LintedSet<'a> {
         match scope {
             Scope::Shared => &self.shared,
             Scope::Tenant => &self.tenant,
@@ -109,34 +105,28 @@ impl<'a> Linter<'a> {
     }
 }
 
-impl<'a> Half<'a> {
-    fn read(set: &'a MigrationSet, errors: &mut Vec<crate::migrations::LoadError>) -> Self {
-        let readings = read_all(set.scripts());
-        let allowances = set.scripts().iter().map(|script| {
+impl<'a> LintedSet<'a> {
+    fn parse(scripts: &'a MigrationSet, errors: &mut Vec<LoadError>) -> Self {
+        let files = parse_all(scripts.scripts());
+        let allowances = scripts.scripts().iter().map(|script| {
             Allowances::read(script).unwrap_or_else(|error| {
                 errors.push(error);
                 Allowances::default()
             })
         });
+        let statements = files.iter().flat_map(|file| &file.statements);
+        let effects = statements.flat_map(|statement| &statement.effects);
+        let tables = effects.filter_map(|(_, effect)| match effect {
+            Effect::CreateTable { table, .. } => Some(table.relation.clone()),
+            _ => None,
+        });
         Self {
+            scripts,
             allowances: allowances.collect(),
-            tables: created(&readings),
-            set,
-            readings,
+            tables: tables.collect(),
+            files,
         }
     }
-}
-
-fn created(readings: &[Reading]) -> HashSet<String> {
-    let statements = readings.iter().flat_map(|reading| &reading.statements);
-    let acts = statements
-        .filter_map(|statement| statement.acts.as_ref())
-        .flatten();
-    acts.filter_map(|(_, act)| match act {
-        Act::CreateTable { table, .. } => Some(table.relation.clone()),
-        _ => None,
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -1,188 +1,218 @@
-//! The files that share a transaction, walked statement by statement.
+//! Applies the rules to the files of one transaction, statement by statement.
 
 use std::collections::HashSet;
 
-use super::effect::{Act, Checked};
-use super::extract::Read;
-use super::finding::{Finding, Said};
-use super::rule::Rule;
-use super::{Linter, fleet, tables};
+use super::effect::{ConstraintKind, Effect};
+use super::extract::ParsedStatement;
+use super::finding::Finding;
+use super::rules::Rule;
+use super::{LintedSet, Linter};
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::Transaction;
 use crate::migrations::sql::position::location_of_byte;
 use crate::migrations::sql::relations::RelationName;
 
-/// Files that run in one schema and commit together, and what they did so far.
-pub(super) struct InTransaction<'a> {
-    pub(super) linter: &'a Linter<'a>,
+/// Files that run in one schema and commit together, and what they did before the current effect.
+pub(super) struct TransactionState<'a> {
+    linter: &'a Linter<'a>,
+    set: &'a LintedSet<'a>,
     pub(super) scope: Scope,
     files: &'a [usize],
-    /// Whether what is locked stays locked until the last statement is done.
-    pub(super) holds_locks: bool,
-    /// Tables that nobody else can see yet.
+    /// Whether locks last until the end of the last file.
+    holds_locks: bool,
+    /// Tables that are created here, so that other sessions cannot see them.
     created: HashSet<String>,
-    /// Constraints that were added and not checked.
-    pub(super) unchecked: HashSet<String>,
-    /// Tables that others use and that are locked by now.
+    /// Constraints that are added here without checking existing rows.
+    not_valid: HashSet<String>,
+    /// Tables in use that are locked so far.
     pub(super) locked: Vec<String>,
-    /// The statements from the last one on that is more than a foreign key, as a count from
-    /// the first file's first statement.
+    /// The number of the last statement that does more than add a foreign key.
     last_work: usize,
-    /// How many statements there are.
+    /// The number of statements.
     total: usize,
-    /// The place of the present statement among them.
-    pub(super) ordinal: usize,
-    /// The file of the present statement.
-    pub(super) file: usize,
+    /// The number of the current statement.
+    current: usize,
+    /// The file of the current statement.
+    file: usize,
 }
 
-impl<'a> InTransaction<'a> {
+impl<'a> TransactionState<'a> {
     pub(super) fn new(linter: &'a Linter<'a>, scope: Scope, files: &'a [usize]) -> Self {
-        let readings = &linter.half(scope).readings;
-        let statements = || files.iter().flat_map(|&file| &readings[file].statements);
-        let last_work = statements()
+        let set = linter.set(scope);
+        let statements = || files.iter().flat_map(|&file| &set.files[file].statements);
+        let work = statements()
             .enumerate()
-            .filter(|(_, it)| !only_keys(it))
-            .last();
+            .filter(|(_, it)| !adds_only_keys(it));
         Self {
             linter,
+            set,
             scope,
             files,
             holds_locks: (files.iter())
-                .all(|&file| readings[file].transaction == Transaction::Inside),
+                .all(|&file| set.files[file].transaction == Transaction::Inside),
             created: HashSet::new(),
-            unchecked: HashSet::new(),
+            not_valid: HashSet::new(),
             locked: Vec::new(),
-            last_work: last_work.map_or(0, |(ordinal, _)| ordinal),
+            last_work: work.last().map_or(0, |(number, _)| number),
             total: statements().count(),
-            ordinal: 0,
+            current: 0,
             file: 0,
         }
     }
 
-    /// Returns everything that the rules find, in the order of the statements.
+    /// Returns all findings, in the order of the statements.
     pub(super) fn findings(mut self) -> Vec<Finding> {
-        let (linter, scope) = (self.linter, self.scope);
-        let half = linter.half(scope);
-        let mut found = Vec::new();
+        let mut findings = Vec::new();
         for &file in self.files {
             self.file = file;
-            let script = &half.set.scripts()[file];
-            let mut unread = false;
-            for statement in &half.readings[file].statements {
-                let start = statement.range.start;
-                let mut say = |at: usize, said: Said| {
-                    found.push(Finding {
-                        scope,
-                        file,
-                        statement: start,
-                        path: script.path.clone(),
-                        place: location_of_byte(&script.text, at),
-                        rule: said.rule,
-                        severity: said.severity,
-                        message: said.message,
-                        cost: said.cost,
-                        safer: said.safer,
-                    });
-                };
-                match &statement.acts {
-                    Some(acts) => {
-                        for (at, act) in acts {
-                            for said in self.judge(act) {
-                                say(*at, said);
-                            }
-                        }
-                    }
-                    // Once for a file: a dump of rows would say it thousands of times.
-                    None if !unread => {
-                        unread = true;
-                        say(start, not_read());
-                    }
-                    None => {}
+            for statement in &self.set.files[file].statements {
+                for (offset, effect) in &statement.effects {
+                    self.check(statement.range.start, *offset, effect, &mut findings);
+                    self.record(effect);
                 }
-                self.ordinal += 1;
+                self.current += 1;
             }
         }
-        found
+        findings
     }
 
-    fn judge(&mut self, act: &Act) -> Vec<Said> {
-        let outside = fleet::outside(self, act);
-        if !outside.is_empty() {
-            return outside;
+    fn check(&self, statement: usize, offset: usize, effect: &Effect, to: &mut Vec<Finding>) {
+        // A change outside of the schema is rolled back, so its cost does not matter.
+        let outside = (Rule::OutsideSchema.definition().check)(self, effect).is_some();
+        let rules = if outside {
+            &[Rule::OutsideSchema]
+        } else {
+            Rule::ALL
+        };
+        let script = &self.set.scripts.scripts()[self.file];
+        for &rule in rules {
+            let Some(violation) = (rule.definition().check)(self, effect) else {
+                continue;
+            };
+            to.push(Finding {
+                scope: self.scope,
+                file: self.file,
+                statement,
+                path: script.path.clone(),
+                location: location_of_byte(&script.text, offset),
+                rule,
+                severity: violation.severity.unwrap_or(rule.definition().severity),
+                message: violation.message,
+                cost: violation.cost,
+                safer: violation.safer,
+            });
         }
-        let mut said = fleet::judge(self, act);
-        said.extend(tables::judge(self, act));
-        said.extend(fleet::locks(self, act));
-        match act {
-            Act::CreateTable { table, .. } => {
+    }
+
+    fn record(&mut self, effect: &Effect) {
+        self.locked.extend(self.newly_locked(effect));
+        match effect {
+            Effect::CreateTable { table, .. } => {
                 self.created.insert(table.relation.clone());
             }
-            Act::AddConstraint {
+            Effect::AddConstraint {
                 name: Some(name),
-                at_once: false,
+                checks_rows: false,
                 ..
             } => {
-                self.unchecked.insert(name.clone());
+                self.not_valid.insert(name.clone());
             }
             _ => {}
         }
-        said
     }
 
-    /// Returns whether others may be using a table: it was there before this transaction.
+    /// Returns whether programs may use a table: it existed before this transaction.
     pub(super) fn in_use(&self, table: &RelationName) -> bool {
         !self.created.contains(&table.relation)
     }
 
-    /// Returns how many statements follow that are more than a foreign key, and whether
-    /// they include another file's; `None` where nothing of that kind follows.
-    pub(super) fn work_behind(&self) -> Option<(usize, usize)> {
-        let files_behind = self
-            .files
-            .iter()
-            .rev()
-            .take_while(|&&file| file != self.file)
-            .count();
-        (self.holds_locks && self.ordinal < self.last_work)
-            .then(|| (self.total - 1 - self.ordinal, files_behind))
+    /// Returns the table in use that an effect locks and that is not locked yet.
+    pub(super) fn newly_locked(&self, effect: &Effect) -> Option<String> {
+        let name = match effect {
+            Effect::ForeignKey { to } if self.is_outside(to) => in_public(to),
+            Effect::Remove { table, .. }
+            | Effect::CreateIndex {
+                table,
+                concurrently: false,
+                ..
+            } if self.in_use(table) => table.to_string(),
+            _ => effect
+                .altered()
+                .filter(|table| self.in_use(table))?
+                .to_string(),
+        };
+        (self.holds_locks && !self.locked.contains(&name)).then_some(name)
     }
 
-    /// Returns whether an earlier file, or an earlier statement, has a
-    /// `CHECK (column IS NOT NULL)` for a column.
-    pub(super) fn proven(&self, table: &RelationName, column: &str) -> bool {
-        let readings = &self.linter.half(self.scope).readings[..=self.file];
-        let statements = readings.iter().flat_map(|reading| &reading.statements);
-        let mut acts = statements
-            .filter_map(|statement| statement.acts.as_ref())
-            .flatten();
-        acts.any(|(_, act)| {
-            matches!(act, Act::AddConstraint { table: other, kind: Checked::Check, not_null: Some(proven), .. }
-                if other == table && proven == column)
+    /// Returns whether an earlier statement of the transaction adds this constraint as `NOT VALID`.
+    pub(super) fn was_added_not_valid(&self, constraint: &str) -> bool {
+        self.holds_locks && self.not_valid.contains(constraint)
+    }
+
+    /// Returns the number of statements and of files that follow; `None` if they only add foreign
+    /// keys.
+    pub(super) fn work_after(&self) -> Option<(usize, usize)> {
+        let files = self.files.iter().rev();
+        let files_after = files.take_while(|&&file| file != self.file).count();
+        (self.holds_locks && self.current < self.last_work)
+            .then(|| (self.total - 1 - self.current, files_after))
+    }
+
+    /// Returns the effects of the set up to the current file.
+    pub(super) fn effects_so_far(&self) -> impl Iterator<Item = &'a Effect> {
+        self.set.files[..=self.file]
+            .iter()
+            .flat_map(|file| &file.statements)
+            .flat_map(|statement| &statement.effects)
+            .map(|(_, effect)| effect)
+    }
+
+    /// Returns whether a file up to the current one adds `CHECK (column IS NOT NULL)`.
+    pub(super) fn has_not_null_check(&self, table: &RelationName, column: &str) -> bool {
+        self.effects_so_far().any(|effect| {
+            matches!(effect, Effect::AddConstraint { table: other, kind: ConstraintKind::Check, not_null: Some(checked), .. }
+                if other == table && checked == column)
         })
+    }
+
+    /// Returns whether a file of the set creates this table.
+    pub(super) fn creates_table(&self, table: &str) -> bool {
+        self.set.tables.contains(table)
+    }
+
+    /// Returns whether a name in a file of the tenant set is not a table of the tenant: it has a
+    /// schema, or only the shared set creates it.
+    pub(super) fn is_outside(&self, table: &RelationName) -> bool {
+        let is_qualified = (table.schema.as_deref()).is_some_and(|schema| schema != "pg_temp");
+        self.scope == Scope::Tenant
+            && (is_qualified || self.is_shared_name(table) && !self.creates_table(&table.relation))
+    }
+
+    /// Returns whether the shared set creates a table of this bare name.
+    pub(super) fn is_shared_name(&self, table: &RelationName) -> bool {
+        table.schema.is_none() && self.linter.shared.tables.contains(&table.relation)
     }
 }
 
-fn only_keys(statement: &Read) -> bool {
-    let is_key = |act: &Act| {
+/// Returns a name with its schema, which is `public` if it is bare.
+pub(super) fn in_public(table: &RelationName) -> String {
+    match table.schema {
+        Some(_) => table.to_string(),
+        None => format!("public.{table}"),
+    }
+}
+
+fn adds_only_keys(statement: &ParsedStatement) -> bool {
+    let is_key = |effect: &Effect| {
         matches!(
-            act,
-            Act::Key { .. }
-                | Act::AddConstraint {
-                    kind: Checked::Key,
+            effect,
+            Effect::ForeignKey { .. }
+                | Effect::AddConstraint {
+                    kind: ConstraintKind::ForeignKey,
                     ..
                 }
         )
     };
-    (statement.acts.as_ref())
-        .is_some_and(|acts| !acts.is_empty() && acts.iter().all(|(_, act)| is_key(act)))
-}
-
-fn not_read() -> Said {
-    Said::new(
-        Rule::NotRead,
-        "the parser does not know this statement, or it is too long for it",
-        "nothing was looked for in it",
-        "read it with the eyes of a reviewer",
-    )
+    let effects = &statement.effects;
+    !effects.is_empty() && effects.iter().all(|(_, effect)| is_key(effect))
 }

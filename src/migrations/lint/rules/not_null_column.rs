@@ -1,0 +1,33 @@
+use crate::migrations::lint::effect::{ColumnValue, Effect};
+use crate::migrations::lint::rule::{Definition, Severity, Violation};
+use crate::migrations::lint::transaction::TransactionState;
+
+pub(super) const RULE: Definition = Definition {
+    name: "not-null-column",
+    severity: Severity::Error,
+    grows_with_fleet: false,
+    summary: "ADD COLUMN ... NOT NULL without a value for existing rows",
+    why: "It succeeds in tenants whose table is empty and fails in the others.",
+    server: "All versions: SQLSTATE 23502 if the table has rows.",
+    found: &["ALTER TABLE orders ADD COLUMN state int NOT NULL"],
+    accepted: &[
+        "ALTER TABLE orders ADD COLUMN state int",
+        "CREATE TABLE n (id int); ALTER TABLE n ADD COLUMN state int NOT NULL",
+    ],
+    check,
+};
+
+fn check(now: &TransactionState<'_>, effect: &Effect) -> Option<Violation> {
+    let Effect::AddColumn { table, column } = effect else {
+        return None;
+    };
+    if !column.not_null || column.value != ColumnValue::Null || !now.in_use(table) {
+        return None;
+    }
+    let name = &column.name;
+    Some(Violation::new(
+        format!("column {name} is NOT NULL and has no default"),
+        "succeeds in tenants whose table is empty and fails in the others",
+        format!("add {name} without NOT NULL, fill it, then SET NOT NULL (rule set-not-null)"),
+    ))
+}
