@@ -486,7 +486,7 @@ fn a_command_line_with_an_address_is_not_repeated() {
     given
         .run(&args)
         .exits(10)
-        .says("continue with the rest: the same command line again\n")
+        .says("continue with the rest: run the same command again\n")
         .says("retry the failed schemas: the same command with --tenant=t0,t1\n");
 }
 
@@ -500,7 +500,7 @@ fn what_was_read_from_a_pipe_is_not_proposed_to_be_read_again() {
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"t0\nt1\n").unwrap();
     let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
     assert!(
-        said.contains("continue with the rest: the same command line again\n"),
+        said.contains("continue with the rest: run the same command again\n"),
         "{said}"
     );
 }

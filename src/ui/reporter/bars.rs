@@ -272,7 +272,7 @@ mod tests {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let tenants: Vec<_> = (1..=14).map(|n| tenant(&format!("t{n}"))).collect();
-        bars.on(&begun(20, 20, 14)).unwrap();
+        bars.on(&run_started(20, 20, 14)).unwrap();
         for (number, tenant) in tenants.iter().enumerate() {
             bars.on(&started(tenant, number + 1, 20)).unwrap();
         }
@@ -313,7 +313,7 @@ mod tests {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
-        bars.on(&begun(1, 1, 1)).unwrap();
+        bars.on(&run_started(1, 1, 1)).unwrap();
         bars.on(&started(&acme, 1, 1)).unwrap();
         let waited = Duration::from_secs(4);
         bars.on(&of(&acme, EventKind::WaitingForStandby { waited }))
@@ -335,7 +335,7 @@ mod tests {
         tell(
             &mut bars,
             &[
-                begun(3, 2, 2),
+                run_started(3, 2, 2),
                 started(&acme, 1, 2),
                 started(&globex, 2, 2),
                 finished(&globex, failed(missing_relation())),
@@ -403,7 +403,7 @@ mod tests {
         tell(
             &mut bars,
             &[
-                begun(3, 3, 2),
+                run_started(3, 3, 2),
                 started(&acme, 1, 3),
                 of(&acme, step(4, "table products", 0)),
             ],
@@ -425,7 +425,7 @@ mod tests {
         tell(
             &mut bars,
             &[
-                begun(1, 1, 1),
+                run_started(1, 1, 1),
                 started(&long, 1, 1),
                 of(
                     &long,
@@ -446,7 +446,7 @@ mod tests {
         let mut bars = bars(&screen, LogLevel::Progress);
         let acme = tenant("acme");
         let missing = failed(crate::service::failure::MigrateError::SchemaMissing);
-        tell(&mut bars, &[begun(1, 0, 4), finished(&acme, missing)]);
+        tell(&mut bars, &[run_started(1, 0, 4), finished(&acme, missing)]);
         assert!(!screen.text().contains("migrating"), "{}", screen.text());
     }
 
@@ -459,7 +459,7 @@ mod tests {
             of: 3,
             left: Duration::from_mins(2),
         };
-        tell(&mut bars, &[begun(2, 2, 1), run(pausing)]);
+        tell(&mut bars, &[run_started(2, 2, 1), run(pausing)]);
         let text = draw(&bars, &screen);
         assert!(
             text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"),
@@ -481,7 +481,7 @@ mod tests {
     fn ten_thousand_schemas_leave_nothing_behind() {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
-        bars.on(&begun(10_000, 10_000, 4)).unwrap();
+        bars.on(&run_started(10_000, 10_000, 4)).unwrap();
         for number in 1..=10_000 {
             let tenant = tenant(&format!("t{number}"));
             let done = migrated(&[]);

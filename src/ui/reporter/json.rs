@@ -198,7 +198,7 @@ mod tests {
         let (public, acme) = (public(), tenant("acme"));
         let script = applied(8, "price_history_index", 1900);
         let events = [
-            begun(2, 2, 4),
+            run_started(2, 2, 4),
             started(&public, 0, 1),
             of(
                 &acme,

@@ -73,7 +73,7 @@ mod tests {
         let shared = migrated(&[applied(1, "tenants", 12)]);
         let first = migrated(&[applied(1, "products", 9), applied(2, "prices", 1900)]);
         let events = [
-            begun(3, 3, 1),
+            run_started(3, 3, 1),
             started(&public, 0, 2),
             finished(&public, shared.clone()),
             started(&acme, 1, 2),
@@ -225,7 +225,7 @@ tenant_acme: step 3 of 12: constraints
         assert_data_eq!(
             written(
                 LogLevel::Progress,
-                &[begun(1, 0, 4), finished(&acme, Outcome::UpToDate)],
+                &[run_started(1, 0, 4), finished(&acme, Outcome::UpToDate)],
                 &summary
             ),
             str![[r#"
@@ -251,7 +251,7 @@ tenant_acme: step 3 of 12: constraints
             pause: Duration::from_millis(1500),
         };
         let events = [
-            begun(3, 3, 4),
+            run_started(3, 3, 4),
             started(&acme, 1, 3),
             started(&globex, 2, 3),
             started(&ha_noi, 3, 3),
@@ -323,7 +323,7 @@ waited 6.5 s for locks in 2 schemas, 5.0 s at most, most often for pid 4121 (psq
             written(
                 LogLevel::Progress,
                 &[
-                    begun(1, 1, 8),
+                    run_started(1, 1, 8),
                     started(&acme, 1, 1),
                     finished(&acme, outcome)
                 ],
@@ -350,7 +350,7 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
         let missing = || failed(MigrateError::SchemaMissing);
         let summary = summary(vec![(&acme, missing()), (&globex, missing())]);
         let events = [
-            begun(2, 2, 2),
+            run_started(2, 2, 2),
             finished(&acme, missing()),
             finished(&globex, missing()),
         ];
@@ -371,7 +371,7 @@ retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
     fn a_failure_that_has_scrolled_away_is_explained_again() {
         let bad = tenant("bad");
         let mut events = vec![
-            begun(30, 30, 1),
+            run_started(30, 30, 1),
             started(&bad, 1, 30),
             finished(&bad, failed(missing_relation())),
         ];
@@ -396,7 +396,7 @@ retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
             why: Skipped::Interrupted,
         };
         let events = [
-            begun(3, 3, 1),
+            run_started(3, 3, 1),
             started(&acme, 1, 3),
             run(EventKind::Interrupted {
                 level: Interrupt::Drain,
@@ -435,7 +435,7 @@ continue with the rest: run the same command again
     fn stages_pauses_and_what_is_left_are_written() {
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let events = [
-            begun(2, 2, 1),
+            run_started(2, 2, 1),
             run(EventKind::StageStarted {
                 stage: StageKind::Canary,
                 number: 1,
@@ -493,7 +493,7 @@ continue with the rest: run the same command again
             )
         };
         let events = [
-            begun(1, 1, 1),
+            run_started(1, 1, 1),
             notice("NOTICE", "table \"x\" does not exist, skipping"),
             notice("WARNING", "hash\u{1b}[2J index\nfake line"),
         ];
@@ -526,7 +526,7 @@ continue with the rest: run the same command again
             Closed,
             LogFormatter::new(LogLevel::Progress, Style::plain(), 80, "pricesync"),
         );
-        assert!(lines.on(&begun(1, 1, 1)).is_ok());
+        assert!(lines.on(&run_started(1, 1, 1)).is_ok());
         let error = lines.on(&started(&tenant("acme"), 1, 1)).unwrap_err();
         assert!(crate::ui::is_broken_pipe(&error));
     }

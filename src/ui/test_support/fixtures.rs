@@ -137,7 +137,7 @@ pub(in crate::ui) fn step(number: usize, step: &str, rows: u64) -> EventKind {
     }
 }
 
-pub(in crate::ui) fn begun(schemas: usize, pending: usize, jobs: usize) -> Event {
+pub(in crate::ui) fn run_started(schemas: usize, pending: usize, jobs: usize) -> Event {
     run(EventKind::RunStarted {
         work: Operation::MIGRATION,
         schemas,
