@@ -1,27 +1,27 @@
-//! Findings on stdout, for people and for programs.
+//! Prints findings on stdout, as diagnostics or as JSON.
 
 use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::fleet_data::Known;
+use super::fleet_data::FleetData;
 use crate::commands::run::app::App;
 use crate::error::Failure;
 use crate::migrations::lint::{Finding, Severity};
 use crate::ui::{Diagnostic, DiagnosticLevel, write_document};
 
-/// Excerpts are cut to this width where nobody's terminal says how wide it is.
+/// Width of an excerpt without a terminal.
 const PAGE: usize = 120;
 
-/// A finding with everything that is told of it.
-pub(super) struct Told<'a> {
+/// A finding with its path and forecast.
+pub(super) struct Reported<'a> {
     finding: &'a Finding,
     path: String,
     forecast: Option<String>,
 }
 
-impl<'a> Told<'a> {
-    pub(super) fn new(finding: &'a Finding, fleet: &Known) -> Self {
+impl<'a> Reported<'a> {
+    pub(super) fn new(finding: &'a Finding, fleet: &FleetData) -> Self {
         Self {
             finding,
             path: finding.path.display().to_string(),
@@ -37,7 +37,7 @@ impl<'a> Told<'a> {
         Diagnostic {
             path: &self.path,
             place: &finding.location,
-            weight: match finding.severity {
+            level: match finding.severity {
                 Severity::Hint => DiagnosticLevel::Hint,
                 Severity::Warning => DiagnosticLevel::Warning,
                 Severity::Error => DiagnosticLevel::Error,
@@ -65,11 +65,11 @@ impl<'a> Told<'a> {
     }
 }
 
-pub(super) fn write_remarks(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
+pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<(), Failure> {
     let stdout = app.terminal.stdout();
     let width = stdout.width.map_or(PAGE, usize::from);
     let mut out = app.terminal.out();
-    for (number, item) in told.iter().enumerate() {
+    for (number, item) in reported.iter().enumerate() {
         if number > 0 {
             out.write_all(b"\n")?;
         }
@@ -78,10 +78,10 @@ pub(super) fn write_remarks(told: &[Told<'_>], app: &App) -> Result<(), Failure>
     Ok(out.flush()?)
 }
 
-pub(super) fn write_json(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
+pub(super) fn write_json(reported: &[Reported<'_>], app: &App) -> Result<(), Failure> {
     let of = |severity| {
-        let same = |item: &&Told<'_>| item.finding.severity == severity;
-        told.iter().filter(same).count()
+        let same = |item: &&Reported<'_>| item.finding.severity == severity;
+        reported.iter().filter(same).count()
     };
     let document = json!({
         "v": 1,
@@ -90,7 +90,7 @@ pub(super) fn write_json(told: &[Told<'_>], app: &App) -> Result<(), Failure> {
             "warning": of(Severity::Warning),
             "hint": of(Severity::Hint),
         },
-        "findings": told.iter().map(Told::json).collect::<Vec<_>>(),
+        "findings": reported.iter().map(Reported::json).collect::<Vec<_>>(),
     });
     let mut out = app.terminal.out();
     write_document(&mut out, &document)?;
