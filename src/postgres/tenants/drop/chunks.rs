@@ -1,6 +1,5 @@
 //! The transactions that a drop consists of.
 
-use crate::postgres::connection::session::Row;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
@@ -173,23 +172,23 @@ pub(super) async fn chunks(
         statements,
         is_brief,
     };
-    let cell = |row: &Row, column| row.optional(column).unwrap_or_default().to_owned();
-    let keys = session.read(&keys).await?;
-    let mut chunks: Vec<Chunk> = keys
-        .iter()
-        .map(|key| plain(cell(key, 1), LockedTables::None, cell(key, 0), true))
-        .collect();
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for key in session.read(&keys).await? {
+        let (statement, what) = (key.text(0)?.to_owned(), key.text(1)?.to_owned());
+        chunks.push(plain(what, LockedTables::None, statement, true));
+    }
     let rows = session.read(&relations).await?;
     if rows.len() > CHUNK_SIZE {
         for (place, chunk) in rows.chunks(CHUNK_SIZE).enumerate() {
             let first = place * CHUNK_SIZE + 1;
             let last = first + chunk.len() - 1;
             let what = format!("tables and views {first} to {last} of {}", rows.len());
-            let drops: Vec<String> = chunk
-                .iter()
-                .map(|row| format!("DROP {} IF EXISTS {} CASCADE", cell(row, 1), cell(row, 2)))
-                .collect();
-            let oids = chunk.iter().map(|row| cell(row, 0)).collect();
+            let (mut drops, mut oids) = (Vec::new(), Vec::new());
+            for row in chunk {
+                let (kind, name) = (row.text(1)?, row.text(2)?);
+                drops.push(format!("DROP {kind} IF EXISTS {name} CASCADE"));
+                oids.push(row.text(0)?.to_owned());
+            }
             let drops = drops.join("; ");
             chunks.push(plain(what, LockedTables::These(oids), drops, false));
         }

@@ -158,12 +158,11 @@ pub(crate) async fn contents_of(
         else {
             continue;
         };
-        let cell = |column: usize| row.optional(column).unwrap_or_default();
         contents.homes.push(name.clone());
-        oids.push(cell(1).to_owned());
-        contents.tables += cell(2).parse::<usize>().unwrap_or_default();
-        contents.rows += cell(3).parse::<u64>().unwrap_or_default();
-        contents.bytes += cell(4).parse::<u64>().unwrap_or_default();
+        oids.push(row.text(1).map_err(read)?.to_owned());
+        contents.tables += row.parse::<usize>(2).map_err(read)?;
+        contents.rows += row.parse::<u64>(3).map_err(read)?;
+        contents.bytes += row.parse::<u64>(4).map_err(read)?;
     }
     if !oids.is_empty() {
         let rows = session
