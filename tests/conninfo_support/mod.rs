@@ -165,7 +165,7 @@ impl Server {
                 .args(["-w", "-s", "-l", "log", "-D", ".", "-o", &options, "start"])
                 .status()
                 .expect("pg_ctl runs");
-            // Somebody else may have taken the port in between.
+            // Another process may have taken the port in between.
             if started.success() {
                 let server = Self { data, port, socket };
                 server.create_roles();
@@ -270,7 +270,7 @@ impl Person {
             .block_on(ask(&options))
     }
 
-    /// Asks a psql that is told nothing but the resolved connection.
+    /// Asks a psql that gets only the resolved connection.
     pub(crate) fn by_child(&self, text: Option<&str>) -> Result<String, String> {
         let options = self.resolve(text)?;
         let mut command = self.psql();

@@ -316,7 +316,7 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
             ..NONE
         });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
-    // The same again is no error, another version is, and then nobody is touched.
+    // The same again succeeds; another version is an error that changes no tenant.
     given
         .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
         .exits(0)

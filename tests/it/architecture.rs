@@ -42,6 +42,7 @@ const KNOWN_UPWARD: &[&str] = &[
     "postgres/bookkeeping/mod.rs imports postgres/migrate/migrator.rs",
     "postgres/bookkeeping/run_log.rs imports postgres/migrate/migrator.rs",
     "postgres/migrate/migrator.rs imports postgres/bookkeeping/mod.rs",
+    "postgres/migrate/migrator.rs imports postgres/bookkeeping/run_log.rs",
     "postgres/migrate/template/store.rs imports postgres/bookkeeping/mod.rs",
     "postgres/transaction/ledger.rs imports postgres/bookkeeping/mod.rs",
 ];

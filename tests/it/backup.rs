@@ -265,7 +265,7 @@ fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
             .exits(7)
             .says("function loud(), function own(), function set(), view said")
             .never_says("other()");
-        assert!(given.dump(&[]) == before);
+        assert_eq!(given.dump(&[]), before);
     }
     drop(&given, "acme");
     given.run(&["restore", file.to_str().unwrap()]).exits(0);
@@ -301,7 +301,7 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
             "CREATE TYPE tenant_acme.mood AS ENUM ('ok'); CREATE CAST (text AS tenant_acme.mood) WITH INOUT AS ASSIGNMENT",
             "cast from text to mood",
         ),
-        // Known to nobody but the rehearsal.
+        // Only the round-trip check sees it.
         (
             "ALTER TABLE tenant_acme.users DISABLE TRIGGER ALL",
             "constraint ",
@@ -697,7 +697,7 @@ fn what_a_restore_needs_and_is_not_there_is_said() {
         .exits(1)
         .says("making tables: function public.tax(integer) does not exist (42883)")
         .says("nothing was changed");
-    assert!(other.dump(&[]) == before);
+    assert_eq!(other.dump(&[]), before);
 }
 
 #[test]
@@ -761,7 +761,7 @@ fn a_role_that_may_only_read_can_back_up() {
 }
 
 #[test]
-fn a_table_that_is_rewritten_while_a_backup_begins_is_not_empty_in_it() {
+fn a_table_rewritten_while_a_backup_starts_is_not_empty_in_it() {
     let given = Given::shop();
     given.database.execute(
         "CREATE TABLE tenant_acme.t (a int); INSERT INTO tenant_acme.t SELECT generate_series(1, 7)",
@@ -786,7 +786,7 @@ fn a_table_that_is_rewritten_while_a_backup_begins_is_not_empty_in_it() {
 }
 
 #[test]
-fn interrupted_twice_there_is_no_file_and_nobody_waits() {
+fn interrupted_twice_there_is_no_file_and_no_session_waits() {
     let given = Given::shop();
     let holder = Holder::of(
         &given,
@@ -881,7 +881,7 @@ fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
 }
 
 #[test]
-fn who_writes_to_a_shared_table_is_waited_for_without_loading_again() {
+fn a_writer_of_a_shared_table_is_waited_for_without_reloading() {
     let given = Given::shop();
     given.file(
         "pricesync.toml",
@@ -915,7 +915,7 @@ fn who_writes_to_a_shared_table_is_waited_for_without_loading_again() {
     run.wait().exits(0);
 }
 
-/// Rows that refer to tenants: the tenant's own row, another's, nobody's.
+/// Rows that refer to tenants: the tenant's own row, another's, no tenant's.
 const REFERRING: &str = "CREATE TABLE tenant_acme.\"Sé \"\"t\"\" % '\" (\"Tén \"\"a\" bigint REFERENCES tenants_tenant, what text); \
      INSERT INTO tenant_acme.\"Sé \"\"t\"\" % '\" VALUES (1, 'own'), (2, 'other'), (NULL, 'none'); \
      CREATE TABLE tenant_acme.logged (what text); \
@@ -954,7 +954,7 @@ fn rows_that_refer_to_the_tenant_itself_do_so_in_a_copy() {
     // So each can go without the others.
     drop(&given, "acme");
     drop(&given, "clone");
-    // It comes back, and its id is somebody else's by now.
+    // It comes back, and its id belongs to another tenant by now.
     given.database.execute(
         "INSERT INTO tenants_tenant (id, schema_name, name, slug) OVERRIDING SYSTEM VALUE VALUES (1, 'tenant_x', 'X', 'x')",
     );

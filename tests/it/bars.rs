@@ -5,7 +5,7 @@ use crate::support::pty::OnTerminal;
 use crate::support::sessions::Gate;
 
 #[test]
-fn a_run_on_a_terminal_has_one_total_bar_and_at_most_eight_running_lines() {
+fn a_terminal_shows_one_total_bar_and_at_most_eight_lines() {
     let slugs: Vec<String> = (10..22).map(|number| format!("t{number}")).collect();
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     let given = Given::tenants(&slugs);

@@ -66,7 +66,7 @@ fn runs_at_once_do_a_file_without_a_transaction_once() {
 }
 
 #[test]
-fn a_schema_that_another_session_holds_is_named_with_it_and_the_others_finish() {
+fn a_schema_held_by_another_session_is_named_with_it() {
     let given = fleet(3);
     given.tenant_file("V1__slow.sql", SLOW);
     let _holder = Holder::of(
@@ -193,7 +193,7 @@ fn a_run_that_was_killed_is_finished_by_the_next() {
 }
 
 #[test]
-fn backends_that_are_terminated_in_the_middle_cost_nothing_but_time() {
+fn terminated_backends_lose_nothing() {
     let (given, run, gate) = in_the_middle();
     given.database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()",
@@ -239,7 +239,7 @@ fn a_tenant_that_is_dropped_during_the_run_is_no_failure() {
 }
 
 #[test]
-fn eight_first_runs_at_once_on_an_empty_database_make_everything_once() {
+fn eight_first_runs_at_once_create_everything_once() {
     for _ in 0..3 {
         let given = Given::shipped();
         let running: Vec<Running> = (0..8).map(|_| given.spawn(&["migrate-schemas"])).collect();
@@ -255,7 +255,7 @@ fn eight_first_runs_at_once_on_an_empty_database_make_everything_once() {
 }
 
 #[test]
-fn what_a_killed_run_was_doing_ends_with_it_and_the_next_run_need_not_wait() {
+fn a_killed_runs_statement_ends_with_it() {
     let given = fleet(1);
     given.tenant_file(
         "V1__long.sql",
@@ -297,7 +297,7 @@ fn an_application_s_lock_of_the_same_bits_is_another_lock() {
 }
 
 #[test]
-fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
+fn tenants_that_deadlock_on_shared_tables_all_finish() {
     let given = fleet(2);
     given.database.execute(
         "CREATE TABLE plans (id int PRIMARY KEY); CREATE TABLE rates (id int PRIMARY KEY)",
@@ -337,7 +337,7 @@ fn tenants_that_lock_shared_tables_in_opposite_order_all_get_there() {
 }
 
 #[test]
-fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
+fn tenants_run_in_parallel_up_to_the_key_to_a_shared_table() {
     let given = fleet(4);
     given
         .database
@@ -373,7 +373,7 @@ fn tenants_work_side_by_side_up_to_the_key_to_a_shared_table() {
 }
 
 #[test]
-fn a_catalog_row_that_another_session_changed_meanwhile_is_no_failure() {
+fn a_concurrent_catalog_update_is_retried() {
     let given = fleet(1);
     given.tenant_file("V1__slow.sql", SLOW);
     given.run(&["migrate-schemas"]).exits(0);

@@ -84,7 +84,7 @@ fn what_is_taken_is_refused_in_any_case_and_nothing_is_left() {
 }
 
 #[test]
-fn reserved_over_long_and_hostile_names_are_refused_before_anybody_connects() {
+fn invalid_names_are_refused_before_a_connection() {
     let given = shop();
     let long = "x".repeat(64);
     let too_long_with_prefix = "x".repeat(57);
@@ -223,7 +223,7 @@ fn orphan(given: &Given, schema: &str) {
 }
 
 #[test]
-fn an_existing_schema_is_adopted_with_its_data_and_what_is_pending_is_applied() {
+fn an_existing_schema_is_adopted_and_migrated_with_its_data() {
     let given = shop();
     let hostile = "Legacy \"Ø\" ' $x$";
     orphan(&given, hostile);
@@ -329,7 +329,7 @@ fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
 }
 
 #[test]
-fn a_schema_without_a_history_is_registered_as_it_is_when_that_is_asked_for() {
+fn a_schema_without_a_history_is_registered_with_no_migrate() {
     let given = shop();
     orphan(&given, "tenant_acme");
     given
@@ -394,7 +394,7 @@ fn whose_schema_it_is_is_said_whatever_letters_it_has() {
 }
 
 #[test]
-fn if_not_exists_holds_for_who_comes_second_in_a_race_and_not_without_a_whole_schema() {
+fn if_not_exists_wins_a_race_and_requires_a_whole_schema() {
     let given = shop();
     given.tenant_file("V90__slow.sql", "SELECT pg_sleep(0.5);");
     let racers: Vec<_> = (0..3)
@@ -425,7 +425,7 @@ fn if_not_exists_holds_for_who_comes_second_in_a_race_and_not_without_a_whole_sc
 }
 
 #[test]
-fn nothing_is_created_where_the_server_for_files_without_a_transaction_cannot_be_reached() {
+fn an_unreachable_direct_url_creates_nothing() {
     let given = shop();
     given.tenant_file(
         "V91__index.sql",
@@ -435,7 +435,7 @@ fn nothing_is_created_where_the_server_for_files_without_a_transaction_cannot_be
     let direct = [("PRICESYNC_DIRECT_URL", "postgresql://nobody@127.0.0.1:1/x")];
     let ran = given.spawn_with(&create("acme", &[]), &direct).wait();
     ran.exits(5).prints_nothing();
-    assert!(all(&given) == before);
+    assert_eq!(all(&given), before);
     given.run(&create("acme", &["--no-migrate"])).exits(0);
 }
 

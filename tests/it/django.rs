@@ -159,7 +159,7 @@ fn a_django_site_serves_two_hosts_from_a_database_of_ours() {
          globex.example.com 200 {\"tenant\": \"C\\u00f4ng ty Globex\", \"schema\": \"tenant_globex\", \"products\": [\"Anvil of globex\"]}\n\
          nobody.example.com 404 \n"
     );
-    // What Django would migrate by itself is told to be there; then it has nothing to do.
+    // What Django would migrate by itself is recorded as applied; then it has nothing to do.
     site.run(&[
         "manage.py",
         "migrate_schemas",

@@ -61,7 +61,7 @@ fn a_tenant_has_exactly_one_primary_host_whatever_is_done() {
         .exits(0)
         .prints("✓ Primary domain: a.example.com (tenant=a)");
     assert_eq!(stored(&given), ["a a.example.com *", "a www.a.example.com"]);
-    // What it has already is no reason to fail, and may become the primary one.
+    // What it has already does not fail, and may become the primary one.
     given
         .run(&[
             "domains",
@@ -114,7 +114,7 @@ fn a_host_of_another_tenant_is_refused_however_it_is_written() {
     given
         .run(&["domains", "add", "-t", "b", "Công-Ty.vn"])
         .exits(0);
-    // Somebody else wrote these, as no program of ours does.
+    // Another program wrote these, in a way that pricesync does not.
     given.database.execute(
         "INSERT INTO tenants_domain (domain, is_primary, tenant_id) \
          SELECT d, false, id FROM tenants_tenant, (VALUES ('SHOP.example.com'), ('đồ.vn')) v (d) WHERE slug = 'b'",
@@ -182,7 +182,7 @@ fn two_at_once_do_not_both_get_a_host() {
 }
 
 #[test]
-fn a_table_that_somebody_holds_is_waited_for_only_so_long() {
+fn a_locked_domain_table_is_waited_for_up_to_the_timeout() {
     let given = with_hosts();
     let holder = Holder::of(&given, "LOCK TABLE tenants_domain IN ROW EXCLUSIVE MODE");
     let output = given

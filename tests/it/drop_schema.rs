@@ -139,7 +139,7 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
             .says("--cascade-outside")
             .prints_nothing();
         assert_eq!(given.dump(&[]), before, "{sql}");
-        // Whoever says so lets them go.
+        // --cascade-outside drops them.
         given
             .run(&[
                 "drop-schema",
@@ -185,7 +185,7 @@ fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
         .says("rows refer to the tenant's row, in public.invoices")
         .says("--keep-record");
     assert_eq!(given.dump(&[]), before);
-    // Nobody refers to the other one.
+    // No row refers to the other one.
     given
         .run(&["drop-schema", "--tenant=globex", "--force"])
         .exits(0);
@@ -297,7 +297,7 @@ fn what_would_go_with_it_elsewhere_keeps_it_too() {
 }
 
 #[test]
-fn a_row_that_comes_during_the_drop_is_named_and_the_drop_finished_without_it() {
+fn a_row_inserted_during_a_drop_is_named() {
     let given = referring();
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE");
     let drop = given.spawn(&[
@@ -306,7 +306,7 @@ fn a_row_that_comes_during_the_drop_is_named_and_the_drop_finished_without_it() 
         "--force",
         "--lock-timeout=1h",
     ]);
-    eventually("the drop has begun", || {
+    eventually("the drop has started", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
             == "1"
     });
@@ -346,7 +346,7 @@ fn stuck_in_the_middle(given: &Given) -> Holder {
 }
 
 #[test]
-fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
+fn a_drop_killed_in_the_middle_is_shown_and_finished() {
     let given = Given::shop();
     let holder = stuck_in_the_middle(&given);
     let drop = given.spawn(&[
@@ -355,7 +355,7 @@ fn a_drop_killed_in_the_middle_shows_everywhere_and_is_finished_by_another() {
         "--force",
         "--lock-timeout=1h",
     ]);
-    eventually("the drop has begun", || {
+    eventually("the drop has started", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
             == "1"
     });
@@ -432,7 +432,7 @@ fn of_two_drops_at_once_neither_fails_for_the_other() {
 }
 
 #[test]
-fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_for() {
+fn a_recreated_tenant_is_not_taken_for_the_confirmed_one() {
     let given = Given::shop();
     let lock =
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
@@ -450,7 +450,7 @@ fn a_tenant_created_anew_under_the_name_is_not_taken_for_the_one_that_was_asked_
 }
 
 #[test]
-fn a_shared_table_in_use_is_never_waited_for_long_and_nothing_has_begun() {
+fn a_drop_waits_only_briefly_for_a_shared_table_in_use() {
     let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
@@ -514,7 +514,7 @@ fn a_schema_of_3000_tables_with_keys_to_public_goes() {
 }
 
 #[test]
-fn whoever_reads_a_shared_table_gets_through_while_a_drop_waits_for_it() {
+fn readers_pass_while_a_drop_waits_for_a_shared_table() {
     let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
@@ -563,7 +563,7 @@ fn on_a_terminal_the_slug_must_be_typed() {
 }
 
 #[test]
-fn a_tenant_that_became_another_while_the_question_stood_keeps_its_row_and_hosts() {
+fn a_tenant_replaced_during_the_prompt_keeps_row_and_hosts() {
     for args in [
         &["rename-tenant", "--tenant=acme", "--slug=acme2"][..],
         &["drop-schema", "--tenant=acme", "--trash", "--force"],
@@ -675,7 +675,7 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
 }
 
 #[test]
-fn what_would_go_is_shown_while_somebody_has_a_table() {
+fn the_preview_of_a_drop_does_not_wait_for_a_locked_table() {
     let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.notes (owner bigint REFERENCES tenants_tenant ON DELETE SET NULL); INSERT INTO public.notes VALUES (1)",
@@ -698,7 +698,7 @@ fn what_would_go_is_shown_while_somebody_has_a_table() {
 }
 
 #[test]
-fn how_long_a_shared_table_is_tried_for_is_a_time_and_not_a_number() {
+fn a_shared_table_is_retried_for_a_time_not_a_number() {
     let given = Given::shop();
     given.database.execute(
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",

@@ -77,7 +77,7 @@ fn nothing_that_only_public_has_can_be_changed() {
 }
 
 #[test]
-fn what_only_the_shared_set_makes_is_refused_by_its_bare_name_before_anything_runs() {
+fn a_bare_name_of_the_shared_set_is_refused_before_a_run() {
     let given = Given::tenants(&["acme", "globex"]);
     given.shared_file(
         "V2__rates.sql",
@@ -192,7 +192,7 @@ fn what_leaves_a_shared_table_without_a_trace_is_missed_all_the_same() {
 }
 
 #[test]
-fn tenants_that_make_functions_side_by_side_are_not_taken_for_each_other() {
+fn tenants_that_make_functions_at_once_are_told_apart() {
     let slugs: Vec<String> = (0..24).map(|number| format!("t{number}")).collect();
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     let given = Given::tenants(&slugs);

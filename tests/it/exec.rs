@@ -186,7 +186,7 @@ fn what_writes_is_one_transaction_and_stays_in_the_tenant() {
 }
 
 #[test]
-fn nobody_is_everybody_by_accident() {
+fn no_command_selects_all_tenants_by_accident() {
     let given = with_products(&["a"]);
     given
         .run(&["exec", "-c", "SELECT 1"])
@@ -229,7 +229,7 @@ fn what_does_not_exist_is_explained_by_what_is_pending() {
 }
 
 #[test]
-fn other_columns_are_the_tenants_failure_and_no_rows_of_it_are_shown() {
+fn other_columns_fail_the_tenant_and_show_no_rows_of_it() {
     let given = with_products(&["a", "b", "c"]);
     given
         .database
@@ -314,7 +314,7 @@ fn hostile_names_are_only_names() {
 }
 
 #[test]
-fn a_program_runs_for_each_tenant_and_its_lines_say_whose_they_are() {
+fn a_program_runs_for_each_tenant_and_its_lines_name_the_tenant() {
     let given = with_products(&["a", "b"]);
     let script = "psql -Atc 'SELECT count(*) FROM products' \"$DATABASE_URL\"; echo problem >&2; [ $PRICESYNC_TENANT = a ]";
     let ran = given.run(&["exec", "--all", "-j1", "--", "sh", "-c", script]);
@@ -349,7 +349,7 @@ fn a_program_runs_for_each_tenant_and_its_lines_say_whose_they_are() {
         ])
         .exits(10)
         .says("timed out (0.1 s)");
-    // Whoever does not want to end is ended.
+    // A program that ignores SIGTERM is killed.
     let deaf = "trap '' TERM; sleep 36001";
     given
         .run(&[
@@ -395,7 +395,7 @@ fn behind_a_pooler_nothing_of_a_tenant_is_left_to_the_next() {
 }
 
 #[test]
-fn the_environment_of_a_tenant_leads_psql_there_and_holds_no_password() {
+fn a_tenants_environment_leads_psql_there_without_password() {
     let given = with_products(&["a", "b"]);
     given.tenant_in("it's", "tenant_it's $(x) `y`");
     for (slug, schema) in [("b", "tenant_b"), ("it's", "tenant_it's $(x) `y`")] {

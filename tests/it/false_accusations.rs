@@ -92,7 +92,7 @@ fn no_tenant_is_accused_of_what_others_do() {
                     if ends.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Two sessions may get into each other's way, which is no matter here.
+                    // Two sessions may get into each other's way, which does not matter here.
                     let _ = database::run(url, sql);
                 }
             });

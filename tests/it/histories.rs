@@ -61,13 +61,13 @@ fn a_file_older_than_the_newest_applied_is_drift_unless_it_is_a_u() {
 }
 
 #[test]
-fn misnamed_and_duplicate_files_are_refused_before_anybody_connects() {
+fn misnamed_and_duplicate_files_are_refused_before_a_connection() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1_a.sql", "CREATE TABLE a (id int);\n");
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
     given.tenant_file("more/V2__c.sql", "CREATE TABLE c (id int);\n");
     given.tenant_file("v4__d.sql", "");
-    // Nobody listens there, and nobody is asked.
+    // No server listens there, and none is asked.
     let nowhere = "postgresql://nobody@127.0.0.1:1/x";
     given
         .run(&["migrate-schemas", "-d", nowhere])
@@ -426,7 +426,7 @@ fn a_version_that_a_plain_integer_cannot_hold_fails_before_its_file_runs() {
 }
 
 #[test]
-fn a_history_whose_columns_are_others_is_continued_or_fails_its_tenant_alone() {
+fn a_history_with_other_columns_is_continued_or_fails_alone() {
     for (change, continued) in [
         ("ALTER checksum TYPE numeric USING checksum::numeric", true),
         ("ALTER name TYPE text", true),
@@ -488,7 +488,7 @@ fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
         .says("V1__a failed at migrations/tenant/V1__a.sql:1")
         .says("42P07");
     assert_eq!(given.dump(&["-n", "tenant_acme"]), before);
-    // Whoever knows that everything is there says so.
+    // --unchecked is for users who know that everything is there.
     given
         .run(&["migrate-schemas", "--tenant=acme", "--fake", "--to", "2"])
         .exits(0);
@@ -520,7 +520,7 @@ fn times_in_the_history_are_the_server_s_in_utc() {
 }
 
 #[test]
-fn a_history_that_another_session_has_locked_keeps_nobody_else_waiting() {
+fn a_locked_history_delays_no_other_tenant() {
     let given = Given::tenants(&["acme", "globex", "initech"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     given.run(&["migrate-schemas"]).exits(0);

@@ -82,7 +82,7 @@ fn twice_cancels_what_runs_and_it_is_rolled_back() {
 }
 
 #[test]
-fn twice_keeps_and_reports_what_earlier_transactions_of_a_schema_committed() {
+fn twice_reports_what_earlier_transactions_committed() {
     let given = Given::tenants(&["a", "b"]);
     given.tenant_file("V1__done.sql", "CREATE TABLE made (id int);\n");
     given.tenant_file("V2__wait.sql", "SELECT pg_sleep(36000);\n");
@@ -105,7 +105,7 @@ fn twice_keeps_and_reports_what_earlier_transactions_of_a_schema_committed() {
 }
 
 #[test]
-fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_was_done() {
+fn twice_cancels_a_no_transaction_file_and_a_rerun_continues() {
     let given = Given::tenants(&["a"]);
     given.tenant_file(
         "V1__wait.sql",
@@ -130,7 +130,7 @@ fn twice_cancels_a_file_without_a_transaction_and_a_rerun_goes_on_behind_what_wa
 }
 
 #[test]
-fn three_times_ends_the_program_at_once_and_the_server_rolls_back() {
+fn three_times_ends_the_program_and_the_server_rolls_back() {
     let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(36000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
     let (given, mut run) = waiting_in_a(deaf);
     run.signal(Signal::INT);

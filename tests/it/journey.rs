@@ -38,7 +38,7 @@ fn at_every_row(given: &Given, schema: &str, when: &str, body: &str) {
 const AT_COMMIT: &str = "CONSTRAINT TRIGGER called AFTER INSERT";
 
 #[test]
-fn what_befell_a_schema_since_the_survey_is_found_under_its_lock() {
+fn a_schema_changed_since_the_survey_is_found_under_its_lock() {
     let given = at_one(&["a", "b", "c", "d", "e"]);
     let holder = Holder::of(&given, "LOCK TABLE tenant_a.a IN ACCESS SHARE MODE");
     let run = given.spawn(&[
@@ -106,7 +106,7 @@ fn a_history_that_another_session_has_locked_is_tried_again() {
 }
 
 #[test]
-fn a_commit_that_was_never_answered_is_looked_up_and_done_again_where_it_was_lost() {
+fn a_commit_in_doubt_is_resolved_and_repeated_if_lost() {
     let given = at_one(&["acme"]);
     // A sequence does not go back when the transaction does.
     at_every_row(
@@ -125,7 +125,7 @@ fn a_commit_that_was_never_answered_is_looked_up_and_done_again_where_it_was_los
 }
 
 #[test]
-fn a_server_that_answers_no_commit_leaves_the_outcome_unknown_and_it_says_so() {
+fn a_commit_that_cannot_be_resolved_is_reported_as_unknown() {
     let given = at_one(&["acme"]);
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
     at_every_row(
@@ -196,7 +196,7 @@ fn a_history_that_refuses_a_row_is_not_blamed_on_the_file() {
 }
 
 #[test]
-fn a_schema_that_the_role_may_not_use_fails_alone_and_nothing_lands_elsewhere() {
+fn a_schema_without_usage_fails_alone() {
     let given = Given::tenants(&["acme", "globex"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     let role = format!("app_{}", given.value("SELECT current_database()"));
@@ -229,8 +229,8 @@ fn a_schema_that_the_role_may_not_use_fails_alone_and_nothing_lands_elsewhere() 
 #[test]
 fn a_task_that_panics_leaves_no_transaction_to_the_next() {
     let given = Given::nothing();
-    let nobody = Environment::from_pairs(Vec::<(String, String)>::new());
-    let options = ConnectOptions::resolve(Some(given.database.url()), &nobody).unwrap();
+    let empty = Environment::from_pairs(Vec::<(String, String)>::new());
+    let options = ConnectOptions::resolve(Some(given.database.url()), &empty).unwrap();
     let tls = tls::connector(&options).unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
@@ -238,15 +238,15 @@ fn a_task_that_panics_leaves_no_transaction_to_the_next() {
             .unwrap();
         let session = database.session(Duration::ZERO).await.unwrap();
         let work = tokio::spawn(async move {
-            let begun = "BEGIN; CREATE TABLE made (id int); SELECT pg_advisory_xact_lock(4711)";
-            session.rows(begun).await.unwrap();
+            let opened = "BEGIN; CREATE TABLE made (id int); SELECT pg_advisory_xact_lock(4711)";
+            session.rows(opened).await.unwrap();
             panic!("in the middle");
         });
         assert!(work.await.unwrap_err().is_panic());
         let next = database.session(Duration::from_secs(30)).await.unwrap();
         next.rows("VACUUM").await.expect("no transaction is open");
     });
-    eventually("what was begun is rolled back", || {
+    eventually("the transaction is rolled back", || {
         given.value("SELECT count(*) FROM pg_locks WHERE objid = 4711 AND locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "0"
     });
     assert!(given.relations("public", 'r').is_empty());

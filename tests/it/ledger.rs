@@ -94,7 +94,7 @@ fn created_tenants_and_scripts_without_a_transaction_are_noted_too() {
 }
 
 #[test]
-fn without_the_ledger_the_histories_are_read_and_the_next_run_takes_them_up() {
+fn without_a_ledger_histories_are_read_and_noted_by_a_run() {
     let given = given();
     given.database.execute("DROP SCHEMA pricesync CASCADE");
     assert_eq!(status(&given), truth());
@@ -164,7 +164,7 @@ fn a_schema_that_was_made_anew_or_emptied_is_read_afresh() {
 }
 
 #[test]
-fn what_another_tool_did_to_a_history_is_found_by_verify_and_mended_by_doctor() {
+fn a_history_changed_by_another_tool_is_found_and_fixed() {
     let given = given();
     given.database.execute(
         "INSERT INTO tenant_globex.refinery_schema_history SELECT * FROM tenant_acme.refinery_schema_history WHERE version = 2",

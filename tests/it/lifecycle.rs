@@ -14,7 +14,7 @@ fn public(given: &Given) -> Vec<String> {
 }
 
 #[test]
-fn tenants_that_older_files_create_during_a_run_end_at_the_newest_version() {
+fn tenants_created_by_older_files_end_at_the_newest_version() {
     let given = Given::tenants(&["a", "b", "c", "d", "e", "f"]);
     given.tenant_file("V1__first.sql", "CREATE TABLE first (id int);");
     given.run(&["migrate-schemas"]).exits(0);
@@ -52,7 +52,7 @@ fn tenants_that_older_files_create_during_a_run_end_at_the_newest_version() {
 }
 
 #[test]
-fn one_tenant_created_dropped_trashed_and_migrated_by_several_is_whole_or_absent() {
+fn one_tenant_under_concurrent_commands_is_whole_or_absent() {
     let given = Given::tenants(&["other"]);
     given.tenant_file("V1__first.sql", "CREATE TABLE first (id int);");
     given.run(&["migrate-schemas"]).exits(0);

@@ -172,7 +172,7 @@ fn the_doctor_finds_what_is_missing_and_makes_it() {
 }
 
 #[test]
-fn the_doctor_registers_schemas_that_nobody_has_and_says_why_not() {
+fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
     let given = fleet();
     given.database.execute(
         "DELETE FROM tenants_domain; DELETE FROM tenants_tenant WHERE slug = 'acme'; \
@@ -314,7 +314,7 @@ fn a_shell_sees_the_tenant_and_its_prompt_says_so() {
 }
 
 #[test]
-fn a_shell_says_first_how_far_its_tenant_is_behind_and_opens_where_nobody_can_say() {
+fn a_shell_reports_pending_migrations_and_opens_where_unknown() {
     let given = fleet();
     let shell = ["shell", "--tenant=acme", "-c", "SELECT 1"];
     given.run(&shell).exits(0).never_says("behind");
@@ -338,7 +338,7 @@ fn a_shell_says_first_how_far_its_tenant_is_behind_and_opens_where_nobody_can_sa
     given.tenant_file("V92__bad.sql", "COMMIT;");
     given.run(&shell).exits(0).never_says("behind");
     given.remove_tenant_file("V92__bad.sql");
-    // Without the ledger the history itself is read; somebody keeps it, then it is damaged.
+    // Without the ledger the history itself is read; another session locks it, then it is damaged.
     given.database.execute("DROP SCHEMA pricesync CASCADE");
     let history = "tenant_acme.refinery_schema_history";
     let lock = format!("LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE");

@@ -140,7 +140,7 @@ fn a_long_and_strange_project_path_works() {
 }
 
 #[test]
-fn stop_disconnects_everybody_and_leaves_no_process() {
+fn stop_ends_all_sessions_and_leaves_no_process() {
     let project = Project::new();
     assert!(!local::stop(&project.options).unwrap());
     let server = project.start();
@@ -240,8 +240,8 @@ fn a_port_is_opened_only_when_asked_for() {
 }
 
 #[test]
-fn roots_server_runs_as_another_user_and_no_parent_changes_its_owner() {
-    if !is_root("roots_server_runs_as_another_user_and_no_parent_changes_its_owner") {
+fn roots_server_runs_as_another_user_and_changes_no_parent() {
+    if !is_root("roots_server_runs_as_another_user_and_changes_no_parent") {
         return;
     }
     let project = Project::new();

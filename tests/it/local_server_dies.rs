@@ -132,15 +132,15 @@ fn a_killed_initdb_leaves_nothing_half_made() {
 #[test]
 fn an_initdb_that_outlives_its_client_is_waited_for() {
     let project = Project::new();
-    let programs = project.programs("touch \"$2/begun\"; exec sleep 600");
+    let programs = project.programs("touch \"$2/started\"; exec sleep 600");
     let client = project.spawn_client_with(&[("PRICESYNC_PG_BIN", &programs)]);
-    let begun = project.options.data_dir.join("data.new/begun");
+    let started = project.options.data_dir.join("data.new/started");
     let sleeper = || {
         let mut pids = project.processes();
         pids.retain(|pid| command_line(*pid).starts_with("sleep"));
         pids.first().copied()
     };
-    eventually("initdb runs", || begun.exists() && sleeper().is_some());
+    eventually("initdb runs", || started.exists() && sleeper().is_some());
     client.kill();
     let orphan = sleeper().expect("initdb outlives its client");
     let lock = fs::File::open(project.options.data_dir.join("lock")).unwrap();
@@ -150,5 +150,5 @@ fn an_initdb_that_outlives_its_client_is_waited_for() {
         kill(orphan);
         assert_eq!(one(&start.join().unwrap().url(), "SELECT 1"), "1");
     });
-    assert!(!begun.exists());
+    assert!(!started.exists());
 }

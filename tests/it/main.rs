@@ -22,6 +22,7 @@ mod histories;
 mod hostile;
 mod interrupt;
 mod journey;
+mod language;
 mod ledger;
 mod lifecycle;
 mod lint;

@@ -150,7 +150,7 @@ fn an_unknown_tenant_is_an_error_and_nothing_runs() {
         .exits(4)
         .says("acne")
         .says("did you mean acme?");
-    // A prefix or a number names nobody.
+    // A prefix or a number names no tenant.
     given.run(&["migrate-schemas", "--tenant=acm"]).exits(4);
     given.run(&["migrate-schemas", "--tenant=1"]).exits(4);
     assert!(given.relations("tenant_acme", 'r').is_empty());
@@ -437,7 +437,7 @@ fn a_missing_schema_is_that_tenant_s_failure_alone() {
 }
 
 #[test]
-fn all_pending_files_of_a_schema_are_one_transaction_unless_atomic_says_migration() {
+fn pending_files_share_a_transaction_unless_atomic_is_migration() {
     for (atomic, left) in [("schema", vec![]), ("migration", vec!["1"])] {
         let given = Given::tenants(&["acme"]);
         given.file("pricesync.toml", format!("[run]\natomic = \"{atomic}\"\n"));

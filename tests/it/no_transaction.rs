@@ -152,7 +152,7 @@ fn an_index_whose_build_was_killed_before_it_was_noted_is_taken_for_ours() {
 }
 
 #[test]
-fn an_invalid_index_that_a_reader_keeps_is_said_to_stay_and_hides_no_error() {
+fn an_invalid_index_that_a_reader_keeps_is_reported() {
     let given = with_a(&["acme"]);
     given
         .database
@@ -176,7 +176,7 @@ fn an_invalid_index_that_a_reader_keeps_is_said_to_stay_and_hides_no_error() {
 }
 
 #[test]
-fn the_second_interrupt_ends_a_build_without_waiting_to_drop_its_index() {
+fn the_second_interrupt_ends_a_build_and_leaves_its_index() {
     let given = with_a(&["acme"]);
     given.tenant_file("V2__index.sql", UNIQUE);
     let holder = Holder::of(&given, "INSERT INTO tenant_acme.a VALUES (7)");

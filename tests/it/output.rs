@@ -37,7 +37,7 @@ fn a_run_of_one_job_reads_as_the_contract_says() {
 }
 
 #[test]
-fn progress_in_json_is_one_object_a_line_each_with_its_version_and_schema() {
+fn json_progress_is_one_object_a_line_with_version_and_schema() {
     let given = two();
     let told = given
         .run(&["migrate-schemas", "--progress", "json"])

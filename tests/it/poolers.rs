@@ -204,7 +204,7 @@ fn indexes(given: &Given) -> usize {
 }
 
 #[test]
-fn what_needs_a_session_is_refused_in_a_shared_one_and_goes_past_the_pooler() {
+fn what_requires_a_session_goes_past_the_pooler() {
     let given = with_an_index_to_build();
     let Some(pooler) = Pooler::start("transaction", 4) else {
         return;
@@ -276,7 +276,7 @@ fn a_second_interrupt_cancels_the_statement_and_not_the_pooler() {
 }
 
 #[test]
-fn a_program_that_is_to_work_as_a_tenant_goes_past_the_pooler_or_not_at_all() {
+fn a_tenants_program_goes_past_the_pooler_or_is_refused() {
     let given = Given::tenants(&["t0"]);
     let Some(pooler) = Pooler::start("session", 3) else {
         return;

@@ -61,7 +61,7 @@ fn a_tenant_gets_another_slug_and_its_schema_follows() {
     });
     // And back.
     given.run(&rename("acme2", &["--slug", "acme"])).exits(0);
-    assert!(without_names(&given) == before);
+    assert_eq!(without_names(&given), before);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_is_taken_or_reserved_is_refused() {
             .prints_nothing();
     }
     given.run(&rename("nobody", &["--slug", "x"])).exits(4);
-    assert!(given.dump(&[]) == before);
+    assert_eq!(given.dump(&[]), before);
     // Case alone may change.
     given
         .run(&rename("acme", &["--schema", "Tenant_Acme"]))
@@ -196,7 +196,7 @@ fn whatever_says_the_old_name_as_text_is_listed() {
         .never_says("unconcerned")
         .never_says("emails")
         .says("--leave-mentions");
-    assert!(given.dump(&[]) == before);
+    assert_eq!(given.dump(&[]), before);
     given
         .run(&rename("acme", &["--slug", "acme9", "--keep-schema"]))
         .exits(0);
@@ -237,7 +237,7 @@ fn a_run_that_has_the_schema_is_waited_for() {
 fn a_run_that_comes_too_late_says_so_and_finds_the_new_name() {
     let given = Given::shop();
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
-    // Whoever has the lock could be a rename that is about to commit.
+    // The session that has the lock could be a rename that is about to commit.
     let lock =
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
     let holder = Holder::of(&given, &lock);

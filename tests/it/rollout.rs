@@ -76,7 +76,7 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
 }
 
 #[test]
-fn batches_go_through_the_fleet_in_steps_and_stop_at_the_one_with_the_failure() {
+fn batches_go_through_the_fleet_and_stop_at_the_failure() {
     let given = ten(fails_in(&["t2"]));
     given
         .run(&[
@@ -376,7 +376,7 @@ fn what_could_not_be_stored_at_once_is_stored_later() {
 }
 
 #[test]
-fn a_record_with_holes_is_told_and_a_record_that_is_missing_is_not_taken_for_success() {
+fn an_incomplete_run_record_is_reported_and_not_taken_for_success() {
     let given = ten(fails_in(&["t2", "t5", "t8"]));
     refuse_to_store(&given, "NEW.tenant = 't5'");
     given

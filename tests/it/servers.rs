@@ -200,7 +200,7 @@ fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
 }
 
 #[test]
-fn a_row_whose_keys_need_more_locks_than_there_are_is_kept_before_anything_is_dropped() {
+fn too_few_locks_for_a_rows_keys_are_found_before_the_drop() {
     let given = Given::shipped();
     let cluster = Cluster::start("max_locks_per_transaction = 10\nmax_connections = 20");
     let url = cluster.url("postgres");
@@ -227,7 +227,7 @@ fn a_row_whose_keys_need_more_locks_than_there_are_is_kept_before_anything_is_dr
 }
 
 #[test]
-fn a_comparison_that_gets_no_second_connection_gives_its_locks_back_at_once() {
+fn a_comparison_without_a_second_connection_frees_its_locks() {
     let given = Given::nothing();
     let cluster = Cluster::start("max_connections = 8\nsuperuser_reserved_connections = 0");
     let url = cluster.url("postgres");
@@ -259,10 +259,10 @@ fn a_comparison_that_gets_no_second_connection_gives_its_locks_back_at_once() {
         database::one(&url, sql) == "1"
     });
     let others = Crowd::fill(&url);
-    let begun = Instant::now();
+    let started = Instant::now();
     run.wait().exits(10).says("53300");
     // Each of the two attempts would wait for 30 s if it queued for its second connection.
-    assert!(begun.elapsed() < Duration::from_mins(1), "{begun:?}");
+    assert!(started.elapsed() < Duration::from_mins(1), "{started:?}");
     drop(others);
 }
 
@@ -349,7 +349,7 @@ fn made(url: &str, table: &str) -> String {
 }
 
 #[test]
-fn while_a_standby_is_missing_a_run_says_so_and_goes_on_when_it_may() {
+fn a_run_reports_a_missing_standby_and_continues_after_it() {
     let (given, _cluster, url) = without_its_standby();
     let mut run = given.spawn_with(
         &["migrate-schemas", "--jobs", "2"],
@@ -373,7 +373,7 @@ fn while_a_standby_is_missing_a_run_says_so_and_goes_on_when_it_may() {
 }
 
 #[test]
-fn an_interrupted_wait_for_a_standby_keeps_and_reports_what_is_committed() {
+fn an_interrupted_wait_for_a_standby_reports_what_is_committed() {
     for atomic in ["schema", "migration"] {
         let (given, _cluster, url) = without_its_standby();
         let mut run = given.spawn_with(

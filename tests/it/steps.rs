@@ -104,7 +104,7 @@ fn lines_say_the_same_and_quiet_says_nothing() {
         )
         .says("tenant_copy: step 8 of 8: comparison with what it was\n")
         .never_says("1 schema");
-    // Where nobody asked for lines, only what takes long is told.
+    // Without --progress=lines only what takes long is printed.
     given
         .run(&["restore", &file, "--as=quick"])
         .exits(0)

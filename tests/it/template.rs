@@ -1,4 +1,4 @@
-//! Templates: one script instead of all files, and nobody can tell the difference.
+//! Templates: one script instead of all files, with the same result.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -61,8 +61,8 @@ impl Two {
     }
 
     async fn through(url: &str, server: Given) -> Self {
-        let nobody = Environment::from_pairs(Vec::<(String, String)>::new());
-        let options = ConnectOptions::resolve(Some(url), &nobody).unwrap();
+        let empty = Environment::from_pairs(Vec::<(String, String)>::new());
+        let options = ConnectOptions::resolve(Some(url), &empty).unwrap();
         let tls = tls::connector(&options).unwrap();
         let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
             .await
@@ -143,7 +143,7 @@ async fn a_future_that_is_dropped_anywhere_leaves_nothing_to_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_dropped_in_a_running_query_gives_no_connection_back() {
+async fn a_request_dropped_in_a_query_returns_no_connection() {
     let two = Two::tenants().await;
     let context = two.enter(&acme()).await.unwrap();
     let pid: i32 = context
@@ -276,7 +276,7 @@ async fn what_only_a_commit_refuses_is_told() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_leaves_the_commit_unknown_and_the_next_one_works() {
+async fn a_lost_connection_leaves_the_commit_in_doubt() {
     let two = Two::tenants().await;
     let context = two.enter(&acme()).await.unwrap();
     two.server.database.execute(
@@ -290,12 +290,12 @@ async fn a_lost_connection_leaves_the_commit_unknown_and_the_next_one_works() {
 #[tokio::test]
 async fn a_missing_schema_does_not_show_public() {
     let two = Two::tenants().await;
-    let nobody = SchemaName::parse("tenant_nobody").unwrap();
-    let error = two.enter(&nobody).await.unwrap_err();
-    assert!(matches!(&error, TenantError::SchemaMissing(schema) if *schema == nobody));
+    let missing = SchemaName::parse("tenant_missing").unwrap();
+    let error = two.enter(&missing).await.unwrap_err();
+    assert!(matches!(&error, TenantError::SchemaMissing(schema) if *schema == missing));
     assert_eq!(
         error.to_string(),
-        "schema 'tenant_nobody' does not exist, or may not be used by this role"
+        "schema 'tenant_missing' does not exist, or may not be used by this role"
     );
     two.works().await;
 }
@@ -323,7 +323,7 @@ async fn a_pooler_that_shares_sessions_shows_each_tenant_its_own() {
     let two = Two::through(&pooler.url(&given), given).await;
     assert_eq!(two.database.facts().route, Route::Pooled);
     two.works().await;
-    // What a context sets for the session stays there, in the only one that everybody shares.
+    // What a context sets for the session stays there, in the only one, which all share.
     let context = two.enter(&acme()).await.unwrap();
     let set = "SET search_path TO tenant_globex; SET statement_timeout TO 1";
     context.client().batch_execute(set).await.unwrap();

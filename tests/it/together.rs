@@ -204,7 +204,7 @@ fn histories_that_differ_are_brought_to_the_same_end() {
 }
 
 #[test]
-fn a_remark_of_the_server_is_told_of_the_schema_that_it_is_about() {
+fn a_notice_is_reported_for_its_schema() {
     let given = fleet(30);
     given
         .database
@@ -258,7 +258,7 @@ fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
 }
 
 #[test]
-fn whoever_writes_to_another_s_rows_is_found_out() {
+fn writes_to_another_tenants_rows_are_found() {
     let given = fleet(30);
     // From the one on that is the last of those that go together with t03.
     given.database.execute(

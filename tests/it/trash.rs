@@ -70,7 +70,7 @@ fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
         given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ 'acme'"),
         Vec::<String>::new()
     );
-    // It is nobody's target, nobody's orphan, and in nobody's way.
+    // No command targets it, no check reports it, and it blocks no name.
     given.run(&["migrate-schemas"]).exits(0).counts(Counts {
         up_to_date: 2,
         ..NONE
@@ -81,7 +81,7 @@ fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
         .run(&["undrop", "--tenant", "acme"])
         .exits(0)
         .prints("(slug=acme, schema=tenant_acme, 2 hosts)");
-    assert!(outside(&given) == before);
+    assert_eq!(outside(&given), before);
     assert_eq!(given.value("SELECT tenant_acme.own()"), "1");
     assert_eq!(in_trash(&given), "");
     given.run(&["status", "--verify"]).exits(0);
@@ -220,7 +220,7 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
         .run(&["purge", "--all", "--force"])
         .exits(0)
         .says("nothing to purge");
-    // Nobody loses anything by a rename.
+    // A rename loses nothing.
     given.run(&trash("acme")).exits(0);
     given.run(&trash("globex")).exits(0);
     given
@@ -259,7 +259,7 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
 }
 
 #[test]
-fn trash_is_one_transaction_and_killed_before_its_end_it_is_nothing() {
+fn a_trash_killed_before_its_end_changed_nothing() {
     let given = Given::shop();
     let before = given.dump(&[]);
     // It gets as far as the row and waits there.
@@ -281,7 +281,7 @@ fn trash_is_one_transaction_and_killed_before_its_end_it_is_nothing() {
 }
 
 #[test]
-fn a_purge_killed_in_the_middle_cannot_be_undone_and_is_finished_by_another() {
+fn a_purge_killed_in_the_middle_is_finished_by_another() {
     let given = Given::shop();
     let mut sql = String::new();
     for number in 0..120 {
@@ -338,7 +338,7 @@ fn of_several_at_once_exactly_one_does_it() {
     assert_eq!(in_trash(&given), "acme\n");
     let back = (0..3).map(|_| given.spawn(&["undrop", "--tenant=acme"]));
     assert_eq!(count(back.collect()), 1);
-    assert!(outside(&given) == before);
+    assert_eq!(outside(&given), before);
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn a_schema_at_work_is_waited_for_and_then_left() {
         .run(&[&trash("acme")[..], &["--lock-wait=0"]].concat())
         .exits(6)
         .says("the-holder");
-    assert!(all(&given) == before);
+    assert_eq!(all(&given), before);
     holder.let_go(&given);
     given.run(&trash("acme")).exits(0);
     // The one that failed has used up a number.
@@ -398,7 +398,7 @@ fn what_cannot_be_kept_whole_is_refused() {
             .concat(),
         )
         .exits(5);
-    assert!(all(&given) == before);
+    assert_eq!(all(&given), before);
 }
 
 #[test]
@@ -489,7 +489,7 @@ fn the_names_of_dropped_schemas_are_nobody_elses() {
 }
 
 #[test]
-fn whoever_locks_the_tenant_table_for_a_moment_does_not_keep_a_tenant_in_the_trash() {
+fn a_short_lock_on_the_tenant_table_does_not_stop_undrop() {
     let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     let holder = Holder::of(&given, "LOCK TABLE tenants_tenant IN SHARE MODE");
@@ -514,7 +514,7 @@ fn whoever_locks_the_tenant_table_for_a_moment_does_not_keep_a_tenant_in_the_tra
 }
 
 #[test]
-fn a_column_that_the_record_does_not_know_keeps_the_tenant_in_the_trash() {
+fn a_column_unknown_to_the_record_keeps_the_tenant_in_the_trash() {
     let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.database.execute(

@@ -37,7 +37,7 @@ pub(crate) fn terminate(prepared: &Prepared<'_>, trial: usize, mut chance: Chanc
     verdict
 }
 
-/// Stops the server without a word at a random time, and starts it again. Nobody else may use it.
+/// Stops the server without a word at a random time, and starts it again. No other trial may use it.
 pub(crate) fn crash(prepared: &Prepared<'_>, trial: usize, mut chance: Chance) -> Verdict {
     let database = prepared.copy(&format!("crash_{trial}"));
     let url = prepared.server.url(&database);

@@ -86,7 +86,7 @@ impl Choice {
 
 /// Says a line.
 fn say(line: &str) {
-    // Whoever closes the pipe still gets the exit code.
+    // A reader that closes the pipe still gets the exit code.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;
     }
-    let (tally, begun) = (Tally::default(), Instant::now());
+    let (tally, started) = (Tally::default(), Instant::now());
     let length = if choice.long { "long" } else { "short" };
     say(&format!("torture, {length}, --seed {}", choice.seed));
     cuts(&choice, &tally);
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
     say(&format!(
         "\n{table}--seed {}, {} s",
         choice.seed,
-        begun.elapsed().as_secs()
+        started.elapsed().as_secs()
     ));
     if fine {
         ExitCode::SUCCESS

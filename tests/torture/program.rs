@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longer than any limit of the program's own that these trials meet.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A project folder.
 pub(crate) struct Project(tempfile::TempDir);
@@ -68,7 +68,7 @@ impl Project {
 
     /// Starts the program against a database.
     pub(crate) fn spawn(&self, url: &str, args: &[&str]) -> Running {
-        // For whoever asks for a password; nobody else reads it.
+        // Only commands that ask for a password read it.
         let mut stdin = tempfile::tempfile().unwrap();
         writeln!(stdin, "a secret").unwrap();
         stdin.rewind().unwrap();
@@ -106,7 +106,7 @@ impl Project {
 }
 
 impl Running {
-    /// Waits for its end, but not for ever.
+    /// Waits for its end, at most for the time limit.
     pub(crate) fn wait(mut self) -> Ran {
         let deadline = Instant::now() + PATIENCE;
         let mut hung = false;

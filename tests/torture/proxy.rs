@@ -99,7 +99,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.line.closed.store(true, Ordering::SeqCst);
         self.line.hang_up();
-        // The listening thread looks at `closed` when somebody comes.
+        // The listening thread looks at `closed` when a client connects.
         let _ = UnixStream::connect(self.folder.path().join(SOCKET));
     }
 }

@@ -319,7 +319,7 @@ const CREATE: &[&str] = &[
     "www.acme.example",
 ];
 
-/// Thirty tenants with something to do, for whoever comes at a random time.
+/// Thirty tenants with pending migrations, for disturbances at a random time.
 pub(crate) const FLEET: Scenario = Scenario {
     name: "a run over 30 tenants",
     args: &["migrate-schemas", "-o", "json", "--jobs", "4"],
@@ -415,12 +415,12 @@ impl<'a> Prepared<'a> {
         };
         let copy = prepared.copy("undisturbed");
         let proxy = Proxy::start(server.folder(), None);
-        let begun = Instant::now();
+        let started = Instant::now();
         prepared.project.must(
             &server::url(proxy.folder(), "postgres", &copy),
             scenario.args,
         );
-        prepared.took = begun.elapsed();
+        prepared.took = started.elapsed();
         prepared.messages = proxy.said();
         drop(proxy);
         prepared.after = State::settled(&server.url(&copy));

@@ -67,7 +67,7 @@ impl Server {
         assert!(started.success(), "the server starts: {}", self.log());
     }
 
-    /// Stops it at once, without a word to anybody, as a crash would.
+    /// Stops it at once and without a shutdown, as a crash would.
     pub(crate) fn crash(&self) {
         let _ = self
             .program("pg_ctl")
@@ -104,10 +104,10 @@ impl Server {
         }
     }
 
-    /// Makes a database that is a copy of another one, in whose way nobody may be.
+    /// Makes a database that is a copy of another one, which no session may be connected to.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         let sql = format!("CREATE DATABASE {to} TEMPLATE {from}");
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(5);
         loop {
             match query(&self.url(USER), &sql) {
                 Ok(_) => return,
@@ -118,7 +118,7 @@ impl Server {
         }
     }
 
-    /// Drops a database with everybody in it.
+    /// Drops a database and ends its sessions.
     pub(crate) fn drop(&self, database: &str) {
         self.execute(
             USER,

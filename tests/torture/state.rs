@@ -1,4 +1,4 @@
-//! What a database holds, asked of the server and of nobody else.
+//! What a database holds, as the server itself reports it.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -35,7 +35,7 @@ UNION ALL SELECT 'SELECT ''pricesync'', ''unfinished script '' || script FROM pr
 pub(crate) struct State(BTreeMap<String, Vec<String>>);
 
 impl State {
-    /// Reads it when everybody else has left: what a backend still does for a client that is gone counts.
+    /// Reads it when no other session is left: what a backend still does for a client that is gone counts.
     pub(crate) fn settled(url: &str) -> Self {
         const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
              AND pid <> pg_backend_pid() AND backend_type = 'client backend'";

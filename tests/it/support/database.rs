@@ -14,7 +14,7 @@ use super::server;
 /// Every database of ours is called this, the process, the second it was made in, and a number.
 const PREFIX: &str = "pricesync_test";
 
-/// A database of its own on the tests' server, dropped with everybody in it at the end.
+/// A database of its own on the tests' server, dropped at the end, its sessions ended.
 pub(crate) struct Database {
     name: String,
     url: String,
@@ -36,7 +36,7 @@ impl Database {
                 .as_secs(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        // template0: nobody can be connected to it and so be in the way.
+        // template0: no session can be connected to it and block the copy.
         run(
             &server,
             &format!("CREATE DATABASE {name} TEMPLATE template0"),

@@ -209,7 +209,7 @@ impl Given {
 }
 
 /// The program, running.
-#[must_use = "a program that nobody waits for may outlive the test's database"]
+#[must_use = "a program that the test does not wait for may outlive the test's database"]
 pub(crate) struct Running {
     args: Vec<String>,
     child: Child,
