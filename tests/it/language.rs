@@ -42,7 +42,7 @@ const EXCEPT: [&str; 9] = [
 ];
 
 /// How many lines of a folder still have one of the words; these numbers only become smaller.
-const LEFT: [(&str, usize); 4] = [("src", 175), ("tests", 50), ("docs", 0), ("README.md", 1)];
+const LEFT: [(&str, usize); 4] = [("src", 142), ("tests", 20), ("docs", 0), ("README.md", 1)];
 
 fn has_banned(line: &str) -> bool {
     if EXCEPT.iter().any(|except| line.contains(except)) {
@@ -90,7 +90,7 @@ fn no_line_has_a_banned_word() {
 }
 
 /// How many tests still have a longer name; the number only becomes smaller.
-const LONG_NAMES: usize = 70;
+const LONG_NAMES: usize = 69;
 
 #[test]
 fn no_test_has_a_name_of_more_than_60_characters() {

@@ -24,7 +24,7 @@ fn backup_writes_and_refuses() {
         str![[r#"
 $ pricesync backup --out b
 --- stderr
-error: say which tenants: --tenant, --where, --from-file, or --all
+error: no tenant is selected: use --tenant, --where, --from-file, or --all
 --- exit 2
 
 $ pricesync backup --tenant none --out b
@@ -119,7 +119,7 @@ error: none.backup
 $ pricesync restore pricesync.toml
 --- stderr
 error: pricesync.toml
-  caused by: it is no backup of pricesync
+  caused by: not a backup of pricesync
 --- exit 11
 
 

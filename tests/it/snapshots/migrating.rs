@@ -196,18 +196,18 @@ For more information, try '--help'.
 
 $ pricesync migrate-schemas --jobs none
 --- stderr
-error: --jobs: run.jobs = 'none' does not fit: 'auto' or a number from 1 to 1000
+error: --jobs: run.jobs = 'none' is invalid: expected 'auto' or a number from 1 to 1000
 --- exit 2
 
 $ pricesync migrate-schemas --to 7
 --- stderr
-error: no migration has the version 7
-  hint: the newest is 1
+error: no migration has version 7
+  hint: the newest version is 1
 --- exit 2
 
 $ pricesync migrate-schemas --where 'missing = 1'
 --- stderr
-error: the server refuses --where
+error: the server rejects --where
   1 | missing = 1
     | ^
   caused by: column "missing" does not exist (42703)
@@ -253,8 +253,8 @@ error: tenant_acme: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
   caused by: relation "prices" does not exist (42P01)
   hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name
   hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with --tenant=acme
-1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas --jobs 1
+1 schema not started (an earlier schema failed; --on-failure=continue runs the rest): tenant_globex
+continue with the rest: pricesync migrate-schemas --jobs 1
 run 2: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -274,7 +274,7 @@ error: tenant_globex: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
   caused by: relation "prices" does not exist (42P01)
 error: V2__bad failed at migrations/tenant/V2__bad.sql:2:13: relation "prices" does not exist (42P01)
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
+retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
 run 3: 3 schemas, 0 migrated, 1 up to date, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
@@ -383,8 +383,8 @@ error: tenant_acme: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
   caused by: relation "prices" does not exist (42P01)
   hint: no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name
   hint: names were looked up in tenant_acme, then in [run] search_path; nothing of this run stays in tenant_acme, fix the file or the data and rerun with --tenant=acme
-1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas --jobs 1 --retry-failed -o json
+1 schema not started (an earlier schema failed; --on-failure=continue runs the rest): tenant_globex
+continue with the rest: pricesync migrate-schemas --jobs 1 --retry-failed -o json
 run 5: 2 schemas, 0 migrated, 0 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -411,7 +411,7 @@ error: tenant_globex: files and history disagree, nothing was run
   caused by: V1__products.sql was edited after it had been applied
 error: files and history disagree, nothing was run: V1__products.sql was edited after it had been applied
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync migrate-schemas --tenant=acme,globex
+retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
 run 3: 3 schemas, 0 migrated, 1 up to date, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 11
 
@@ -438,13 +438,13 @@ fn migrate_schemas_refuses_forbidden_statements() {
 $ pricesync migrate-schemas --jobs 1
 --- stderr
 error: 3 problems in the migration files
-  caused by: migrations/tenant/4.sql: not a migration's file name: it does not begin with a capital V or U
-  caused by: migrations/tenant/V2__commit.sql:1:1: COMMIT is not allowed in a migration: it would leave the transaction that holds the file
-  caused by: migrations/tenant/V3__wrong-name.sql: not a migration's file name: '-' is no letter, digit or underscore
+  caused by: migrations/tenant/4.sql: invalid file name: must begin with an upper-case V or U
+  caused by: migrations/tenant/V2__commit.sql:1:1: COMMIT is not allowed in a migration: it would end the transaction that applies the file
+  caused by: migrations/tenant/V3__wrong-name.sql: invalid file name: '-' is not a letter, digit or underscore
   hint: name it V<version>__<name>.sql, or move it out of the folder
   hint: remove it: pricesync commits the file together with its history row
   hint: rename it to V3__wrong_name.sql
-  hint: nothing was touched; the database was not even asked
+  hint: nothing was changed; the database was not contacted
 --- exit 2
 
 
@@ -461,9 +461,9 @@ fn migrate_schemas_names_what_was_touched_outside() {
     assert_data_eq!(shown, str![[r#"
 $ pricesync migrate-schemas --jobs 1
 --- stderr
-error: migrations/tenant/V2__outside.sql:1:1: the tenant set may not change anything in a schema by name, here 'public'
-  hint: write the bare name: it is looked up in the tenant's own schema first
-  hint: nothing was touched; the database was not even asked
+error: migrations/tenant/V2__outside.sql:1:1: the tenant set must not change objects of a named schema, here 'public'
+  hint: write the bare name: the server looks it up in the tenant's own schema first
+  hint: nothing was changed; the database was not contacted
 --- exit 2
 
 
@@ -497,8 +497,8 @@ error: tenant_acme: V2__more failed at migrations/tenant/V2__more.sql:1:1
   detail: blocked by pid [PID] (the-holder) from local, for [TIME]: BEGIN; LOCK TABLE tenant_acme.products IN ACCESS SHARE MODE; CREATE TEMP TABLE …
   detail: gave up after 2 attempts
   hint: nothing of this run stays in tenant_acme, wait for the blocking session or raise --lock-timeout and rerun with --tenant=acme
-1 schema not started (an earlier schema failed; --on-failure=continue goes on): tenant_globex
-go on with the rest: pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
+1 schema not started (an earlier schema failed; --on-failure=continue runs the rest): tenant_globex
+continue with the rest: pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
 run 3: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
@@ -551,8 +551,8 @@ $ pricesync baseline --to 1
 
 $ pricesync baseline --to 9
 --- stderr
-error: no migration has the version 9
-  hint: the newest is 1
+error: no migration has version 9
+  hint: the newest version is 1
 --- exit 2
 
 $ pricesync baseline --to 1 --tenant none
@@ -579,7 +579,7 @@ $ pricesync baseline --to 1
 --- stderr
 [1/1] Running migrations for schema 'tenant_acme'...
 ✗ FAILED
-error: tenant_acme: the schema does not hold what the migrations make, nothing was recorded
+error: tenant_acme: the schema lacks objects that the migrations create, nothing was recorded
   caused by: it lacks table products
   hint: choose a lower --to, or skip this check with --unchecked
 run 2: 1 schema, 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started · [TIME]
@@ -619,7 +619,7 @@ $ pricesync lint
 migrations/tenant/V2__slow.sql:1:22: warning: CHECK on products is checked against every row under a lock [constraint-scan]
   1 | ALTER TABLE products ADD CONSTRAINT positive CHECK (id > 0);
     |                      ^
-  cost: nobody may read or write the table until COMMIT
+  cost: the table cannot be read or written until COMMIT
   safer: ADD CONSTRAINT ... CHECK ... NOT VALID, then VALIDATE CONSTRAINT in a file that begins with '-- pricesync: no-transaction'
 
 migrations/tenant/V2__slow.sql:2:1: warning: the index on products is built under a lock against writes [index-without-concurrently]
@@ -636,7 +636,7 @@ $ pricesync lint --deny hint
 migrations/tenant/V2__slow.sql:1:22: warning: CHECK on products is checked against every row under a lock [constraint-scan]
   1 | ALTER TABLE products ADD CONSTRAINT positive CHECK (id > 0);
     |                      ^
-  cost: nobody may read or write the table until COMMIT
+  cost: the table cannot be read or written until COMMIT
   safer: ADD CONSTRAINT ... CHECK ... NOT VALID, then VALIDATE CONSTRAINT in a file that begins with '-- pricesync: no-transaction'
 
 migrations/tenant/V2__slow.sql:2:1: warning: the index on products is built under a lock against writes [index-without-concurrently]
@@ -666,7 +666,7 @@ $ pricesync lint -o json
       "rule": "constraint-scan",
       "severity": "warning",
       "message": "CHECK on products is checked against every row under a lock",
-      "cost": "nobody may read or write the table until COMMIT",
+      "cost": "the table cannot be read or written until COMMIT",
       "forecast": null,
       "safer": "ADD CONSTRAINT ... CHECK ... NOT VALID, then VALIDATE CONSTRAINT in a file that begins with '-- pricesync: no-transaction'"
     },
@@ -690,8 +690,8 @@ $ pricesync lint -o json
 
 $ pricesync lint none.sql
 --- stderr
-error: none.sql is no migration of either set
-  hint: show where the sets are: pricesync config
+error: none.sql is not a migration of either set
+  hint: show the folders of the sets: pricesync config
 --- exit 2
 
 

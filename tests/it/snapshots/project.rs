@@ -80,22 +80,22 @@ $ pricesync make-migration 'add brand' --shared --no-transaction
 --- stdout
 migrations/shared/V1__add_brand.sql
 --- stderr
-warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
+warning: migrations/tenant/V1__add_brand.sql: contains no statement and will be recorded as applied
 --- exit 0
 
 $ pricesync make-migration ''
 --- stderr
-warning: migrations/shared/V1__add_brand.sql: holds no statement and will count as applied
-warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
-error: the name '' holds no letter or digit; say what the migration does
+warning: migrations/shared/V1__add_brand.sql: contains no statement and will be recorded as applied
+warning: migrations/tenant/V1__add_brand.sql: contains no statement and will be recorded as applied
+error: the name '' contains no letter or digit; describe what the migration does
 --- exit 2
 
 $ pricesync make-migration 'add prices' --dir none
 --- stdout
 migrations/tenant/none/V2__add_prices.sql
 --- stderr
-warning: migrations/shared/V1__add_brand.sql: holds no statement and will count as applied
-warning: migrations/tenant/V1__add_brand.sql: holds no statement and will count as applied
+warning: migrations/shared/V1__add_brand.sql: contains no statement and will be recorded as applied
+warning: migrations/tenant/V1__add_brand.sql: contains no statement and will be recorded as applied
 --- exit 0
 
 
@@ -226,7 +226,7 @@ connection
         str![[r#"
 $ pricesync config
 --- stderr
-error: [FOLDER]/pricesync.toml:2: run.jobs = 'none' does not fit: 'auto' or a number from 1 to 1000
+error: [FOLDER]/pricesync.toml:2: run.jobs = 'none' is invalid: expected 'auto' or a number from 1 to 1000
 --- exit 2
 
 
@@ -275,17 +275,17 @@ fn server_without_one() {
         str![[r#"
 $ pricesync server status
 --- stdout
-not created; its data would be in [FOLDER]/.pricesync/postgres
+not created; data folder: [FOLDER]/.pricesync/postgres
 --- exit 0
 
 $ pricesync server stop
 --- stdout
-it was not running
+not running
 --- exit 0
 
 $ pricesync server destroy --force
 --- stdout
-there was nothing to destroy
+nothing to destroy
 --- exit 0
 
 
@@ -344,38 +344,35 @@ Usage: pricesync [OPTIONS] <COMMAND>
 
 Commands:
   migrate-schemas   Migrate the shared schema, then every tenant
-  create-tenant     Create a tenant: its row, its hosts, its schema, and every migration
+  create-tenant     Create a tenant: its row, its hosts, its schema, and all migrations
   list-tenants      List tenants with their schemas, hosts, versions and pending migrations
-  drop-schema       Drop a tenant: its schema with everything in it, its hosts, its row
-  rename-tenant     Give a tenant another slug, name or schema; its hosts, objects and history stay
-  undrop            Bring a tenant back from the trash: its schema's name, its row, its hosts
-  clone-tenant      Copy a tenant into a new one: its schema, with its rows or without, and its row
-  backup            Back tenants up, each into a file of its own
-  restore           Bring a tenant back from a backup: its row, its hosts, its schema with all rows
-  purge             Drop tenants that are in the trash, for good
+  drop-schema       Drop a tenant: its schema with all objects, its hosts, its row
+  rename-tenant     Change the slug, the name or the schema of a tenant
+  undrop            Restore a tenant from the trash: its schema, its row, its hosts
+  clone-tenant      Copy a tenant into a new one: its schema, with or without rows, and its row
+  backup            Back up tenants, each into its own file
+  restore           Restore a tenant from a backup: its row, its hosts, its schema with all rows
+  purge             Permanently drop tenants in the trash
   shell             Open psql in a tenant's schema
-  exec              Run SQL, or a program, for many tenants
-  env               Print the environment in which psql and other programs see one tenant
-  status            Show how many schemas are at which version, or the migrations of one
+  exec              Run SQL or a program for many tenants
+  env               Print the environment variables that select one tenant in psql
+  status            Show the number of schemas at each version, or the migrations of one schema
   make-migration    Write an empty migration with the next free version, and print its path
-  baseline          Record migrations as applied in schemas that another tool made
-  runs              List the last runs, or show one in full
-  lint              Look for migrations that lock, rewrite, or reach outside their schema
-  drift             Compare how tenants' schemas are made: which are not like the others of their
-                    version
-  doctor            Find tenants whose schema is missing or half dropped, schemas that belong to no
-                    tenant, and indexes that are invalid because their building did not end
-  locks             Show which schemas are being worked on, by whom, and who waits because of it
-  domains           List and change the hosts that tenants answer to
+  baseline          Record migrations as applied in schemas that another tool created
+  runs              List the last migration runs, or show one
+  lint              Find migrations that lock, rewrite, or change objects outside their schema
+  drift             Compare the structure of tenants' schemas at the same version
+  doctor            Find missing schemas, schemas without a tenant, and invalid indexes
+  locks             List locked schemas, the sessions that hold them and the sessions that wait
+  domains           List and change the hosts of tenants
   create-superuser  Create a superuser in a tenant's table of users
-  resolve           Tell which tenant and schema answer to a host
-  server            Start, stop and look at the private PostgreSQL server of this folder
-  demo              Show what pricesync does: create tenants on the local server, migrate them in
-                    parallel, list them
-  config            Show every setting in force with its origin, secrets masked
+  resolve           Find the tenant and the schema of a host
+  server            Start, stop and inspect the local PostgreSQL server of this folder
+  demo              Try pricesync: create, migrate and list tenants on the local server
+  config            Show every effective setting with its origin; secrets are masked
   init              Write pricesync.toml and the first migrations into a folder
   completions       Print a completion script for a shell
-  man               Print the manual page, or one page for each command into a folder
+  man               Print the manual page, or write one page for each command
   help              Print this message or the help of the given subcommand(s)
 
 Options:
@@ -383,18 +380,18 @@ Options:
   -V, --version  Print version
 
 Global options:
-  -c, --config <FILE>       Configuration file [default: the nearest pricesync.toml upwards; env:
+  -c, --config <FILE>       Configuration file [default: nearest pricesync.toml] [env:
                             PRICESYNC_CONFIG]
-  -d, --database-url <URL>  Database: URL, key=value pairs, or `local` [env: PRICESYNC_DATABASE_URL,
-                            DATABASE_URL, then PG*]
-      --local               Use the private PostgreSQL server of this folder, starting it if need be
-      --wait[=<TIME>]       Wait for a server that is not up yet, up to 60s where no time is given
-      --progress <MODE>     How a run is shown while it happens [default: auto] [possible values:
-                            auto, bars, lines, json, none]
-      --color <WHEN>        When to use colour [default: auto] [possible values: auto, always,
+  -d, --database-url <URL>  URL, key=value string or `local` [env: PRICESYNC_DATABASE_URL,
+                            DATABASE_URL, PG*]
+      --local               Use the local PostgreSQL server of this folder; start it if necessary
+      --wait[=<TIME>]       Wait until the server accepts connections; without TIME, up to 60s
+      --progress <MODE>     How to report progress on stderr [default: auto] [possible values: auto,
+                            bars, lines, json, none]
+      --color <WHEN>        When to use colors [default: auto] [possible values: auto, always,
                             never]
-  -q, --quiet               Say nothing on stderr but failures; results on stdout stay
-  -v, --verbose...          Say more; twice for everything
+  -q, --quiet               Print only failures on stderr; results on stdout stay
+  -v, --verbose...          Print more on stderr; -vv prints everything
 
 Exit codes: pricesync help exit-codes
 --- exit 2

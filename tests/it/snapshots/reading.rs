@@ -268,28 +268,28 @@ $ pricesync status --verify
 └────────┴─────────┴────────────┴─────────┴────────┴────────┘
 --- stderr
 4 migrations in public, 8 migrations for 2 tenants
-warning: tenant_acme: the ledger says something else than its history
+warning: tenant_acme: the ledger disagrees with its history
 warning: rebuild the ledger: pricesync doctor --fix ledger
 --- exit 11
 
 $ pricesync doctor
 --- stdout
-┌─────────────┬────────┬─────────────────────────────────────────────────┐
-│ schema      ┆ tenant ┆ finding                                         │
-╞═════════════╪════════╪═════════════════════════════════════════════════╡
-│ tenant_acme ┆ acme   ┆ the ledger says something else than its history │
-└─────────────┴────────┴─────────────────────────────────────────────────┘
+┌─────────────┬────────┬───────────────────────────────────────┐
+│ schema      ┆ tenant ┆ finding                               │
+╞═════════════╪════════╪═══════════════════════════════════════╡
+│ tenant_acme ┆ acme   ┆ the ledger disagrees with its history │
+└─────────────┴────────┴───────────────────────────────────────┘
 --- exit 11
 
 $ pricesync doctor --fix ledger
 --- stdout
-┌─────────────┬────────┬─────────────────────────────────────────────┐
-│ schema      ┆ tenant ┆ finding                                     │
-╞═════════════╪════════╪═════════════════════════════════════════════╡
-│ tenant_acme ┆ acme   ┆ the ledger was wrong about it; written anew │
-└─────────────┴────────┴─────────────────────────────────────────────┘
+┌─────────────┬────────┬────────────────────────────────────────────────┐
+│ schema      ┆ tenant ┆ finding                                        │
+╞═════════════╪════════╪════════════════════════════════════════════════╡
+│ tenant_acme ┆ acme   ┆ the ledger disagreed with its history; rebuilt │
+└─────────────┴────────┴────────────────────────────────────────────────┘
 --- stderr
-the ledger answers for 3 schemas
+the ledger covers 3 schemas
 --- exit 0
 
 $ pricesync status --verify
@@ -380,7 +380,7 @@ run 3, [MOMENT], by [USER], process [PID]: pricesync migrate-schemas
 
 $ pricesync runs show 99
 --- stderr
-error: there is no run 99
+error: no run 99
   hint: list the runs: pricesync runs
 --- exit 4
 
@@ -438,7 +438,7 @@ $ pricesync drift -j 1
 │ 8       ┆ 91212272 ┆       1 ┆ globex │
 └─────────┴──────────┴─────────┴────────┘
 
-91212272 (1 schema) is not like 7c93b095:
+91212272 (1 schema) differs from 7c93b095:
   + column products 10 note text collation="default" storage=x
 --- stderr
 ✓ [1/2] tenant_acme [TIME]
@@ -503,7 +503,7 @@ $ pricesync doctor
 │ schema       ┆ tenant ┆ finding                                            │
 ╞══════════════╪════════╪════════════════════════════════════════════════════╡
 │ tenant_acme  ┆ acme   ┆ the schema does not exist                          │
-│ tenant_stray ┆ -      ┆ looks like a tenant's schema, and no tenant has it │
+│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it │
 └──────────────┴────────┴────────────────────────────────────────────────────┘
 --- exit 11
 
@@ -511,7 +511,7 @@ $ pricesync doctor -o json
 --- stdout
 [
   {"schema":"tenant_acme","tenant":"acme","finding":"the schema does not exist"},
-  {"schema":"tenant_stray","tenant":null,"finding":"looks like a tenant's schema, and no tenant has it"}
+  {"schema":"tenant_stray","tenant":null,"finding":"looks like a tenant's schema, but no tenant has it"}
 ]
 --- exit 11
 
@@ -521,7 +521,7 @@ $ pricesync doctor --fix missing
 │ schema       ┆ tenant ┆ finding                                            │
 ╞══════════════╪════════╪════════════════════════════════════════════════════╡
 │ tenant_acme  ┆ acme   ┆ the schema was missing; created, empty             │
-│ tenant_stray ┆ -      ┆ looks like a tenant's schema, and no tenant has it │
+│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it │
 └──────────────┴────────┴────────────────────────────────────────────────────┘
 --- stderr
 1 schema created; next: pricesync migrate-schemas
@@ -529,13 +529,13 @@ $ pricesync doctor --fix missing
 
 $ pricesync doctor --fix orphans
 --- stdout
-┌──────────────┬────────┬─────────────────────────────────┐
-│ schema       ┆ tenant ┆ finding                         │
-╞══════════════╪════════╪═════════════════════════════════╡
-│ tenant_stray ┆ stray  ┆ registered as a tenant; no host │
-└──────────────┴────────┴─────────────────────────────────┘
+┌──────────────┬────────┬────────────────────────────────────────┐
+│ schema       ┆ tenant ┆ finding                                │
+╞══════════════╪════════╪════════════════════════════════════════╡
+│ tenant_stray ┆ stray  ┆ registered as a tenant, without a host │
+└──────────────┴────────┴────────────────────────────────────────┘
 --- stderr
-1 tenant registered, 0 of all findings left; next: pricesync migrate-schemas
+1 tenant registered, 0 of all findings remain; next: pricesync migrate-schemas
 --- exit 0
 
 $ pricesync doctor --fix none
@@ -723,7 +723,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 
 $ pricesync baseline --to 1 -d postgresql://app@127.0.0.1:1/saas
 --- stderr
-error: no migration has the version 1
+error: no migration has version 1
 --- exit 2
 
 $ pricesync runs -d postgresql://app@127.0.0.1:1/saas

@@ -52,7 +52,7 @@ error: slug 'acme' is taken by tenant 'acme' (Acme Inc.)
 
 $ pricesync create-tenant --slug acme --name Acme --if-not-exists
 --- stderr
-tenant 'acme' exists already (schema=tenant_acme)
+tenant 'acme' already exists (schema=tenant_acme)
 --- exit 0
 
 $ pricesync create-tenant --slug 'No Slug' --name Acme
@@ -122,9 +122,9 @@ fn drop_schema_drops_and_refuses() {
     assert_data_eq!(shown, str![[r#"
 $ pricesync drop-schema --tenant acme
 --- stderr
-error: dropping tenant 'acme' needs to be confirmed, and this is no terminal
-  hint: this drops tenant 'acme': schema tenant_acme, 5 tables, about 8 rows, [SIZE] for ever; its record and 1 host go too: acme.test
-  hint: --force drops without asking
+error: refusing to drop tenant 'acme' without confirmation: stdin is not a terminal
+  hint: this permanently drops tenant 'acme': schema tenant_acme, 5 tables, about 8 rows, [SIZE]; its row and 1 host are deleted: acme.test
+  hint: --force skips the confirmation
 --- exit 7
 
 $ pricesync drop-schema --tenant none --force
@@ -169,7 +169,7 @@ fn drop_schema_refuses_what_others_need() {
 $ pricesync drop-schema --tenant acme --force
 --- stderr
 error: objects outside the schema depend on it: view public.seen
-  hint: dropping the schema would drop them too; drop or move them first, or let them go with --cascade-outside
+  hint: dropping the schema would drop them too; drop or move them first, or drop them too with --cascade-outside
 --- exit 7
 
 
@@ -198,7 +198,7 @@ fn trash_undrop_and_purge() {
     assert_data_eq!(shown, str![[r#"
 $ pricesync undrop --tenant acme
 --- stderr
-error: nobody in the trash has the slug or schema 'acme'
+error: no tenant in the trash has the slug or schema 'acme'
   hint: list the trash: pricesync list-tenants --trashed
 --- exit 4
 
@@ -225,7 +225,7 @@ $ pricesync list-tenants --trashed
 
 $ pricesync undrop --tenant none
 --- stderr
-error: nobody in the trash has the slug or schema 'none'
+error: no tenant in the trash has the slug or schema 'none'
   hint: list the trash: pricesync list-tenants --trashed
 --- exit 4
 
@@ -243,14 +243,14 @@ restore it: pricesync undrop --tenant acme
 
 $ pricesync purge --all
 --- stderr
-error: purging tenant 'acme' needs to be confirmed, and this is no terminal
-  hint: this drops for ever: tenant 'acme': schema tenant_acme (pricesync_trash_2), 5 tables, about 8 rows, [SIZE], in the trash since [MOMENT]
-  hint: --force drops without asking
+error: refusing to purge tenant 'acme' without confirmation: stdin is not a terminal
+  hint: this permanently drops: tenant 'acme': schema tenant_acme (pricesync_trash_2), 5 tables, about 8 rows, [SIZE], in the trash since [MOMENT]
+  hint: --force skips the confirmation
 --- exit 7
 
 $ pricesync purge --tenant none --force
 --- stderr
-error: nobody in the trash has the slug or schema 'none'
+error: no tenant in the trash has the slug or schema 'none'
   hint: list the trash: pricesync list-tenants --trashed
 --- exit 4
 
@@ -286,7 +286,9 @@ fn rename_tenant_renames_and_refuses() {
             "rename-tenant --tenant acme2 --slug acme2",
         ],
     );
-    assert_data_eq!(shown, str![[r#"
+    assert_data_eq!(
+        shown,
+        str![[r#"
 $ pricesync rename-tenant --tenant none --slug other
 --- stderr
 error: no tenant has the slug, schema or host 'none'
@@ -295,7 +297,7 @@ error: no tenant has the slug, schema or host 'none'
 
 $ pricesync rename-tenant --tenant acme
 --- stderr
-error: what is to change? say --slug, --name or --schema
+error: nothing to change: use --slug, --name or --schema
 --- exit 2
 
 $ pricesync rename-tenant --tenant acme --slug globex
@@ -308,16 +310,18 @@ $ pricesync rename-tenant --tenant acme --slug acme2 --name 'Acme 2'
 --- stdout
 ✓ Tenant renamed: Acme 2 (slug=acme2, schema=tenant_acme2)
 --- stderr
-was slug=acme, schema=tenant_acme; programs that keep the old schema in their search_path find nothing there
+was slug=acme, schema=tenant_acme; change programs with the old schema in their search_path
 --- exit 0
 
 $ pricesync rename-tenant --tenant acme2 --slug acme2
 --- stderr
-tenant 'acme2' is called that already
+tenant 'acme2' already has these names
 --- exit 0
 
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
@@ -345,7 +349,7 @@ $ pricesync clone-tenant --from acme --slug globex
 --- stderr
 error: slug 'globex' is taken by tenant 'globex' (globex)
   hint: choose another --slug; names that differ in case only count as the same
-  hint: nothing was copied, and nothing was changed
+  hint: nothing was changed
 --- exit 7
 
 $ pricesync clone-tenant --from acme --slug copy
@@ -527,7 +531,7 @@ fn create_superuser_requires_a_password() {
         str![[r#"
 $ pricesync create-superuser --tenant acme --username ana
 --- stderr
-error: there is no terminal to ask for the password
+error: cannot prompt for the password: stdin is not a terminal
   hint: read it from a file: pricesync create-superuser ... --password-stdin < FILE
 --- exit 2
 
@@ -650,7 +654,7 @@ $ pricesync exec --all -j 1 -c 'SELECT 1 AS one' -o json
 $ pricesync exec -c 'SELECT 1'
 --- stderr
 error: no tenant is selected
-  hint: --tenant acme, --from-file, --where, or --all for every tenant
+  hint: use --tenant, --from-file, --where, or --all for all tenants
 --- exit 2
 
 $ pricesync exec --tenant none -c 'SELECT 1'
@@ -669,7 +673,7 @@ error: tenant_globex: the SQL at line 1 failed
   caused by: division by zero (22012)
 error: the SQL at line 1 failed: division by zero (22012)
   2 schemas: tenant_acme, tenant_globex
-try the failed ones again: pricesync exec --tenant=acme,globex ...
+retry the failed schemas: pricesync exec --tenant=acme,globex ...
 2 schemas: 0 executed, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
