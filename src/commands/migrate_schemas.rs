@@ -23,7 +23,7 @@ use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::database::Database;
-use crate::postgres::migrate::dry_run::Rehearsal;
+use crate::postgres::migrate::dry_run;
 use crate::postgres::migrate::migrator::{Mode, PostgresMigrator};
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::failure::ServerError;
@@ -201,7 +201,7 @@ impl CommandRun for Args {
                     "--fake and --dry-run=execute exclude each other: --fake runs no migration",
                 ));
             }
-            Some(DryRun::Execute) => Some(Arc::new(Rehearsal::default())),
+            Some(DryRun::Execute) => Some(Arc::new(dry_run::DryRun::default())),
             _ => None,
         };
         let only_reads = self.check || (self.dry_run.is_some() && dry_run.is_none());
@@ -257,7 +257,7 @@ impl CommandRun for Args {
                 let summary = run.run(survey).await?;
                 match dry_run {
                     Some(rehearsal) => {
-                        dry_run_report::finish(&summary, &rehearsal.tried(), self.output, app)
+                        dry_run_report::finish(&summary, &rehearsal.statements(), self.output, app)
                     }
                     None => finish(&summary, self, app),
                 }

@@ -385,11 +385,11 @@ fn what_no_template_can_hold_is_made_by_the_files() {
         ),
         (
             "CREATE TABLE g (a int); ALTER TABLE g OWNER TO pg_read_all_data",
-            "the template made something else: ",
+            "the template creates a different schema: ",
         ),
         (
             "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path FROM CURRENT AS 'SELECT 1'",
-            "something holds the name of the schema",
+            "an object contains the name of the schema",
         ),
     ] {
         let given = Given::tenants(&[]);

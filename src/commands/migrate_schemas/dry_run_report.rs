@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::SummaryFormat;
 use crate::commands::run::app::App;
 use crate::error::{Exit, Failure};
-use crate::postgres::migrate::dry_run::{Lock, Tried};
+use crate::postgres::migrate::dry_run::{Lock, StatementReport};
 use crate::service::summary::Summary;
 use crate::ui::{
     Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,
@@ -47,7 +47,7 @@ struct Document<'a> {
 /// Prints the report to stdout and returns the exit code.
 pub(super) fn finish(
     summary: &Summary,
-    tried: &[Tried],
+    tried: &[StatementReport],
     output: Option<SummaryFormat>,
     app: &App,
 ) -> Result<Exit, Failure> {
@@ -66,7 +66,7 @@ pub(super) fn finish(
     Ok(Exit::of(summary))
 }
 
-fn table(tried: &[Tried], app: &App) -> Result<(), Failure> {
+fn table(tried: &[StatementReport], app: &App) -> Result<(), Failure> {
     let listing = Listing::new(
         &[
             "migration",
@@ -105,7 +105,7 @@ fn table(tried: &[Tried], app: &App) -> Result<(), Failure> {
     Ok(())
 }
 
-fn statement(tried: &Tried) -> Statement<'_> {
+fn statement(tried: &StatementReport) -> Statement<'_> {
     Statement {
         migration: tried.script.to_string(),
         file: &tried.file,

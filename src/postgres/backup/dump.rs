@@ -27,8 +27,8 @@ use crate::postgres::schema::name_references;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::RESET;
 use crate::postgres::transaction::retry::TxError;
+use crate::postgres::transaction::settings::RESET;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 

@@ -28,8 +28,9 @@ use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::new_row::{id_in, taken_meanwhile};
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
 use crate::postgres::transaction::retry::TxError;
+use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
 
 /// Which tenant is made.
@@ -146,7 +147,7 @@ impl PostgresCatalog {
 
 /// What is loaded and not committed yet.
 struct Loaded {
-    opened: Opened,
+    opened: OpenTransaction,
     id: i64,
     tables: usize,
     rows: u64,
@@ -232,7 +233,7 @@ impl Loading<'_> {
     }
 
     /// Opens the transaction and makes the schema, unless something of the tenant is taken.
-    async fn open(&self) -> Result<Opened, BackupError> {
+    async fn open(&self) -> Result<OpenTransaction, BackupError> {
         let new = &self.destination.new;
         let opening = || BackupError::server("opening the transaction");
         let target = Target {
@@ -269,8 +270,8 @@ impl Loading<'_> {
         let rows = made.map_err(|error| {
             BackupError::from(taken_meanwhile(&error, new, self.catalog.tables()))
         })?;
-        match interpret(&rows, &new.schema) {
-            Opening::Ready(opened) => Ok(opened),
+        match interpret(&rows, &new.schema).map_err(opening())? {
+            OpenOutcome::Ready(opened) => Ok(opened),
             _ => Err(CatalogError::SchemaMissing(new.schema.clone()).into()),
         }
     }
@@ -432,7 +433,7 @@ impl Loading<'_> {
     }
 
     /// The statements of a file are the file's: what they may not change is looked at.
-    async fn is_unchanged(&self, opened: &Opened) -> Result<(), BackupError> {
+    async fn is_unchanged(&self, opened: &OpenTransaction) -> Result<(), BackupError> {
         let sql = "SELECT '', pg_current_xact_id(), current_user, session_user, current_schema()";
         let rows = self
             .session

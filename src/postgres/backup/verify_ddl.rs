@@ -15,11 +15,11 @@ use crate::domain::target::Target;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::session::Session;
-use crate::postgres::migrate::template::scratch;
+use crate::postgres::migrate::template::scratch_schema;
 use crate::postgres::schema::ddl::SchemaCopy;
 use crate::postgres::schema::fingerprint::digest;
-use crate::postgres::transaction::open::begin;
 use crate::postgres::transaction::retry::{Retry, TxError};
+use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
 use crate::service::fleet::Interrupts;
 
@@ -159,7 +159,7 @@ async fn make(
     copy: &SchemaCopy,
     lines: &[String],
 ) -> Result<Proof, Error> {
-    let schema = scratch();
+    let schema = scratch_schema();
     session.client().simple_query("DISCARD ALL").await?;
     let target = Target {
         schema: schema.clone(),

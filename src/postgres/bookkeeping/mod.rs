@@ -6,7 +6,6 @@ pub mod run_log;
 
 use std::ops::ControlFlow;
 
-use crate::postgres::connection::session::Row;
 use tokio_postgres::Error;
 
 use crate::domain::plan::{Goal, Plan};
@@ -18,12 +17,14 @@ use crate::migrations::{MigrationSet, Script};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
-use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
+use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::transaction::batch::{Batch, BatchError};
 use crate::postgres::transaction::escape_guard::FINISH;
+use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::{ASYNC_COMMIT, Opened, Opening, open};
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
 use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
@@ -81,7 +82,7 @@ pub(crate) async fn ensure(
     let refused = |error: &Error| InstallError::database(server_error(error));
     let mut attempts = retry.attempts();
     loop {
-        // A run that gave up its ledger because of a broken connection would leave invalid rows in it.
+        // A run that continues without the ledger after a lost connection would leave stale rows in it.
         let outcome = match database.session(RECONNECT_TIMEOUT).await {
             Ok(session) => {
                 let installed = install(&session, options).await;
@@ -104,8 +105,8 @@ async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let rows = session
         .read(&format!("SELECT count(*) FROM {history}"))
         .await;
-    let applied = |row: &Row| row.optional(0)?.parse::<usize>().ok();
-    // A newer pricesync may have added more, which does no harm.
+    let applied = |row: &Row| row.parse::<usize>(0).ok();
+    // A newer version of pricesync may have added more, which is harmless.
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
 }
 
@@ -114,14 +115,14 @@ async fn install(session: &Session, options: &EngineOptions) -> Result<(), TxErr
         return Ok(());
     }
     let schema = SchemaName::bookkeeping();
-    // A role that may not create schemas may still use one that an administrator made.
+    // A role without CREATE on the database may use a schema that an administrator created.
     let sql = format!(
         "{ASYNC_COMMIT}; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{schema}') \
          THEN CREATE SCHEMA IF NOT EXISTS {}; END IF; END $$",
         schema.quoted()
     );
     match session.rows(&sql).await {
-        // Two sessions at once: IF NOT EXISTS is not safe against itself.
+        // Another session created it at the same time: IF NOT EXISTS does not prevent that error.
         Err(error)
             if !matches!(
                 sqlstate_of(&error),
@@ -141,16 +142,16 @@ async fn install(session: &Session, options: &EngineOptions) -> Result<(), TxErr
         label: "pricesync".to_owned(),
         scope: Scope::Shared,
     };
-    let opened = enter(session, &options, &target, true).await?;
+    let opened = open_transaction(session, &options, &target, true).await?;
     upgrade(session, &options, &target, &opened).await
 }
 
-async fn enter(
+async fn open_transaction(
     session: &Session,
     options: &EngineOptions,
     target: &Target,
     expect_history: bool,
-) -> Result<Opened, TxError<InstallError>> {
+) -> Result<OpenTransaction, TxError<InstallError>> {
     let refused = |message: String| {
         TxError::Refused(InstallError::database(ServerError {
             sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
@@ -159,11 +160,15 @@ async fn enter(
         }))
     };
     match open(session, options, target, expect_history).await? {
-        Opening::Ready(opened) => Ok(opened),
-        Opening::Expect(history) => Box::pin(enter(session, options, target, history)).await,
-        Opening::Busy(oid) => Err(TxError::Busy(oid)),
-        Opening::NotUsable(role) => Err(refused(format!("role '{role}' may not use the schema"))),
-        Opening::NoSchema | Opening::NoTenant | Opening::Dropping => {
+        OpenOutcome::Ready(opened) => Ok(opened),
+        OpenOutcome::Expect(history) => {
+            Box::pin(open_transaction(session, options, target, history)).await
+        }
+        OpenOutcome::Busy(oid) => Err(TxError::Busy(oid)),
+        OpenOutcome::NotUsable(role) => {
+            Err(refused(format!("role '{role}' may not use the schema")))
+        }
+        OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => {
             Err(refused("the schema was dropped meanwhile".to_owned()))
         }
     }
@@ -174,7 +179,7 @@ async fn upgrade(
     session: &Session,
     options: &EngineOptions,
     target: &Target,
-    opened: &Opened,
+    opened: &OpenTransaction,
 ) -> Result<(), TxError<InstallError>> {
     let failed = |error: MigrateError| TxError::Refused(InstallError(error));
     let set = MigrationSet::embedded(Scope::Tenant, FILES).expect("the embedded files are valid");
@@ -188,14 +193,16 @@ async fn upgrade(
     let (schema, table) = (&target.schema, &options.history_table);
     let batch = Batch::new(schema, table, opened.has_history, &pending, false);
     let (silent, _) = Progress::channel();
-    let worked = batch
-        .run(session, opened, schema, &Ending::Unguarded, &silent)
+    let outcome = batch
+        .run(session, opened, schema, &FinalCheck::Skip, &silent)
         .await;
-    match worked {
+    match outcome {
         Ok(_) => {}
-        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(error.into()),
-        Err(WorkError::Identity(..) | WorkError::NoLedger) => {
-            unreachable!("an embedded file only defines, and no ledger is written")
+        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {
+            return Err(error.into());
+        }
+        Err(BatchError::Identity(..) | BatchError::LedgerMissing) => {
+            unreachable!("embedded files only define, and no ledger is written")
         }
     }
     match session.client().simple_query("COMMIT").await {

@@ -19,7 +19,7 @@ use crate::postgres::connection::server_error::{
 };
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::ledger::is_absent;
-use crate::postgres::transaction::open::ASYNC_COMMIT;
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::service::failure::ServerError;
 
 /// How long an outcome may wait until it is stored, together with others.

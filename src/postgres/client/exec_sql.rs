@@ -22,7 +22,7 @@ use crate::postgres::connection::session::Session;
 use crate::postgres::connection::sql_file::filled;
 use crate::postgres::migrate::pending_hint::Behind;
 use crate::postgres::transaction::escape_guard;
-use crate::postgres::transaction::open::reset;
+use crate::postgres::transaction::settings::reset;
 use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::exec_results::{Column, ColumnType, ResultWriter, ResultWriters};
 use crate::service::failure::{MigrateError, ServerError};
@@ -300,10 +300,10 @@ impl Exec {
         let looking = |error| ExecError::Step("checking for changes outside the schema", error);
         let path = "SET LOCAL search_path TO pg_catalog";
         session.client().simple_query(path).await.map_err(looking)?;
-        let touched = escape_guard::look(session, &target.schema, &self.references, true)
+        let findings = escape_guard::inspect(session, &target.schema, &self.references, true)
             .await
             .map_err(looking)?;
-        let outside = escape_guard::outside(&self.database, None, &target.schema, touched).await;
+        let outside = escape_guard::outside(&self.database, None, &target.schema, findings).await;
         let outside = outside.map_err(|error| {
             let doing = "looking at what was touched outside the schema";
             ExecError::Refused(Box::new(job_error(doing, error, Vec::new())))

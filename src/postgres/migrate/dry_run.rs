@@ -1,7 +1,6 @@
-//! A dry run that executes: what is pending in a schema, statement by statement, looked at behind
-//! each, and rolled back.
+//! A dry run that executes: runs the pending scripts statement by statement, records locks and times, and
+//! rolls back.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,39 +13,41 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Location, ScriptRef};
 use crate::domain::target::Target;
 use crate::migrations::{Script, wrap_in_do};
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, claim, nonce};
-use crate::postgres::transaction::escape_guard::Touched;
+use crate::postgres::transaction::batch::{BatchError, CLOCK, NOW, claim, nonce};
+use crate::postgres::transaction::escape_guard::Findings;
+use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history;
-use crate::postgres::transaction::open::Opened;
+use crate::postgres::transaction::open::OpenTransaction;
 use crate::service::event::{EventKind, Progress};
 
-/// What statements did in the schemas that they were tried in. Grows with statements and, by a
-/// few bytes for each, with schemas.
+/// The statements of a dry run over all schemas. Needs a few bytes for each statement in each schema.
 #[derive(Debug, Default)]
-pub struct Rehearsal(Mutex<BTreeMap<(bool, i64, usize), Tried>>);
+pub struct DryRun(Mutex<BTreeMap<(bool, i64, usize), StatementReport>>);
 
-/// One statement of a file, tried in some schemas.
+/// What one statement of a file did, over all schemas.
 #[derive(Clone, Debug)]
-pub struct Tried {
+pub struct StatementReport {
     /// The file.
     pub script: ScriptRef,
     /// Its path.
     pub file: String,
-    /// Where the statement begins.
+    /// Where the statement starts.
     pub place: Location,
-    /// How long it took on the server, in every schema that it was tried in; unsorted.
+    /// How long it took on the server in each schema; unsorted.
     pub times: Vec<Duration>,
-    /// The slowest of them, and where that was.
+    /// The longest of these times, and its schema.
     pub slowest: (Duration, SchemaName),
-    /// The strongest lock that it newly took on each table, view or the like that was there before the
-    /// transaction; without the schema where that is the tenant's.
+    /// The strongest lock that it newly took on each relation that existed before the transaction. The names
+    /// of relations in the tenant's schema are unqualified.
     pub locks: BTreeMap<String, Lock>,
-    /// Tables that it rewrote or emptied.
+    /// Tables that it rewrote or truncated.
     pub rewritten: BTreeSet<String>,
 }
 
-/// Modes of table locks that conflict with something an application does, weakest first (manual 13.3.1).
+/// Table lock modes, weakest first (manual section 13.3.1). ACCESS SHARE, which every query takes, is left
+/// out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
     /// `SELECT ... FOR UPDATE` and the like.
@@ -55,13 +56,13 @@ pub enum Lock {
     RowExclusive,
     /// `CREATE INDEX CONCURRENTLY`, `VALIDATE CONSTRAINT` and the like.
     ShareUpdateExclusive,
-    /// `CREATE INDEX`: nobody writes.
+    /// `CREATE INDEX`; blocks writes.
     Share,
-    /// `ADD FOREIGN KEY`, `CREATE TRIGGER`: nobody writes.
+    /// `ADD FOREIGN KEY`, `CREATE TRIGGER`; blocks writes.
     ShareRowExclusive,
-    /// Nobody writes or locks rows.
+    /// Blocks writes and row locks.
     Exclusive,
-    /// Nobody reads.
+    /// Blocks reads too.
     AccessExclusive,
 }
 
@@ -95,7 +96,7 @@ impl Lock {
 }
 
 /// What one statement did in one schema.
-pub(crate) struct Observed {
+pub(crate) struct StatementEffect {
     script: usize,
     statement: usize,
     took: Duration,
@@ -103,19 +104,19 @@ pub(crate) struct Observed {
     rewritten: Vec<String>,
 }
 
-impl Rehearsal {
-    /// Returns what was tried, in the order of the sets and their files.
-    pub fn tried(&self) -> Vec<Tried> {
-        let tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.values().cloned().collect()
+impl DryRun {
+    /// Returns all statements: shared files first, then those of tenants, each in order.
+    pub fn statements(&self) -> Vec<StatementReport> {
+        let statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.values().cloned().collect()
     }
 
-    pub(crate) fn keep(&self, target: &Target, scripts: &[&Script], observed: Vec<Observed>) {
-        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for one in observed {
+    pub(crate) fn add(&self, target: &Target, scripts: &[&Script], effects: Vec<StatementEffect>) {
+        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in effects {
             let script = scripts[one.script];
             let key = (!target.schema.is_public(), script.id.version, one.statement);
-            let all = tried.entry(key).or_insert_with(|| Tried {
+            let all = statements.entry(key).or_insert_with(|| StatementReport {
                 script: script.id.reference(),
                 file: script.path.display().to_string(),
                 place: script.location_of_statement(one.statement),
@@ -137,38 +138,38 @@ impl Rehearsal {
     }
 }
 
-/// What a rehearsal in one schema came to.
-pub(crate) struct Rehearsed {
+/// The result of a dry run in one schema.
+pub(crate) struct DryRunOutcome {
     pub(crate) applied: Vec<AppliedScript>,
-    pub(crate) observed: Vec<Observed>,
-    pub(crate) touched: Touched,
+    pub(crate) effects: Vec<StatementEffect>,
+    pub(crate) findings: Findings,
 }
 
-/// Runs scripts in an open transaction, which the caller rolls back whatever comes of it.
+/// Runs scripts in an open transaction, which the caller rolls back in any case.
 pub(crate) async fn run(
     session: &Session,
-    opened: &Opened,
+    opened: &OpenTransaction,
     options: &EngineOptions,
     target: &Target,
     scripts: &[&Script],
-    ending: &Ending,
+    check: &FinalCheck,
     progress: &Progress,
-) -> Result<Rehearsed, WorkError> {
+) -> Result<DryRunOutcome, BatchError> {
     let (schema, table) = (&target.schema, &options.history_table);
-    let mut known = Known::read(session, opened)
+    let mut snapshot = LockSnapshot::read(session, opened)
         .await
-        .map_err(WorkError::Ours)?;
+        .map_err(BatchError::Internal)?;
     if !opened.has_history {
         let create = format!(
             "{}; {}",
             history::NO_PARALLEL_BUILD,
             history::create_table(schema, table)
         );
-        session.rows(&create).await.map_err(WorkError::Ours)?;
+        session.rows(&create).await.map_err(BatchError::Internal)?;
     }
     let nonce = nonce();
     let mut applied = Vec::with_capacity(scripts.len());
-    let mut observed = Vec::new();
+    let mut effects = Vec::new();
     for (index, script) in scripts.iter().enumerate() {
         let reference = script.id.reference();
         progress.send(EventKind::ScriptStarted {
@@ -177,24 +178,25 @@ pub(crate) async fn run(
         session
             .rows(&claim(schema, table, script, NOW))
             .await
-            .map_err(WorkError::Ours)?;
+            .map_err(BatchError::Internal)?;
         let mut whole = Duration::ZERO;
-        for part in parts(script) {
-            let sql = format!(
-                "SELECT '{nonce}', {CLOCK}; {}\n; SELECT '{nonce}', {CLOCK}",
-                part.sql
-            );
-            let begins = sql.chars().count() - part.sql.chars().count() - after(&nonce);
+        for statement in timed_statements(script) {
+            let before = format!("SELECT '{nonce}', {CLOCK}; ");
+            let offset = before.chars().count();
+            let sql = format!("{before}{}\n; SELECT '{nonce}', {CLOCK}", statement.sql);
             let rows = session
                 .rows(&sql)
                 .await
-                .map_err(|error| part.failure(script, index, begins, error))?;
-            let took = between(&rows, &nonce);
+                .map_err(|error| statement.failure(script, index, offset, error))?;
+            let took = time_between(&rows, &nonce);
             whole += took;
-            let (locks, rewritten) = known.look(session).await.map_err(WorkError::Ours)?;
-            observed.push(Observed {
+            let (locks, rewritten) = snapshot
+                .update(session)
+                .await
+                .map_err(BatchError::Internal)?;
+            effects.push(StatementEffect {
                 script: index,
-                statement: part.statement,
+                statement: statement.index,
                 took,
                 locks,
                 rewritten,
@@ -210,95 +212,91 @@ pub(crate) async fn run(
         applied.push(script);
     }
     let last = scripts.len().saturating_sub(1);
-    // What is deferred to COMMIT would be found there, and there will be none.
+    // Deferred constraints are checked at COMMIT, and a dry run has none.
     let deferred = session.rows("SET CONSTRAINTS ALL IMMEDIATE").await;
-    deferred.map_err(|error| WorkError::Script(last, None, error))?;
+    deferred.map_err(|error| BatchError::Script(last, None, error))?;
     let unread = scripts.iter().any(|script| script.runs_code());
-    let more = ending
+    let guard = check
         .column(opened, unread)
-        .map_or_else(String::new, |glance| format!(", {glance}"));
-    let check = format!(
-        "SELECT '{nonce}', pg_current_xact_id(), current_user, session_user, current_schema(){more}"
+        .map_or_else(String::new, |guard| format!(", {guard}"));
+    let sql = format!(
+        "SELECT '{nonce}', pg_current_xact_id(), current_user, session_user, current_schema(){guard}"
     );
-    let rows = session.rows(&check).await;
-    let rows = rows.map_err(|error| ending.failure(error))?;
+    let rows = session.rows(&sql).await;
+    let rows = rows.map_err(|error| check.failure(error))?;
     let Some(row) = rows.first().filter(|row| opened.is_unchanged(row)) else {
         let why = "it ended the transaction that it ran in, or left its schema or role";
-        return Err(WorkError::Identity(last, why.to_owned()));
+        return Err(BatchError::Identity(last, why.to_owned()));
     };
-    let look = row.is_true(5);
-    let (touched, _) = ending.judge(session, schema, look, unread).await?;
-    Ok(Rehearsed {
+    let (findings, _) = check
+        .inspect(session, schema, row.is_true(5), unread)
+        .await?;
+    Ok(DryRunOutcome {
         applied,
-        observed,
-        touched,
+        effects,
+        findings,
     })
 }
 
-/// Length of what stands behind a statement, in characters.
-fn after(nonce: &str) -> usize {
-    format!("\n; SELECT '{nonce}', {CLOCK}").chars().count()
-}
-
-/// What is sent and measured by itself.
-struct Part {
-    statement: usize,
+/// A statement that is sent and timed on its own.
+struct TimedStatement {
+    index: usize,
     sql: String,
 }
 
-/// A file that the parser does not understand is one block, and one part.
-fn parts(script: &Script) -> Vec<Part> {
+/// Returns the statements of a script; a file that cannot be parsed is wrapped in one DO block.
+fn timed_statements(script: &Script) -> Vec<TimedStatement> {
     if !script.is_parsed {
         let sql = wrap_in_do(&script.text).sql;
-        return vec![Part { statement: 0, sql }];
+        return vec![TimedStatement { index: 0, sql }];
     }
     (0..script.statements.len())
-        .map(|statement| Part {
-            statement,
-            sql: script.statement(statement).to_owned(),
+        .map(|index| TimedStatement {
+            index,
+            sql: script.statement(index).to_owned(),
         })
         .collect()
 }
 
-impl Part {
-    fn failure(&self, script: &Script, index: usize, begins: usize, error: Error) -> WorkError {
+impl TimedStatement {
+    fn failure(&self, script: &Script, index: usize, offset: usize, error: Error) -> BatchError {
         let place = match error.as_db_error().and_then(|db| db.position()) {
             Some(ErrorPosition::Original(position)) if script.is_parsed => {
-                let within = (*position as usize).saturating_sub(begins).max(1);
-                Some(script.location_in_statement(self.statement, within))
+                let within = (*position as usize).saturating_sub(offset).max(1);
+                Some(script.location_in_statement(self.index, within))
             }
             Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
                 Some(script.location(*position as usize))
             }
-            _ if script.is_parsed => Some(script.location_of_statement(self.statement)),
+            _ if script.is_parsed => Some(script.location_of_statement(self.index)),
             _ => None,
         };
-        WorkError::Script(index, place, error)
+        BatchError::Script(index, place, error)
     }
 }
 
-fn between(rows: &[Row], nonce: &str) -> Duration {
+fn time_between(rows: &[Row], nonce: &str) -> Duration {
     let clocks: Vec<f64> = rows
         .iter()
         .filter(|row| row.len() == 2 && row.optional(0) == Some(nonce))
         .filter_map(|row| row.optional(1)?.parse().ok())
         .collect();
     match clocks[..] {
-        [begun, ended] => Duration::try_from_secs_f64(ended - begun).unwrap_or_default(),
+        [start, end] => Duration::try_from_secs_f64(end - start).unwrap_or_default(),
         _ => Duration::ZERO,
     }
 }
 
-/// What was in the schema before, and what is locked by now.
-struct Known {
+/// The relations of the schema before the transaction, and the locks so far.
+struct LockSnapshot {
     schema_oid: u32,
-    /// File of each relation that was there.
+    /// The file of each relation.
     files: HashMap<u32, String>,
     locks: HashMap<u32, Lock>,
 }
 
-impl Known {
-    async fn read(session: &Session, opened: &Opened) -> Result<Self, Error> {
+impl LockSnapshot {
+    async fn read(session: &Session, opened: &OpenTransaction) -> Result<Self, Error> {
         let sql = format!(
             "SELECT oid, relfilenode FROM pg_catalog.pg_class WHERE relnamespace = {} AND relkind IN ('r', 'p', 'm', 'v', 'f')",
             opened.schema_oid
@@ -306,19 +304,19 @@ impl Known {
         let rows = session.rows(&sql).await?;
         let files = rows
             .iter()
-            .filter_map(|row| Some((row.optional(0)?.parse().ok()?, row.optional(1)?.to_owned())));
-        let mut known = Self {
+            .map(|row| Ok((row.parse(0)?, row.text(1)?.to_owned())));
+        let mut snapshot = Self {
             schema_oid: opened.schema_oid,
-            files: files.collect(),
+            files: files.collect::<Result<_, Error>>()?,
             locks: HashMap::new(),
         };
-        // The history is locked by us.
-        known.look(session).await?;
-        Ok(known)
+        // The lock on the history is not a script's.
+        snapshot.update(session).await?;
+        Ok(snapshot)
     }
 
-    /// Returns the locks that are new or stronger since the last look, and what has another file.
-    async fn look(
+    /// Returns the locks that are new or stronger since the last call, and the relations with a new file.
+    async fn update(
         &mut self,
         session: &Session,
     ) -> Result<(Vec<(String, Lock)>, Vec<String>), Error> {
@@ -338,7 +336,7 @@ impl Known {
             };
             let (file_now, name) = (row.text(2)?, row.text(4)?);
             match self.files.get_mut(&oid) {
-                // It came into being in this transaction, so nobody waits for it.
+                // This transaction created it, so no other session can wait for it.
                 None if row.is_true(3) => continue,
                 Some(file) if file != file_now => {
                     file_now.clone_into(file);

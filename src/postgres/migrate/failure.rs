@@ -1,4 +1,4 @@
-//! What failed when scripts were run, as an error that names the script and the position.
+//! Converts the failure of a script into an error that names script and position.
 
 use tokio_postgres::Error;
 
@@ -6,7 +6,7 @@ use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::{Script, Transaction};
 use crate::postgres::connection::server_error::{error_in, server_error, sqlstate_of};
-use crate::postgres::transaction::batch::WorkError;
+use crate::postgres::transaction::batch::BatchError;
 use crate::postgres::transaction::history;
 use crate::service::failure::{Holder, MigrateError};
 
@@ -14,7 +14,7 @@ use crate::service::failure::{Holder, MigrateError};
 pub(crate) struct FailedAttempt<'a> {
     pub(crate) target: &'a Target,
     pub(crate) history_table: &'a str,
-    /// The scripts that it ran.
+    /// The scripts of the transaction.
     pub(crate) scripts: &'a [&'a Script],
     /// Its number, from 1.
     pub(crate) number: u32,
@@ -24,13 +24,13 @@ pub(crate) struct FailedAttempt<'a> {
 
 impl FailedAttempt<'_> {
     /// Returns the error, and the driver's error behind it where there is one.
-    pub(crate) fn describe(self, error: WorkError) -> (MigrateError, Option<Error>) {
+    pub(crate) fn describe(self, error: BatchError) -> (MigrateError, Option<Error>) {
         match error {
-            WorkError::Identity(script, why) => {
+            BatchError::Identity(script, why) => {
                 let scripts = vec![self.scripts[script].id.reference()];
                 (MigrateError::LeftTransaction { scripts, why }, None)
             }
-            WorkError::Script(script, place, error) => {
+            BatchError::Script(script, place, error) => {
                 let script = self.scripts[script];
                 let failed = MigrateError::Script {
                     script: script.id.reference(),
@@ -43,18 +43,26 @@ impl FailedAttempt<'_> {
                 };
                 (failed, Some(error))
             }
-            WorkError::NoLedger => unreachable!("handled where the ledger is written"),
-            WorkError::Ours(error) => {
+            BatchError::LedgerMissing => {
+                unreachable!("handled by the caller that writes the ledger")
+            }
+            BatchError::Internal(error) => {
                 let schema = &self.target.schema;
-                let mut said = server_error(&error);
+                let mut cause = server_error(&error);
                 if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
-                    said.hint = Some(format!(
-                        "the history was made for 32-bit versions; widen it: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
+                    cause.hint = Some(format!(
+                        "the history's column version is 32 bits wide; run: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
                         history::qualified(schema, self.history_table)
                     ));
                 }
                 let doing = format!("recording migrations in {schema}");
-                (MigrateError::Database { doing, error: said }, Some(error))
+                (
+                    MigrateError::Database {
+                        doing,
+                        error: cause,
+                    },
+                    Some(error),
+                )
             }
         }
     }

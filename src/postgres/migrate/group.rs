@@ -29,32 +29,33 @@ use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
 use crate::postgres::transaction::history;
-use crate::postgres::transaction::ledger::Finish;
+use crate::postgres::transaction::ledger::FinishCall;
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::{BEGIN, Reach, fresh, rollback, whereabouts};
+use crate::postgres::transaction::open::rollback;
+use crate::postgres::transaction::settings::{BEGIN, SettingScope, schema_settings, session_setup};
 use crate::service::event::{Event, Interrupt, Progress};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{GroupMember, Interrupts, JobFailure, JobResult, JobSuccess};
 
 /// How many times as long as it is to take a transaction may take before it is undone.
-const PATIENCE_FACTOR: u32 = 5;
+const TIME_LIMIT_FACTOR: u32 = 5;
 
 /// How long COMMIT may take before somebody looks what it waits for.
-const QUIET_COMMIT: Duration = Duration::from_secs(1);
+const UNMONITORED_COMMIT: Duration = Duration::from_secs(1);
 
 /// How long the files of one schema may be, in bytes.
-const MOST_TEXT: usize = 64 << 10;
+const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// The versions that were pending in the last schema that was migrated by itself, where they did
 /// nothing but define, so that a lock tells of everything that they touch. Nothing runs in several schemas at once that has not gone well in one.
 #[derive(Debug, Default)]
-pub(crate) struct Example(Mutex<Vec<i64>>);
+pub(crate) struct Sample(Mutex<Vec<i64>>);
 
-impl Example {
-    /// Notes the scripts; none where they are no example, or too long for a message of many.
-    pub(crate) fn set(&self, scripts: &[&Script]) {
+impl Sample {
+    /// Notes the scripts; none where they are no sample, or too long for a message of many.
+    pub(crate) fn record(&self, scripts: &[&Script]) {
         let text: usize = scripts.iter().map(|script| script.text.len()).sum();
-        let scripts = if text > MOST_TEXT { &[] } else { scripts };
+        let scripts = if text > MAX_TEXT_BYTES { &[] } else { scripts };
         let versions = scripts.iter().map(|script| script.id.version);
         *self.versions() = versions.collect();
     }
@@ -89,21 +90,21 @@ pub(crate) async fn migrate(
             .ok()?,
     };
     let schemas: Vec<&SchemaName> = members.iter().map(|member| &member.target.schema).collect();
-    let mut group = Group {
+    let mut group = SchemaGroup {
         migrator,
         members,
         schemas,
         interrupts,
         is_cancelled: false,
     };
-    let Ok(Some(worked)) = group.work(&session).await else {
+    let Ok(Some(uncommitted)) = group.work(&session).await else {
         // Before anybody else asks for these locks.
         if rollback(&session).await.is_err() || group.is_cancelled {
             session.discard();
         }
         return None;
     };
-    group.commit(session, worked).await
+    group.commit(session, uncommitted).await
 }
 
 /// Returns the shorter one of a setting, of which zero is for ever, and a limit; at least a millisecond.
@@ -121,18 +122,18 @@ fn says(row: &Applied) -> (i64, u64, &str) {
 }
 
 /// What was done and not committed.
-struct Worked {
+struct Uncommitted {
     pid: i32,
     transaction: String,
     /// In every schema.
     applied: Vec<AppliedScript>,
     notices: NoticeGuard,
-    remarks: UnboundedReceiver<Event>,
+    notice_queue: UnboundedReceiver<Event>,
 }
 
 /// What a session and a transaction must still be behind the scripts.
 #[derive(PartialEq, Eq)]
-struct Identity {
+struct GroupIdentity {
     transaction: String,
     role: String,
     session_role: String,
@@ -140,9 +141,9 @@ struct Identity {
 
 /// What the opening found: a transaction that holds the locks of all schemas, whose histories say
 /// the same.
-struct Opened<'a> {
+struct OpenGroup<'a> {
     pid: i32,
-    identity: Identity,
+    identity: GroupIdentity,
     oids: Vec<u32>,
     /// The server's clock, as a history has it.
     now: String,
@@ -152,7 +153,7 @@ struct Opened<'a> {
 }
 
 /// The schemas of one transaction.
-struct Group<'a> {
+struct SchemaGroup<'a> {
     migrator: &'a PostgresMigrator,
     members: &'a [GroupMember],
     schemas: Vec<&'a SchemaName>,
@@ -161,32 +162,32 @@ struct Group<'a> {
     is_cancelled: bool,
 }
 
-impl<'a> Group<'a> {
+impl<'a> SchemaGroup<'a> {
     /// Does everything but COMMIT; `None` where something is not as it mostly is.
-    async fn work(&mut self, session: &Session) -> Result<Option<Worked>, Error> {
+    async fn work(&mut self, session: &Session) -> Result<Option<Uncommitted>, Error> {
         let Some(opened) = self.open(session).await? else {
             return Ok(None);
         };
         // A remark belongs to one schema, and nobody could tell to which.
-        let (progress, mut remarks) = Progress::channel();
+        let (progress, mut notice_queue) = Progress::channel();
         let notices = session.forward_notices(opened.pid, &progress);
         let sql = self.sql(&opened);
         let rows = self.within_time(opened.pid, session.rows(&sql)).await?;
-        if self.is_cancelled || remarks.try_recv().is_ok() {
+        if self.is_cancelled || notice_queue.try_recv().is_ok() {
             return Ok(None);
         }
         let applied = self.applied(&opened, &rows);
-        Ok(applied.map(|applied| Worked {
+        Ok(applied.map(|applied| Uncommitted {
             pid: opened.pid,
             transaction: opened.identity.transaction,
             applied,
             notices,
-            remarks,
+            notice_queue,
         }))
     }
 
     /// Takes the locks, and reads the histories under them.
-    async fn open(&self, session: &Session) -> Result<Option<Opened<'a>>, Error> {
+    async fn open(&self, session: &Session) -> Result<Option<OpenGroup<'a>>, Error> {
         let (options, schemas) = (&self.migrator.options, &self.schemas);
         let table = &options.history_table;
         let quoted = schemas
@@ -198,7 +199,7 @@ impl<'a> Group<'a> {
         let positions: Vec<usize> = (0..schemas.len()).collect();
         // Whoever waits for a lock keeps the locks of all the others meanwhile.
         let lock_timeout = shorter(options.lock_timeout, options.group_limit.time);
-        let statement_timeout = shorter(options.statement_timeout, self.most_time());
+        let statement_timeout = shorter(options.statement_timeout, self.time_limit());
         // As in `transaction::probe`: what comes behind the locks sees what was there when they
         // were taken.
         let opening = format!(
@@ -213,10 +214,15 @@ impl<'a> Group<'a> {
             tables.collect::<Vec<_>>().join(", "),
             history::select_each(schemas, table)
         );
-        let fresh = fresh(session, options);
-        let fresh = try_join_all(fresh.iter().map(|sql| session.client().simple_query(sql)));
-        let (fresh, rows) = futures_util::future::join(fresh, session.rows(&opening)).await;
-        fresh?;
+        let session_setup = session_setup(session, options);
+        let session_setup = try_join_all(
+            session_setup
+                .iter()
+                .map(|sql| session.client().simple_query(sql)),
+        );
+        let (session_setup, rows) =
+            futures_util::future::join(session_setup, session.rows(&opening)).await;
+        session_setup?;
         // A history's rows have five columns, the locks' two, and the transaction's own six.
         let (applied, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
         let of_length = |length: usize| rows.iter().filter(move |row| row.len() == length);
@@ -238,9 +244,9 @@ impl<'a> Group<'a> {
         let Some((pending, after)) = found.and_then(|found| self.pending(&found)) else {
             return Ok(None);
         };
-        Ok(Some(Opened {
+        Ok(Some(OpenGroup {
             pid: row.parse(0)?,
-            identity: Identity {
+            identity: GroupIdentity {
                 transaction: row.text(1)?.to_owned(),
                 role: row.text(2)?.to_owned(),
                 session_role: row.text(3)?.to_owned(),
@@ -253,7 +259,7 @@ impl<'a> Group<'a> {
     }
 
     /// Returns what is pending in every one of these histories, and what they say afterwards; `None`
-    /// where they differ, or where other scripts are pending than in the [example](Example).
+    /// where they differ, or where other scripts are pending than in the [sample](Sample).
     fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
         let set = self.migrator.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
@@ -267,7 +273,7 @@ impl<'a> Group<'a> {
             .iter()
             .map(|&index| &set.scripts()[index])
             .collect();
-        if pending.is_empty() || !self.migrator.example.is(&pending) {
+        if pending.is_empty() || !self.migrator.sample.is(&pending) {
             return None;
         }
         let claimed = pending.iter().map(|script| script.id.claimed());
@@ -276,12 +282,16 @@ impl<'a> Group<'a> {
     }
 
     /// Returns the work in every schema, and the check behind all of it.
-    fn sql(&self, opened: &Opened) -> String {
+    fn sql(&self, opened: &OpenGroup) -> String {
         let options = &self.migrator.options;
         let mut sql = String::new();
         for member in self.members {
             let schema = &member.target.schema;
-            sql.push_str(&whereabouts(options, &member.target, Reach::Transaction));
+            sql.push_str(&schema_settings(
+                options,
+                &member.target,
+                SettingScope::Transaction,
+            ));
             for script in &opened.pending {
                 let claim = claim(schema, &options.history_table, script, &opened.now);
                 // The text may end in a comment or without a semicolon.
@@ -293,17 +303,17 @@ impl<'a> Group<'a> {
         sql + &format!(
             "SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()), \
              pg_current_xact_id(), current_user, session_user, {}",
-            Finish::new(&own, &options.history_table, &opened.after).expression(false)
+            FinishCall::new(&own, &options.history_table, &opened.after).expression(false)
         )
     }
 
     /// How long the work in all schemas may take.
-    fn most_time(&self) -> Duration {
+    fn time_limit(&self) -> Duration {
         self.migrator
             .options
             .group_limit
             .time
-            .saturating_mul(PATIENCE_FACTOR)
+            .saturating_mul(TIME_LIMIT_FACTOR)
     }
 
     /// Waits for the answers, and has the server cancel what takes too long.
@@ -312,7 +322,7 @@ impl<'a> Group<'a> {
         let mut interrupts = self.interrupts.clone();
         tokio::select! {
             output = &mut work => return output,
-            () = tokio::time::sleep(self.most_time()) => {}
+            () = tokio::time::sleep(self.time_limit()) => {}
             () = interrupts.reaches(Interrupt::Cancel) => {}
         }
         self.is_cancelled = true;
@@ -326,11 +336,11 @@ impl<'a> Group<'a> {
 
     /// Reads the check. What a script took is its share of the whole: the server's clock costs as much
     /// as what it would measure.
-    fn applied(&self, opened: &Opened, rows: &[Row]) -> Option<Vec<AppliedScript>> {
+    fn applied(&self, opened: &OpenGroup, rows: &[Row]) -> Option<Vec<AppliedScript>> {
         // What only defines brings no rows.
         let [check] = rows else { return None };
         let cell = |column: usize| check.optional(column).unwrap_or_default().to_owned();
-        let now = Identity {
+        let now = GroupIdentity {
             transaction: cell(1),
             role: cell(2),
             session_role: cell(3),
@@ -349,29 +359,33 @@ impl<'a> Group<'a> {
     }
 
     /// Sends COMMIT and waits for its answer.
-    async fn sent_commit(&self, session: &Session, worked: &Worked) -> Result<(), Error> {
+    async fn send_commit(&self, session: &Session, uncommitted: &Uncommitted) -> Result<(), Error> {
         let (migrator, first) = (self.migrator, &self.members[0]);
         let mut commit = std::pin::pin!(session.client().simple_query("COMMIT"));
-        if let Ok(committed) = tokio::time::timeout(QUIET_COMMIT, &mut commit).await {
+        if let Ok(committed) = tokio::time::timeout(UNMONITORED_COMMIT, &mut commit).await {
             return committed.map(drop);
         }
         // What it waits for is told in the name of the first.
-        first.report_finished(&Ok(JobSuccess::Migrated(worked.applied.clone())));
-        let mut attendance = LockMonitor::new(
+        first.report_finished(&Ok(JobSuccess::Migrated(uncommitted.applied.clone())));
+        let mut monitor = LockMonitor::new(
             &migrator.database,
-            worked.pid,
+            uncommitted.pid,
             migrator.options.lock_timeout,
             &first.progress,
             self.interrupts.clone(),
         );
-        attendance.during_commit(commit).await.map(drop)
+        monitor.during_commit(commit).await.map(drop)
     }
 
     /// Commits. Where that is not answered, the server is asked what became of it: it is the same for
     /// all. Where it is refused, nothing was done.
-    async fn commit(self, session: Session, mut worked: Worked) -> Option<Vec<JobResult>> {
+    async fn commit(
+        self,
+        session: Session,
+        mut uncommitted: Uncommitted,
+    ) -> Option<Vec<JobResult>> {
         let (migrator, members) = (self.migrator, self.members);
-        let committed = self.sent_commit(&session, &worked).await;
+        let committed = self.send_commit(&session, &uncommitted).await;
         if let Err(error) = committed {
             session.discard();
             if !is_connection_lost(&error) {
@@ -379,7 +393,7 @@ impl<'a> Group<'a> {
             }
             migrator.session_cache.clear();
             let lost = server_error(&error);
-            match was_committed(&migrator.database, &worked.transaction, lost).await {
+            match was_committed(&migrator.database, &uncommitted.transaction, lost).await {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
@@ -397,9 +411,9 @@ impl<'a> Group<'a> {
         } else {
             migrator.session_cache.keep(session, members.len());
         }
-        drop(worked.notices);
-        let migrated = Ok(JobSuccess::Migrated(worked.applied));
-        while let Ok(remark) = worked.remarks.try_recv() {
+        drop(uncommitted.notices);
+        let migrated = Ok(JobSuccess::Migrated(uncommitted.applied));
+        while let Ok(remark) = uncommitted.notice_queue.try_recv() {
             members[0].report_finished(&migrated);
             members[0].progress.send(remark.kind);
         }

@@ -8,8 +8,8 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
 use super::baseline::Baseline;
-use super::dry_run::Rehearsal;
-use super::group::{self, Example};
+use super::dry_run::DryRun;
+use super::group::{self, Sample};
 use super::schema::SchemaMigration;
 use super::template::{self, Template, Templates};
 use crate::domain::digest::of_prefixes;
@@ -27,7 +27,7 @@ use crate::postgres::connection::server_error;
 use crate::postgres::connection::session_cache::SessionCache;
 use crate::postgres::transaction::batch;
 use crate::postgres::transaction::history;
-use crate::postgres::transaction::open::{self, Reach};
+use crate::postgres::transaction::settings::{self, SettingScope};
 use crate::service::event::{EventKind, Progress, Skipped};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{
@@ -46,7 +46,7 @@ pub enum Mode {
     Baseline(Arc<Baseline>),
     /// Runs them statement by statement, notes what each statement did, and rolls back. Files that
     /// run without a transaction are left out.
-    DryRun(Arc<Rehearsal>),
+    DryRun(Arc<DryRun>),
 }
 
 impl Mode {
@@ -77,7 +77,7 @@ pub struct PostgresMigrator {
     /// Whether the last schema that was opened was without a history: so is the next, most likely.
     pub(crate) last_was_new: Arc<AtomicBool>,
     /// What may be tried in several schemas at once.
-    pub(crate) example: Arc<Example>,
+    pub(crate) sample: Arc<Sample>,
     /// What is done with pending files.
     pub(crate) mode: Mode,
 }
@@ -133,7 +133,7 @@ impl SchemaJob for PostgresMigrator {
             || options.atomic == Atomic::Migration
             || !matches!(self.mode, Mode::Apply)
             || self.ledger.given_up.load(Ordering::Relaxed);
-        if never || !self.example.is_set() {
+        if never || !self.sample.is_set() {
             return GroupLimit::ONE;
         }
         options.group_limit
@@ -168,7 +168,7 @@ impl PostgresMigrator {
             session_cache: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
-            example: Arc::default(),
+            sample: Arc::default(),
             mode: Mode::default(),
         }
     }
@@ -280,7 +280,7 @@ impl PostgresMigrator {
                 open = false;
             }
             if inside && !open {
-                let begin = open::begin(&self.options, target).replace("; ", ";\n");
+                let begin = settings::begin(&self.options, target).replace("; ", ";\n");
                 let _ = write!(
                     sql,
                     "-- schema {}\n{begin}",
@@ -289,8 +289,8 @@ impl PostgresMigrator {
                 open = true;
             }
             if !inside {
-                let settings =
-                    open::settings(&self.options, target, Reach::Session).replace("; ", ";\n");
+                let settings = settings::settings(&self.options, target, SettingScope::Session)
+                    .replace("; ", ";\n");
                 let _ = write!(
                     sql,
                     "-- schema {}, without a transaction\n{settings}",
@@ -332,7 +332,7 @@ impl PostgresMigrator {
         if !wanted {
             return None;
         }
-        let scripts = template::together(&self.tenant);
+        let scripts = template::in_one_transaction(&self.tenant);
         self.templates.get(&self.database, options, &scripts).await
     }
 

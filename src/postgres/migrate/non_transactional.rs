@@ -19,7 +19,7 @@ use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::{Reach, settings};
+use crate::postgres::transaction::settings::{SettingScope, settings};
 use crate::postgres::transaction::{history, ledger};
 use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -120,7 +120,7 @@ impl Run<'_> {
         }
         self.prove_session(session, &ground).await?;
         session
-            .rows(&settings(self.options, self.target, Reach::Session))
+            .rows(&settings(self.options, self.target, SettingScope::Session))
             .await?;
         if !has_history {
             session.rows(&history::create_table(schema, table)).await?;

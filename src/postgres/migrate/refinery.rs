@@ -1,10 +1,8 @@
-//! refinery's runner over a connection type of ours: it chooses, we execute.
+//! Drives refinery's runner with a connection type that executes in a schema's transaction.
 //!
-//! refinery decides which migrations are applied, in which order, and refuses what its
-//! rules refuse; the text it would have sent goes through [`Batch`], which claims first,
-//! checks, and knows which statement of which file failed.
+//! refinery decides which migrations are applied in which order and enforces its rules. [`Batch`] sends
+//! the text, because it inserts the history row first, checks the transaction and locates errors.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::fmt;
 
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
@@ -14,15 +12,17 @@ use time::OffsetDateTime;
 use crate::domain::applied::Applied;
 use crate::domain::target::Target;
 use crate::migrations::Script;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::batch::{Batch, Ending, WorkError, Worked};
+use crate::postgres::transaction::batch::{Batch, BatchError, BatchOutcome};
+use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::Opened;
+use crate::postgres::transaction::open::OpenTransaction;
 use crate::service::event::Progress;
 
-/// What one transaction is asked to do.
-pub(crate) struct Work<'a> {
-    /// Every script of the set that is applied, and those that this transaction applies.
+/// The scripts of one transaction.
+pub(crate) struct ScriptSelection<'a> {
+    /// The scripts that are applied already and those that this transaction applies.
     pub(crate) scripts: &'a [&'a Script],
     /// Those that it applies, in order.
     pub(crate) pending: &'a [&'a Script],
@@ -30,22 +30,22 @@ pub(crate) struct Work<'a> {
     pub(crate) fake: bool,
 }
 
-/// Hands the work to refinery and returns what our connection type did with its orders.
+/// Runs refinery's runner and returns the outcome of the batch that it requested.
 pub(crate) async fn run(
     session: &Session,
-    opened: &Opened,
+    opened: &OpenTransaction,
     options: &EngineOptions,
     target: &Target,
-    work: &Work<'_>,
-    ending: &Ending,
+    selection: &ScriptSelection<'_>,
+    check: &FinalCheck,
     progress: &Progress,
-) -> Result<Worked, WorkError> {
-    let migrations: Vec<Migration> = work
+) -> Result<BatchOutcome, BatchError> {
+    let migrations: Vec<Migration> = selection
         .scripts
         .iter()
         .map(|script| script.refinery.clone())
         .collect();
-    let goal = if work.fake {
+    let goal = if selection.fake {
         RefineryTarget::Fake
     } else {
         RefineryTarget::Latest
@@ -57,17 +57,17 @@ pub(crate) async fn run(
         opened,
         options,
         target,
-        work,
-        ending,
+        selection,
+        check,
         progress,
-        is_begun: false,
-        worked: None,
+        is_prepared: false,
+        outcome: None,
     };
     let report = runner.run_async(&mut connection).await;
-    match (connection.worked, report) {
-        (Some(worked), _) => worked,
-        // Our own plan was made from the same rows and files, so this is a bug in one of the two.
-        (None, report) => Err(WorkError::Identity(
+    match (connection.outcome, report) {
+        (Some(outcome), _) => outcome,
+        // Both plans come from the same rows and files, so this is a bug in one of the two.
+        (None, report) => Err(BatchError::Identity(
             0,
             format!("refinery and pricesync disagree on what is pending: {report:?}"),
         )),
@@ -77,89 +77,89 @@ pub(crate) async fn run(
 /// The connection that refinery sees: one open transaction of one schema.
 struct SchemaConnection<'a> {
     session: &'a Session,
-    opened: &'a Opened,
+    opened: &'a OpenTransaction,
     options: &'a EngineOptions,
     target: &'a Target,
-    work: &'a Work<'a>,
-    ending: &'a Ending,
+    selection: &'a ScriptSelection<'a>,
+    check: &'a FinalCheck,
     progress: &'a Progress,
-    /// Whether refinery has sent its statement for the history table; ours is in the batch.
-    is_begun: bool,
-    worked: Option<Result<Worked, WorkError>>,
+    /// Whether refinery has sent its `CREATE TABLE` for the history, which the batch replaces.
+    is_prepared: bool,
+    outcome: Option<Result<BatchOutcome, BatchError>>,
 }
 
-/// What refinery is told; the real error waits in the connection.
+/// The error that refinery sees; the cause stays in [`SchemaConnection::outcome`].
 #[derive(Debug)]
-struct Refused(&'static str);
+struct RefineryError(&'static str);
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefineryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RefineryError {}
 
 impl AsyncTransaction for SchemaConnection<'_> {
-    type Error = Refused;
+    type Error = RefineryError;
 
-    /// Receives first the statement that creates the history, then, in a group, each text
-    /// followed by its history row (or the rows alone, when nothing but history is written).
+    /// Receives first the statement that creates the history table, then each text followed by its
+    /// history row, or the rows alone with `fake`.
     async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
         &'a mut self,
         queries: T,
     ) -> Result<usize, Self::Error> {
         let queries: Vec<&str> = queries.collect();
-        if !self.is_begun {
-            self.is_begun = true;
+        if !self.is_prepared {
+            self.is_prepared = true;
             return Ok(0);
         }
-        let texts: Vec<&str> = if self.work.fake {
+        let texts: Vec<&str> = if self.selection.fake {
             Vec::new()
         } else {
             queries.iter().step_by(2).copied().collect()
         };
-        let agreed = if self.work.fake {
-            queries.len() == self.work.pending.len()
+        let agreed = if self.selection.fake {
+            queries.len() == self.selection.pending.len()
         } else {
-            texts.len() == self.work.pending.len()
+            texts.len() == self.selection.pending.len()
                 && texts
                     .iter()
-                    .zip(self.work.pending)
+                    .zip(self.selection.pending)
                     .all(|(text, script)| **text == *script.text)
         };
         if !agreed {
-            return Err(Refused("refinery chose other scripts than the plan"));
+            return Err(RefineryError("refinery chose other scripts than the plan"));
         }
         let batch = Batch::new(
             &self.target.schema,
             &self.options.history_table,
             self.opened.has_history,
-            self.work.pending,
-            self.work.fake,
+            self.selection.pending,
+            self.selection.fake,
         );
         let result = batch
             .run(
                 self.session,
                 self.opened,
                 &self.target.schema,
-                self.ending,
+                self.check,
                 self.progress,
             )
             .await;
-        self.worked = Some(result);
-        match self.worked {
-            Some(Ok(_)) => Ok(self.work.pending.len()),
-            _ => Err(Refused("the work failed")),
+        self.outcome = Some(result);
+        match self.outcome {
+            Some(Ok(_)) => Ok(self.selection.pending.len()),
+            _ => Err(RefineryError("the batch failed")),
         }
     }
 }
 
 impl AsyncQuery<Vec<Migration>> for SchemaConnection<'_> {
-    /// refinery asks for the history only; it was read when the transaction was opened.
+    /// refinery queries only the history, which was read when the transaction was opened.
     async fn query<'a>(&'a mut self, _: &'a str) -> Result<Vec<Migration>, Self::Error> {
         let Ok(rows) = &self.opened.history else {
-            return Err(Refused("the history is damaged"));
+            return Err(RefineryError("the history is damaged"));
         };
         Ok(rows.iter().map(|row| self.as_refinery_sees(row)).collect())
     }
@@ -168,12 +168,12 @@ impl AsyncQuery<Vec<Migration>> for SchemaConnection<'_> {
 impl AsyncMigrate for SchemaConnection<'_> {}
 
 impl SchemaConnection<'_> {
-    /// A row made over the file's raw bytes is as good as one over the normalised text, but
-    /// refinery compares with one checksum only. The time matters to nobody here, and
-    /// refinery panics on one that it cannot read, so it gets another.
+    /// Returns a history row in refinery's type. A checksum of the file's raw bytes is valid too, but
+    /// refinery accepts only that of the normalised text, so it is replaced. refinery panics on an
+    /// invalid time and ignores a valid one, so a constant takes its place.
     fn as_refinery_sees(&self, row: &Applied) -> Migration {
         let checksum = self
-            .work
+            .selection
             .scripts
             .iter()
             .find(|script| script.id.version == row.version && script.id.accepts(row.checksum))

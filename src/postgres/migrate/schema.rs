@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use tokio_postgres::Error;
 
-use super::dry_run::{self, Rehearsal};
+use super::dry_run::{self, DryRun};
 use super::failure::FailedAttempt;
 use super::migrator::{Mode, PostgresMigrator};
 use super::non_transactional;
-use super::refinery::{self, Work};
-use super::template::{Applying, Template, Unfit};
+use super::refinery::{self, ScriptSelection};
+use super::template::{Template, TemplateMismatch, TemplateRun};
 use crate::domain::applied::Applied;
 use crate::domain::applied::AppliedScript;
 use crate::domain::plan::Plan;
@@ -26,11 +26,12 @@ use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::batch::{Ending, WorkError};
-use crate::postgres::transaction::escape_guard::{self, Touched};
-use crate::postgres::transaction::ledger::{self, Finish};
+use crate::postgres::transaction::batch::BatchError;
+use crate::postgres::transaction::escape_guard::{self, Findings};
+use crate::postgres::transaction::final_check::FinalCheck;
+use crate::postgres::transaction::ledger::{self, FinishCall};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::{Opened, Opening, open, rollback};
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open, rollback};
 use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
 use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -173,12 +174,12 @@ impl SchemaMigration<'_> {
             Err(error) => return Err(self.open_failed(session, &error)),
         };
         let opened = match opened {
-            Opening::Ready(opened) => opened,
-            Opening::Busy(oid) => return Err(StepError::Busy(oid)),
-            Opening::NoTenant => return Ok(Step::Skipped(Skipped::Dropped)),
-            Opening::Dropping => return Ok(Step::Skipped(Skipped::Dropping)),
-            Opening::NoSchema => return Err(MigrateError::SchemaMissing.into()),
-            Opening::NotUsable(role) => {
+            OpenOutcome::Ready(opened) => opened,
+            OpenOutcome::Busy(oid) => return Err(StepError::Busy(oid)),
+            OpenOutcome::NoTenant => return Ok(Step::Skipped(Skipped::Dropped)),
+            OpenOutcome::Dropping => return Ok(Step::Skipped(Skipped::Dropping)),
+            OpenOutcome::NoSchema => return Err(MigrateError::SchemaMissing.into()),
+            OpenOutcome::NotUsable(role) => {
                 return Err(MigrateError::Database {
                     doing: format!("entering {}", target.schema),
                     error: ServerError {
@@ -189,7 +190,7 @@ impl SchemaMigration<'_> {
                 }
                 .into());
             }
-            Opening::Expect(history) => {
+            OpenOutcome::Expect(history) => {
                 self.expect_history = history;
                 let last_was_new = &self.migrator.last_was_new;
                 last_was_new.store(!history, std::sync::atomic::Ordering::Relaxed);
@@ -286,7 +287,7 @@ impl SchemaMigration<'_> {
             .iter()
             .filter(|script| concerned.contains(&script.id.version))
             .collect();
-        let work = Work {
+        let work = ScriptSelection {
             scripts: &scripts,
             pending: &pending[..together],
             fake,
@@ -304,8 +305,8 @@ impl SchemaMigration<'_> {
     async fn apply(
         &mut self,
         session: Session,
-        opened: Opened,
-        work: &Work<'_>,
+        opened: OpenTransaction,
+        work: &ScriptSelection<'_>,
         after: &[Applied],
         template: Option<&Template>,
     ) -> Result<Step, StepError> {
@@ -314,33 +315,33 @@ impl SchemaMigration<'_> {
         let templates = &self.migrator.templates;
         // The guard looked on when the template was compiled. It does so once more in a run that
         // has compared nothing yet.
-        let is_proven = template.is_some() && !templates.is_unproven();
+        let is_proven = template.is_some() && templates.is_verified();
         let ending = match (
             self.migrator.guards(target) && !is_proven,
             self.keeps_ledger,
         ) {
-            (true, true) => Ending::Noted(
-                Finish::new(&[(opened.schema_oid, schema)], table, after),
+            (true, true) => FinalCheck::GuardAndLedger(
+                FinishCall::new(&[(opened.schema_oid, schema)], table, after),
                 options.references.clone(),
             ),
-            (true, false) => Ending::Guarded(options.references.clone()),
-            (false, _) => Ending::Unguarded,
+            (true, false) => FinalCheck::Guard(options.references.clone()),
+            (false, _) => FinalCheck::Skip,
         };
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut monitor = self.lock_monitor(opened.pid);
         let worked = if let Some(template) = template {
-            let applying = Applying {
+            let template_run = TemplateRun {
                 template,
                 scripts: work.pending,
                 schema: &target.schema,
                 options,
-                may_be_filled: true,
-                proven: is_proven,
+                requires_empty: true,
+                is_verified: is_proven,
             };
-            let run = applying.run(&session, &opened, &ending, self.progress);
+            let run = template_run.run(&session, &opened, &ending, self.progress);
             match monitor.during(run).await {
                 Ok(worked) => {
-                    templates.prove();
+                    templates.verify();
                     Ok(worked)
                 }
                 Err(unfit) => return self.unfit(session, unfit, work.pending),
@@ -359,7 +360,7 @@ impl SchemaMigration<'_> {
         };
         let worked = match worked {
             Ok(worked) => worked,
-            Err(WorkError::NoLedger) => {
+            Err(BatchError::LedgerMissing) => {
                 session.discard();
                 return Ok(self.without_ledger());
             }
@@ -369,7 +370,7 @@ impl SchemaMigration<'_> {
                 return Err(error);
             }
         };
-        if let Err(error) = self.stayed(worked.touched, work.pending).await {
+        if let Err(error) = self.stayed(worked.findings, work.pending).await {
             // The next borrower would find the transaction still open.
             session.discard();
             return Err(error);
@@ -378,7 +379,7 @@ impl SchemaMigration<'_> {
         // What the ledger has still to be told goes in front of it, where the guard has looked
         // already; should that be refused, the server answers COMMIT with a rollback.
         let client = session.client();
-        let (noted, committed) = if self.keeps_ledger && !worked.noted {
+        let (noted, committed) = if self.keeps_ledger && !worked.ledger_written {
             let note = ledger::note(schema, table, after);
             let both = join(client.simple_query(&note), client.simple_query("COMMIT"));
             monitor.during_commit(both).await
@@ -394,12 +395,16 @@ impl SchemaMigration<'_> {
             if ledger::is_absent(&error) {
                 return Ok(self.without_ledger());
             }
-            return Err(self.work_failed(WorkError::Ours(error), work.pending, monitor.blockers));
+            return Err(self.work_failed(
+                BatchError::Internal(error),
+                work.pending,
+                monitor.blockers,
+            ));
         }
         match committed {
             Ok(_) => {
                 self.expect_history = true;
-                self.set_an_example(work, opened.has_history);
+                self.record_sample(work, opened.has_history);
                 if self.interrupts.level() == Interrupt::Cancel {
                     // The request to cancel COMMIT may still be on its way.
                     session.discard();
@@ -416,7 +421,7 @@ impl SchemaMigration<'_> {
             // A constraint that is checked at COMMIT.
             Err(error) => {
                 session.discard();
-                let error = WorkError::Script(work.pending.len() - 1, None, error);
+                let error = BatchError::Script(work.pending.len() - 1, None, error);
                 Err(self.work_failed(error, work.pending, monitor.blockers))
             }
         }
@@ -426,15 +431,15 @@ impl SchemaMigration<'_> {
     async fn rehearse(
         &mut self,
         session: Session,
-        opened: Opened,
+        opened: OpenTransaction,
         scripts: &[&Script],
-        rehearsal: &Rehearsal,
+        rehearsal: &DryRun,
     ) -> Result<Step, StepError> {
         let (options, target) = (&self.migrator.options, self.target);
         let ending = if self.migrator.guards(target) {
-            Ending::Guarded(options.references.clone())
+            FinalCheck::Guard(options.references.clone())
         } else {
-            Ending::Unguarded
+            FinalCheck::Skip
         };
         let notices = session.forward_notices(opened.pid, self.progress);
         let mut monitor = self.lock_monitor(opened.pid);
@@ -457,19 +462,19 @@ impl SchemaMigration<'_> {
                 return Err(error);
             }
         };
-        let stayed = self.stayed(rehearsed.touched, scripts).await;
+        let stayed = self.stayed(rehearsed.findings, scripts).await;
         self.leave(session).await;
         stayed?;
-        rehearsal.keep(target, scripts, rehearsed.observed);
+        rehearsal.add(target, scripts, rehearsed.effects);
         Ok(Step::Completed(rehearsed.applied))
     }
 
     /// Fails where scripts touched something outside the schema.
-    async fn stayed(&self, touched: Touched, scripts: &[&Script]) -> Result<(), StepError> {
+    async fn stayed(&self, findings: Findings, scripts: &[&Script]) -> Result<(), StepError> {
         // The transaction's locks are not held while a connection is waited for: it is retried.
         let (database, cache) = (&self.migrator.database, &self.migrator.session_cache);
         let touched =
-            escape_guard::outside(database, Some(cache), &self.target.schema, touched).await;
+            escape_guard::outside(database, Some(cache), &self.target.schema, findings).await;
         let touched = touched.map_err(|error| self.not_connected(error, true))?;
         if touched.is_empty() {
             return Ok(());
@@ -480,7 +485,7 @@ impl SchemaMigration<'_> {
 
     /// Returns whether the session is after these scripts as it was before. Where scripts run
     /// without a transaction, connections are needed elsewhere.
-    fn leaves_nothing(&self, work: &Work<'_>) -> bool {
+    fn leaves_nothing(&self, work: &ScriptSelection<'_>) -> bool {
         let set = self.migrator.set(self.target.scope).scripts();
         set.iter()
             .all(|script| script.transaction == Transaction::Inside)
@@ -488,11 +493,11 @@ impl SchemaMigration<'_> {
     }
 
     /// What went well in one tenant's schema may be tried in several at once.
-    fn set_an_example(&self, work: &Work<'_>, had_history: bool) {
+    fn record_sample(&self, work: &ScriptSelection<'_>, had_history: bool) {
         if self.target.scope == Scope::Tenant {
             let is_one = self.keeps_ledger && had_history && self.leaves_nothing(work);
             let scripts = if is_one { work.pending } else { &[] };
-            self.migrator.example.set(scripts);
+            self.migrator.sample.record(scripts);
         }
     }
 
@@ -511,20 +516,20 @@ impl SchemaMigration<'_> {
     fn unfit(
         &mut self,
         session: Session,
-        unfit: Unfit,
+        unfit: TemplateMismatch,
         pending: &[&Script],
     ) -> Result<Step, StepError> {
         session.discard();
         self.template = None;
         match unfit {
-            Unfit::Server(error)
+            TemplateMismatch::Server(error)
                 if is_connection_lost(&error) || self.interrupts.level() == Interrupt::Cancel =>
             {
-                return Err(self.work_failed(WorkError::Ours(error), pending, Vec::new()));
+                return Err(self.work_failed(BatchError::Internal(error), pending, Vec::new()));
             }
-            Unfit::Different => self.migrator.templates.refute(),
-            Unfit::NoLedger => return Ok(self.without_ledger()),
-            Unfit::Server(_) | Unfit::Identity => {}
+            TemplateMismatch::Different => self.migrator.templates.reject(),
+            TemplateMismatch::LedgerMissing => return Ok(self.without_ledger()),
+            TemplateMismatch::Server(_) | TemplateMismatch::Identity => {}
         }
         Ok(Step::Again)
     }
@@ -567,7 +572,7 @@ impl SchemaMigration<'_> {
                 Err(StepError::Refused(Stopped::Cancelled))
             }
             Err(non_transactional::RunError::Server(error, place, blockers)) => {
-                let error = WorkError::Script(0, place, error);
+                let error = BatchError::Script(0, place, error);
                 let error = self.work_failed(error, &[script], blockers);
                 session.discard();
                 Err(error)
@@ -583,7 +588,7 @@ impl SchemaMigration<'_> {
                 non_transactional::RunError::Recording(_, error)
                 | non_transactional::RunError::Ours(error),
             ) => {
-                let error = self.work_failed(WorkError::Ours(error), &[script], Vec::new());
+                let error = self.work_failed(BatchError::Internal(error), &[script], Vec::new());
                 session.discard();
                 Err(error)
             }
@@ -656,12 +661,12 @@ impl SchemaMigration<'_> {
 
     fn work_failed(
         &mut self,
-        error: WorkError,
+        error: BatchError,
         pending: &[&Script],
         blockers: Vec<Holder>,
     ) -> StepError {
         let definition = match &error {
-            WorkError::Script(script, _, error) => {
+            BatchError::Script(script, _, error) => {
                 self.migrator
                     .find_definition(self.target, error, pending[*script], pending)
             }

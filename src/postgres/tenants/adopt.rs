@@ -17,7 +17,7 @@ use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::ledger;
-use crate::postgres::transaction::open::{Opened, Opening, open};
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
 use crate::postgres::transaction::retry::TxError;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
@@ -64,13 +64,13 @@ impl PostgresCatalog {
         session: &Session,
         creation: &Creation<'_>,
         expect_history: bool,
-    ) -> Result<Opened, CreateFailed> {
+    ) -> Result<OpenTransaction, CreateFailed> {
         let schema = &creation.new.schema;
         match open(session, creation.options, &creation.target, expect_history).await? {
-            Opening::Ready(opened) => Ok(opened),
-            Opening::Expect(history) => Box::pin(self.enter(session, creation, history)).await,
-            Opening::Busy(oid) => Err(TxError::Busy(oid)),
-            Opening::NotUsable(role) => Err(TxError::Refused(
+            OpenOutcome::Ready(opened) => Ok(opened),
+            OpenOutcome::Expect(history) => Box::pin(self.enter(session, creation, history)).await,
+            OpenOutcome::Busy(oid) => Err(TxError::Busy(oid)),
+            OpenOutcome::NotUsable(role) => Err(TxError::Refused(
                 database_error(ServerError {
                     sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
                     message: format!("role '{role}' may not use schema '{schema}'"),
@@ -78,9 +78,9 @@ impl PostgresCatalog {
                 })
                 .into(),
             )),
-            Opening::NoSchema | Opening::NoTenant | Opening::Dropping => Err(TxError::Refused(
-                CatalogError::SchemaMissing(schema.clone()).into(),
-            )),
+            OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => Err(
+                TxError::Refused(CatalogError::SchemaMissing(schema.clone()).into()),
+            ),
         }
     }
 
@@ -147,7 +147,7 @@ impl PostgresCatalog {
 /// Returns what the history says, and the pending scripts.
 fn plan<'a>(
     set: Option<&'a MigrationSet>,
-    opened: &Opened,
+    opened: &OpenTransaction,
 ) -> Result<(Vec<Applied>, Vec<&'a Script>), Box<MigrateError>> {
     let Some(set) = set else {
         return Ok((opened.history.clone().unwrap_or_default(), Vec::new()));

@@ -12,7 +12,7 @@ use crate::domain::sqlstate;
 use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::open::RESET;
+use crate::postgres::transaction::settings::RESET;
 use crate::service::failure::ServerError;
 
 /// What `DISCARD ALL` does, but for the prepared statements: the driver keeps some of its own,

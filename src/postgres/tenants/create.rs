@@ -19,13 +19,17 @@ use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::failure::FailedAttempt;
-use crate::postgres::migrate::template::{self, Applying, Kept, Template, Unfit};
-use crate::postgres::transaction::batch::{Batch, Ending, Worked};
+use crate::postgres::migrate::template::{
+    self, StoredTemplate, Template, TemplateMismatch, TemplateRun,
+};
+use crate::postgres::transaction::batch::{Batch, BatchOutcome};
 use crate::postgres::transaction::escape_guard;
+use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe};
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
 use crate::postgres::transaction::retry::{GaveUp, TxError};
+use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
@@ -103,7 +107,7 @@ impl PostgresCatalog {
             Some(set) => self.kept(&self.session().await?, set, options).await.ok(),
             None => None,
         };
-        let template = Cell::new(kept.as_ref().and_then(Kept::template));
+        let template = Cell::new(kept.as_ref().and_then(StoredTemplate::template));
         let attempt = async |number| match self.attempt(&creation, template.get(), number).await {
             Err(TxError::Refused(ChangeError::Migrate(_))) if template.take().is_some() => {
                 self.attempt(&creation, None, number).await
@@ -163,9 +167,10 @@ impl PostgresCatalog {
         if let Some(compiled) = kept.compiled {
             return compiled.map(drop);
         }
-        let compiled = template::compile(self.database(), options, &template::together(set))
-            .await
-            .map_err(|error| error.to_string())?;
+        let compiled =
+            template::compile(self.database(), options, &template::in_one_transaction(set))
+                .await
+                .map_err(|error| error.to_string())?;
         template::store(self.database(), options, &kept.key, &compiled)
             .await
             .map_err(|error| error.to_string())?;
@@ -177,9 +182,9 @@ impl PostgresCatalog {
         session: &Session,
         set: &MigrationSet,
         options: &EngineOptions,
-    ) -> Result<Kept, Error> {
+    ) -> Result<StoredTemplate, Error> {
         let role = &self.database().facts().role;
-        template::load(session, options, role, &template::together(set)).await
+        template::load(session, options, role, &template::in_one_transaction(set)).await
     }
 
     async fn create_in(
@@ -194,7 +199,7 @@ impl PostgresCatalog {
         } = *creation;
         let opened = self.create_schema_for(session, creation).await?;
         let scripts: Vec<&Script> = set.map_or_else(Vec::new, |set| set.scripts().iter().collect());
-        let now = set.map_or_else(Vec::new, template::together);
+        let now = set.map_or_else(Vec::new, template::in_one_transaction);
         let applied = match (set, template) {
             (None, _) => Vec::new(),
             (Some(_), None) => {
@@ -202,20 +207,20 @@ impl PostgresCatalog {
                     .await?
             }
             (Some(_), Some(template)) => {
-                let applying = Applying {
+                let template_run = TemplateRun {
                     template,
                     scripts: &now,
                     schema: &new.schema,
                     options,
-                    may_be_filled: false,
-                    // Its seal fits; comparing what one schema became costs more than making it.
-                    proven: true,
+                    requires_empty: false,
+                    // Its seal fits; comparing the new schema costs more than creating it.
+                    is_verified: true,
                 };
                 // The guard checked it when the template was made.
-                let worked = applying
-                    .run(session, &opened, &Ending::Unguarded, creation.progress)
+                let outcome = template_run
+                    .run(session, &opened, &FinalCheck::Skip, creation.progress)
                     .await;
-                worked.map_err(unfit)?.applied
+                outcome.map_err(mismatch)?.applied
             }
         };
         let history: Vec<Applied> = now.iter().map(|script| script.id.claimed()).collect();
@@ -241,7 +246,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         creation: &Creation<'_>,
-    ) -> Result<Opened, CreateFailed> {
+    ) -> Result<OpenTransaction, CreateFailed> {
         let Creation { new, options, .. } = *creation;
         let opening = begin(options, &creation.target);
         let create = format!(
@@ -267,7 +272,7 @@ impl PostgresCatalog {
             let taken = taken_meanwhile(&error, new, self.tables());
             TxError::of(server_error(&error), taken.into())
         };
-        let Opening::Ready(opened) = interpret(&made.map_err(taken)?, &new.schema) else {
+        let OpenOutcome::Ready(opened) = interpret(&made.map_err(taken)?, &new.schema)? else {
             let missing = CatalogError::SchemaMissing(new.schema.clone());
             return Err(TxError::Refused(missing.into()));
         };
@@ -279,7 +284,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         creation: &Creation<'_>,
-        opened: &Opened,
+        opened: &OpenTransaction,
         scripts: &[&Script],
         number: u32,
     ) -> Result<Vec<AppliedScript>, CreateFailed> {
@@ -288,7 +293,7 @@ impl PostgresCatalog {
         } = creation;
         let (schema, table) = (&target.schema, &options.history_table);
         let batch = Batch::new(schema, table, opened.has_history, scripts, false);
-        let ending = Ending::Guarded(options.references.clone());
+        let check = FinalCheck::Guard(options.references.clone());
         let mut monitor = LockMonitor::new(
             self.database(),
             opened.pid,
@@ -296,11 +301,11 @@ impl PostgresCatalog {
             self.progress(),
             Interrupts::never(),
         );
-        let run = batch.run(session, opened, schema, &ending, creation.progress);
-        let Worked {
-            applied, touched, ..
+        let run = batch.run(session, opened, schema, &check, creation.progress);
+        let BatchOutcome {
+            applied, findings, ..
         } = match monitor.during(run).await {
-            Ok(worked) => worked,
+            Ok(outcome) => outcome,
             Err(error) => {
                 let failed = FailedAttempt {
                     target,
@@ -316,7 +321,7 @@ impl PostgresCatalog {
                 });
             }
         };
-        let touched = escape_guard::outside(self.database(), None, schema, touched).await;
+        let touched = escape_guard::outside(self.database(), None, schema, findings).await;
         let touched = touched.map_err(|error| {
             let doing = "looking at what was touched outside the schema".to_owned();
             let failed = MigrateError::Database {
@@ -335,15 +340,17 @@ impl PostgresCatalog {
 }
 
 /// The template could not be applied; the files are run instead, unless another attempt may help.
-fn unfit(unfit: Unfit) -> CreateFailed {
+fn mismatch(mismatch: TemplateMismatch) -> CreateFailed {
     let doing = "applying the template".to_owned();
-    match unfit {
-        Unfit::Server(error) => {
+    match mismatch {
+        TemplateMismatch::Server(error) => {
             let said = server_error(&error);
             let error = said.clone();
             TxError::of(said, MigrateError::Database { doing, error }.into())
         }
-        Unfit::Identity | Unfit::Different | Unfit::NoLedger => {
+        TemplateMismatch::Identity
+        | TemplateMismatch::Different
+        | TemplateMismatch::LedgerMissing => {
             let error = ServerError::default();
             TxError::Refused(MigrateError::Database { doing, error }.into())
         }

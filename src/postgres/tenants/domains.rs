@@ -9,8 +9,8 @@ use crate::domain::tenant::{Hostname, Tenant};
 use crate::postgres::connection::catalog_sql::Domains;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::Row;
-use crate::postgres::transaction::open::lookup;
 use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
+use crate::postgres::transaction::settings::catalog_search_path;
 use crate::service::failure::ServerError;
 
 /// Why the hosts of a tenant stay as they are.
@@ -267,7 +267,7 @@ impl PostgresCatalog {
             transaction,
             &format!(
                 "{}LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                lookup(options),
+                catalog_search_path(options),
                 self.table()?.table
             ),
         )

@@ -14,7 +14,7 @@ use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::Opened;
+use crate::postgres::transaction::open::OpenTransaction;
 use crate::postgres::transaction::retry::TxError;
 
 use crate::service::fleet::Interrupts;
@@ -26,7 +26,7 @@ impl PostgresCatalog {
         &self,
         session: &Session,
         new: &NewTenant,
-        opened: &Opened,
+        opened: &OpenTransaction,
         insert: &str,
         note: &str,
         made: impl FnOnce(Tenant) -> T,

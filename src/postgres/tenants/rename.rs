@@ -15,8 +15,8 @@ use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::schema::name_references;
-use crate::postgres::transaction::open::lookup;
 use crate::postgres::transaction::retry::{Stop, Transaction};
+use crate::postgres::transaction::settings::catalog_search_path;
 
 impl PostgresCatalog {
     /// Makes of a tenant what `new` says; hosts and further columns stay. The schema keeps its
@@ -93,7 +93,11 @@ impl PostgresCatalog {
                 )));
             }
         }
-        let mut statements = vec![lookup(options).trim_end_matches("; ").to_owned()];
+        let mut statements = vec![
+            catalog_search_path(options)
+                .trim_end_matches("; ")
+                .to_owned(),
+        ];
         statements.extend(self.tables().update(tenant, new));
         if moves {
             statements.push(format!(

@@ -18,9 +18,9 @@ use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::transaction::ledger::is_absent;
-use crate::postgres::transaction::open::ASYNC_COMMIT;
-use crate::postgres::transaction::open::lookup;
 use crate::postgres::transaction::retry::{Stop, Transaction};
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
+use crate::postgres::transaction::settings::catalog_search_path;
 use crate::service::failure::MigrateError;
 
 /// A tenant in the trash.
@@ -148,7 +148,7 @@ impl PostgresCatalog {
             contents.tables,
             contents.bytes,
             tables.rows,
-            lookup(options),
+            catalog_search_path(options),
             tables.delete(id),
             tenant.schema.quoted(),
             place.quoted(),
@@ -309,7 +309,7 @@ impl PostgresCatalog {
         let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
             "{}ALTER SCHEMA {} RENAME TO {}",
-            lookup(options),
+            catalog_search_path(options),
             place.quoted(),
             new.schema.quoted()
         )];

@@ -1,4 +1,4 @@
-//! The work of one transaction: scripts as messages, sent together, and their answers followed.
+//! Sends the scripts of one transaction in one batch and reads the server's replies.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,63 +10,63 @@ use postgres_protocol::escape::escape_literal;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
-use super::escape_guard::{self, Touched};
+use super::escape_guard::Findings;
+use super::final_check::FinalCheck;
 use super::history::{self, NO_PARALLEL_BUILD};
-use super::ledger::{Finish, is_absent};
-use super::open::{Identity, Opened};
+use super::open::{OpenTransaction, TransactionIdentity};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
 use crate::migrations::{Script, wrap_in_do};
-use crate::postgres::connection::options::References;
 use crate::postgres::connection::session::Session;
 use crate::service::event::{EventKind, Progress};
 
-/// Why the work of a transaction failed.
-pub(crate) enum WorkError {
-    /// A statement of this script failed, there where the place says.
+/// Why the scripts of a transaction failed.
+pub(crate) enum BatchError {
+    /// A statement of the script with this index failed, at this position of its file.
     Script(usize, Option<Location>, Error),
-    /// A statement of ours failed.
-    Ours(Error),
-    /// This script changed what it may not; says what.
+    /// A statement that pricesync added failed.
+    Internal(Error),
+    /// The script with this index changed transaction, role or schema, as described.
     Identity(usize, String),
-    /// The ledger has gone; without it the work would have been done.
-    NoLedger,
+    /// The ledger was dropped; everything else succeeded.
+    LedgerMissing,
 }
 
-/// Several scripts, each with its history row in front, as messages.
+/// Scripts, each preceded by its history row, as messages of the simple query protocol.
 ///
-/// All messages are sent before the first is answered, so they cost one wait together. A script is a
-/// message of its own, because the server answers each message as it is done, so that a long one
-/// shows. In a schema that has nothing yet none is long, and a message costs more than what most
-/// files define: there, neighbours that only define share one.
+/// All messages are sent before the first reply, so they cost one round trip. Each script has its own
+/// message, because the server replies once a message is done, which shows the progress of long ones.
+/// In a new schema no script is long and a message costs more than most definitions: there,
+/// consecutive scripts that only define share a message.
 pub(crate) struct Batch<'a> {
-    first: Option<String>,
+    create_history: Option<String>,
     nonce: String,
-    parts: Vec<Part<'a>>,
+    scripts: Vec<ClaimedScript<'a>>,
 }
 
-/// What is sent at once.
+/// One message of the simple query protocol.
 #[derive(Default)]
 struct Message {
     sql: String,
-    /// Each of its scripts, and where its claim begins, in characters from 0.
-    begins: Vec<(usize, usize)>,
+    /// The index of each of its scripts, and the offset of the script's claim in characters.
+    claims: Vec<(usize, usize)>,
 }
 
-/// One script, with its claim.
-struct Part<'a> {
+/// A script and its claim: the statement that inserts its history row.
+struct ClaimedScript<'a> {
     script: &'a Script,
+    /// The claim, then the script.
     sql: String,
-    /// First character of the script's own text behind the beginning of its claim, from 0.
-    begins: usize,
-    /// Whether only its claim is written.
+    /// Offset of the script's text in `sql`, in characters.
+    text_offset: usize,
+    /// Whether only the claim is sent.
     fake: bool,
 }
 
-impl Part<'_> {
-    /// Returns how many statements the server answers between the claim and the check.
-    fn answers(&self) -> usize {
+impl ClaimedScript<'_> {
+    /// Returns the number of statements that the server completes between the claim and the check.
+    fn statements(&self) -> usize {
         if self.fake {
             0
         } else if self.script.is_parsed {
@@ -76,15 +76,15 @@ impl Part<'_> {
         }
     }
 
-    /// Returns whether it leaves its transaction and session as they were.
+    /// Returns whether it leaves transaction and session unchanged.
     fn only_defines(&self) -> bool {
         self.fake || self.script.only_defines()
     }
 }
 
 impl<'a> Batch<'a> {
-    /// Returns a batch of these scripts, behind the statement for the history table where the schema
-    /// has none. With `fake` only the history rows are written.
+    /// Returns a batch of these scripts, preceded by the creation of the history table unless it exists.
+    /// With `fake` only the history rows are written.
     pub(crate) fn new(
         schema: &SchemaName,
         history_table: &str,
@@ -92,14 +92,14 @@ impl<'a> Batch<'a> {
         scripts: &[&'a Script],
         fake: bool,
     ) -> Self {
-        let first = (!has_history).then(|| {
+        let create_history = (!has_history).then(|| {
             let create = history::create_table(schema, history_table);
             format!("{NO_PARALLEL_BUILD}; {}", create.trim_end_matches(';'))
         });
         let mut batch = Self {
-            first,
+            create_history,
             nonce: nonce(),
-            parts: Vec::with_capacity(scripts.len()),
+            scripts: Vec::with_capacity(scripts.len()),
         };
         for script in scripts {
             batch.push(schema, history_table, script, fake);
@@ -107,8 +107,8 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    /// Adds a script: its history row first, so that whoever has the row owns the script, then
-    /// its text.
+    /// Adds a script. Its history row comes first, so that the session that inserted the row owns the
+    /// script.
     fn push(&mut self, schema: &SchemaName, table: &str, script: &'a Script, fake: bool) {
         let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script, NOW));
         let (text, inner) = if fake {
@@ -119,171 +119,122 @@ impl<'a> Batch<'a> {
             let block = wrap_in_do(&script.text);
             (Cow::Owned(block.sql), block.text_offset)
         };
-        let begins = sql.chars().count() + inner;
+        let text_offset = sql.chars().count() + inner;
         sql.push_str(&text);
-        self.parts.push(Part {
+        self.scripts.push(ClaimedScript {
             script,
             sql,
-            begins,
+            text_offset,
             fake,
         });
     }
 
-    /// Returns what is sent. Behind the last script and behind each that could have changed it
-    /// stands the question whether everything is as it was; behind the last one the guard's too,
-    /// in the same statement.
-    fn messages(&self, ending: Option<&str>) -> Vec<Message> {
-        let first = self.first.as_deref();
+    /// Returns the messages. The last script, and each that may change the identity of the
+    /// transaction, is followed by a check of it; the check of the last one contains `guard` as well.
+    fn messages(&self, guard: Option<&str>) -> Vec<Message> {
+        let first = self.create_history.as_deref();
         let mut messages = vec![Message {
             sql: first.map_or_else(String::new, |first| format!("{first};\n")),
-            begins: Vec::new(),
+            claims: Vec::new(),
         }];
-        for (index, part) in self.parts.iter().enumerate() {
-            let is_last = index + 1 == self.parts.len();
-            let joins =
-                |neighbours: &[Part]| first.is_some() && neighbours.iter().all(Part::only_defines);
-            if index > 0 && !joins(&self.parts[index - 1..=index]) {
+        for (index, script) in self.scripts.iter().enumerate() {
+            let is_last = index + 1 == self.scripts.len();
+            let share_message = |pair: &[ClaimedScript]| {
+                first.is_some() && pair.iter().all(ClaimedScript::only_defines)
+            };
+            if index > 0 && !share_message(&self.scripts[index - 1..=index]) {
                 messages.push(Message::default());
             }
-            let message = messages.last_mut().expect("there is one to begin with");
-            message.begins.push((index, message.sql.chars().count()));
+            let message = messages.last_mut().expect("starts with one");
+            message.claims.push((index, message.sql.chars().count()));
             // The text may end in a comment or without a semicolon.
-            let _ = write!(message.sql, "{}\n;\n", part.sql);
+            let _ = write!(message.sql, "{}\n;\n", script.sql);
             if is_last && self.may_defer() {
                 message.sql.push_str("SET CONSTRAINTS ALL IMMEDIATE;\n");
             }
-            if is_last || !part.only_defines() {
+            if is_last || !script.only_defines() {
                 let _ = write!(
                     message.sql,
                     "SELECT '{}', pg_current_xact_id(), current_user, session_user, current_schema(), {CLOCK}",
                     self.nonce
                 );
             }
-            if let Some(ending) = ending.filter(|_| is_last) {
-                let _ = write!(message.sql, ", {ending}");
+            if let Some(guard) = guard.filter(|_| is_last) {
+                let _ = write!(message.sql, ", {guard}");
             }
         }
         messages
     }
 
-    /// Returns whether a script may have deferred triggers to COMMIT, which would run code behind the
-    /// guard's question.
+    /// Returns whether a script may have deferred triggers to COMMIT, which would run code after the
+    /// guard's check.
     fn may_defer(&self) -> bool {
-        !self.parts.iter().all(Part::only_defines)
+        !self.scripts.iter().all(ClaimedScript::only_defines)
     }
 
-    /// Sends everything, with the guard's question at the end, and follows the answers.
+    /// Sends all messages, then reads the replies.
     pub(crate) async fn run(
         &self,
         session: &Session,
-        opened: &Opened,
+        opened: &OpenTransaction,
         schema: &SchemaName,
-        ending: &Ending,
+        check: &FinalCheck,
         progress: &Progress,
-    ) -> Result<Worked, WorkError> {
+    ) -> Result<BatchOutcome, BatchError> {
         let client = session.client();
-        let unread = self.parts.iter().any(|part| part.script.runs_code());
-        let ending_column = ending.column(opened, unread);
-        let messages = self.messages(ending_column.as_deref());
+        let unread = self.scripts.iter().any(|it| it.script.runs_code());
+        let guard = check.column(opened, unread);
+        let messages = self.messages(guard.as_deref());
         // `simple_query_raw` returns once a message is written.
         let mut sent = Vec::with_capacity(messages.len());
         for message in &messages {
-            let answers = client.simple_query_raw(&message.sql).await;
-            sent.push(answers.map_err(WorkError::Ours)?);
+            let replies = client.simple_query_raw(&message.sql).await;
+            sent.push(replies.map_err(BatchError::Internal)?);
         }
-        let mut follower = Follower {
+        let mut reader = ReplyReader {
             batch: self,
             identity: &opened.identity,
-            ending,
+            check,
             progress,
             index: 0,
-            claimed: false,
-            answered: None,
-            began: 0.0,
-            applied: Vec::with_capacity(self.parts.len()),
-            look: false,
+            is_claimed: false,
+            completed: None,
+            started: 0.0,
+            applied: Vec::with_capacity(self.scripts.len()),
+            is_suspect: false,
         };
-        for (message, answers) in messages.iter().zip(sent) {
-            if let Some((index, _)) = message.begins.first() {
-                follower.begin(*index);
+        for (message, replies) in messages.iter().zip(sent) {
+            if let Some((index, _)) = message.claims.first() {
+                reader.start(*index);
             }
-            let mut answers = std::pin::pin!(answers);
-            while let Some(answer) = answers.next().await {
-                match answer {
-                    Ok(answer) => follower.follow(answer, message)?,
-                    Err(error) => return Err(follower.failure(error, message)),
+            let mut replies = std::pin::pin!(replies);
+            while let Some(reply) = replies.next().await {
+                match reply {
+                    Ok(reply) => reader.read(reply, message)?,
+                    Err(error) => return Err(reader.failure(error, message)),
                 }
             }
         }
-        let (applied, look) = (follower.applied, follower.look);
-        let (touched, noted) = ending.judge(session, schema, look, unread).await?;
-        Ok(Worked {
+        let (applied, is_suspect) = (reader.applied, reader.is_suspect);
+        let (findings, ledger_written) = check.inspect(session, schema, is_suspect, unread).await?;
+        Ok(BatchOutcome {
             applied,
-            touched,
-            noted,
+            findings,
+            ledger_written,
         })
     }
 }
 
-/// What is asked behind the last script.
-pub(crate) enum Ending {
-    /// Nothing.
-    Unguarded,
-    /// Whether the transaction stayed in its schema.
-    Guarded(References),
-    /// The same, asked by a function that also writes the ledger.
-    Noted(Finish, References),
-}
-
-impl Ending {
-    /// Returns the expression that is true where the guard's full question has to be asked.
-    ///
-    /// More is asked where a script runs code that pricesync cannot read: `unread`.
-    pub(crate) fn column(&self, opened: &Opened, unread: bool) -> Option<String> {
-        match self {
-            Self::Unguarded => None,
-            Self::Guarded(_) => Some(escape_guard::quick_question(opened.schema_oid, unread)),
-            Self::Noted(finish, _) => Some(finish.expression(unread)),
-        }
-    }
-
-    /// Returns what an error of a statement that holds the expression means.
-    pub(crate) fn failure(&self, error: Error) -> WorkError {
-        match self {
-            Self::Noted(..) if is_absent(&error) => WorkError::NoLedger,
-            _ => WorkError::Ours(error),
-        }
-    }
-
-    /// Returns what the transaction touched outside its schema, looking closely where the
-    /// expression was true, and whether the ledger knows what the history says.
-    pub(crate) async fn judge(
-        &self,
-        session: &Session,
-        schema: &SchemaName,
-        look: bool,
-        unread: bool,
-    ) -> Result<(Touched, bool), WorkError> {
-        let references = match self {
-            Self::Guarded(references) | Self::Noted(_, references) if look => references,
-            _ => return Ok((Touched::default(), matches!(self, Self::Noted(..)))),
-        };
-        let touched = escape_guard::look(session, schema, references, unread).await;
-        Ok((touched.map_err(WorkError::Ours)?, false))
-    }
-}
-
-/// What the scripts of one transaction did, not committed yet.
-pub(crate) struct Worked {
+/// What the scripts of one transaction did before COMMIT.
+pub(crate) struct BatchOutcome {
     /// The scripts, with their times.
     pub(crate) applied: Vec<AppliedScript>,
-    /// What they touched outside the schema.
-    pub(crate) touched: Touched,
-    /// Whether the ledger knows.
-    pub(crate) noted: bool,
+    /// Possible changes outside the schema.
+    pub(crate) findings: Findings,
+    pub(crate) ledger_written: bool,
 }
 
-/// Returns a text that no script can know, by which our own row is found.
+/// Returns a text that no script can know, which marks the row of a check.
 pub(crate) fn nonce() -> String {
     format!(
         "pricesync-{:016x}",
@@ -291,15 +242,15 @@ pub(crate) fn nonce() -> String {
     )
 }
 
-/// The server's clock in seconds: what a script took is measured where it ran.
+/// The server's clock in seconds: the time of a script is measured without the network.
 pub(crate) const CLOCK: &str = "extract(epoch FROM clock_timestamp())";
 
-/// The server's clock as refinery writes it.
+/// The server's clock in refinery's format.
 pub(crate) const NOW: &str =
     "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
-/// Returns the statement that records a script, in refinery's format, as applied at the time that this
-/// expression says: [`NOW`], or what it said.
+/// Returns the statement that inserts a script's history row in refinery's format. `now` is the SQL
+/// expression for the time: [`NOW`] or a literal.
 pub(crate) fn claim(schema: &SchemaName, table: &str, script: &Script, now: &str) -> String {
     format!(
         "INSERT INTO {} (version, name, applied_on, checksum) VALUES ({}, {}, {now}, '{}')",
@@ -310,59 +261,58 @@ pub(crate) fn claim(schema: &SchemaName, table: &str, script: &Script, now: &str
     )
 }
 
-/// Follows the server's answers: claims, statements, checks.
-struct Follower<'a> {
+/// Reads the server's replies: claims, statements, checks.
+struct ReplyReader<'a> {
     batch: &'a Batch<'a>,
-    identity: &'a Identity,
-    ending: &'a Ending,
+    identity: &'a TransactionIdentity,
+    check: &'a FinalCheck,
     progress: &'a Progress,
-    /// Which script is being answered.
+    /// Index of the script whose replies are being read.
     index: usize,
-    /// Whether its claim brought its row.
-    claimed: bool,
-    /// How many of its statements were answered; nothing until the claim is.
-    answered: Option<usize>,
+    /// Whether its claim has returned a row.
+    is_claimed: bool,
+    /// How many of its statements are complete; `None` until the claim is.
+    completed: Option<usize>,
     /// The server's clock before its first statement.
-    began: f64,
+    started: f64,
     applied: Vec<AppliedScript>,
-    /// Whether the guard has to look closely.
-    look: bool,
+    /// Whether the guard must ask its full question.
+    is_suspect: bool,
 }
 
-impl Follower<'_> {
-    /// The server keeps a message's answers until it is done with all of it.
-    fn begin(&mut self, index: usize) {
-        (self.index, self.claimed, self.answered) = (index, false, None);
-        let part = &self.batch.parts[index];
-        if !part.fake {
-            let script = part.script.id.reference();
+impl ReplyReader<'_> {
+    fn start(&mut self, index: usize) {
+        (self.index, self.is_claimed, self.completed) = (index, false, None);
+        let script = &self.batch.scripts[index];
+        if !script.fake {
+            let script = script.script.id.reference();
             self.progress.send(EventKind::ScriptStarted { script });
         }
     }
 
-    fn follow(&mut self, answer: SimpleQueryMessage, message: &Message) -> Result<(), WorkError> {
-        match answer {
-            SimpleQueryMessage::CommandComplete(_) if self.claimed => {
-                self.answered = Some(self.answered.map_or(0, |answered| answered + 1));
+    fn read(&mut self, reply: SimpleQueryMessage, message: &Message) -> Result<(), BatchError> {
+        match reply {
+            SimpleQueryMessage::CommandComplete(_) if self.is_claimed => {
+                self.completed = Some(self.completed.map_or(0, |completed| completed + 1));
             }
-            SimpleQueryMessage::Row(row) if !self.claimed => self.claim(&row),
-            // `get` panics behind the last column, and a script may ask for a row without any.
+            SimpleQueryMessage::Row(row) if !self.is_claimed => self.claim(&row),
+            // `get` panics past the last column, and a script may select a row without columns.
             SimpleQueryMessage::Row(row)
                 if !row.is_empty() && row.get(0) == Some(&self.batch.nonce) =>
             {
                 self.check(&row)?;
-                // Only the last check asks the guard.
-                self.look |= row.len() > 6 && row.get(6) == Some("t");
+                // Only the last check contains the guard.
+                self.is_suspect |= row.len() > 6 && row.get(6) == Some("t");
                 self.finish_until(self.index + 1, number(&row, 5));
             }
-            // What only defines brings no rows, so this is the next claim's.
+            // Scripts that only define return no rows, so this is the row of the next claim.
             SimpleQueryMessage::Row(row)
                 if message
-                    .begins
+                    .claims
                     .last()
                     .is_some_and(|last| last.0 > self.index) =>
             {
-                self.begin(self.index + 1);
+                self.start(self.index + 1);
                 self.claim(&row);
             }
             _ => {}
@@ -370,19 +320,18 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// The row of a script's claim holds the clock.
     fn claim(&mut self, row: &SimpleQueryRow) {
         let now = number(row, 0);
         self.finish_until(self.index, now);
-        (self.claimed, self.began) = (true, now);
+        (self.is_claimed, self.started) = (true, now);
     }
 
-    /// A script without a check of its own is finished when the next one begins.
+    /// A script without a check of its own is finished when the next one starts.
     fn finish_until(&mut self, index: usize, now: f64) {
         while self.applied.len() < index {
-            let took = (now - self.began).max(0.0);
+            let took = (now - self.started).max(0.0);
             let script = AppliedScript {
-                script: self.batch.parts[self.applied.len()].script.id.reference(),
+                script: self.batch.scripts[self.applied.len()].script.id.reference(),
                 took: Duration::try_from_secs_f64(took).unwrap_or_default(),
             };
             self.progress.send(EventKind::ScriptFinished {
@@ -392,11 +341,11 @@ impl Follower<'_> {
         }
     }
 
-    /// The row behind a script: is everything as it was?
-    fn check(&self, row: &SimpleQueryRow) -> Result<(), WorkError> {
+    /// Compares the row of a check with the identity with which the transaction started.
+    fn check(&self, row: &SimpleQueryRow) -> Result<(), BatchError> {
         let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
         let before = self.identity;
-        let now = Identity {
+        let now = TransactionIdentity {
             transaction: cell(1),
             role: cell(2),
             session_role: cell(3),
@@ -412,56 +361,56 @@ impl Follower<'_> {
         } else {
             format!("it left the role at '{}'", now.role)
         };
-        Err(WorkError::Identity(self.index, why))
+        Err(BatchError::Identity(self.index, why))
     }
 
-    /// Whose statement failed, and where in its file.
-    fn failure(&self, error: Error, message: &Message) -> WorkError {
+    /// Returns which script failed, and where in its file.
+    fn failure(&self, error: Error, message: &Message) -> BatchError {
         let position = error.as_db_error().and_then(|db| db.position());
         if let Some(ErrorPosition::Original(position)) = position {
-            // What the server cannot read fails before any of the message is run.
+            // A syntax error is reported before any statement of the message runs.
             let at = (*position as usize).saturating_sub(1);
-            let Some((index, begins)) = message.begins.iter().rev().find(|part| part.1 <= at)
+            let Some((index, offset)) = message.claims.iter().rev().find(|claim| claim.1 <= at)
             else {
-                return WorkError::Ours(error);
+                return BatchError::Internal(error);
             };
-            let part = &self.batch.parts[*index];
-            return match at.checked_sub(begins + part.begins) {
+            let part = &self.batch.scripts[*index];
+            return match at.checked_sub(offset + part.text_offset) {
                 Some(within) if within <= part.script.text.chars().count() => {
                     let place = part.script.location(within + 1);
-                    WorkError::Script(*index, Some(place), error)
+                    BatchError::Script(*index, Some(place), error)
                 }
-                _ => self.ending.failure(error),
+                _ => self.check.failure(error),
             };
         }
-        let Some(part) = self.batch.parts.get(self.index) else {
-            return WorkError::Ours(error);
+        let Some(part) = self.batch.scripts.get(self.index) else {
+            return BatchError::Internal(error);
         };
         let script = part.script;
-        let place = match (position, self.answered) {
-            // A file in a sealed block is the block's inner query.
+        let place = match (position, self.completed) {
+            // A file that is wrapped in DO is the block's inner query.
             (Some(ErrorPosition::Internal { position, query }), _) if *query == *script.text => {
                 Some(script.location(*position as usize))
             }
-            (_, None) => return WorkError::Ours(error),
-            // All that is left is what was deferred, and the question behind it.
-            (_, Some(answered)) if answered >= part.answers() => {
-                let is_last = self.index + 1 == self.batch.parts.len();
-                if is_last && self.batch.may_defer() && answered == part.answers() {
-                    return WorkError::Script(self.index, None, error);
+            (_, None) => return BatchError::Internal(error),
+            // Only deferred triggers and the check are left.
+            (_, Some(completed)) if completed >= part.statements() => {
+                let is_last = self.index + 1 == self.batch.scripts.len();
+                if is_last && self.batch.may_defer() && completed == part.statements() {
+                    return BatchError::Script(self.index, None, error);
                 }
-                return self.ending.failure(error);
+                return self.check.failure(error);
             }
-            (_, Some(answered)) if answered < script.statements.len() && script.is_parsed => {
-                Some(script.location_of_statement(answered))
+            (_, Some(completed)) if completed < script.statements.len() && script.is_parsed => {
+                Some(script.location_of_statement(completed))
             }
             _ => None,
         };
-        WorkError::Script(self.index, place, error)
+        BatchError::Script(self.index, place, error)
     }
 }
 
-/// Returns a number that stands in a column as text; 0 where none does.
+/// Returns the number in a column; 0 where it is missing.
 pub(crate) fn number(row: &SimpleQueryRow, column: usize) -> f64 {
     row.get(column)
         .and_then(|text| text.parse().ok())

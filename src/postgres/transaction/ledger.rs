@@ -30,7 +30,7 @@ use crate::domain::sqlstate;
 use crate::postgres::connection::options::SINGLE_HISTORY_TIMEOUT;
 use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::open::ASYNC_COMMIT;
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
 
 /// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
 const BATCH: usize = 100;
@@ -107,9 +107,9 @@ pub(crate) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> Str
 }
 
 /// A call of `pricesync.finish` for schemas whose histories are equal.
-pub(crate) struct Finish(String);
+pub(crate) struct FinishCall(String);
 
-impl Finish {
+impl FinishCall {
     /// Takes the schemas, by oid, and what all their histories say.
     pub(crate) fn new(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> Self {
         let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {

@@ -1,6 +1,5 @@
-//! A template run in a schema: claims first, then the script, then the same checks as behind a file.
+//! Runs a template in a schema: history rows, template, and the checks that follow every script.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -12,88 +11,88 @@ use super::Template;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::fingerprint::Fingerprint;
-use crate::postgres::transaction::batch::{CLOCK, Ending, NOW, WorkError, Worked, nonce};
+use crate::postgres::transaction::batch::{BatchError, BatchOutcome, CLOCK, NOW, nonce};
+use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history::{self, qualified};
-use crate::postgres::transaction::open::Opened;
+use crate::postgres::transaction::open::OpenTransaction;
 use crate::service::event::{EventKind, Progress};
 
-/// A template on its way into one schema.
-pub(crate) struct Applying<'a> {
+/// A template to be run in one schema.
+pub(crate) struct TemplateRun<'a> {
     pub(crate) template: &'a Template,
-    /// The scripts that it stands for.
+    /// The scripts that it replaces.
     pub(crate) scripts: &'a [&'a Script],
     pub(crate) schema: &'a SchemaName,
     pub(crate) options: &'a EngineOptions,
-    /// Whether the schema was there before and has to be proven empty.
-    pub(crate) may_be_filled: bool,
-    /// Whether what comes of it is compared with the template's fingerprint.
-    pub(crate) proven: bool,
+    /// Whether the schema existed before, so that it must be checked to be empty.
+    pub(crate) requires_empty: bool,
+    /// Whether the fingerprint of the schema need not be compared with the template's.
+    pub(crate) is_verified: bool,
 }
 
-/// Why a template was not applied; the transaction is of no more use, and the files may be
-/// run instead.
+/// Why a template was not applied. The transaction must be rolled back; the files can be run instead.
 #[derive(Debug)]
-pub(crate) enum Unfit {
-    /// The server refused something: the schema is not empty, a lock, a broken connection.
+pub(crate) enum TemplateMismatch {
+    /// The server returned an error: the schema is not empty, a lock timeout, a lost connection.
     Server(Error),
-    /// It changed what it may not.
+    /// It changed transaction, role or current schema.
     Identity,
-    /// The schema is not what the template should have made.
+    /// The schema has another fingerprint than the template.
     Different,
-    /// The ledger has gone.
-    NoLedger,
+    LedgerMissing,
 }
 
-impl Applying<'_> {
-    /// Runs the template in the open transaction and returns what running its scripts would have.
+impl TemplateRun<'_> {
+    /// Runs the template in the open transaction and returns the outcome that its scripts would have.
     ///
-    /// The scripts were not run one by one, so each is said to have taken an equal share of
-    /// the template's time, in the outcome as in the events: what a schema's scripts took adds up to
-    /// what the server worked for it. All are said to be finished once it is known that they are.
+    /// Each script is reported with an equal share of the template's time, so that the times of a schema
+    /// add up to the server's. All are reported as finished once the checks have passed.
     pub(crate) async fn run(
         &self,
         session: &Session,
-        opened: &Opened,
-        ending: &Ending,
+        opened: &OpenTransaction,
+        check: &FinalCheck,
         progress: &Progress,
-    ) -> Result<Worked, Unfit> {
+    ) -> Result<BatchOutcome, TemplateMismatch> {
         if let Some(first) = self.scripts.first() {
             let script = first.id.reference();
             progress.send(EventKind::ScriptStarted { script });
         }
         let nonce = nonce();
-        let work = self.message(&nonce, ending.column(opened, false));
+        let message = self.message(&nonce, check.column(opened, false));
         let compare = async {
-            if self.proven {
+            if self.is_verified {
                 return Ok(None);
             }
             Fingerprint::read(session, self.schema, &self.options.history_table)
                 .await
                 .map(Some)
         };
-        // Both sent before the first is answered.
-        let (worked, found) = join(session.rows(&work), compare).await;
-        let unfit = |error| match error {
-            WorkError::Ours(error) | WorkError::Script(_, _, error) => Unfit::Server(error),
-            WorkError::Identity(..) => Unfit::Identity,
-            WorkError::NoLedger => Unfit::NoLedger,
+        // Both are sent before the first reply.
+        let (rows, found) = join(session.rows(&message), compare).await;
+        let mismatch = |error| match error {
+            BatchError::Internal(error) | BatchError::Script(_, _, error) => {
+                TemplateMismatch::Server(error)
+            }
+            BatchError::Identity(..) => TemplateMismatch::Identity,
+            BatchError::LedgerMissing => TemplateMismatch::LedgerMissing,
         };
-        let rows = worked.map_err(|error| unfit(ending.failure(error)))?;
-        let check = rows.iter().find(|row| row.optional(0) == Some(&nonce));
-        let Some(check) = check.filter(|row| opened.is_unchanged(row)) else {
-            return Err(Unfit::Identity);
+        let rows = rows.map_err(|error| mismatch(check.failure(error)))?;
+        let row = rows.iter().find(|row| row.optional(0) == Some(&nonce));
+        let Some(row) = row.filter(|row| opened.is_unchanged(row)) else {
+            return Err(TemplateMismatch::Identity);
         };
         // Without a guard there is no eighth column.
-        let look = check.is_true(7);
-        let judged = ending.judge(session, self.schema, look, false).await;
-        let (touched, noted) = judged.map_err(unfit)?;
-        let found = found.map_err(Unfit::Server)?;
+        let inspected = check.inspect(session, self.schema, row.is_true(7), false);
+        let (findings, ledger_written) = inspected.await.map_err(mismatch)?;
+        let found = found.map_err(TemplateMismatch::Server)?;
         if found.is_some_and(|found| found.hash() != self.template.fingerprint) {
-            return Err(Unfit::Different);
+            return Err(TemplateMismatch::Different);
         }
-        let took = Duration::try_from_secs_f64(clock(check, 6) - clock(check, 5));
+        let took = Duration::try_from_secs_f64(clock(row, 6) - clock(row, 5));
         let share =
             took.unwrap_or_default() / u32::try_from(self.scripts.len()).unwrap_or(1).max(1);
         let applied = self.scripts.iter().map(|script| AppliedScript {
@@ -106,19 +105,19 @@ impl Applying<'_> {
                 script: script.clone(),
             });
         }
-        Ok(Worked {
+        Ok(BatchOutcome {
             applied,
-            touched,
-            noted,
+            findings,
+            ledger_written,
         })
     }
 
-    fn message(&self, nonce: &str, ending: Option<String>) -> String {
+    fn message(&self, nonce: &str, guard: Option<String>) -> String {
         let table = &self.options.history_table;
         let mut sql = String::with_capacity(self.template.sql.len() + 2_048);
-        if self.may_be_filled {
-            // Everything that is in a schema depends on it. The text is no number, which ends
-            // the message before anything is done.
+        if self.requires_empty {
+            // Every object of a schema depends on it. Casting the text fails, which ends the message
+            // before anything is created.
             let _ = write!(
                 sql,
                 "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
@@ -139,7 +138,7 @@ impl Applying<'_> {
                 )
             })
             .collect();
-        // Planning how many workers could build an empty index costs more than building it.
+        // Planning parallel workers for the index of an empty table costs more than building it.
         let _ = write!(
             sql,
             " INSERT INTO {} (version, name, applied_on, checksum) VALUES {}; \
@@ -149,7 +148,7 @@ impl Applying<'_> {
             qualified(self.schema, table),
             rows.join(", "),
             self.template.sql,
-            ending.map_or_else(String::new, |ending| format!(", {ending}"))
+            guard.map_or_else(String::new, |guard| format!(", {guard}"))
         );
         sql
     }

@@ -1,15 +1,13 @@
-//! Templates: one script that makes an empty schema what all files one by one would make it.
+//! Templates: one script that fills an empty schema as all files one after another would.
 //!
-//! A script that says at once what a table is like at the end is cheaper for the server
-//! than the history of the table. It is written from the server's own catalog, after the files
-//! have run into a scratch schema, and is a template only if a second scratch schema that it
-//! made has the same fingerprint. So whatever the writer does not know means that there is
-//! no template, never that a tenant is different.
+//! Creating the final tables costs the server less than repeating their history. The script is
+//! generated from the catalog after the files have run in a scratch schema, and is used only if a second
+//! scratch schema that it created has the same fingerprint. So an object that the DDL generator does not
+//! support costs the template, and no schema differs.
 
 pub(crate) mod apply;
 pub(crate) mod store;
 
-use crate::postgres::connection::options::EngineOptions;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -20,44 +18,49 @@ use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::migrations::{MigrationSet, Script, Transaction};
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
-use crate::postgres::transaction::batch::{Batch, Ending, WorkError};
+use crate::postgres::transaction::batch::{Batch, BatchError};
 use crate::postgres::transaction::escape_guard::outside;
-use crate::postgres::transaction::open::{Opened, Opening, begin, interpret, probe, rollback};
+use crate::postgres::transaction::final_check::FinalCheck;
+use crate::postgres::transaction::open::{
+    OpenOutcome, OpenTransaction, interpret, probe, rollback,
+};
+use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
-pub(crate) use apply::{Applying, Unfit};
-pub(crate) use store::{Kept, Templates, load, store};
+pub(crate) use apply::{TemplateMismatch, TemplateRun};
+pub(crate) use store::{StoredTemplate, Templates, load, store};
 
-/// Counted up when the writer learns something, so that older templates are written anew.
+/// Increased when the DDL generator changes, so that older templates are replaced.
 const FORMAT: &str = "3";
 
-/// A script that makes a schema, proven to make the same as the files.
+/// A script that fills a schema as the files do; both results were compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
-    /// Statements with bare names, to run with the schema as the path.
+    /// Statements with unqualified names, to be run with the schema as `search_path`.
     pub(crate) sql: String,
-    /// Hash of the [`Fingerprint`] of what they make, together with an empty history table.
+    /// Hash of the [`Fingerprint`] of the schema that they create, with an empty history table.
     pub(crate) fingerprint: String,
 }
 
 /// A template, or why there is none.
 pub(crate) type Compiled = Result<Template, String>;
 
-/// Returns the scripts that one transaction applies to an empty schema: those before the
-/// first one that runs without a transaction.
-pub(crate) fn together(set: &MigrationSet) -> Vec<&Script> {
+/// Returns the scripts that one transaction applies to an empty schema: those before the first one that
+/// runs without a transaction.
+pub(crate) fn in_one_transaction(set: &MigrationSet) -> Vec<&Script> {
     let inside = |script: &&Script| script.transaction == Transaction::Inside;
     set.scripts().iter().take_while(inside).collect()
 }
 
-/// Returns the digest of everything that a template for these scripts is made from.
+/// Returns the digest of everything on which the template for these scripts depends.
 ///
-/// `public` is the state of the shared schema, whose tables the scripts may name.
+/// `public` describes the shared schema, whose tables the scripts may name.
 fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -> String {
     let mut texts = vec![
         FORMAT.to_owned(),
@@ -75,14 +78,13 @@ fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -
     digest(texts.iter().map(String::as_str))
 }
 
-/// Writes the template for these scripts, in two transactions that are rolled back: one for
-/// the files, one for what was written. The guard looks on in both, so that it need not do so again
-/// wherever the same script runs into a schema that is as empty.
+/// Compiles the template for these scripts in two transactions that are rolled back: one runs the files,
+/// one the generated script. The guard checks both, so that it can be skipped where the template later
+/// runs in an empty schema.
 ///
 /// # Errors
 ///
-/// Only connections that cannot be had or break. Whatever else is in the way is the reason
-/// why there is no template.
+/// A failed or lost connection. Every other problem is the reason why there is no template.
 pub(crate) async fn compile(
     database: &Database,
     options: &EngineOptions,
@@ -92,7 +94,7 @@ pub(crate) async fn compile(
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
-    let compiled = rehearse(database, &session, options, scripts).await;
+    let compiled = compile_in(database, &session, options, scripts).await;
     if let Err(error) = rollback(&session).await {
         session.discard();
         return Err(server_error(&error));
@@ -100,12 +102,12 @@ pub(crate) async fn compile(
     Ok(compiled.unwrap_or_else(|error| Err(error.to_string())))
 }
 
-/// Returns the columns of every table that these scripts leave in an empty schema, or why that
-/// cannot be told; rolled back.
+/// Returns the table and column names that these scripts create in an empty schema, or why that cannot be
+/// determined. The transaction is rolled back.
 ///
 /// # Errors
 ///
-/// Only connections that cannot be had or break.
+/// A failed or lost connection.
 pub(crate) async fn columns(
     database: &Database,
     options: &EngineOptions,
@@ -128,21 +130,21 @@ async fn columns_in(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
-    let replayed = scratch();
-    let opened = match enter(session, options, &replayed).await? {
+    let scratch = scratch_schema();
+    let opened = match open_scratch(session, options, &scratch).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let batch = Batch::new(&replayed, &options.history_table, false, scripts, false);
-    let (silent, _nobody) = Progress::channel();
+    let batch = Batch::new(&scratch, &options.history_table, false, scripts, false);
+    let (silent, _receiver) = Progress::channel();
     match batch
-        .run(session, &opened, &replayed, &Ending::Unguarded, &silent)
+        .run(session, &opened, &scratch, &FinalCheck::Skip, &silent)
         .await
     {
         Ok(_) => {}
-        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
-        Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
-        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => {
+        Err(BatchError::Identity(_, why)) => return Ok(Err(why)),
+        Err(BatchError::LedgerMissing) => unreachable!("the ledger is not written here"),
+        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {
             return Err(server_error(&error));
         }
     }
@@ -154,11 +156,12 @@ async fn columns_in(
     );
     let rows = session.rows(&sql).await;
     let rows = rows.map_err(|error| server_error(&error))?;
-    let pair = |row: &Row| Some((row.optional(0)?.to_owned(), row.optional(1)?.to_owned()));
-    Ok(Ok(rows.iter().filter_map(pair).collect()))
+    let pair = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
+    let pairs: Result<_, Error> = rows.iter().map(pair).collect();
+    pairs.map(Ok).map_err(|error| server_error(&error))
 }
 
-async fn rehearse(
+async fn compile_in(
     database: &Database,
     session: &Session,
     options: &EngineOptions,
@@ -166,103 +169,109 @@ async fn rehearse(
 ) -> Result<Compiled, ServerError> {
     let said = |error: Error| server_error(&error);
     let table = &options.history_table;
-    let replayed = scratch();
-    let opened = match enter(session, options, &replayed).await? {
+    let scratch = scratch_schema();
+    let opened = match open_scratch(session, options, &scratch).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let batch = Batch::new(&replayed, table, false, scripts, false);
-    let (silent, _nobody) = Progress::channel();
-    let touched = match batch
+    let batch = Batch::new(&scratch, table, false, scripts, false);
+    let (silent, _receiver) = Progress::channel();
+    let findings = match batch
         .run(
             session,
             &opened,
-            &replayed,
-            &Ending::Guarded(options.references.clone()),
+            &scratch,
+            &FinalCheck::Guard(options.references.clone()),
             &silent,
         )
         .await
     {
-        Ok(worked) => worked.touched,
-        Err(WorkError::Identity(_, why)) => return Ok(Err(why)),
-        Err(WorkError::NoLedger) => unreachable!("it is not asked here"),
-        Err(WorkError::Script(_, _, error) | WorkError::Ours(error)) => return Err(said(error)),
+        Ok(outcome) => outcome.findings,
+        Err(BatchError::Identity(_, why)) => return Ok(Err(why)),
+        Err(BatchError::LedgerMissing) => unreachable!("the ledger is not written here"),
+        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {
+            return Err(said(error));
+        }
     };
-    if let Some(what) = outside(database, None, &replayed, touched).await?.first() {
-        return Ok(Err(format!("the files touch {what}")));
+    if let Some(what) = outside(database, None, &scratch, findings).await?.first() {
+        return Ok(Err(format!("the files change {what}")));
     }
-    let wanted = Fingerprint::read(session, &replayed, table)
+    let wanted = Fingerprint::read(session, &scratch, table)
         .await
         .map_err(said)?;
     if let Some(filled) = wanted.filled_table() {
         return Ok(Err(format!("the files leave rows behind: {filled}")));
     }
-    let structure = ddl::read(session, &replayed, Some(table))
+    let structure = ddl::read(session, &scratch, Some(table))
         .await
         .map_err(said)?;
     let sql = match structure.script() {
         Ok(sql) => sql,
         Err(why) => return Ok(Err(why)),
     };
-    if sql.contains(replayed.as_str()) {
-        return Ok(Err("something holds the name of the schema".to_owned()));
+    if sql.contains(scratch.as_str()) {
+        return Ok(Err("an object contains the name of the schema".to_owned()));
     }
-    // The guard would take the first schema's locks for an escape.
+    // The guard would report the locks of the first schema.
     rollback(session).await.map_err(said)?;
 
     let template = Template {
         sql,
         fingerprint: wanted.hash(),
     };
-    let made = scratch();
-    let opened = match enter(session, options, &made).await? {
+    let made = scratch_schema();
+    let opened = match open_scratch(session, options, &made).await? {
         Ok(opened) => opened,
         Err(why) => return Ok(Err(why)),
     };
-    let applying = Applying {
+    let template_run = TemplateRun {
         template: &template,
         scripts,
         schema: &made,
         options,
-        may_be_filled: false,
-        proven: true,
+        requires_empty: false,
+        is_verified: true,
     };
-    let touched = match applying
+    let findings = match template_run
         .run(
             session,
             &opened,
-            &Ending::Guarded(options.references.clone()),
+            &FinalCheck::Guard(options.references.clone()),
             &silent,
         )
         .await
     {
-        Ok(worked) => worked.touched,
-        Err(Unfit::Server(error)) => {
+        Ok(outcome) => outcome.findings,
+        Err(TemplateMismatch::Server(error)) => {
             let why = format!("the template did not run: {}", said(error));
             return Ok(Err(why));
         }
-        Err(Unfit::Identity | Unfit::Different | Unfit::NoLedger) => {
+        Err(
+            TemplateMismatch::Identity
+            | TemplateMismatch::Different
+            | TemplateMismatch::LedgerMissing,
+        ) => {
             return Ok(Err("the template left its schema".to_owned()));
         }
     };
-    if let Some(what) = outside(database, None, &made, touched).await?.first() {
-        return Ok(Err(format!("the template touches {what}")));
+    if let Some(what) = outside(database, None, &made, findings).await?.first() {
+        return Ok(Err(format!("the template changes {what}")));
     }
     let found = Fingerprint::read(session, &made, table)
         .await
         .map_err(said)?;
     Ok(match wanted.first_difference(&found) {
-        Some(line) => Err(format!("the template made something else: {line}")),
+        Some(line) => Err(format!("the template creates a different schema: {line}")),
         None => Ok(template),
     })
 }
 
-/// Makes a scratch schema in a transaction of its own, the way a tenant's is made.
-async fn enter(
+/// Opens a transaction and creates a scratch schema in it, as for a tenant.
+async fn open_scratch(
     session: &Session,
     options: &EngineOptions,
     schema: &SchemaName,
-) -> Result<Result<Opened, String>, ServerError> {
+) -> Result<Result<OpenTransaction, String>, ServerError> {
     let said = |error: Error| server_error(&error);
     let target = Target {
         schema: schema.clone(),
@@ -277,15 +286,15 @@ async fn enter(
         probe(schema, &options.history_table)
     );
     let rows = session.rows(&open).await.map_err(said)?;
-    Ok(match interpret(&rows, schema) {
-        Opening::Ready(opened) => Ok(opened),
-        _ => Err("the scratch schema could not be entered".to_owned()),
+    Ok(match interpret(&rows, schema).map_err(said)? {
+        OpenOutcome::Ready(opened) => Ok(opened),
+        _ => Err("the scratch schema cannot be used".to_owned()),
     })
 }
 
-/// Nobody can guess the name, so nothing in a file can mean it.
-pub(crate) fn scratch() -> SchemaName {
+/// Returns a name for a scratch schema that no file can contain.
+pub(crate) fn scratch_schema() -> SchemaName {
     let chance = |salt: u8| RandomState::new().hash_one((Instant::now(), salt));
     let name = format!("pricesync_scratch_{:016x}{:016x}", chance(0), chance(1));
-    SchemaName::parse(&name).expect("50 plain letters and digits, which nobody has reserved")
+    SchemaName::parse(&name).expect("letters and digits are a valid name")
 }

@@ -1,7 +1,7 @@
-//! Where templates are kept between runs, and who gets one within a run.
+//! Stores templates between runs, and provides the template of a run.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::OnceCell;
@@ -12,43 +12,45 @@ use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::ASYNC_COMMIT;
-use crate::service::failure::ServerError;
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
+use crate::service::failure::{MigrateError, ServerError};
 
-/// Below so many empty schemas a run does not write a template that is not there yet.
+/// With fewer empty schemas than this, a run does not compile a template.
 const WORTH_COMPILING: usize = 20;
 
-/// What is kept for some scripts.
+/// The stored template for some scripts.
 #[derive(Debug)]
-pub(crate) struct Kept {
-    /// Under which key.
+pub(crate) struct StoredTemplate {
+    /// The digest of what it depends on.
     pub(crate) key: String,
-    /// What was found; `None` where nothing is kept, or somebody edited it.
+    /// The template, or why there is none; `None` where nothing is stored or its checksum is wrong.
     pub(crate) compiled: Option<Compiled>,
 }
 
-impl Kept {
-    /// Returns the template, if there is one.
+impl StoredTemplate {
+    /// Returns the template, if it exists.
     pub(crate) fn template(&self) -> Option<&Template> {
         self.compiled.as_ref()?.as_ref().ok()
     }
 }
 
-/// Reads what is kept for these scripts, in one query where there is something.
+/// Reads the stored template for these scripts.
 ///
-/// A row counts only if the table belongs to us, to the owner of the database or to a
-/// superuser, and if its seal fits: what stands in it will be run.
+/// A template is SQL to be run, so a row is valid only if its checksum is right and the table belongs to
+/// this role, to the owner of the database or to a superuser.
 pub(crate) async fn load(
     session: &Session,
     options: &EngineOptions,
     role: &str,
     scripts: &[&Script],
-) -> Result<Kept, Error> {
+) -> Result<StoredTemplate, Error> {
     let public = public_state(options);
-    // As a value, not as an EXISTS, which the planner turns into a join that reads all of pg_class.
+    // A scalar subquery, because the planner turns EXISTS into a join that reads all of pg_class.
     let sql = format!(
         "SELECT {public}, t.key, t.sql, t.fingerprint, t.reason, t.seal FROM (SELECT) one LEFT JOIN {}.template t \
          ON (SELECT r.rolname = current_user OR r.rolsuper OR r.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()) \
@@ -58,7 +60,7 @@ pub(crate) async fn load(
     let rows = match session.read(&sql).await {
         Ok(rows) => rows,
         Err(error) if session.client().is_closed() => return Err(error),
-        // No such table, or no right to read it: nothing is kept.
+        // The table is missing or not readable: nothing is stored.
         Err(_) => session.read(&format!("SELECT {public}")).await?,
     };
     let state = rows
@@ -77,12 +79,12 @@ pub(crate) async fn load(
             (None, None, Some(reason)) => Err(reason),
             _ => return None,
         };
-        (row.optional(5) == Some(&seal(&key, &compiled))).then_some(compiled)
+        (row.optional(5) == Some(&checksum(&key, &compiled))).then_some(compiled)
     });
-    Ok(Kept { key, compiled })
+    Ok(StoredTemplate { key, compiled })
 }
 
-/// Returns an expression for what `public` is like, as far as its own history tells.
+/// Returns an expression for the state of `public` as its history records it.
 fn public_state(options: &EngineOptions) -> String {
     let table = qualified(&SchemaName::public(), &options.history_table);
     let table_literal = escape_literal(&table);
@@ -95,24 +97,23 @@ fn public_state(options: &EngineOptions) -> String {
     )
 }
 
-fn seal(key: &str, compiled: &Compiled) -> String {
+fn checksum(key: &str, compiled: &Compiled) -> String {
     match compiled {
         Ok(template) => digest([key, &*template.sql, &*template.fingerprint].into_iter()),
         Err(reason) => digest([key, &**reason].into_iter()),
     }
 }
 
-/// Keeps what was compiled instead of whatever was kept before.
+/// Stores the compiled template and deletes all others.
 pub(crate) async fn store(
     database: &Database,
     options: &EngineOptions,
     key: &str,
     compiled: &Compiled,
 ) -> Result<(), ServerError> {
-    use crate::postgres::connection::server_error::server_error;
     if let Err(error) = bookkeeping::ensure(database, options).await {
         let message = match error {
-            crate::service::failure::MigrateError::Database { error, .. } => return Err(error),
+            MigrateError::Database { error, .. } => return Err(error),
             other => format!("{other:?}"),
         };
         return Err(ServerError {
@@ -120,14 +121,14 @@ pub(crate) async fn store(
             ..ServerError::default()
         });
     }
-    let session = database.session(std::time::Duration::ZERO).await?;
+    let session = database.session(Duration::ZERO).await?;
     let literal = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), escape_literal);
     let (sql, fingerprint, reason) = match compiled {
         Ok(template) => (Some(&*template.sql), Some(&*template.fingerprint), None),
         Err(reason) => (None, None, Some(&**reason)),
     };
     let table = qualified(&SchemaName::bookkeeping(), "template");
-    // As one message it is one transaction.
+    // One message is one transaction.
     let store = format!(
         "{ASYNC_COMMIT}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
          ON CONFLICT (key) DO NOTHING",
@@ -135,38 +136,36 @@ pub(crate) async fn store(
         literal(sql),
         literal(fingerprint),
         literal(reason),
-        literal(Some(&seal(key, compiled)))
+        literal(Some(&checksum(key, compiled)))
     );
     session
         .rows("DISCARD ALL")
         .await
         .map_err(|error| server_error(&error))?;
-    match session.rows(&store).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(server_error(&error)),
-    }
+    let stored = session.rows(&store).await;
+    stored.map(drop).map_err(|error| server_error(&error))
 }
 
-/// The template of a run, found once when the first schema wants it.
+/// The template of a run, loaded or compiled for the first empty schema.
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
-    /// How many empty schemas the survey has seen.
+    /// How many empty schemas the survey found.
     empty: AtomicUsize,
     found: OnceCell<Option<Template>>,
-    /// Whether a schema that it made in this run has been compared with its fingerprint.
-    proven: AtomicBool,
-    /// Whether it made something else than it should.
-    refuted: AtomicBool,
+    /// Whether the fingerprint of a schema that it filled in this run was right.
+    verified: AtomicBool,
+    /// Whether the fingerprint of a schema that it filled was wrong.
+    rejected: AtomicBool,
 }
 
 impl Templates {
-    /// Notes how many of the schemas that were surveyed are without a history.
+    /// Sets how many of the surveyed schemas have no history.
     pub(crate) fn expect(&self, empty: usize) {
         self.empty.fetch_max(empty, Ordering::Relaxed);
     }
 
-    /// Returns the template for the scripts, if empty schemas are expected and one is kept
-    /// or worth compiling. Everybody waits for the first who asks. Nobody who asks may hold a connection.
+    /// Returns the template for the scripts if empty schemas are expected and it is stored or worth
+    /// compiling. All tasks wait for the first caller, so callers must not hold a connection.
     pub(crate) async fn get(
         &self,
         database: &Database,
@@ -174,11 +173,11 @@ impl Templates {
         scripts: &[&Script],
     ) -> Option<&Template> {
         let empty = self.empty.load(Ordering::Relaxed);
-        if empty == 0 || scripts.is_empty() || self.refuted.load(Ordering::Relaxed) {
+        if empty == 0 || scripts.is_empty() || self.rejected.load(Ordering::Relaxed) {
             return None;
         }
         let find = || async {
-            // Whatever is in the way, the files can be run.
+            // On every error the files can be run.
             self.find(database, options, scripts, empty)
                 .await
                 .ok()
@@ -194,12 +193,11 @@ impl Templates {
         scripts: &[&Script],
         empty: usize,
     ) -> Result<Option<Template>, ServerError> {
-        use crate::postgres::connection::server_error::server_error;
         let said = |error: Error| server_error(&error);
-        let session = database.session(std::time::Duration::ZERO).await?;
+        let session = database.session(Duration::ZERO).await?;
         let role = &database.facts().role;
-        let kept = load(&session, options, role, scripts).await.map_err(said)?;
-        if let Some(compiled) = kept.compiled {
+        let stored = load(&session, options, role, scripts).await.map_err(said)?;
+        if let Some(compiled) = stored.compiled {
             return Ok(compiled.ok());
         }
         if empty < WORTH_COMPILING {
@@ -207,25 +205,25 @@ impl Templates {
         }
         drop(session);
         let compiled = compile(database, options, scripts).await?;
-        // It was compared with the files a moment ago.
-        self.proven.store(compiled.is_ok(), Ordering::Relaxed);
-        // The next run compiles it again where it cannot be kept.
-        let _ = store(database, options, &kept.key, &compiled).await;
+        // Compiling has compared it with the files.
+        self.verified.store(compiled.is_ok(), Ordering::Relaxed);
+        // A template that cannot be stored is compiled again by the next run.
+        let _ = store(database, options, &stored.key, &compiled).await;
         Ok(compiled.ok())
     }
 
-    /// Returns whether what the template makes has to be compared still.
-    pub(crate) fn is_unproven(&self) -> bool {
-        !self.proven.load(Ordering::Relaxed)
+    /// Returns whether the fingerprint need not be compared any more in this run.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verified.load(Ordering::Relaxed)
     }
 
-    /// Notes that the template made what it should.
-    pub(crate) fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
+    /// Marks the template as verified: the fingerprint of a schema that it filled was right.
+    pub(crate) fn verify(&self) {
+        self.verified.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the template made something else, so that nobody gets it any more.
-    pub(crate) fn refute(&self) {
-        self.refuted.store(true, Ordering::Relaxed);
+    /// Stops using the template in this run.
+    pub(crate) fn reject(&self) {
+        self.rejected.store(true, Ordering::Relaxed);
     }
 }

@@ -28,9 +28,9 @@ use crate::domain::tenant::Tenant;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error, sqlstate_of};
-use crate::postgres::transaction::open::ASYNC_COMMIT;
-use crate::postgres::transaction::open::lookup;
 use crate::postgres::transaction::retry::TxError;
+use crate::postgres::transaction::settings::ASYNC_COMMIT;
+use crate::postgres::transaction::settings::catalog_search_path;
 use crate::service::event::EventKind;
 
 /// What is dropped besides the schema.
@@ -128,7 +128,7 @@ impl PostgresCatalog {
             self.refuse_referrers(tenant, SearchScope::Elsewhere, |one| one.keeps, options)
                 .await?;
             let delete = self.tables().delete(tenant.id);
-            let _ = write!(last, "; {}{delete}", lookup(options));
+            let _ = write!(last, "; {}{delete}", catalog_search_path(options));
         }
         let owner = self.owner(tenant);
         for (position, home) in contents.homes.iter().enumerate() {
