@@ -11,7 +11,7 @@ use super::args::select::SelectArgs;
 use super::restore::unreadable;
 use super::run::CommandRun;
 use super::run::app::{Access, App};
-use super::run::jobs::run_in_each;
+use super::run::jobs::{TenantIds, run_in_each};
 use super::run::tenants::select_tenants;
 use crate::archive::{ArchivePart, ArchiveReader, EXTENSION, Header, Trailer};
 use crate::domain::hint::Hint;
@@ -127,7 +127,8 @@ impl CommandRun for Args {
             files: Mutex::default(),
         });
         let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
-        let summary = run_in_each(app, BACKUP, pace, &job, &targets).await?;
+        let ids = TenantIds::new(job.catalog.clone(), &job.tenants);
+        let summary = run_in_each(app, BACKUP, pace, ids, &job, &targets).await?;
         job.tell(self, app)?;
         Ok(Exit::of(&summary))
     }

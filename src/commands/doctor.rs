@@ -1,6 +1,9 @@
 //! `doctor`: compares the catalog, the schemas and the ledger.
 
+use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -13,7 +16,7 @@ use crate::domain::hint::Hint;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName, TRASH_PREFIX};
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
-use crate::domain::tenant::{NewTenant, Slug};
+use crate::domain::tenant::{NewTenant, Slug, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
@@ -47,6 +50,12 @@ enum Fix {
     Orphans,
 }
 
+/// How often the schemas' locks are read between the two inspections.
+const LOCK_READS: usize = 4;
+
+/// How long to pause after each time. A drop that retries releases the lock for up to 200 ms.
+const PAUSE: Duration = Duration::from_millis(100);
+
 impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let sets = app.sets()?;
@@ -56,28 +65,27 @@ impl CommandRun for Args {
             Access::Read
         };
         let database = app.database(access, 2).await?;
-        let catalog = app.catalog(&database);
-        let list = catalog.list_briefly().await?;
-        let mut targets = vec![Arc::new(Target::public())];
-        targets.extend(list.tenants.iter().map(target));
         let migrator = app
             .migrator(&database, app.engine_options(&database), &sets, access, 1)
             .await?;
-        let mut findings = Findings::default();
-        self.check_histories(&targets, &migrator, &catalog, app, &mut findings)
-            .await?;
-        for invalid in catalog.invalid_indexes().await? {
-            let mut targets = targets.iter();
-            let target = targets.find(|target| target.schema.as_str() == invalid.schema);
-            let tenant = target.map_or("", |target| &*target.label);
-            findings.remaining(&invalid.schema, tenant, &index_finding(&invalid));
+        let inspection = Inspection {
+            app,
+            catalog: app.catalog(&database),
+            migrator,
+        };
+        let findings = inspection.confirmed().await?;
+        if self.fix == Some(Fix::Ledger) {
+            let list = inspection.catalog.list_briefly().await?;
+            let covered = inspection.migrator.rebuild_ledger(&targets(&list)).await;
+            let covered = covered.map_err(RolloutError::Survey)?;
+            app.terminal
+                .note(&format!("the ledger covers {}", count(covered, "schema")));
         }
-        for row in &list.refused {
-            findings.remaining(&row.schema, &row.slug, &row.reason.to_string());
+        let (mut rows, mut fixed) = (Vec::with_capacity(findings.len()), 0);
+        for mut finding in findings {
+            fixed += usize::from(self.try_fix(&mut finding, &inspection).await?);
+            rows.push(finding.row());
         }
-        self.check_orphans(&catalog, app, &mut findings).await?;
-        check_trash(&catalog, app, &mut findings).await?;
-        let Findings { rows, fixed } = findings;
         let remaining = rows.len() - fixed;
         Listing::new(&["schema", "tenant", "finding"], "nothing found").write(
             &app.terminal,
@@ -105,100 +113,223 @@ impl CommandRun for Args {
 }
 
 impl Args {
-    /// Compares schemas, histories, files and the ledger; fixes missing schemas and the ledger.
-    async fn check_histories(
+    /// Fixes what `--fix` names, and adapts the finding's text. Returns whether it is fixed.
+    async fn try_fix(
         &self,
-        targets: &[Arc<Target>],
-        migrator: &PostgresMigrator,
-        catalog: &PostgresCatalog,
-        app: &App,
-        findings: &mut Findings,
-    ) -> Result<(), Failure> {
-        let verified = migrator.verify(targets).await;
-        let verified = verified.map_err(RolloutError::Survey)?;
-        for &position in &verified.disagreeing {
-            let Target { schema, label, .. } = &*targets[position];
-            if self.fix == Some(Fix::Ledger) {
-                let finding = "the ledger disagreed with its history; rebuilt";
-                findings.fixed(schema.as_str(), label, finding);
-            } else {
-                let finding = "the ledger disagrees with its history";
-                findings.remaining(schema.as_str(), label, finding);
+        finding: &mut Finding,
+        inspection: &Inspection<'_>,
+    ) -> Result<bool, Failure> {
+        let catalog = &inspection.catalog;
+        match (&finding.problem, self.fix) {
+            (Problem::Ledger, Some(Fix::Ledger)) => {
+                "the ledger disagreed with its history; rebuilt".clone_into(&mut finding.text);
             }
-        }
-        if self.fix == Some(Fix::Ledger) {
-            let covered = migrator.rebuild_ledger(targets).await;
-            let covered = covered.map_err(RolloutError::Survey)?;
-            app.terminal
-                .note(&format!("the ledger covers {}", count(covered, "schema")));
-        }
-        for (target, state) in targets.iter().zip(verified.states) {
-            let (schema, label) = (target.schema.as_str(), &target.label);
-            if state == SchemaState::Missing && self.fix == Some(Fix::Missing) {
-                catalog.create_schema(&target.schema).await?;
-                findings.fixed(schema, label, "the schema was missing; created, empty");
-                continue;
+            (Problem::Missing(schema), Some(Fix::Missing)) => {
+                catalog.create_schema(schema).await?;
+                "the schema was missing; created, empty".clone_into(&mut finding.text);
             }
-            let selection = Target::option(std::iter::once(&**target));
-            let problems = app.terminal.problems(&state, &selection);
-            if !problems.is_empty() {
-                findings.remaining(schema, label, &problems.join("; "));
+            (Problem::Orphan, Some(Fix::Orphans)) => {
+                match register(&finding.schema, inspection.app, catalog).await {
+                    Ok(slug) => {
+                        finding.tenant = slug.to_string();
+                        "registered as a tenant, without a host".clone_into(&mut finding.text);
+                    }
+                    Err(why) => {
+                        let _ = write!(finding.text, "; not registered: {why}");
+                        return Ok(false);
+                    }
+                }
             }
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// A problem in one schema.
+struct Finding {
+    schema: String,
+    /// Empty for a schema without a tenant.
+    tenant: String,
+    problem: Problem,
+    text: String,
+}
+
+/// The kind of a finding, and what it concerns besides the schema.
+#[derive(PartialEq, Eq)]
+enum Problem {
+    /// The ledger disagrees with the history.
+    Ledger,
+    /// This schema does not exist.
+    Missing(SchemaName),
+    /// The history cannot be read, or disagrees with the files.
+    History,
+    /// The index of this name is invalid.
+    Index(String),
+    /// The row of the tenant table is invalid.
+    Row,
+    /// The schema has no tenant.
+    Orphan,
+    /// A drop or purge of the schema, which has this name meanwhile, did not finish.
+    Unfinished(String),
+    /// The schema in the trash has no record, or the record no schema.
+    Trash,
+}
+
+impl Finding {
+    fn new(schema: &str, tenant: &str, problem: Problem, text: impl Into<String>) -> Self {
+        Self {
+            schema: schema.to_owned(),
+            tenant: tenant.to_owned(),
+            problem,
+            text: text.into(),
+        }
     }
 
-    /// Finds schemas that look like a tenant's but have none; registers them.
-    async fn check_orphans(
-        &self,
-        catalog: &PostgresCatalog,
-        app: &App,
-        findings: &mut Findings,
-    ) -> Result<(), Failure> {
-        let settings = &app.settings;
-        let orphans = catalog.orphans(
+    fn has_same_problem(&self, other: &Self) -> bool {
+        (&self.schema, &self.problem) == (&other.schema, &other.problem)
+    }
+
+    fn row(self) -> Vec<Cell> {
+        let tenant = Cell::maybe((!self.tenant.is_empty()).then_some(self.tenant));
+        vec![Cell::Text(self.schema), tenant, Cell::Text(self.text)]
+    }
+}
+
+/// Returns `public` and the schemas of all tenants.
+fn targets(list: &TenantList) -> Vec<Arc<Target>> {
+    let public = std::iter::once(Arc::new(Target::public()));
+    public.chain(list.tenants.iter().map(target)).collect()
+}
+
+/// Finds problems. Changes nothing.
+struct Inspection<'a> {
+    app: &'a App,
+    catalog: PostgresCatalog,
+    migrator: Arc<PostgresMigrator>,
+}
+
+impl Inspection<'_> {
+    /// Returns the findings that two inspections agree on, because other sessions create and drop
+    /// tenants and build indexes meanwhile, without drops and purges that are still running.
+    async fn confirmed(&self) -> Result<Vec<Finding>, Failure> {
+        let first = self.findings().await?;
+        if first.is_empty() {
+            return Ok(first);
+        }
+        let mut locked = HashSet::new();
+        for _ in 0..LOCK_READS {
+            locked.extend(self.catalog.locked_schemas().await?);
+            tokio::time::sleep(PAUSE).await;
+        }
+        let is_running = |finding: &Finding| matches!(&finding.problem, Problem::Unfinished(schema) if locked.contains(schema));
+        let mut findings = self.findings().await?;
+        findings.retain(|finding| {
+            first.iter().any(|other| finding.has_same_problem(other)) && !is_running(finding)
+        });
+        Ok(findings)
+    }
+
+    async fn findings(&self) -> Result<Vec<Finding>, Failure> {
+        let list = self.catalog.list_briefly().await?;
+        let targets = targets(&list);
+        let mut findings = Vec::new();
+        self.check_histories(&list, &targets, &mut findings).await?;
+        for invalid in self.catalog.invalid_indexes().await? {
+            let mut targets = targets.iter();
+            let target = targets.find(|target| target.schema.as_str() == invalid.schema);
+            let tenant = target.map_or("", |target| &*target.label);
+            let problem = Problem::Index(invalid.index.clone());
+            let text = index_finding(&invalid);
+            findings.push(Finding::new(&invalid.schema, tenant, problem, text));
+        }
+        for row in &list.refused {
+            let text = row.reason.to_string();
+            findings.push(Finding::new(&row.schema, &row.slug, Problem::Row, text));
+        }
+        let settings = &self.app.settings;
+        let orphans = self.catalog.orphans(
             &settings.catalog.schema_prefix,
             &settings.history_table,
             &settings.search_path,
         );
-        let finding = "looks like a tenant's schema, but no tenant has it";
         for orphan in orphans.await? {
-            if self.fix != Some(Fix::Orphans) {
-                findings.remaining(&orphan, "", finding);
+            let text = "looks like a tenant's schema, but no tenant has it";
+            findings.push(Finding::new(&orphan, "", Problem::Orphan, text));
+        }
+        self.check_trash(&mut findings).await?;
+        Ok(findings)
+    }
+
+    /// Compares schemas, histories, files and the ledger.
+    async fn check_histories(
+        &self,
+        list: &TenantList,
+        targets: &[Arc<Target>],
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), Failure> {
+        let verified = self.migrator.verify(targets).await;
+        let verified = verified.map_err(RolloutError::Survey)?;
+        for &position in &verified.disagreeing {
+            let Target { schema, label, .. } = &*targets[position];
+            let text = "the ledger disagrees with its history";
+            findings.push(Finding::new(schema.as_str(), label, Problem::Ledger, text));
+        }
+        let ids = list.tenants.iter().map(|tenant| tenant.id);
+        let ids = std::iter::once(None).chain(ids.map(Some));
+        for ((target, id), state) in targets.iter().zip(ids).zip(verified.states) {
+            let selection = Target::option(std::iter::once(&**target));
+            let problems = self.app.terminal.problems(&state, &selection);
+            if problems.is_empty() {
                 continue;
             }
-            match register(&orphan, app, catalog).await {
-                Ok(slug) => {
-                    let finding = "registered as a tenant, without a host";
-                    findings.fixed(&orphan, slug.as_str(), finding);
+            let problem = match (state, id) {
+                (SchemaState::Missing, _) => Problem::Missing(target.schema.clone()),
+                (SchemaState::Dropping, Some(id)) => {
+                    Problem::Unfinished(SchemaName::dropping(id).to_string())
                 }
-                Err(why) => {
-                    findings.remaining(&orphan, "", &format!("{finding}; not registered: {why}"));
-                }
-            }
+                _ => Problem::History,
+            };
+            let (schema, text) = (target.schema.as_str(), problems.join("; "));
+            findings.push(Finding::new(schema, &target.label, problem, text));
         }
         Ok(())
     }
-}
 
-/// The rows of the listing.
-#[derive(Default)]
-struct Findings {
-    rows: Vec<Vec<Cell>>,
-    /// How many of them were fixed.
-    fixed: usize,
-}
-
-impl Findings {
-    fn remaining(&mut self, schema: &str, tenant: &str, finding: &str) {
-        let text = |text: &str| Cell::Text(text.to_owned());
-        let tenant = Cell::maybe((!tenant.is_empty()).then(|| tenant.to_owned()));
-        self.rows.push(vec![text(schema), tenant, text(finding)]);
-    }
-
-    fn fixed(&mut self, schema: &str, tenant: &str, finding: &str) {
-        self.fixed += 1;
-        self.remaining(schema, tenant, finding);
+    /// Finds what in the trash can neither be restored nor is purged, and what drops left.
+    async fn check_trash(&self, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+        for trashed in self.catalog.trashed().await? {
+            let place = trashed.place();
+            let (problem, text) = match trashed.state {
+                TrashState::Whole => continue,
+                TrashState::Purging => (
+                    Problem::Unfinished(place.to_string()),
+                    "its purge did not finish; finish it",
+                ),
+                TrashState::SchemaMissing => (
+                    Problem::Trash,
+                    "in the trash, but its schema is gone; remove the record",
+                ),
+            };
+            let text = Hint::command(text, format!("purge --tenant {place}"));
+            let text = self.app.terminal.render(&text);
+            findings.push(Finding::new(place.as_str(), &trashed.slug, problem, text));
+        }
+        for stray in self.catalog.strays().await? {
+            let (problem, text) = if stray.starts_with(TRASH_PREFIX) {
+                (
+                    Problem::Trash,
+                    "in the trash without a record; rename it and create-tenant --adopt it, or drop it",
+                )
+            } else {
+                (
+                    Problem::Unfinished(stray.clone()),
+                    "left by a drop whose tenant row is gone; drop it: DROP SCHEMA ... CASCADE",
+                )
+            };
+            findings.push(Finding::new(&stray, "", problem, text));
+        }
+        Ok(())
     }
 }
 
@@ -217,34 +348,6 @@ fn index_finding(invalid: &InvalidIndex) -> String {
         "index '{}' on '{}' is invalid after a failed {statement}; drop it: DROP INDEX CONCURRENTLY {schema}.{index}{or_rebuild}",
         invalid.index, invalid.table
     )
-}
-
-/// Finds what in the trash can neither be restored nor is purged.
-async fn check_trash(
-    catalog: &PostgresCatalog,
-    app: &App,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
-    for trashed in catalog.trashed().await? {
-        let place = trashed.place();
-        let finding = match trashed.state {
-            TrashState::Whole => continue,
-            TrashState::Purging => "its purge did not finish; finish it",
-            TrashState::SchemaMissing => "in the trash, but its schema is gone; remove the record",
-        };
-        let finding = Hint::command(finding, format!("purge --tenant {place}"));
-        let finding = app.terminal.render(&finding);
-        findings.remaining(place.as_str(), &trashed.slug, &finding);
-    }
-    for stray in catalog.strays().await? {
-        let finding = if stray.starts_with(TRASH_PREFIX) {
-            "in the trash without a record; rename it and create-tenant --adopt it, or drop it"
-        } else {
-            "left by a drop whose tenant row is gone; drop it: DROP SCHEMA ... CASCADE"
-        };
-        findings.remaining(&stray, "", finding);
-    }
-    Ok(())
 }
 
 /// Registers a schema as a tenant; the error says why that is not possible.

@@ -1,6 +1,6 @@
 //! `drift`: compares the structure of schemas at the same version.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use super::args::overrides::JobsArg;
 use super::args::select::SelectArgs;
 use super::run::CommandRun;
 use super::run::app::{Access, App};
-use super::run::jobs::run_in_each;
+use super::run::jobs::{TenantIds, run_in_each};
 use super::run::tenants::select_tenants;
+use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
@@ -61,18 +62,20 @@ impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let selectors = self.select.read()?;
         let (database, pace) = app.database_for_jobs(Access::Read).await?;
-        let tenants = select_tenants(selectors, &app.catalog(&database), app).await?;
+        let catalog = app.catalog(&database);
+        let tenants = select_tenants(selectors, &catalog, app).await?;
         let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
         if targets.is_empty() {
             app.terminal.note("no tenants");
         }
-        let versions = versions(&targets, app, &database).await?;
+        let versioned = versioned(&targets, app, &database).await?;
         let reader = Arc::new(ShapeReader::new(
             database,
             &app.settings.history_table,
-            versions,
+            versioned,
         ));
-        let summary = run_in_each(app, DRIFT, pace, &reader, &targets).await?;
+        let ids = TenantIds::new(catalog, &tenants);
+        let summary = run_in_each(app, DRIFT, pace, ids, &reader, &targets).await?;
         let shapes = reader.shapes();
         print(&shapes, self, app)?;
         Ok(match Exit::of(&summary) {
@@ -82,32 +85,31 @@ impl CommandRun for Args {
     }
 }
 
-/// Returns the version of each schema. A schema whose history does not match the files has none, and
-/// is compared with the other schemas without a version.
-async fn versions(
+/// Returns the schemas that are compared with the others of their version. Schemas whose history does
+/// not match the files are compared with each other, and so are all schemas where there are no files.
+async fn versioned(
     targets: &[Arc<Target>],
     app: &App,
     database: &Database,
-) -> Result<HashMap<String, String>, Failure> {
+) -> Result<HashSet<SchemaName>, Failure> {
     let Some(migrator) = app.surveyor(database) else {
-        return Ok(HashMap::new());
+        return Ok(HashSet::new());
     };
     let states = migrator.survey(targets).await;
     let states = states.map_err(RolloutError::Survey)?;
-    let version = |state: &SchemaState| match state {
-        SchemaState::Known(plan) => plan.version.map(|version| version.to_string()),
-        _ => None,
-    };
+    let mismatches =
+        |state: &SchemaState| matches!(state, SchemaState::Drifted(..) | SchemaState::Damaged(_));
     Ok(targets
         .iter()
-        .zip(&states)
-        .filter_map(|(target, state)| Some((target.schema.to_string(), version(state)?)))
+        .zip(states)
+        .filter(|(_, state)| !mismatches(state))
+        .map(|(target, _)| target.schema.clone())
         .collect())
 }
 
 /// Returns the most frequent shape of the same version.
 fn usual<'a>(shape: &Shape, shapes: &'a [Shape]) -> Option<&'a Shape> {
-    shapes.iter().find(|other| other.kind == shape.kind)
+    shapes.iter().find(|other| other.version == shape.version)
 }
 
 fn is_usual(shape: &Shape, shapes: &[Shape]) -> bool {
@@ -205,10 +207,10 @@ fn print_table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
 }
 
 fn version(shape: &Shape) -> Cell {
-    if shape.kind.is_empty() {
+    if shape.version.is_empty() {
         Cell::Absent
     } else {
-        Cell::Text(shape.kind.clone())
+        Cell::Text(shape.version.clone())
     }
 }
 

@@ -13,7 +13,7 @@ use super::args::select::SelectArgs;
 use super::args::tenant::ConfigWithoutShort;
 use super::run::CommandRun;
 use super::run::app::{Access, App};
-use super::run::jobs::with_commands;
+use super::run::jobs::{TenantIds, with_commands};
 use super::run::reporter_task::ReporterTask;
 use super::run::signals::interruptible;
 use super::run::tenants::select_tenants;
@@ -159,8 +159,10 @@ impl CommandRun for Args {
             Access::Read
         };
         let (database, pace) = app.database_for_jobs(access).await?;
-        let tenants = select_tenants(selectors, &app.catalog(&database), app).await?;
+        let catalog = app.catalog(&database);
+        let tenants = select_tenants(selectors, &catalog, app).await?;
         let targets: Vec<Arc<Target>> = tenants.iter().map(target).collect();
+        let ids = TenantIds::new(catalog, &tenants);
         drop(tenants);
         if targets.is_empty() {
             app.terminal.note("no tenants");
@@ -178,6 +180,7 @@ impl CommandRun for Args {
             },
             interrupter,
             targets,
+            ids,
             timeout: self.timeout,
         };
         match sql {
@@ -193,6 +196,7 @@ struct ExecRun<'a> {
     fan_out: FanOut,
     interrupter: Interrupter,
     targets: Vec<Arc<Target>>,
+    ids: TenantIds,
     timeout: Option<Duration>,
 }
 
@@ -289,6 +293,7 @@ impl ExecRun<'_> {
             mode => mode,
         };
         let (reporter, progress) = ReporterTask::start(self.app, mode, None);
+        let job = self.ids.skip_dropped(job);
         let work = self.fan_out.run(&job, &self.targets, &progress);
         let mut summary = interruptible(work, self.interrupter, progress.clone()).await?;
         drop(progress);

@@ -31,6 +31,7 @@ mod local_server;
 mod local_server_dies;
 mod locks;
 mod migrate_schemas;
+mod moving_fleet;
 mod no_transaction;
 mod output;
 mod picture;

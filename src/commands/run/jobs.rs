@@ -1,5 +1,6 @@
 //! Long work under a reporter: one job in many schemas at once, in several in turn, or in one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,16 +9,61 @@ use super::command_line::command_line;
 use super::reporter_task::ReporterTask;
 use super::signals::{Signals, interruptible};
 use crate::domain::run_options::OnFailure;
+use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
+use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
+use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Progress};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fan_out::FanOut;
-use crate::service::fleet::{Fleet, Interrupts, SchemaJob};
+use crate::service::fleet::{Fleet, Interrupts, JobResult, JobSuccess, SchemaJob};
 use crate::service::summary::{SchemaOutcome, Summary};
 
-/// Runs a job in every target, several at once; a failed target does not stop the others.
+/// The ids of the selected tenants. A tenant of the same name that was created since has another id.
+pub(crate) struct TenantIds {
+    catalog: PostgresCatalog,
+    ids: HashMap<SchemaName, i64>,
+}
+
+impl TenantIds {
+    pub(crate) fn new(catalog: PostgresCatalog, tenants: &[Tenant]) -> Self {
+        let ids = tenants.iter();
+        let ids = ids.map(|tenant| (tenant.schema.clone(), tenant.id));
+        Self {
+            catalog,
+            ids: ids.collect(),
+        }
+    }
+
+    /// Returns a job that skips tenants that were dropped in the meantime, instead of failing.
+    pub(crate) fn skip_dropped<J: SchemaJob>(self, job: Arc<J>) -> Arc<SkipDropped<J>> {
+        Arc::new(SkipDropped { job, tenants: self })
+    }
+}
+
+/// The job that [`TenantIds::skip_dropped`] returns.
+pub(crate) struct SkipDropped<J> {
+    job: Arc<J>,
+    tenants: TenantIds,
+}
+
+impl<J: SchemaJob> SchemaJob for SkipDropped<J> {
+    async fn run(&self, target: &Target, progress: &Progress, stop: Interrupts) -> JobResult {
+        let result = self.job.run(target, progress, stop).await;
+        if result.is_err()
+            && let Some(id) = self.tenants.ids.get(&target.schema)
+            && let Some(why) = self.tenants.catalog.skip_reason(*id).await
+        {
+            return Ok(JobSuccess::Skipped(why));
+        }
+        result
+    }
+}
+
+/// Runs a job in every tenant, several at once; a failed tenant does not stop the others, and a
+/// tenant that was dropped in the meantime is skipped.
 ///
 /// # Errors
 ///
@@ -26,6 +72,7 @@ pub(crate) async fn run_in_each<J: SchemaJob>(
     app: &App,
     work: Operation,
     concurrency: ConcurrencyLimit,
+    ids: TenantIds,
     job: &Arc<J>,
     targets: &[Arc<Target>],
 ) -> Result<Summary, Failure> {
@@ -39,7 +86,8 @@ pub(crate) async fn run_in_each<J: SchemaJob>(
             interrupts,
         },
     };
-    let work = run.run(job, targets, &progress);
+    let job = ids.skip_dropped(Arc::clone(job));
+    let work = run.run(&job, targets, &progress);
     let summary = interruptible(work, interrupter, progress.clone()).await?;
     drop(progress);
     let mut summary = with_commands(app, summary);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::Error;
 
@@ -33,6 +34,12 @@ pub struct Verified {
 
 /// A digest, and the set that it is compared with.
 type Answer = (Scope, Arc<str>);
+
+/// How often ledger and history are read again before a disagreement is reported.
+const CONFIRMATIONS: usize = 3;
+
+/// How long to pause before each time.
+const PAUSE: Duration = Duration::from_millis(100);
 
 const SURVEYING: &str = "reading the histories";
 
@@ -132,11 +139,54 @@ impl PostgresMigrator {
     pub async fn verify(&self, targets: &[Arc<Target>]) -> Result<Verified, MigrateError> {
         let session = self.surveying_session().await?;
         let failed = |error: Error| surveying_failed(&error);
-        let table = &self.options.history_table;
-        let believed = ledger::read(&session, table).await.map_err(failed)?;
         let all: Vec<usize> = (0..targets.len()).collect();
-        let mut verified = Verified::default();
-        for (position, found) in self.read(&session, targets, &all).await.map_err(failed)? {
+        let mut verified = Verified {
+            states: vec![SchemaState::Missing; targets.len()],
+            ..Verified::default()
+        };
+        self.compare_ledger(&session, targets, &all, &mut verified)
+            .await
+            .map_err(failed)?;
+        self.confirm(&session, targets, &mut verified)
+            .await
+            .map_err(failed)?;
+        self.tell_missing(&session, targets, &mut verified.states)
+            .await
+            .map_err(failed)?;
+        Ok(verified)
+    }
+
+    /// Reads ledger and history again where they disagree: a transaction that commits between the two
+    /// reads looks like a disagreement.
+    async fn confirm(
+        &self,
+        session: &Session,
+        targets: &[Arc<Target>],
+        verified: &mut Verified,
+    ) -> Result<(), Error> {
+        for _ in 0..CONFIRMATIONS {
+            if verified.disagreeing.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            let positions = std::mem::take(&mut verified.disagreeing);
+            self.compare_ledger(session, targets, &positions, verified)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the ledger and the histories at these positions, sets their states, and adds the positions
+    /// that disagree.
+    async fn compare_ledger(
+        &self,
+        session: &Session,
+        targets: &[Arc<Target>],
+        positions: &[usize],
+        verified: &mut Verified,
+    ) -> Result<(), Error> {
+        let believed = ledger::read(session, &self.options.history_table).await?;
+        for (position, found) in self.read(session, targets, positions).await? {
             let says = believed.get(targets[position].schema.as_str());
             let is_so = match &found {
                 Found::Schema(Ok(rows)) => says.is_none_or(|says| **says == *of_history(rows)),
@@ -146,12 +196,9 @@ impl PostgresMigrator {
             if !is_so {
                 verified.disagreeing.push(position);
             }
-            verified.states.push(self.judge(found, &targets[position]));
+            verified.states[position] = self.judge(found, &targets[position]);
         }
-        self.tell_missing(&session, targets, &mut verified.states)
-            .await
-            .map_err(failed)?;
-        Ok(verified)
+        Ok(())
     }
 
     /// Tells why schemas are missing. Asks nothing where none is.

@@ -1,7 +1,8 @@
 //! Groups schemas by their structure, for `drift`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
@@ -14,10 +15,17 @@ use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
+use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::rollback;
 use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
+
+/// How often a schema is read, at most, that is missing or cannot be read.
+const ATTEMPTS: usize = 3;
+
+/// How long to pause before a schema is read again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Reads the structure of each schema and keeps every distinct one once, so that memory grows with the
 /// number of different structures.
@@ -25,16 +33,16 @@ use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, Schem
 pub struct ShapeReader {
     database: Database,
     history_table: String,
-    /// The kind of each schema, such as its version; only schemas of one kind are compared.
-    kinds: HashMap<String, String>,
+    /// Schemas that are compared only with the others of their version.
+    versioned: HashSet<SchemaName>,
     shapes: Mutex<HashMap<(String, String), Shape>>,
 }
 
 /// The schemas of one kind that have the same structure.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// The kind, as given to [`ShapeReader::new`].
-    pub kind: String,
+    /// Their version; empty where versions are not compared.
+    pub version: String,
     /// Digest of the lines, 64 hexadecimal digits.
     pub digest: String,
     /// A description of each object, relative to the schema; sorted.
@@ -59,18 +67,19 @@ impl Shape {
 }
 
 impl ShapeReader {
-    /// Returns a reader. `kinds` holds the kind of each schema, by its name.
+    /// Returns a reader. Schemas in `versioned` are compared with the others of their version, the rest
+    /// with each other.
     #[must_use]
-    pub fn new(database: Database, history_table: &str, kinds: HashMap<String, String>) -> Self {
+    pub fn new(database: Database, history_table: &str, versioned: HashSet<SchemaName>) -> Self {
         Self {
             database,
             history_table: history_table.to_owned(),
-            kinds,
+            versioned,
             shapes: Mutex::default(),
         }
     }
 
-    /// Returns the shapes that were found, by kind, the most frequent one first.
+    /// Returns the shapes that were found, by version, the most frequent one first.
     pub fn shapes(&self) -> Vec<Shape> {
         let shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shapes: Vec<Shape> = shapes.values().cloned().collect();
@@ -79,12 +88,17 @@ impl ShapeReader {
         }
         shapes.sort_by(|a, b| {
             let size = |shape: &Shape| std::cmp::Reverse(shape.members.len());
-            (&a.kind, size(a), &a.members).cmp(&(&b.kind, size(b), &b.members))
+            (&a.version, size(a), &a.members).cmp(&(&b.version, size(b), &b.members))
         });
         shapes
     }
 
-    async fn read(&self, session: &Session, target: &Target) -> Result<Option<Vec<String>>, Error> {
+    /// Returns the version and the structure, read in one snapshot; `None` where there is no schema.
+    async fn read(
+        &self,
+        session: &Session,
+        target: &Target,
+    ) -> Result<Option<(String, Vec<String>)>, Error> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.to_regnamespace({}) IS NOT NULL",
             escape_literal(&target.schema.quoted().to_string())
@@ -93,22 +107,40 @@ impl ShapeReader {
         if !rows.first().is_some_and(|row| row.is_true(0)) {
             return Ok(None);
         }
+        let version = self.version(session, &target.schema).await?;
         let fingerprint = Fingerprint::read(session, &target.schema, &self.history_table).await?;
         // Rows and the positions of sequences are not structure.
         let is_structure = |line: &&String| !line.starts_with("state ");
         let lines = fingerprint.lines().iter().filter(is_structure).cloned();
-        Ok(Some(without_own_name(lines.collect(), &target.schema)))
+        let lines = without_own_name(lines.collect(), &target.schema);
+        Ok(Some((version, lines)))
     }
 
-    fn keep(&self, target: &Target, lines: Vec<String>) {
-        let kind = self.kinds.get(target.schema.as_str());
-        let kind = kind.cloned().unwrap_or_default();
+    async fn version(&self, session: &Session, schema: &SchemaName) -> Result<String, Error> {
+        if !self.versioned.contains(schema) {
+            return Ok(String::new());
+        }
+        let history = qualified(schema, &self.history_table);
+        let sql = format!(
+            "SELECT pg_catalog.to_regclass({}) IS NOT NULL",
+            escape_literal(&history)
+        );
+        if !session.rows(&sql).await?.iter().any(|row| row.is_true(0)) {
+            return Ok(String::new());
+        }
+        let sql = format!("SELECT pg_catalog.max(version) FROM {history}");
+        let rows = session.rows(&sql).await?;
+        let newest = rows.first().and_then(|row| row.optional(0));
+        Ok(newest.unwrap_or_default().to_owned())
+    }
+
+    fn keep(&self, target: &Target, version: String, lines: Vec<String>) {
         let digest = digest(lines.iter().map(String::as_str));
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = shapes
-            .entry((kind.clone(), digest.clone()))
+            .entry((version.clone(), digest.clone()))
             .or_insert_with(|| Shape {
-                kind,
+                version,
                 digest,
                 lines,
                 members: Vec::new(),
@@ -161,13 +193,21 @@ impl SchemaJob for ShapeReader {
                     error,
                 })
             })?;
-        let read = self.read(&session, target).await;
+        let mut read = self.read(&session, target).await;
+        // The tenant may be dropped and created again while its schema is being read.
+        for _ in 1..ATTEMPTS {
+            if matches!(read, Ok(Some(_))) || rollback(&session).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            read = self.read(&session, target).await;
+        }
         if read.is_err() || rollback(&session).await.is_err() {
             session.discard();
         }
         match read {
-            Ok(Some(lines)) => {
-                self.keep(target, lines);
+            Ok(Some((version, lines))) => {
+                self.keep(target, version, lines);
                 Ok(JobSuccess::Finished(String::new()))
             }
             Ok(None) => Err(MigrateError::SchemaMissing.into()),

@@ -17,8 +17,9 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::transaction::advisory_lock;
 use crate::postgres::transaction::retry::Retry;
-use crate::service::event::Progress;
+use crate::service::event::{Progress, Skipped};
 use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
 use crate::settings::CatalogLayout;
@@ -216,6 +217,32 @@ impl PostgresCatalog {
             .collect())
     }
 
+    /// Returns why a job skips the tenant with this id: it was dropped or is being dropped. `None` where
+    /// it is neither, or where the catalog cannot be read.
+    pub(crate) async fn skip_reason(&self, id: i64) -> Option<Skipped> {
+        let session = self.session().await.ok()?;
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) \
+             FROM {} t WHERE t.id = '{id}'",
+            self.tables.rows
+        );
+        match session.read(&sql).await.ok()?.first() {
+            None => Some(Skipped::Dropped),
+            Some(row) => row.is_true(0).then_some(Skipped::Dropping),
+        }
+    }
+
+    /// Returns the schemas that a session is changing: it holds their advisory lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantCatalog::list`].
+    pub async fn locked_schemas(&self) -> Result<Vec<String>, CatalogError> {
+        let session = self.session().await?;
+        let locked = advisory_lock::locked_schemas(&session).await;
+        locked.map_err(|error| catalog_error(&error))
+    }
+
     /// Returns the primary hosts of all tenants.
     ///
     /// # Errors
@@ -246,13 +273,17 @@ impl PostgresCatalog {
     /// What the server says.
     pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
         let session = self.session().await?;
-        // One of a partitioned table waits for those of its partitions.
+        // An index of a partitioned table is invalid until each partition has one. Any role can see the
+        // lock of a running build, but not its row in pg_stat_progress_create_index.
         let sql = format!(
             "SELECT n.nspname, c.relname, t.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
              JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE NOT i.indisvalid AND c.relkind = 'i' \
              AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
-             AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = t.oid AND p.datname = current_database()) \
+             AND NOT EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+             WHERE l.locktype = 'relation' AND l.relation = t.oid AND l.mode = 'ShareUpdateExclusiveLock' \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND a.backend_type IS DISTINCT FROM 'autovacuum worker') \
              ORDER BY 1, 2",
             self.tables.rows
         );

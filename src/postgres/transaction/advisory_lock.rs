@@ -35,6 +35,19 @@ pub(crate) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<
         .transpose()
 }
 
+/// Returns the schemas of this database whose lock a session holds.
+pub(crate) async fn locked_schemas(session: &Session) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT n.nspname FROM pg_locks l JOIN pg_namespace n ON n.oid = l.objid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {CLASS} AND l.objsubid = 2 \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    let rows = session.read(&sql).await?;
+    rows.iter()
+        .map(|row| row.text(0).map(str::to_owned))
+        .collect()
+}
+
 /// Returns a session that keeps this table from being read.
 pub(crate) async fn holder_of_table(
     session: &Session,
