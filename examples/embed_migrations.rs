@@ -3,10 +3,12 @@
 //! `DATABASE_URL=postgresql://... cargo run --example embed_migrations`
 //!
 //! The files are compiled into the program, so a deployment is one artifact. Two instances that
-//! start at the same time share the work: each schema is migrated by one of them.
+//! start at the same time share the work: each schema is migrated by one of them. The library is
+//! enough for this: `pricesync = { version = "0.1", default-features = false }`.
 
 use std::env;
 use std::error::Error;
+use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +16,6 @@ use std::time::Duration;
 
 use pricesync::domain::run_options::OnFailure;
 use pricesync::domain::script::Scope;
-use pricesync::error::Exit;
 use pricesync::migrations::MigrationSet;
 use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
@@ -28,7 +29,6 @@ use pricesync::service::fleet::{Fleet, Interrupts};
 use pricesync::service::rollout::{Rollout, Scopes};
 use pricesync::service::stages::Stages;
 use pricesync::settings::CatalogLayout;
-use pricesync::ui::{ColorChoice, ProgressMode, Terminal, Verbosity};
 
 /// Embeds files of this repository's `migrations` folder, as pairs of path and text.
 macro_rules! files {
@@ -39,14 +39,15 @@ macro_rules! files {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let exit = migrate(&env::var("DATABASE_URL")?).await?;
-    if exit == Exit::Done {
-        // The service starts to listen here.
+    if !migrate(&env::var("DATABASE_URL")?).await? {
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(ExitCode::from(exit as u8))
+    // The service starts to listen here.
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
+/// Migrates all schemas; returns whether every one of them is at the newest version.
+async fn migrate(url: &str) -> Result<bool, Box<dyn Error>> {
     let shared = files![
         "shared/tenants/V1__tenants.sql",
         "shared/auth/V2__content_types.sql",
@@ -95,19 +96,18 @@ async fn migrate(url: &str) -> Result<Exit, Box<dyn Error>> {
         dry_run: false,
     };
     let (progress, mut events) = Progress::channel();
-    let terminal = Terminal::detect(ColorChoice::Never, Verbosity::Normal);
-    let mut reporter = terminal.reporter(ProgressMode::Lines);
-    let reporting = tokio::task::spawn_blocking(move || {
-        while let Some(event) = events.blocking_recv() {
+    let logging = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
             // A closed log must not end the run.
-            let _ = reporter.on(&event);
+            let line = serde_json::to_string(&event.kind).unwrap_or_default();
+            let _ = writeln!(io::stderr(), "{line}");
         }
-        reporter
     });
     let summary = rollout.run(rollout.survey().await?, &progress).await;
     drop(progress);
-    let mut reporter = reporting.await?;
-    let summary = summary?;
-    reporter.finish(&summary)?;
-    Ok(Exit::of(&summary))
+    logging.await?;
+    let counts = summary?.counts();
+    let line = serde_json::to_string(&counts)?;
+    writeln!(io::stderr(), "{line}")?;
+    Ok(counts.failed + counts.skipped + counts.not_started == 0)
 }

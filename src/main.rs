@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(pricesync::main())
+    ExitCode::from(pricesync::commands::main())
 }

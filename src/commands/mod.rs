@@ -27,6 +27,7 @@ mod locks;
 mod make_migration;
 mod man;
 mod migrate_schemas;
+mod process;
 mod purge;
 mod rename_tenant;
 mod resolve;
@@ -37,6 +38,8 @@ mod server;
 mod shell;
 mod status;
 mod undrop;
+
+pub use process::main;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -58,7 +58,7 @@ const KNOWN_CYCLES: &[(&str, usize)] = &[
 
 /// A foreign crate, or words that write to a stream, and the only places that may hold them.
 const ONLY_IN: [(&str, &[&str]); 13] = [
-    ("clap::", &["commands/", "lib.rs"]),
+    ("clap::", &["commands/"]),
     ("tokio_postgres::", &["postgres/"]),
     ("deadpool_postgres::", &["postgres/connection/"]),
     ("refinery_core::", &["postgres/migrate/refinery.rs"]),

@@ -121,8 +121,14 @@ fn embed_migrations_brings_every_tenant_to_the_newest_version() {
     let output = example("embed_migrations", &database).output().unwrap();
     printed(&output);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("Migrated V8__user_locale"), "{told}");
-    assert!(told.contains("2 schemas: 1 migrated, 1 up to date, 0 failed"));
+    assert!(
+        told.contains(r#""version":8,"name":"user_locale""#),
+        "{told}"
+    );
+    assert!(
+        told.contains(r#""migrated":1,"up-to-date":1,"failed":0"#),
+        "{told}"
+    );
     // The embedded files are all files.
     pricesync(&database, &["migrate-schemas", "--check"]);
 }
@@ -136,7 +142,7 @@ fn embed_migrations_does_not_serve_when_a_tenant_is_at_odds() {
         "DELETE FROM tenant_acme.refinery_schema_history WHERE version = 1; DROP SCHEMA pricesync CASCADE",
     );
     let output = example("embed_migrations", &database).output().unwrap();
-    assert_eq!(output.status.code(), Some(11));
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
