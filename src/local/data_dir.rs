@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::POLL_INTERVAL;
 use super::account::Account;
 use super::lock::FileLock;
-use super::postmaster::{POLL_INTERVAL, Postmaster};
+use super::postmaster::Postmaster;
 use super::{LocalError, LocalOptions, directory};
 
 /// The longest path that a Unix socket may have, without the final NUL (`sun_path`).

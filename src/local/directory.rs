@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::LocalError;
-use super::postmaster::POLL_INTERVAL;
+use super::POLL_INTERVAL;
 
 /// Flag for `open` that refuses a symbolic link: root may open files in a user's directory.
 pub(super) const NO_SYMLINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();

@@ -43,6 +43,9 @@ pub use status::{Status, destroy, status, stop};
 pub use supervisor::supervise;
 pub use supervisor_args::SUPERVISE;
 
+/// The interval of polling while another process starts or stops.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The superuser of every local server.
 const USER: &str = "postgres";
 

@@ -7,18 +7,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::LocalError;
 use super::data_dir::ServerDir;
 use super::lock::FileLock;
+use super::{LocalError, POLL_INTERVAL};
 
 /// How long a "fast" shutdown may take; it waits for a last checkpoint.
 const FAST_STOP: Duration = Duration::from_secs(20);
 
 /// How long an "immediate" shutdown may take; the server itself kills its children after 5 s.
 const IMMEDIATE_STOP: Duration = Duration::from_secs(10);
-
-/// The interval of polling while another process starts or stops.
-pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The contents of `postmaster.pid` (manual section 73.1); the server may have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

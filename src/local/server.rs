@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::POLL_INTERVAL;
 use super::binaries::Binaries;
 use super::data_dir::ServerDir;
 use super::lock::FileLock;
-use super::postmaster::{POLL_INTERVAL, Postmaster};
+use super::postmaster::Postmaster;
 use super::readiness::{Readiness, ask, create_database};
 use super::supervisor_args::SupervisorArgs;
 use super::{DATABASE, DEFAULT_PORT, LocalError, LocalOptions, USER, cluster, log};

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::POLL_INTERVAL;
 use super::data_dir::ServerDir;
 use super::lock::FileLock;
-use super::postmaster::POLL_INTERVAL;
 use super::readiness::{Readiness, ask};
 use super::{DATABASE, LocalError, LocalOptions, cluster, postmaster, server};
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::POLL_INTERVAL;
 use super::binaries::Binaries;
 use super::data_dir::ServerDir;
 use super::lock::FileLock;
-use super::postmaster::POLL_INTERVAL;
 use super::supervisor_args::SupervisorArgs;
 use super::{LocalError, cluster, log, postmaster};
 

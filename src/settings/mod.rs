@@ -9,6 +9,7 @@ mod file;
 mod keys;
 mod layout;
 mod origin;
+mod overrides;
 mod resolve;
 mod types;
 mod value;
@@ -22,7 +23,8 @@ use crate::domain::schema_name::SchemaName;
 pub use dotenv::DotEnv;
 pub use error::SettingsError;
 pub use layout::{CatalogLayout, DomainTable, TenantTable};
-pub use origin::{Effective, Origin, Overrides, Variables};
+pub use origin::{Effective, Origin, Variables};
+pub use overrides::Overrides;
 pub use types::{Hasher, Jobs, TableName, UseTemplate, UserColumns};
 pub use value::{age, duration};
 

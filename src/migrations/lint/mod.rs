@@ -4,6 +4,7 @@
 //! Start reading at: `rules/`; `extract.rs` turns statements into the effects that rules check.
 
 mod allow;
+mod check;
 mod default_value;
 mod effect;
 mod extract;
@@ -92,7 +93,7 @@ impl<'a> Linter<'a> {
 
     fn transaction(&self, scope: Scope, files: &[usize]) -> Vec<Finding> {
         let allowances = &self.set(scope).allowances;
-        let mut findings = TransactionState::new(self, scope, files).findings();
+        let mut findings = check::findings(TransactionState::new(self, scope, files));
         findings.retain(|finding| !allowances[finding.file].cover(finding.rule, finding.statement));
         findings
     }

@@ -1,23 +1,20 @@
-//! Applies the rules to the files of one transaction, statement by statement.
+//! What the files of one transaction did before the current statement.
 
 use std::collections::HashSet;
 
 use super::effect::{ConstraintKind, Effect};
 use super::extract::ParsedStatement;
-use super::finding::Finding;
-use super::rules::Rule;
 use super::{LintedSet, Linter};
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::Transaction;
-use crate::migrations::sql::position::location_of_byte;
 use crate::migrations::sql::relations::RelationName;
 
 /// Files that run in one schema and commit together, and what they did before the current effect.
 pub(super) struct TransactionState<'a> {
     linter: &'a Linter<'a>,
-    set: &'a LintedSet<'a>,
+    pub(super) set: &'a LintedSet<'a>,
     pub(super) scope: Scope,
-    files: &'a [usize],
+    pub(super) files: &'a [usize],
     /// Whether locks last until the end of the last file.
     holds_locks: bool,
     /// Tables that are created here, so that other sessions cannot see them.
@@ -31,9 +28,9 @@ pub(super) struct TransactionState<'a> {
     /// The number of statements.
     total: usize,
     /// The number of the current statement.
-    current: usize,
+    pub(super) current: usize,
     /// The file of the current statement.
-    file: usize,
+    pub(super) file: usize,
 }
 
 impl<'a> TransactionState<'a> {
@@ -60,51 +57,8 @@ impl<'a> TransactionState<'a> {
         }
     }
 
-    /// Returns all findings, in the order of the statements.
-    pub(super) fn findings(mut self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for &file in self.files {
-            self.file = file;
-            for statement in &self.set.files[file].statements {
-                for (offset, effect) in &statement.effects {
-                    self.check(statement.range.start, *offset, effect, &mut findings);
-                    self.record(effect);
-                }
-                self.current += 1;
-            }
-        }
-        findings
-    }
-
-    fn check(&self, statement: usize, offset: usize, effect: &Effect, to: &mut Vec<Finding>) {
-        // A change outside of the schema is rolled back, so its cost does not matter.
-        let outside = (Rule::OutsideSchema.definition().check)(self, effect).is_some();
-        let rules = if outside {
-            &[Rule::OutsideSchema]
-        } else {
-            Rule::ALL
-        };
-        let script = &self.set.scripts.scripts()[self.file];
-        for &rule in rules {
-            let Some(violation) = (rule.definition().check)(self, effect) else {
-                continue;
-            };
-            to.push(Finding {
-                scope: self.scope,
-                file: self.file,
-                statement,
-                path: script.path.clone(),
-                location: location_of_byte(&script.text, offset),
-                rule,
-                severity: violation.severity.unwrap_or(rule.definition().severity),
-                message: violation.message,
-                cost: violation.cost,
-                safer: violation.safer,
-            });
-        }
-    }
-
-    fn record(&mut self, effect: &Effect) {
+    /// Notes what an effect did.
+    pub(super) fn record(&mut self, effect: &Effect) {
         self.locked.extend(self.newly_locked(effect));
         match effect {
             Effect::CreateTable { table, .. } => {
