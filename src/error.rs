@@ -364,16 +364,16 @@ impl From<ChangeError> for Failure {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::Create(ChangeError::Catalog(error)) => error.into(),
-            BackupError::Gone => Self::new(Exit::NotFound, error).hint(list_tenants()),
+            BackupError::Change(ChangeError::Catalog(error)) => error.into(),
+            BackupError::TenantMissing => Self::new(Exit::NotFound, error).hint(list_tenants()),
             BackupError::Locked { .. } => {
                 Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")
             }
-            BackupError::Inexpressible(_) => Self::new(Exit::Refused, error).hint(Hint::command(
+            BackupError::Unsupported(_) => Self::new(Exit::Refused, error).hint(Hint::command(
                 "use pg_dump instead",
                 "backup --engine pg_dump",
             )),
-            BackupError::Mentions(_) => Self::new(Exit::Refused, error),
+            BackupError::NameReferenced(_) => Self::new(Exit::Refused, error),
             BackupError::Different(_) => Self::new(Exit::Drift, error),
             BackupError::Archive(ref archive) => {
                 let exit = match archive {
@@ -414,7 +414,7 @@ impl From<BackupError> for Failure {
                     None => failure,
                 }
             }
-            BackupError::Create(_) => Self::new(Exit::Unexpected, error),
+            BackupError::Change(_) => Self::new(Exit::Unexpected, error),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::hint::Hint;
 use crate::domain::target::Target;
 use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
-use crate::postgres::backup::{BackupError, Rehearsals, Source, back_up};
+use crate::postgres::backup::{BackupError, DdlVerifier, Source, back_up};
 use crate::postgres::client::pg_dump::{DumpError, pg_dump};
 use crate::postgres::connection::conninfo::ConnectOptions;
 use crate::postgres::tenants::catalog::PostgresCatalog;
@@ -119,7 +119,7 @@ impl CommandRun for Args {
         let job = Arc::new(Job {
             catalog,
             engine_options: app.engine_options(&database),
-            rehearsals: Rehearsals::default(),
+            verifier: DdlVerifier::default(),
             tenants,
             folder,
             stamp: stamp()?,
@@ -164,7 +164,7 @@ fn stamp() -> Result<String, Failure> {
 struct Job {
     catalog: PostgresCatalog,
     engine_options: EngineOptions,
-    rehearsals: Rehearsals,
+    verifier: DdlVerifier,
     tenants: Vec<Tenant>,
     folder: PathBuf,
     stamp: String,
@@ -277,10 +277,10 @@ impl Job {
             return Ok(file(path, bytes, None));
         }
         let source = Source {
-            catalog: &self.catalog.clone().telling(progress.clone()),
+            catalog: &self.catalog.clone().with_progress(progress.clone()),
             tenant,
             options: &self.engine_options,
-            rehearsals: &self.rehearsals,
+            verifier: &self.verifier,
             schema_only: false,
         };
         let path = self.folder.join(self.file_name(tenant, EXTENSION));
@@ -330,7 +330,7 @@ impl Job {
             self.folder.display(),
             size(bytes)
         ));
-        if let Some(why) = self.rehearsals.untried() {
+        if let Some(why) = self.verifier.skipped() {
             app.terminal.warn(&format!(
                 "the files were not verified, because {why}; restore compares what it reads"
             ));

@@ -10,7 +10,7 @@ use super::run::{CommandRun, print_line};
 use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
-use crate::postgres::backup::{BackupError, Destination, Rehearsals, Source};
+use crate::postgres::backup::{BackupError, DdlVerifier, Destination, Source};
 use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::took;
@@ -71,22 +71,22 @@ impl CommandRun for Args {
                 hostnames,
                 columns: Vec::new(),
             },
-            is_itself: false,
+            is_same_tenant: false,
             keeps_hosts: false,
         };
         let options = app.engine_options(&database);
-        let rehearsals = Rehearsals::none();
+        let verifier = DdlVerifier::none();
         let copied = run_in_one(
             app,
             CLONE,
             &new_target(&destination.new),
             async |progress| {
-                let catalog = catalog.clone().telling(progress);
+                let catalog = catalog.clone().with_progress(progress);
                 let source = Source {
                     catalog: &catalog,
                     tenant: &tenant,
                     options: &options,
-                    rehearsals: &rehearsals,
+                    verifier: &verifier,
                     schema_only: self.schema_only,
                 };
                 let copied = catalog.copy_tenant(&source, &destination).await;
@@ -118,8 +118,8 @@ const CLONE: Operation = Operation {
 };
 
 fn failure(error: BackupError) -> Failure {
-    let mentions = matches!(error, BackupError::Mentions(_));
-    if error.is_unknown() {
+    let mentions = matches!(error, BackupError::NameReferenced(_));
+    if error.is_in_doubt() {
         return Failure::from(error);
     }
     let failure = Failure::from(error).hint("nothing was changed");

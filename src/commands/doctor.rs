@@ -298,10 +298,10 @@ impl Inspection<'_> {
 
     /// Finds what in the trash can neither be restored nor is purged, and what drops left.
     async fn check_trash(&self, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-        for trashed in self.catalog.trashed().await? {
-            let place = trashed.place();
+        for trashed in self.catalog.list_trash().await? {
+            let place = trashed.trash_schema();
             let (problem, text) = match trashed.state {
-                TrashState::Whole => continue,
+                TrashState::Complete => continue,
                 TrashState::Purging => (
                     Problem::Unfinished(place.to_string()),
                     "its purge did not finish; finish it",
@@ -315,7 +315,7 @@ impl Inspection<'_> {
             let text = self.app.terminal.render(&text);
             findings.push(Finding::new(place.as_str(), &trashed.slug, problem, text));
         }
-        for stray in self.catalog.strays().await? {
+        for stray in self.catalog.unrecorded_schemas().await? {
             let (problem, text) = if stray.starts_with(TRASH_PREFIX) {
                 (
                     Problem::Trash,
@@ -336,7 +336,7 @@ impl Inspection<'_> {
 /// Describes an index whose build did not finish, with the statements that fix it.
 fn index_finding(invalid: &InvalidIndex) -> String {
     let [schema, index] = [&invalid.schema, &invalid.index].map(|name| QuotedIdentifier::new(name));
-    let (statement, or_rebuild) = if invalid.is_spare() {
+    let (statement, or_rebuild) = if invalid.is_reindex_leftover() {
         ("REINDEX CONCURRENTLY", String::new())
     } else {
         (

@@ -86,7 +86,7 @@ impl CommandRun for Args {
                             &app.terminal,
                             format!("✓ Domain added: {}", describe(host, &tenant)),
                         )?,
-                        Added::Before => app
+                        Added::Existing => app
                             .terminal
                             .note(&format!("tenant '{}' already has '{host}'", tenant.slug)),
                     }
@@ -180,9 +180,9 @@ impl From<DomainError> for Failure {
         match error {
             DomainError::Catalog(error) => error.into(),
             DomainError::NoTable | DomainError::NoPrimary => Self::new(Exit::Usage, error),
-            DomainError::NotIts { .. } => Self::new(Exit::NotFound, error)
+            DomainError::NotFound { .. } => Self::new(Exit::NotFound, error)
                 .hint(Hint::command("list the domains", "domains list")),
-            DomainError::Last { .. } => Self::new(Exit::Refused, error)
+            DomainError::LastHost { .. } => Self::new(Exit::Refused, error)
                 .hint("no request would reach the tenant: add another host first, or use --force"),
         }
     }

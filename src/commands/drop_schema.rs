@@ -60,7 +60,7 @@ impl CommandRun for Args {
         let tenant = find_tenant(&self.tenant.tenant, catalog.list().await?)?;
         let contents = catalog.contents(&tenant).await?;
         if !self.trash {
-            contents.refuse_dependents(self.cascade_outside)?;
+            contents.check_dependents(self.cascade_outside)?;
         }
         if !self.force {
             let question = question(&tenant, &contents, self);
@@ -75,7 +75,7 @@ impl CommandRun for Args {
         let work = if self.trash { TRASH } else { DROP };
         let subject = describe_tenant(&tenant, &contents);
         run_in_one(app, work, &target(&tenant), async |progress| {
-            let catalog = catalog.clone().telling(progress);
+            let catalog = catalog.clone().with_progress(progress);
             if self.trash {
                 let moved = catalog.trash(&tenant, &contents, &options).await;
                 moved.map_err(rolled_back)?;
@@ -128,7 +128,7 @@ fn question(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
         ),
     };
     if !args.keep_record {
-        for referrer in contents.referrers.iter().filter(|one| !one.keeps) {
+        for referrer in contents.references.iter().filter(|one| !one.blocks) {
             let _ = write!(record, "; rows of {} refer to it", referrer.table);
         }
     }

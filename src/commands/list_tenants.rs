@@ -112,7 +112,7 @@ impl CommandRun for Args {
 
 async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
     let database = app.database(Access::Read, 1).await?;
-    let trash = app.catalog(&database).trashed().await?;
+    let trash = app.catalog(&database).list_trash().await?;
     let listing = Listing::new(
         &[
             "slug", "name", "schema", "domains", "trash", "tables", "bytes", "state", "trashed",
@@ -121,7 +121,7 @@ async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
         "the trash is empty",
     );
     let rows = trash.into_iter().map(|trashed| {
-        let place = trashed.place().to_string();
+        let place = trashed.trash_schema().to_string();
         vec![
             Cell::Text(trashed.slug),
             Cell::Text(trashed.name),
@@ -132,7 +132,7 @@ async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
             Cell::Number(i64::try_from(trashed.bytes).unwrap_or(i64::MAX)),
             Cell::Text(
                 match trashed.state {
-                    TrashState::Whole => "whole",
+                    TrashState::Complete => "whole",
                     TrashState::Purging => "being purged",
                     TrashState::SchemaMissing => "no schema",
                 }

@@ -59,12 +59,12 @@ impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let database = app.database(Access::Write, 2).await?;
         let catalog = app.catalog(&database);
-        let mut chosen = catalog.trashed().await?;
+        let mut chosen = catalog.list_trash().await?;
         if let Some(word) = &self.tenant {
             chosen = vec![find_in_trash(word, &chosen)?];
         }
         if let Some(age) = self.older_than {
-            let old = catalog.trashed_before(age).await?;
+            let old = catalog.trash_older_than(age).await?;
             chosen.retain(|trashed| old.contains(&trashed.id));
         }
         if chosen.is_empty() {
@@ -90,7 +90,7 @@ impl CommandRun for Args {
         let options = app.engine_options(&database);
         let targets: Vec<Target> = chosen.iter().map(target).collect();
         let results = run_in_turn(app, PURGE, &targets, async |place, progress| {
-            let catalog = catalog.clone().telling(progress);
+            let catalog = catalog.clone().with_progress(progress);
             let purged = catalog.purge(&chosen[place], self.cascade_outside, &options);
             purged.await.map_err(partly_done)?;
             Ok(((), words[place].clone()))
@@ -128,7 +128,7 @@ const PURGE: Operation = Operation {
 
 fn target(trashed: &Trashed) -> Target {
     Target {
-        schema: trashed.place(),
+        schema: trashed.trash_schema(),
         label: trashed.slug.clone(),
         scope: Scope::Tenant,
     }
@@ -139,7 +139,7 @@ fn summary(trashed: &Trashed, measure: &str) -> String {
         "tenant '{}': schema {} ({}), {measure}, in the trash since {}",
         trashed.slug,
         trashed.schema,
-        trashed.place(),
+        trashed.trash_schema(),
         trashed.trashed_at
     )
 }

@@ -65,7 +65,7 @@ impl CommandRun for Args {
             RESTORE,
             &new_target(&destination.new),
             async |progress| {
-                let catalog = catalog.clone().telling(progress);
+                let catalog = catalog.clone().with_progress(progress);
                 let restored = catalog.restore_file(file, &destination, &options).await;
                 let restored = restored.map_err(|error| failure(error, self))?;
                 let result = restored_size(&restored);
@@ -105,10 +105,10 @@ const RESTORE: Operation = Operation {
 
 /// Warns of rows that still reference the id of the original tenant.
 pub(super) fn warn_of_references(restored: &Restored, app: &App) {
-    if !restored.still_refer.is_empty() {
+    if !restored.stale_references.is_empty() {
         app.terminal.warn(&format!(
             "rows still reference the id of the original tenant, because a constraint or trigger rejects the change: {}",
-            restored.still_refer.join(", ")
+            restored.stale_references.join(", ")
         ));
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn restored_size(restored: &Restored) -> String {
 
 fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
-    let is_itself = args.slug.is_none();
+    let is_same_tenant = args.slug.is_none();
     let (slug, schema) = match &args.slug {
         Some(slug) => {
             let slug = Slug::parse(slug).map_err(|error| refused(&error))?;
@@ -137,7 +137,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
             SchemaName::parse(&header.schema),
         ),
     };
-    let keeps_hosts = is_itself && args.domains.is_empty();
+    let keeps_hosts = is_same_tenant && args.domains.is_empty();
     let hostnames = if keeps_hosts {
         let hosts = header.hosts.iter().cloned();
         hosts.map(Hostname::from_catalog).collect()
@@ -152,7 +152,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
             hostnames,
             columns: Vec::new(),
         },
-        is_itself,
+        is_same_tenant,
         keeps_hosts,
     })
 }
@@ -170,7 +170,7 @@ fn failure(error: BackupError, args: &Args) -> Failure {
     let file = shell_word(&args.file.to_string_lossy()).into_owned();
     match error {
         BackupError::Archive(error) => unreadable(&args.file, error).hint("nothing was changed"),
-        BackupError::Create(ChangeError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
+        BackupError::Change(ChangeError::Catalog(taken @ CatalogError::AlreadyExists { .. })) => {
             let failure = Failure::new(Exit::Refused, taken).hint("nothing was changed");
             failure.hint(if args.slug.is_none() {
                 Hint::command(
@@ -181,9 +181,9 @@ fn failure(error: BackupError, args: &Args) -> Failure {
                 "use another --as or another --domain".into()
             })
         }
-        BackupError::Mentions(_) => Failure::from(error)
+        BackupError::NameReferenced(_) => Failure::from(error)
             .hint("restore it without --as; drop-schema --trash makes room for it"),
-        unknown if unknown.is_unknown() => Failure::from(unknown),
+        unknown if unknown.is_in_doubt() => Failure::from(unknown),
         other => Failure::from(other).hint("nothing was changed"),
     }
 }

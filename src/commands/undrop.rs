@@ -26,8 +26,8 @@ impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let database = app.database(Access::Write, 2).await?;
         let catalog = app.catalog(&database);
-        let trashed = find_in_trash(&self.tenant, &catalog.trashed().await?)?;
-        let place = trashed.place();
+        let trashed = find_in_trash(&self.tenant, &catalog.list_trash().await?)?;
+        let place = trashed.trash_schema();
         let tenant = catalog
             .undrop(&trashed, &app.engine_options(&database))
             .await
@@ -74,8 +74,12 @@ pub(super) fn find_in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Fa
     let named: Vec<&Trashed> = trash
         .iter()
         .filter(|trashed| {
-            let names =
-                [&*trashed.slug, &*trashed.schema, trashed.place().as_str()].contains(&word);
+            let names = [
+                &*trashed.slug,
+                &*trashed.schema,
+                trashed.trash_schema().as_str(),
+            ]
+            .contains(&word);
             names && !word.is_empty()
         })
         .collect();
@@ -89,7 +93,7 @@ pub(super) fn find_in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Fa
         several => {
             let places: Vec<String> = several
                 .iter()
-                .map(|trashed| format!("{} ({})", trashed.place(), trashed.trashed_at))
+                .map(|trashed| format!("{} ({})", trashed.trash_schema(), trashed.trashed_at))
                 .collect();
             Err(Failure::words(
                 Exit::Refused,

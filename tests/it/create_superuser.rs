@@ -66,7 +66,7 @@ fn a_taken_name_and_what_the_table_forbids_are_refused() {
     create(&given, &ANA, "secret").exits(0);
     create(&given, &["-t", "acme", "--username=ANA"], "secret")
         .exits(7)
-        .says("a user 'ana' exists already")
+        .says("user 'ana' already exists")
         .never_says("secret");
     create(&given, &["-t", "globex", "--username=ana"], "secret").exits(0);
     let long = format!("--username={}", "a".repeat(151));
@@ -186,7 +186,7 @@ fn only_the_name_is_said_to_be_taken_and_all_else_in_the_servers_words() {
     .never_says("a user 'bob'");
     create(&given, &["-t", "acme", "--username=anabel"], "secret")
         .exits(7)
-        .says("a user 'anabel' exists already");
+        .says("user 'anabel' already exists");
     // A function of the tenant's own is not asked, however well it fits.
     given.database.execute(
         "CREATE FUNCTION tenant_globex.lower(varchar) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'called'; END $$",

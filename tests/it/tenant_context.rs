@@ -283,7 +283,7 @@ async fn a_lost_connection_leaves_the_commit_in_doubt() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     );
     let error = context.commit().await.unwrap_err();
-    assert!(matches!(error, TenantError::Unanswered(_)), "{error:?}");
+    assert!(matches!(error, TenantError::InDoubt(_)), "{error:?}");
     two.works().await;
 }
 
@@ -295,7 +295,7 @@ async fn a_missing_schema_does_not_show_public() {
     assert!(matches!(&error, TenantError::SchemaMissing(schema) if *schema == missing));
     assert_eq!(
         error.to_string(),
-        "schema 'tenant_missing' does not exist, or may not be used by this role"
+        "schema 'tenant_missing' does not exist, or the role has no USAGE privilege on it"
     );
     two.works().await;
 }

@@ -224,7 +224,7 @@ impl App {
     #[must_use]
     pub(crate) fn catalog(&self, database: &Database) -> PostgresCatalog {
         PostgresCatalog::new(database.clone(), &self.settings.catalog)
-            .telling(self.progress_of_catalogs.clone())
+            .with_progress(self.progress_of_catalogs.clone())
     }
 
     /// Loads both sets of migration files, to run them.

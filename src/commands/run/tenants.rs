@@ -62,7 +62,7 @@ pub(crate) async fn require_schema(
     catalog: &PostgresCatalog,
 ) -> Result<(), Failure> {
     match catalog.presence(tenant).await? {
-        Presence::Whole => Ok(()),
+        Presence::Exists => Ok(()),
         Presence::Dropping => Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into()),
         Presence::Missing => Err(
             Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_postgres::Error;
 
 use super::progress::Steps;
-use super::verify_ddl::Rehearsals;
+use super::verify_ddl::DdlVerifier;
 use super::{BackupError, about_schema};
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
@@ -45,13 +45,13 @@ pub struct Source<'a> {
     /// How long to wait for locks, which table holds histories.
     pub options: &'a EngineOptions,
     /// Which structures are known to come out as they were.
-    pub rehearsals: &'a Rehearsals,
+    pub verifier: &'a DdlVerifier,
     /// Whether rows are left out, those of the history excepted.
     pub schema_only: bool,
 }
 
 /// Reads a tenant and sends it piece by piece; what comes before the tables is handed to
-/// `begin` first, which returns where the pieces go.
+/// `begin` first, which returns where the parts go.
 ///
 /// One snapshot for all of it: a `REPEATABLE READ` transaction that locks the schema's tables
 /// before its snapshot is taken, so that none is rewritten in between, and that holds the schema's
@@ -111,11 +111,11 @@ where
         .collect();
     mentions.sort();
     mentions.dedup();
-    let copy = structure.copy().map_err(BackupError::Inexpressible)?;
+    let copy = structure.copy().map_err(BackupError::Unsupported)?;
     let lines = lasting(session, schema).await.map_err(reading())?;
     let fingerprint = digest(lines.iter().map(String::as_str));
     source
-        .rehearsals
+        .verifier
         .prove(source.catalog.database(), source.options, &copy, &lines)
         .await?;
     let header = describe(
@@ -264,7 +264,7 @@ async fn enter_once(
         Err(error) => return Err(error.into()),
     };
     let Some(row) = rows.iter().find(|row| row.len() == 2) else {
-        return Err(TxError::Refused(BackupError::Gone));
+        return Err(TxError::Refused(BackupError::TenantMissing));
     };
     if row.optional(1) != Some("t") {
         let oid = row.optional(0).and_then(|oid| oid.parse().ok());
@@ -359,7 +359,7 @@ async fn describe(
         .await
         .map_err(BackupError::server("reading the tenant's row"))?;
     let Some(row) = rows.first() else {
-        return Err(BackupError::Gone);
+        return Err(BackupError::TenantMissing);
     };
     let texts = || {
         let [slug, name, role] = [row.text(2)?, row.text(3)?, row.text(4)?];

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::dump::{Source, dump};
 use super::restore::{Destination, Restored};
-use super::{BackupError, UNDER_WAY};
+use super::{BackupError, CHANNEL_CAPACITY};
 use crate::archive::{ArchiveError, ArchivePart, ArchiveReader, ArchiveWriter, WrittenArchive};
 use crate::postgres::tenants::catalog::PostgresCatalog;
 
@@ -23,12 +23,12 @@ type Writing = JoinHandle<Result<WrittenArchive, ArchiveError>>;
 pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive, BackupError> {
     let writing: Mutex<Option<Writing>> = Mutex::new(None);
     let dumped = dump(source, source.catalog.progress(), async |header| {
-        let (to, mut pieces) = mpsc::channel::<Result<ArchivePart, ArchiveError>>(UNDER_WAY);
+        let (to, mut parts) = mpsc::channel::<Result<ArchivePart, ArchiveError>>(CHANNEL_CAPACITY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {
             // What the disk says about writing is never damage.
             let mut writer = ArchiveWriter::create(&path, &header).map_err(ArchiveError::Io)?;
-            while let Some(piece) = pieces.blocking_recv() {
+            while let Some(piece) = parts.blocking_recv() {
                 match piece? {
                     ArchivePart::End(ending) => {
                         return writer.finish(ending).map_err(ArchiveError::Io);
@@ -52,7 +52,7 @@ pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive,
             Err(ended(task).await.err().unwrap_or(error).into())
         }
         (Err(error), _) => Err(error),
-        (Ok(()), None) => Err(BackupError::Gone),
+        (Ok(()), None) => Err(BackupError::TenantMissing),
     }
 }
 
@@ -76,8 +76,8 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         let header = file.header().clone();
-        let (to, pieces) = mpsc::channel(UNDER_WAY);
-        // It ends when the file does, or when nobody takes its pieces any more.
+        let (to, parts) = mpsc::channel(CHANNEL_CAPACITY);
+        // It ends when the file does, or when nobody takes its parts any more.
         let _reading = spawn_blocking(move || {
             loop {
                 let piece = file.next_part().transpose();
@@ -92,7 +92,7 @@ impl PostgresCatalog {
                 }
             }
         });
-        self.restore_backup(&header, destination, pieces, options)
+        self.restore_backup(&header, destination, parts, options)
             .await
     }
 }

@@ -21,22 +21,22 @@ use crate::service::failure::{Holder, MigrateError, ServerError};
 pub use dump::Source;
 pub use file::back_up;
 pub use restore::{Destination, Restored};
-pub use verify_ddl::Rehearsals;
+pub use verify_ddl::DdlVerifier;
 
 use crate::archive::{ArchiveError, ArchivePart};
 
-/// The pieces that are under way between the one who reads and the one who writes.
-pub type Pieces = tokio::sync::mpsc::Receiver<Result<ArchivePart, ArchiveError>>;
+/// The parts that are under way between the one who reads and the one who writes.
+pub type PartReceiver = tokio::sync::mpsc::Receiver<Result<ArchivePart, ArchiveError>>;
 
 /// How many portions of rows are under way at once.
-pub const UNDER_WAY: usize = 16;
+pub const CHANNEL_CAPACITY: usize = 16;
 
 /// Why a tenant was not backed up, restored or copied; nothing is left of what was begun.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackupError {
     /// The schema or the tenant's row is not there.
-    Gone,
+    TenantMissing,
     /// Another session held the schema's lock all the time.
     Locked {
         /// Who, where the server told.
@@ -45,13 +45,13 @@ pub enum BackupError {
         waited: std::time::Duration,
     },
     /// The schema holds what cannot be written down.
-    Inexpressible(Vec<String>),
+    Unsupported(Vec<String>),
     /// Texts hold the schema's name, which would be another one.
-    Mentions(Vec<String>),
+    NameReferenced(Vec<String>),
     /// What was restored is not what was backed up; says where they differ.
     Different(String),
     /// The catalog refused the new tenant, or the work in its transaction failed.
-    Create(ChangeError),
+    Change(ChangeError),
     /// The file.
     Archive(ArchiveError),
     /// The server refused something.
@@ -67,9 +67,9 @@ impl BackupError {
     /// Returns whether it may have been done all the same: nobody answered COMMIT, nor could say
     /// afterwards what became of it.
     #[must_use]
-    pub fn is_unknown(&self) -> bool {
+    pub fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Create(ChangeError::Migrate(error)) => {
+            Self::Change(ChangeError::Migrate(error)) => {
                 matches!(**error, MigrateError::InDoubt { .. })
             }
             _ => false,
@@ -97,7 +97,7 @@ impl From<ArchiveError> for BackupError {
 
 impl From<CatalogError> for BackupError {
     fn from(error: CatalogError) -> Self {
-        Self::Create(ChangeError::Catalog(error))
+        Self::Change(ChangeError::Catalog(error))
     }
 }
 
@@ -106,14 +106,14 @@ impl From<ChangeError> for BackupError {
         match error {
             ChangeError::Migrate(error) => match *error {
                 MigrateError::Database { doing, error } => Self::Server { doing, error },
-                other => Self::Create(ChangeError::Migrate(Box::new(other))),
+                other => Self::Change(ChangeError::Migrate(Box::new(other))),
             },
             ChangeError::Locked { holder, waited } => Self::Locked { holder, waited },
             ChangeError::InUse(error) => Self::Server {
                 doing: "waiting for a lock".to_owned(),
                 error,
             },
-            catalog @ ChangeError::Catalog(_) => Self::Create(catalog),
+            catalog @ ChangeError::Catalog(_) => Self::Change(catalog),
         }
     }
 }
@@ -133,7 +133,9 @@ impl From<GaveUp> for BackupError {
 impl fmt::Display for BackupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("the tenant was dropped meanwhile, or has no schema"),
+            Self::TenantMissing => {
+                f.write_str("the tenant was dropped meanwhile, or has no schema")
+            }
             Self::Locked { holder, waited } => {
                 f.write_str("the schema is locked by ")?;
                 match holder {
@@ -142,12 +144,12 @@ impl fmt::Display for BackupError {
                 }
                 write!(f, "; waited {} s", waited.as_secs())
             }
-            Self::Inexpressible(what) => write!(
+            Self::Unsupported(what) => write!(
                 f,
                 "the schema holds what a backup cannot: {}",
                 what.join(", ")
             ),
-            Self::Mentions(what) => write!(
+            Self::NameReferenced(what) => write!(
                 f,
                 "the schema's name stands in texts, which would lead back to the old schema: {}",
                 what.join(", ")
@@ -156,8 +158,8 @@ impl fmt::Display for BackupError {
                 f,
                 "what was restored is not what was backed up, and was taken back: {why}"
             ),
-            Self::Create(ChangeError::Catalog(error)) => error.fmt(f),
-            Self::Create(ChangeError::Migrate(error)) => match &**error {
+            Self::Change(ChangeError::Catalog(error)) => error.fmt(f),
+            Self::Change(ChangeError::Migrate(error)) => match &**error {
                 MigrateError::InDoubt { doing, error } => write!(
                     f,
                     "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
@@ -165,7 +167,7 @@ impl fmt::Display for BackupError {
                 // A restore runs no migration.
                 _ => f.write_str("a migration failed"),
             },
-            Self::Create(ChangeError::Locked { .. } | ChangeError::InUse(_)) => {
+            Self::Change(ChangeError::Locked { .. } | ChangeError::InUse(_)) => {
                 f.write_str("another session holds a lock")
             }
             Self::Archive(error) => error.fmt(f),

@@ -1,4 +1,4 @@
-//! A tenant made of pieces: row, hosts, schema and rows in one transaction, or nothing.
+//! A tenant made of parts: row, hosts, schema and rows in one transaction, or nothing.
 
 use crate::postgres::connection::options::EngineOptions;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use tokio_postgres::Error;
 use super::dump::{Source, dump, lasting};
 use super::progress::Steps;
 use super::verify_ddl::first_difference;
-use super::{BackupError, Pieces, UNDER_WAY, about_schema, owner_of_schema};
+use super::{BackupError, CHANNEL_CAPACITY, PartReceiver, about_schema, owner_of_schema};
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
@@ -26,7 +26,7 @@ use crate::postgres::connection::server_error::is_connection_lost;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
 use crate::postgres::tenants::change::ChangeError;
-use crate::postgres::tenants::new_row::{id_in, taken_meanwhile};
+use crate::postgres::tenants::new_row::{insert_error, inserted_id};
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
 use crate::postgres::transaction::retry::TxError;
@@ -40,7 +40,7 @@ pub struct Destination {
     pub new: NewTenant,
     /// Whether it is the tenant that was backed up: its row comes back with id and times, where
     /// the id is free. Another one gets an id of its own.
-    pub is_itself: bool,
+    pub is_same_tenant: bool,
     /// Whether the hosts are those of the backup, which come back with their rows.
     pub keeps_hosts: bool,
 }
@@ -57,14 +57,14 @@ pub struct Restored {
     /// Where a server of another version describes the same structure in other words.
     pub differences: Vec<String>,
     /// Columns with a key to the tenant table whose values could not be changed to the new id.
-    pub still_refer: Vec<String>,
+    pub stale_references: Vec<String>,
 }
 
 /// Bytes on their way into a table.
 type Portion = std::io::Cursor<Vec<u8>>;
 
 impl PostgresCatalog {
-    /// Makes a tenant of the pieces of a backup. They are believed once their end was seen, and
+    /// Makes a tenant of the parts of a backup. They are believed once their end was seen, and
     /// committed once the schema is what the header says.
     ///
     /// # Errors
@@ -74,11 +74,11 @@ impl PostgresCatalog {
         &self,
         header: &Header,
         destination: &Destination,
-        pieces: Pieces,
+        parts: PartReceiver,
         options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         if destination.new.schema.as_str() != header.schema && !header.mentions.is_empty() {
-            return Err(BackupError::Mentions(header.mentions.clone()));
+            return Err(BackupError::NameReferenced(header.mentions.clone()));
         }
         let session = self.session().await?;
         let loading = Loading {
@@ -88,7 +88,7 @@ impl PostgresCatalog {
             destination,
             options,
         };
-        let committed = match loading.run(pieces).await {
+        let committed = match loading.run(parts).await {
             Ok(loaded) => loading.commit(loaded).await,
             Err(error) => Err(TxError::Refused(error)),
         };
@@ -99,8 +99,8 @@ impl PostgresCatalog {
         let refused = |error: &Error| BackupError::refused("restoring", error);
         let restored = self.retry(options).settle(refused, committed).await;
         match restored {
-            Err(BackupError::Create(ChangeError::Catalog(error))) => {
-                Err(self.name_owner(error).await.into())
+            Err(BackupError::Change(ChangeError::Catalog(error))) => {
+                Err(self.describe_owner(error).await.into())
             }
             other => other,
         }
@@ -116,7 +116,7 @@ impl PostgresCatalog {
         source: &Source<'_>,
         destination: &Destination,
     ) -> Result<Restored, BackupError> {
-        let (to, pieces) = mpsc::channel(UNDER_WAY);
+        let (to, parts) = mpsc::channel(CHANNEL_CAPACITY);
         let (say, said) = oneshot::channel();
         // Whoever writes tells how far it is.
         let (silent, _nobody) = Progress::channel();
@@ -128,7 +128,7 @@ impl PostgresCatalog {
         let writing = async {
             match said.await {
                 Ok(header) => self
-                    .restore_backup(&header, destination, pieces, source.options)
+                    .restore_backup(&header, destination, parts, source.options)
                     .await
                     .map(Some),
                 Err(_) => Ok(None),
@@ -140,7 +140,7 @@ impl PostgresCatalog {
             (_, Ok(Some(restored))) => Ok(restored),
             // A reader that nobody listens to any more is not what failed.
             (Err(BackupError::Archive(_)) | Ok(()), Err(error)) | (Err(error), _) => Err(error),
-            (Ok(()), Ok(None)) => Err(BackupError::Gone),
+            (Ok(()), Ok(None)) => Err(BackupError::TenantMissing),
         }
     }
 }
@@ -152,7 +152,7 @@ struct Loaded {
     tables: usize,
     rows: u64,
     differences: Vec<String>,
-    still_refer: Vec<String>,
+    stale_references: Vec<String>,
 }
 
 struct Loading<'a> {
@@ -164,16 +164,16 @@ struct Loading<'a> {
 }
 
 impl Loading<'_> {
-    async fn run(&self, mut pieces: Pieces) -> Result<Loaded, BackupError> {
+    async fn run(&self, mut parts: PartReceiver) -> Result<Loaded, BackupError> {
         let new = &self.destination.new;
         let opened = self.open().await?;
         let (mut tables, mut rows) = (0, 0);
         let mut id = None;
-        let mut still_refer = Vec::new();
+        let mut stale_references = Vec::new();
         let progress = self.catalog.progress().clone();
         let mut steps = Steps::begin(progress, &self.header.structure, 2);
         let ending = loop {
-            match next(&mut pieces).await? {
+            match next(&mut parts).await? {
                 ArchivePart::Sql(Section::Preamble | Section::Schema, _) => {}
                 ArchivePart::Sql(Section::After, sql) => {
                     steps.behind(1, "constraints and indexes");
@@ -182,12 +182,12 @@ impl Loading<'_> {
                     // Keys of the tenant's tables may point to its row.
                     let inserted = self.insert().await?;
                     id = Some(inserted);
-                    still_refer = self.pointed_to(inserted, &sql).await?;
+                    stale_references = self.pointed_to(inserted, &sql).await?;
                 }
                 ArchivePart::Sql(section, sql) => self.statements(section, &sql).await?,
                 ArchivePart::Table(head) => {
                     steps.table(&head.table);
-                    rows += self.table(&head, &mut pieces, &mut steps).await?;
+                    rows += self.table(&head, &mut parts, &mut steps).await?;
                     tables += 1;
                 }
                 ArchivePart::Rows(_) | ArchivePart::TableEnd => {
@@ -210,7 +210,7 @@ impl Loading<'_> {
             tables,
             rows,
             differences,
-            still_refer,
+            stale_references,
         })
     }
 
@@ -224,7 +224,7 @@ impl Loading<'_> {
             tables: loaded.tables,
             rows: loaded.rows,
             differences: loaded.differences,
-            still_refer: loaded.still_refer,
+            stale_references: loaded.stale_references,
         };
         let committed =
             self.catalog
@@ -257,7 +257,7 @@ impl Loading<'_> {
         let (reset, begun, conflict, made) = join4(
             self.session.client().simple_query("DISCARD ALL"),
             self.session.rows(&first),
-            self.catalog.conflict(self.session, new, false),
+            self.catalog.find_conflict(self.session, new, false),
             self.session.rows(&creation),
         )
         .await;
@@ -267,9 +267,8 @@ impl Loading<'_> {
         if let Some(conflict) = looked {
             return Err(conflict.into());
         }
-        let rows = made.map_err(|error| {
-            BackupError::from(taken_meanwhile(&error, new, self.catalog.tables()))
-        })?;
+        let rows = made
+            .map_err(|error| BackupError::from(insert_error(&error, new, self.catalog.tables())))?;
         match interpret(&rows, &new.schema).map_err(opening())? {
             OpenOutcome::Ready(opened) => Ok(opened),
             _ => Err(CatalogError::SchemaMissing(new.schema.clone()).into()),
@@ -373,7 +372,7 @@ impl Loading<'_> {
     async fn table(
         &self,
         head: &TableHead,
-        pieces: &mut Pieces,
+        parts: &mut PartReceiver,
         steps: &mut Steps,
     ) -> Result<u64, BackupError> {
         let doing = || BackupError::server(format!("filling table {}", head.table));
@@ -383,7 +382,7 @@ impl Loading<'_> {
         let mut sink = std::pin::pin!(sink.map_err(doing())?);
         let mut read = 0;
         loop {
-            match next(pieces).await? {
+            match next(parts).await? {
                 ArchivePart::Rows(rows) => {
                     read += steps.moved(&rows);
                     sink.send(Portion::new(rows)).await.map_err(doing())?;
@@ -453,10 +452,9 @@ impl Loading<'_> {
         let sql = self.insertion().await?;
         let new = &self.destination.new;
         let rows = self.session.rows(&sql).await;
-        let rows = rows.map_err(|error| {
-            BackupError::from(taken_meanwhile(&error, new, self.catalog.tables()))
-        })?;
-        Ok(id_in(&rows))
+        let rows = rows
+            .map_err(|error| BackupError::from(insert_error(&error, new, self.catalog.tables())))?;
+        Ok(inserted_id(&rows))
     }
 
     /// Returns the statement that inserts the tenant and its hosts and brings its id.
@@ -464,17 +462,17 @@ impl Loading<'_> {
         let reading = || BackupError::server("reading the tenant tables");
         let Destination {
             new,
-            is_itself,
+            is_same_tenant,
             keeps_hosts,
         } = self.destination;
         let tables = self.catalog.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
         let columns = self
-            .columns(&tables.tenants, &tables.id, &row, *is_itself)
+            .columns(&tables.tenants, &tables.id, &row, *is_same_tenant)
             .await
             .map_err(reading())?;
         let mut values = tables.naming(new);
-        if !is_itself {
+        if !is_same_tenant {
             // It is made now.
             let created = tables.created.iter();
             values.extend(created.map(|column| (column.clone(), "now()".to_owned())));
@@ -489,7 +487,7 @@ impl Loading<'_> {
             Some(domains) if *keeps_hosts && !new.hostnames.is_empty() => {
                 let rows = format!("{}::json", literal(&self.header.domains));
                 let columns = self
-                    .columns(&domains.table, &domains.id, &rows, *is_itself)
+                    .columns(&domains.table, &domains.id, &rows, *is_same_tenant)
                     .await
                     .map_err(reading())?;
                 let owner = [(domains.tenant.clone(), "t.id".to_owned())];
@@ -556,8 +554,8 @@ fn literal(json: &RawValue) -> String {
     escape_literal(json.get())
 }
 
-async fn next(pieces: &mut Pieces) -> Result<ArchivePart, BackupError> {
-    match pieces.recv().await {
+async fn next(parts: &mut PartReceiver) -> Result<ArchivePart, BackupError> {
+    match parts.recv().await {
         Some(piece) => Ok(piece?),
         None => Err(ArchiveError::Damaged("it is truncated".to_owned()).into()),
     }

@@ -34,17 +34,17 @@ enum Proof {
     Untried(String),
 }
 
-/// Rehearsals of a run. Each structure is made once in a scratch schema, in a transaction that
+/// Verifies the DDL of a run. Each structure is made once in a scratch schema, in a transaction that
 /// is rolled back; tenants with the same statements are proven by it.
 #[derive(Debug, Default)]
-pub struct Rehearsals {
+pub struct DdlVerifier {
     proofs: Mutex<HashMap<String, Arc<OnceCell<Proof>>>>,
     /// Whether nothing is rehearsed, because what is written down is made at once.
     is_at_once: bool,
 }
 
-impl Rehearsals {
-    /// Returns rehearsals for whoever makes the same at once, and compares it then.
+impl DdlVerifier {
+    /// Returns verifier for whoever makes the same at once, and compares it then.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Rehearsals {
 
     /// Returns why some structure was not rehearsed, if there is one: a standby, a role that may not.
     #[must_use]
-    pub fn untried(&self) -> Option<String> {
+    pub fn skipped(&self) -> Option<String> {
         let proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         proofs.values().find_map(|cell| match cell.get() {
             Some(Proof::Untried(why)) => Some(why.clone()),
@@ -88,7 +88,7 @@ impl Rehearsals {
             .await?;
         match proof {
             Proof::Same | Proof::Untried(_) => Ok(()),
-            Proof::Different(why) => Err(BackupError::Inexpressible(vec![why.clone()])),
+            Proof::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Adopts a schema that exists: pending migrations, row and hosts in one transaction, so that a
-//! failure leaves the schema as it was.
+//! Adopts an existing schema: applies pending migrations and inserts row and hosts in one
+//! transaction.
 
 use tokio_postgres::Error;
 
@@ -16,19 +16,18 @@ use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
 use crate::postgres::transaction::retry::TxError;
 use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 
 impl PostgresCatalog {
-    /// Gives an existing schema to a new tenant and applies what is pending by its history.
-    /// Without a set it is registered as it is.
+    /// Registers an existing schema as a new tenant and applies its pending migrations. Without a
+    /// set none are applied.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; the transaction is rolled back, and the schema is as it was.
+    /// [`ChangeError`]; the transaction is rolled back.
     pub async fn adopt(
         &self,
         new: &NewTenant,
@@ -59,7 +58,7 @@ impl PostgresCatalog {
     }
 
     /// Opens the transaction in the schema, under its lock.
-    async fn enter(
+    async fn open_schema(
         &self,
         session: &Session,
         creation: &Creation<'_>,
@@ -68,7 +67,9 @@ impl PostgresCatalog {
         let schema = &creation.new.schema;
         match open(session, creation.options, &creation.target, expect_history).await? {
             OpenOutcome::Ready(opened) => Ok(opened),
-            OpenOutcome::Expect(history) => Box::pin(self.enter(session, creation, history)).await,
+            OpenOutcome::Expect(history) => {
+                Box::pin(self.open_schema(session, creation, history)).await
+            }
             OpenOutcome::Busy(oid) => Err(TxError::Busy(oid)),
             OpenOutcome::NotUsable(role) => Err(TxError::Refused(
                 database_error(ServerError {
@@ -92,17 +93,21 @@ impl PostgresCatalog {
     ) -> Result<Created, CreateFailed> {
         let Creation { new, options, .. } = *creation;
         let (schema, table) = (&new.schema, &options.history_table);
-        let opened = self.enter(session, creation, true).await?;
-        let failed = |error: Error| {
+        let opened = self.open_schema(session, creation, true).await?;
+        let catalog_failed = |error: Error| {
             TxError::of(
                 server_error(&error),
                 ChangeError::from(catalog_error(&error)),
             )
         };
-        if let Some(conflict) = self.conflict(session, new, true).await.map_err(failed)? {
+        if let Some(conflict) = self
+            .find_conflict(session, new, true)
+            .await
+            .map_err(catalog_failed)?
+        {
             return Err(TxError::Refused(conflict.into()));
         }
-        let (mut history, pending) = plan(creation.set, &opened)
+        let (mut history, pending) = compare(creation.set, &opened)
             .map_err(|error| TxError::Refused(ChangeError::Migrate(error)))?;
         if history.is_empty() && !pending.is_empty() {
             let sql = format!(
@@ -111,41 +116,31 @@ impl PostgresCatalog {
                 opened.schema_oid,
                 postgres_protocol::escape::escape_literal(&qualified(schema, table))
             );
-            let rows = session.rows(&sql).await.map_err(failed)?;
-            let objects = rows.first().and_then(|row| row.optional(0)?.parse().ok());
+            let rows = session.rows(&sql).await.map_err(catalog_failed)?;
+            let objects: Option<u64> = rows.first().map(|row| row.parse(0)).transpose()?;
             if let Some(objects @ 1..) = objects {
                 let refused = CatalogError::NoHistory(schema.clone(), objects);
                 return Err(TxError::Refused(refused.into()));
             }
         }
         let inside = |script: &&&Script| script.transaction == Transaction::Inside;
-        let now: Vec<&Script> = pending.iter().take_while(inside).copied().collect();
-        let applied = if now.is_empty() {
+        let scripts: Vec<&Script> = pending.iter().take_while(inside).copied().collect();
+        let applied = if scripts.is_empty() {
             Vec::new()
         } else {
-            self.run_files(session, creation, &opened, &now, number)
+            self.run_files(session, creation, &opened, &scripts, number)
                 .await?
         };
-        history.extend(now.iter().map(|script| script.id.claimed()));
-        let note = if creation.keeps_ledger && !history.is_empty() {
-            ledger::note(schema, table, &history)
-        } else {
-            String::new()
-        };
-        let insert = self.tables().insert(new);
-        let made = |tenant| Created {
-            tenant,
-            applied,
-            left: pending.len() - now.len(),
-            lacks_template: false,
-        };
-        self.commit_new(session, new, &opened, &insert, &note, made)
+        history.extend(scripts.iter().map(|script| script.id.claimed()));
+        let left = pending.len() - scripts.len();
+        let history = (!history.is_empty()).then_some(history);
+        self.commit_created(session, creation, &opened, history, applied, left)
             .await
     }
 }
 
-/// Returns what the history says, and the pending scripts.
-fn plan<'a>(
+/// Returns the history and the pending scripts.
+fn compare<'a>(
     set: Option<&'a MigrationSet>,
     opened: &OpenTransaction,
 ) -> Result<(Vec<Applied>, Vec<&'a Script>), Box<MigrateError>> {

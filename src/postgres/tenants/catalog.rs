@@ -1,4 +1,4 @@
-//! The tenant tables: who is there, who answers to a host, what is taken.
+//! Reads the tenant tables: tenants, their hosts, and values that are taken.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,13 +24,13 @@ use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
 use crate::settings::CatalogLayout;
 
-/// Parts hosts in one text; no host name holds it.
+/// Separates hosts in one text; no host name contains it.
 const SEPARATOR: char = '\u{1f}';
 
 /// The hosts of a tenant, the primary one first.
 const HOSTS: &str = "string_agg(d.domain, '\u{1f}' ORDER BY d.is_primary DESC, d.id)";
 
-/// When a tenant was made.
+/// When a tenant was created, as RFC 3339 text.
 const CREATED_AT: &str = "to_char(t.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
 
 /// The catalog in a PostgreSQL database.
@@ -41,7 +41,7 @@ pub struct PostgresCatalog {
     progress: Progress,
 }
 
-/// A server's word inside a [`CatalogError`].
+/// The server's error inside a [`CatalogError`].
 #[derive(Debug)]
 pub struct DatabaseError(pub ServerError);
 
@@ -54,13 +54,13 @@ impl fmt::Display for DatabaseError {
 impl std::error::Error for DatabaseError {}
 
 impl CatalogError {
-    /// Returns whether another session was in the way, so that it may work later.
+    /// Returns whether lock contention was the cause, so that a retry may succeed.
     #[must_use]
     pub fn is_contention(&self) -> bool {
         match self {
             Self::Database(error) => error
                 .downcast_ref::<DatabaseError>()
-                .is_some_and(|DatabaseError(said)| said.is_contention()),
+                .is_some_and(|DatabaseError(error)| error.is_contention()),
             _ => false,
         }
     }
@@ -68,46 +68,51 @@ impl CatalogError {
 
 /// Returns the catalog's error for a driver's error.
 pub(crate) fn catalog_error(error: &Error) -> CatalogError {
-    let said = server_error(error);
-    // What a trigger's function misses is no table of the catalog's.
-    let is_ours = error.as_db_error().is_some_and(|db| db.where_().is_none());
-    match said.sqlstate.as_deref().filter(|_| is_ours) {
+    let cause = server_error(error);
+    // A relation that a trigger's function lacks is not one of the tenant tables.
+    let is_direct = error.as_db_error().is_some_and(|db| db.where_().is_none());
+    match cause.sqlstate.as_deref().filter(|_| is_direct) {
         Some(code) if sqlstate::is_missing_table(code) => {
-            CatalogError::TablesMissing(said.to_string())
+            CatalogError::TablesMissing(cause.to_string())
         }
-        Some(sqlstate::UNDEFINED_COLUMN) => CatalogError::ColumnMissing(said.to_string()),
-        _ => database_error(said),
+        Some(sqlstate::UNDEFINED_COLUMN) => CatalogError::ColumnMissing(cause.to_string()),
+        _ => database_error(cause),
     }
 }
 
-pub(crate) fn database_error(said: ServerError) -> CatalogError {
-    if said.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE) {
-        return CatalogError::PermissionDenied(said.to_string());
+impl From<Error> for CatalogError {
+    fn from(error: Error) -> Self {
+        catalog_error(&error)
     }
-    CatalogError::Database(Box::new(DatabaseError(said)))
 }
 
-pub(crate) fn unreachable_error(said: ServerError) -> CatalogError {
-    CatalogError::Unreachable(Box::new(DatabaseError(said)))
+pub(crate) fn database_error(error: ServerError) -> CatalogError {
+    if error.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE) {
+        return CatalogError::PermissionDenied(error.to_string());
+    }
+    CatalogError::Database(Box::new(DatabaseError(error)))
 }
 
-/// An index that takes room and time and is used by nobody.
+pub(crate) fn unreachable_error(error: ServerError) -> CatalogError {
+    CatalogError::Unreachable(Box::new(DatabaseError(error)))
+}
+
+/// An index that is maintained but that no query uses, because its build failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidIndex {
-    /// Where it is.
+    /// Its schema.
     pub schema: String,
     /// Its name.
     pub index: String,
-    /// The table that it is of.
+    /// Its table.
     pub table: String,
 }
 
 impl InvalidIndex {
-    /// Returns whether it is what a `REINDEX ... CONCURRENTLY` that did not end leaves beside the
-    /// index that it was about (manual, `REINDEX`): `_ccnew` or `_ccold`, with a number where one
-    /// was there already.
+    /// Returns whether a failed `REINDEX ... CONCURRENTLY` left it (manual, `REINDEX`): its name
+    /// ends in `_ccnew` or `_ccold`, followed by a number if that name was taken.
     #[must_use]
-    pub fn is_spare(&self) -> bool {
+    pub fn is_reindex_leftover(&self) -> bool {
         let name = self
             .index
             .trim_end_matches(|letter: char| letter.is_ascii_digit());
@@ -116,25 +121,23 @@ impl InvalidIndex {
 }
 
 impl PostgresCatalog {
-    /// Returns the catalog that these tables make.
+    /// Returns the catalog in these tables. It reports no events.
     #[must_use]
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
         let tables = Tables::new(layout);
-        let (progress, _nobody) = Progress::channel();
         Self {
             database,
             tables,
-            progress,
+            progress: Progress::channel().0,
         }
     }
 
-    /// Returns the same catalog, which tells here what it waits for, and how far long work is.
+    /// Returns the same catalog, which reports lock waits and progress to `progress`.
     #[must_use]
-    pub fn telling(self, progress: Progress) -> Self {
+    pub fn with_progress(self, progress: Progress) -> Self {
         Self { progress, ..self }
     }
 
-    /// Returns where it tells what happens.
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -161,22 +164,25 @@ impl PostgresCatalog {
             .map_err(unreachable_error)
     }
 
-    /// Creates an empty schema for a tenant that lacks its own.
+    /// Runs a query in a transaction of its own and returns its rows.
+    pub(crate) async fn read(&self, sql: &str) -> Result<Vec<Row>, CatalogError> {
+        Ok(self.session().await?.read(sql).await?)
+    }
+
+    /// Creates an empty schema for a tenant whose schema does not exist. Does nothing if it exists.
     ///
     /// # Errors
     ///
-    /// What the server refuses; a schema that exists by now is no error.
+    /// The server's error.
     pub async fn create_schema(&self, schema: &SchemaName) -> Result<(), CatalogError> {
-        let session = self.session().await?;
-        let created = session
-            .rows(&format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted()))
-            .await;
-        created.map(drop).map_err(|error| catalog_error(&error))
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted());
+        self.session().await?.rows(&sql).await?;
+        Ok(())
     }
 
-    /// Returns the schemas that begin with the prefix or hold a history table, and that no
-    /// tenant has. Those in `apart` are shared, and with an empty prefix so are those in which
-    /// extensions live.
+    /// Returns the schemas whose name has the prefix or that contain a history table, and that no
+    /// tenant's row names. Leaves out those in `shared` and, if the prefix is empty, those that
+    /// contain extensions.
     ///
     /// # Errors
     ///
@@ -185,10 +191,9 @@ impl PostgresCatalog {
         &self,
         prefix: &str,
         history_table: &str,
-        apart: &[SchemaName],
+        shared: &[SchemaName],
     ) -> Result<Vec<String>, CatalogError> {
-        let session = self.session().await?;
-        let shared: Vec<String> = apart
+        let shared: Vec<String> = shared
             .iter()
             .map(|schema| escape_literal(schema.as_str()))
             .collect();
@@ -207,14 +212,8 @@ impl PostgresCatalog {
             escape_literal(prefix),
             self.tables.rows
         );
-        let rows = session
-            .read(&sql)
-            .await
-            .map_err(|error| catalog_error(&error))?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| row.optional(0).map(str::to_owned))
-            .collect())
+        let schema = |row: &Row| Ok(row.text(0)?.to_owned());
+        self.read(&sql).await?.iter().map(schema).collect()
     }
 
     /// Returns why a job skips the tenant with this id: it was dropped or is being dropped. `None` where
@@ -238,9 +237,7 @@ impl PostgresCatalog {
     ///
     /// As [`TenantCatalog::list`].
     pub async fn locked_schemas(&self) -> Result<Vec<String>, CatalogError> {
-        let session = self.session().await?;
-        let locked = advisory_lock::locked_schemas(&session).await;
-        locked.map_err(|error| catalog_error(&error))
+        Ok(advisory_lock::locked_schemas(&self.session().await?).await?)
     }
 
     /// Returns the primary hosts of all tenants.
@@ -249,30 +246,21 @@ impl PostgresCatalog {
     ///
     /// As [`TenantCatalog::list`].
     pub async fn primary_hosts(&self) -> Result<HashSet<Hostname>, CatalogError> {
-        let session = self.session().await?;
         let sql = format!(
-            "SELECT d.domain FROM {} d WHERE d.is_primary",
+            "SELECT d.domain FROM {} d WHERE d.is_primary AND d.domain IS NOT NULL",
             self.tables.hosts
         );
-        let rows = session
-            .read(&sql)
-            .await
-            .map_err(|error| catalog_error(&error))?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| row.optional(0))
-            .map(|host| Hostname::from_catalog(host.to_owned()))
-            .collect())
+        let host = |row: &Row| Ok(Hostname::from_catalog(row.text(0)?.to_owned()));
+        self.read(&sql).await?.iter().map(host).collect()
     }
 
-    /// Returns the indexes in `public` and in tenants' schemas that no query uses because building
-    /// them did not end, unless somebody is at it right now.
+    /// Returns the invalid indexes in `public` and in tenants' schemas. Leaves out those that
+    /// another session is building.
     ///
     /// # Errors
     ///
-    /// What the server says.
+    /// The server's error.
     pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
-        let session = self.session().await?;
         // An index of a partitioned table is invalid until each partition has one. Any role can see the
         // lock of a running build, but not its row in pg_stat_progress_create_index.
         let sql = format!(
@@ -287,10 +275,6 @@ impl PostgresCatalog {
              ORDER BY 1, 2",
             self.tables.rows
         );
-        let rows = session
-            .read(&sql)
-            .await
-            .map_err(|error| catalog_error(&error))?;
         let index = |row: &Row| {
             Ok(InvalidIndex {
                 schema: row.text(0)?.to_owned(),
@@ -298,11 +282,21 @@ impl PostgresCatalog {
                 table: row.text(2)?.to_owned(),
             })
         };
-        let indexes: Result<_, Error> = rows.iter().map(index).collect();
-        indexes.map_err(|error| catalog_error(&error))
+        self.read(&sql).await?.iter().map(index).collect()
     }
 
-    /// Every row of the catalog, with its hosts, the primary one first.
+    /// Returns an expression for the rows of a tenant's hosts, as a JSON array.
+    pub(crate) fn domains_as_json(&self, id: i64) -> String {
+        match &self.tables.domains {
+            Some(domains) => format!(
+                "(SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.{}), '[]') FROM {} d WHERE d.{} = '{id}')",
+                domains.id, domains.table, domains.tenant
+            ),
+            None => "'[]'::json".to_owned(),
+        }
+    }
+
+    /// Returns the query for tenants with their hosts, the primary one first.
     fn select(&self, condition: &str) -> String {
         let Tables { rows, hosts, .. } = &self.tables;
         format!(
@@ -312,9 +306,9 @@ impl PostgresCatalog {
         )
     }
 
-    /// Finds what of a new tenant is taken, in whatever case it is written. Whoever adopts a
-    /// schema is not kept from it because it exists.
-    pub(crate) async fn conflict(
+    /// Returns an error if another tenant has the slug, schema or a host of the new one, ignoring
+    /// case. With `adopts` the schema may exist.
+    pub(crate) async fn find_conflict(
         &self,
         session: &Session,
         new: &NewTenant,
@@ -325,7 +319,7 @@ impl PostgresCatalog {
             escape_literal(new.slug.as_str()),
             escape_literal(new.schema.as_str()),
         );
-        let wanted: Vec<String> = new
+        let new_hosts: Vec<String> = new
             .hostnames
             .iter()
             .flat_map(|host| std::iter::once(host.to_string()).chain(host.unicode()))
@@ -337,9 +331,9 @@ impl PostgresCatalog {
              UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND NOT ({adopts} AND n.nspname = {schema}) \
              UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {hosts} d JOIN {rows} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) ORDER BY 1",
-            wanted.join(",")
+            new_hosts.join(",")
         );
-        // Inside the transaction that is going to create it, so not through `read`.
+        // Not through `read`, which starts a transaction of its own.
         let rows = session.rows(&sql).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
@@ -355,8 +349,8 @@ impl PostgresCatalog {
         }))
     }
 
-    /// Says of an owner that he is being dropped, where he is.
-    pub(crate) async fn name_owner(&self, error: CatalogError) -> CatalogError {
+    /// Adds to an [`CatalogError::AlreadyExists`] error that its owner is being dropped, if so.
+    pub(crate) async fn describe_owner(&self, error: CatalogError) -> CatalogError {
         let CatalogError::AlreadyExists { what, value, owner } = error else {
             return error;
         };
@@ -371,14 +365,9 @@ impl PostgresCatalog {
             self.tables.rows,
             escape_literal(&value)
         );
-        let is_dropping = match self.session().await {
-            Ok(session) => session.read(&sql).await.is_ok_and(|rows| !rows.is_empty()),
-            Err(_) => false,
-        };
-        let owner = if is_dropping {
-            format!("{owner}, which is being dropped")
-        } else {
-            owner
+        let owner = match self.read(&sql).await {
+            Ok(rows) if !rows.is_empty() => format!("{owner}, which is being dropped"),
+            _ => owner,
         };
         CatalogError::AlreadyExists { what, value, owner }
     }
@@ -387,7 +376,7 @@ impl PostgresCatalog {
 impl TenantCatalog for PostgresCatalog {
     async fn list(&self) -> Result<TenantList, CatalogError> {
         let Tables { rows, hosts, .. } = &self.tables;
-        // Hosts of all tenants at once; asking for those of each takes half as long again.
+        // Aggregating all hosts at once; a subquery for each tenant takes 1.5 times as long.
         self.read_all(&format!(
             "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {rows} t LEFT JOIN \
              (SELECT d.tenant_id, {HOSTS} AS hosts FROM {hosts} d GROUP BY d.tenant_id) d ON d.tenant_id = t.id \
@@ -423,7 +412,7 @@ impl TenantCatalog for PostgresCatalog {
             })?;
         let mut list = TenantList::default();
         for row in &rows {
-            read(row, &mut list)?;
+            read_tenant(row, &mut list)?;
         }
         let found = list.tenants.into_iter().next();
         found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
@@ -438,24 +427,18 @@ impl PostgresCatalog {
         );
         let query = Row::query(select);
         let mut list = TenantList::default();
-        let mut rows = std::pin::pin!(
-            session
-                .client()
-                .simple_query_raw(&sql)
-                .await
-                .map_err(|error| catalog_error(&error))?
-        );
-        // Row by row: 50,000 tenants are not kept as rows and as tenants at once.
+        let mut rows = std::pin::pin!(session.client().simple_query_raw(&sql).await?);
+        // Row by row, so that 50,000 tenants are not in memory twice.
         while let Some(message) = rows.next().await {
             match message {
                 Ok(SimpleQueryMessage::Row(row)) => {
-                    read(&Row::new(row, &query), &mut list)?;
+                    read_tenant(&Row::new(row, &query), &mut list)?;
                 }
                 Ok(_) => {}
-                // A connection that was lost brings this error for ever.
+                // The stream of a lost connection repeats this error without an end.
                 Err(error) => {
                     session.discard();
-                    return Err(catalog_error(&error));
+                    return Err(error.into());
                 }
             }
         }
@@ -463,10 +446,11 @@ impl PostgresCatalog {
     }
 }
 
-fn read(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
+fn read_tenant(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
+    // Columns of the tenant table may be NULL, whatever they hold.
     let cell = |column: usize| row.optional(column).unwrap_or_default();
     let schema = cell(3);
-    // django-tenants keeps a row for the shared schema itself.
+    // django-tenants has a row for the shared schema itself.
     if schema == "public" {
         return Ok(());
     }

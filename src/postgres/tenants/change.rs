@@ -1,4 +1,4 @@
-//! Why a change to a tenant was not made, whichever verb made it.
+//! The error of every change to a tenant.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::service::failure::{Holder, MigrateError, ServerError};
 /// Why a tenant was not created, adopted, renamed, dropped, restored or otherwise changed.
 #[derive(Debug)]
 pub enum ChangeError {
-    /// The catalog or the server refused.
+    /// The catalog or the server rejected it.
     Catalog(CatalogError),
     /// A migration failed.
     Migrate(Box<MigrateError>),
     /// Another session held the schema's lock for longer than `lock_wait`.
     Locked {
-        /// That session, where the server named it.
+        /// That session, if the server named it.
         holder: Option<Holder>,
-        /// How long was waited.
+        /// The time waited.
         waited: Duration,
     },
-    /// Other sessions held locks that the change needs, in every attempt.
+    /// Other sessions held locks that the change requires, in every attempt.
     InUse(ServerError),
 }
 
 impl ChangeError {
-    /// Returns whether another session's lock was the reason, so that it may work later.
+    /// Returns whether lock contention was the cause, so that a retry may succeed.
     #[must_use]
     pub fn is_contention(&self) -> bool {
         match self {

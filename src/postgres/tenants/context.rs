@@ -1,4 +1,4 @@
-//! A connection that sees one tenant, for as long as a transaction lasts.
+//! Runs a transaction with one tenant's schema as its `search_path`.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -15,42 +15,41 @@ use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::settings::RESET;
 use crate::service::failure::ServerError;
 
-/// What `DISCARD ALL` does, but for the prepared statements: the driver keeps some of its own,
-/// with which it asks for types that it does not know, and every tenant has types of its own.
+/// `DISCARD ALL` without `DEALLOCATE ALL`: the driver keeps prepared statements of its own, with
+/// which it reads the types of each tenant.
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
      SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
 
-/// A transaction whose `search_path` is one tenant, then what was asked for.
+/// A transaction whose `search_path` is one tenant's schema, followed by the given schemas.
 ///
-/// It ends with [`TenantContext::commit`] or [`TenantContext::rollback`], and the connection
-/// goes back clean. Dropped without either, or while one of them or a query is being waited for,
-/// the connection is closed, which rolls back: nobody can borrow a connection that still sees a
-/// tenant.
+/// [`TenantContext::commit`] and [`TenantContext::rollback`] reset the session and return it to the
+/// pool. If the context is dropped without either, or while one of them or a query is running, the
+/// connection is closed, which rolls back: no pooled connection still sees a tenant.
 #[derive(Debug)]
 pub struct TenantContext {
     session: Option<Session>,
     schema: SchemaName,
-    /// When the transaction began, in seconds since 1970, as the server writes it.
+    /// When the transaction started, in seconds since 1970, as the server formats it.
     began: String,
     route: Route,
 }
 
-/// Why there is no transaction in a tenant's schema, or why it did not end as it was told to.
+/// Why a transaction in a tenant's schema was not opened, committed or rolled back.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// No connection was to be had: the server is not there, refused the login or is full, or
-    /// everybody kept theirs for half a minute. Nothing was done; later it may work.
+    /// No connection: the server is unreachable, rejected the login or has no free connection slot,
+    /// or no pooled connection became free within 30 s. Nothing was done; a retry may succeed.
     NoConnection(ServerError),
     /// The schema does not exist, or the role may not use it.
     SchemaMissing(SchemaName),
-    /// The server refused, or something had failed inside already. Nothing stays.
+    /// The server refused it, or a statement had failed. The transaction is rolled back.
     Refused(ServerError),
-    /// A statement inside, such as COMMIT, had ended the transaction in this schema. What ran
-    /// behind it ran by itself and may have met another schema.
+    /// A statement such as COMMIT had ended the transaction in this schema. The statements after it
+    /// ran outside the transaction, and possibly in another schema.
     Ended(SchemaName),
-    /// The connection was lost before COMMIT was answered; it may have been done or not.
-    Unanswered(ServerError),
+    /// The reply to COMMIT was lost; the transaction may be committed or not.
+    InDoubt(ServerError),
 }
 
 impl fmt::Display for TenantError {
@@ -59,15 +58,18 @@ impl fmt::Display for TenantError {
             Self::NoConnection(error) => write!(f, "no connection: {error}"),
             Self::SchemaMissing(schema) => write!(
                 f,
-                "schema '{schema}' does not exist, or may not be used by this role"
+                "schema '{schema}' does not exist, or the role has no USAGE privilege on it"
             ),
             Self::Refused(error) => error.fmt(f),
             Self::Ended(schema) => write!(
                 f,
-                "a statement ended the transaction in schema '{schema}' before its time"
+                "a statement ended the transaction in schema '{schema}' early"
             ),
-            Self::Unanswered(error) => {
-                write!(f, "whether it was committed is unknown: {error}")
+            Self::InDoubt(error) => {
+                write!(
+                    f,
+                    "whether the transaction is committed is unknown: {error}"
+                )
             }
         }
     }
@@ -76,16 +78,15 @@ impl fmt::Display for TenantError {
 impl std::error::Error for TenantError {}
 
 impl Database {
-    /// Opens a transaction that sees the tenant's schema first, then `search_path`.
+    /// Opens a transaction whose `search_path` is the tenant's schema, then `search_path`.
     ///
-    /// A free connection is waited for, for at most half a minute; whoever wants to wait less drops the future
-    /// (`tokio::time::timeout`), and nothing of it stays.
+    /// Waits at most 30 s for a free connection. For a shorter limit drop the future, such as with
+    /// `tokio::time::timeout`; that has no side effects.
     ///
     /// # Errors
     ///
-    /// [`TenantError::NoConnection`]; [`TenantError::SchemaMissing`], because a missing schema
-    /// would silently show the next one of the path; [`TenantError::Refused`] with what else the
-    /// server says.
+    /// [`TenantError::NoConnection`]; [`TenantError::SchemaMissing`], because names would resolve in
+    /// the next schema of the path; [`TenantError::Refused`] with any other error of the server.
     pub async fn tenant(
         &self,
         schema: &SchemaName,
@@ -96,13 +97,12 @@ impl Database {
         for other in search_path {
             let _ = write!(path, ", {}", other.quoted());
         }
-        // In a pooler's session RESET would come too late outside of the transaction, and CLEAN
-        // would unlock what others hold.
+        // A pooler may run each transaction in another session, whose advisory locks are not ours.
         let (before, within) = match route {
             Route::Direct => (CLEAN, ""),
             Route::Pooled => ("", RESET),
         };
-        // A transaction that somebody left open began before this message was sent.
+        // now() is earlier if BEGIN met a transaction that was left open in the session.
         let opening = format!(
             "BEGIN; {within}SET LOCAL search_path TO {path}; \
              SELECT current_schema() IS NOT DISTINCT FROM {}, now() = statement_timestamp(), date_part('epoch', now())",
@@ -125,8 +125,7 @@ impl Database {
                 Ok(Opening::SchemaMissing) => {
                     return Err(TenantError::SchemaMissing(schema.clone()));
                 }
-                // Nothing was done yet. Others that the pool keeps may be as bad, and a new one
-                // is good; each bad one is closed.
+                // Closes the connection and takes the next one, in the end a new one.
                 Ok(Opening::Occupied) => {}
                 Err(error)
                     if was_used
@@ -143,11 +142,11 @@ impl Database {
     }
 }
 
-/// What came of opening the transaction.
+/// The result of opening the transaction.
 enum Opening {
     Open,
     SchemaMissing,
-    /// Another transaction had been left open in the session.
+    /// Another transaction was left open in the session.
     Occupied,
 }
 
@@ -172,10 +171,9 @@ impl TenantContext {
         Ok(Opening::Open)
     }
 
-    /// Returns the driver's client, within the transaction.
+    /// Returns the driver's client, inside the transaction.
     ///
-    /// What is set for the session and what is prepared, locked or listened to there ends with
-    /// the context too.
+    /// Session settings, advisory locks and LISTEN registrations end with the context.
     #[must_use]
     pub fn client(&self) -> &Client {
         self.session().client()
@@ -185,30 +183,28 @@ impl TenantContext {
         self.session.as_ref().expect("present until the end")
     }
 
-    /// Commits, and gives the connection back.
+    /// Commits and returns the connection to the pool.
     ///
     /// # Errors
     ///
-    /// [`TenantError::Refused`] where the server refused or a statement inside had failed, even
-    /// if nobody looked at that; [`TenantError::Ended`]; [`TenantError::Unanswered`]. The
-    /// connection is closed then.
+    /// [`TenantError::Refused`] if the server refused or a statement had failed, even if its error
+    /// was ignored; [`TenantError::Ended`]; [`TenantError::InDoubt`]. The connection is closed then.
     pub async fn commit(self) -> Result<(), TenantError> {
         self.end("COMMIT").await
     }
 
-    /// Rolls back, and gives the connection back.
+    /// Rolls back and returns the connection to the pool.
     ///
     /// # Errors
     ///
-    /// [`TenantError::Ended`]; [`TenantError::Refused`] where the connection was lost, which
-    /// rolls back too. The connection is closed then.
+    /// [`TenantError::Ended`]; [`TenantError::Refused`] if the connection was lost, which rolls back
+    /// too. The connection is closed then.
     pub async fn rollback(self) -> Result<(), TenantError> {
         self.end("ROLLBACK").await
     }
 
-    /// The three are sent at once: COMMIT of a transaction that failed is no error of its own, so
-    /// a question in front of it shows that and whether it is ours; its error makes
-    /// COMMIT roll back.
+    /// Pipelines a check, COMMIT or ROLLBACK, and the reset. COMMIT of a failed transaction reports
+    /// no error, but the check does; it also fails in another transaction, so that COMMIT rolls back.
     async fn end(mut self, how: &str) -> Result<(), TenantError> {
         let is_ours = format!(
             "SELECT 1 / (pg_catalog.date_part('epoch', pg_catalog.now()) = {}::pg_catalog.float8)::pg_catalog.int4",
@@ -229,21 +225,21 @@ impl TenantContext {
             (Err(error), _) if sqlstate_of(&error) == Some(sqlstate::DIVISION_BY_ZERO) => {
                 return Err(TenantError::Ended(self.schema.clone()));
             }
-            // The server may still have come to the COMMIT that was sent with it.
+            // The server may still have executed the COMMIT that was pipelined.
             (Err(error), _) | (Ok(_), Err(error))
                 if how == "COMMIT" && is_connection_lost(&error) =>
             {
-                return Err(TenantError::Unanswered(server_error(&error)));
+                return Err(TenantError::InDoubt(server_error(&error)));
             }
             (Err(error), _) if how == "COMMIT" => {
                 return Err(TenantError::Refused(server_error(&error)));
             }
             (_, Err(error)) => return Err(TenantError::Refused(server_error(&error))),
-            // What had failed inside is rolled back with the rest.
+            // A failed statement is rolled back with the rest.
             (_, Ok(_)) => {}
         }
         if cleaned.is_ok() {
-            // Only a connection whose transaction has ended may be borrowed again.
+            // Only a connection whose transaction has ended returns to the pool.
             drop(self.session.take());
         }
         Ok(())

@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use super::catalog::{PostgresCatalog, catalog_error};
 use super::change::ChangeError;
-use super::new_row::taken_meanwhile;
+use super::new_row::insert_error;
 use crate::domain::applied::{Applied, AppliedScript};
 use crate::domain::catalog::CatalogError;
 use crate::domain::script::Scope;
@@ -41,13 +41,13 @@ pub struct Created {
     pub tenant: Tenant,
     /// The scripts that were applied to its schema.
     pub applied: Vec<AppliedScript>,
-    /// How many scripts are pending: those from the first one on that runs without a transaction.
+    /// How many scripts are pending: the first non-transactional one and all after it.
     pub left: usize,
-    /// Whether [`PostgresCatalog::write_template`] would make the next one faster.
+    /// Whether [`PostgresCatalog::write_template`] would speed up the next creation.
     pub lacks_template: bool,
 }
 
-/// What a tenant is created from, in every attempt.
+/// The input of every attempt to create or adopt a tenant.
 pub(super) struct Creation<'a> {
     pub(super) new: &'a NewTenant,
     pub(super) set: Option<&'a MigrationSet>,
@@ -61,7 +61,7 @@ pub(super) struct Creation<'a> {
 pub(super) type CreateFailed = TxError<ChangeError, Created>;
 
 impl<'a> Creation<'a> {
-    /// The tenant can do without the ledger; the next survey reads its history.
+    /// Without the bookkeeping tables there is no ledger row; the next survey reads the history.
     pub(super) async fn new(
         catalog: &PostgresCatalog,
         new: &'a NewTenant,
@@ -89,7 +89,7 @@ impl<'a> Creation<'a> {
 }
 
 impl PostgresCatalog {
-    /// Creates a tenant with everything, or nothing. Without a set the schema stays empty.
+    /// Creates a tenant in one transaction. Without a set its schema is empty.
     ///
     /// # Errors
     ///
@@ -102,26 +102,29 @@ impl PostgresCatalog {
         progress: &Progress,
     ) -> Result<Created, ChangeError> {
         let creation = Creation::new(self, new, set, options, progress).await;
-        let kept = match set.filter(|_| options.templates) {
+        let stored = match set.filter(|_| options.templates) {
             // Without a template the files are run.
-            Some(set) => self.kept(&self.session().await?, set, options).await.ok(),
+            Some(set) => {
+                let session = self.session().await?;
+                self.load_template(&session, set, options).await.ok()
+            }
             None => None,
         };
-        let template = Cell::new(kept.as_ref().and_then(StoredTemplate::template));
+        let template = Cell::new(stored.as_ref().and_then(StoredTemplate::template));
         let attempt = async |number| match self.attempt(&creation, template.get(), number).await {
             Err(TxError::Refused(ChangeError::Migrate(_))) if template.take().is_some() => {
                 self.attempt(&creation, None, number).await
             }
-            made => made,
+            outcome => outcome,
         };
         let refused = |error: &Error| ChangeError::from(catalog_error(error));
         match self.retry(options).run(refused, attempt).await {
             Ok(created) => Ok(Created {
                 tenant: self.with_id(created.tenant).await?,
-                lacks_template: kept.is_some_and(|kept| kept.compiled.is_none()),
+                lacks_template: stored.is_some_and(|stored| stored.compiled.is_none()),
                 ..created
             }),
-            Err(ChangeError::Catalog(error)) => Err(self.name_owner(error).await.into()),
+            Err(ChangeError::Catalog(error)) => Err(self.describe_owner(error).await.into()),
             Err(error) => Err(error),
         }
     }
@@ -141,7 +144,7 @@ impl PostgresCatalog {
         created
     }
 
-    /// Borrows the connection of an attempt; all but the first wait for a server that restarts.
+    /// Returns a session for an attempt; all but the first wait for a server that restarts.
     pub(super) async fn session_for<E: From<GaveUp>, T>(
         &self,
         attempt: u32,
@@ -150,34 +153,34 @@ impl PostgresCatalog {
         session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))
     }
 
-    /// Writes the template that makes the next tenant faster.
+    /// Stores the template of a set, which speeds up the next creation.
     ///
     /// # Errors
     ///
-    /// Why there is none; the files are run then.
+    /// The reason why the set has no template; its files are run instead.
     pub async fn write_template(
         &self,
         set: &MigrationSet,
         options: &EngineOptions,
     ) -> Result<(), String> {
-        let said = |error: Error| server_error(&error).to_string();
         let session = self.session().await.map_err(|error| error.to_string())?;
-        let kept = self.kept(&session, set, options).await.map_err(said)?;
+        let stored = self.load_template(&session, set, options).await;
+        let stored = stored.map_err(|error| server_error(&error).to_string())?;
         drop(session);
-        if let Some(compiled) = kept.compiled {
+        if let Some(compiled) = stored.compiled {
             return compiled.map(drop);
         }
         let compiled =
             template::compile(self.database(), options, &template::in_one_transaction(set))
                 .await
                 .map_err(|error| error.to_string())?;
-        template::store(self.database(), options, &kept.key, &compiled)
+        template::store(self.database(), options, &stored.key, &compiled)
             .await
             .map_err(|error| error.to_string())?;
         compiled.map(drop)
     }
 
-    async fn kept(
+    async fn load_template(
         &self,
         session: &Session,
         set: &MigrationSet,
@@ -198,50 +201,65 @@ impl PostgresCatalog {
             new, set, options, ..
         } = *creation;
         let opened = self.create_schema_for(session, creation).await?;
-        let scripts: Vec<&Script> = set.map_or_else(Vec::new, |set| set.scripts().iter().collect());
-        let now = set.map_or_else(Vec::new, template::in_one_transaction);
+        let transactional = set.map_or_else(Vec::new, template::in_one_transaction);
         let applied = match (set, template) {
             (None, _) => Vec::new(),
             (Some(_), None) => {
-                self.run_files(session, creation, &opened, &now, number)
+                self.run_files(session, creation, &opened, &transactional, number)
                     .await?
             }
             (Some(_), Some(template)) => {
                 let template_run = TemplateRun {
                     template,
-                    scripts: &now,
+                    scripts: &transactional,
                     schema: &new.schema,
                     options,
                     requires_empty: false,
-                    // Its seal fits; comparing the new schema costs more than creating it.
+                    // Comparing the result would cost more than creating the schema.
                     is_verified: true,
                 };
-                // The guard checked it when the template was made.
+                // The guard ran when the template was compiled.
                 let outcome = template_run
                     .run(session, &opened, &FinalCheck::Skip, creation.progress)
                     .await;
-                outcome.map_err(mismatch)?.applied
+                outcome.map_err(template_failed)?.applied
             }
         };
-        let history: Vec<Applied> = now.iter().map(|script| script.id.claimed()).collect();
-        let note = if creation.keeps_ledger && set.is_some() {
-            ledger::note(&new.schema, &options.history_table, &history)
-        } else {
-            String::new()
-        };
-        // The row comes last, so that the guard does not see it.
-        let insert = self.tables().insert(new);
-        let made = |tenant| Created {
-            tenant,
-            applied,
-            left: scripts.len() - now.len(),
-            lacks_template: false,
-        };
-        self.commit_new(session, new, &opened, &insert, &note, made)
+        let history = transactional.iter().map(|script| script.id.claimed());
+        let history = set.map(|_| history.collect());
+        let left = set.map_or(0, |set| set.scripts().len()) - transactional.len();
+        self.commit_created(session, creation, &opened, history, applied, left)
             .await
     }
 
-    /// Opens the transaction and creates the schema, unless something of the tenant is taken.
+    /// Inserts the tenant's row, writes `history` to the ledger and commits. The row comes last, so
+    /// that the guard does not see it.
+    pub(super) async fn commit_created(
+        &self,
+        session: &Session,
+        creation: &Creation<'_>,
+        opened: &OpenTransaction,
+        history: Option<Vec<Applied>>,
+        applied: Vec<AppliedScript>,
+        left: usize,
+    ) -> Result<Created, CreateFailed> {
+        let Creation { new, options, .. } = *creation;
+        let note = history
+            .filter(|_| creation.keeps_ledger)
+            .map(|history| ledger::note(&new.schema, &options.history_table, &history));
+        let created = |tenant| Created {
+            tenant,
+            applied,
+            left,
+            lacks_template: false,
+        };
+        let insert = self.tables().insert(new);
+        let note = note.unwrap_or_default();
+        self.commit_new(session, new, opened, &insert, &note, created)
+            .await
+    }
+
+    /// Opens the transaction and creates the schema, unless the slug, schema or a host is taken.
     async fn create_schema_for(
         &self,
         session: &Session,
@@ -254,25 +272,24 @@ impl PostgresCatalog {
             new.schema.quoted(),
             probe(&new.schema, &options.history_table)
         );
-        // All sent before the first is answered. The conflict explains better what is taken than the
-        // statement that fails because of it.
-        let (reset, begun, conflict, made) = join4(
+        // Pipelined. The conflict names what is taken; the failed CREATE SCHEMA does not.
+        let (reset, began, conflict, created) = join4(
             session.client().simple_query("DISCARD ALL"),
             session.rows(&opening),
-            self.conflict(session, new, false),
+            self.find_conflict(session, new, false),
             session.rows(&create),
         )
         .await;
         reset?;
-        begun?;
+        began?;
         if let Some(conflict) = conflict? {
             return Err(TxError::Refused(conflict.into()));
         }
-        let taken = |error: Error| {
-            let taken = taken_meanwhile(&error, new, self.tables());
-            TxError::of(server_error(&error), taken.into())
+        let refused = |error: Error| {
+            let refused = insert_error(&error, new, self.tables());
+            TxError::of(server_error(&error), refused.into())
         };
-        let OpenOutcome::Ready(opened) = interpret(&made.map_err(taken)?, &new.schema)? else {
+        let OpenOutcome::Ready(opened) = interpret(&created.map_err(refused)?, &new.schema)? else {
             let missing = CatalogError::SchemaMissing(new.schema.clone());
             return Err(TxError::Refused(missing.into()));
         };
@@ -323,7 +340,7 @@ impl PostgresCatalog {
         };
         let touched = escape_guard::outside(self.database(), None, schema, findings).await;
         let touched = touched.map_err(|error| {
-            let doing = "looking at what was touched outside the schema".to_owned();
+            let doing = "checking for changes outside the schema".to_owned();
             let failed = MigrateError::Database {
                 doing,
                 error: error.clone(),
@@ -339,14 +356,15 @@ impl PostgresCatalog {
     }
 }
 
-/// The template could not be applied; the files are run instead, unless another attempt may help.
-fn mismatch(mismatch: TemplateMismatch) -> CreateFailed {
+/// Returns the error of a template that was not applied: after contention the attempt is repeated,
+/// otherwise the files are run instead.
+fn template_failed(error: TemplateMismatch) -> CreateFailed {
     let doing = "applying the template".to_owned();
-    match mismatch {
+    match error {
         TemplateMismatch::Server(error) => {
-            let said = server_error(&error);
-            let error = said.clone();
-            TxError::of(said, MigrateError::Database { doing, error }.into())
+            let cause = server_error(&error);
+            let error = cause.clone();
+            TxError::of(cause, MigrateError::Database { doing, error }.into())
         }
         TemplateMismatch::Identity
         | TemplateMismatch::Different

@@ -1,4 +1,4 @@
-//! Hosts of tenants: added, removed, made the primary one.
+//! Adds and removes hosts of tenants, and sets the primary one.
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
@@ -13,25 +13,25 @@ use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
 use crate::service::failure::ServerError;
 
-/// Why the hosts of a tenant stay as they are.
+/// Why the hosts of a tenant were not changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DomainError {
-    /// The catalog's own reasons; a taken host is among them.
+    /// Any other error, such as a host that is taken.
     Catalog(CatalogError),
-    /// No table keeps hosts.
+    /// No table for hosts is configured.
     NoTable,
-    /// No column keeps which host is the primary one.
+    /// No column for the primary host is configured.
     NoPrimary,
     /// The tenant does not have this host.
-    NotIts {
-        /// The host that was asked for.
+    NotFound {
+        /// The host.
         host: String,
         /// The tenant's slug.
         tenant: String,
     },
-    /// It is the tenant's last host, without which no request reaches it.
-    Last {
+    /// It is the tenant's last host, without which no request reaches the tenant.
+    LastHost {
         /// The host.
         host: String,
         /// The tenant's slug.
@@ -44,13 +44,13 @@ impl std::fmt::Display for DomainError {
         match self {
             Self::Catalog(error) => error.fmt(f),
             Self::NoTable => {
-                f.write_str("no table keeps the hosts of tenants (catalog.domain_table is empty)")
+                f.write_str("no table for hosts of tenants is configured (catalog.domain_table is empty)")
             }
             Self::NoPrimary => f.write_str(
-                "no column keeps which host of a tenant is the primary one (catalog.domain_primary_column is empty)",
+                "no column for the primary host is configured (catalog.domain_primary_column is empty)",
             ),
-            Self::NotIts { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
-            Self::Last { host, tenant } => {
+            Self::NotFound { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
+            Self::LastHost { host, tenant } => {
                 write!(f, "'{host}' is the last host of tenant '{tenant}'")
             }
         }
@@ -83,16 +83,16 @@ impl From<CatalogError> for DomainError {
     }
 }
 
-/// What became of a host that was to be added.
+/// The result of adding a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// The tenant has it now.
+    /// It was added.
     New,
-    /// The tenant had it before.
-    Before,
+    /// The tenant had it already.
+    Existing,
 }
 
-/// A tenant's host as it stands in the catalog.
+/// A row of the hosts table.
 #[derive(Clone, Debug)]
 struct DomainRow {
     id: String,
@@ -101,13 +101,13 @@ struct DomainRow {
 }
 
 impl PostgresCatalog {
-    /// Gives a tenant hosts, all of them or none. The first host that a tenant ever has becomes
-    /// its primary one; with `primary` the first of these does.
+    /// Adds hosts to a tenant, all or none. The first host of a tenant without hosts becomes its
+    /// primary one; with `primary` the first of `hosts` does.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::AlreadyExists`] for a host that another tenant has, however it is
-    /// written there; [`DomainError::NoPrimary`] where `primary` cannot be kept.
+    /// [`CatalogError::AlreadyExists`] if another tenant has a host, in any spelling;
+    /// [`DomainError::NoPrimary`] if `primary` is set and the tables have no column for it.
     pub async fn add_domains(
         &self,
         tenant: &Tenant,
@@ -116,23 +116,23 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<Vec<Added>, DomainError> {
         if primary {
-            self.need_primary()?;
+            self.require_primary_column()?;
         }
         let work = async |transaction: &mut Transaction<'_>| {
-            let mut rows = self.begin(transaction, tenant, options).await?;
+            let mut rows = self.lock_hosts(transaction, tenant, options).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
-                if let Some(row) = rows.iter().find(|row| row.is(host)) {
+                if let Some(row) = rows.iter().find(|row| row.is_host(host)) {
                     if becomes_primary {
                         self.make_primary(transaction, tenant, &row.id).await?;
                     }
-                    added.push(Added::Before);
+                    added.push(Added::Existing);
                     continue;
                 }
-                self.refuse_taken(transaction, host).await?;
+                self.check_host(transaction, host).await?;
                 if becomes_primary {
-                    self.no_primary(transaction, tenant).await?;
+                    self.clear_primary(transaction, tenant).await?;
                 }
                 let domains = self.table()?;
                 let (mut columns, mut values) = (String::new(), String::new());
@@ -149,9 +149,10 @@ impl PostgresCatalog {
                     tenant.id,
                     domains.id
                 );
-                let inserted = run(transaction, &sql).await?;
+                let inserted = transaction.rows(&sql).await?;
+                let id = inserted.first().map(|row| row.text(0)).transpose()?;
                 rows.push(DomainRow {
-                    id: inserted.into_iter().next().unwrap_or_default(),
+                    id: id.unwrap_or_default().to_owned(),
                     domain: host.to_string(),
                     is_primary: becomes_primary,
                 });
@@ -162,13 +163,13 @@ impl PostgresCatalog {
         self.in_transaction(options, work).await
     }
 
-    /// Takes hosts from a tenant, all of them or none, and returns which host became the primary
-    /// one because the primary one was among them.
+    /// Removes hosts from a tenant, all or none. If the primary one is among them, another one becomes
+    /// primary and is returned.
     ///
     /// # Errors
     ///
-    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::Last`]
-    /// where none would be left, unless `force`.
+    /// [`DomainError::NotFound`] for a host that the tenant does not have; [`DomainError::LastHost`]
+    /// if none would be left, unless `force`.
     pub async fn remove_domains(
         &self,
         tenant: &Tenant,
@@ -177,11 +178,11 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<Option<String>, DomainError> {
         let work = async |transaction: &mut Transaction<'_>| {
-            let mut rows = self.begin(transaction, tenant, options).await?;
+            let mut rows = self.lock_hosts(transaction, tenant, options).await?;
             for host in hosts {
-                let row = its(&rows, host, tenant)?;
+                let row = find_row(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
-                    return Err(Stop::Refused(DomainError::Last {
+                    return Err(Stop::Refused(DomainError::LastHost {
                         host: row.domain.clone(),
                         tenant: tenant.slug.to_string(),
                     }));
@@ -193,7 +194,7 @@ impl PostgresCatalog {
                     domains.id,
                     escape_literal(&row.id)
                 );
-                run(transaction, &sql).await?;
+                transaction.rows(&sql).await?;
                 let id = row.id.clone();
                 rows.retain(|row| row.id != id);
             }
@@ -216,18 +217,18 @@ impl PostgresCatalog {
     ///
     /// # Errors
     ///
-    /// [`DomainError::NotIts`] for a host that the tenant does not have, [`DomainError::NoPrimary`]
-    /// where no column keeps it.
+    /// [`DomainError::NotFound`] for a host that the tenant does not have, [`DomainError::NoPrimary`]
+    /// if the tables have no column for it.
     pub async fn set_primary_domain(
         &self,
         tenant: &Tenant,
         host: &Hostname,
         options: &EngineOptions,
     ) -> Result<(), DomainError> {
-        self.need_primary()?;
+        self.require_primary_column()?;
         let work = async |transaction: &mut Transaction<'_>| {
-            let rows = self.begin(transaction, tenant, options).await?;
-            let row = its(&rows, host, tenant)?;
+            let rows = self.lock_hosts(transaction, tenant, options).await?;
+            let row = find_row(&rows, host, tenant)?;
             self.make_primary(transaction, tenant, &row.id).await
         };
         self.in_transaction(options, work).await
@@ -248,36 +249,33 @@ impl PostgresCatalog {
         self.tables().domains.as_ref().ok_or(DomainError::NoTable)
     }
 
-    fn need_primary(&self) -> Result<(), DomainError> {
+    fn require_primary_column(&self) -> Result<(), DomainError> {
         match self.table()?.primary {
             Some(_) => Ok(()),
             None => Err(DomainError::NoPrimary),
         }
     }
 
-    /// Locks the table of hosts against changes by other sessions, and reads the tenant's hosts.
-    async fn begin(
+    /// Locks the hosts table against changes by other sessions, and reads the tenant's hosts.
+    async fn lock_hosts(
         &self,
         transaction: &mut Transaction<'_>,
         tenant: &Tenant,
         options: &EngineOptions,
     ) -> Result<Vec<DomainRow>, Stop<DomainError>> {
         let tables = self.tables();
-        run(
-            transaction,
-            &format!(
-                "{}LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                catalog_search_path(options),
-                self.table()?.table
-            ),
-        )
-        .await?;
-        // Locked, so that the tenant is not dropped meanwhile.
+        let lock = format!(
+            "{}LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            catalog_search_path(options),
+            self.table()?.table
+        );
+        transaction.rows(&lock).await?;
+        // Locked, so that no other session drops the tenant.
         let sql = format!(
             "SELECT 1 FROM {} WHERE {} = {} FOR KEY SHARE",
             tables.tenants, tables.id, tenant.id
         );
-        if run(transaction, &sql).await?.is_empty() {
+        if transaction.rows(&sql).await?.is_empty() {
             return Err(DomainError::from(CatalogError::NotFound(tenant.slug.to_string())).into());
         }
         let sql = format!(
@@ -285,18 +283,19 @@ impl PostgresCatalog {
             tables.hosts, tenant.id
         );
         let rows = transaction.rows(&sql).await?;
-        let cell = |row: &Row, column: usize| row.optional(column).unwrap_or_default().to_owned();
-        Ok(rows
-            .iter()
-            .map(|row| DomainRow {
-                id: cell(row, 0),
-                domain: cell(row, 1),
-                is_primary: cell(row, 2) == "t",
+        let row = |row: &Row| {
+            Ok(DomainRow {
+                id: row.text(0)?.to_owned(),
+                domain: row.optional(1).unwrap_or_default().to_owned(),
+                is_primary: row.is_true(2),
             })
-            .collect())
+        };
+        let rows: Result<_, Error> = rows.iter().map(row).collect();
+        Ok(rows?)
     }
 
-    async fn refuse_taken(
+    /// Fails if another tenant has the host.
+    async fn check_host(
         &self,
         transaction: &mut Transaction<'_>,
         host: &Hostname,
@@ -305,27 +304,25 @@ impl PostgresCatalog {
         let mut forms = vec![escape_literal(host.as_str())];
         forms.extend(host.unicode().map(|unicode| escape_literal(&unicode)));
         let sql = format!(
-            "SELECT d.domain || chr(31) || t.slug FROM {} d JOIN {} t ON t.id = d.tenant_id \
+            "SELECT d.domain, t.slug FROM {} d JOIN {} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) LIMIT 1",
             tables.hosts,
             tables.rows,
             forms.join(", ")
         );
-        match run(transaction, &sql).await?.first() {
-            Some(taken) => {
-                let (value, slug) = taken.split_once('\u{1f}').unwrap_or_default();
-                let taken = CatalogError::AlreadyExists {
-                    what: Taken::Hostname,
-                    value: value.to_owned(),
-                    owner: format!("tenant '{slug}'"),
-                };
-                Err(DomainError::from(taken).into())
-            }
-            None => Ok(()),
-        }
+        let rows = transaction.rows(&sql).await?;
+        let Some(row) = rows.first() else {
+            return Ok(());
+        };
+        let taken = CatalogError::AlreadyExists {
+            what: Taken::Hostname,
+            value: row.text(0)?.to_owned(),
+            owner: format!("tenant '{}'", row.optional(1).unwrap_or_default()),
+        };
+        Err(DomainError::from(taken).into())
     }
 
-    async fn no_primary(
+    async fn clear_primary(
         &self,
         transaction: &mut Transaction<'_>,
         tenant: &Tenant,
@@ -338,7 +335,7 @@ impl PostgresCatalog {
             "UPDATE {} SET {primary} = false WHERE {} = {} AND {primary}",
             domains.table, domains.tenant, tenant.id
         );
-        run(transaction, &sql).await?;
+        transaction.rows(&sql).await?;
         Ok(())
     }
 
@@ -348,8 +345,8 @@ impl PostgresCatalog {
         tenant: &Tenant,
         id: &str,
     ) -> Result<(), Stop<DomainError>> {
-        // Two statements: an index that lets a tenant have one primary host is not deferrable.
-        self.no_primary(transaction, tenant).await?;
+        // Two statements: a unique index on primary hosts is not deferrable.
+        self.clear_primary(transaction, tenant).await?;
         let domains = self.table()?;
         let Some(primary) = &domains.primary else {
             return Ok(());
@@ -360,36 +357,27 @@ impl PostgresCatalog {
             domains.id,
             escape_literal(id)
         );
-        run(transaction, &sql).await?;
+        transaction.rows(&sql).await?;
         Ok(())
     }
 }
 
 impl DomainRow {
-    /// Rows of others may be written in any way that means the same.
-    fn is(&self, host: &Hostname) -> bool {
+    /// Returns whether the row has this host, in any spelling.
+    fn is_host(&self, host: &Hostname) -> bool {
         self.domain == host.as_str() || Hostname::parse(&self.domain).is_ok_and(|own| own == *host)
     }
 }
 
-fn its<'a>(
+fn find_row<'a>(
     rows: &'a [DomainRow],
     host: &Hostname,
     tenant: &Tenant,
 ) -> Result<&'a DomainRow, DomainError> {
     rows.iter()
-        .find(|row| row.is(host))
-        .ok_or_else(|| DomainError::NotIts {
+        .find(|row| row.is_host(host))
+        .ok_or_else(|| DomainError::NotFound {
             host: host.to_string(),
             tenant: tenant.slug.to_string(),
         })
-}
-
-/// Runs statements and returns the first column of their rows.
-async fn run(transaction: &mut Transaction<'_>, sql: &str) -> Result<Vec<String>, Error> {
-    let rows = transaction.rows(sql).await?;
-    Ok(rows
-        .iter()
-        .map(|row| row.optional(0).unwrap_or_default().to_owned())
-        .collect())
 }

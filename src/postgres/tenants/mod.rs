@@ -1,4 +1,4 @@
-//! The catalog of tenants, and everything that is done with one: create, adopt, rename, drop.
+//! The catalog of tenants: reads it, and creates, adopts, renames and drops tenants.
 //!
 //! Imports `connection`, `transaction`, `schema`, `bookkeeping` and `migrate`. Start reading at [`catalog`].
 

@@ -1,6 +1,5 @@
-//! The row of a new tenant: what is taken, how it is inserted, and what its refusal means.
+//! Inserts the row of a new tenant and explains why an insert was rejected.
 
-use crate::postgres::connection::session::Row;
 use futures_util::future::join3;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
@@ -12,16 +11,15 @@ use crate::domain::sqlstate;
 use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::OpenTransaction;
 use crate::postgres::transaction::retry::TxError;
-
 use crate::service::fleet::Interrupts;
+
 impl PostgresCatalog {
-    /// Inserts the tenant, writes the ledger and commits, in one train of messages, and returns what
-    /// `made` makes of the tenant. If a statement is refused, the server answers COMMIT with a
-    /// rollback.
+    /// Inserts the tenant, writes the ledger and commits, all pipelined, and returns `created` of the
+    /// tenant. If a statement fails, the server rolls back at COMMIT.
     pub(crate) async fn commit_new<T>(
         &self,
         session: &Session,
@@ -29,9 +27,9 @@ impl PostgresCatalog {
         opened: &OpenTransaction,
         insert: &str,
         note: &str,
-        made: impl FnOnce(Tenant) -> T,
+        created: impl FnOnce(Tenant) -> T,
     ) -> Result<T, TxError<ChangeError, T>> {
-        // Constraints of the catalog's tables are checked when they say, whatever a file has set.
+        // A migration may have run SET CONSTRAINTS.
         let insert = format!("SET CONSTRAINTS ALL DEFERRED; {insert}");
         let (timeout, never) = (std::time::Duration::ZERO, Interrupts::never());
         let mut monitor =
@@ -42,26 +40,26 @@ impl PostgresCatalog {
             session.client().simple_query("COMMIT"),
         );
         let (inserted, noted, committed) = monitor.during_commit(all).await;
-        let id = inserted.as_ref().map_or(0, |rows| id_in(rows));
+        let id = inserted.as_ref().map_or(0, |rows| inserted_id(rows));
         let error = match (inserted, noted, committed) {
-            (Ok(_), Ok(_), Ok(_)) => return Ok(made(listed(id, new))),
+            (Ok(_), Ok(_), Ok(_)) => return Ok(created(new_tenant(id, new))),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => error,
         };
         let cause = server_error(&error);
         if is_connection_lost(&error) {
             return Err(TxError::InDoubt {
                 transaction: opened.identity.transaction.clone(),
-                value: made(listed(id, new)),
+                value: created(new_tenant(id, new)),
                 cause: Box::new(cause),
             });
         }
         Err(TxError::of(
             cause,
-            taken_meanwhile(&error, new, self.tables()).into(),
+            insert_error(&error, new, self.tables()).into(),
         ))
     }
 
-    /// Fills in the id of a tenant whose insertion was committed and whose reply was lost.
+    /// Reads the id of a tenant whose INSERT was committed but whose reply was lost.
     pub(crate) async fn with_id(&self, tenant: Tenant) -> Result<Tenant, ChangeError> {
         if tenant.id != 0 {
             return Ok(tenant);
@@ -72,21 +70,19 @@ impl PostgresCatalog {
             escape_literal(tenant.slug.as_str()),
             escape_literal(tenant.schema.as_str())
         );
-        let rows = self.session().await?.read(&sql).await;
-        let rows = rows.map_err(|error| catalog_error(&error))?;
-        let id = id_in(&rows);
+        let id = inserted_id(&self.read(&sql).await?);
         Ok(Tenant { id, ..tenant })
     }
 }
 
-pub(crate) fn id_in(rows: &[Row]) -> i64 {
+/// Returns the id that `INSERT ... RETURNING` returned, 0 if none.
+pub(crate) fn inserted_id(rows: &[Row]) -> i64 {
     rows.first()
-        .and_then(|row| row.optional(0)?.parse().ok())
+        .and_then(|row| row.parse(0).ok())
         .unwrap_or_default()
 }
 
-/// Returns the tenant as the catalog has it now.
-fn listed(id: i64, new: &NewTenant) -> Tenant {
+fn new_tenant(id: i64, new: &NewTenant) -> Tenant {
     Tenant {
         id,
         name: new.name.clone(),
@@ -97,14 +93,14 @@ fn listed(id: i64, new: &NewTenant) -> Tenant {
     }
 }
 
-/// Returns the error of an insertion that was refused: another session took the name meanwhile, or a
-/// constraint of the tables rejects the row.
-pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
+/// Returns the error of a failed INSERT: a value was taken after the check for conflicts, or a
+/// constraint of the table rejects the row.
+pub(crate) fn insert_error(error: &Error, new: &NewTenant, tables: &Tables) -> CatalogError {
     let code = sqlstate_of(error);
-    let said = error.as_db_error();
-    let constraint = said.and_then(|said| said.constraint()).unwrap_or_default();
+    let db = error.as_db_error();
+    let constraint = db.and_then(|db| db.constraint()).unwrap_or_default();
     // Such as: Key (lower(slug::text))=(acme) already exists.
-    let key = said.and_then(|said| said.detail()).unwrap_or_default();
+    let key = db.and_then(|db| db.detail()).unwrap_or_default();
     let key = key.split(")=(").next().unwrap_or_default();
     let (what, value) = match code {
         Some(sqlstate::DUPLICATE_SCHEMA) => (Taken::Schema, new.schema.as_str()),
@@ -121,17 +117,17 @@ pub(crate) fn taken_meanwhile(error: &Error, new: &NewTenant, tables: &Tables) -
             new.hostnames.first().map_or("", |host| host.as_str()),
         ),
         Some(sqlstate::NOT_NULL_VIOLATION) => {
-            let column = said.and_then(|said| said.column()).unwrap_or_default();
+            let column = db.and_then(|db| db.column()).unwrap_or_default();
             return CatalogError::ColumnRequired {
                 column: column.to_owned(),
                 message: server_error(error).to_string(),
             };
         }
         Some(code) if code.starts_with("22") || code.starts_with("23") => {
-            let said = server_error(error);
-            let detail = said.detail.as_ref();
+            let error = server_error(error);
+            let detail = error.detail.as_ref();
             let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-            return CatalogError::RowRejected(format!("{said}{detail}"));
+            return CatalogError::RowRejected(format!("{error}{detail}"));
         }
         _ => return catalog_error(error),
     };

@@ -1,8 +1,8 @@
-//! Rows elsewhere that refer to a tenant's row or to its hosts: they keep it, or would go with it.
+//! Finds rows whose foreign keys reference a tenant's row or hosts: they block its deletion, or
+//! cascade with it.
 //!
-//! When a row is deleted the server looks into every table that has a key to it. A drop that takes
-//! several transactions deletes it in the last one, so it must be known before the first whether
-//! that will work.
+//! A drop of several transactions deletes the row in the last one, so whether that will succeed must
+//! be known before the first.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,59 +15,59 @@ use crate::domain::tenant::Tenant;
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::session::{Row, Session};
 
-/// How many tables are looked into in one query, which locks them all until its end.
-const AT_ONCE: usize = 100;
+/// How many tables one query searches; it locks them all until its end.
+const TABLES_PER_QUERY: usize = 100;
 
-/// When so many are found it is not looked for more.
-const ENOUGH: usize = 20;
+/// The search ends after this many keys.
+const LIMIT: usize = 20;
 
-/// A key with rows that refer to what goes with a tenant's row.
+/// A foreign key with rows that reference a tenant's row, or a row that is deleted with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Referrer {
-    /// The table that has the key, with its schema.
+pub struct ReferencingKey {
+    /// The qualified name of the referencing table.
     pub table: String,
     /// The key's name.
     pub key: String,
-    /// Whether its rows keep what they refer to from being deleted; else they go too, or lose
-    /// what they refer to.
-    pub keeps: bool,
-    /// Whether the table is another tenant's, or in the trash.
+    /// Whether its rows block the deletion; otherwise they are deleted too, or set to NULL or the
+    /// default.
+    pub blocks: bool,
+    /// Whether the table is in a tenant's schema or in the trash.
     pub is_tenants: bool,
 }
 
-/// Where it is looked for rows.
+/// The tables to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SearchScope {
-    /// In tables of no tenant.
+    /// Tables outside tenants' schemas.
     Shared,
-    /// In all but the tenant's own.
+    /// All tables but the tenant's own.
     Elsewhere,
-    /// In all.
+    /// All tables.
     Everywhere,
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Default)]
-pub(crate) struct Referrers {
-    /// The keys that have such rows, or the first of them.
-    pub(crate) found: Vec<Referrer>,
-    /// How many locks the server takes at once to look into all tables that have a key.
+pub(crate) struct ReferencingKeys {
+    /// The keys that have such rows, at most about [`LIMIT`].
+    pub(crate) found: Vec<ReferencingKey>,
+    /// How many locks the server takes to check all referencing tables when the row is deleted.
     pub(crate) locks: u64,
 }
 
-/// Looks for rows that refer to a tenant's row or hosts, or to rows of shared tables that go with
-/// them. Each lock is waited for so long, zero is for ever.
+/// Finds foreign keys whose rows reference a tenant's row or hosts, or rows of shared tables that
+/// are deleted with them. A `lock_timeout` of zero waits without a limit.
 ///
 /// # Errors
 ///
-/// The driver's error: a table that was dropped meanwhile, a lock that was not to be had.
+/// The driver's error, also if a table was dropped meanwhile or a lock timed out.
 pub(crate) async fn find(
     session: &Session,
     tables: &Tables,
     tenant: &Tenant,
     scope: SearchScope,
     lock_timeout: Duration,
-) -> Result<Referrers, Error> {
+) -> Result<ReferencingKeys, Error> {
     let id = tenant.id;
     let mut parents = vec![(tables.tenants.clone(), format!("{} = '{id}'", tables.id))];
     if let Some(domains) = &tables.domains {
@@ -76,7 +76,7 @@ pub(crate) async fn find(
             format!("{} = '{id}'", domains.tenant),
         ));
     }
-    let mut result = Referrers::default();
+    let mut result = ReferencingKeys::default();
     let mut locks = HashMap::new();
     let mut followed = HashSet::new();
     while let Some((parent, rows)) = parents.pop() {
@@ -84,24 +84,24 @@ pub(crate) async fn find(
         let keys = session.read(&sql).await?;
         let keys: Vec<Key> = keys.iter().map(read).collect::<Result<_, _>>()?;
         locks.extend(keys.iter().map(|key| (key.relation.clone(), key.locks)));
-        for some in keys.chunks(AT_ONCE) {
-            let questions: Vec<String> = some.iter().enumerate().map(question).collect();
+        for some in keys.chunks(TABLES_PER_QUERY) {
+            let queries: Vec<String> = some.iter().enumerate().map(exists).collect();
             let sql = format!(
                 "SET LOCAL lock_timeout TO {}; {}",
                 lock_timeout.as_millis(),
-                questions.join(" UNION ALL ")
+                queries.join(" UNION ALL ")
             );
             for row in session.read(&sql).await? {
                 let Some(key) = some.get(row.parse::<usize>(0)?) else {
                     continue;
                 };
-                result.found.push(key.referrer.clone());
-                // Rows of another tenant are no matter of course, whatever would follow them.
-                if key.cascades && !key.referrer.is_tenants && followed.insert(key.oid.clone()) {
-                    parents.push((key.referrer.table.clone(), key.rows.clone()));
+                result.found.push(key.reference.clone());
+                // Rows of a tenant block the drop, whatever would be deleted with them.
+                if key.cascades && !key.reference.is_tenants && followed.insert(key.oid.clone()) {
+                    parents.push((key.reference.table.clone(), key.rows.clone()));
                 }
             }
-            if result.found.len() >= ENOUGH {
+            if result.found.len() >= LIMIT {
                 break;
             }
         }
@@ -112,24 +112,24 @@ pub(crate) async fn find(
 
 struct Key {
     oid: String,
-    referrer: Referrer,
-    /// Whether its rows are deleted with what they refer to.
+    reference: ReferencingKey,
+    /// Whether its rows are deleted with the referenced row.
     cascades: bool,
-    /// Which rows of its table refer to it, as a condition.
+    /// The condition for the referencing rows of its table.
     rows: String,
     relation: String,
     locks: u64,
 }
 
-/// Returns the query for the keys to some rows of a table. A table that the role may not read
-/// cannot be looked into.
+/// Returns the query for the foreign keys to some rows of a table. Leaves out tables that the role
+/// may not read.
 fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows: &str) -> String {
     let is_tenants = format!(
         "(n.nspname <> 'public' AND n.nspname::text IN (SELECT t.schema_name FROM {} t) \
          OR starts_with(n.nspname::text, '{TRASH_PREFIX}') OR starts_with(n.nspname::text, '{DROPPING_PREFIX}'))",
         tables.rows
     );
-    let reached = match scope {
+    let in_scope = match scope {
         SearchScope::Shared => format!("AND NOT {is_tenants}"),
         SearchScope::Elsewhere => format!(
             "AND n.nspname NOT IN ({}, {})",
@@ -138,7 +138,7 @@ fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows
         ),
         SearchScope::Everywhere => String::new(),
     };
-    // Hosts go with the row in any case.
+    // Hosts are deleted with the row in any case.
     let hosts = match &tables.domains {
         Some(domains) if parent == tables.tenants => format!(
             "AND k.conrelid <> {}::regclass",
@@ -158,7 +158,7 @@ fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows
          c.oid, 1 + (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) \
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE k.contype = 'f' AND k.confrelid = {table}::regclass AND k.conparentid = 0 \
-         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') {hosts} {reached}",
+         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') {hosts} {in_scope}",
         own = columns("conkey", "conrelid"),
         others = columns("confkey", "confrelid"),
         from = escape_literal(&format!(" FROM {parent} WHERE {rows})")),
@@ -171,10 +171,10 @@ fn read(row: &Row) -> Result<Key, Error> {
     let action = row.text(3)?;
     Ok(Key {
         oid: row.text(0)?.to_owned(),
-        referrer: Referrer {
+        reference: ReferencingKey {
             table: row.text(1)?.to_owned(),
             key: row.text(2)?.to_owned(),
-            keeps: matches!(action, "a" | "r"),
+            blocks: matches!(action, "a" | "r"),
             is_tenants: row.is_true(4),
         },
         cascades: action == "c",
@@ -184,9 +184,9 @@ fn read(row: &Row) -> Result<Key, Error> {
     })
 }
 
-fn question((place, key): (usize, &Key)) -> String {
+fn exists((place, key): (usize, &Key)) -> String {
     format!(
         "SELECT {place} WHERE EXISTS (SELECT FROM {} WHERE {})",
-        key.referrer.table, key.rows
+        key.reference.table, key.rows
     )
 }

@@ -1,4 +1,4 @@
-//! Renames a tenant: its slug, its name and its schema, in one transaction.
+//! Renames a tenant: slug, name and schema, in one transaction.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use super::catalog::PostgresCatalog;
 use super::change::ChangeError;
-use super::new_row::taken_meanwhile;
+use super::new_row::insert_error;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Tenant};
@@ -19,9 +19,9 @@ use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
 
 impl PostgresCatalog {
-    /// Makes of a tenant what `new` says; hosts and further columns stay. The schema keeps its
-    /// objects, its history and its place in the ledger. Where `leave_mentions` is not set,
-    /// nothing may say the old schema's name as text.
+    /// Changes a tenant's slug, name and schema to those of `new`; hosts and other columns stay. The
+    /// ledger follows the schema. Fails if a text such as a function contains the old schema's name,
+    /// unless `ignore_references`.
     ///
     /// # Errors
     ///
@@ -31,25 +31,25 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         new: &NewTenant,
-        leave_mentions: bool,
+        ignore_references: bool,
         options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let work = async |transaction: &mut Transaction<'_>| {
-            self.rename_in(transaction, tenant, new, leave_mentions, options)
+            self.rename_in(transaction, tenant, new, ignore_references, options)
                 .await
         };
-        let refused = |error: &Error| self.naming_refused(error, new);
+        let refused = |error: &Error| self.rename_error(error, new);
         self.retry(options)
             .run_locked(&tenant.schema, refused, work)
             .await
     }
 
-    /// Returns the error of a transaction that gives a tenant these names.
-    pub(crate) fn naming_refused(&self, error: &Error, new: &NewTenant) -> ChangeError {
+    /// Returns the error of a transaction that changes a tenant's names to those of `new`.
+    pub(crate) fn rename_error(&self, error: &Error, new: &NewTenant) -> ChangeError {
         if is_worth_retrying(error) {
             return ChangeError::InUse(server_error(error));
         }
-        taken_meanwhile(error, new, self.tables()).into()
+        insert_error(error, new, self.tables()).into()
     }
 
     async fn rename_in(
@@ -57,12 +57,12 @@ impl PostgresCatalog {
         transaction: &mut Transaction<'_>,
         tenant: &Tenant,
         new: &NewTenant,
-        leave_mentions: bool,
+        ignore_references: bool,
         options: &EngineOptions,
     ) -> Result<(), Stop<ChangeError>> {
         let refused = |error: CatalogError| Stop::Refused(error.into());
         let session = transaction.session();
-        // A name may be somebody else's by then.
+        // The tenant may have been renamed or dropped since it was read.
         if transaction
             .rows(&self.owner(tenant).query)
             .await?
@@ -70,21 +70,21 @@ impl PostgresCatalog {
         {
             return Err(refused(CatalogError::NotFound(tenant.slug.to_string())));
         }
-        let here = format!(
+        let existing = format!(
             "SELECT n.oid, coalesce(has_table_privilege(to_regclass('pricesync.schema_state'), 'SELECT, UPDATE, DELETE'), false) \
              AND coalesce(has_table_privilege(to_regclass('pricesync.schema_failure'), 'SELECT, UPDATE, DELETE'), false) FROM pg_namespace n WHERE n.nspname = {}",
             escape_literal(tenant.schema.as_str())
         );
-        let rows = session.rows(&here).await?;
+        let rows = session.rows(&existing).await?;
         let Some(row) = rows.first() else {
             return Err(refused(CatalogError::SchemaMissing(tenant.schema.clone())));
         };
-        let (oid, keeps_ledger) = (row.optional(0).unwrap_or_default(), row.is_true(1));
-        if let Some(taken) = self.taken(session, tenant, new).await? {
-            return Err(refused(taken));
+        let (oid, keeps_ledger) = (row.text(0)?, row.is_true(1));
+        if let Some(conflict) = self.rename_conflict(session, tenant, new).await? {
+            return Err(refused(conflict));
         }
-        let moves = new.schema != tenant.schema;
-        if moves && !leave_mentions {
+        let schema_changes = new.schema != tenant.schema;
+        if schema_changes && !ignore_references {
             let found = name_references::of_schema(session, &tenant.schema).await?;
             if !found.is_empty() {
                 return Err(refused(CatalogError::NameReferenced(
@@ -99,22 +99,23 @@ impl PostgresCatalog {
                 .to_owned(),
         ];
         statements.extend(self.tables().update(tenant, new));
-        if moves {
+        if schema_changes {
             statements.push(format!(
                 "ALTER SCHEMA {} RENAME TO {}",
                 tenant.schema.quoted(),
                 new.schema.quoted()
             ));
             if keeps_ledger {
-                statements.push(follow(oid, &tenant.schema, &new.schema));
+                statements.push(rename_bookkeeping(oid, &tenant.schema, &new.schema));
             }
         }
         transaction.rows(&statements.join("; ")).await?;
         Ok(())
     }
 
-    /// Finds what another has, in whatever case it is written, and who in the trash would want it back.
-    async fn taken(
+    /// Returns an error if another tenant, also one in the trash, has the new slug or schema, ignoring
+    /// case.
+    async fn rename_conflict(
         &self,
         session: &Session,
         tenant: &Tenant,
@@ -134,8 +135,8 @@ impl PostgresCatalog {
              WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND n.nspname <> {old} AND {schema_changes}"
         );
         let trash = "SELECT has_table_privilege(to_regclass('pricesync.trash'), 'SELECT')";
-        let there = session.rows(trash).await?;
-        if there.first().is_some_and(|row| row.is_true(0)) {
+        let rows_of_trash = session.rows(trash).await?;
+        if rows_of_trash.first().is_some_and(|row| row.is_true(0)) {
             let _ = write!(
                 sql,
                 " UNION ALL SELECT 1, r.slug, 'a tenant in the trash (pricesync_trash_' || r.id || ')' FROM pricesync.trash r WHERE lower(r.slug) = lower({slug}) AND {slug_changes} \
@@ -157,8 +158,8 @@ impl PostgresCatalog {
     }
 }
 
-/// Renames the ledger and failure rows. A ledger row that was invalid stays invalid.
-fn follow(oid: &str, old: &SchemaName, new: &SchemaName) -> String {
+/// Returns statements that rename the ledger and failure rows. An invalid ledger row stays invalid.
+fn rename_bookkeeping(oid: &str, old: &SchemaName, new: &SchemaName) -> String {
     let (old, new) = (escape_literal(old.as_str()), escape_literal(new.as_str()));
     format!(
         "DELETE FROM pricesync.schema_state WHERE schema_name = {new}; \

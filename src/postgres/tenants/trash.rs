@@ -1,15 +1,15 @@
-//! The trash: schemas renamed out of the way, with their tenants' rows and hosts kept beside
-//! the ledger until they are brought back or dropped for good.
+//! The trash: renamed schemas of dropped tenants, whose rows and hosts stay in the bookkeeping
+//! tables until they are restored or purged.
 
 use std::time::Duration;
 
-use crate::postgres::connection::session::Row;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::catalog::{PostgresCatalog, database_error};
 use super::change::ChangeError;
-use super::drop::{Chunk, Contents, HalfDropped, LockedTables, Owner, contents_of};
+use super::drop::{Chunk, Contents, LockedTables, Owner, PartlyDropped, contents_of};
+use super::new_row::inserted_id;
 use super::referencing_rows::SearchScope;
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
@@ -17,6 +17,7 @@ use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
 use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::session::Row;
 use crate::postgres::transaction::ledger::is_absent;
 use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
@@ -26,51 +27,51 @@ use crate::service::failure::MigrateError;
 /// A tenant in the trash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trashed {
-    /// The number of its record.
+    /// The id of its record in the trash.
     pub id: i64,
-    /// The id of its row, which it gets back.
+    /// The id of its row, which is restored.
     pub tenant_id: i64,
     /// Its slug.
     pub slug: String,
-    /// The name that people read.
+    /// Its display name.
     pub name: String,
-    /// What its schema was called and is to be called again.
+    /// The original name of its schema.
     pub schema: String,
     /// Its hosts, the primary one first.
     pub hosts: Vec<String>,
-    /// How many tables there were.
+    /// How many tables its schema had.
     pub tables: i64,
     /// How many bytes its schema had.
     pub bytes: u64,
     /// When it was dropped, as RFC 3339 text.
     pub trashed_at: String,
-    /// The role that did it.
+    /// The role that dropped it.
     pub trashed_by: String,
-    /// Whether it can be brought back.
+    /// Whether it can be restored.
     pub state: TrashState,
 }
 
-/// What became of a schema in the trash.
+/// The state of a schema in the trash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrashState {
-    /// It is there.
-    Whole,
-    /// It is being dropped in pieces, and half gone.
+    /// It can be restored.
+    Complete,
+    /// A purge was started and has not finished.
     Purging,
-    /// Somebody dropped it by other means.
+    /// It was dropped with other tools.
     SchemaMissing,
 }
 
 impl Trashed {
-    /// Returns what its schema is called now.
+    /// Returns the current name of its schema.
     #[must_use]
-    pub fn place(&self) -> SchemaName {
+    pub fn trash_schema(&self) -> SchemaName {
         SchemaName::trashed(self.id)
     }
 
     fn as_new(&self) -> Result<NewTenant, CatalogError> {
         let schema = SchemaName::parse(&self.schema).map_err(|error| {
-            CatalogError::Database(format!("the record in the trash is unusable: {error}").into())
+            CatalogError::Database(format!("invalid record in the trash: {error}").into())
         })?;
         Ok(NewTenant {
             name: self.name.clone(),
@@ -87,14 +88,13 @@ impl Trashed {
 }
 
 impl PostgresCatalog {
-    /// Renames a tenant's schema into the trash and takes its row and hosts along, all in one
-    /// transaction. Returns what the schema is called then.
+    /// Moves a tenant with its schema, row and hosts to the trash, in one transaction. Returns the new
+    /// name of the schema.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::SchemaMissing`] where there is no schema to keep,
-    /// [`CatalogError::ReferencedBy`] where rows, the tenant's own among them, would keep the tenant's row
-    /// or not come back with it.
+    /// [`CatalogError::SchemaMissing`]; [`CatalogError::ReferencedBy`] if rows, also the tenant's own,
+    /// block the deletion of its row or would be deleted with it and not restored.
     pub async fn trash(
         &self,
         tenant: &Tenant,
@@ -107,34 +107,20 @@ impl PostgresCatalog {
         if contents.is_dropping() {
             return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
         }
-        // Those whose rows would keep it, and those whose rows would go and not come back.
-        self.refuse_referrers(tenant, SearchScope::Everywhere, |_| true, options)
+        self.check_references(tenant, SearchScope::Everywhere, |_| true, options)
             .await?;
-        self.need_bookkeeping(options).await?;
+        self.ensure_bookkeeping(options).await?;
         let session = self.session().await?;
-        // A number that is lost is no loss.
         let next = format!(
             "{ASYNC_COMMIT}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
         );
-        let rows = session
-            .rows(&next)
-            .await
-            .map_err(|error| catalog_error(&error))?;
-        let number: i64 = rows
-            .first()
-            .and_then(|row| row.optional(0)?.parse().ok())
-            .unwrap_or_default();
+        let rows = session.rows(&next).await.map_err(CatalogError::from)?;
+        let number = inserted_id(&rows);
         drop(session);
-        let place = SchemaName::trashed(number);
+        let trash_schema = SchemaName::trashed(number);
         let tables = self.tables();
         let id = tenant.id;
-        let domains = match &tables.domains {
-            Some(domains) => format!(
-                "(SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.{}), '[]') FROM {} d WHERE d.{} = '{id}')",
-                domains.id, domains.table, domains.tenant
-            ),
-            None => "'[]'::json".to_owned(),
-        };
+        let domains = self.domains_as_json(id);
         let statements = format!(
             "SET LOCAL extra_float_digits TO 1; SET LOCAL IntervalStyle TO postgres; \
              INSERT INTO pricesync.trash (id, tenant_id, slug, name, schema_name, tenant, domains, hosts, tables, bytes) \
@@ -151,7 +137,7 @@ impl PostgresCatalog {
             catalog_search_path(options),
             tables.delete(id),
             tenant.schema.quoted(),
-            place.quoted(),
+            trash_schema.quoted(),
             run_log::forget(&tenant.schema),
         );
         let chunk = Chunk {
@@ -163,96 +149,87 @@ impl PostgresCatalog {
             is_brief: false,
         };
         self.run_chunk(&chunk, false, options).await?;
-        Ok(place)
+        Ok(trash_schema)
     }
 
-    async fn need_bookkeeping(&self, options: &EngineOptions) -> Result<(), CatalogError> {
+    async fn ensure_bookkeeping(&self, options: &EngineOptions) -> Result<(), ChangeError> {
         bookkeeping::ensure(self.database(), options)
             .await
             .map_err(|error| match error {
-                MigrateError::Database { error, .. } => database_error(error),
-                other => CatalogError::Database(format!("{other:?}").into()),
+                MigrateError::Database { error, .. } => database_error(error).into(),
+                error => error.into(),
             })
     }
 
-    /// Returns who is in the trash, the newest first; nobody where our tables are missing.
+    /// Returns the tenants in the trash, newest first; none if the bookkeeping tables are missing.
     ///
     /// # Errors
     ///
-    /// What the server says.
-    pub async fn trashed(&self) -> Result<Vec<Trashed>, CatalogError> {
-        let session = self.session().await?;
+    /// The server's error.
+    pub async fn list_trash(&self) -> Result<Vec<Trashed>, CatalogError> {
         let sql = format!(
             "SELECT r.id, r.tenant_id, r.slug, r.name, r.schema_name, r.tables, r.bytes, \
              to_char(r.trashed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), r.trashed_by, \
              CASE WHEN n.oid IS NULL THEN 2 WHEN r.purge_began_at IS NOT NULL THEN 1 ELSE 0 END, array_to_string(r.hosts, ' ') \
              FROM pricesync.trash r LEFT JOIN pg_namespace n ON n.nspname = '{TRASH_PREFIX}' || r.id ORDER BY r.trashed_at DESC, r.id DESC"
         );
-        match session.read(&sql).await {
-            Ok(rows) => {
-                let trashed: Result<_, tokio_postgres::Error> = rows.iter().map(read).collect();
-                trashed.map_err(|error| catalog_error(&error))
-            }
+        self.read_trash(&sql, read_trashed).await
+    }
+
+    /// Runs a query on `pricesync.trash`; no rows if the bookkeeping tables are missing.
+    async fn read_trash<T>(
+        &self,
+        sql: &str,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, CatalogError> {
+        match self.session().await?.read(sql).await {
+            Ok(rows) => Ok(rows.iter().map(read).collect::<Result<_, _>>()?),
             Err(error) if is_absent(&error) => Ok(Vec::new()),
-            Err(error) => Err(catalog_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Returns the schemas in the trash that have no record, and those half dropped whose
-    /// tenant's row is gone: nobody knows whose they were.
+    /// Returns the schemas in the trash without a record, and partly dropped schemas whose tenant's
+    /// row is deleted: their tenants are unknown.
     ///
     /// # Errors
     ///
-    /// What the server says.
-    pub async fn strays(&self) -> Result<Vec<String>, CatalogError> {
-        let trash = self.trashed().await?;
-        let known: Vec<SchemaName> = trash.iter().map(Trashed::place).collect();
-        let session = self.session().await?;
+    /// The server's error.
+    pub async fn unrecorded_schemas(&self) -> Result<Vec<String>, CatalogError> {
+        let trash = self.list_trash().await?;
+        let known: Vec<SchemaName> = trash.iter().map(Trashed::trash_schema).collect();
         let sql = format!(
             "SELECT nspname FROM pg_namespace n WHERE starts_with(nspname, '{TRASH_PREFIX}') OR starts_with(nspname, '{DROPPING_PREFIX}') \
              AND NOT EXISTS (SELECT FROM {} t WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) ORDER BY 1",
             self.tables().rows
         );
-        let rows = session
-            .read(&sql)
-            .await
-            .map_err(|error| catalog_error(&error))?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| row.optional(0))
-            .filter(|name| !known.iter().any(|place| place.as_str() == *name))
-            .map(str::to_owned)
-            .collect())
+        let rows = self.read(&sql).await?;
+        let schemas = rows.iter().map(|row| row.text(0).map(str::to_owned));
+        let mut schemas = schemas.collect::<Result<Vec<String>, Error>>()?;
+        schemas.retain(|name| !known.iter().any(|known| known.as_str() == name));
+        Ok(schemas)
     }
 
-    /// Returns the records that are at least so old, by the server's clock.
+    /// Returns the ids of the records that are at least this old, by the server's clock.
     ///
     /// # Errors
     ///
-    /// What the server says.
-    pub async fn trashed_before(&self, age: Duration) -> Result<Vec<i64>, CatalogError> {
-        let session = self.session().await?;
+    /// The server's error.
+    pub async fn trash_older_than(&self, age: Duration) -> Result<Vec<i64>, CatalogError> {
         let sql = format!(
             "SELECT id FROM pricesync.trash WHERE trashed_at <= clock_timestamp() - make_interval(secs => {})",
             age.as_secs()
         );
-        match session.read(&sql).await {
-            Ok(rows) => Ok(rows
-                .iter()
-                .filter_map(|row| row.optional(0)?.parse().ok())
-                .collect()),
-            Err(error) if is_absent(&error) => Ok(Vec::new()),
-            Err(error) => Err(catalog_error(&error)),
-        }
+        self.read_trash(&sql, |row| row.parse(0)).await
     }
 
-    /// Brings a tenant back: its schema gets its name, the catalog its row and hosts, all in
-    /// one transaction.
+    /// Restores a tenant from the trash: renames its schema and inserts its row and hosts, in one
+    /// transaction.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::AlreadyExists`] where slug, schema or a host is somebody else's by now;
-    /// [`ChangeError::Locked`] when another session holds the schema for longer than `lock_wait`.
+    /// [`CatalogError::AlreadyExists`] if its slug, schema or a host is taken;
+    /// [`ChangeError::Locked`] if another session holds the schema's lock for longer than `lock_wait`.
     pub async fn undrop(
         &self,
         trashed: &Trashed,
@@ -260,20 +237,20 @@ impl PostgresCatalog {
     ) -> Result<Tenant, ChangeError> {
         let new = trashed.as_new()?;
         match trashed.state {
-            TrashState::Whole => {}
+            TrashState::Complete => {}
             TrashState::Purging => {
                 return Err(CatalogError::PartlyDropped(trashed.slug.clone()).into());
             }
             TrashState::SchemaMissing => {
-                return Err(CatalogError::SchemaMissing(trashed.place()).into());
+                return Err(CatalogError::SchemaMissing(trashed.trash_schema()).into());
             }
         }
         let work = async |transaction: &mut Transaction<'_>| {
-            self.restore(transaction, trashed, &new, options).await
+            self.undrop_in(transaction, trashed, &new, options).await
         };
-        let refused = |error: &Error| self.naming_refused(error, &new);
+        let refused = |error: &Error| self.rename_error(error, &new);
         self.retry(options)
-            .run_locked(&trashed.place(), refused, work)
+            .run_locked(&trashed.trash_schema(), refused, work)
             .await?;
         Ok(Tenant {
             id: trashed.tenant_id,
@@ -285,7 +262,7 @@ impl PostgresCatalog {
         })
     }
 
-    async fn restore(
+    async fn undrop_in(
         &self,
         transaction: &mut Transaction<'_>,
         trashed: &Trashed,
@@ -293,16 +270,16 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<(), Stop<ChangeError>> {
         let refused = |error: CatalogError| Stop::Refused(error.into());
-        let (session, place) = (transaction.session(), trashed.place());
+        let session = transaction.session();
         let id = trashed.id;
         let record = format!(
             "SELECT FROM pricesync.trash WHERE id = {id} AND purge_began_at IS NULL FOR UPDATE"
         );
-        // Another undrop or purge was faster.
+        // Another session restored or purged it meanwhile.
         if transaction.rows(&record).await?.is_empty() {
             return Err(refused(CatalogError::NotFound(trashed.slug.clone())));
         }
-        if let Some(conflict) = self.conflict(session, new, false).await? {
+        if let Some(conflict) = self.find_conflict(session, new, false).await? {
             return Err(refused(conflict));
         }
         let tables = self.tables();
@@ -310,7 +287,7 @@ impl PostgresCatalog {
         let mut statements = vec![format!(
             "{}ALTER SCHEMA {} RENAME TO {}",
             catalog_search_path(options),
-            place.quoted(),
+            trashed.trash_schema().quoted(),
             new.schema.quoted()
         )];
         for (table, list) in [
@@ -318,7 +295,7 @@ impl PostgresCatalog {
             (domains, "r.domains"),
         ] {
             let Some(table) = table else { continue };
-            // The columns that the table has by now and the record knows: one that was added keeps its default.
+            // Columns in both the table and the record: one that was added since gets its default.
             let sql = format!(
                 "SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a \
                  WHERE a.attrelid = {}::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
@@ -343,18 +320,18 @@ impl PostgresCatalog {
         Ok(())
     }
 
-    /// Returns what a schema in the trash holds, and what outside depends on it.
+    /// Returns the contents of a schema in the trash, and which objects outside depend on it.
     ///
     /// # Errors
     ///
-    /// What the server says.
+    /// The server's error.
     pub async fn contents_in_trash(&self, trashed: &Trashed) -> Result<Contents, CatalogError> {
         let session = self.session().await?;
-        contents_of(&session, &[trashed.place()]).await
+        contents_of(&session, &[trashed.trash_schema()]).await
     }
 
-    /// Drops a schema in the trash for good, and its record last. Running it again finishes
-    /// what was killed half-way.
+    /// Permanently drops a schema in the trash, then its record. Running it again finishes a purge
+    /// that was killed.
     ///
     /// # Errors
     ///
@@ -366,10 +343,10 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let contents = self.contents_in_trash(trashed).await?;
-        contents.refuse_dependents(cascade_outside)?;
-        let place = trashed.place();
-        let mark = HalfDropped {
-            name: place.clone(),
+        contents.check_dependents(cascade_outside)?;
+        let schema = trashed.trash_schema();
+        let mark = PartlyDropped {
+            name: schema.clone(),
             statement: format!(
                 "UPDATE pricesync.trash SET purge_began_at = clock_timestamp() WHERE id = {}; ",
                 trashed.id
@@ -383,26 +360,30 @@ impl PostgresCatalog {
             },
         };
         let last = format!("; DELETE FROM pricesync.trash WHERE id = {}", trashed.id);
-        self.drop_schema(&place, Some(mark), cascade_outside, &last, options)
+        self.drop_schema(&schema, Some(mark), cascade_outside, &last, options)
             .await
     }
 }
 
-fn read(row: &Row) -> Result<Trashed, tokio_postgres::Error> {
-    let hosts = row.text(10)?.split_whitespace();
+fn read_trashed(row: &Row) -> Result<Trashed, Error> {
     Ok(Trashed {
         id: row.parse(0)?,
         tenant_id: row.parse(1)?,
         slug: row.text(2)?.to_owned(),
         name: row.text(3)?.to_owned(),
         schema: row.text(4)?.to_owned(),
-        hosts: hosts.map(str::to_owned).collect(),
+        // A host contains no blank.
+        hosts: row
+            .text(10)?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
         tables: row.parse(5)?,
         bytes: row.parse(6)?,
         trashed_at: row.text(7)?.to_owned(),
         trashed_by: row.text(8)?.to_owned(),
         state: match row.text(9)? {
-            "0" => TrashState::Whole,
+            "0" => TrashState::Complete,
             "1" => TrashState::Purging,
             _ => TrashState::SchemaMissing,
         },

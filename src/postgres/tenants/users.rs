@@ -1,6 +1,5 @@
-//! People of a tenant: a row in the tenant's own table.
+//! Creates a superuser: a row in the tenant's user table.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::collections::HashMap;
 
 use postgres_protocol::escape::escape_literal;
@@ -10,6 +9,7 @@ use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
 use crate::service::event::Progress;
@@ -17,44 +17,44 @@ use crate::service::failure::ServerError;
 use crate::service::fleet::Interrupts;
 use crate::settings::UserColumns;
 
-/// A person who is to become a superuser.
+/// The values of a new superuser.
 #[derive(Clone, Copy, Debug)]
 pub struct NewUser<'a> {
-    /// What they log in with.
+    /// The login name.
     pub username: &'a str,
-    /// Their address; may be empty.
+    /// The email address; may be empty.
     pub email: &'a str,
-    /// The hash of their password.
+    /// The hash of the password.
     pub password_hash: &'a str,
 }
 
-/// Why there is no such person now.
+/// Why a user was not created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UserError {
-    /// Somebody has the name, in whatever case.
+    /// A user with this name exists, ignoring case.
     Taken(String),
-    /// The tenant has no such table.
+    /// The table does not exist in the tenant's schema.
     NoTable(String),
-    /// The table has no such column.
+    /// The column does not exist.
     NoColumn {
         /// The table.
         table: String,
         /// The column.
         column: String,
     },
-    /// A rule of the table is against it.
+    /// A constraint or a type of the table rejects the row.
     Refused(ServerError),
     /// The server or the connection failed.
     Database(ServerError),
-    /// The tenant's transaction could not be begun or ended.
+    /// The tenant's transaction was not opened or not committed.
     Context(TenantError),
 }
 
 impl std::fmt::Display for UserError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Taken(name) => write!(f, "a user '{name}' exists already"),
+            Self::Taken(name) => write!(f, "user '{name}' already exists"),
             Self::NoTable(table) => write!(f, "relation \"{table}\" does not exist (42P01)"),
             Self::NoColumn { table, column } => {
                 write!(f, "table {table} has no column \"{column}\"")
@@ -75,14 +75,14 @@ impl std::fmt::Display for UserError {
 impl std::error::Error for UserError {}
 
 impl Database {
-    /// Creates a superuser in the tenant's table of users.
+    /// Creates a superuser in the tenant's user table.
     ///
-    /// Columns that the table need not have are left out where it has none; texts that it demands
-    /// and nobody gives are empty.
+    /// Optional columns that the table does not have are left out. Other text columns that are NOT
+    /// NULL and have no default are set to the empty string.
     ///
     /// # Errors
     ///
-    /// One [`UserError`] for each reason; nothing is changed then.
+    /// [`UserError`]; the transaction is rolled back.
     pub async fn create_superuser(
         &self,
         tenant: &Tenant,
@@ -110,18 +110,18 @@ impl Database {
             UserError::Database(said) => TxError::of(said.clone(), UserError::Database(said)),
             error => TxError::Refused(error),
         };
-        let begin = format!(
+        let opening = format!(
             "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id(), NULL",
             options.lock_timeout.as_millis()
         );
-        let rows = run(&context, &begin).await.map_err(failed)?;
+        let rows = query(&context, &opening).await.map_err(failed)?;
         let transaction = rows.into_iter().next().and_then(|(id, _)| id);
         // Dropping the context rolls back.
         insert(&context, tenant, columns, user)
             .await
             .map_err(failed)?;
         match context.commit().await {
-            Err(TenantError::Unanswered(cause)) => Err(TxError::InDoubt {
+            Err(TenantError::InDoubt(cause)) => Err(TxError::InDoubt {
                 transaction: transaction.unwrap_or_default(),
                 value: (),
                 cause: Box::new(cause),
@@ -152,23 +152,23 @@ async fn insert(
     let name = QuotedIdentifier::new;
     let table = format!("{}.{}", tenant.schema.quoted(), name(&columns.table));
     let shown = format!("{}.{}", tenant.schema, columns.table);
-    // Whether nobody would give the column a text, although it demands one.
+    // The second column: whether a text must be given, because there is neither NULL nor a default.
     let sql = format!(
         "SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typcategory = 'S' \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
         escape_literal(&table)
     );
-    let rows = run(context, &sql).await?;
+    let rows = query(context, &sql).await?;
     if rows.is_empty() {
         return Err(UserError::NoTable(shown));
     }
-    let there: HashMap<String, bool> = rows
+    let existing: HashMap<String, bool> = rows
         .into_iter()
-        .filter_map(|(name, demands)| Some((name?, demands.as_deref() == Some("t"))))
+        .filter_map(|(name, required)| Some((name?, required.as_deref() == Some("t"))))
         .collect();
     for column in [&columns.username, &columns.password] {
-        if !there.contains_key(column) {
+        if !existing.contains_key(column) {
             return Err(UserError::NoColumn {
                 table: shown,
                 column: column.clone(),
@@ -181,11 +181,11 @@ async fn insert(
          OPERATOR(pg_catalog.=) pg_catalog.lower({username}::pg_catalog.text) LIMIT 1",
         name(&columns.username)
     );
-    if let Some((Some(taken), _)) = run(context, &taken).await?.into_iter().next() {
+    if let Some((Some(taken), _)) = query(context, &taken).await?.into_iter().next() {
         return Err(UserError::Taken(taken));
     }
-    // Asked for now: after a violation the transaction answers nothing.
-    let keys = keys_of(context, &table, &columns.username).await?;
+    // Read before the INSERT: after a violation the transaction accepts no query.
+    let indexes = unique_indexes(context, &table, &columns.username).await?;
     let mut values = vec![
         (columns.username.as_str(), username),
         (&columns.password, escape_literal(user.password_hash)),
@@ -197,15 +197,15 @@ async fn insert(
         (&columns.is_active, "true".to_owned()),
         (&columns.joined_at, "pg_catalog.now()".to_owned()),
     ] {
-        if there.contains_key(column) {
+        if existing.contains_key(column) {
             values.push((column, value));
         }
     }
     let given: Vec<&str> = values.iter().map(|(column, _)| *column).collect();
-    let demanded = there
+    let required = existing
         .iter()
-        .filter(|(column, demands)| **demands && !given.contains(&column.as_str()));
-    values.extend(demanded.map(|(column, _)| (column.as_str(), "''".to_owned())));
+        .filter(|(column, required)| **required && !given.contains(&column.as_str()));
+    values.extend(required.map(|(column, _)| (column.as_str(), "''".to_owned())));
     let (names, texts): (Vec<String>, Vec<String>) = values
         .into_iter()
         .map(|(column, value)| (name(column).to_string(), value))
@@ -217,30 +217,30 @@ async fn insert(
     );
     match context.client().simple_query(&sql).await {
         Ok(_) => Ok(()),
-        // Somebody was faster.
+        // Another session inserted the name meanwhile.
         Err(error)
             if sqlstate_of(&error) == Some(sqlstate::UNIQUE_VIOLATION)
                 && error
                     .as_db_error()
-                    .and_then(|said| said.constraint())
-                    .is_some_and(|violated| keys.iter().any(|key| key == violated)) =>
+                    .and_then(|db| db.constraint())
+                    .is_some_and(|violated| indexes.iter().any(|index| index == violated)) =>
         {
             Err(UserError::Taken(user.username.to_owned()))
         }
         Err(error) => {
-            let said = server_error(&error);
-            let is_rule = |code: &String| code.starts_with("23") || code.starts_with("22");
-            Err(if said.sqlstate.as_ref().is_some_and(is_rule) {
-                UserError::Refused(said)
+            let error = server_error(&error);
+            let is_rejected = |code: &String| code.starts_with("23") || code.starts_with("22");
+            Err(if error.sqlstate.as_ref().is_some_and(is_rejected) {
+                UserError::Refused(error)
             } else {
-                UserError::Database(said)
+                UserError::Database(error)
             })
         }
     }
 }
 
-/// Returns the unique indexes of a table that a column is part of.
-async fn keys_of(
+/// Returns the unique indexes of a table that contain a column.
+async fn unique_indexes(
     context: &TenantContext,
     table: &str,
     column: &str,
@@ -255,13 +255,14 @@ async fn keys_of(
         escape_literal(table),
         escape_literal(column)
     );
-    let rows = run(context, &sql).await?;
+    let rows = query(context, &sql).await?;
     Ok(rows.into_iter().filter_map(|(name, _)| name).collect())
 }
 
 type Pair = (Option<String>, Option<String>);
 
-async fn run(context: &TenantContext, sql: &str) -> Result<Vec<Pair>, UserError> {
+/// Runs a query and returns its first two columns.
+async fn query(context: &TenantContext, sql: &str) -> Result<Vec<Pair>, UserError> {
     let messages = context.client().simple_query(sql).await;
     let messages = messages.map_err(|error| UserError::Database(server_error(&error)))?;
     Ok(messages

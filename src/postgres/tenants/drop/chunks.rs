@@ -1,9 +1,9 @@
-//! The transactions that a drop consists of.
+//! Splits the drop of a schema into transactions, and runs them.
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::contents::refuse;
+use super::contents::check_dependents;
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
@@ -19,20 +19,20 @@ use crate::postgres::transaction::retry::{Stop, Transaction};
 /// (itself, indexes, TOAST), which by default holds 64 for each connection it allows.
 const CHUNK_SIZE: usize = 50;
 
-/// The row that makes a schema a tenant's. It is read under the lock, because the name may be
-/// another tenant's by then.
+/// The row that names the schema. It is read again under the lock, because another session may have
+/// given the name to another tenant.
 #[derive(Clone)]
 pub(crate) struct Owner {
-    /// Returns the row, and locks it.
+    /// The query that returns the row and locks it.
     pub(crate) query: String,
-    /// The tenant, for messages.
+    /// The tenant's slug, for errors.
     pub(crate) name: String,
 }
 
 /// One transaction of a drop, under a schema's advisory lock.
 pub(crate) struct Chunk {
     pub(crate) owner: Option<Owner>,
-    /// What it drops, for the progress display.
+    /// The object that it drops, for the progress display.
     pub(crate) what: String,
     /// The schema whose lock is taken, by its name before the transaction.
     pub(crate) schema: SchemaName,
@@ -46,11 +46,11 @@ pub(crate) struct Chunk {
 /// The tables that a chunk drops.
 pub(crate) enum LockedTables {
     None,
-    /// None, and the schema must not exist either.
+    /// None, and the schema must not exist.
     NoSchema,
-    /// These, by their oids.
+    /// The tables with these oids.
     These(Vec<String>),
-    /// All of the schema.
+    /// All tables of the schema.
     All,
 }
 
@@ -103,7 +103,7 @@ impl Chunk {
                 transaction.rows(&lock).await?;
                 let select = dependencies::select(&[oid.to_string()], &start);
                 let dependents = dependencies::read(&transaction.rows(&select).await?);
-                refuse(&dependents, cascade_outside).map_err(refused)?;
+                check_dependents(&dependents, cascade_outside).map_err(refused)?;
             }
         }
         transaction.rows(&self.statements).await?;
@@ -112,23 +112,25 @@ impl Chunk {
 }
 
 fn explain(error: &Error, chunk: &Chunk) -> ChangeError {
-    let said = server_error(error);
+    let cause = server_error(error);
     if is_worth_retrying(error) {
-        return ChangeError::InUse(said);
+        return ChangeError::InUse(cause);
     }
     match sqlstate_of(error) {
-        // Another session was faster.
+        // Another session dropped or renamed it meanwhile.
         Some(sqlstate::INVALID_SCHEMA_NAME) => CatalogError::SchemaMissing(chunk.schema.clone()),
         // Rows that were inserted after the search for them.
-        Some(sqlstate::FOREIGN_KEY_VIOLATION) => CatalogError::ReferencedBy(vec![referring(error)]),
-        Some(sqlstate::OUT_OF_MEMORY) => CatalogError::LockTableFull(said.to_string()),
-        _ => database_error(said),
+        Some(sqlstate::FOREIGN_KEY_VIOLATION) => {
+            CatalogError::ReferencedBy(vec![referencing(error)])
+        }
+        Some(sqlstate::OUT_OF_MEMORY) => CatalogError::LockTableFull(cause.to_string()),
+        _ => database_error(cause),
     }
     .into()
 }
 
-/// Returns the table and the key that keep a row from being deleted.
-fn referring(error: &Error) -> String {
+/// Returns the referencing table and the foreign key that block the deletion of a row.
+fn referencing(error: &Error) -> String {
     let db = error.as_db_error();
     let part = |part: Option<&str>| part.unwrap_or("?").to_owned();
     format!(
@@ -139,9 +141,9 @@ fn referring(error: &Error) -> String {
     )
 }
 
-/// Returns the chunks before the one that drops the schema itself: foreign keys to tables elsewhere,
-/// one by one, because dropping one locks the other table for all sessions; then relations,
-/// [`CHUNK_SIZE`] at a time. `name` is the schema's name by then.
+/// Returns the chunks before the one that drops the schema itself: each foreign key to a table of
+/// another schema, because dropping it locks that table; then relations, [`CHUNK_SIZE`] at a time.
+/// `name` is the schema's name when the chunks run.
 pub(super) async fn chunks(
     session: &Session,
     schema: &SchemaName,

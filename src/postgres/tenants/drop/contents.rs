@@ -1,7 +1,6 @@
-//! What would be lost with a schema, read before anything is dropped.
+//! Reads what a schema contains and what depends on it, before it is dropped.
 
 use postgres_protocol::escape::escape_literal;
-use tokio_postgres::Error;
 
 use crate::domain::catalog::{CatalogError, Dependent};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName};
@@ -9,56 +8,59 @@ use crate::domain::tenant::Tenant;
 use crate::postgres::connection::server_error::is_worth_retrying;
 use crate::postgres::connection::session::Session;
 use crate::postgres::schema::dependencies::{self, Start};
-use crate::postgres::tenants::catalog::{PostgresCatalog, catalog_error};
-use crate::postgres::tenants::referencing_rows::{self, Referrer, SearchScope};
+use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::referencing_rows::{self, ReferencingKey, SearchScope};
 use crate::postgres::transaction::retry::BRIEF_LOCK_TIMEOUT;
 
-/// What would be lost with a schema.
+/// What a schema contains, and what depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// The schemas that exist: the tenant's, or what an unfinished drop left of it.
-    pub homes: Vec<SchemaName>,
-    /// How many tables.
+    /// The schemas that exist: the tenant's, or the remainder of an unfinished drop.
+    pub schemas: Vec<SchemaName>,
+    /// Number of tables.
     pub tables: usize,
-    /// How many rows, by the server's statistics.
+    /// Estimated number of rows, from the server's statistics.
     pub rows: u64,
-    /// How many bytes on disk, indexes included.
+    /// Size on disk in bytes, with indexes.
     pub bytes: u64,
-    /// Whether another session's lock on a table prevented a full answer: `bytes` is by the server's
-    /// statistics then, and `referrers` may be incomplete.
+    /// Whether another session held a lock on a table: `bytes` is estimated from the server's
+    /// statistics then, and `references` may be incomplete.
     pub is_partial: bool,
     /// Objects outside the schema that would be dropped with it.
     pub dependents: Vec<Dependent>,
     /// Foreign keys of shared tables whose rows refer to the tenant's row.
-    pub referrers: Vec<Referrer>,
+    pub references: Vec<ReferencingKey>,
 }
 
 impl Contents {
-    /// Returns whether there is a schema at all.
+    /// Returns whether a schema exists.
     #[must_use]
     pub fn exists(&self) -> bool {
-        !self.homes.is_empty()
+        !self.schemas.is_empty()
     }
 
     /// Returns whether a drop was started and not finished.
     #[must_use]
     pub fn is_dropping(&self) -> bool {
-        let mut homes = self.homes.iter();
-        homes.any(|home| home.as_str().starts_with(DROPPING_PREFIX))
+        let mut schemas = self.schemas.iter();
+        schemas.any(|schema| schema.as_str().starts_with(DROPPING_PREFIX))
     }
 
-    /// Fails where objects outside the schema would be dropped and that was not asked for.
+    /// Fails if objects outside the schema would be dropped, unless `cascade_outside`.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Dependents`]. An extension is never dropped along: it belongs to the whole
-    /// database, and can be moved.
-    pub fn refuse_dependents(&self, cascade_outside: bool) -> Result<(), CatalogError> {
-        refuse(&self.dependents, cascade_outside)
+    /// [`CatalogError::Dependents`], always for an extension: it belongs to the whole database, and can
+    /// be moved to another schema.
+    pub fn check_dependents(&self, cascade_outside: bool) -> Result<(), CatalogError> {
+        check_dependents(&self.dependents, cascade_outside)
     }
 }
 
-pub(super) fn refuse(dependents: &[Dependent], cascade_outside: bool) -> Result<(), CatalogError> {
+pub(super) fn check_dependents(
+    dependents: &[Dependent],
+    cascade_outside: bool,
+) -> Result<(), CatalogError> {
     let has_extension = dependents.iter().any(|one| one.extension.is_some());
     if dependents.is_empty() || (cascade_outside && !has_extension) {
         return Ok(());
@@ -66,11 +68,11 @@ pub(super) fn refuse(dependents: &[Dependent], cascade_outside: bool) -> Result<
     Err(CatalogError::Dependents(dependents.to_vec()))
 }
 
-/// Whether a tenant has its schema.
+/// Whether a tenant's schema exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It exists.
-    Whole,
+    Exists,
     /// A drop was started and not finished.
     Dropping,
     /// It does not exist.
@@ -78,7 +80,7 @@ pub enum Presence {
 }
 
 impl PostgresCatalog {
-    /// Returns whether a tenant has its schema. Waits for no lock.
+    /// Returns whether a tenant's schema exists. Waits for no lock.
     ///
     /// # Errors
     ///
@@ -89,16 +91,15 @@ impl PostgresCatalog {
             escape_literal(SchemaName::dropping(tenant.id).as_str()),
             escape_literal(tenant.schema.as_str()),
         );
-        let rows = self.session().await?.read(&sql).await;
-        let rows = rows.map_err(|error| catalog_error(&error))?;
-        Ok(match rows.first().map(|row| row.optional(0)) {
+        let rows = self.read(&sql).await?;
+        Ok(match rows.first().map(|row| row.is_true(0)) {
             None => Presence::Missing,
-            Some(Some("t")) => Presence::Dropping,
-            Some(_) => Presence::Whole,
+            Some(true) => Presence::Dropping,
+            Some(false) => Presence::Exists,
         })
     }
 
-    /// Returns what a tenant's schema holds, and which objects outside depend on it. Changes nothing.
+    /// Returns the contents of a tenant's schema, and which objects outside depend on it.
     ///
     /// # Errors
     ///
@@ -110,20 +111,19 @@ impl PostgresCatalog {
         let shared = SearchScope::Shared;
         let timeout = BRIEF_LOCK_TIMEOUT;
         match referencing_rows::find(&session, self.tables(), tenant, shared, timeout).await {
-            Ok(shared) => contents.referrers = shared.found,
+            Ok(shared) => contents.references = shared.found,
             Err(error) if is_worth_retrying(&error) => contents.is_partial = true,
-            Err(error) => return Err(catalog_error(&error)),
+            Err(error) => return Err(error.into()),
         }
         Ok(contents)
     }
 }
 
-/// Returns what the existing schemas of these names hold. Waits only briefly for locks.
+/// Returns the contents of those of the named schemas that exist. Waits 0.2 s at most for a lock.
 pub(crate) async fn contents_of(
     session: &Session,
     names: &[SchemaName],
 ) -> Result<Contents, CatalogError> {
-    let read = |error: Error| catalog_error(&error);
     let literals: Vec<String> = names
         .iter()
         .map(|name| escape_literal(name.as_str()))
@@ -146,9 +146,9 @@ pub(crate) async fn contents_of(
         Ok(rows) => rows,
         Err(error) if is_worth_retrying(&error) => {
             contents.is_partial = true;
-            session.read(&select(estimate)).await.map_err(read)?
+            session.read(&select(estimate)).await?
         }
-        Err(error) => return Err(read(error)),
+        Err(error) => return Err(error.into()),
     };
     let mut oids = Vec::new();
     for name in names {
@@ -158,18 +158,15 @@ pub(crate) async fn contents_of(
         else {
             continue;
         };
-        contents.homes.push(name.clone());
-        oids.push(row.text(1).map_err(read)?.to_owned());
-        contents.tables += row.parse::<usize>(2).map_err(read)?;
-        contents.rows += row.parse::<u64>(3).map_err(read)?;
-        contents.bytes += row.parse::<u64>(4).map_err(read)?;
+        contents.schemas.push(name.clone());
+        oids.push(row.text(1)?.to_owned());
+        contents.tables += row.parse::<usize>(2)?;
+        contents.rows += row.parse::<u64>(3)?;
+        contents.bytes += row.parse::<u64>(4)?;
     }
     if !oids.is_empty() {
-        let rows = session
-            .read(&dependencies::select(&oids, &Start::Schemas))
-            .await
-            .map_err(read)?;
-        contents.dependents = dependencies::read(&rows);
+        let select = dependencies::select(&oids, &Start::Schemas);
+        contents.dependents = dependencies::read(&session.read(&select).await?);
     }
     Ok(contents)
 }

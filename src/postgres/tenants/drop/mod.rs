@@ -1,10 +1,10 @@
-//! Drops a tenant's schema: refuses where objects outside depend on it, releases shared tables
-//! quickly, and drops large schemas in several transactions.
+//! Drops a tenant: fails if objects outside its schema depend on it, locks shared tables only
+//! briefly, and drops large schemas in several transactions.
 //!
 //! Imports [`catalog`](super::catalog), the retrying transaction and `schema::dependencies`. Start
-//! reading at [`PostgresCatalog::drop`]. A drop of more than one transaction renames the schema in the
-//! first one, so that a drop that was killed in between is visible: the row still names a schema
-//! that does not exist, and one named after the row's id does. Running it again finishes it.
+//! reading at [`PostgresCatalog::drop`]. The first transaction renames the schema after the row's id, so
+//! that a drop that was killed is visible: the row names a schema that does not exist. Running the drop
+//! again finishes it.
 
 mod chunks;
 mod contents;
@@ -19,7 +19,7 @@ pub(crate) use self::contents::contents_of;
 pub use self::contents::{Contents, Presence};
 use super::catalog::{PostgresCatalog, catalog_error};
 use super::change::ChangeError;
-pub use super::referencing_rows::Referrer;
+pub use super::referencing_rows::ReferencingKey;
 use super::referencing_rows::{self, SearchScope};
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
@@ -33,23 +33,23 @@ use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::postgres::transaction::settings::catalog_search_path;
 use crate::service::event::EventKind;
 
-/// What is dropped besides the schema.
+/// Options of a drop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropOptions {
-    /// Whether the tenant's row and hosts stay. Default: they are deleted.
+    /// Keeps the tenant's row and hosts. Default: they are deleted.
     pub keep_record: bool,
-    /// Whether objects outside that depend on the schema are dropped too. Default: they refuse the drop.
+    /// Drops objects outside that depend on the schema, too. Default: the drop fails.
     pub cascade_outside: bool,
 }
 
 impl PostgresCatalog {
-    /// Fails where the tenant's row cannot be deleted, or rows of other tenants would be deleted with
-    /// it. Of the rest, keys count for which `matters` is true.
-    pub(crate) async fn refuse_referrers(
+    /// Fails if rows reference the tenant's row: rows of other tenants always, others if `matters` is
+    /// true for their key.
+    pub(crate) async fn check_references(
         &self,
         tenant: &Tenant,
         scope: SearchScope,
-        matters: impl Fn(&Referrer) -> bool,
+        matters: impl Fn(&ReferencingKey) -> bool,
         options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let refused = |error: &Error| {
@@ -65,7 +65,7 @@ impl PostgresCatalog {
             let found =
                 referencing_rows::find(&session, self.tables(), tenant, scope, timeout).await;
             found.map_err(|error| match sqlstate_of(&error) {
-                // A table that another drop took meanwhile: the next search does not see it.
+                // Another session dropped the table; the next search does not find it.
                 Some(code) if sqlstate::is_missing_table(code) => TxError::Contention {
                     error: ChangeError::InUse(server_error(&error)),
                     cause: Box::new(server_error(&error)),
@@ -74,8 +74,8 @@ impl PostgresCatalog {
                 _ => TxError::Server(error),
             })
         };
-        let referrers = self.retry(options).run(refused, find).await?;
-        let named: Vec<String> = referrers
+        let references = self.retry(options).run(refused, find).await?;
+        let named: Vec<String> = references
             .found
             .iter()
             .filter(|one| one.is_tenants || matters(one))
@@ -84,62 +84,61 @@ impl PostgresCatalog {
         if !named.is_empty() {
             return Err(CatalogError::ReferencedBy(named).into());
         }
-        let room = self.room_for_locks().await?;
-        if referrers.locks > room {
+        let available = self.lock_table_size().await?;
+        if references.locks > available {
             return Err(CatalogError::TooManyLocks {
-                needed: referrers.locks,
-                available: room,
+                needed: references.locks,
+                available,
             }
             .into());
         }
         Ok(())
     }
 
-    /// Returns how many locks the server has room for (manual section 20.12).
-    async fn room_for_locks(&self) -> Result<u64, CatalogError> {
+    /// Returns how many locks the server's lock table holds (manual, `max_locks_per_transaction`).
+    async fn lock_table_size(&self) -> Result<u64, CatalogError> {
         let sql = "SELECT current_setting('max_locks_per_transaction')::int8 * \
                    (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
-        let rows = self.session().await?.read(sql).await;
-        let rows = rows.map_err(|error| catalog_error(&error))?;
-        let room = rows.first().and_then(|row| row.optional(0)?.parse().ok());
-        Ok(room.unwrap_or(u64::MAX))
+        let rows = self.read(sql).await?;
+        let size = rows.first().map(|row| row.parse(0)).transpose()?;
+        Ok(size.unwrap_or(u64::MAX))
     }
 
-    /// Drops the schema and, unless it is to be kept, the tenant's row, which is deleted last: a drop
-    /// that was killed in between is finished by running it again.
+    /// Drops the schema, then deletes the tenant's row unless it is to be kept. Running it again
+    /// finishes a drop that was killed.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Dependents`] when objects outside would be dropped too, [`CatalogError::ReferencedBy`]
-    /// when rows elsewhere keep the tenant's row or rows of another tenant would be deleted with it;
-    /// [`ChangeError::Locked`] when a migration holds the schema for longer than `lock_wait`.
+    /// [`CatalogError::Dependents`] if objects outside would be dropped too; [`CatalogError::ReferencedBy`]
+    /// if rows block the deletion of the tenant's row, or rows of another tenant would be deleted with
+    /// it; [`ChangeError::Locked`] if another session holds the schema's lock for longer than `lock_wait`.
     pub async fn drop(
         &self,
         tenant: &Tenant,
         drop: DropOptions,
         options: &EngineOptions,
     ) -> Result<(), ChangeError> {
-        let half_dropped = SchemaName::dropping(tenant.id);
-        let names = [half_dropped.clone(), tenant.schema.clone()];
+        let partly_dropped = SchemaName::dropping(tenant.id);
+        let names = [partly_dropped.clone(), tenant.schema.clone()];
         let contents = contents_of(&self.session().await?, &names).await?;
-        contents.refuse_dependents(drop.cascade_outside)?;
+        contents.check_dependents(drop.cascade_outside)?;
         let mut last = String::new();
         if !drop.keep_record {
-            self.refuse_referrers(tenant, SearchScope::Elsewhere, |one| one.keeps, options)
+            self.check_references(tenant, SearchScope::Elsewhere, |one| one.blocks, options)
                 .await?;
             let delete = self.tables().delete(tenant.id);
             let _ = write!(last, "; {}{delete}", catalog_search_path(options));
         }
         let owner = self.owner(tenant);
-        for (position, home) in contents.homes.iter().enumerate() {
-            let is_last = position + 1 == contents.homes.len();
-            let mark = (*home != half_dropped).then(|| HalfDropped {
-                name: half_dropped.clone(),
+        for (position, schema) in contents.schemas.iter().enumerate() {
+            let is_last = position + 1 == contents.schemas.len();
+            let mark = (*schema != partly_dropped).then(|| PartlyDropped {
+                name: partly_dropped.clone(),
                 statement: String::new(),
                 owner: owner.clone(),
             });
             let last = if is_last { &*last } else { "" };
-            self.drop_schema(home, mark, drop.cascade_outside, last, options)
+            self.drop_schema(schema, mark, drop.cascade_outside, last, options)
                 .await?;
         }
         if !contents.exists() {
@@ -155,7 +154,7 @@ impl PostgresCatalog {
             self.run_chunk(&chunk, drop.cascade_outside, options)
                 .await?;
         }
-        // The rows are invalid anyway, and missing where the bookkeeping tables are.
+        // Without this the rows would be stale, but harmless.
         if let Ok(session) = self.session().await {
             let forget = format!("{ASYNC_COMMIT}; {}", run_log::forget(&tenant.schema));
             let _ = session.rows(&forget).await;
@@ -163,7 +162,7 @@ impl PostgresCatalog {
         Ok(())
     }
 
-    /// Returns the row that makes a schema this tenant's.
+    /// Returns the row that names the tenant's schema.
     pub(crate) fn owner(&self, tenant: &Tenant) -> Owner {
         Owner {
             query: format!(
@@ -178,12 +177,12 @@ impl PostgresCatalog {
         }
     }
 
-    /// Drops one schema, in one transaction where that is enough. The first of several marks it as
-    /// half dropped; the last one runs `last` as well.
+    /// Drops one schema, a large one in several transactions. The first one marks it as partly dropped;
+    /// the last one also runs `last`.
     pub(crate) async fn drop_schema(
         &self,
         schema: &SchemaName,
-        mark: Option<HalfDropped>,
+        mark: Option<PartlyDropped>,
         cascade_outside: bool,
         last: &str,
         options: &EngineOptions,
@@ -233,12 +232,12 @@ impl PostgresCatalog {
     }
 }
 
-/// How a half dropped schema is marked.
-pub(crate) struct HalfDropped {
+/// How a partly dropped schema is marked.
+pub(crate) struct PartlyDropped {
     /// The schema's name from the first transaction on.
     pub(crate) name: SchemaName,
-    /// Statements of the first transaction besides, each ended by a semicolon.
+    /// Further statements of the first transaction, each with a semicolon.
     pub(crate) statement: String,
-    /// The row that the schema must belong to.
+    /// The row that must name the schema.
     pub(crate) owner: Owner,
 }
