@@ -51,14 +51,20 @@ pub(crate) struct SkipDropped<J> {
 
 impl<J: SchemaJob> SchemaJob for SkipDropped<J> {
     async fn run(&self, target: &Target, progress: &Progress, stop: Interrupts) -> JobResult {
+        let mut interrupts = stop.clone();
         let result = self.job.run(target, progress, stop).await;
-        if result.is_err()
-            && let Some(id) = self.tenants.ids.get(&target.schema)
-            && let Some(why) = self.tenants.catalog.skip_reason(*id).await
-        {
-            return Ok(JobSuccess::Skipped(why));
+        let id = self.tenants.ids.get(&target.schema);
+        let (Err(_), Some(id)) = (&result, id) else {
+            return result;
+        };
+        // A cancelled job may have left a connection behind whose statement never ends.
+        tokio::select! {
+            biased;
+            () = interrupts.reaches(Interrupt::Cancel) => result,
+            why = self.tenants.catalog.skip_reason(*id) => {
+                why.map_or(result, |why| Ok(JobSuccess::Skipped(why)))
+            }
         }
-        result
     }
 }
 
