@@ -348,7 +348,7 @@ fn a_value_that_spans_lines_stands_in_a_backup_that_can_be_read() {
     given
         .run(&["backup", "--tenant=acme", "--out=again"])
         .exits(10)
-        .says("a line break in the name of a table or column");
+        .says("line break in the name of a table or column");
 }
 
 #[test]

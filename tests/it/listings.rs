@@ -183,7 +183,7 @@ fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
     let told = given
         .run(&["doctor", "--fix", "orphans", "-o", "json"])
         .exits(11)
-        .says("1 tenant registered, 3 of all findings left");
+        .says("1 tenant registered, 3 of all findings remain");
     let listed: Value = serde_json::from_str(&told.stdout).unwrap();
     let found: Vec<(&str, &Value, &str)> = listed
         .as_array()

@@ -457,7 +457,7 @@ fn doctor_names_what_somebody_broke_in_the_trash() {
         .run(&["doctor"])
         .exits(11)
         .prints("its schema is gone")
-        .prints("its record is gone")
+        .prints("in the trash without a record")
         .prints("pricesync_dropping_77");
     given
         .run(&["undrop", "--tenant=acme"])
