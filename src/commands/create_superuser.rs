@@ -12,7 +12,7 @@ use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
-use crate::postgres::migrate::pending_hint::Behind;
+use crate::postgres::migrate::pending_hint::PendingHint;
 use crate::postgres::tenants::context::TenantError;
 use crate::postgres::tenants::users::{NewUser, UserError};
 use crate::service::failure::ServerError;
@@ -139,8 +139,8 @@ async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Databa
             ..ServerError::default()
         };
         let target = target(tenant);
-        let behind = Behind::new(app.surveyor(database), vec![target.clone()]);
-        failure.hints.extend(behind.hint(&target, &said).await);
+        let pending = PendingHint::new(app.surveyor(database), vec![target.clone()]);
+        failure.hints.extend(pending.hint(&target, &said).await);
         failure = failure.hint("[users] in pricesync.toml names the table and its columns");
     }
     failure

@@ -270,7 +270,7 @@ impl Inspection<'_> {
     ) -> Result<(), Failure> {
         let verified = self.migrator.verify(targets).await;
         let verified = verified.map_err(RolloutError::Survey)?;
-        for &position in &verified.disagreeing {
+        for &position in &verified.out_of_sync {
             let Target { schema, label, .. } = &*targets[position];
             let text = "the ledger disagrees with its history";
             findings.push(Finding::new(schema.as_str(), label, Problem::Ledger, text));

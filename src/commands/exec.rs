@@ -25,7 +25,7 @@ use crate::postgres::client::environment::TenantEnvironment;
 use crate::postgres::client::exec_program::RunProgram;
 use crate::postgres::client::exec_sql::Exec;
 use crate::postgres::connection::database::Database;
-use crate::postgres::migrate::pending_hint::Behind;
+use crate::postgres::migrate::pending_hint::PendingHint;
 use crate::service::event::Operation;
 use crate::service::exec_results::ordered_results;
 use crate::service::fan_out::FanOut;
@@ -219,7 +219,7 @@ impl ExecRun<'_> {
             positions: positions
                 .map(|(target, position)| (target.schema.clone(), position))
                 .collect(),
-            behind: Behind::new(surveyor, self.targets.clone()),
+            pending_hint: PendingHint::new(surveyor, self.targets.clone()),
             database,
         });
         let (terminal, names) = (app.terminal.clone(), self.targets.clone());

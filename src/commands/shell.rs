@@ -13,7 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;
 use crate::postgres::client::psql::{Psql, PsqlError};
 use crate::postgres::connection::database::Database;
-use crate::postgres::migrate::pending_hint::Behind;
+use crate::postgres::migrate::pending_hint::PendingHint;
 use crate::service::selection::target;
 use crate::ui::Verbosity;
 
@@ -96,8 +96,8 @@ async fn warn_of_pending(tenant: &Tenant, app: &App, database: &Database) {
         return;
     }
     let target = target(tenant);
-    let behind = Behind::new(app.surveyor(database), vec![target.clone()]);
-    let notice = tokio::time::timeout(PENDING_TIMEOUT, behind.notice(&target)).await;
+    let pending = PendingHint::new(app.surveyor(database), vec![target.clone()]);
+    let notice = tokio::time::timeout(PENDING_TIMEOUT, pending.notice(&target)).await;
     if let Ok(Some(notice)) = notice {
         app.terminal.warn(&app.terminal.render(&notice));
     }

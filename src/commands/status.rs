@@ -20,9 +20,9 @@ use crate::migrations::MigrationSet;
 use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::server_error;
-use crate::postgres::migrate::status::Verified;
+use crate::postgres::migrate::status::LedgerCheck;
 use crate::postgres::tenants::drop::Presence;
-use crate::postgres::transaction::history::{Found, read_all};
+use crate::postgres::transaction::history::{SchemaHistory, read_all};
 use crate::service::fleet::SchemaMigrator as _;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
@@ -85,11 +85,11 @@ async fn print_schema(
         .await
         .map_err(|error| Failure::words(Exit::Unexpected, server_error(&error)))?;
     let rows = match found.into_iter().next() {
-        Some(Found::Schema(Ok(rows))) => rows,
-        Some(Found::Locked(holder)) => {
+        Some(SchemaHistory::Schema(Ok(rows))) => rows,
+        Some(SchemaHistory::Locked(holder)) => {
             return Err(Failure::words(Exit::Locked, format!("{schema}: {holder}")));
         }
-        Some(Found::Schema(Err(why))) => {
+        Some(SchemaHistory::Schema(Err(why))) => {
             return Err(Failure::words(
                 Exit::Drift,
                 format!("the history of {schema} is damaged: {why}"),
@@ -202,14 +202,14 @@ async fn print_fleet(
         migrator.verify(&targets).await
     } else {
         let states = migrator.survey(&targets).await;
-        states.map(|states| Verified {
+        states.map(|states| LedgerCheck {
             states,
-            ..Verified::default()
+            ..LedgerCheck::default()
         })
     };
-    let Verified {
+    let LedgerCheck {
         states,
-        disagreeing,
+        out_of_sync,
     } = verified.map_err(RolloutError::Survey)?;
     let failed: HashMap<String, FailedSchema> = failures(database)
         .await
@@ -253,13 +253,13 @@ async fn print_fleet(
         count(sets.tenant.ids().len(), "migration"),
         count(list.tenants.len() + list.refused.len(), "tenant")
     ));
-    for &position in &disagreeing {
+    for &position in &out_of_sync {
         app.terminal.warn(&format!(
             "{}: the ledger disagrees with its history",
             targets[position].schema
         ));
     }
-    if disagreeing.is_empty() {
+    if out_of_sync.is_empty() {
         return Ok(Exit::Done);
     }
     let fix = Hint::command("rebuild the ledger", "doctor --fix ledger");

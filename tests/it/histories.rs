@@ -131,7 +131,7 @@ fn a_damaged_row_fails_its_tenant_and_the_others_go_on() {
         ),
         (
             "UPDATE h SET checksum = 'abc' WHERE version = 1",
-            "has the checksum 'abc', which is no number",
+            "has the checksum 'abc', which is not a number",
         ),
         (
             "ALTER TABLE h ALTER name DROP NOT NULL; UPDATE h SET name = NULL WHERE version = 2",
@@ -143,7 +143,7 @@ fn a_damaged_row_fails_its_tenant_and_the_others_go_on() {
         ),
         (
             "UPDATE h SET version = -1 WHERE version = 2",
-            "is no version number",
+            "has an invalid version number",
         ),
     ] {
         let given = at_two();

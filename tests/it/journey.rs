@@ -72,7 +72,7 @@ fn a_schema_changed_since_the_survey_is_found_under_its_lock() {
             ..NONE
         })
         .says("pricesync doctor --fix missing")
-        .says("the row of version 1 has the checksum 'one', which is no number")
+        .says("the row of version 1 has the checksum 'one', which is not a number")
         .says("tenant_c: files and history disagree, nothing was run");
     assert_eq!(given.history("tenant_a"), ["1", "2"]);
     for schema in ["tenant_c", "tenant_d", going.as_str()] {
@@ -95,7 +95,7 @@ fn a_history_that_another_session_has_locked_is_tried_again() {
             failed: 1,
             ..NONE
         })
-        .says("entering tenant_globex")
+        .says("opening a transaction in tenant_globex")
         .says("55P03");
     given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
     let mut run = given.spawn(&["migrate-schemas", "--progress", "json"]);
@@ -215,7 +215,7 @@ fn a_schema_without_usage_fails_alone() {
     command.env("PGOPTIONS", format!("-c role={role}"));
     Ran::from(&args, command.output().unwrap())
         .exits(10)
-        .says("tenant_globex: error: entering tenant_globex failed")
+        .says("tenant_globex: error: opening a transaction in tenant_globex failed")
         .says("permission denied for schema tenant_globex (42501)")
         .says("grant the missing privilege to the role that runs migrations");
     assert_eq!(given.history("tenant_acme"), ["1"]);

@@ -17,7 +17,7 @@ use pricesync::postgres::connection::options::EngineOptions;
 use pricesync::postgres::connection::server_error::server_error;
 use pricesync::postgres::connection::tls;
 use pricesync::postgres::migrate::migrator::PostgresMigrator;
-use pricesync::postgres::migrate::pending_hint::{Behind, is_something_missing};
+use pricesync::postgres::migrate::pending_hint::{PendingHint, is_something_missing};
 use pricesync::postgres::tenants::context::{TenantContext, TenantError};
 use pricesync::settings::CatalogLayout;
 
@@ -363,7 +363,7 @@ async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() 
     let error = context.client().query("SELECT * FROM c", &[]).await;
     let error = server_error(&error.unwrap_err());
     context.rollback().await.unwrap();
-    let ask = || Behind::new(Some(Arc::clone(&migrator)), vec![Arc::clone(&target)]);
+    let ask = || PendingHint::new(Some(Arc::clone(&migrator)), vec![Arc::clone(&target)]);
     assert!(is_something_missing(&error));
     assert_eq!(ask().pending(&target).await, Some(2));
     assert_eq!(

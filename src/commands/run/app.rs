@@ -288,7 +288,7 @@ impl App {
             Arc::clone(&sets.tenant),
         );
         if access == Access::Write {
-            migrator = migrator.taking_up();
+            migrator = migrator.recording_surveyed();
         }
         let direct = match access {
             Access::Write => self.direct()?,

@@ -166,10 +166,10 @@ async fn open_transaction(
         }
         OpenOutcome::Busy(oid) => Err(TxError::Busy(oid)),
         OpenOutcome::NotUsable(role) => {
-            Err(refused(format!("role '{role}' may not use the schema")))
+            Err(refused(format!("role '{role}' lacks USAGE on the schema")))
         }
         OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => {
-            Err(refused("the schema was dropped meanwhile".to_owned()))
+            Err(refused("the schema was dropped in the meantime".to_owned()))
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Who migrated what and when, and how each schema ended: stored as it happens, read by `runs`.
+//! The run log: who migrated what and when, and the outcome of each schema. `runs` shows it.
 //!
-//! Nothing is decided by these tables but which schemas `--retry-failed` takes up. What is
-//! applied stands in the histories and the ledger, so losing a report loses no more than that; a
-//! run whose report has holes says so.
+//! It decides only which schemas `--retry-failed` selects. What is applied is in the histories and the
+//! ledger, so a run never waits for its log; a run whose log is incomplete reports that.
 
 use std::time::Duration;
 
@@ -17,31 +16,31 @@ use crate::postgres::connection::options::RUN_LOG_TIMEOUT;
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::ledger::is_absent;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::service::failure::ServerError;
 
-/// How long an outcome may wait until it is stored, together with others.
+/// How long outcomes are collected before they are stored together.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// How many rows one statement stores.
 const BATCH: usize = 500;
 
-/// What is known of a run when it begins.
+/// What is known when a run starts.
 #[derive(Clone, Debug)]
 pub struct RunHeader {
-    /// The command line, without anything secret.
+    /// The command line without secrets.
     pub command: String,
     /// Who started it: user, host, process.
     pub started_by: String,
-    /// Which files it applies, as digests of both sets.
+    /// The digests of both sets of files.
     pub files: String,
     /// How many schemas are selected.
     pub schemas: usize,
 }
 
-/// How one schema ended.
+/// The outcome of one schema.
 #[derive(Clone, Debug)]
 pub struct RunItem {
     /// The schema.
@@ -52,11 +51,11 @@ pub struct RunItem {
     pub outcome: &'static str,
     /// How many scripts were applied.
     pub scripts: usize,
-    /// How long it took, where it was worked on.
+    /// How long it took; `None` if it was not started.
     pub took: Option<Duration>,
-    /// Why it did not end well, on one line.
+    /// Why it failed or was skipped, on one line.
     pub reason: Option<String>,
-    /// What makes equal failures equal, where it failed; and the server's code.
+    /// The kind of failure, by which equal failures are grouped, and the SQLSTATE.
     pub failure: Option<(String, Option<String>)>,
 }
 
@@ -65,14 +64,14 @@ pub struct RunItem {
 pub struct RunLog {
     id: i64,
     items: mpsc::UnboundedSender<RunItem>,
-    /// Dropped when there is nothing more to wait for.
-    going_on: oneshot::Sender<()>,
+    /// Dropped when no more items follow.
+    open: oneshot::Sender<()>,
     /// Returns whether everything was stored.
     writer: JoinHandle<(Database, bool)>,
 }
 
 impl RunLog {
-    /// Begins to store a run; returns nothing where the tables cannot be used.
+    /// Starts the record of a run; returns `None` if the tables cannot be used.
     pub(crate) async fn begin(database: &Database, header: &RunHeader) -> Option<Self> {
         let session = database.session(Duration::ZERO).await.ok()?;
         let sql = format!(
@@ -85,11 +84,11 @@ impl RunLog {
         let rows = session.rows(&sql).await.ok()?;
         let id = rows.first()?.optional(0)?.parse().ok()?;
         let (items, queue) = mpsc::unbounded_channel();
-        let (going_on, ended) = oneshot::channel();
+        let (open, ended) = oneshot::channel();
         Some(Self {
             id,
             items,
-            going_on,
+            open,
             writer: tokio::spawn(write(database.clone(), id, queue, ended)),
         })
     }
@@ -100,22 +99,22 @@ impl RunLog {
         self.id
     }
 
-    /// Stores how a schema ended, soon. Never fails and never blocks the run.
+    /// Queues an outcome to be stored. Never fails and never blocks the run.
     pub fn record(&self, item: RunItem) {
-        // A writer that has gone away leaves a record with holes, which the end tells.
+        // If the writer has ended, `finish` reports an incomplete record.
         let _ = self.items.send(item);
     }
 
-    /// Waits until everything is stored and notes the end; `schemas` may have grown meanwhile.
-    /// Returns whether the record is complete.
+    /// Waits until all outcomes are stored and stores the end of the run. Returns whether the record is
+    /// complete. `schemas` may have grown since the start.
     pub async fn finish(self, schemas: usize, up_to_date: usize, interrupted: bool) -> bool {
         let Self {
             id,
             items,
-            going_on,
+            open,
             writer,
         } = self;
-        drop((items, going_on));
+        drop((items, open));
         let Ok((database, is_complete)) = writer.await else {
             return false;
         };
@@ -136,45 +135,45 @@ async fn write(
     mut queue: mpsc::UnboundedReceiver<RunItem>,
     mut ended: oneshot::Receiver<()>,
 ) -> (Database, bool) {
-    let mut gathered = Vec::new();
-    while queue.recv_many(&mut gathered, BATCH).await > 0 {
-        store_batches(&database, run, &mut gathered).await;
+    let mut collected = Vec::new();
+    while queue.recv_many(&mut collected, BATCH).await > 0 {
+        store_batches(&database, run, &mut collected).await;
         if !queue.is_closed() {
             let _ = tokio::time::timeout(GATHER, &mut ended).await;
         }
     }
-    // A connection that breaks at the end is not the last one.
+    // A lost connection is retried once.
     for _ in 0..2 {
-        store_batches(&database, run, &mut gathered).await;
+        store_batches(&database, run, &mut collected).await;
     }
-    (database, gathered.is_empty())
+    (database, collected.is_empty())
 }
 
-/// Stores as many as it can; what is left is tried again together with what comes next.
-async fn store_batches(database: &Database, run: i64, gathered: &mut Vec<RunItem>) {
-    if gathered.is_empty() {
+/// Stores as many outcomes as possible; the others are retried together with the next ones.
+async fn store_batches(database: &Database, run: i64, collected: &mut Vec<RunItem>) {
+    if collected.is_empty() {
         return;
     }
     let Ok(session) = database.session(RUN_LOG_TIMEOUT).await else {
         return;
     };
-    while !gathered.is_empty() {
-        let batch = gathered.len().min(BATCH);
-        let Err(error) = store(&session, run, &gathered[..batch]).await else {
-            gathered.drain(..batch);
+    while !collected.is_empty() {
+        let batch = collected.len().min(BATCH);
+        let Err(error) = store(&session, run, &collected[..batch]).await else {
+            collected.drain(..batch);
             continue;
         };
         if !is_connection_lost(&error) && !is_worth_retrying(&error) {
-            // A row that the server refuses takes no other with it.
-            let items = gathered.drain(..batch).collect();
+            // One row that the server refuses must not fail the others.
+            let items = collected.drain(..batch).collect();
             let refused = store_each(&session, run, items).await;
-            gathered.extend(refused);
+            collected.extend(refused);
         }
         return;
     }
 }
 
-/// Stores one by one, and returns those that are not stored.
+/// Stores items one by one, and returns those that are not stored.
 async fn store_each(session: &Session, run: i64, items: Vec<RunItem>) -> Vec<RunItem> {
     let mut refused = Vec::new();
     for item in items {
@@ -252,7 +251,7 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
     stored.map(drop)
 }
 
-/// Returns the statements that forget a schema which is gone.
+/// Returns the statements that delete the rows of a dropped schema.
 pub(crate) fn forget(schema: &SchemaName) -> String {
     let name = escape_literal(schema.as_str());
     format!(
@@ -266,45 +265,39 @@ pub(crate) fn forget(schema: &SchemaName) -> String {
 pub struct FailedSchema {
     /// The schema.
     pub schema: String,
-    /// In which run.
+    /// The run in which it failed.
     pub run: i64,
-    /// What failed, on one line.
+    /// The error, on one line.
     pub message: String,
-    /// What makes equal failures equal.
+    /// The kind of failure, by which equal failures are grouped.
     pub kind: String,
 }
 
-/// Returns the schemas whose last run failed, in the order of their names.
+/// Returns the schemas whose last run failed, ordered by name; none if the tables are missing.
 ///
 /// # Errors
 ///
-/// What the server says; without our tables nothing has failed.
+/// The server's error.
 pub async fn failures(database: &Database) -> Result<Vec<FailedSchema>, ServerError> {
-    Ok(read(database, FAILURES)
-        .await?
-        .into_iter()
-        .map(failed)
-        .collect())
+    read(database, FAILURES, |row| {
+        Ok(FailedSchema {
+            schema: row.text(0)?.to_owned(),
+            run: row.parse(1)?,
+            message: row.text(2)?.to_owned(),
+            kind: row.text(3)?.to_owned(),
+        })
+    })
+    .await
 }
 
 const FAILURES: &str =
     "SELECT schema_name, run_id, message, failure FROM pricesync.schema_failure ORDER BY 1";
 
-fn failed(mut row: Vec<String>) -> FailedSchema {
-    FailedSchema {
-        kind: row.swap_remove(3),
-        message: row.swap_remove(2),
-        run: row.swap_remove(1).parse().unwrap_or_default(),
-        schema: row.swap_remove(0),
-    }
-}
-
-/// Returns the schemas whose last run failed, `public` perhaps among them.
+/// Returns the schemas whose last run failed; `public` may be among them.
 ///
 /// # Errors
 ///
-/// What the server says, also where our tables are missing or may not be read: nobody knows then
-/// what has failed.
+/// The server's error, also if the tables are missing or not readable.
 pub async fn failed_schemas(database: &Database) -> Result<Vec<SchemaName>, ServerError> {
     let session = database.session(Duration::ZERO).await?;
     let rows = session.read(FAILURES).await;
@@ -318,16 +311,16 @@ pub async fn failed_schemas(database: &Database) -> Result<Vec<SchemaName>, Serv
         .collect())
 }
 
-/// A stored run, and how many schemas ended in which way.
+/// A stored run, and the number of schemas with each outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRun {
     /// Its number.
     pub id: i64,
-    /// When it began, as RFC 3339 text.
+    /// When it started, in RFC 3339.
     pub started_at: String,
-    /// How many seconds it took; `None` where its end was never noted.
+    /// How many seconds it took; `None` if its end was not stored.
     pub took: Option<String>,
-    /// Who started it.
+    /// User, host and process that started it.
     pub started_by: String,
     /// The command line.
     pub command: String,
@@ -337,28 +330,28 @@ pub struct StoredRun {
     pub interrupted: bool,
 }
 
-/// How a schema ended in a stored run.
+/// The outcome of a schema in a stored run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredItem {
     /// The schema.
     pub schema: String,
     /// The tenant's slug.
     pub tenant: String,
-    /// How it ended.
+    /// As in [`RunItem`].
     pub outcome: String,
     /// How many scripts were applied.
     pub scripts: i64,
     /// Milliseconds.
     pub took_ms: Option<i64>,
-    /// Why it did not end well.
+    /// Why it failed or was skipped.
     pub reason: Option<String>,
 }
 
-/// Returns the newest runs, the newest first; with a number that run alone.
+/// Returns the last runs, newest first, or `only` the run with this id; none if the tables are missing.
 ///
 /// # Errors
 ///
-/// What the server says; without our tables there are no runs.
+/// The server's error.
 pub async fn stored(
     database: &Database,
     only: Option<i64>,
@@ -374,59 +367,58 @@ pub async fn stored(
          LEFT JOIN pricesync.run_item i ON i.run_id = r.id \
          GROUP BY r.id, r.started_at, r.finished_at, r.started_by, r.command, r.schemas, r.up_to_date, r.interrupted ORDER BY r.id DESC"
     );
-    let number = |text: &String| text.parse::<i64>().unwrap_or_default();
-    Ok(read(database, &sql)
-        .await?
-        .into_iter()
-        .map(|row| StoredRun {
-            id: number(&row[0]),
-            started_at: row[1].clone(),
-            took: Some(row[2].clone()).filter(|took| !took.is_empty()),
-            started_by: row[3].clone(),
-            command: row[4].clone(),
-            counts: std::array::from_fn(|index| number(&row[5 + index])),
-            interrupted: row[11] == "t",
+    read(database, &sql, |row| {
+        let mut counts = [0; 6];
+        for (index, count) in counts.iter_mut().enumerate() {
+            *count = row.parse(5 + index)?;
+        }
+        Ok(StoredRun {
+            id: row.parse(0)?,
+            started_at: row.text(1)?.to_owned(),
+            took: row.optional(2).map(str::to_owned),
+            started_by: row.text(3)?.to_owned(),
+            command: row.text(4)?.to_owned(),
+            counts,
+            interrupted: row.is_true(11),
         })
-        .collect())
+    })
+    .await
 }
 
-/// Returns how the schemas of a run ended, failures first.
+/// Returns the outcomes of a run, failures first; none if the tables are missing.
 ///
 /// # Errors
 ///
-/// As [`stored`].
+/// The server's error.
 pub async fn items(database: &Database, run: i64) -> Result<Vec<StoredItem>, ServerError> {
     let sql = format!(
         "SELECT schema_name, tenant, outcome, scripts, took_ms, reason FROM pricesync.run_item WHERE run_id = {run} \
          ORDER BY array_position(ARRAY['failed', 'skipped', 'not-started', 'migrated'], outcome), tenant"
     );
-    Ok(read(database, &sql)
-        .await?
-        .into_iter()
-        .map(|row| StoredItem {
-            schema: row[0].clone(),
-            tenant: row[1].clone(),
-            outcome: row[2].clone(),
-            scripts: row[3].parse().unwrap_or_default(),
-            took_ms: row[4].parse().ok(),
-            reason: Some(row[5].clone()).filter(|reason| !reason.is_empty()),
+    read(database, &sql, |row| {
+        Ok(StoredItem {
+            schema: row.text(0)?.to_owned(),
+            tenant: row.text(1)?.to_owned(),
+            outcome: row.text(2)?.to_owned(),
+            scripts: row.parse(3)?,
+            took_ms: row.optional(4).map(|_| row.parse(4)).transpose()?,
+            reason: row.optional(5).map(str::to_owned),
         })
-        .collect())
+    })
+    .await
 }
 
-/// Returns the rows of a query as text, NULL as an empty one; none where our tables are missing.
-async fn read(database: &Database, sql: &str) -> Result<Vec<Vec<String>>, ServerError> {
+/// Reads the rows of a query; none if the tables are missing.
+async fn read<T>(
+    database: &Database,
+    sql: &str,
+    parse: impl Fn(&Row) -> Result<T, Error>,
+) -> Result<Vec<T>, ServerError> {
     let session = database.session(Duration::ZERO).await?;
-    match session.read(sql).await {
-        Ok(rows) => Ok(rows
-            .iter()
-            .map(|row| {
-                (0..row.len())
-                    .map(|column| row.optional(column).unwrap_or_default().to_owned())
-                    .collect()
-            })
-            .collect()),
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(server_error(&error)),
-    }
+    let rows = match session.read(sql).await {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        rows => rows,
+    };
+    rows.and_then(|rows| rows.iter().map(parse).collect())
+        .map_err(|error| server_error(&error))
 }

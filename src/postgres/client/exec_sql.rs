@@ -20,7 +20,7 @@ use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
 use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::connection::sql_file::filled;
-use crate::postgres::migrate::pending_hint::Behind;
+use crate::postgres::migrate::pending_hint::PendingHint;
 use crate::postgres::transaction::escape_guard;
 use crate::postgres::transaction::settings::reset;
 use crate::service::event::{Interrupt, Progress, Skipped};
@@ -52,7 +52,7 @@ pub struct Exec {
     /// The position of each tenant in the output.
     pub positions: HashMap<SchemaName, usize>,
     /// Finds whether a missing table or column is created by a pending migration.
-    pub behind: Behind,
+    pub pending_hint: PendingHint,
 }
 
 /// Why `exec` failed in a tenant.
@@ -344,7 +344,7 @@ impl Exec {
                     server.hint = Some("exec is read-only; to change rows, add --write".to_owned());
                 }
                 let hints = self
-                    .behind
+                    .pending_hint
                     .hint(target, &server)
                     .await
                     .into_iter()

@@ -1,27 +1,27 @@
-//! Recording migrations as applied in schemas that another tool made: what such a schema must
-//! hold to be believed.
+//! The tables and columns that a schema of another tool must have before migrations are recorded in it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::migrator::PostgresMigrator;
 use super::template;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::script::Scope;
-use crate::migrations::{Script, Transaction};
+use crate::migrations::{MigrationSet, Script, Transaction};
+use crate::postgres::connection::database::Database;
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::service::failure::ServerError;
 
-/// So many missing things are named.
+/// How many missing tables and columns are named.
 const NAMED: usize = 20;
 
 /// Relations that have columns.
 const KINDS: &str = "c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
-/// The tables and columns that a schema has where the files up to some version made it.
+/// The tables and columns that the files up to a version create.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
     /// Pairs of table and column.
@@ -29,8 +29,8 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Returns what a schema lacks, in words; nothing where it may be taken for what the files
-    /// make. Where that is not known a schema must only hold something.
+    /// Returns descriptions of the tables and columns that a schema lacks. An empty baseline requires only
+    /// that the schema is not empty.
     ///
     /// # Errors
     ///
@@ -41,13 +41,28 @@ impl Baseline {
         schema_oid: &str,
         history_table: &str,
     ) -> Result<Vec<String>, Error> {
-        let rows = session
-            .rows(&self.question(schema_oid, history_table))
-            .await?;
-        Ok(read(&rows))
+        let rows = session.rows(&self.query(schema_oid, history_table)).await?;
+        read(&rows)
     }
 
-    fn question(&self, schema_oid: &str, history_table: &str) -> String {
+    /// As [`Self::missing`], in a transaction of its own.
+    pub(super) async fn missing_in(
+        &self,
+        database: &Database,
+        schema: &SchemaName,
+        history_table: &str,
+    ) -> Result<Vec<String>, ServerError> {
+        let session = database.session(Duration::ZERO).await?;
+        let oid = format!(
+            "{}::regnamespace::oid",
+            escape_literal(&schema.quoted().to_string())
+        );
+        let rows = session.read(&self.query(&oid, history_table)).await;
+        rows.and_then(|rows| read(&rows))
+            .map_err(|error| server_error(&error))
+    }
+
+    fn query(&self, schema_oid: &str, history_table: &str) -> String {
         if self.columns.is_empty() {
             return format!(
                 "SELECT 'any object' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = {schema_oid} AND {KINDS} AND c.relname <> {})",
@@ -74,65 +89,32 @@ impl Baseline {
     }
 }
 
-fn read(rows: &[Row]) -> Vec<String> {
-    let mut missing: Vec<String> = rows
-        .iter()
-        .filter_map(|row| row.optional(0).map(str::to_owned))
-        .collect();
+fn read(rows: &[Row]) -> Result<Vec<String>, Error> {
+    let names = rows.iter().map(|row| row.text(0).map(str::to_owned));
+    let mut missing: Vec<String> = names.collect::<Result<_, _>>()?;
     if missing.len() > NAMED {
         missing.truncate(NAMED);
         missing.push("and more".to_owned());
     }
-    missing
+    Ok(missing)
 }
 
-impl PostgresMigrator {
-    /// Finds out which tables and columns the files up to a version make, by running them into a
-    /// scratch schema whose transaction is rolled back; or why that cannot be found out.
-    ///
-    /// # Errors
-    ///
-    /// Only connections that cannot be had or break.
-    pub async fn baseline_of(
-        &self,
-        scope: Scope,
-        version: i64,
-    ) -> Result<Result<Baseline, String>, ServerError> {
-        let scripts: Vec<&Script> = self
-            .set(scope)
-            .scripts()
-            .iter()
-            .filter(|script| script.id.version <= version)
-            .collect();
-        if let Some(outside) = scripts
-            .iter()
-            .find(|script| script.transaction == Transaction::Outside)
-        {
-            return Ok(Err(format!("{} runs without a transaction", outside.id)));
-        }
-        let columns = template::columns(&self.database, &self.options, &scripts).await?;
-        Ok(columns.map(|columns| Baseline { columns }))
+/// Returns the tables and columns that the files up to a version create in a scratch schema, or why that
+/// cannot be determined.
+pub(super) async fn of_files(
+    database: &Database,
+    options: &EngineOptions,
+    set: &MigrationSet,
+    version: i64,
+) -> Result<Result<Baseline, String>, ServerError> {
+    let scripts = set.scripts().iter();
+    let scripts: Vec<&Script> = scripts
+        .filter(|script| script.id.version <= version)
+        .collect();
+    let outside = |script: &&&Script| script.transaction == Transaction::Outside;
+    if let Some(script) = scripts.iter().find(outside) {
+        return Ok(Err(format!("{} runs without a transaction", script.id)));
     }
-
-    /// Returns what a schema lacks of a baseline. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// What the server says.
-    pub async fn lacks(
-        &self,
-        schema: &SchemaName,
-        baseline: &Baseline,
-    ) -> Result<Vec<String>, ServerError> {
-        let session = self.database.session(std::time::Duration::ZERO).await?;
-        let oid = format!(
-            "{}::regnamespace::oid",
-            escape_literal(&schema.quoted().to_string())
-        );
-        let rows = session
-            .read(&baseline.question(&oid, &self.options.history_table))
-            .await
-            .map_err(|error| server_error(&error))?;
-        Ok(read(&rows))
-    }
+    let columns = template::columns(database, options, &scripts).await?;
+    Ok(columns.map(|columns| Baseline { columns }))
 }

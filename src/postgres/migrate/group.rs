@@ -1,13 +1,11 @@
-//! Several schemas in one transaction: where a file takes less time than a transaction does, most of
-//! the time of a run is beginning and ending them.
+//! Migrates several schemas in one transaction: where a file takes less time than a transaction does,
+//! opening and committing transactions is most of a run's time.
 //!
-//! Tried once, and only carried on while everything is as it mostly is: no schema is locked, the
-//! histories say the same, nothing waits, nothing fails, the server has no remark, the guard has
-//! no question. Otherwise all of it is rolled back, and each schema goes by itself, as if this had
-//! not been tried. So what can go wrong in a schema is known in one place, [`Journey`](super::schema::Journey).
+//! This is an optimistic fast path for schemas with equal histories. On any lock wait, notice, error or
+//! guard hit the transaction is rolled back and each schema is migrated on its own. So
+//! [`SchemaMigration`](super::schema::SchemaMigration) alone handles failures.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -15,9 +13,8 @@ use postgres_protocol::escape::escape_literal;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::Error;
 
-use super::migrator::PostgresMigrator;
-use crate::domain::applied::Applied;
-use crate::domain::applied::AppliedScript;
+use super::context::Context;
+use crate::domain::applied::{Applied, AppliedScript};
 use crate::domain::plan::Plan;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -37,68 +34,36 @@ use crate::service::event::{Event, Interrupt, Progress};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::{GroupMember, Interrupts, JobFailure, JobResult, JobSuccess};
 
-/// How many times as long as it is to take a transaction may take before it is undone.
+/// After how many times its time limit a transaction is rolled back.
 const TIME_LIMIT_FACTOR: u32 = 5;
 
-/// How long COMMIT may take before somebody looks what it waits for.
+/// How long COMMIT may take before its waits are monitored.
 const UNMONITORED_COMMIT: Duration = Duration::from_secs(1);
 
-/// How long the files of one schema may be, in bytes.
-const MAX_TEXT_BYTES: usize = 64 << 10;
-
-/// The versions that were pending in the last schema that was migrated by itself, where they did
-/// nothing but define, so that a lock tells of everything that they touch. Nothing runs in several schemas at once that has not gone well in one.
-#[derive(Debug, Default)]
-pub(crate) struct Sample(Mutex<Vec<i64>>);
-
-impl Sample {
-    /// Notes the scripts; none where they are no sample, or too long for a message of many.
-    pub(crate) fn record(&self, scripts: &[&Script]) {
-        let text: usize = scripts.iter().map(|script| script.text.len()).sum();
-        let scripts = if text > MAX_TEXT_BYTES { &[] } else { scripts };
-        let versions = scripts.iter().map(|script| script.id.version);
-        *self.versions() = versions.collect();
-    }
-
-    /// Returns whether there is anything to follow.
-    pub(crate) fn is_set(&self) -> bool {
-        !self.versions().is_empty()
-    }
-
-    fn is(&self, scripts: &[&Script]) -> bool {
-        let versions = scripts.iter().map(|script| &script.id.version);
-        versions.eq(self.versions().iter())
-    }
-
-    fn versions(&self) -> MutexGuard<'_, Vec<i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Migrates all of them or, where it returns `None`, none.
+/// Migrates all schemas of the group or, returning `None`, none.
 pub(crate) async fn migrate(
-    migrator: &PostgresMigrator,
+    context: &Context,
     members: &[GroupMember],
     interrupts: Interrupts,
 ) -> Option<Vec<JobResult>> {
-    let session = match migrator.session_cache.take() {
+    let session = match context.session_cache.take() {
         Some(session) => session,
-        None => migrator
+        None => context
             .database
-            .session_for_job(RECONNECT_TIMEOUT, &migrator.session_cache)
+            .session_for_job(RECONNECT_TIMEOUT, &context.session_cache)
             .await
             .ok()?,
     };
     let schemas: Vec<&SchemaName> = members.iter().map(|member| &member.target.schema).collect();
     let mut group = SchemaGroup {
-        migrator,
+        context,
         members,
         schemas,
         interrupts,
         is_cancelled: false,
     };
     let Ok(Some(uncommitted)) = group.work(&session).await else {
-        // Before anybody else asks for these locks.
+        // Before another session asks for these locks.
         if rollback(&session).await.is_err() || group.is_cancelled {
             session.discard();
         }
@@ -107,7 +72,7 @@ pub(crate) async fn migrate(
     group.commit(session, uncommitted).await
 }
 
-/// Returns the shorter one of a setting, of which zero is for ever, and a limit; at least a millisecond.
+/// Returns the shorter one of a setting (zero: unlimited) and a limit, and at least a millisecond.
 fn shorter(setting: Duration, limit: Duration) -> Duration {
     let time = match setting {
         Duration::ZERO => limit,
@@ -121,17 +86,17 @@ fn says(row: &Applied) -> (i64, u64, &str) {
     (row.version, row.checksum, &row.name)
 }
 
-/// What was done and not committed.
+/// The result of the scripts before COMMIT.
 struct Uncommitted {
     pid: i32,
     transaction: String,
-    /// In every schema.
+    /// The scripts, applied in every schema.
     applied: Vec<AppliedScript>,
     notices: NoticeGuard,
     notice_queue: UnboundedReceiver<Event>,
 }
 
-/// What a session and a transaction must still be behind the scripts.
+/// What the scripts must not change.
 #[derive(PartialEq, Eq)]
 struct GroupIdentity {
     transaction: String,
@@ -139,36 +104,35 @@ struct GroupIdentity {
     session_role: String,
 }
 
-/// What the opening found: a transaction that holds the locks of all schemas, whose histories say
-/// the same.
+/// An open transaction that holds the locks of all schemas, whose histories are equal.
 struct OpenGroup<'a> {
     pid: i32,
     identity: GroupIdentity,
     oids: Vec<u32>,
-    /// The server's clock, as a history has it.
+    /// The server's clock as a literal in the format of the history.
     now: String,
     pending: Vec<&'a Script>,
-    /// What the histories say once the pending scripts are applied.
+    /// The history with the pending scripts.
     after: Vec<Applied>,
 }
 
 /// The schemas of one transaction.
 struct SchemaGroup<'a> {
-    migrator: &'a PostgresMigrator,
+    context: &'a Context,
     members: &'a [GroupMember],
     schemas: Vec<&'a SchemaName>,
     interrupts: Interrupts,
-    /// Whether the server was asked to cancel what it does: the request may still be on its way.
+    /// Whether a cancel request was sent, which may still be on its way.
     is_cancelled: bool,
 }
 
 impl<'a> SchemaGroup<'a> {
-    /// Does everything but COMMIT; `None` where something is not as it mostly is.
+    /// Does everything but COMMIT; returns `None` if the schemas must be migrated one by one.
     async fn work(&mut self, session: &Session) -> Result<Option<Uncommitted>, Error> {
         let Some(opened) = self.open(session).await? else {
             return Ok(None);
         };
-        // A remark belongs to one schema, and nobody could tell to which.
+        // A notice does not name its schema.
         let (progress, mut notice_queue) = Progress::channel();
         let notices = session.forward_notices(opened.pid, &progress);
         let sql = self.sql(&opened);
@@ -188,7 +152,7 @@ impl<'a> SchemaGroup<'a> {
 
     /// Takes the locks, and reads the histories under them.
     async fn open(&self, session: &Session) -> Result<Option<OpenGroup<'a>>, Error> {
-        let (options, schemas) = (&self.migrator.options, &self.schemas);
+        let (options, schemas) = (&self.context.options, &self.schemas);
         let table = &options.history_table;
         let quoted = schemas
             .iter()
@@ -197,11 +161,10 @@ impl<'a> SchemaGroup<'a> {
             .iter()
             .map(|schema| history::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
-        // Whoever waits for a lock keeps the locks of all the others meanwhile.
+        // A transaction that waits for one lock holds the locks of all other schemas meanwhile.
         let lock_timeout = shorter(options.lock_timeout, options.group_limit.time);
         let statement_timeout = shorter(options.statement_timeout, self.time_limit());
-        // As in `transaction::probe`: what comes behind the locks sees what was there when they
-        // were taken.
+        // The locks are a statement of their own, as in `probe`.
         let opening = format!(
             "{BEGIN}SET LOCAL search_path TO pg_catalog; SET LOCAL lock_timeout TO {}; SET LOCAL statement_timeout TO {}; \
              SELECT s.name::regnamespace::oid, pg_try_advisory_xact_lock({CLASS}, s.name::regnamespace::oid::int4) \
@@ -223,7 +186,7 @@ impl<'a> SchemaGroup<'a> {
         let (session_setup, rows) =
             futures_util::future::join(session_setup, session.rows(&opening)).await;
         session_setup?;
-        // A history's rows have five columns, the locks' two, and the transaction's own six.
+        // Rows of histories have five columns, those of locks two, that of the transaction six.
         let (applied, rows): (Vec<_>, Vec<_>) = rows?.into_iter().partition(|row| row.len() == 5);
         let of_length = |length: usize| rows.iter().filter(move |row| row.len() == length);
         let oids: Vec<u32> = of_length(2)
@@ -258,22 +221,22 @@ impl<'a> SchemaGroup<'a> {
         }))
     }
 
-    /// Returns what is pending in every one of these histories, and what they say afterwards; `None`
-    /// where they differ, or where other scripts are pending than in the [sample](Sample).
+    /// Returns the pending scripts and the history with them; `None` if the histories differ or the scripts
+    /// are not those of the [sample](super::sample::Sample).
     fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
-        let set = self.migrator.set(Scope::Tenant);
+        let set = self.context.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
         let is_same = |other: &Vec<Applied>| other.iter().map(says).eq(first.iter().map(says));
         if first.is_empty() || !others.iter().all(is_same) {
             return None;
         }
-        let plan = Plan::compare(set.ids(), first, self.migrator.options.goal).ok()?;
+        let plan = Plan::compare(set.ids(), first, self.context.options.goal).ok()?;
         let pending: Vec<&Script> = plan
             .pending
             .iter()
             .map(|&index| &set.scripts()[index])
             .collect();
-        if pending.is_empty() || !self.migrator.sample.is(&pending) {
+        if pending.is_empty() || !self.context.sample.is(&pending) {
             return None;
         }
         let claimed = pending.iter().map(|script| script.id.claimed());
@@ -281,9 +244,9 @@ impl<'a> SchemaGroup<'a> {
         Some((pending, after))
     }
 
-    /// Returns the work in every schema, and the check behind all of it.
+    /// Returns the scripts for every schema and the final check.
     fn sql(&self, opened: &OpenGroup) -> String {
-        let options = &self.migrator.options;
+        let options = &self.context.options;
         let mut sql = String::new();
         for member in self.members {
             let schema = &member.target.schema;
@@ -307,16 +270,16 @@ impl<'a> SchemaGroup<'a> {
         )
     }
 
-    /// How long the work in all schemas may take.
+    /// Returns how long the scripts of all schemas may take.
     fn time_limit(&self) -> Duration {
-        self.migrator
+        self.context
             .options
             .group_limit
             .time
             .saturating_mul(TIME_LIMIT_FACTOR)
     }
 
-    /// Waits for the answers, and has the server cancel what takes too long.
+    /// Waits for the replies; on timeout or the second interrupt it cancels the statements.
     async fn within_time<F: Future>(&mut self, pid: i32, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
         let mut interrupts = self.interrupts.clone();
@@ -326,18 +289,18 @@ impl<'a> SchemaGroup<'a> {
             () = interrupts.reaches(Interrupt::Cancel) => {}
         }
         self.is_cancelled = true;
-        // The request needs a connection, and the work never waits for that.
+        // The request needs another connection, for which the statements must not wait.
         tokio::select! {
             output = &mut work => return output,
-            () = self.migrator.database.cancel(pid) => {}
+            () = self.context.database.cancel(pid) => {}
         }
         work.await
     }
 
-    /// Reads the check. What a script took is its share of the whole: the server's clock costs as much
-    /// as what it would measure.
+    /// Reads the final check; `None` if it failed. Each script gets an equal share of the time, because
+    /// reading the server's clock costs as much as one of them.
     fn applied(&self, opened: &OpenGroup, rows: &[Row]) -> Option<Vec<AppliedScript>> {
-        // What only defines brings no rows.
+        // Scripts that only define return no rows.
         let [check] = rows else { return None };
         let cell = |column: usize| check.optional(column).unwrap_or_default().to_owned();
         let now = GroupIdentity {
@@ -358,42 +321,42 @@ impl<'a> SchemaGroup<'a> {
         Some(applied.collect())
     }
 
-    /// Sends COMMIT and waits for its answer.
+    /// Sends COMMIT and waits for its reply.
     async fn send_commit(&self, session: &Session, uncommitted: &Uncommitted) -> Result<(), Error> {
-        let (migrator, first) = (self.migrator, &self.members[0]);
+        let (context, first) = (self.context, &self.members[0]);
         let mut commit = std::pin::pin!(session.client().simple_query("COMMIT"));
         if let Ok(committed) = tokio::time::timeout(UNMONITORED_COMMIT, &mut commit).await {
             return committed.map(drop);
         }
-        // What it waits for is told in the name of the first.
+        // Waits are reported for the first schema.
         first.report_finished(&Ok(JobSuccess::Migrated(uncommitted.applied.clone())));
         let mut monitor = LockMonitor::new(
-            &migrator.database,
+            &context.database,
             uncommitted.pid,
-            migrator.options.lock_timeout,
+            context.options.lock_timeout,
             &first.progress,
             self.interrupts.clone(),
         );
         monitor.during_commit(commit).await.map(drop)
     }
 
-    /// Commits. Where that is not answered, the server is asked what became of it: it is the same for
-    /// all. Where it is refused, nothing was done.
+    /// Commits, and resolves an in-doubt COMMIT, whose outcome is the same for all schemas. If COMMIT is
+    /// refused, nothing was changed.
     async fn commit(
         self,
         session: Session,
         mut uncommitted: Uncommitted,
     ) -> Option<Vec<JobResult>> {
-        let (migrator, members) = (self.migrator, self.members);
+        let (context, members) = (self.context, self.members);
         let committed = self.send_commit(&session, &uncommitted).await;
         if let Err(error) = committed {
             session.discard();
             if !is_connection_lost(&error) {
                 return None;
             }
-            migrator.session_cache.clear();
+            context.session_cache.clear();
             let lost = server_error(&error);
-            match was_committed(&migrator.database, &uncommitted.transaction, lost).await {
+            match was_committed(&context.database, &uncommitted.transaction, lost).await {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
@@ -409,13 +372,13 @@ impl<'a> SchemaGroup<'a> {
             // The request to cancel COMMIT may still be on its way.
             session.discard();
         } else {
-            migrator.session_cache.keep(session, members.len());
+            context.session_cache.keep(session, members.len());
         }
         drop(uncommitted.notices);
         let migrated = Ok(JobSuccess::Migrated(uncommitted.applied));
-        while let Ok(remark) = uncommitted.notice_queue.try_recv() {
+        while let Ok(notice) = uncommitted.notice_queue.try_recv() {
             members[0].report_finished(&migrated);
-            members[0].progress.send(remark.kind);
+            members[0].progress.send(notice.kind);
         }
         Some(vec![migrated; members.len()])
     }

@@ -1,119 +1,58 @@
-//! Brings schemas of one database to the goal, and tells how far from it they are.
+//! Migrates the schemas of one database and reports their states.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::OnceCell;
-use tokio_postgres::Error;
-
-use super::baseline::Baseline;
-use super::dry_run::DryRun;
-use super::group::{self, Sample};
+use super::baseline::{self, Baseline};
+use super::context::{Context, LedgerState, Mode};
 use super::schema::SchemaMigration;
-use super::template::{self, Template, Templates};
+use super::{group, sql_preview, status};
 use crate::domain::digest::of_prefixes;
-use crate::domain::plan::{Goal, Plan};
+use crate::domain::plan::Plan;
 use crate::domain::run_options::{Atomic, GroupLimit};
+use crate::domain::schema_name::SchemaName;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::script::{DefinedIn, Scope};
+use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, Transaction, find_definition};
-use crate::postgres::bookkeeping;
+use crate::migrations::MigrationSet;
 use crate::postgres::bookkeeping::run_log::{RunHeader, RunLog};
 use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::options::EngineOptions;
-use crate::postgres::connection::server_error;
-use crate::postgres::connection::session_cache::SessionCache;
-use crate::postgres::transaction::batch;
-use crate::postgres::transaction::history;
-use crate::postgres::transaction::settings::{self, SettingScope};
-use crate::service::event::{EventKind, Progress, Skipped};
-use crate::service::failure::MigrateError;
+use crate::service::event::{Progress, Skipped};
+use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{
     GroupMember, Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob, SchemaMigrator,
 };
 
-/// What a migrator does with pending files.
-#[derive(Clone, Debug, Default)]
-pub enum Mode {
-    /// Runs them.
-    #[default]
-    Apply,
-    /// Records them in the history without running them.
-    Fake,
-    /// Records them in the history of schemas that have none and whose structure matches.
-    Baseline(Arc<Baseline>),
-    /// Runs them statement by statement, notes what each statement did, and rolls back. Files that
-    /// run without a transaction are left out.
-    DryRun(Arc<DryRun>),
-}
-
-impl Mode {
-    /// Returns whether files are only recorded.
-    #[must_use]
-    pub fn only_records(&self) -> bool {
-        matches!(self, Self::Fake | Self::Baseline(_))
-    }
-}
-
-/// Migrates schemas of one database.
+/// Migrates the schemas of one database.
 #[derive(Clone, Debug)]
 pub struct PostgresMigrator {
-    pub(crate) database: Database,
-    /// Past a pooler, for work that needs a session; the same as `database` where there is none.
-    pub(crate) direct: Database,
-    pub(crate) options: EngineOptions,
-    shared: Arc<MigrationSet>,
-    tenant: Arc<MigrationSet>,
-    /// Whether our own tables are known to be there; asked for once in a run.
-    bookkeeping: Arc<OnceCell<()>>,
-    /// What is known of the ledger.
-    pub(crate) ledger: Arc<LedgerUse>,
-    /// Connections kept from one schema to the next.
-    pub(crate) session_cache: Arc<SessionCache>,
-    /// What fills empty schemas in this run.
-    pub(crate) templates: Arc<Templates>,
-    /// Whether the last schema that was opened was without a history: so is the next, most likely.
-    pub(crate) last_was_new: Arc<AtomicBool>,
-    /// What may be tried in several schemas at once.
-    pub(crate) sample: Arc<Sample>,
-    /// What is done with pending files.
-    pub(crate) mode: Mode,
-}
-
-/// Whether the ledger is written, found out once in a run.
-#[derive(Debug, Default)]
-pub(crate) struct LedgerUse {
-    can_be: OnceCell<bool>,
-    given_up: AtomicBool,
-    /// Whether schemas that it does not answer for are taken up when they are surveyed.
-    pub(crate) takes_up: bool,
+    context: Arc<Context>,
 }
 
 impl SchemaMigrator for PostgresMigrator {
     async fn survey(&self, targets: &[Arc<Target>]) -> Result<Vec<SchemaState>, MigrateError> {
-        self.look(targets).await
+        status::survey(&self.context, targets).await
     }
 }
 
 impl SchemaJob for PostgresMigrator {
     async fn run(&self, target: &Target, progress: &Progress, interrupts: Interrupts) -> JobResult {
         let mut migration = SchemaMigration {
-            migrator: self,
+            context: &self.context,
             target,
             progress,
             interrupts,
             committed: Vec::new(),
-            expect_history: !self.last_was_new.load(Ordering::Relaxed),
+            expect_history: !self.context.last_was_new.load(Ordering::Relaxed),
             attempt: 1,
             in_doubt: Vec::new(),
             keeps_ledger: false,
-            template: self.template_for(target).await,
+            template: self.context.template_for(target).await,
         };
         let result = migration.run().await;
         match result {
-            // What was committed before, or while the second interrupt came, stays applied.
+            // What was committed before the second interrupt stays applied.
             Ok(Some(Skipped::Interrupted)) if !migration.committed.is_empty() => {
                 Ok(JobSuccess::Migrated(migration.committed))
             }
@@ -128,12 +67,18 @@ impl SchemaJob for PostgresMigrator {
     }
 
     fn group_limit(&self) -> GroupLimit {
-        let options = &self.options;
+        let Context {
+            options,
+            mode,
+            ledger,
+            sample,
+            ..
+        } = &*self.context;
         let never = options.route == Route::Pooled
             || options.atomic == Atomic::Migration
-            || !matches!(self.mode, Mode::Apply)
-            || self.ledger.given_up.load(Ordering::Relaxed);
-        if never || !self.sample.is_set() {
+            || !matches!(mode, Mode::Apply)
+            || ledger.is_disabled();
+        if never || !sample.is_recorded() {
             return GroupLimit::ONE;
         }
         options.group_limit
@@ -144,7 +89,7 @@ impl SchemaJob for PostgresMigrator {
         members: &[GroupMember],
         interrupts: Interrupts,
     ) -> Option<Vec<JobResult>> {
-        group::migrate(self, members, interrupts).await
+        group::migrate(&self.context, members, interrupts).await
     }
 }
 
@@ -157,202 +102,138 @@ impl PostgresMigrator {
         shared: Arc<MigrationSet>,
         tenant: Arc<MigrationSet>,
     ) -> Self {
-        Self {
+        let context = Context {
             direct: database.clone(),
             database,
             options,
             shared,
             tenant,
+            mode: Mode::default(),
             bookkeeping: Arc::default(),
             ledger: Arc::default(),
             session_cache: Arc::default(),
             templates: Arc::default(),
             last_was_new: Arc::default(),
             sample: Arc::default(),
-            mode: Mode::default(),
+        };
+        Self {
+            context: Arc::new(context),
         }
     }
 
     /// Sets what is done with pending files. Default: [`Mode::Apply`].
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
+        Arc::make_mut(&mut self.context).mode = mode;
         self
     }
 
-    /// Has surveys note in the ledger what they had to read from histories: for a run that
-    /// changes something anyway. Without it a survey only reads.
+    /// Makes surveys record in the ledger what they read from histories. Default: a survey only reads.
     #[must_use]
-    pub fn taking_up(mut self) -> Self {
-        self.ledger = Arc::new(LedgerUse {
-            takes_up: true,
-            ..LedgerUse::default()
-        });
+    pub fn recording_surveyed(mut self) -> Self {
+        Arc::make_mut(&mut self.context).ledger = Arc::new(LedgerState::recording_surveyed());
         self
     }
 
-    /// Makes sure that our own tables are there.
-    pub(crate) async fn bookkeeping(&self) -> Result<(), MigrateError> {
-        let ensure = || bookkeeping::ensure(&self.database, &self.options);
-        self.bookkeeping.get_or_try_init(ensure).await.copied()
+    /// Sets the database for files that run without a transaction. Default: the migrator's own. It must
+    /// be the same one, reached without a pooler.
+    #[must_use]
+    pub fn with_direct(mut self, direct: Database) -> Self {
+        Arc::make_mut(&mut self.context).direct = direct;
+        self
     }
 
-    /// Begins to store a run; returns nothing where the bookkeeping tables cannot be used.
+    /// Starts the record of a run; returns `None` if the bookkeeping tables cannot be used.
     pub async fn begin_run(&self, header: &RunHeader) -> Option<RunLog> {
-        self.bookkeeping().await.ok()?;
-        RunLog::begin(&self.database, header).await
+        self.context.bookkeeping().await.ok()?;
+        RunLog::begin(&self.context.database, header).await
     }
 
-    /// Returns whether what is committed can be noted in the ledger, and makes it where it is
-    /// missing. A role that may not goes without: everything works from the histories too.
-    pub(crate) async fn keeps_ledger(&self, progress: &Progress) -> bool {
-        // Our own schema and schemas that are not listed yet are nobody's fleet.
-        if self.ledger.given_up.load(Ordering::Relaxed) {
-            return false;
-        }
-        let find_out = || async {
-            let ready = self.bookkeeping().await;
-            if let Err(MigrateError::Database { error, .. }) = &ready {
-                progress.send(EventKind::Notice {
-                    severity: "WARNING".to_owned(),
-                    message: format!("this run keeps no ledger: {error}"),
-                });
-            }
-            ready.is_ok()
-        };
-        *self.ledger.can_be.get_or_init(find_out).await
-    }
-
-    /// Returns the database it works on.
+    /// Returns the database that it migrates.
     #[must_use]
     pub fn database(&self) -> &Database {
-        &self.database
+        &self.context.database
     }
 
-    /// Returns how it migrates.
+    /// Returns the options of the engine.
     #[must_use]
     pub fn options(&self) -> &EngineOptions {
-        &self.options
-    }
-
-    /// Returns what tells one state of the files from another: the digests of both sets.
-    #[must_use]
-    pub fn files(&self) -> String {
-        let digest = |scope| of_prefixes(self.set(scope).ids()).pop().unwrap_or_default();
-        format!("{}/{}", digest(Scope::Shared), digest(Scope::Tenant))
+        &self.context.options
     }
 
     /// Returns what is done with pending files.
     #[must_use]
     pub fn mode(&self) -> &Mode {
-        &self.mode
+        &self.context.mode
     }
 
-    /// Returns whether the transaction of a target must stay inside its schema.
-    pub(crate) fn guards(&self, target: &Target) -> bool {
-        target.scope == Scope::Tenant && !self.mode.only_records()
-    }
-
-    /// Goes on without the ledger.
-    pub(crate) fn give_up_ledger(&self) {
-        self.ledger.given_up.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes sessions for files that run without a transaction from another way to the same database.
+    /// Returns the digests of both sets of files.
     #[must_use]
-    pub fn with_direct(mut self, direct: Database) -> Self {
-        self.direct = direct;
-        self
+    pub fn files(&self) -> String {
+        let ids = |scope| self.context.set(scope).ids();
+        let digest = |scope| of_prefixes(ids(scope)).pop().unwrap_or_default();
+        format!("{}/{}", digest(Scope::Shared), digest(Scope::Tenant))
     }
 
-    /// Returns the SQL that bringing a schema from `plan` to the goal would send, without
-    /// the questions in between; psql can run it.
+    /// Returns the statements that migrate a schema according to `plan`, without locks and checks, as a
+    /// psql script.
     #[must_use]
     pub fn preview(&self, target: &Target, plan: &Plan) -> String {
-        let (set, table) = (self.set(target.scope), &self.options.history_table);
-        let mut sql = String::new();
-        let mut open = false;
-        for (position, &index) in plan.pending.iter().enumerate() {
-            let script = &set.scripts()[index];
-            let inside = script.transaction == Transaction::Inside || self.mode.only_records();
-            if open && (!inside || self.options.atomic == Atomic::Migration) {
-                sql.push_str("COMMIT;\n\n");
-                open = false;
-            }
-            if inside && !open {
-                let begin = settings::begin(&self.options, target).replace("; ", ";\n");
-                let _ = write!(
-                    sql,
-                    "-- schema {}\n{begin}",
-                    target.schema.to_string().escape_debug()
-                );
-                open = true;
-            }
-            if !inside {
-                let settings = settings::settings(&self.options, target, SettingScope::Session)
-                    .replace("; ", ";\n");
-                let _ = write!(
-                    sql,
-                    "-- schema {}, without a transaction\n{settings}",
-                    target.schema.to_string().escape_debug()
-                );
-            }
-            if position == 0 && plan.version.is_none() {
-                if inside {
-                    let _ = writeln!(sql, "{};", history::NO_PARALLEL_BUILD);
-                }
-                let _ = writeln!(sql, "{}", history::create_table(&target.schema, table));
-            }
-            let _ = writeln!(
-                sql,
-                "\n-- {}\n{};\n",
-                script.path.display(),
-                batch::claim(&target.schema, table, script, batch::NOW)
-            );
-            if !self.mode.only_records() {
-                let text = script.text.trim_end();
-                let end = if text.ends_with(';') { "" } else { "\n;" };
-                let _ = writeln!(sql, "{text}{end}\n");
-            }
-        }
-        if open {
-            sql.push_str("COMMIT;\n\n");
-        }
-        sql
+        sql_preview::preview(&self.context, target, plan)
     }
 
-    /// Returns the template for a target, should its schema turn out to be empty.
-    async fn template_for(&self, target: &Target) -> Option<&Template> {
-        let options = &self.options;
-        let wanted = options.templates
-            && target.scope == Scope::Tenant
-            && options.goal == Goal::Latest
-            && options.atomic == Atomic::Schema
-            && matches!(self.mode, Mode::Apply);
-        if !wanted {
-            return None;
-        }
-        let scripts = template::in_one_transaction(&self.tenant);
-        self.templates.get(&self.database, options, &scripts).await
-    }
-
-    /// Returns which file defines the relation that a script did not find.
-    pub(crate) fn find_definition(
+    /// Reads every history and compares it with the ledger. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the connection and of the catalog; an unreadable history is a state.
+    pub async fn verify(
         &self,
-        target: &Target,
-        error: &Error,
-        script: &Script,
-        together: &[&Script],
-    ) -> Option<Box<DefinedIn>> {
-        let relation = server_error::missing_relation(error, target.schema.as_str())?;
-        let sets = (&*self.shared, &*self.tenant);
-        find_definition(relation, script, together, sets, target.scope).map(Box::new)
+        targets: &[Arc<Target>],
+    ) -> Result<status::LedgerCheck, MigrateError> {
+        status::verify(&self.context, targets).await
     }
 
-    pub(crate) fn set(&self, scope: Scope) -> &MigrationSet {
-        match scope {
-            Scope::Shared => &self.shared,
-            Scope::Tenant => &self.tenant,
-        }
+    /// Rewrites the ledger from the histories, and returns how many schemas it covers then. Schemas that
+    /// another run is migrating are left to that run.
+    ///
+    /// # Errors
+    ///
+    /// The server's error.
+    pub async fn rebuild_ledger(&self, targets: &[Arc<Target>]) -> Result<usize, MigrateError> {
+        status::rebuild_ledger(&self.context, targets).await
+    }
+
+    /// Returns the tables and columns that the files up to a version create, or why that cannot be
+    /// determined. They run in a scratch schema whose transaction is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// A failed or lost connection.
+    pub async fn baseline_of(
+        &self,
+        scope: Scope,
+        version: i64,
+    ) -> Result<Result<Baseline, String>, ServerError> {
+        let set = self.context.set(scope);
+        baseline::of_files(&self.context.database, &self.context.options, set, version).await
+    }
+
+    /// Returns the tables and columns of the baseline that a schema lacks. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The server's error.
+    pub async fn lacks(
+        &self,
+        schema: &SchemaName,
+        baseline: &Baseline,
+    ) -> Result<Vec<String>, ServerError> {
+        let Context {
+            database, options, ..
+        } = &*self.context;
+        baseline
+            .missing_in(database, schema, &options.history_table)
+            .await
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Imports `connection`, `transaction`, `schema` and `bookkeeping`. Start reading at [`migrator`], then `schema`.
 
+pub(crate) mod apply;
 pub mod baseline;
+pub mod context;
 pub mod dry_run;
 pub(crate) mod failure;
 pub(crate) mod group;
@@ -10,6 +12,8 @@ pub mod migrator;
 pub(crate) mod non_transactional;
 pub mod pending_hint;
 pub(crate) mod refinery;
+pub(crate) mod sample;
 pub(crate) mod schema;
+pub(crate) mod sql_preview;
 pub mod status;
 pub(crate) mod template;

@@ -1,4 +1,4 @@
-//! Why something is not there: a tenant that has migrations pending lacks what they make.
+//! Hints for an object that does not exist: the tenant's pending migrations may create it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,18 +28,17 @@ pub fn is_something_missing(error: &ServerError) -> bool {
     )
 }
 
-/// Tells of some tenants how many migrations are pending. Asks once, and only when it is asked
-/// itself; a service makes a new one for each error.
+/// Returns how many migrations of some tenants are pending. The survey runs once, at the first call.
 #[derive(Debug)]
-pub struct Behind {
-    /// Without migration files nothing is known to be pending.
+pub struct PendingHint {
+    /// `None` without valid migration files.
     migrator: Option<Arc<PostgresMigrator>>,
     targets: Vec<Arc<Target>>,
     pending: OnceCell<HashMap<SchemaName, usize>>,
 }
 
-impl Behind {
-    /// Returns one for these tenants.
+impl PendingHint {
+    /// Returns the hints for these tenants.
     #[must_use]
     pub fn new(migrator: Option<Arc<PostgresMigrator>>, targets: Vec<Arc<Target>>) -> Self {
         Self {
@@ -49,15 +48,14 @@ impl Behind {
         }
     }
 
-    /// Returns how many migrations are pending; `None` where that cannot be found out: no files,
-    /// no schema, or a history that disagrees with the files.
+    /// Returns how many migrations are pending; `None` without files, without a schema, or if the history
+    /// does not match the files.
     pub async fn pending(&self, target: &Target) -> Option<usize> {
         let pending = self.pending.get_or_init(|| self.survey()).await;
         pending.get(&target.schema).copied()
     }
 
-    /// Returns how far the tenant is behind, and what to do about it; nothing where it is not, or
-    /// where that cannot be found out.
+    /// Returns the hint to migrate the tenant; `None` unless migrations are known to be pending.
     pub async fn notice(&self, target: &Target) -> Option<Hint> {
         let migrations = match self.pending(target).await? {
             0 => return None,
@@ -73,7 +71,7 @@ impl Behind {
         ))
     }
 
-    /// Returns what to do about an error that says that something does not exist; nothing for others.
+    /// Returns the hint for an error that reports a missing object; `None` for other errors.
     pub async fn hint(&self, target: &Target, error: &ServerError) -> Option<Hint> {
         if !is_something_missing(error) {
             return None;

@@ -149,7 +149,10 @@ impl PostgresCatalog {
         &self,
         attempt: u32,
     ) -> Result<Session, TxError<E, T>> {
-        let session = self.database().session(GaveUp::patience(attempt)).await;
+        let session = self
+            .database()
+            .session(GaveUp::connect_timeout(attempt))
+            .await;
         session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))
     }
 

@@ -1,7 +1,7 @@
-//! One advisory lock for each schema, tried and never waited for, and who holds it.
+//! The advisory lock of each schema, and the sessions that hold locks.
 //!
-//! A session that waits inside `pg_advisory_lock` owns a snapshot, and a concurrent index
-//! build elsewhere waits for that snapshot: the two deadlock. So locks are polled.
+//! The lock is polled: a session that waits inside `pg_advisory_lock` has a snapshot, for which a
+//! concurrent index build waits, so the two would deadlock.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio_postgres::Error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::service::failure::Holder;
 
-/// First half of every key; the second is the schema's oid. Two-part keys are apart from
-/// the one-part keys that applications use (manual section 13.3.5).
+/// The first part of every key; the second is the schema's oid. Two-part keys do not collide with the
+/// one-part keys that applications use (manual section 13.3.5).
 pub(crate) const CLASS: i32 = 0x7073_796e;
 
-/// What a session that is in the way does and since when.
+/// The columns that describe the holder of a lock.
 const COLUMNS: &str = "a.pid, a.application_name, coalesce(host(a.client_addr), 'local'), \
      extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.state_change, a.backend_start))::bigint, \
      left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)";
 
-/// Returns who holds the lock of the schema with this oid.
+/// Returns the session that holds the lock of the schema with this oid.
 pub(crate) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<Holder>, Error> {
     let sql = format!(
         "SELECT {COLUMNS} FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
@@ -48,7 +48,7 @@ pub(crate) async fn locked_schemas(session: &Session) -> Result<Vec<String>, Err
         .collect()
 }
 
-/// Returns a session that keeps this table from being read.
+/// Returns a session that blocks reading this table.
 pub(crate) async fn holder_of_table(
     session: &Session,
     table: &str,
@@ -75,8 +75,7 @@ pub(crate) async fn blockers(session: &Session, pid: i32) -> Result<Vec<Holder>,
     session.read(&sql).await?.iter().map(read_holder).collect()
 }
 
-/// Returns whether a backend has committed and waits until a synchronous standby has it too
-/// (manual section 26.2.8).
+/// Returns whether a backend has committed and waits for a synchronous standby (manual section 26.2.8).
 pub(crate) async fn waits_for_standby(session: &Session, pid: i32) -> Result<bool, Error> {
     let sql = format!(
         "SELECT FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'IPC' AND wait_event = 'SyncRep'"
@@ -85,7 +84,7 @@ pub(crate) async fn waits_for_standby(session: &Session, pid: i32) -> Result<boo
 }
 
 fn read_holder(row: &Row) -> Result<Holder, Error> {
-    // What only its own role may see of a session is NULL.
+    // Columns that this role must not see are NULL.
     let visible = |column: usize| row.optional(column).unwrap_or_default();
     Ok(Holder {
         pid: row.parse(0)?,

@@ -1,4 +1,4 @@
-//! What became of a COMMIT that was sent and not answered.
+//! Resolves an in-doubt COMMIT: one that was sent and whose reply was lost.
 
 use std::time::{Duration, Instant};
 
@@ -9,34 +9,33 @@ use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::service::failure::ServerError;
 
-/// Returns whether this transaction, as `pg_current_xact_id()` calls it, was committed. The server may
-/// not have come to it yet, so a transaction that is in progress is waited for; one that the
-/// server knows nothing of was taken away by a crash.
+/// Returns whether this transaction, as `pg_current_xact_id()` names it, was committed. It waits for one that
+/// is in progress; one that the server does not know was lost in a crash.
 ///
 /// # Errors
 ///
-/// What was said last, where it could not be found out within a minute.
+/// The last error, after [`RECONNECT_TIMEOUT`].
 pub(crate) async fn was_committed(
     database: &Database,
     transaction: &str,
     lost: ServerError,
 ) -> Result<bool, ServerError> {
     let sql = format!("SELECT pg_xact_status({})", escape_literal(transaction));
-    let give_up = Instant::now() + RECONNECT_TIMEOUT;
-    let mut said = lost;
-    while Instant::now() < give_up {
+    let deadline = Instant::now() + RECONNECT_TIMEOUT;
+    let mut error = lost;
+    while Instant::now() < deadline {
         let session = database.session(RECONNECT_TIMEOUT).await?;
         match session.read(&sql).await {
             Ok(rows) => match rows.first().and_then(|row| row.optional(0)) {
                 Some("in progress") => {}
                 status => return Ok(status == Some("committed")),
             },
-            Err(error) if is_connection_lost(&error) => said = server_error(&error),
-            // Its number was never given out, as far as the server remembers.
+            Err(lost) if is_connection_lost(&lost) => error = server_error(&lost),
+            // The server does not know the id, or no longer.
             Err(_) => return Ok(false),
         }
         drop(session);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(said)
+    Err(error)
 }

@@ -1,4 +1,4 @@
-//! What is applied where: histories read one by one under a lock, or by the thousand in a few queries.
+//! Reads and creates refinery's history tables.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,29 +15,28 @@ use crate::postgres::connection::options::{HISTORY_TIMEOUT, SINGLE_HISTORY_TIMEO
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
 
-/// How many histories one statement reads. Every one of them takes a slot of the server's
-/// lock table until the statement ends, and a statement over thousands fills it.
+/// How many histories one statement reads: each takes a slot of the server's lock table until it ends.
 const BATCH: usize = 100;
 
-/// Rows of a history, or what is wrong with one of them.
+/// The rows of a history, or why one of them is invalid.
 pub type History = Result<Vec<Applied>, String>;
 
-/// What stands in the server about one schema.
+/// The history of a schema, as the server returned it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// No such schema.
+pub enum SchemaHistory {
+    /// The schema does not exist.
     NoSchema,
-    /// The schema is there; nothing is applied where it has no history table.
+    /// The schema exists; the history is empty if it has no history table.
     Schema(History),
-    /// The schema is there, and another session has locked its history; says who.
+    /// Another session, as described, has locked the history table.
     Locked(String),
 }
 
-/// Before [`create_table`] in a schema that has no history, and so no filled tables: asking how many
-/// workers could build the index of an empty table costs more than building it.
+/// Goes before [`create_table`]: planning parallel workers for the index of an empty table costs more than
+/// building it.
 pub(crate) const NO_PARALLEL_BUILD: &str = "SET LOCAL max_parallel_maintenance_workers TO 0";
 
-/// Returns refinery's statement for a history table; versions are 64 bits wide.
+/// Returns refinery's statement that creates a history table; versions are 64 bits wide.
 pub(crate) fn create_table(schema: &SchemaName, table: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {}(
@@ -58,19 +57,19 @@ pub(crate) fn qualified(schema: &SchemaName, table: &str) -> String {
 ///
 /// # Errors
 ///
-/// Only what concerns all: the connection, the catalog. A history that cannot be read is
-/// that schema's [`Found::Schema`] with the reason, or [`Found::Locked`].
+/// Errors of the connection and of the catalog. A history that cannot be read is a
+/// [`SchemaHistory::Schema`] with the reason, or [`SchemaHistory::Locked`].
 pub async fn read_all(
     session: &Session,
     schemas: &[&SchemaName],
     table: &str,
-) -> Result<Vec<Found>, Error> {
-    let mut found = vec![Found::NoSchema; schemas.len()];
+) -> Result<Vec<SchemaHistory>, Error> {
+    let mut found = vec![SchemaHistory::NoSchema; schemas.len()];
     let mut with_history = Vec::new();
     let existing = existing(session, schemas, table).await?;
     for (position, schema) in schemas.iter().enumerate() {
         if let Some(&has_history) = existing.get(schema.as_str()) {
-            found[position] = Found::Schema(Ok(Vec::new()));
+            found[position] = SchemaHistory::Schema(Ok(Vec::new()));
             if has_history {
                 with_history.push(position);
             }
@@ -80,11 +79,11 @@ pub async fn read_all(
         match read_batch(session, schemas, batch, table, HISTORY_TIMEOUT).await {
             Ok(histories) => {
                 for (position, history) in histories {
-                    found[position] = Found::Schema(history);
+                    found[position] = SchemaHistory::Schema(history);
                 }
             }
             Err(error) if session.client().is_closed() => return Err(error),
-            // One odd table (a missing column, no privilege, locked) fails its whole batch.
+            // One bad table (a missing column, no privilege, a lock) fails its whole batch.
             Err(_) => {
                 for &position in batch {
                     found[position] = read_one(session, schemas, position, table).await?;
@@ -102,7 +101,7 @@ async fn existing(
     table: &str,
 ) -> Result<HashMap<String, bool>, Error> {
     let mut existing = HashMap::new();
-    // A list of literals keeps to the simple protocol, which every pooler passes on.
+    // Literals need only the simple query protocol, which every pooler supports.
     for chunk in schemas.chunks(10_000) {
         let names: Vec<String> = chunk
             .iter()
@@ -127,11 +126,11 @@ async fn read_batch(
     schemas: &[&SchemaName],
     batch: &[usize],
     table: &str,
-    patience: Duration,
+    lock_timeout: Duration,
 ) -> Result<HashMap<usize, History>, Error> {
     let sql = format!(
         "SET LOCAL lock_timeout TO {}; {}",
-        patience.as_millis(),
+        lock_timeout.as_millis(),
         select_several(schemas, batch, table)
     );
     let rows = session.read(&sql).await?;
@@ -143,21 +142,23 @@ async fn read_one(
     schemas: &[&SchemaName],
     position: usize,
     table: &str,
-) -> Result<Found, Error> {
+) -> Result<SchemaHistory, Error> {
     let error = match read_batch(session, schemas, &[position], table, SINGLE_HISTORY_TIMEOUT).await
     {
         Ok(mut histories) => {
             let history = histories.remove(&position);
-            return Ok(Found::Schema(history.unwrap_or_else(|| Ok(Vec::new()))));
+            return Ok(SchemaHistory::Schema(
+                history.unwrap_or_else(|| Ok(Vec::new())),
+            ));
         }
         Err(error) => error,
     };
     if sqlstate_of(&error) != Some(sqlstate::LOCK_NOT_AVAILABLE) {
-        return Ok(Found::Schema(Err(server_error(&error).to_string())));
+        return Ok(SchemaHistory::Schema(Err(server_error(&error).to_string())));
     }
     let history = qualified(schemas[position], table);
     let holder = advisory_lock::holder_of_table(session, &history).await?;
-    Ok(Found::Locked(match holder {
+    Ok(SchemaHistory::Locked(match holder {
         Some(holder) => format!("its history is locked by {holder}"),
         None => "its history was locked by another session".to_owned(),
     }))
@@ -178,8 +179,8 @@ pub(crate) fn select_several(schemas: &[&SchemaName], batch: &[usize], table: &s
     parts.join(" UNION ALL ")
 }
 
-/// Returns statements that read the histories of these few schemas one by one, for
-/// [`parse_several`]: they take the server less time than one statement for all.
+/// Returns statements that read the histories one by one, for [`parse_several`]: for few schemas they take
+/// the server less time than one statement.
 pub(crate) fn select_each(schemas: &[&SchemaName], table: &str) -> String {
     let mut sql = String::new();
     for (position, schema) in schemas.iter().enumerate() {
@@ -192,7 +193,7 @@ pub(crate) fn select_each(schemas: &[&SchemaName], table: &str) -> String {
     sql
 }
 
-/// Returns the rows that [`select_several`] or [`select_each`] brought, by position, each in the order of versions.
+/// Returns the histories that [`select_several`] or [`select_each`] read, by position, ordered by version.
 pub(crate) fn parse_several(rows: &[Row], batch: &[usize]) -> HashMap<usize, History> {
     let mut histories: HashMap<usize, History> = batch
         .iter()
@@ -223,7 +224,7 @@ pub(crate) fn select(schema: &SchemaName, table: &str) -> String {
     )
 }
 
-/// Returns the rows that [`select`] brought, in the order of versions.
+/// Returns the history that [`select`] read, ordered by version.
 pub(crate) fn parse(rows: &[Row]) -> History {
     let mut rows: Vec<Applied> = rows
         .iter()
@@ -233,7 +234,7 @@ pub(crate) fn parse(rows: &[Row]) -> History {
     Ok(rows)
 }
 
-/// refinery's own reader panics on rows that somebody edited; this one says which and why.
+/// Reads a row; refinery's own reader panics on invalid ones.
 fn read_row(row: &Row, first: usize) -> Result<Applied, String> {
     let cell = |column: usize| row.optional(first + column);
     let version_text = cell(0).unwrap_or("NULL");
@@ -242,14 +243,14 @@ fn read_row(row: &Row, first: usize) -> Result<Applied, String> {
         .parse()
         .ok()
         .filter(|&version| version >= 0)
-        .ok_or_else(|| damaged("is no version number"))?;
+        .ok_or_else(|| damaged("has an invalid version number"))?;
     let checksum_text = cell(3).ok_or_else(|| damaged("has no checksum"))?;
     Ok(Applied {
         version,
         name: cell(1).ok_or_else(|| damaged("has no name"))?.to_owned(),
         checksum: checksum_text.parse().map_err(|_| {
             damaged(&format!(
-                "has the checksum '{checksum_text}', which is no number"
+                "has the checksum '{checksum_text}', which is not a number"
             ))
         })?,
         applied_on: cell(2).ok_or_else(|| damaged("has no time"))?.to_owned(),

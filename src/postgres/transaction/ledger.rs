@@ -1,17 +1,17 @@
-//! The fleet's state in one query: `pricesync.schema_state` mirrors every schema's history.
+//! The ledger: `pricesync.schema_state` mirrors every schema's history, so that one query reads the state of
+//! all schemas.
 //!
-//! The history in the schema is the truth. A row of the ledger is written in the transaction
-//! that changes the history, and is believed only while nothing speaks against it:
+//! The history in the schema is authoritative. A row of the ledger is written in the transaction that
+//! changes the history, and is trusted only if
 //!
-//! - the schema and its history table have the same oids and the table the same file, so that
-//!   a schema that was dropped, made anew, restored or emptied by other means is read afresh;
-//! - the row is the very one that the transaction wrote. PostgreSQL keeps in `xmin` who wrote a
-//!   row (manual section 5.5), and the row says who that was, so one that was edited, or
-//!   restored from a dump, gives itself away.
+//! - schema, history table and the table's file are the same, so that a schema that was dropped,
+//!   recreated, restored or truncated by other means is read again;
+//! - the row was not edited or restored from a dump: it contains the id of the transaction that wrote
+//!   it, which PostgreSQL keeps in `xmin` (manual section 5.5).
 //!
-//! What it does not see is another tool that adds rows to or takes rows from a history that
-//! stays in place. Such a schema is read right whenever it is worked on, because that
-//! happens under its lock and from its history; [`PostgresMigrator::verify`] finds it otherwise.
+//! It misses another tool that inserts or deletes rows of a history table that stays in place. Migrating
+//! such a schema is safe, because it reads the history under the lock;
+//! [`PostgresMigrator::verify`] finds it otherwise.
 //!
 //! [`PostgresMigrator::verify`]: crate::postgres::migrate::migrator::PostgresMigrator::verify
 
@@ -32,37 +32,37 @@ use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
 
-/// How many schemas are taken up in one transaction: each keeps two slots of the lock table.
+/// How many schemas are recorded in one transaction: each takes two slots of the server's lock table.
 const BATCH: usize = 100;
 
-/// Until somebody analyzes `pg_class`, the planner takes our history for the only one and joins in
-/// loops: with a thousand schemas a million comparisons.
+/// Until `pg_class` is analyzed, the planner expects one history table and joins in nested loops: with a
+/// thousand schemas a million comparisons.
 const BY_HASH: &str = "SET LOCAL enable_nestloop TO off; ";
 
-/// Which histories the ledger answers for, by schema. Equal digests share their text.
-pub(crate) type Believed = HashMap<String, Arc<str>>;
+/// The trusted digests of histories, by schema. Equal digests share their text.
+pub(crate) type Digests = HashMap<String, Arc<str>>;
 
-/// Reads every row that is to be believed; none where there is no ledger, or none that we may read.
-pub(crate) async fn read(session: &Session, table: &str) -> Result<Believed, Error> {
-    let rows = match session.read(&(BY_HASH.to_owned() + &believed(table))).await {
+/// Reads all trusted digests; none if there is no ledger or it is not readable.
+pub(crate) async fn read_digests(session: &Session, table: &str) -> Result<Digests, Error> {
+    let rows = match session.read(&(BY_HASH.to_owned() + &trusted(table))).await {
         Ok(rows) => rows,
-        Err(error) if is_absent(&error) => return Ok(Believed::new()),
+        Err(error) if is_absent(&error) => return Ok(Digests::new()),
         Err(error) => return Err(error),
     };
-    let mut digests: HashMap<String, Arc<str>> = HashMap::new();
-    let mut believed = Believed::with_capacity(rows.len());
+    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
+    let mut digests = Digests::with_capacity(rows.len());
     for row in &rows {
         let digest = row.text(1)?;
-        if !digests.contains_key(digest) {
-            digests.insert(digest.to_owned(), Arc::from(digest));
+        if !texts.contains_key(digest) {
+            texts.insert(digest.to_owned(), Arc::from(digest));
         }
-        believed.insert(row.text(0)?.to_owned(), Arc::clone(&digests[digest]));
+        digests.insert(row.text(0)?.to_owned(), Arc::clone(&texts[digest]));
     }
-    Ok(believed)
+    Ok(digests)
 }
 
-/// Which rows may be believed, and what do they say?
-fn believed(table: &str) -> String {
+/// Returns the query for the trusted rows.
+fn trusted(table: &str) -> String {
     format!(
         "SELECT s.schema_name, s.digest FROM pricesync.schema_state s \
          JOIN pg_namespace n ON n.oid = s.schema_oid AND n.nspname = s.schema_name::name \
@@ -72,12 +72,12 @@ fn believed(table: &str) -> String {
     )
 }
 
-/// Removes the rows that are not believed, such as those of schemas that were dropped.
-pub(crate) async fn forget_the_unbelieved(session: &Session, table: &str) -> Result<(), Error> {
+/// Deletes the rows that are not trusted, such as those of dropped schemas.
+pub(crate) async fn delete_untrusted(session: &Session, table: &str) -> Result<(), Error> {
     let sql = format!(
         "BEGIN; {ASYNC_COMMIT}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; {BY_HASH}\
          DELETE FROM pricesync.schema_state s WHERE s.schema_name NOT IN (SELECT schema_name FROM ({}) b); COMMIT",
-        believed(table)
+        trusted(table)
     );
     let done = session.rows(&sql).await;
     if done.is_err() {
@@ -86,8 +86,8 @@ pub(crate) async fn forget_the_unbelieved(session: &Session, table: &str) -> Res
     done.map(drop)
 }
 
-/// Returns whether an error says no more than that there is no ledger to use: schema, table,
-/// column or function are missing, or the role may not.
+/// Returns whether an error means that there is no usable ledger: schema, table, column or function are
+/// missing, or the role lacks the privilege.
 pub(crate) fn is_absent(error: &Error) -> bool {
     matches!(
         sqlstate_of(error),
@@ -101,7 +101,7 @@ pub(crate) fn is_absent(error: &Error) -> bool {
     )
 }
 
-/// Returns the statement that notes what a schema's history says after this transaction.
+/// Returns the statement that records the history of a schema as of this transaction.
 pub(crate) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> String {
     insert(&values(schema, table, history))
 }
@@ -110,7 +110,7 @@ pub(crate) fn note(schema: &SchemaName, table: &str, history: &[Applied]) -> Str
 pub(crate) struct FinishCall(String);
 
 impl FinishCall {
-    /// Takes the schemas, by oid, and what all their histories say.
+    /// Returns the call for these schemas, by oid, which all have this history.
     pub(crate) fn new(schemas: &[(u32, &SchemaName)], table: &str, history: &[Applied]) -> Self {
         let list = |item: &dyn Fn(&(u32, &SchemaName)) -> String| {
             let items: Vec<String> = schemas.iter().map(item).collect();
@@ -127,14 +127,14 @@ impl FinishCall {
         ))
     }
 
-    /// Returns the expression that is true where the guard's full question has to be asked, and
-    /// otherwise writes the ledger. `wide` as in [`quick_question`](super::escape_guard::quick_question).
+    /// Returns the expression that is true if the guard's full question is required, and otherwise
+    /// writes the ledger. `wide` as in [`quick_question`](super::escape_guard::quick_question).
     pub(crate) fn expression(&self, wide: bool) -> String {
         format!("pricesync.finish({}, {wide})", self.0)
     }
 }
 
-/// A row that is there already is replaced as a whole, so that its `xmin` is ours.
+/// Replaces existing rows as a whole, so that their `xmin` is this transaction.
 fn insert(values: &str) -> String {
     format!(
         "INSERT INTO pricesync.schema_state AS s \
@@ -164,33 +164,32 @@ fn version_of(history: &[Applied]) -> String {
     newest.map_or_else(|| "NULL".to_owned(), |version| version.to_string())
 }
 
-/// Reads the histories of these schemas again, under their locks, and notes what they say.
-/// Returns how many were noted: a schema whose lock is taken is left to whoever has it, and one
-/// without a readable history has nothing to note. Whoever has locked a history is not waited for
-/// longer than a moment, because the locks of all these schemas are held meanwhile.
+/// Reads the histories of these schemas under their locks and records them. Returns how many were
+/// recorded: schemas that another session has locked and unreadable histories are skipped. The wait for a
+/// locked history is short, because the locks of all these schemas are held meanwhile.
 ///
 /// # Errors
 ///
-/// What the server refuses; schemas that were done before stay noted.
-pub(crate) async fn take_up(
+/// The server's error; schemas that were recorded before stay recorded.
+pub(crate) async fn record_histories(
     session: &Session,
     schemas: &[&SchemaName],
     table: &str,
 ) -> Result<usize, Error> {
-    let mut noted = 0;
+    let mut recorded = 0;
     for batch in schemas.chunks(BATCH) {
         match in_transaction(session, batch, table).await {
-            Ok(count) => noted += count,
+            Ok(count) => recorded += count,
             Err(error) if session.client().is_closed() => return Err(error),
-            // One odd history fails its whole batch, and alone it has nothing to note.
+            // One unreadable history fails its whole batch.
             Err(_) => {
                 for schema in batch {
-                    noted += in_transaction(session, &[schema], table).await.unwrap_or(0);
+                    recorded += in_transaction(session, &[schema], table).await.unwrap_or(0);
                 }
             }
         }
     }
-    Ok(noted)
+    Ok(recorded)
 }
 
 async fn in_transaction(
@@ -198,14 +197,14 @@ async fn in_transaction(
     batch: &[&SchemaName],
     table: &str,
 ) -> Result<usize, Error> {
-    let result = take_up_batch(session, batch, table).await;
+    let result = record_batch(session, batch, table).await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = session.client().simple_query(end).await;
-    let noted = result?;
-    ended.map(|_| noted)
+    let recorded = result?;
+    ended.map(|_| recorded)
 }
 
-async fn take_up_batch(
+async fn record_batch(
     session: &Session,
     batch: &[&SchemaName],
     table: &str,

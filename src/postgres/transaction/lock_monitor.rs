@@ -1,4 +1,4 @@
-//! Watches a backend while it works: who is in its way, and whether it must stop.
+//! Monitors a backend while it runs statements: reports lock waits and forwards cancellation.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::Holder;
 use crate::service::fleet::Interrupts;
 
-/// How long COMMIT takes before it is looked at: an ordinary one costs no question.
+/// How often a COMMIT is inspected; an ordinary one is shorter and costs no query.
 const LONG_COMMIT: Duration = Duration::from_secs(3);
 
-/// The watch over one backend.
+/// Monitors one backend.
 pub(crate) struct LockMonitor<'a> {
     database: &'a Database,
     pid: i32,
     every: Duration,
     progress: &'a Progress,
     interrupts: Interrupts,
-    /// When the reporter last heard of a wait.
-    told: Option<Instant>,
-    /// Who was in the way when it was last looked at. After a lock timeout nobody could tell any more.
+    /// When a wait was last reported.
+    reported: Option<Instant>,
+    /// The sessions that blocked it at the last inspection; after a lock timeout they cannot be determined.
     pub(crate) blockers: Vec<Holder>,
 }
 
 impl<'a> LockMonitor<'a> {
-    /// Begins to watch a backend whose waits end after `lock_timeout` (zero: never).
+    /// Returns a monitor for a backend whose lock waits end after `lock_timeout` (zero: never).
     pub(crate) fn new(
         database: &'a Database,
         pid: i32,
@@ -47,18 +47,17 @@ impl<'a> LockMonitor<'a> {
             every,
             progress,
             interrupts,
-            told: None,
+            reported: None,
             blockers: Vec::new(),
         }
     }
 
-    /// Waits for the work. Meanwhile looks who blocks it, and on the second interrupt has
-    /// the server cancel it; the work then ends with the server's answer to that. Both need
-    /// another connection, and the work never waits for it: a pooler may have none to give
-    /// until the work is done.
+    /// Waits for the statements. Meanwhile it reports which sessions block them, and at the second interrupt
+    /// it cancels them, so that they return the server's error. Both need another connection, for which
+    /// the statements never wait: a pooler may have none until they are finished.
     pub(crate) async fn during<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = std::pin::pin!(work);
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut ticks =
             tokio::time::interval_at(tokio::time::Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,20 +75,20 @@ impl<'a> LockMonitor<'a> {
                 }
                 _ = ticks.tick() => tokio::select! {
                     output = &mut work => return output,
-                    () = self.look(begun) => {}
+                    () = self.inspect(started) => {}
                 },
             }
         }
     }
 
-    /// Waits for COMMIT. What a cancelled one has done is in its answer: where it waited for a
-    /// standby it has committed, and only the wait ends.
+    /// Waits for COMMIT. Its reply tells what a cancelled one has done: if it waited for a standby, it has
+    /// committed and only the wait ends.
     pub(crate) async fn during_commit<F: Future>(&mut self, commit: F) -> F::Output {
         self.every = LONG_COMMIT;
         self.during(commit).await
     }
 
-    async fn look(&mut self, begun: Instant) {
+    async fn inspect(&mut self, started: Instant) {
         let Some(session) = self.database.spare_session().await else {
             return;
         };
@@ -103,29 +102,29 @@ impl<'a> LockMonitor<'a> {
                 Ok(false) => return,
                 Err(_) => return session.discard(),
             }
-            self.tell(EventKind::WaitingForStandby {
-                waited: begun.elapsed(),
+            self.report(EventKind::WaitingForStandby {
+                waited: started.elapsed(),
             });
-            // A cancel request that came before the wait had nothing to cancel.
+            // A cancel request before this wait had no effect on it.
             if self.interrupts.level() == Interrupt::Cancel {
                 drop(session);
                 self.database.cancel(self.pid).await;
             }
             return;
         }
-        self.tell(EventKind::WaitingForLock {
+        self.report(EventKind::WaitingForLock {
             holder: blockers.first().cloned(),
-            waited: begun.elapsed(),
+            waited: started.elapsed(),
         });
         self.blockers = blockers;
     }
 
-    fn tell(&mut self, wait: EventKind) {
+    fn report(&mut self, wait: EventKind) {
         if self
-            .told
-            .is_none_or(|told| told.elapsed() >= REPORT_INTERVAL)
+            .reported
+            .is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)
         {
-            self.told = Some(Instant::now());
+            self.reported = Some(Instant::now());
             self.progress.send(wait);
         }
     }

@@ -9,7 +9,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::postgres::connection::session::Row;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
@@ -25,7 +24,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REP
 use crate::postgres::connection::server_error::{
     is_connection_lost, is_worth_retrying, server_error,
 };
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Row, Session};
 use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::{Holder, ServerError};
 use crate::service::fleet::Interrupts;
@@ -147,15 +146,15 @@ pub(crate) enum GaveUp {
     NotConnected(ServerError),
     /// The connection was lost in every attempt.
     Lost(ServerError),
-    /// Whether the transaction is committed could not be found out.
+    /// Whether the transaction is committed could not be determined.
     Unknown(ServerError),
     /// The second interrupt came.
     Cancelled,
 }
 
 impl GaveUp {
-    /// Returns how long an attempt waits for a connection: the first one not at all.
-    pub(crate) fn patience(attempt: u32) -> Duration {
+    /// Returns how long an attempt waits for a connection; the first one does not wait.
+    pub(crate) fn connect_timeout(attempt: u32) -> Duration {
         if attempt == 1 {
             Duration::ZERO
         } else {
@@ -218,7 +217,7 @@ impl<'a> Retry<'a> {
         }
     }
 
-    /// Begins to count attempts, for a caller that loops itself because its future must be `Send`.
+    /// Starts to count attempts, for a caller that loops itself because its future must be `Send`.
     pub(crate) fn attempts(&self) -> Attempts<'_> {
         Attempts {
             retry: self,
@@ -281,7 +280,7 @@ impl<'a> Retry<'a> {
         work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<E>>,
     ) -> Result<T, E> {
         self.run(&refused, async |number| {
-            let session = self.database.session(GaveUp::patience(number)).await;
+            let session = self.database.session(GaveUp::connect_timeout(number)).await;
             let session =
                 session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))?;
             let committed = self.commit(&session, schema, &work).await;
