@@ -1,4 +1,4 @@
-//! The schema `pricesync`: our own tables, created and upgraded by embedded migrations.
+//! The schema `pricesync`: the tables of pricesync, created and upgraded by embedded migrations.
 //!
 //! Imports `connection` and `transaction`. Start reading at [`ensure`]; the tables are in `migrations/`.
 

@@ -23,7 +23,7 @@ pub(crate) struct FailedAttempt<'a> {
 }
 
 impl FailedAttempt<'_> {
-    /// Returns the error, and the driver's error behind it where there is one.
+    /// Returns the error, and the driver's error that caused it, if any.
     pub(crate) fn describe(self, error: BatchError) -> (MigrateError, Option<Error>) {
         match error {
             BatchError::Identity(script, why) => {

@@ -62,7 +62,7 @@ pub(crate) async fn migrate(
         interrupts,
         is_cancelled: false,
     };
-    let Ok(Some(uncommitted)) = group.work(&session).await else {
+    let Ok(Some(uncommitted)) = group.run(&session).await else {
         // Before another session asks for these locks.
         if rollback(&session).await.is_err() || group.is_cancelled {
             session.discard();
@@ -81,8 +81,8 @@ fn shorter(setting: Duration, limit: Duration) -> Duration {
     time.max(Duration::from_millis(1))
 }
 
-/// What a row says, whenever it was written.
-fn says(row: &Applied) -> (i64, u64, &str) {
+/// Returns everything of a history row but its time.
+fn without_time(row: &Applied) -> (i64, u64, &str) {
     (row.version, row.checksum, &row.name)
 }
 
@@ -128,7 +128,7 @@ struct SchemaGroup<'a> {
 
 impl<'a> SchemaGroup<'a> {
     /// Does everything but COMMIT; returns `None` if the schemas must be migrated one by one.
-    async fn work(&mut self, session: &Session) -> Result<Option<Uncommitted>, Error> {
+    async fn run(&mut self, session: &Session) -> Result<Option<Uncommitted>, Error> {
         let Some(opened) = self.open(session).await? else {
             return Ok(None);
         };
@@ -226,7 +226,12 @@ impl<'a> SchemaGroup<'a> {
     fn pending(&self, found: &[Vec<Applied>]) -> Option<(Vec<&'a Script>, Vec<Applied>)> {
         let set = self.context.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
-        let is_same = |other: &Vec<Applied>| other.iter().map(says).eq(first.iter().map(says));
+        let is_same = |other: &Vec<Applied>| {
+            other
+                .iter()
+                .map(without_time)
+                .eq(first.iter().map(without_time))
+        };
         if first.is_empty() || !others.iter().all(is_same) {
             return None;
         }

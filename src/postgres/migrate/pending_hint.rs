@@ -14,7 +14,7 @@ use crate::domain::target::Target;
 use crate::service::failure::ServerError;
 use crate::service::fleet::SchemaMigrator as _;
 
-/// Returns whether an error says that a relation, column, function or type does not exist.
+/// Returns whether an error reports that a relation, column, function or type does not exist.
 #[must_use]
 pub fn is_something_missing(error: &ServerError) -> bool {
     matches!(

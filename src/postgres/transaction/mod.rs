@@ -3,6 +3,7 @@
 //! Imports `connection`. Start reading at `open`, then `batch`.
 
 pub(crate) mod advisory_lock;
+mod attempts;
 pub(crate) mod batch;
 pub(crate) mod commit;
 pub(crate) mod escape_guard;

@@ -5,35 +5,29 @@
 //! reconnection after a lost connection ([`RECONNECT_TIMEOUT`]). A COMMIT whose reply was lost is
 //! resolved by [`was_committed`].
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::advisory_lock::{self, CLASS};
-use super::commit::was_committed;
+use super::advisory_lock::CLASS;
+use super::attempts::{Attempts, classify};
 use super::lock_monitor::LockMonitor;
 use super::open::rollback;
 use super::settings::{BEGIN, reset};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT, REPORT_INTERVAL};
-use crate::postgres::connection::server_error::{
-    is_connection_lost, is_worth_retrying, server_error,
-};
+use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
+use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
-use crate::service::event::{EventKind, Interrupt, Progress};
+use crate::service::event::Progress;
 use crate::service::failure::{Holder, ServerError};
 use crate::service::fleet::Interrupts;
 
 /// How long a statement of [brief](Retry::brief) work waits for a lock.
 pub(crate) const BRIEF_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// How long to pause before the schema's advisory lock is tried again, at most.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why an attempt did not commit. Its transaction is rolled back, or its session closed.
 pub(crate) enum TxError<E, T = ()> {
@@ -119,7 +113,7 @@ impl<E, T> TxError<E, T> {
         }
     }
 
-    /// Sorts an error by what the server said.
+    /// Classifies an error by its SQLSTATE.
     pub(crate) fn of(cause: ServerError, error: E) -> Self {
         match cause.sqlstate.as_deref() {
             None => Self::Lost(Box::new(cause)),
@@ -169,7 +163,7 @@ pub(crate) struct Retry<'a> {
     pub(crate) options: &'a EngineOptions,
     pub(crate) progress: &'a Progress,
     pub(crate) interrupts: Interrupts,
-    is_brief: bool,
+    pub(super) is_brief: bool,
 }
 
 impl<'a> Retry<'a> {
@@ -219,12 +213,7 @@ impl<'a> Retry<'a> {
 
     /// Starts to count attempts, for a caller that loops itself because its future must be `Send`.
     pub(crate) fn attempts(&self) -> Attempts<'_> {
-        Attempts {
-            retry: self,
-            began: Instant::now(),
-            failed: 0,
-            reported: None,
-        }
+        Attempts::new(self)
     }
 
     /// Returns the result of the only attempt at work that cannot be repeated.
@@ -366,163 +355,6 @@ impl<'a> Retry<'a> {
     }
 }
 
-impl Retry<'_> {
-    /// Returns whether the time passed without an interrupt.
-    async fn sleep(&self, time: Duration) -> bool {
-        let mut interrupts = self.interrupts.clone();
-        tokio::select! {
-            () = tokio::time::sleep(time) => true,
-            () = interrupts.reaches(Interrupt::Drain) => false,
-        }
-    }
-}
-
-/// Attempts at one transaction.
-pub(crate) struct Attempts<'a> {
-    retry: &'a Retry<'a>,
-    began: Instant,
-    failed: u32,
-    /// When a wait was last reported.
-    reported: Option<Instant>,
-}
-
-impl Attempts<'_> {
-    /// Returns the number of the current attempt, from 1.
-    pub(crate) fn number(&self) -> u32 {
-        self.failed + 1
-    }
-
-    /// Waits until the next attempt may be made, or returns the result.
-    pub(crate) async fn next<T, E: From<GaveUp>>(
-        &mut self,
-        refused: impl Fn(&Error) -> E,
-        outcome: Result<T, TxError<E, T>>,
-    ) -> ControlFlow<Result<T, E>> {
-        let lost = match classify(outcome, &refused) {
-            Ok(value) => return ControlFlow::Break(Ok(value)),
-            Err(TxError::Busy(oid)) => {
-                return match self.wait_for_holder(oid).await {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(gave_up) => ControlFlow::Break(Err(gave_up.into())),
-                };
-            }
-            Err(TxError::Contention {
-                error,
-                cause,
-                blockers,
-            }) => {
-                self.failed += 1;
-                if self.is_exhausted() || !self.pause(*cause, blockers).await {
-                    return ControlFlow::Break(Err(error));
-                }
-                return ControlFlow::Continue(());
-            }
-            Err(TxError::Lost(cause)) => cause,
-            Err(TxError::InDoubt {
-                transaction,
-                value,
-                cause,
-            }) => match was_committed(self.retry.database, &transaction, (*cause).clone()).await {
-                Ok(true) => return ControlFlow::Break(Ok(value)),
-                Ok(false) => cause,
-                Err(error) => return ControlFlow::Break(Err(GaveUp::Unknown(error).into())),
-            },
-            Err(TxError::Refused(error)) => return ControlFlow::Break(Err(error)),
-            Err(TxError::Server(error)) => return ControlFlow::Break(Err(refused(&error))),
-        };
-        self.failed += 1;
-        if self.failed > self.retry.options.lock_retries.max(1) {
-            return ControlFlow::Break(Err(GaveUp::Lost(*lost).into()));
-        }
-        if self.retry.interrupts.level() == Interrupt::Cancel {
-            return ControlFlow::Break(Err(GaveUp::Cancelled.into()));
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn is_exhausted(&self) -> bool {
-        let options = self.retry.options;
-        let (timeout, retries) = (options.lock_timeout, options.lock_retries);
-        if !self.retry.is_brief {
-            return self.failed > retries;
-        }
-        !timeout.is_zero() && self.began.elapsed() > (timeout + POLL_INTERVAL) * (retries + 1)
-    }
-
-    /// Pauses before the next attempt; returns whether there is to be one.
-    async fn pause(&mut self, cause: ServerError, blockers: Vec<Holder>) -> bool {
-        let retry = self.retry;
-        if retry.is_brief {
-            let waited = self.began.elapsed();
-            self.report(EventKind::WaitingForLock {
-                holder: None,
-                waited,
-            });
-            return retry.sleep(jittered(POLL_INTERVAL)).await;
-        }
-        let pause = backoff(self.failed);
-        retry.progress.send(EventKind::Retrying {
-            attempt: self.failed,
-            limit: retry.options.lock_retries + 1,
-            error: cause,
-            blockers,
-            pause,
-        });
-        retry.sleep(pause).await
-    }
-
-    /// Sleeps before the advisory lock is tried again.
-    async fn wait_for_holder(&mut self, oid: u32) -> Result<(), GaveUp> {
-        let retry = self.retry;
-        let waited = self.began.elapsed();
-        let gives_up =
-            waited >= retry.options.lock_wait || retry.interrupts.level() > Interrupt::None;
-        if gives_up || self.is_due() {
-            let holder = match retry.database.session(RECONNECT_TIMEOUT).await {
-                Ok(session) => advisory_lock::holder(&session, oid).await.ok().flatten(),
-                Err(_) => None,
-            };
-            if gives_up {
-                return Err(GaveUp::Locked { holder, waited });
-            }
-            self.report(EventKind::WaitingForLock { holder, waited });
-        }
-        let left = retry.options.lock_wait.saturating_sub(waited);
-        retry.sleep(jittered(POLL_INTERVAL).min(left)).await;
-        Ok(())
-    }
-
-    fn is_due(&self) -> bool {
-        self.reported
-            .is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)
-    }
-
-    /// Reports a wait, unless one was reported just now.
-    fn report(&mut self, wait: EventKind) {
-        if self.is_due() {
-            self.reported = Some(Instant::now());
-            self.retry.progress.send(wait);
-        }
-    }
-}
-
-fn classify<T, E>(
-    attempt: Result<T, TxError<E, T>>,
-    refused: impl Fn(&Error) -> E,
-) -> Result<T, TxError<E, T>> {
-    match attempt {
-        Err(TxError::Server(error)) if is_connection_lost(&error) => {
-            Err(TxError::Lost(Box::new(server_error(&error))))
-        }
-        Err(TxError::Server(error)) if is_worth_retrying(&error) => Err(TxError::Contention {
-            error: refused(&error),
-            cause: Box::new(server_error(&error)),
-            blockers: Vec::new(),
-        }),
-        other => other,
-    }
-}
-
 /// An open transaction, under the advisory lock of its schema where there is one.
 pub(crate) struct Transaction<'a> {
     session: &'a Session,
@@ -543,16 +375,4 @@ impl<'a> Transaction<'a> {
     pub(crate) async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
         self.monitor.during(self.session.rows(sql)).await
     }
-}
-
-/// Returns the pause after this many failed attempts: exponential from 0.2 s to 6.4 s, jittered.
-pub(crate) fn backoff(failed: u32) -> Duration {
-    jittered(Duration::from_millis(100) * 2_u32.pow(failed.min(6)))
-}
-
-/// Returns between half of a time and the whole of it, at random: sessions that collided once do not
-/// collide again.
-fn jittered(time: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(Instant::now()) % 1000;
-    time / 2 + time * u32::try_from(chance).unwrap_or_default() / 2000
 }

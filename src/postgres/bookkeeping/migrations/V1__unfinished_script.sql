@@ -1,6 +1,5 @@
--- How far a script that runs without a transaction has come in a schema, so that a rerun
--- goes on behind its last finished statement. A row lives from the script's first
--- statement to its history row.
+-- The progress of scripts that run without a transaction, so that a rerun continues after the last
+-- finished statement. A row exists from the script's first statement until its history row.
 CREATE TABLE unfinished_script (
     schema_oid oid NOT NULL,
     version bigint NOT NULL,
@@ -9,8 +8,8 @@ CREATE TABLE unfinished_script (
     finished_text text NOT NULL DEFAULT '',
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_by text NOT NULL DEFAULT current_user,
-    -- The statement that builds an index concurrently, from before it is sent until it has failed or
-    -- is recorded as finished: only such a statement explains an invalid index of that name.
+    -- The statement that builds an index concurrently, until it has failed or is finished: only such a
+    -- statement explains an invalid index of that name.
     unanswered text,
     PRIMARY KEY (schema_oid, version)
 );

@@ -1,8 +1,7 @@
--- What the history of each schema says, so that one query answers for the whole fleet. A row
--- is written in the transaction that changes the history, and is believed only while the
--- schema, the history table and its file are the same ones, and while the row is the very one
--- that that transaction wrote: xmin is the transaction that wrote a row, so a row that was
--- edited or restored from a dump says another number there than in written_by.
+-- The ledger: the history of each schema, so that one query reads the state of all. A row is written in
+-- the transaction that changes the history. It is trusted only if schema, history table and the
+-- table's file are the same, and if written_by equals xmin, which is the transaction that wrote the
+-- row: the two differ in a row that was edited or restored from a dump.
 CREATE TABLE schema_state (
     schema_name text PRIMARY KEY,
     schema_oid oid NOT NULL,

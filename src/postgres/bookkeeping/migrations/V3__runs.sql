@@ -1,5 +1,5 @@
--- Who migrated what, when, and how each schema ended. Only for people: nothing is decided by
--- it but which schemas --retry-failed takes up, and deleting it loses reports and no more.
+-- The run log: who migrated what and when. It decides only which schemas --retry-failed selects, so it may
+-- be deleted.
 CREATE TABLE run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -12,8 +12,7 @@ CREATE TABLE run (
     interrupted boolean NOT NULL DEFAULT false
 );
 
--- One row for each schema that a run worked on or left; those that were up to date are only
--- counted.
+-- The outcome of each schema; those that were up to date are only counted.
 CREATE TABLE run_item (
     run_id bigint NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     schema_name text NOT NULL,

@@ -1,6 +1,6 @@
--- One script that makes a tenant's schema as the files one by one would, or why there is none.
--- The key is a digest of everything that the script was made from; the seal is one of the
--- row, so that a row which somebody edited is not used.
+-- The script that fills a tenant's schema as the files would, or why there is none. The key is the digest of
+-- everything on which the script depends; the seal is the digest of the row, so that an edited row is
+-- not used.
 CREATE TABLE template (
     key text PRIMARY KEY,
     sql text,

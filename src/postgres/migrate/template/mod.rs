@@ -11,6 +11,7 @@ pub(crate) mod store;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
@@ -24,7 +25,7 @@ use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::transaction::batch::{Batch, BatchError};
-use crate::postgres::transaction::escape_guard::outside;
+use crate::postgres::transaction::escape_guard::{Findings, outside};
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::open::{
     OpenOutcome, OpenTransaction, interpret, probe, rollback,
@@ -95,11 +96,7 @@ pub(crate) async fn compile(
     }
     let session = database.session(Duration::ZERO).await?;
     let compiled = compile_in(database, &session, options, scripts).await;
-    if let Err(error) = rollback(&session).await {
-        session.discard();
-        return Err(server_error(&error));
-    }
-    Ok(compiled.unwrap_or_else(|error| Err(error.to_string())))
+    finish(session, compiled).await
 }
 
 /// Returns the table and column names that these scripts create in an empty schema, or why that cannot be
@@ -118,47 +115,38 @@ pub(crate) async fn columns(
     }
     let session = database.session(Duration::ZERO).await?;
     let columns = columns_in(&session, options, scripts).await;
+    finish(session, columns).await
+}
+
+/// Rolls back and passes the result on.
+async fn finish<T>(session: Session, result: T) -> Result<T, ServerError> {
     if let Err(error) = rollback(&session).await {
         session.discard();
         return Err(server_error(&error));
     }
-    Ok(columns.unwrap_or_else(|error| Err(error.to_string())))
+    Ok(result)
 }
 
 async fn columns_in(
     session: &Session,
     options: &EngineOptions,
     scripts: &[&Script],
-) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
-    let scratch = scratch_schema();
-    let opened = match open_scratch(session, options, &scratch).await? {
-        Ok(opened) => opened,
-        Err(why) => return Ok(Err(why)),
-    };
-    let batch = Batch::new(&scratch, &options.history_table, false, scripts, false);
-    let (silent, _receiver) = Progress::channel();
-    match batch
-        .run(session, &opened, &scratch, &FinalCheck::Skip, &silent)
-        .await
-    {
-        Ok(_) => {}
-        Err(BatchError::Identity(_, why)) => return Ok(Err(why)),
-        Err(BatchError::LedgerMissing) => unreachable!("the ledger is not written here"),
-        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {
-            return Err(server_error(&error));
-        }
-    }
+) -> Result<Vec<(String, String)>, String> {
+    let schema = scratch_schema();
+    run_files(session, options, &schema, scripts, &FinalCheck::Skip).await?;
     let sql = format!(
-        "SELECT c.relname, a.attname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
-         WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND c.relname <> {}",
-        opened.schema_oid,
-        postgres_protocol::escape::escape_literal(&options.history_table)
+        "SELECT c.relname, a.attname FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND c.relname <> {}",
+        escape_literal(schema.as_str()),
+        escape_literal(&options.history_table)
     );
-    let rows = session.rows(&sql).await;
-    let rows = rows.map_err(|error| server_error(&error))?;
+    let rows = session.rows(&sql).await.map_err(reason)?;
     let pair = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
-    let pairs: Result<_, Error> = rows.iter().map(pair).collect();
-    pairs.map(Ok).map_err(|error| server_error(&error))
+    rows.iter()
+        .map(pair)
+        .collect::<Result<_, _>>()
+        .map_err(reason)
 }
 
 async fn compile_in(
@@ -166,104 +154,81 @@ async fn compile_in(
     session: &Session,
     options: &EngineOptions,
     scripts: &[&Script],
-) -> Result<Compiled, ServerError> {
-    let said = |error: Error| server_error(&error);
-    let table = &options.history_table;
-    let scratch = scratch_schema();
-    let opened = match open_scratch(session, options, &scratch).await? {
-        Ok(opened) => opened,
-        Err(why) => return Ok(Err(why)),
-    };
-    let batch = Batch::new(&scratch, table, false, scripts, false);
-    let (silent, _receiver) = Progress::channel();
-    let findings = match batch
-        .run(
-            session,
-            &opened,
-            &scratch,
-            &FinalCheck::Guard(options.references.clone()),
-            &silent,
-        )
-        .await
-    {
-        Ok(outcome) => outcome.findings,
-        Err(BatchError::Identity(_, why)) => return Ok(Err(why)),
-        Err(BatchError::LedgerMissing) => unreachable!("the ledger is not written here"),
-        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {
-            return Err(said(error));
-        }
-    };
-    if let Some(what) = outside(database, None, &scratch, findings).await?.first() {
-        return Ok(Err(format!("the files change {what}")));
+) -> Compiled {
+    let (schema, table) = (scratch_schema(), &options.history_table);
+    let check = FinalCheck::Guard(options.references.clone());
+    let findings = run_files(session, options, &schema, scripts, &check).await?;
+    let changed = outside(database, None, &schema, findings).await;
+    if let Some(what) = changed.map_err(|error| error.to_string())?.first() {
+        return Err(format!("the files change {what}"));
     }
-    let wanted = Fingerprint::read(session, &scratch, table)
-        .await
-        .map_err(said)?;
-    if let Some(filled) = wanted.filled_table() {
-        return Ok(Err(format!("the files leave rows behind: {filled}")));
+    let expected = Fingerprint::read(session, &schema, table).await;
+    let expected = expected.map_err(reason)?;
+    if let Some(filled) = expected.filled_table() {
+        return Err(format!("the files leave rows behind: {filled}"));
     }
-    let structure = ddl::read(session, &scratch, Some(table))
-        .await
-        .map_err(said)?;
-    let sql = match structure.script() {
-        Ok(sql) => sql,
-        Err(why) => return Ok(Err(why)),
-    };
-    if sql.contains(scratch.as_str()) {
-        return Ok(Err("an object contains the name of the schema".to_owned()));
+    let ddl = ddl::read(session, &schema, Some(table)).await;
+    let sql = ddl.map_err(reason)?.script()?;
+    if sql.contains(schema.as_str()) {
+        return Err("an object contains the name of the schema".to_owned());
     }
     // The guard would report the locks of the first schema.
-    rollback(session).await.map_err(said)?;
+    rollback(session).await.map_err(reason)?;
 
     let template = Template {
         sql,
-        fingerprint: wanted.hash(),
+        fingerprint: expected.hash(),
     };
-    let made = scratch_schema();
-    let opened = match open_scratch(session, options, &made).await? {
-        Ok(opened) => opened,
-        Err(why) => return Ok(Err(why)),
-    };
+    let schema = scratch_schema();
+    let opened = open_scratch(session, options, &schema).await?;
     let template_run = TemplateRun {
         template: &template,
         scripts,
-        schema: &made,
+        schema: &schema,
         options,
         requires_empty: false,
         is_verified: true,
     };
-    let findings = match template_run
-        .run(
-            session,
-            &opened,
-            &FinalCheck::Guard(options.references.clone()),
-            &silent,
-        )
-        .await
-    {
+    let (silent, _receiver) = Progress::channel();
+    let findings = match template_run.run(session, &opened, &check, &silent).await {
         Ok(outcome) => outcome.findings,
         Err(TemplateMismatch::Server(error)) => {
-            let why = format!("the template did not run: {}", said(error));
-            return Ok(Err(why));
+            return Err(format!("the template did not run: {}", reason(error)));
         }
         Err(
             TemplateMismatch::Identity
             | TemplateMismatch::Different
             | TemplateMismatch::LedgerMissing,
-        ) => {
-            return Ok(Err("the template left its schema".to_owned()));
-        }
+        ) => return Err("the template left its schema".to_owned()),
     };
-    if let Some(what) = outside(database, None, &made, findings).await?.first() {
-        return Ok(Err(format!("the template changes {what}")));
+    let changed = outside(database, None, &schema, findings).await;
+    if let Some(what) = changed.map_err(|error| error.to_string())?.first() {
+        return Err(format!("the template changes {what}"));
     }
-    let found = Fingerprint::read(session, &made, table)
-        .await
-        .map_err(said)?;
-    Ok(match wanted.first_difference(&found) {
+    let found = Fingerprint::read(session, &schema, table).await;
+    match expected.first_difference(&found.map_err(reason)?) {
         Some(line) => Err(format!("the template creates a different schema: {line}")),
         None => Ok(template),
-    })
+    }
+}
+
+/// Opens a transaction and runs the files in a scratch schema that it creates.
+async fn run_files(
+    session: &Session,
+    options: &EngineOptions,
+    schema: &SchemaName,
+    scripts: &[&Script],
+    check: &FinalCheck,
+) -> Result<Findings, String> {
+    let opened = open_scratch(session, options, schema).await?;
+    let batch = Batch::new(schema, &options.history_table, false, scripts, false);
+    let (silent, _receiver) = Progress::channel();
+    match batch.run(session, &opened, schema, check, &silent).await {
+        Ok(outcome) => Ok(outcome.findings),
+        Err(BatchError::Identity(_, why)) => Err(why),
+        Err(BatchError::LedgerMissing) => unreachable!("the ledger is not written here"),
+        Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => Err(reason(error)),
+    }
 }
 
 /// Opens a transaction and creates a scratch schema in it, as for a tenant.
@@ -271,25 +236,30 @@ async fn open_scratch(
     session: &Session,
     options: &EngineOptions,
     schema: &SchemaName,
-) -> Result<Result<OpenTransaction, String>, ServerError> {
-    let said = |error: Error| server_error(&error);
+) -> Result<OpenTransaction, String> {
     let target = Target {
         schema: schema.clone(),
         label: "template".to_owned(),
         scope: Scope::Tenant,
     };
-    session.rows("DISCARD ALL").await.map_err(said)?;
+    session.rows("DISCARD ALL").await.map_err(reason)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
         begin(options, &target),
         schema.quoted(),
         probe(schema, &options.history_table)
     );
-    let rows = session.rows(&open).await.map_err(said)?;
-    Ok(match interpret(&rows, schema).map_err(said)? {
+    let rows = session.rows(&open).await.map_err(reason)?;
+    match interpret(&rows, schema).map_err(reason)? {
         OpenOutcome::Ready(opened) => Ok(opened),
         _ => Err("the scratch schema cannot be used".to_owned()),
-    })
+    }
+}
+
+/// Returns the reason why there is no template.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn reason(error: Error) -> String {
+    server_error(&error).to_string()
 }
 
 /// Returns a name for a scratch schema that no file can contain.

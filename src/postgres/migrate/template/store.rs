@@ -28,7 +28,7 @@ const WORTH_COMPILING: usize = 20;
 pub(crate) struct StoredTemplate {
     /// The digest of what it depends on.
     pub(crate) key: String,
-    /// The template, or why there is none; `None` where nothing is stored or its checksum is wrong.
+    /// The template, or why there is none; `None` where nothing is stored or its seal is wrong.
     pub(crate) compiled: Option<Compiled>,
 }
 
@@ -41,8 +41,8 @@ impl StoredTemplate {
 
 /// Reads the stored template for these scripts.
 ///
-/// A template is SQL to be run, so a row is valid only if its checksum is right and the table belongs to
-/// this role, to the owner of the database or to a superuser.
+/// A template is SQL to be run, so a row is valid only if its seal is right and the table belongs to this
+/// role, to the owner of the database or to a superuser.
 pub(crate) async fn load(
     session: &Session,
     options: &EngineOptions,
@@ -79,7 +79,7 @@ pub(crate) async fn load(
             (None, None, Some(reason)) => Err(reason),
             _ => return None,
         };
-        (row.optional(5) == Some(&checksum(&key, &compiled))).then_some(compiled)
+        (row.optional(5) == Some(&seal(&key, &compiled))).then_some(compiled)
     });
     Ok(StoredTemplate { key, compiled })
 }
@@ -97,7 +97,7 @@ fn public_state(options: &EngineOptions) -> String {
     )
 }
 
-fn checksum(key: &str, compiled: &Compiled) -> String {
+fn seal(key: &str, compiled: &Compiled) -> String {
     match compiled {
         Ok(template) => digest([key, &*template.sql, &*template.fingerprint].into_iter()),
         Err(reason) => digest([key, &**reason].into_iter()),
@@ -136,7 +136,7 @@ pub(crate) async fn store(
         literal(sql),
         literal(fingerprint),
         literal(reason),
-        literal(Some(&checksum(key, compiled)))
+        literal(Some(&seal(key, compiled)))
     );
     session
         .rows("DISCARD ALL")

@@ -1,13 +1,12 @@
--- Ends the migration of schemas whose histories are equal, one or a group: returns true where the
--- guard has to look closely at what the transaction touched, else records the histories in the ledger
--- and returns false. Nothing is written before every question is answered, so a lock on a table of
--- pricesync that the guard finds is never pricesync's own.
+-- Finishes the migration of a schema, or of a group of schemas with equal histories: returns true if the
+-- guard's full question is required, otherwise records the histories in the ledger and returns false.
+-- It writes after the last check, so a lock on a table of pricesync that the guard finds is never its own.
 --
--- A function, because its plans are kept from one schema to the next. The quick question, between the
--- two marks, is the only one: without the ledger, escape_guard.rs sends it as an expression, made from this
--- text. It is answered in steps, the cheapest first; the query behind THEN IF runs only where the
--- condition before it holds. A catalog row is the transaction's own if it is as young and its writer
--- is in progress: a younger row may be another session's that has committed since.
+-- It is a function because its plans are cached from one schema to the next. The text between the two
+-- marks is the only source of the quick question: `quick_question` turns it into an expression for use
+-- without the ledger. The steps are ordered by cost; the query after THEN IF runs only if the condition
+-- before it holds. A catalog row was written by the transaction if it is as young and its writer is in
+-- progress; a younger row may be that of another session, committed since.
 CREATE FUNCTION finish(
     own_oids oid[], own_names text[], own_histories oid[],
     now_version bigint, now_applied integer, now_digest text, is_wide boolean
@@ -18,8 +17,8 @@ DECLARE
     own_age CONSTANT integer := age(pg_current_xact_id()::xid);
     public_oid CONSTANT oid := to_regnamespace('public');
     own_prefixes CONSTANT text[] := ARRAY(SELECT quote_ident(own_name) || '.' FROM unnest(own_names) own_name);
-    -- The files of a group only define: a lock for writing on anything but the histories means that a
-    -- file reached into another schema of the group.
+    -- The files of a group only define: a write lock on any other table than the histories means that a
+    -- file changed another schema of the group.
     is_group CONSTANT boolean := cardinality(own_oids) > 1;
     group_tables CONSTANT oid[] := CASE WHEN is_group THEN own_histories || ARRAY(SELECT indexrelid FROM pg_index WHERE indrelid = ANY (own_histories)) END;
 BEGIN
@@ -57,7 +56,7 @@ BEGIN
         + pg_stat_get_xact_tuples_updated(1247) + pg_stat_get_xact_tuples_updated(2608) > 0
         OR current_setting('track_counts') = 'off'
     THEN RETURN true; END IF;
-    -- First the names of locked relations, without a join. The server's catalogs are below 10000.
+    -- First the names of locked relations, without a join. The oids of catalogs are below 10000.
     IF EXISTS (
         SELECT FROM pg_lock_status() l WHERE l.pid = pg_backend_pid() AND CASE l.locktype
             WHEN 'relation' THEN l.mode <> 'AccessShareLock' AND (l.relation >= 10000 OR l.relation IN (1260, 1261, 1262, 2613, 2964))
@@ -92,8 +91,8 @@ BEGIN
         SELECT FROM pg_depend d JOIN pg_class c ON c.oid = d.objid WHERE d.refclassid = 2615 AND d.refobjid = public_oid AND d.classid = 1259
         AND CASE WHEN age(c.xmin) <= own_age THEN pg_xact_status((own_xact + own_age - age(c.xmin))::text::xid8) = 'in progress' ELSE false END
     ) THEN RETURN true; END IF; END IF;
-    -- Types and privileges may change in any schema without a lock. No index finds them, so they are
-    -- looked for only behind code that pricesync cannot read.
+    -- Types and privileges may change in any schema without a lock. No index finds them, so they are checked
+    -- only if code ran that pricesync cannot read.
     IF
         is_wide AND pg_stat_get_xact_tuples_updated(1259) > 0
     THEN IF EXISTS (

@@ -309,8 +309,8 @@ pub(crate) async fn outside(
         None => database.second_session().await?,
     };
     // A pooler accepts a connection even if it has no server session for it.
-    let answered = tokio::time::timeout(SECOND_SESSION_TIMEOUT, other.rows("SELECT 1")).await;
-    if answered.is_err() {
+    let reply = tokio::time::timeout(SECOND_SESSION_TIMEOUT, other.rows("SELECT 1")).await;
+    if reply.is_err() {
         other.discard();
         return Err(no_second_session());
     }
