@@ -483,7 +483,7 @@ fn a_refused_certificate_comes_with_the_way_out() {
         ),
         (
             "port={expired} sslmode=verify-full sslrootcert={files}/ca.crt",
-            "the server's certificate has expired: have it renewed",
+            "the server's certificate has expired: renew it",
         ),
     ] {
         let text = servers.fill(&format!("host=localhost {LOGIN} {text}"));

@@ -156,7 +156,7 @@ fn on_a_terminal_the_password_is_asked_for_twice_and_not_shown() {
         });
         terminal.types("unseen-1");
         terminal.shows("the second question", |screen| {
-            screen.contains("the same again:")
+            screen.contains("repeat the password:")
         });
         terminal.types(again);
         let (ended, screen) = terminal.ends();

@@ -352,16 +352,19 @@ impl Loading<'_> {
             BackupError::refused("making constraints, indexes and privileges", error)
         };
         let attempt = async |number| {
-            let savepoint = if number == 1 {
-                "SAVEPOINT pricesync_after"
-            } else {
-                "ROLLBACK TO SAVEPOINT pricesync_after"
-            };
-            client.simple_query(savepoint).await?;
+            if number == 1 {
+                client.simple_query("SAVEPOINT pricesync_after").await?;
+            }
             match client.simple_query(sql).await {
+                Ok(_) => Ok(()),
                 // The transaction is lost with the connection.
                 Err(error) if is_connection_lost(&error) => Err(TxError::Refused(refused(&error))),
-                done => Ok(done.map(drop)?),
+                Err(error) => {
+                    // Before the pause, which must not hold the locks.
+                    let back = "ROLLBACK TO SAVEPOINT pricesync_after";
+                    client.simple_query(back).await?;
+                    Err(TxError::Server(error))
+                }
             }
         };
         let retry = self.catalog.retry(self.options);
