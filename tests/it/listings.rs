@@ -213,7 +213,7 @@ fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
             (
                 "tenant_acme",
                 &json!("acme"),
-                "registered as a tenant; no host"
+                "registered as a tenant, without a host"
             ),
             (
                 "tenant_globex2",
