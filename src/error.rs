@@ -363,58 +363,32 @@ impl From<ChangeError> for Failure {
 
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
-        match error {
-            BackupError::Change(ChangeError::Catalog(error)) => error.into(),
-            BackupError::TenantMissing => Self::new(Exit::NotFound, error).hint(list_tenants()),
-            BackupError::Locked { .. } => {
-                Self::new(Exit::Locked, error).hint("wait for that run, or raise --lock-wait")
-            }
-            BackupError::Unsupported(_) => Self::new(Exit::Refused, error).hint(Hint::command(
-                "use pg_dump instead",
-                "backup --engine pg_dump",
-            )),
-            BackupError::NameReferenced(_) => Self::new(Exit::Refused, error),
-            BackupError::Different(_) => Self::new(Exit::Drift, error),
-            BackupError::Archive(ref archive) => {
-                let exit = match archive {
-                    ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        Exit::NotFound
-                    }
-                    ArchiveError::Newer(_) => Exit::Usage,
-                    ArchiveError::NotABackup | ArchiveError::Damaged(_) => Exit::Drift,
-                    ArchiveError::Io(_) => Exit::Unexpected,
-                };
-                let failure = Self::new(exit, error);
-                match exit {
-                    Exit::Usage => {
-                        failure.hint("read it with the version that wrote it or a later one")
-                    }
-                    _ => failure,
+        let exit = match error {
+            BackupError::Change(ChangeError::Catalog(error)) => return error.into(),
+            BackupError::TenantMissing => Exit::NotFound,
+            BackupError::Locked { .. } => Exit::Locked,
+            BackupError::Unsupported(_) | BackupError::NameReferenced(_) => Exit::Refused,
+            BackupError::Different(_) => Exit::Drift,
+            BackupError::Archive(ref archive) => match archive {
+                ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Exit::NotFound
                 }
+                ArchiveError::Newer(_) => Exit::Usage,
+                ArchiveError::NotABackup | ArchiveError::Damaged(_) => Exit::Drift,
+                ArchiveError::Io(_) => Exit::Unexpected,
+            },
+            BackupError::Server { ref error, .. }
+                if error.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE) =>
+            {
+                Exit::Refused
             }
-            BackupError::Server {
-                error: ref said, ..
-            } => {
-                let hint = match said.sqlstate.as_deref() {
-                    Some(sqlstate::UNDEFINED_OBJECT) => {
-                        Some("create the missing role, extension or tablespace first")
-                    }
-                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Some(
-                        "restoring owners and privileges requires a role that may grant them, such as a superuser",
-                    ),
-                    _ => None,
-                };
-                let exit = match said.sqlstate.as_deref() {
-                    Some(sqlstate::INSUFFICIENT_PRIVILEGE) => Exit::Refused,
-                    _ => Exit::Unexpected,
-                };
-                let failure = Self::new(exit, error);
-                match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                }
-            }
-            BackupError::Change(_) => Self::new(Exit::Unexpected, error),
+            BackupError::Server { .. } | BackupError::Change(_) => Exit::Unexpected,
+        };
+        let hint = error.hint();
+        let failure = Self::new(exit, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

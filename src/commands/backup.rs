@@ -1,9 +1,7 @@
 //! `backup`: writes a backup file for each tenant; `backup verify` checks files.
 
-use crate::postgres::connection::options::EngineOptions;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::args::output::OutputArg;
 use super::args::overrides::{JobsArg, LockTimeoutArg, LockWaitArg};
@@ -13,18 +11,11 @@ use super::run::CommandRun;
 use super::run::app::{Access, App};
 use super::run::jobs::{TenantIds, run_in_each};
 use super::run::tenants::select_tenants;
-use crate::archive::{ArchivePart, ArchiveReader, EXTENSION, Header, Trailer};
-use crate::domain::hint::Hint;
+use crate::archive::{ArchivePart, ArchiveReader, Header, Trailer};
 use crate::domain::target::Target;
-use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
-use crate::postgres::backup::{BackupError, DdlVerifier, Source, back_up};
-use crate::postgres::client::pg_dump::{DumpError, pg_dump};
-use crate::postgres::connection::conninfo::ConnectOptions;
-use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::service::event::{Interrupt, Operation, Progress};
-use crate::service::failure::{MigrateError, ServerError};
-use crate::service::fleet::{Interrupts, JobFailure, JobResult, JobSuccess, SchemaJob};
+use crate::postgres::backup::{BackupFile, BackupJob, DdlVerifier};
+use crate::service::event::Operation;
 use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, ProgressMode, clean, count, size};
@@ -108,7 +99,7 @@ impl CommandRun for Args {
             return Err(Failure::words(Exit::Usage, words));
         }
         let selectors = self.select.read()?;
-        make(&folder)?;
+        create_folder(&folder)?;
         let (database, pace) = app.database_for_jobs(Access::Read).await?;
         let catalog = app.catalog(&database);
         let tenants = select_tenants(selectors, &catalog, app).await?;
@@ -116,20 +107,21 @@ impl CommandRun for Args {
             Engine::Native => None,
             Engine::PgDump => Some(app.connection().await?),
         };
-        let job = Arc::new(Job {
+        let job = Arc::new(BackupJob {
+            options: app.engine_options(&database),
             catalog,
-            engine_options: app.engine_options(&database),
-            verifier: DdlVerifier::default(),
             tenants,
             folder,
-            stamp: stamp()?,
+            timestamp: timestamp()?,
             pg_dump,
+            describe,
+            verifier: DdlVerifier::default(),
             files: Mutex::default(),
         });
         let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
         let ids = TenantIds::new(job.catalog.clone(), &job.tenants);
         let summary = run_in_each(app, BACKUP, pace, ids, &job, &targets).await?;
-        job.tell(self, app)?;
+        self.print(&job, app)?;
         Ok(Exit::of(&summary))
     }
 }
@@ -140,186 +132,69 @@ const BACKUP: Operation = Operation {
     done: Some("backed up"),
 };
 
-/// Makes the folder, for its owner alone where it does not exist.
-fn make(folder: &Path) -> Result<(), Failure> {
+/// Creates the folder with mode 0700 if it does not exist.
+fn create_folder(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new()
+    let created = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder);
-    made.map_err(|error| {
-        let cause = anyhow::Error::new(error).context(format!("cannot make {}", folder.display()));
+    created.map_err(|error| {
+        let cause =
+            anyhow::Error::new(error).context(format!("cannot create {}", folder.display()));
         Failure::new(Exit::Usage, cause)
     })
 }
 
-/// When the run began, as it stands in names of files.
-fn stamp() -> Result<String, Failure> {
+/// Returns the current time for names of files.
+fn timestamp() -> Result<String, Failure> {
     let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
     let now = time::OffsetDateTime::now_utc().format(&format);
     now.map_err(|error| Failure::new(Exit::Unexpected, error))
 }
 
-/// Backs tenants up.
-struct Job {
-    catalog: PostgresCatalog,
-    engine_options: EngineOptions,
-    verifier: DdlVerifier,
-    tenants: Vec<Tenant>,
-    folder: PathBuf,
-    stamp: String,
-    /// Where `pg_dump` connects to, where it does the work.
-    pg_dump: Option<ConnectOptions>,
-    files: Mutex<Vec<BackupFile>>,
-}
-
-/// A file that was written.
-struct BackupFile {
-    slug: String,
-    path: PathBuf,
-    bytes: u64,
-    /// What is in it, as far as we know.
-    ending: Option<Trailer>,
-}
-
-impl SchemaJob for Job {
-    async fn run(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        mut interrupts: Interrupts,
-    ) -> JobResult {
-        let tenant = self.tenants.iter().find(|one| one.schema == target.schema);
-        let Some(tenant) = tenant else {
-            return Err(MigrateError::SchemaMissing.into());
-        };
-        let written = tokio::select! {
-            written = self.one(tenant, progress) => written,
-            () = interrupts.reaches(Interrupt::Cancel) => {
-                return Err(work_error("interrupted; there is no file", None, Vec::new()).into());
-            }
-        };
-        let file = written.map_err(failed)?;
-        let result = match &file.ending {
-            Some(ending) => format!(
-                "{}, {}, {}",
-                count(ending.tables.len(), "table"),
-                count(usize::try_from(ending.rows()).unwrap_or(usize::MAX), "row"),
-                size(file.bytes)
-            ),
-            None => size(file.bytes),
-        };
-        self.files
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(file);
-        Ok(JobSuccess::Finished(result))
+/// Returns the result of a tenant: `2 tables, 10 rows, 812 bytes`.
+fn describe(file: &BackupFile) -> String {
+    match &file.trailer {
+        Some(trailer) => format!("{}, {}", counts(trailer), size(file.bytes)),
+        None => size(file.bytes),
     }
 }
 
-fn work_error(
-    message: impl Into<String>,
-    sqlstate: Option<String>,
-    hints: Vec<Hint>,
-) -> MigrateError {
-    MigrateError::Job {
-        doing: "backing up".to_owned(),
-        error: ServerError {
-            sqlstate,
-            message: message.into(),
-            ..ServerError::default()
-        },
-        hints,
-    }
+fn counts(trailer: &Trailer) -> String {
+    let rows = usize::try_from(trailer.rows()).unwrap_or(usize::MAX);
+    let tables = count(trailer.tables.len(), "table");
+    format!("{tables}, {}", count(rows, "row"))
 }
 
-fn failed(error: Unwritten) -> JobFailure {
-    let error = match error {
-        Unwritten::Native(BackupError::Locked { holder, waited }) => {
-            MigrateError::Locked { holder, waited }
-        }
-        Unwritten::Native(BackupError::Server { doing, error }) => MigrateError::Job {
-            doing,
-            error,
-            hints: Vec::new(),
-        },
-        Unwritten::Native(error) => {
-            let said = error.to_string();
-            work_error(said, None, Failure::from(error).hints)
-        }
-        Unwritten::PgDump(error) => {
-            let hint = matches!(error, DumpError::NotFound)
-                .then(|| "install PostgreSQL's client programs".into());
-            work_error(error.to_string(), None, hint.into_iter().collect())
-        }
-    };
-    error.into()
-}
-
-/// Why there is no file.
-enum Unwritten {
-    Native(BackupError),
-    PgDump(DumpError),
-}
-
-impl Job {
-    async fn one(&self, tenant: &Tenant, progress: &Progress) -> Result<BackupFile, Unwritten> {
-        let file = |path, bytes, ending| BackupFile {
-            slug: tenant.slug.to_string(),
-            path,
-            bytes,
-            ending,
-        };
-        if let Some(options) = &self.pg_dump {
-            let path = self.folder.join(self.file_name(tenant, "dump"));
-            let bytes = pg_dump(options, &tenant.schema, &path).await;
-            let bytes = bytes.map_err(Unwritten::PgDump)?;
-            return Ok(file(path, bytes, None));
-        }
-        let source = Source {
-            catalog: &self.catalog.clone().with_progress(progress.clone()),
-            tenant,
-            options: &self.engine_options,
-            verifier: &self.verifier,
-            schema_only: false,
-        };
-        let path = self.folder.join(self.file_name(tenant, EXTENSION));
-        let written = back_up(&source, &path).await.map_err(Unwritten::Native)?;
-        Ok(file(written.path, written.bytes, Some(written.ending)))
-    }
-
-    /// Lists the files, and says how much they are.
-    fn tell(&self, args: &Args, app: &App) -> Result<(), Failure> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.sort_by(|one, other| one.path.cmp(&other.path));
+impl Args {
+    /// Lists the files and their total size.
+    fn print(&self, job: &BackupJob, app: &App) -> Result<(), Failure> {
+        let files = job.files();
         let number = |number: u64| Cell::Number(i64::try_from(number).unwrap_or(i64::MAX));
-        let columns = ["tenant", "tables", "rows", "bytes", "file", "sha256"];
+        // A digest is too wide for a table.
+        let columns: &[&str] = match self.output.format() {
+            OutputFormat::Table => &["tenant", "tables", "rows", "bytes", "file"],
+            _ => &["tenant", "tables", "rows", "bytes", "file", "sha256"],
+        };
         let rows = files.iter().map(|file| {
-            let ending = file.ending.as_ref();
+            let trailer = file.trailer.as_ref();
             let counted = |count: fn(&Trailer) -> u64| {
-                ending.map_or(Cell::Absent, |ending| number(count(ending)))
+                trailer.map_or(Cell::Absent, |trailer| number(count(trailer)))
             };
-            vec![
+            let mut row = vec![
                 Cell::Text(file.slug.clone()),
-                counted(|ending| ending.tables.len() as u64),
+                counted(|trailer| trailer.tables.len() as u64),
                 counted(Trailer::rows),
                 number(file.bytes),
                 Cell::Text(file.path.display().to_string()),
-                Cell::maybe(ending.map(|ending| ending.sha256.clone())),
-            ]
-        });
-        // In a table a digest is as wide as all the rest.
-        let shown = if args.output.format() == OutputFormat::Table {
-            5
-        } else {
-            6
-        };
-        let listing = Listing::new(&columns[..shown], "no backups");
-        let rows = rows.map(|mut row| {
-            row.truncate(shown);
+                Cell::maybe(trailer.map(|trailer| trailer.sha256.clone())),
+            ];
+            row.truncate(columns.len());
             row
         });
-        listing.write(&app.terminal, args.output.format(), rows)?;
+        let listing = Listing::new(columns, "no backups");
+        listing.write(&app.terminal, self.output.format(), rows)?;
         if app.progress == ProgressMode::Json {
             return Ok(());
         }
@@ -327,28 +202,15 @@ impl Job {
         app.terminal.note(&format!(
             "{} in {}, {}",
             count(files.len(), "file"),
-            self.folder.display(),
+            job.folder.display(),
             size(bytes)
         ));
-        if let Some(why) = self.verifier.skipped() {
+        if let Some(why) = job.verifier.skipped() {
             app.terminal.warn(&format!(
-                "the files were not verified, because {why}; restore compares what it reads"
+                "the generated DDL was not verified: {why}; restore compares the structure"
             ));
         }
         Ok(())
-    }
-
-    /// A slug may be anything that stands in the catalog; a name of a file may not.
-    fn file_name(&self, tenant: &Tenant, extension: &str) -> String {
-        let mut name = String::new();
-        for byte in tenant.slug.as_str().bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-                name.push(char::from(byte));
-            } else {
-                let _ = write!(name, "%{byte:02X}");
-            }
-        }
-        format!("{name}.{}.{extension}", self.stamp)
     }
 }
 
@@ -357,20 +219,18 @@ fn verify(files: &[PathBuf], app: &App) -> Result<Exit, Failure> {
     let mut worst = None;
     for path in files {
         match read(path) {
-            Ok((header, ending)) => {
+            Ok((header, trailer)) => {
                 let mut out = app.terminal.out();
-                let rows = usize::try_from(ending.rows()).unwrap_or(usize::MAX);
-                let told = format!(
-                    "✓ {}: {} (schema={}) from {}, {}, {}, sha256 {}",
+                let line = format!(
+                    "✓ {}: {} (schema={}) from {}, {}, sha256 {}",
                     path.display(),
                     header.slug,
                     header.schema,
                     header.taken_at,
-                    count(ending.tables.len(), "table"),
-                    count(rows, "row"),
-                    ending.sha256
+                    counts(&trailer),
+                    trailer.sha256
                 );
-                writeln!(out, "{}", clean(&told))?;
+                writeln!(out, "{}", clean(&line))?;
                 out.flush()?;
             }
             Err(failure) if files.len() == 1 => return Err(failure),
@@ -390,7 +250,7 @@ fn read(path: &Path) -> Result<(Header, Trailer), Failure> {
     let mut reader = ArchiveReader::open(path).map_err(unreadable)?;
     loop {
         match reader.next_part().map_err(unreadable)? {
-            Some(ArchivePart::End(ending)) => return Ok((reader.header().clone(), ending)),
+            Some(ArchivePart::End(trailer)) => return Ok((reader.header().clone(), trailer)),
             Some(_) => {}
             None => return Err(Failure::words(Exit::Unexpected, "a backup without an end")),
         }

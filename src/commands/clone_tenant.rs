@@ -75,7 +75,7 @@ impl CommandRun for Args {
             keeps_hosts: false,
         };
         let options = app.engine_options(&database);
-        let verifier = DdlVerifier::none();
+        let verifier = DdlVerifier::disabled();
         let copied = run_in_one(
             app,
             CLONE,

@@ -12,6 +12,7 @@ pub mod migrate;
 
 pub mod tenants;
 
-pub mod backup;
 pub mod client;
 pub mod report;
+
+pub mod backup;

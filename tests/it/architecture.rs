@@ -28,14 +28,15 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
 ];
 
 /// The rooms of `src/postgres` from left to right; those of one line do not import each other.
-const SUB_ROOMS: [&[&str]; 7] = [
+const SUB_ROOMS: [&[&str]; 8] = [
     &["connection"],
     &["transaction"],
     &["schema"],
     &["bookkeeping"],
     &["migrate"],
     &["tenants"],
-    &["backup", "client", "report"],
+    &["client", "report"],
+    &["backup"],
 ];
 
 /// A foreign crate, or words that write to a stream, and the only places that may hold them.

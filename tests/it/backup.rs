@@ -450,7 +450,7 @@ fn an_edited_file_whose_digests_fit_must_still_make_what_it_says() {
     fs::write(&file, forged(&with("SELECT 1"))).unwrap();
     given.run(&["backup", "verify", path]).exits(0);
     for (sql, why, exit) in [
-        ("CREATE TABLE more (id int)", "there would also be: ", 11),
+        ("CREATE TABLE more (id int)", "additional: ", 11),
         (
             "SET LOCAL search_path TO public",
             "changed role or schema",
@@ -695,7 +695,7 @@ fn what_a_restore_needs_and_is_not_there_is_said() {
     other
         .run(&["restore", file.to_str().unwrap()])
         .exits(1)
-        .says("making tables: function public.tax(integer) does not exist (42883)")
+        .says("creating tables: function public.tax(integer) does not exist (42883)")
         .says("nothing was changed");
     assert_eq!(other.dump(&[]), before);
 }
@@ -754,7 +754,7 @@ fn a_role_that_may_only_read_can_back_up() {
     given
         .run(&["backup", "--tenant=acme", "--out=b", "-d", &url])
         .exits(0)
-        .says("were not verified, because permission denied for database");
+        .says("the generated DDL was not verified: permission denied for database");
     given
         .database
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));

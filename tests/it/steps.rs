@@ -52,7 +52,7 @@ const TABLES: [&str; 10] = [
     "5/8 table subscriptions",
     "6/8 table users",
     "7/8 constraints and indexes",
-    "8/8 comparison with what it was",
+    "8/8 comparison with the backup",
 ];
 
 #[test]
@@ -102,7 +102,7 @@ fn lines_say_the_same_and_quiet_says_nothing() {
         .says(
             "tenant_copy: step 1 of 8: structure\ntenant_copy: step 2 of 8: table price_history\n",
         )
-        .says("tenant_copy: step 8 of 8: comparison with what it was\n")
+        .says("tenant_copy: step 8 of 8: comparison with the backup\n")
         .never_says("1 schema");
     // Without --progress=lines only what takes long is printed.
     given

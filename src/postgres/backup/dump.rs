@@ -1,16 +1,15 @@
-//! Reading a tenant out of one snapshot.
+//! Dumps a tenant in one snapshot.
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
-use tokio::sync::mpsc::Sender;
 use tokio_postgres::Error;
 
-use super::progress::Steps;
+use super::progress::StepProgress;
 use super::verify_ddl::DdlVerifier;
-use super::{BackupError, about_schema};
+use super::{BackupError, PartSender, about_schema};
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
@@ -21,7 +20,7 @@ use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::schema::ddl;
+use crate::postgres::schema::ddl::{self, SchemaCopy};
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
 use crate::postgres::tenants::catalog::PostgresCatalog;
@@ -32,32 +31,30 @@ use crate::postgres::transaction::settings::RESET;
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
-/// Rows travel in portions of this many bytes.
-const PORTION: usize = 64 << 10;
+/// Rows are sent in chunks of about this size.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// What is read: a tenant of a catalog.
+/// The tenant to dump.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// The catalog.
     pub catalog: &'a PostgresCatalog,
     /// The tenant.
     pub tenant: &'a Tenant,
-    /// How long to wait for locks, which table holds histories.
+    /// Limits of lock waits, and the name of the history table.
     pub options: &'a EngineOptions,
-    /// Which structures are known to come out as they were.
+    /// Verifies the generated DDL.
     pub verifier: &'a DdlVerifier,
-    /// Whether rows are left out, those of the history excepted.
+    /// Whether to leave out all rows but those of the history table.
     pub schema_only: bool,
 }
 
-/// Reads a tenant and sends it piece by piece; what comes before the tables is handed to
-/// `begin` first, which returns where the parts go.
+/// Dumps a tenant: passes the header to `begin` and sends the parts to the channel that it returns.
 ///
-/// One snapshot for all of it: a `REPEATABLE READ` transaction that locks the schema's tables
-/// before its snapshot is taken, so that none is rewritten in between, and that holds the schema's
-/// advisory lock in common with other readers, so that no migration runs meanwhile. Values of
-/// sequences are read last, so that they are never behind the rows. Steps go to `progress`; what is
-/// waited for is told by the catalog.
+/// One `REPEATABLE READ` transaction locks the schema's tables before it takes its snapshot, so that
+/// no table is rewritten in between, and holds the schema's advisory lock in shared mode, so that no
+/// migration runs. Positions of sequences are read last, so that they are never behind the rows.
+/// Reports steps to `progress`, and lock waits to that of the catalog.
 ///
 /// # Errors
 ///
@@ -69,7 +66,7 @@ pub(super) async fn dump<B, F>(
 ) -> Result<(), BackupError>
 where
     B: FnOnce(Header) -> F,
-    F: Future<Output = Result<Sender<Result<ArchivePart, ArchiveError>>, BackupError>>,
+    F: Future<Output = Result<PartSender, BackupError>>,
 {
     let session = source
         .catalog
@@ -80,8 +77,15 @@ where
             doing: "connecting".to_owned(),
             error,
         })?;
-    let dumped = dump_in(&session, source, progress, begin).await;
-    // Whatever state it is in: the snapshot ends with it.
+    let dumped = async {
+        let structure = read_structure(&session, source).await?;
+        let lines = &structure.header.structure;
+        let mut progress = StepProgress::new(progress.clone(), lines, 0);
+        let (relations, copy) = (structure.relations, structure.copy);
+        let sender = begin(structure.header).await?;
+        send_parts(&session, source, &relations, copy, &sender, &mut progress).await
+    }
+    .await;
     let ended = session.client().simple_query("ROLLBACK").await;
     if dumped.is_err() || ended.is_err() {
         session.discard();
@@ -89,18 +93,17 @@ where
     dumped
 }
 
-async fn dump_in<B, F>(
-    session: &Session,
-    source: &Source<'_>,
-    progress: &Progress,
-    begin: B,
-) -> Result<(), BackupError>
-where
-    B: FnOnce(Header) -> F,
-    F: Future<Output = Result<Sender<Result<ArchivePart, ArchiveError>>, BackupError>>,
-{
+/// The structure of a schema, as of the snapshot.
+struct Structure {
+    relations: Vec<Relation>,
+    copy: SchemaCopy,
+    header: Header,
+}
+
+/// Opens the snapshot, reads the structure and verifies the generated DDL.
+async fn read_structure(session: &Session, source: &Source<'_>) -> Result<Structure, BackupError> {
     let schema = &source.tenant.schema;
-    let relations = enter(session, source).await?;
+    let relations = open_snapshot(session, source).await?;
     let reading = || BackupError::server("reading the catalog");
     let structure = ddl::read(session, schema, None).await.map_err(reading())?;
     let mut mentions: Vec<String> = structure
@@ -112,77 +115,88 @@ where
     mentions.sort();
     mentions.dedup();
     let copy = structure.copy().map_err(BackupError::Unsupported)?;
-    let lines = lasting(session, schema).await.map_err(reading())?;
-    let fingerprint = digest(lines.iter().map(String::as_str));
-    source
-        .verifier
-        .prove(source.catalog.database(), source.options, &copy, &lines)
+    let lines = structure_lines(session, schema).await.map_err(reading())?;
+    let verifier = source.verifier;
+    verifier
+        .verify(source.catalog.database(), source.options, &copy, &lines)
         .await?;
-    let header = describe(
-        session,
-        source,
-        lines,
-        fingerprint,
-        mentions,
-        &copy.about_schema,
-    )
-    .await?;
-    let mut steps = Steps::begin(progress.clone(), &header.structure, 0);
-    let to = begin(header).await?;
-    let send = async |piece| {
-        // Nobody takes it: whoever wrote has failed, and says why.
-        to.send(Ok(piece)).await.map_err(|_| {
-            BackupError::Archive(ArchiveError::Io(std::io::ErrorKind::BrokenPipe.into()))
-        })
-    };
-    send(ArchivePart::Sql(Section::Before, copy.before)).await?;
+    let header = read_header(session, source, lines, mentions, &copy.about_schema).await?;
+    Ok(Structure {
+        relations,
+        copy,
+        header,
+    })
+}
+
+/// Sends everything after the header.
+async fn send_parts(
+    session: &Session,
+    source: &Source<'_>,
+    relations: &[Relation],
+    copy: SchemaCopy,
+    sender: &PartSender,
+    progress: &mut StepProgress,
+) -> Result<(), BackupError> {
+    let schema = &source.tenant.schema;
+    send(sender, ArchivePart::Sql(Section::Before, copy.before)).await?;
     for relation in relations.iter().filter(|relation| relation.kind == "r") {
-        let is_history = relation.name == source.options.history_table;
-        if source.schema_only && !is_history {
-            continue;
+        if !source.schema_only || relation.name == source.options.history_table {
+            send_table(session, schema, relation, sender, progress).await?;
         }
-        let head = TableHead {
-            table: relation.name.clone(),
-            columns: relation.columns.clone(),
-        };
-        let sql = format!("COPY {}.{} TO STDOUT", schema.quoted(), head.target());
-        let doing = || BackupError::server(format!("copying table {}", relation.name));
-        let rows = session.client().copy_out(&sql).await.map_err(doing())?;
-        let mut rows = std::pin::pin!(rows);
-        steps.table(&head.table);
-        send(ArchivePart::Table(head)).await?;
-        let mut portion = Vec::with_capacity(PORTION);
-        while let Some(row) = rows.next().await {
-            portion.extend_from_slice(&row.map_err(doing())?);
-            if portion.len() >= PORTION {
-                steps.moved(&portion);
-                let full = std::mem::replace(&mut portion, Vec::with_capacity(PORTION));
-                send(ArchivePart::Rows(full)).await?;
-            }
-        }
-        if !portion.is_empty() {
-            send(ArchivePart::Rows(portion)).await?;
-        }
-        send(ArchivePart::TableEnd).await?;
     }
     let sequences = if source.schema_only {
         Vec::new()
     } else {
-        read_sequences(session, schema, &relations).await?
+        read_sequences(session, schema, relations).await?
     };
-    send(ArchivePart::Sql(
-        Section::Sequences,
-        set_sequences(&sequences),
-    ))
-    .await?;
-    send(ArchivePart::Sql(Section::After, copy.after)).await?;
+    let positions = set_sequences(&sequences);
+    send(sender, ArchivePart::Sql(Section::Sequences, positions)).await?;
+    send(sender, ArchivePart::Sql(Section::After, copy.after)).await?;
     let about = about_schema(&copy.about_schema, schema);
-    send(ArchivePart::Sql(Section::Schema, about)).await?;
-    send(ArchivePart::End(Trailer {
+    send(sender, ArchivePart::Sql(Section::Schema, about)).await?;
+    let trailer = Trailer {
         sequences,
         ..Trailer::default()
-    }))
-    .await
+    };
+    send(sender, ArchivePart::End(trailer)).await
+}
+
+async fn send_table(
+    session: &Session,
+    schema: &SchemaName,
+    relation: &Relation,
+    sender: &PartSender,
+    progress: &mut StepProgress,
+) -> Result<(), BackupError> {
+    let head = TableHead {
+        table: relation.name.clone(),
+        columns: relation.columns.clone(),
+    };
+    let sql = format!("COPY {}.{} TO STDOUT", schema.quoted(), head.target());
+    let doing = || BackupError::server(format!("copying table {}", relation.name));
+    let rows = session.client().copy_out(&sql).await.map_err(doing())?;
+    let mut rows = std::pin::pin!(rows);
+    progress.start_table(&head.table);
+    send(sender, ArchivePart::Table(head)).await?;
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    while let Some(row) = rows.next().await {
+        chunk.extend_from_slice(&row.map_err(doing())?);
+        if chunk.len() >= CHUNK_BYTES {
+            progress.add_rows(&chunk);
+            let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES));
+            send(sender, ArchivePart::Rows(full)).await?;
+        }
+    }
+    if !chunk.is_empty() {
+        send(sender, ArchivePart::Rows(chunk)).await?;
+    }
+    send(sender, ArchivePart::TableEnd).await
+}
+
+/// Sends a part. If the receiver is gone, the writer has failed and has the cause.
+async fn send(sender: &PartSender, part: ArchivePart) -> Result<(), BackupError> {
+    let closed = |_| ArchiveError::Io(std::io::ErrorKind::BrokenPipe.into());
+    Ok(sender.send(Ok(part)).await.map_err(closed)?)
 }
 
 /// A table, view or sequence of the schema.
@@ -191,19 +205,22 @@ struct Relation {
     name: String,
     kind: String,
     oid: String,
-    /// Columns that can be written to.
+    /// Columns that are not generated.
     columns: Vec<String>,
 }
 
-/// Opens the transaction, with its locks before its snapshot.
-async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, BackupError> {
+/// Opens the transaction; locks the tables before it takes the snapshot.
+async fn open_snapshot(
+    session: &Session,
+    source: &Source<'_>,
+) -> Result<Vec<Relation>, BackupError> {
     let opening = |error: &Error| BackupError::refused("taking a snapshot", error);
     let retry = source.catalog.retry(source.options);
     let mut attempts = retry.attempts();
     loop {
-        let outcome = enter_once(session, source).await;
+        let outcome = try_open_snapshot(session, source).await;
         if outcome.is_err() {
-            // Where this fails too, so does the next attempt.
+            // If this fails too, so does the next attempt.
             let _ = session.client().simple_query("ROLLBACK").await;
         }
         if let ControlFlow::Break(result) = attempts.next(opening, outcome).await {
@@ -212,7 +229,7 @@ async fn enter(session: &Session, source: &Source<'_>) -> Result<Vec<Relation>, 
     }
 }
 
-async fn enter_once(
+async fn try_open_snapshot(
     session: &Session,
     source: &Source<'_>,
 ) -> Result<Vec<Relation>, TxError<BackupError, Vec<Relation>>> {
@@ -220,7 +237,7 @@ async fn enter_once(
         tenant, options, ..
     } = source;
     let schema = &tenant.schema;
-    // Nothing that reads may run before the locks: it would take the snapshot.
+    // A query before the locks would take the snapshot.
     let (first, reset) = match options.route {
         Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
         Route::Direct => ("", ""),
@@ -273,18 +290,18 @@ async fn enter_once(
     let found = read_relations(session, schema, false).await?;
     if found != expected {
         return Err(changed(ServerError {
-            message: "the schema's tables were changed meanwhile".to_owned(),
+            message: "another session changed the schema's tables".to_owned(),
             ..ServerError::default()
         }));
     }
     Ok(found)
 }
 
-/// Reads what is in the schema, through the schema's own entries in `pg_depend`.
+/// Reads the schema's relations through `pg_depend`, whose index makes it fast with many schemas.
 async fn read_relations(
     session: &Session,
     schema: &SchemaName,
-    alone: bool,
+    in_own_transaction: bool,
 ) -> Result<Vec<Relation>, Error> {
     let sql = format!(
         "SELECT c.oid, c.relkind, c.relname, a.attname FROM pg_catalog.pg_namespace n \
@@ -294,7 +311,7 @@ async fn read_relations(
          WHERE n.nspname = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY c.relname COLLATE pg_catalog.\"C\", a.attnum",
         escape_literal(schema.as_str())
     );
-    let rows = if alone {
+    let rows = if in_own_transaction {
         session.read(&sql).await?
     } else {
         session.rows(&sql).await?
@@ -316,8 +333,11 @@ async fn read_relations(
     Ok(relations)
 }
 
-/// Returns what a schema is like, without what its rows and sequences say.
-pub(super) async fn lasting(session: &Session, schema: &SchemaName) -> Result<Vec<String>, Error> {
+/// Returns the lines of the schema's fingerprint, without rows and positions of sequences.
+pub(super) async fn structure_lines(
+    session: &Session,
+    schema: &SchemaName,
+) -> Result<Vec<String>, Error> {
     let fingerprint = Fingerprint::read(session, schema, "").await?;
     let lines = fingerprint.lines().iter();
     Ok(lines
@@ -326,23 +346,16 @@ pub(super) async fn lasting(session: &Session, schema: &SchemaName) -> Result<Ve
         .collect())
 }
 
-async fn describe(
+async fn read_header(
     session: &Session,
     source: &Source<'_>,
     structure: Vec<String>,
-    fingerprint: String,
     mentions: Vec<String>,
     about_schema: &[(String, String)],
 ) -> Result<Header, BackupError> {
     let tables = source.catalog.tables();
     let id = source.tenant.id;
-    let domains = match &tables.domains {
-        Some(domains) => format!(
-            "(SELECT coalesce(json_agg(row_to_json(c) ORDER BY c.{}), '[]') FROM {} c WHERE c.{} = '{id}')",
-            domains.id, domains.table, domains.tenant
-        ),
-        None => "'[]'".to_owned(),
-    };
+    let domains = source.catalog.domains_as_json(id);
     let sql = format!(
         "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = '{id}'), {domains}, \
          t.slug, t.name, current_user, to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
@@ -383,7 +396,7 @@ async fn describe(
         domains: json(1)?,
         hosts: serde_json::from_str(hosts).unwrap_or_default(),
         migrations: versions(session, source).await,
-        fingerprint,
+        fingerprint: digest(structure.iter().map(String::as_str)),
         structure,
         mentions,
         tenant_keys: tenant_keys(session, source).await?,
@@ -391,7 +404,7 @@ async fn describe(
     })
 }
 
-/// Returns the tables and columns that refer to the tenant's id by a key of one column.
+/// Returns the tables and columns with a single-column foreign key to the tenant's id.
 async fn tenant_keys(
     session: &Session,
     source: &Source<'_>,
@@ -417,7 +430,7 @@ async fn tenant_keys(
     keys.map_err(BackupError::server("reading keys to the tenant's row"))
 }
 
-/// Returns what the history says; nothing where there is none of our form.
+/// Returns the versions in the history; none if the table is missing or of another form.
 async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
     let history = qualified(&source.tenant.schema, &source.options.history_table);
     let sql = format!(
@@ -426,7 +439,7 @@ async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
     if let Ok(rows) = session.rows(&sql).await {
         return rows.iter().filter_map(number).collect();
     }
-    // The snapshot goes on without it; where that fails too, the next statement says why.
+    // If this fails too, the next statement reports why.
     let back = "ROLLBACK TO SAVEPOINT pricesync_versions";
     let _ = session.client().simple_query(back).await;
     Vec::new()
@@ -472,14 +485,14 @@ async fn read_sequences(
 
 fn set_sequences(sequences: &[SequenceRecord]) -> String {
     let mut sql = String::new();
-    for one in sequences {
-        let name = QuotedIdentifier::new(&one.sequence).to_string();
+    for record in sequences {
+        let name = QuotedIdentifier::new(&record.sequence).to_string();
         let _ = writeln!(
             sql,
             "SELECT pg_catalog.setval({}, {}, {});",
             escape_literal(&name),
-            one.last_value,
-            one.is_called
+            record.last_value,
+            record.is_called
         );
     }
     sql

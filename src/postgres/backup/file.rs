@@ -1,6 +1,5 @@
-//! Backups in files: written and read on threads of their own, beside the connection.
+//! Writes backups into files and restores them. A blocking task does the file I/O.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -9,54 +8,54 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::dump::{Source, dump};
 use super::restore::{Destination, Restored};
-use super::{BackupError, CHANNEL_CAPACITY};
+use super::{BackupError, CHANNEL_CAPACITY, PartReceiver, PartSender};
 use crate::archive::{ArchiveError, ArchivePart, ArchiveReader, ArchiveWriter, WrittenArchive};
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 
-type Writing = JoinHandle<Result<WrittenArchive, ArchiveError>>;
+type WriterTask = JoinHandle<Result<WrittenArchive, ArchiveError>>;
 
-/// Backs a tenant up into a file. The file has its name once it is whole and on the disk.
+/// Backs up a tenant into a file, which gets its name when it is complete and synced.
 ///
 /// # Errors
 ///
 /// [`BackupError`]; there is no file then.
 pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive, BackupError> {
-    let writing: Mutex<Option<Writing>> = Mutex::new(None);
+    let writer: Mutex<Option<WriterTask>> = Mutex::new(None);
     let dumped = dump(source, source.catalog.progress(), async |header| {
-        let (to, mut parts) = mpsc::channel::<Result<ArchivePart, ArchiveError>>(CHANNEL_CAPACITY);
+        let (sender, mut parts): (PartSender, PartReceiver) = mpsc::channel(CHANNEL_CAPACITY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {
-            // What the disk says about writing is never damage.
             let mut writer = ArchiveWriter::create(&path, &header).map_err(ArchiveError::Io)?;
-            while let Some(piece) = parts.blocking_recv() {
-                match piece? {
+            while let Some(part) = parts.blocking_recv() {
+                match part? {
                     ArchivePart::End(ending) => {
                         return writer.finish(ending).map_err(ArchiveError::Io);
                     }
-                    piece => writer.write(&piece).map_err(ArchiveError::Io)?,
+                    part => writer.write(&part).map_err(ArchiveError::Io)?,
                 }
             }
             Err(ArchiveError::Damaged("it is truncated".to_owned()))
         });
-        if let Ok(mut place) = writing.lock() {
-            *place = Some(task);
+        if let Ok(mut writer) = writer.lock() {
+            *writer = Some(task);
         }
-        Ok(to)
+        Ok(sender)
     })
     .await;
-    let task = writing.into_inner().ok().flatten();
+    let task = writer.into_inner().ok().flatten();
     match (dumped, task) {
-        (Ok(()), Some(task)) => Ok(ended(task).await?),
+        (Ok(()), Some(task)) => Ok(join(task).await?),
         (Err(BackupError::Archive(error)), Some(task)) => {
-            // Whoever wrote failed first, and knows why.
-            Err(ended(task).await.err().unwrap_or(error).into())
+            // The writer failed first and has the cause.
+            Err(join(task).await.err().unwrap_or(error).into())
         }
         (Err(error), _) => Err(error),
         (Ok(()), None) => Err(BackupError::TenantMissing),
     }
 }
 
-async fn ended(task: Writing) -> Result<WrittenArchive, ArchiveError> {
+async fn join(task: WriterTask) -> Result<WrittenArchive, ArchiveError> {
     match task.await {
         Ok(written) => written,
         Err(error) => Err(ArchiveError::Io(std::io::Error::other(error))),
@@ -64,11 +63,11 @@ async fn ended(task: Writing) -> Result<WrittenArchive, ArchiveError> {
 }
 
 impl PostgresCatalog {
-    /// Restores a tenant from a file that was opened.
+    /// Restores a tenant from an opened file.
     ///
     /// # Errors
     ///
-    /// [`BackupError`]; nothing is left then.
+    /// [`BackupError`]; the transaction is rolled back.
     pub async fn restore_file(
         &self,
         mut file: ArchiveReader,
@@ -76,14 +75,14 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         let header = file.header().clone();
-        let (to, parts) = mpsc::channel(CHANNEL_CAPACITY);
-        // It ends when the file does, or when nobody takes its parts any more.
-        let _reading = spawn_blocking(move || {
+        let (sender, parts) = mpsc::channel(CHANNEL_CAPACITY);
+        // Ends at the end of the file, or when the receiver is dropped.
+        let _reader = spawn_blocking(move || {
             loop {
-                let piece = file.next_part().transpose();
-                let is_last = !matches!(piece, Some(Ok(_)));
-                if let Some(piece) = piece
-                    && to.blocking_send(piece).is_err()
+                let part = file.next_part().transpose();
+                let is_last = !matches!(part, Some(Ok(_)));
+                if let Some(part) = part
+                    && sender.blocking_send(part).is_err()
                 {
                     return;
                 }

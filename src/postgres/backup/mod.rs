@@ -1,10 +1,12 @@
-//! Backups: one tenant's schema out of one snapshot, and back in one transaction.
+//! Backs up a tenant in one snapshot, and restores or copies it in one transaction.
 //!
-//! What travels between the two is [`ArchivePart`]s of an [`archive`](crate::archive): into a file, out of
-//! one, or from one schema straight into another.
+//! Imports the rooms up to `tenants`, and `client` for `pg_dump`. Start reading at [`BackupJob`]. A dump
+//! sends [`ArchivePart`]s of an [`archive`](crate::archive) to a file or straight to a restore.
 
 mod dump;
 mod file;
+mod insert;
+mod job;
 mod progress;
 mod restore;
 mod verify_ddl;
@@ -12,7 +14,9 @@ mod verify_ddl;
 use std::fmt::{self, Write as _};
 
 use crate::domain::catalog::CatalogError;
+use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::transaction::retry::GaveUp;
@@ -20,52 +24,56 @@ use crate::service::failure::{Holder, MigrateError, ServerError};
 
 pub use dump::Source;
 pub use file::back_up;
+pub use job::{BackupFile, BackupJob};
 pub use restore::{Destination, Restored};
 pub use verify_ddl::DdlVerifier;
 
 use crate::archive::{ArchiveError, ArchivePart};
 
-/// The parts that are under way between the one who reads and the one who writes.
+/// Receives the parts of a backup, in their order.
 pub type PartReceiver = tokio::sync::mpsc::Receiver<Result<ArchivePart, ArchiveError>>;
 
-/// How many portions of rows are under way at once.
+/// Sends the parts of a backup.
+pub type PartSender = tokio::sync::mpsc::Sender<Result<ArchivePart, ArchiveError>>;
+
+/// How many parts are buffered between reader and writer.
 pub const CHANNEL_CAPACITY: usize = 16;
 
-/// Why a tenant was not backed up, restored or copied; nothing is left of what was begun.
+/// Why a tenant was not backed up, restored or copied. The transaction is rolled back.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// The schema or the tenant's row is not there.
+    /// The schema or the tenant's row does not exist.
     TenantMissing,
-    /// Another session held the schema's lock all the time.
+    /// Another session held the schema's lock for longer than `lock_wait`.
     Locked {
-        /// Who, where the server told.
+        /// That session, if the server named it.
         holder: Option<Holder>,
-        /// How long was waited.
+        /// The time waited.
         waited: std::time::Duration,
     },
-    /// The schema holds what cannot be written down.
+    /// The schema contains objects that a backup does not support; holds their descriptions.
     Unsupported(Vec<String>),
-    /// Texts hold the schema's name, which would be another one.
+    /// Texts of these objects contain the schema's name, and the new schema has another one.
     NameReferenced(Vec<String>),
-    /// What was restored is not what was backed up; says where they differ.
+    /// The restored schema differs from the backup; holds the first difference.
     Different(String),
-    /// The catalog refused the new tenant, or the work in its transaction failed.
+    /// The catalog rejected the new tenant, or its transaction failed.
     Change(ChangeError),
-    /// The file.
+    /// The file could not be read or written.
     Archive(ArchiveError),
-    /// The server refused something.
+    /// A statement failed.
     Server {
-        /// What was being done.
+        /// What was attempted.
         doing: String,
-        /// What it said.
+        /// The server's error.
         error: ServerError,
     },
 }
 
 impl BackupError {
-    /// Returns whether it may have been done all the same: nobody answered COMMIT, nor could say
-    /// afterwards what became of it.
+    /// Returns whether the transaction may be committed: the reply to COMMIT was lost and its outcome
+    /// could not be resolved.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         match self {
@@ -74,6 +82,35 @@ impl BackupError {
             }
             _ => false,
         }
+    }
+
+    /// Returns what the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<Hint> {
+        let text = match self {
+            Self::TenantMissing => return Some(Hint::command("list the tenants", "list-tenants")),
+            Self::Locked { .. } => "wait for that run, or raise --lock-wait",
+            Self::Unsupported(_) => {
+                return Some(Hint::command(
+                    "use pg_dump instead",
+                    "backup --engine pg_dump",
+                ));
+            }
+            Self::Archive(ArchiveError::Newer(_)) => {
+                "read it with the version that wrote it or a later one"
+            }
+            Self::Server { error, .. } => match error.sqlstate.as_deref() {
+                Some(sqlstate::UNDEFINED_OBJECT) => {
+                    "create the missing role, extension or tablespace first"
+                }
+                Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
+                    "restoring owners and privileges requires a role that may grant them, such as a superuser"
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(text.into())
     }
 
     fn server(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
@@ -146,17 +183,17 @@ impl fmt::Display for BackupError {
             }
             Self::Unsupported(what) => write!(
                 f,
-                "the schema holds what a backup cannot: {}",
+                "the schema contains objects that a backup does not support: {}",
                 what.join(", ")
             ),
             Self::NameReferenced(what) => write!(
                 f,
-                "the schema's name stands in texts, which would lead back to the old schema: {}",
+                "texts contain the schema's name and would refer to the old schema: {}",
                 what.join(", ")
             ),
             Self::Different(why) => write!(
                 f,
-                "what was restored is not what was backed up, and was taken back: {why}"
+                "the restored schema differs from the backup and was rolled back: {why}"
             ),
             Self::Change(ChangeError::Catalog(error)) => error.fmt(f),
             Self::Change(ChangeError::Migrate(error)) => match &**error {
@@ -184,15 +221,15 @@ impl fmt::Display for BackupError {
 
 impl std::error::Error for BackupError {}
 
-/// Returns who is to own the schema; to be said before its objects get their owners, who must be allowed to
-/// create there (manual, ALTER TABLE).
+/// Returns the statement that sets the schema's owner. It must run before objects get their owners,
+/// who need the CREATE privilege on the schema (manual, ALTER TABLE).
 fn owner_of_schema(statements: &[(String, String)], schema: &SchemaName) -> String {
     let is_owner = |(_, after): &&(String, String)| after.starts_with(" OWNER TO ");
     let owner: Vec<(String, String)> = statements.iter().filter(is_owner).cloned().collect();
     about_schema(&owner, schema)
 }
 
-/// Returns what is said of a schema, with its name in its place.
+/// Returns the statements on the schema itself, with its name inserted.
 fn about_schema(statements: &[(String, String)], schema: &SchemaName) -> String {
     let mut sql = String::new();
     for (before, after) in statements {

@@ -1,78 +1,76 @@
-//! How far a tenant is on its way, told while it moves.
+//! Reports the progress of a dump or restore.
 
 use std::time::Instant;
 
 use crate::postgres::connection::options::PROGRESS_INTERVAL;
 use crate::service::event::{EventKind, Progress};
 
-/// The steps of a tenant: its structure, each of its tables, and what comes behind them.
+/// The steps of a dump or restore: the structure, each table, then `later_steps` others.
 #[derive(Debug)]
-pub(super) struct Steps {
+pub(super) struct StepProgress {
     progress: Progress,
-    /// How many tables there are, and how many steps behind them.
     tables: usize,
-    behind: usize,
+    later_steps: usize,
     step: String,
     number: usize,
     rows: u64,
     bytes: u64,
-    told: Instant,
+    reported_at: Instant,
 }
 
-impl Steps {
-    /// Begins with the structure. How many tables there are is what the lines about it say.
-    pub(super) fn begin(progress: Progress, structure: &[String], behind: usize) -> Self {
+impl StepProgress {
+    /// Starts with the structure, whose lines determine the number of tables.
+    pub(super) fn new(progress: Progress, structure: &[String], later_steps: usize) -> Self {
         let is_table = |line: &&String| line.starts_with("relation ") && line.contains(" kind=r ");
-        let mut steps = Self {
+        let mut new = Self {
             progress,
             tables: structure.iter().filter(is_table).count(),
-            behind,
+            later_steps,
             step: String::new(),
             number: 0,
             rows: 0,
             bytes: 0,
-            told: Instant::now(),
+            reported_at: Instant::now(),
         };
-        steps.next("structure".to_owned(), 1);
-        steps
+        new.start("structure".to_owned(), 1);
+        new
     }
 
-    /// Goes on to a table.
-    pub(super) fn table(&mut self, name: &str) {
+    /// Starts the next table.
+    pub(super) fn start_table(&mut self, name: &str) {
         let number = (self.number + 1).min(self.tables + 1);
-        self.next(format!("table {name}"), number);
+        self.start(format!("table {name}"), number);
     }
 
-    /// Goes on to a step behind the tables, the first of which is 1.
-    pub(super) fn behind(&mut self, place: usize, step: &str) {
-        self.next(step.to_owned(), 1 + self.tables + place);
+    /// Starts a step after the tables, the first of which is 1.
+    pub(super) fn start_later_step(&mut self, number: usize, step: &str) {
+        self.start(step.to_owned(), 1 + self.tables + number);
     }
 
-    /// Takes note of rows of the table that moved, and returns how many they are: each ends with the
-    /// only line end in it.
-    pub(super) fn moved(&mut self, rows: &[u8]) -> u64 {
+    /// Adds copied rows and returns their number: the text format of COPY escapes all other newlines.
+    pub(super) fn add_rows(&mut self, rows: &[u8]) -> u64 {
         let count = rows.iter().map(|&byte| u64::from(byte == b'\n')).sum();
         self.rows += count;
         self.bytes += rows.len() as u64;
-        if self.told.elapsed() >= PROGRESS_INTERVAL {
-            self.tell();
+        if self.reported_at.elapsed() >= PROGRESS_INTERVAL {
+            self.report();
         }
         count
     }
 
-    fn next(&mut self, step: String, number: usize) {
+    fn start(&mut self, step: String, number: usize) {
         self.step = step;
         self.number = number;
         (self.rows, self.bytes) = (0, 0);
-        self.tell();
+        self.report();
     }
 
-    fn tell(&mut self) {
-        self.told = Instant::now();
+    fn report(&mut self) {
+        self.reported_at = Instant::now();
         self.progress.send(EventKind::Step {
             step: self.step.clone(),
             number: self.number,
-            of: 1 + self.tables + self.behind,
+            of: 1 + self.tables + self.later_steps,
             rows: self.rows,
             bytes: self.bytes,
         });

@@ -1,4 +1,4 @@
-//! Whether the statements of a backup make what they were written from.
+//! Verifies that the DDL of a backup restores the structure that it was generated from.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
 
-use super::dump::lasting;
+use super::dump::structure_lines;
 use super::{BackupError, about_schema, owner_of_schema};
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
@@ -23,54 +23,53 @@ use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
 use crate::service::fleet::Interrupts;
 
-/// What came of a rehearsal.
+/// The result of verifying the DDL of one structure.
 #[derive(Clone, Debug)]
-enum Proof {
-    /// They make the same.
-    Same,
-    /// They do not; says where.
+enum Verification {
+    Identical,
+    /// Holds the first difference.
     Different(String),
-    /// It could not be tried here; says why.
-    Untried(String),
+    /// Holds the reason.
+    Skipped(String),
 }
 
-/// Verifies the DDL of a run. Each structure is made once in a scratch schema, in a transaction that
-/// is rolled back; tenants with the same statements are proven by it.
+/// Verifies the DDL of a run. Restores each distinct structure once into a scratch schema, in a
+/// transaction that is rolled back.
 #[derive(Debug, Default)]
 pub struct DdlVerifier {
-    proofs: Mutex<HashMap<String, Arc<OnceCell<Proof>>>>,
-    /// Whether nothing is rehearsed, because what is written down is made at once.
-    is_at_once: bool,
+    results: Mutex<HashMap<String, Arc<OnceCell<Verification>>>>,
+    is_disabled: bool,
 }
 
 impl DdlVerifier {
-    /// Returns verifier for whoever makes the same at once, and compares it then.
+    /// Returns a verifier that does nothing, for a copy: its restore compares the structure anyway.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn disabled() -> Self {
         Self {
-            is_at_once: true,
+            is_disabled: true,
             ..Self::default()
         }
     }
 
-    /// Returns why some structure was not rehearsed, if there is one: a standby, a role that may not.
+    /// Returns why a structure was not verified, such as a missing privilege; `None` if all were.
     #[must_use]
     pub fn skipped(&self) -> Option<String> {
-        let proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        proofs.values().find_map(|cell| match cell.get() {
-            Some(Proof::Untried(why)) => Some(why.clone()),
+        let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.values().find_map(|cell| match cell.get() {
+            Some(Verification::Skipped(why)) => Some(why.clone()),
             _ => None,
         })
     }
 
-    pub(super) async fn prove(
+    /// Fails if the DDL restores another structure than that of `lines`.
+    pub(super) async fn verify(
         &self,
         database: &Database,
         options: &EngineOptions,
         copy: &SchemaCopy,
         lines: &[String],
     ) -> Result<(), BackupError> {
-        if self.is_at_once {
+        if self.is_disabled {
             return Ok(());
         }
         let about = copy.about_schema.iter().flat_map(|(a, b)| [a, b]);
@@ -80,90 +79,89 @@ impl DdlVerifier {
             .chain(lines);
         let key = digest(texts.map(String::as_str));
         let cell = {
-            let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(proofs.entry(key).or_default())
+            let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(results.entry(key).or_default())
         };
-        let proof = cell
-            .get_or_try_init(|| rehearse(database, options, copy, lines))
+        let result = cell
+            .get_or_try_init(|| verify(database, options, copy, lines))
             .await?;
-        match proof {
-            Proof::Same | Proof::Untried(_) => Ok(()),
-            Proof::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
+        match result {
+            Verification::Identical | Verification::Skipped(_) => Ok(()),
+            Verification::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
         }
     }
 }
 
-async fn rehearse(
+async fn verify(
     database: &Database,
     options: &EngineOptions,
     copy: &SchemaCopy,
     lines: &[String],
-) -> Result<Proof, BackupError> {
+) -> Result<Verification, BackupError> {
     let facts = database.facts();
     if facts.in_recovery || facts.read_only {
-        return Ok(Proof::Untried("the server takes no changes".to_owned()));
+        return Ok(Verification::Skipped("the server is read-only".to_owned()));
     }
     let lost = |error| BackupError::Server {
-        doing: "rehearsing".to_owned(),
+        doing: "verifying the DDL".to_owned(),
         error,
     };
     let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
     let (silent, _) = Progress::channel();
     let retry = Retry::new(database, options, &silent, Interrupts::never());
-    let refused = |error: &Error| BackupError::refused("checking the statements", error);
+    let refused = |error: &Error| BackupError::refused("verifying the DDL", error);
     let mut attempts = retry.attempts();
-    let made = loop {
-        let made = make(&session, options, copy, lines).await;
-        if made.is_err() {
-            // Where this fails too, so does the next attempt.
+    let result = loop {
+        let result = restore_scratch(&session, options, copy, lines).await;
+        if result.is_err() {
+            // If this fails too, so does the next attempt.
             let _ = session.client().simple_query("ROLLBACK").await;
         }
-        if let ControlFlow::Break(made) =
-            attempts.next(refused, made.map_err(TxError::Server)).await
-        {
-            break made;
+        let result = result.map_err(TxError::Server);
+        if let ControlFlow::Break(result) = attempts.next(refused, result).await {
+            break result;
         }
     };
     if session.client().simple_query("ROLLBACK").await.is_err() {
         session.discard();
     }
-    match made {
-        Ok(proof) => Ok(proof),
-        Err(BackupError::Server { error: said, .. }) => {
-            match said.sqlstate.as_deref() {
+    match result {
+        Err(BackupError::Server { error, .. }) => {
+            match error.sqlstate.as_deref() {
                 Some(sqlstate::INSUFFICIENT_PRIVILEGE | sqlstate::READ_ONLY_SQL_TRANSACTION) => {
-                    Ok(Proof::Untried(said.to_string()))
+                    Ok(Verification::Skipped(error.to_string()))
                 }
-                // Lock contention or a lost connection says nothing about the structure.
-                None => Err(lost(said)),
-                Some(code) if sqlstate::is_contention(code) => Err(lost(said)),
+                // Lock contention and a lost connection do not depend on the structure.
+                None => Err(lost(error)),
+                Some(code) if sqlstate::is_contention(code) => Err(lost(error)),
                 Some(code)
                     if code.starts_with(sqlstate::CONNECTION_EXCEPTION_CLASS)
                         || code.starts_with("57")
                         || code.starts_with("53") =>
                 {
-                    Err(lost(said))
+                    Err(lost(error))
                 }
-                Some(_) => Ok(Proof::Different(format!(
-                    "something that the server does not take back: {said}"
+                Some(_) => Ok(Verification::Different(format!(
+                    "the server rejects the generated DDL: {error}"
                 ))),
             }
         }
-        Err(error) => Err(error),
+        other => other,
     }
 }
 
-async fn make(
+/// Restores the structure into a scratch schema in an open transaction, and compares it.
+async fn restore_scratch(
     session: &Session,
     options: &EngineOptions,
     copy: &SchemaCopy,
     lines: &[String],
-) -> Result<Proof, Error> {
+) -> Result<Verification, Error> {
     let schema = scratch_schema();
     session.client().simple_query("DISCARD ALL").await?;
     let target = Target {
         schema: schema.clone(),
-        label: "rehearsal".to_owned(),
+        label: "scratch".to_owned(),
         scope: Scope::Tenant,
     };
     let about = about_schema(&copy.about_schema, &schema);
@@ -180,31 +178,29 @@ async fn make(
     ] {
         session.client().simple_query(&sql).await?;
     }
-    let made = lasting(session, &schema).await?;
-    Ok(match first_difference(lines, &made) {
-        Some(line) => Proof::Different(line),
-        None => Proof::Same,
+    let restored = structure_lines(session, &schema).await?;
+    Ok(match first_difference(lines, &restored) {
+        Some(line) => Verification::Different(line),
+        None => Verification::Identical,
     })
 }
 
-/// Returns where two descriptions differ, both sorted, with what the other says of the same thing.
-pub(super) fn first_difference(wanted: &[String], made: &[String]) -> Option<String> {
-    let lacks = |lines: &[String], of: &[String]| {
-        let line = lines.iter().find(|line| of.binary_search(line).is_err());
-        line.cloned()
+/// Returns the first line that only one of two sorted descriptions has, followed by the other line on
+/// the same object.
+pub(super) fn first_difference(expected: &[String], restored: &[String]) -> Option<String> {
+    fn missing<'a>(lines: &'a [String], of: &[String]) -> impl Iterator<Item = &'a String> {
+        lines.iter().filter(|line| of.binary_search(line).is_err())
+    }
+    let Some(line) = missing(expected, restored).next() else {
+        let additional = missing(restored, expected).next();
+        return additional.map(|line| format!("additional: {line}"));
     };
-    let Some(line) = lacks(wanted, made) else {
-        return lacks(made, wanted).map(|line| format!("there would also be: {line}"));
-    };
-    // What a line is about stands at its beginning.
-    let beginning = |line: &str| line.split(' ').take(4).map(str::len).sum::<usize>() + 3;
-    let about = line.get(..beginning(&line)).unwrap_or(&line);
-    let others = made
-        .iter()
-        .filter(|other| wanted.binary_search(other).is_err());
-    let other = others.into_iter().find(|other| other.starts_with(about));
+    // The first four words name the object.
+    let length = line.split(' ').take(4).map(str::len).sum::<usize>() + 3;
+    let object = line.get(..length).unwrap_or(line);
+    let other = missing(restored, expected).find(|other| other.starts_with(object));
     Some(match other {
-        Some(other) => format!("{line} (would become: {other})"),
-        None => line,
+        Some(other) => format!("{line} (restored as: {other})"),
+        None => line.clone(),
     })
 }
