@@ -192,7 +192,7 @@ fn a_table_with_a_schema_column_only_is_enough() {
             "y.test",
         ])
         .exits(2)
-        .says("no table that keeps hosts");
+        .says("hosts cannot be stored");
     given.run(&["resolve", "acme.test"]).exits(4);
     let before = given.column("SELECT to_jsonb(a)::text FROM accounts a ORDER BY 1");
     given

@@ -194,7 +194,7 @@ fn if_not_exists_succeeds_only_for_the_same_tenant() {
     given
         .run(&create("acme", &["--if-not-exists"]))
         .exits(0)
-        .says("exists already");
+        .says("already exists");
     given
         .run(&create("acme", &["--if-not-exists", "--schema", "other"]))
         .exits(7);
@@ -455,7 +455,7 @@ fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
     given
         .run(&create("acme", &[]))
         .exits(10)
-        .says("run pricesync migrate-schemas --tenant=acme");
+        .says("migrate the tenant: pricesync migrate-schemas --tenant=acme");
 }
 
 #[test]

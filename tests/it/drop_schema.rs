@@ -71,7 +71,7 @@ fn keep_record_drops_the_schema_alone() {
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0)
-        .prints("is gone already");
+        .prints("is already gone");
     assert_eq!(rows(&given), ["globex globex.test"]);
 }
 
@@ -326,7 +326,7 @@ fn a_row_inserted_during_a_drop_is_named() {
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0)
-        .prints("what is left of schema tenant_acme");
+        .prints("the rest of schema tenant_acme");
     assert_eq!(schemas(&given), ["tenant_globex"]);
     given.run(&["doctor"]).exits(0);
 }
@@ -408,7 +408,7 @@ fn a_drop_killed_in_the_middle_is_shown_and_finished() {
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0)
-        .prints("what is left of schema tenant_acme");
+        .prints("the rest of schema tenant_acme");
     assert_eq!(rows(&given), ["globex globex.test"]);
     assert_eq!(
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'dropping'"),
