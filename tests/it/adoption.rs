@@ -12,7 +12,7 @@ fn django() -> Given {
          label varchar(100) NOT NULL, created_on date NOT NULL, paid_until date NOT NULL, code varchar(63) UNIQUE NOT NULL); \
          CREATE TABLE \"Crm\".hosts (nr serial PRIMARY KEY, host varchar(253) UNIQUE NOT NULL, main boolean NOT NULL, client int NOT NULL REFERENCES \"Crm\".\"Client\"); \
          INSERT INTO \"Crm\".\"Client\" (\"sub\"\"domain\", label, created_on, paid_until, code) VALUES \
-         ('public', 'Everybody', '2020-01-01', '2030-01-01', 'public'), ('tenant_acme', 'Acme Inc.', '2020-02-03', '2030-01-01', 'acme'); \
+         ('public', 'Shared', '2020-01-01', '2030-01-01', 'public'), ('tenant_acme', 'Acme Inc.', '2020-02-03', '2030-01-01', 'acme'); \
          INSERT INTO \"Crm\".hosts (host, main, client) VALUES ('www.acme.test', false, 2), ('acme.test', true, 2); \
          CREATE SCHEMA tenant_acme; CREATE TABLE tenant_acme.products (id int)",
     );

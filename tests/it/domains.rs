@@ -99,10 +99,10 @@ fn the_last_host_goes_only_by_force_and_all_go_or_none() {
             "-t",
             "a",
             "a.example.com",
-            "nobody.example.com",
+            "unknown.example.com",
         ])
         .exits(4)
-        .says("tenant 'a' has no host 'nobody.example.com'");
+        .says("tenant 'a' has no host 'unknown.example.com'");
     assert_eq!(stored(&given).len(), 2);
     given.run(&[&both[..], &["--force"]].concat()).exits(0);
     assert!(stored(&given).is_empty());
@@ -236,7 +236,7 @@ fn each_step_from_a_host_to_its_schema_is_shown() {
     );
     ran.exits(0);
     given
-        .run(&["resolve", "--explain", "nobody.vn"])
+        .run(&["resolve", "--explain", "unknown.vn"])
         .exits(4)
         .prints("not found");
     given

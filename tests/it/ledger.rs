@@ -136,7 +136,7 @@ fn a_ledger_from_an_older_dump_is_not_believed() {
     assert_eq!(
         status(&given),
         [(Some(2), "up to date".to_owned(), 3)],
-        "and nobody believes it"
+        "and it is not believed"
     );
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(ledger(&given)[2], "tenant_globex 2 2");

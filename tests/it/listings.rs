@@ -132,7 +132,7 @@ fn the_status_of_one_tenant_lists_its_migrations() {
         .run(&["status", "--tenant=acme"])
         .exits(11)
         .prints("edited");
-    given.run(&["status", "--tenant=nobody"]).exits(4);
+    given.run(&["status", "--tenant=unknown"]).exits(4);
 }
 
 #[test]

@@ -325,11 +325,11 @@ fn a_file_or_stdin_says_who() {
     };
     assert_eq!(piped("t2\n").0, Some(0));
     assert_eq!(made(&given), ["t1", "t2", "t4", "t6"]);
-    let (code, said) = piped("# nobody\n");
+    let (code, said) = piped("# none\n");
     assert_eq!(code, Some(0));
     assert!(
         said.contains("0 schemas: "),
-        "an empty list is nobody: {said}"
+        "an empty list selects no tenant: {said}"
     );
     let (code, said) = piped("t3\n\nt30\nt*\n");
     assert_eq!(code, Some(4));

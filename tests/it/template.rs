@@ -418,7 +418,7 @@ fn a_template_that_somebody_edited_is_not_used() {
     create(&given, "b", &[]);
     assert_eq!(gaps(&given, "tenant_b"), "0");
 
-    // Somebody who knows how to seal it is caught by what it makes.
+    // A forged template with a valid seal is found out by what it creates.
     given.database.execute(
         "UPDATE pricesync.template SET sql = sql || '; CREATE TABLE wrong ()'; \
          UPDATE pricesync.template SET seal = encode(sha256(\

@@ -48,7 +48,7 @@ pub(crate) enum TxError<E, T = ()> {
         value: T,
         cause: Box<ServerError>,
     },
-    /// The server refused a statement; contention and lost connections are told apart from the rest
+    /// The server refused a statement; contention and lost connections are distinguished from the rest
     /// by the error itself.
     Server(Error),
     /// Another attempt would fail as well.

@@ -1,4 +1,4 @@
-//! Scheduling, tested with a migrator that does as it is told.
+//! Scheduling, tested with a scripted migrator.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
