@@ -211,6 +211,22 @@ pub(crate) async fn run(
         });
         applied.push(script);
     }
+    let findings = final_findings(session, opened, target, scripts, check).await?;
+    Ok(DryRunOutcome {
+        applied,
+        effects,
+        findings,
+    })
+}
+
+/// Runs deferred constraints and the final check.
+async fn final_findings(
+    session: &Session,
+    opened: &OpenTransaction,
+    target: &Target,
+    scripts: &[&Script],
+    check: &FinalCheck,
+) -> Result<Findings, BatchError> {
     let last = scripts.len().saturating_sub(1);
     // Deferred constraints are checked at COMMIT, and a dry run has none.
     let deferred = session.rows("SET CONSTRAINTS ALL IMMEDIATE").await;
@@ -220,7 +236,7 @@ pub(crate) async fn run(
         .column(opened, unread)
         .map_or_else(String::new, |guard| format!(", {guard}"));
     let sql = format!(
-        "SELECT '{nonce}', pg_current_xact_id(), current_user, session_user, current_schema(){guard}"
+        "SELECT NULL, pg_current_xact_id(), current_user, session_user, current_schema(){guard}"
     );
     let rows = session.rows(&sql).await;
     let rows = rows.map_err(|error| check.failure(error))?;
@@ -228,14 +244,8 @@ pub(crate) async fn run(
         let why = "it ended the transaction that it ran in, or left its schema or role";
         return Err(BatchError::Identity(last, why.to_owned()));
     };
-    let (findings, _) = check
-        .inspect(session, schema, row.is_true(5), unread)
-        .await?;
-    Ok(DryRunOutcome {
-        applied,
-        effects,
-        findings,
-    })
+    let inspected = check.inspect(session, &target.schema, row.is_true(5), unread);
+    Ok(inspected.await?.0)
 }
 
 /// A statement that is sent and timed on its own.

@@ -4,6 +4,7 @@
 
 pub(crate) mod apply;
 pub mod baseline;
+pub(crate) mod concurrent_index;
 pub mod context;
 pub mod dry_run;
 pub(crate) mod failure;

@@ -8,13 +8,11 @@ use tokio_postgres::Error;
 
 use super::context::Context;
 use crate::domain::applied::{Applied, AppliedScript};
-use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::script::Location;
 use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
-use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim};
@@ -66,15 +64,15 @@ impl From<Error> for ScriptFailure {
 }
 
 /// The error of a statement, and the sessions that blocked it.
-struct StatementError {
-    error: Error,
-    blockers: Vec<Holder>,
+pub(super) struct StatementError {
+    pub(super) error: Error,
+    pub(super) blockers: Vec<Holder>,
 }
 
 /// The session that holds the schema's lock.
-struct LockOwner {
-    pid: i32,
-    schema_oid: u32,
+pub(super) struct LockOwner {
+    pub(super) pid: i32,
+    pub(super) schema_oid: u32,
 }
 
 impl NonTransactional<'_> {
@@ -141,33 +139,8 @@ impl NonTransactional<'_> {
         self.progress.send(EventKind::ScriptStarted {
             script: script.clone(),
         });
-        let notices = session.forward_notices(owner.pid, self.progress);
-        let (first, unconfirmed) = self.resume_at(session, &owner).await?;
-        self.restore_settings(session, first).await?;
-        for index in first..self.script.statements.len() {
-            if self.interrupts.level() == Interrupt::Cancel {
-                return Err(ScriptFailure::Cancelled);
-            }
-            if self.context.direct.facts().route == Route::Pooled {
-                self.check_session(session, &owner).await?;
-            }
-            self.statement(session, &owner, index, unconfirmed.as_deref())
-                .await?;
-            self.note_finished(session, &owner, index).await?;
-        }
-        drop(notices);
-        let mut record = format!(
-            "{}; DELETE FROM pricesync.unfinished_script WHERE schema_oid = {} AND version = {}",
-            claim(schema, table, self.script, NOW),
-            owner.schema_oid,
-            self.script.id.version
-        );
-        if self.keeps_ledger {
-            let claimed = std::iter::once(self.script.id.claimed());
-            let after: Vec<Applied> = history.into_iter().chain(claimed).collect();
-            record = format!("{record}; {}", ledger::note(schema, table, &after));
-        }
-        let recorded = session.rows(&record).await;
+        self.run_statements(session, &owner).await?;
+        let recorded = self.record(session, &owner, history).await;
         let applied = AppliedScript {
             script,
             took: started.elapsed(),
@@ -179,6 +152,51 @@ impl NonTransactional<'_> {
             script: applied.clone(),
         });
         Ok(ScriptOutcome::Applied(applied))
+    }
+
+    /// Runs the statements after the last finished one.
+    async fn run_statements(
+        &self,
+        session: &Session,
+        owner: &LockOwner,
+    ) -> Result<(), ScriptFailure> {
+        let _notices = session.forward_notices(owner.pid, self.progress);
+        let (first, unconfirmed) = self.resume_at(session, owner).await?;
+        self.restore_settings(session, first).await?;
+        for index in first..self.script.statements.len() {
+            if self.interrupts.level() == Interrupt::Cancel {
+                return Err(ScriptFailure::Cancelled);
+            }
+            if self.context.direct.facts().route == Route::Pooled {
+                self.check_session(session, owner).await?;
+            }
+            self.statement(session, owner, index, unconfirmed.as_deref())
+                .await?;
+            self.note_finished(session, owner, index).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts the history row and, if the ledger is kept, records the history with it.
+    async fn record(
+        &self,
+        session: &Session,
+        owner: &LockOwner,
+        history: Vec<Applied>,
+    ) -> Result<(), Error> {
+        let (schema, table) = (&self.target.schema, &self.context.options.history_table);
+        let mut sql = format!(
+            "{}; DELETE FROM pricesync.unfinished_script WHERE schema_oid = {} AND version = {}",
+            claim(schema, table, self.script, NOW),
+            owner.schema_oid,
+            self.script.id.version
+        );
+        if self.keeps_ledger {
+            let claimed = std::iter::once(self.script.id.claimed());
+            let after: Vec<Applied> = history.into_iter().chain(claimed).collect();
+            sql = format!("{sql}; {}", ledger::note(schema, table, &after));
+        }
+        session.rows(&sql).await.map(drop)
     }
 
     /// Fails unless the lock is held by this session: behind a pooler in transaction mode the next statement
@@ -297,20 +315,12 @@ impl NonTransactional<'_> {
         self.note(session, owner, &change).await
     }
 
-    /// Records the index build that is running, or with `None` that it failed. A successful one stays
-    /// recorded until [`note_finished`](Self::note_finished), because the connection may be lost in between.
-    async fn note_build(
+    pub(super) async fn note(
         &self,
         session: &Session,
         owner: &LockOwner,
-        build: Option<&str>,
+        change: &str,
     ) -> Result<(), Error> {
-        let build = build.map_or_else(|| "NULL".to_owned(), escape_literal);
-        self.note(session, owner, &format!("unanswered = {build}"))
-            .await
-    }
-
-    async fn note(&self, session: &Session, owner: &LockOwner, change: &str) -> Result<(), Error> {
         let sql = format!(
             "UPDATE pricesync.unfinished_script SET {change} WHERE schema_oid = {} AND version = {}",
             owner.schema_oid, self.script.id.version
@@ -318,7 +328,7 @@ impl NonTransactional<'_> {
         session.rows(&sql).await.map(drop)
     }
 
-    fn text(&self, index: usize) -> &str {
+    pub(super) fn text(&self, index: usize) -> &str {
         &self.script.text[self.script.statements[index].range.clone()]
     }
 
@@ -345,7 +355,7 @@ impl NonTransactional<'_> {
         result.map_err(|error| self.statement_failed(index, error))
     }
 
-    fn statement_failed(
+    pub(super) fn statement_failed(
         &self,
         index: usize,
         StatementError { error, blockers }: StatementError,
@@ -358,7 +368,7 @@ impl NonTransactional<'_> {
     }
 
     /// Runs SQL; waits for locks are reported, and the second interrupt cancels it.
-    async fn monitored(
+    pub(super) async fn monitored(
         &self,
         session: &Session,
         owner: &LockOwner,
@@ -379,108 +389,8 @@ impl NonTransactional<'_> {
             .map(drop)
             .map_err(|error| StatementError { error, blockers })
     }
-
-    /// Builds an index, unless an earlier attempt has; returns the result of the statement.
-    async fn build(
-        &self,
-        session: &Session,
-        owner: &LockOwner,
-        index: usize,
-        name: &str,
-        unconfirmed: Option<&str>,
-    ) -> Result<Result<(), StatementError>, ScriptFailure> {
-        let sql = self.text(index);
-        let valid = self.is_valid(session, owner, name).await?;
-        // An earlier attempt built it and lost the connection. For any other index of that name the server
-        // returns an error.
-        if valid == Some(true) && unconfirmed == Some(sql) {
-            return Ok(Ok(()));
-        }
-        let rows = session
-            .rows("SELECT current_setting('lock_timeout')")
-            .await?;
-        let lock_timeout =
-            escape_literal(rows.first().and_then(|row| row.optional(0)).unwrap_or("0"));
-        // CREATE INDEX CONCURRENTLY waits for every older transaction, and blocks none meanwhile.
-        session.rows("SET lock_timeout TO 0").await?;
-        if valid == Some(false) {
-            let dropped = self.drop_index(session, owner, name, Duration::ZERO).await;
-            dropped.map_err(|error| self.statement_failed(index, error))?;
-        }
-        if valid != Some(true) {
-            self.note_build(session, owner, Some(sql)).await?;
-        }
-        let built = self.monitored(session, owner, sql, Duration::ZERO).await;
-        if let Err(StatementError { error, .. }) = &built
-            && (is_connection_lost(error) || self.interrupts.level() == Interrupt::Cancel)
-        {
-            // The next attempt checks the index.
-            return Ok(built);
-        }
-        let restored = format!("SET lock_timeout TO {lock_timeout}");
-        session.rows(&restored).await?;
-        let is_invalid = self.is_valid(session, owner, name).await? == Some(false);
-        if is_invalid || built.is_err() {
-            self.note_build(session, owner, None).await?;
-        }
-        if is_invalid {
-            let wait = self.context.options.lock_timeout;
-            // The failed build is the error; that its index could not be dropped is a warning.
-            if let Err(StatementError { error, .. }) =
-                self.drop_index(session, owner, name, wait).await
-            {
-                self.progress.send(EventKind::Notice {
-                    severity: "WARNING".to_owned(),
-                    message: format!(
-                        "index '{name}' stays invalid until the next run drops it: {}",
-                        server_error(&error)
-                    ),
-                });
-            }
-            if built.is_ok() {
-                return Err(failed(MigrateError::InvalidIndex {
-                    script: self.script.id.reference(),
-                    indexes: vec![name.to_owned()],
-                }));
-            }
-        }
-        Ok(built)
-    }
-
-    /// Returns whether the index is valid; `None` if it does not exist.
-    async fn is_valid(
-        &self,
-        session: &Session,
-        owner: &LockOwner,
-        name: &str,
-    ) -> Result<Option<bool>, Error> {
-        let sql = format!(
-            "SELECT i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid \
-             WHERE c.relnamespace = {} AND c.relname = {}",
-            owner.schema_oid,
-            escape_literal(name)
-        );
-        let rows = session.rows(&sql).await?;
-        Ok(rows.first().map(|row| row.is_true(0)))
-    }
-
-    async fn drop_index(
-        &self,
-        session: &Session,
-        owner: &LockOwner,
-        name: &str,
-        lock_timeout: Duration,
-    ) -> Result<(), StatementError> {
-        let index = format!(
-            "{}.{}",
-            self.target.schema.quoted(),
-            QuotedIdentifier::new(name)
-        );
-        let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
-        self.monitored(session, owner, &sql, lock_timeout).await
-    }
 }
 
-fn failed(error: MigrateError) -> ScriptFailure {
+pub(super) fn failed(error: MigrateError) -> ScriptFailure {
     ScriptFailure::Failed(Box::new(error))
 }
