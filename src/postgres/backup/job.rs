@@ -1,7 +1,7 @@
 //! Backs up tenants, each into its own file.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::BackupError;
@@ -98,8 +98,8 @@ impl BackupJob {
     ) -> Result<BackupFile, MigrateError> {
         let (path, bytes, trailer) = if let Some(options) = &self.pg_dump {
             let path = self.path(tenant, "dump");
-            let bytes = dump_with_pg_dump(options, tenant, &path).await?;
-            (path, bytes, None)
+            let bytes = pg_dump(options, &tenant.schema, &path).await;
+            (path, bytes.map_err(|error| pg_dump_error(&error))?, None)
         } else {
             let source = Source {
                 catalog: &self.catalog.clone().with_progress(progress.clone()),
@@ -136,18 +136,10 @@ impl BackupJob {
     }
 }
 
-async fn dump_with_pg_dump(
-    options: &ConnectOptions,
-    tenant: &Tenant,
-    path: &Path,
-) -> Result<u64, MigrateError> {
-    pg_dump(options, &tenant.schema, path)
-        .await
-        .map_err(|error| {
-            let is_missing = matches!(error, DumpError::NotFound);
-            let hint = is_missing.then(|| "install PostgreSQL's client programs".into());
-            failed(error.to_string(), hint)
-        })
+fn pg_dump_error(error: &DumpError) -> MigrateError {
+    let is_missing = matches!(error, DumpError::NotFound);
+    let hint = is_missing.then(|| "install PostgreSQL's client programs".into());
+    failed(error.to_string(), hint)
 }
 
 fn migrate_error(error: BackupError) -> MigrateError {

@@ -179,7 +179,7 @@ impl TenantContext {
         self.session().client()
     }
 
-    fn session(&self) -> &Session {
+    pub(super) fn session(&self) -> &Session {
         self.session.as_ref().expect("present until the end")
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use postgres_protocol::escape::escape_literal;
+use tokio_postgres::Error;
 
 use super::context::{TenantContext, TenantError};
 use crate::domain::schema_name::QuotedIdentifier;
@@ -11,6 +12,7 @@ use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
+use crate::postgres::connection::session::Row;
 use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
@@ -74,6 +76,12 @@ impl std::fmt::Display for UserError {
 
 impl std::error::Error for UserError {}
 
+impl From<Error> for UserError {
+    fn from(error: Error) -> Self {
+        Self::Database(server_error(&error))
+    }
+}
+
 impl Database {
     /// Creates a superuser in the tenant's user table.
     ///
@@ -111,18 +119,18 @@ impl Database {
             error => TxError::Refused(error),
         };
         let opening = format!(
-            "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id(), NULL",
+            "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id()",
             options.lock_timeout.as_millis()
         );
-        let rows = query(&context, &opening).await.map_err(failed)?;
-        let transaction = rows.into_iter().next().and_then(|(id, _)| id);
+        let rows = context.session().rows(&opening).await?;
+        let transaction = rows.first().and_then(|row| row.optional(0));
         // Dropping the context rolls back.
         insert(&context, tenant, columns, user)
             .await
             .map_err(failed)?;
         match context.commit().await {
             Err(TenantError::InDoubt(cause)) => Err(TxError::InDoubt {
-                transaction: transaction.unwrap_or_default(),
+                transaction: transaction.unwrap_or_default().to_owned(),
                 value: (),
                 cause: Box::new(cause),
             }),
@@ -159,14 +167,13 @@ async fn insert(
          WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
         escape_literal(&table)
     );
-    let rows = query(context, &sql).await?;
+    let rows = context.session().rows(&sql).await?;
     if rows.is_empty() {
         return Err(UserError::NoTable(shown));
     }
-    let existing: HashMap<String, bool> = rows
-        .into_iter()
-        .filter_map(|(name, required)| Some((name?, required.as_deref() == Some("t"))))
-        .collect();
+    let column = |row: &Row| Ok((row.text(0)?.to_owned(), row.is_true(1)));
+    let existing: Result<HashMap<String, bool>, Error> = rows.iter().map(column).collect();
+    let existing = existing?;
     for column in [&columns.username, &columns.password] {
         if !existing.contains_key(column) {
             return Err(UserError::NoColumn {
@@ -177,12 +184,12 @@ async fn insert(
     }
     let username = escape_literal(user.username);
     let taken = format!(
-        "SELECT {0}, NULL FROM {table} WHERE pg_catalog.lower({0}::pg_catalog.text) \
+        "SELECT {0} FROM {table} WHERE pg_catalog.lower({0}::pg_catalog.text) \
          OPERATOR(pg_catalog.=) pg_catalog.lower({username}::pg_catalog.text) LIMIT 1",
         name(&columns.username)
     );
-    if let Some((Some(taken), _)) = query(context, &taken).await?.into_iter().next() {
-        return Err(UserError::Taken(taken));
+    if let Some(taken) = context.session().rows(&taken).await?.first() {
+        return Err(UserError::Taken(taken.text(0)?.to_owned()));
     }
     // Read before the INSERT: after a violation the transaction accepts no query.
     let indexes = unique_indexes(context, &table, &columns.username).await?;
@@ -246,7 +253,7 @@ async fn unique_indexes(
     column: &str,
 ) -> Result<Vec<String>, UserError> {
     let sql = format!(
-        "SELECT c.relname, NULL FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+        "SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
          WHERE i.indrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND i.indisunique AND a.attname::pg_catalog.text = {}::pg_catalog.text \
          AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (SELECT FROM pg_catalog.pg_depend d \
@@ -255,23 +262,7 @@ async fn unique_indexes(
         escape_literal(table),
         escape_literal(column)
     );
-    let rows = query(context, &sql).await?;
-    Ok(rows.into_iter().filter_map(|(name, _)| name).collect())
-}
-
-type Pair = (Option<String>, Option<String>);
-
-/// Runs a query and returns its first two columns.
-async fn query(context: &TenantContext, sql: &str) -> Result<Vec<Pair>, UserError> {
-    let messages = context.client().simple_query(sql).await;
-    let messages = messages.map_err(|error| UserError::Database(server_error(&error)))?;
-    Ok(messages
-        .iter()
-        .filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => {
-                Some((row.get(0).map(str::to_owned), row.get(1).map(str::to_owned)))
-            }
-            _ => None,
-        })
-        .collect())
+    let rows = context.session().rows(&sql).await?;
+    let name = |row: &Row| Ok(row.text(0)?.to_owned());
+    rows.iter().map(name).collect()
 }
