@@ -105,7 +105,7 @@ fn name_slug_and_schema_change_each_by_itself() {
     given
         .run(&rename("c", &[]))
         .exits(2)
-        .says("say --slug, --name or --schema");
+        .says("use --slug, --name or --schema");
 }
 
 #[test]
