@@ -274,7 +274,7 @@ fn the_password_file_is_read_as_libpq_reads_it() {
             Connected,
         ),
         (
-            "localhost:{plain}:*:*:nobody\nlocalhost:{tls}:*:*:s3cret\n",
+            "localhost:{plain}:*:*:secret\nlocalhost:{tls}:*:*:s3cret\n",
             0o600,
             "host=nowhere.invalid,localhost port={plain},{tls} user=app dbname=saas",
             Connected,

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::os_error::without_number;
 use crate::domain::schema_name::QuotedIdentifier;
 
 pub use reader::ArchiveReader;
@@ -301,7 +302,7 @@ impl From<io::Error> for ArchiveError {
 impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => f.write_str(without_number(&error.to_string())),
             Self::NotABackup => f.write_str("not a backup of pricesync"),
             Self::Newer(format) => write!(
                 f,

@@ -7,6 +7,7 @@ pub mod applied;
 pub mod catalog;
 pub mod digest;
 pub mod hint;
+pub mod os_error;
 pub mod password;
 pub mod plan;
 pub mod run_options;

@@ -124,9 +124,9 @@ mod tests {
         let both = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\n\
                     postgres:x:101:104::/var/lib/postgresql:/bin/sh\n";
         assert_eq!(Account::listed(both), Some(Account { uid: 101, gid: 104 }));
-        let nobody = "nobody:x:65534:65533::/:/bin/false\n";
+        let entry = "nobody:x:65534:65533::/:/bin/false\n";
         assert_eq!(
-            Account::listed(nobody),
+            Account::listed(entry),
             Some(Account {
                 uid: 65534,
                 gid: 65533

@@ -238,7 +238,7 @@ fn every_promise_has_a_test_that_exists() {
                     .take(4)
                     .any(|line| line.trim().ends_with("test]"));
             if !is_there || !is_run {
-                wrong.push(format!("{entry}: {name} is no test"));
+                wrong.push(format!("{entry}: {name} is not a test"));
             }
         }
     }

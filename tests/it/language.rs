@@ -29,7 +29,10 @@ const SIDE: &str = "side by side";
 
 /// Lines with these are quoted, or are data: the system's user and role of that name, a word that
 /// is followed by another meaning, and this list.
-const EXCEPT: [&str; 9] = [
+const EXCEPT: [&str; 12] = [
+    "there is no ",
+    "There is no ",
+    "\\\"nobody\\\"",
     "`nobody`",
     "\"nobody\"",
     "'nobody'",

@@ -3,7 +3,7 @@
 use super::lexer::{Token, TokenKind};
 use crate::domain::schema_name::MAX_IDENTIFIER_BYTES;
 
-/// The tokens of one statement. An index past the end is no keyword and has an empty text.
+/// The tokens of one statement. An index past the end is not a keyword and has an empty text.
 #[derive(Clone, Copy)]
 pub(crate) struct Keywords<'a> {
     sql: &'a str,

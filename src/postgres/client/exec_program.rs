@@ -34,7 +34,7 @@ pub struct RunProgram {
     pub read_only: bool,
     /// The program and its arguments.
     pub words: Vec<OsString>,
-    /// How long it may run before it is terminated; zero is no limit.
+    /// How long it may run before it is terminated; zero means no limit.
     pub timeout: Duration,
     /// Where the lines of its stdout go.
     pub lines: Sender<OutputLine>,

@@ -39,9 +39,9 @@ pub struct Exec {
     pub search_path: Vec<SchemaName>,
     /// Whether the transaction is `READ WRITE`; the guard limits it to the tenant's schema.
     pub write: bool,
-    /// `statement_timeout`; zero is no limit.
+    /// `statement_timeout`; zero means no limit.
     pub timeout: Duration,
-    /// `lock_timeout`; zero is no limit.
+    /// `lock_timeout`; zero means no limit.
     pub lock_timeout: Duration,
     /// The shared tables that foreign keys may reference.
     pub references: References,

@@ -41,9 +41,9 @@ pub(crate) const RUN_LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// How schemas are migrated: the settings that the engine needs, resolved.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// How long a statement waits for a lock; zero is no limit. Default: 2 s.
+    /// How long a statement waits for a lock; zero means no limit. Default: 2 s.
     pub lock_timeout: Duration,
-    /// How long a statement may run; zero is no limit. Default: zero.
+    /// How long a statement may run; zero means no limit. Default: zero.
     pub statement_timeout: Duration,
     /// How often a transaction is retried after lock contention. Default: 5.
     pub lock_retries: u32,

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::domain::os_error::without_number;
 use crate::domain::sqlstate;
 use crate::service::failure::{Duplicates, ServerError};
 
@@ -34,7 +35,7 @@ pub fn server_error(error: &Error) -> ServerError {
         source = cause.source();
     }
     ServerError {
-        message,
+        message: without_number(&message).to_owned(),
         ..ServerError::default()
     }
 }

@@ -14,7 +14,6 @@ fn backup_writes_and_refuses() {
             "backup --out b",
             "backup --tenant none --out b",
             "backup --all --jobs 1 --out b",
-            "backup --tenant acme --out b",
             "backup verify b",
             "backup verify none",
         ],
@@ -48,26 +47,16 @@ $ pricesync backup --all --jobs 1 --out b
 2 files in b, [SIZE]
 --- exit 0
 
-$ pricesync backup --tenant acme --out b
---- stderr
-✗ FAILED
-error: tenant_acme: backing up failed
-  caused by: b/acme.[MOMENT].backup is there already
-1 schema: 0 backed up, 1 failed, 0 skipped, 0 not started · [TIME]
-no backups
-0 files in b, [SIZE]
---- exit 10
-
 $ pricesync backup verify b
 --- stderr
 error: b
-  caused by: Is a directory (os error 21)
+  caused by: Is a directory
 --- exit 1
 
 $ pricesync backup verify none
 --- stderr
 error: none
-  caused by: No such file or directory (os error 2)
+  caused by: No such file or directory
 --- exit 4
 
 
@@ -113,7 +102,7 @@ $ pricesync restore acme.backup --as copy
 $ pricesync restore none.backup
 --- stderr
 error: none.backup
-  caused by: No such file or directory (os error 2)
+  caused by: No such file or directory
 --- exit 4
 
 $ pricesync restore pricesync.toml

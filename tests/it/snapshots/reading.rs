@@ -620,7 +620,7 @@ fn no_server_is_the_same_error_everywhere() {
 $ pricesync migrate-schemas -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -628,7 +628,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync create-tenant --slug a --name A -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -636,7 +636,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync list-tenants -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -644,7 +644,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync drop-schema --tenant a --force -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -652,7 +652,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync rename-tenant --tenant a --slug b -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -660,7 +660,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync clone-tenant --from a --slug b -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -668,7 +668,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync backup --all --out b -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -676,7 +676,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync purge --all --force -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -684,7 +684,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync undrop --tenant a -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -692,7 +692,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync shell --tenant a -c 'SELECT 1' -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -700,7 +700,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync exec --all -c 'SELECT 1' -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -708,7 +708,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync env --tenant a -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -716,7 +716,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync status -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -729,7 +729,7 @@ error: no migration has version 1
 $ pricesync runs -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -737,7 +737,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync lint --fleet -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -745,7 +745,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync drift -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -753,7 +753,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync doctor -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -761,7 +761,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync locks -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -769,7 +769,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync domains list -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5
@@ -777,7 +777,7 @@ error: cannot connect to app@127.0.0.1:1/saas
 $ pricesync resolve a.test -d postgresql://app@127.0.0.1:1/saas
 --- stderr
 error: cannot connect to app@127.0.0.1:1/saas
-  caused by: error connecting to server: Connection refused (os error 111)
+  caused by: error connecting to server: Connection refused
   hint: check that the server runs, or wait for it with --wait
   hint: show where the address comes from: pricesync config
 --- exit 5

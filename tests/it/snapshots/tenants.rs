@@ -589,7 +589,7 @@ export PGHOST=[SOCKET]
 export PGPORT=5432
 export PGAPPNAME=pricesync
 export PGSSLMODE=prefer
-export DATABASE_URL='postgresql://postgres@/[DATABASE]?host=%2Fdev%2Fshm%2Fwt-tests%2Fuid-0%2Fpostgres%2Frun&port=5432&sslmode=prefer&options=-c%20search_path%3D%22tenant_acme%22%2C%5C%20%22public%22'
+export DATABASE_URL='postgresql://postgres@/[DATABASE]?host=[SOCKET]&port=5432&sslmode=prefer&options=-c%20search_path%3D%22tenant_acme%22%2C%5C%20%22public%22'
 export PGOPTIONS='-c search_path="tenant_acme",\ "public"'
 export PRICESYNC_TENANT=acme
 export PRICESYNC_SCHEMA=tenant_acme

@@ -57,7 +57,10 @@ fn lasting(given: &Given, original: &str) -> String {
     let mut text = original.replace(url, "[URL]").replace(folder, "[FOLDER]");
     for (found, placeholder) in [(name, "[DATABASE]"), (host, "[SOCKET]")] {
         if let Some(found) = found.filter(|found| !found.is_empty()) {
-            text = text.replace(found, placeholder);
+            let encoded = found.replace('/', "%2F");
+            text = text
+                .replace(found, placeholder)
+                .replace(&encoded, placeholder);
         }
     }
     let host = rustix::system::uname();

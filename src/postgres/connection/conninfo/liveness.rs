@@ -8,7 +8,7 @@ use super::parameters::Parameters;
 /// Timeouts and keepalives of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Liveness {
-    /// The limit for connecting to one host; `None` is no limit.
+    /// The limit for connecting to one host; `None` means no limit.
     pub(super) connect_timeout: Option<Duration>,
     /// How long sent data may stay unacknowledged.
     pub(super) tcp_user_timeout: Option<Duration>,

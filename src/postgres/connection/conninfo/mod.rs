@@ -211,7 +211,7 @@ impl ConnectOptions {
         self.parameters.get("application_name").unwrap_or_default()
     }
 
-    /// Returns the limit for connecting and logging in to one host; `None` is no limit.
+    /// Returns the limit for connecting and logging in to one host; `None` means no limit.
     #[must_use]
     pub const fn connect_timeout(&self) -> Option<Duration> {
         self.liveness.connect_timeout
