@@ -1,27 +1,26 @@
 //! pricesync: schema migrations for PostgreSQL databases that keep one schema per tenant.
 //!
-//! A run is data flowing one way: arguments become [`settings`], files become migration
-//! sets, rows become tenants; from them a list of targets; [`service::fleet`] works on them;
-//! events come out, [`ui`] renders them, and the summary becomes the exit code in [`error`].
+//! A run is data flowing one way: arguments become [`settings`], files become migration sets, rows
+//! of the tenant table become targets; [`service::fleet`] works on them; events come out, `ui` renders
+//! them, and `error` turns the summary into the exit code.
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`commands`] | what a person can type; the only place that knows clap |
+//! | `commands` | what a user can type; the only place that knows clap |
 //! | [`service`] | use cases; knows no SQL and no terminal |
-//! | [`domain`] | words of the problem; pure |
-//! | [`migrations`] | the SQL files on disk |
-//! | [`postgres`] | the only SQL and the only driver |
-//! | [`archive`] | the file that a backup is |
-//! | [`local`] | the private server that a newcomer gets |
-//! | [`ui`] | everything a person or a script reads |
+//! | [`domain`] | tenants, schemas, scripts, plans; pure |
+//! | [`migrations`] | the SQL files on disk: read, checked, linted |
+//! | [`postgres`] | all SQL, and the driver |
+//! | [`archive`] | the format of a backup file |
+//! | `local` | the private server of a new project |
+//! | `ui` | everything that is printed |
 //!
-//! In the words of domain-driven design: *Domain* is [`domain`]; *Repository* is
-//! [`domain::catalog::TenantCatalog`] with [`postgres::tenants::catalog`]; *Service* is [`service`];
-//! *Infrastructure* is [`postgres`] and [`migrations`].
+//! `commands`, `error`, `local` and `ui` are built with the feature `cli`, which is on by default.
 //!
-//! A service of your own starts with [`postgres::connection::conninfo::ConnectOptions`],
-//! [`postgres::connection::database::Database`] and either [`postgres::migrate::migrator::PostgresMigrator`] (migrate
-//! at start-up) or [`postgres::tenants::context::TenantContext`] (work as one tenant).
+//! A program of your own starts with [`postgres::connection::conninfo::ConnectOptions`],
+//! [`postgres::connection::database::Database`] and either
+//! [`postgres::migrate::migrator::PostgresMigrator`] (migrate at start-up) or
+//! [`postgres::tenants::context::TenantContext`] (work as one tenant).
 
 pub mod archive;
 #[cfg(feature = "cli")]

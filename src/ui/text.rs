@@ -114,7 +114,7 @@ pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-/// Returns a number with its noun: `1 schema`, `2 schemas`. For other plurals see [`plural`].
+/// Returns a number with its noun: `1 schema`, `2 schemas`. For other plurals see `plural`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     plural(number, noun, &format!("{noun}s"))

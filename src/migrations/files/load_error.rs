@@ -62,7 +62,7 @@ pub enum Problem {
     NotUtf8,
     /// The text contains a NUL byte.
     NulByte,
-    /// The file has this many bytes, more than [`MAX_FILE_BYTES`].
+    /// The file has this many bytes, more than `MAX_FILE_BYTES`.
     TooLarge(u64),
     /// The file cannot be read. Holds the operating system's error.
     Unreadable(String),

@@ -1,6 +1,6 @@
 //! The schema `pricesync`: the tables of pricesync, created and upgraded by embedded migrations.
 //!
-//! Imports `connection` and `transaction`. Start reading at [`ensure`]; the tables are in `migrations/`.
+//! Imports `connection` and `transaction`. Start reading at `ensure`; the tables are in `migrations/`.
 
 pub mod run_log;
 

@@ -218,7 +218,7 @@ impl PostgresCatalog {
 
     /// Returns why a job skips the tenant with this id: it was dropped or is being dropped. `None` where
     /// it is neither, or where the catalog cannot be read.
-    pub(crate) async fn skip_reason(&self, id: i64) -> Option<Skipped> {
+    pub async fn skip_reason(&self, id: i64) -> Option<Skipped> {
         let session = self.session().await.ok()?;
         let sql = format!(
             "SELECT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) \
