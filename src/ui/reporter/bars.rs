@@ -204,7 +204,8 @@ fn head(
         tail.push((format!("{} failed", state.failed), true));
     }
     tail.push((clock(bar.elapsed()), false));
-    if bar.per_sec() > 0.0 && state.done < state.total {
+    // A rate that is shown as 0.0 would give an estimate of centuries.
+    if bar.per_sec() >= 0.05 && state.done < state.total {
         tail.push((format!("{:.1}/s", bar.per_sec()), false));
         tail.push((format!("eta {}", clock(bar.eta())), false));
     }
