@@ -573,3 +573,13 @@ fn a_locked_history_delays_no_other_tenant() {
     });
     assert_eq!(given.history("tenant_globex"), ["1", "2"]);
 }
+
+#[test]
+fn a_comment_left_open_is_refused_with_its_line() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__a.sql", "CREATE TABLE t (a text); /* oops\n");
+    given
+        .run(&["migrate-schemas"])
+        .exits(2)
+        .says("V1__a.sql:1:26: the comment that starts here is not closed");
+}

@@ -69,10 +69,23 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
         parsable &= Limits::allow_statement(splitter.count(), splitter.max_depth());
         checked.statements.push(splitter.finish(text));
     }
+    if let Some(offset) = lexer.unclosed {
+        checked.reject(offset, Refusal::Unclosed(unclosed(&text[offset..])));
+    }
     checked.refusals.sort_by_key(|(offset, _)| *offset);
     checked.is_parsed =
         parsable && checked.refusals.is_empty() && parser::confirms(text, &checked.statements);
     checked
+}
+
+/// Returns what a text starts with that is not closed.
+fn unclosed(text: &str) -> &'static str {
+    match text.as_bytes() {
+        [b'/', ..] => "comment",
+        [b'$', ..] => "dollar-quoted string",
+        [b'"', ..] | [_, b'&', b'"', ..] => "quoted identifier",
+        _ => "string",
+    }
 }
 
 impl CheckedSql {
@@ -105,6 +118,32 @@ mod tests {
             format!("{}:{} {sql}", location.line, location.column.unwrap())
         };
         refusals.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn what_the_file_does_not_close_is_rejected() {
+        for (text, expected) in [
+            (
+                "create table a ();\n /* oops",
+                "2:2 the comment that starts here",
+            ),
+            ("/* /* */ select 1", "1:1 the comment that starts here"),
+            ("select 'a''", "1:8 the string that starts here"),
+            ("select e'\\'", "1:8 the string that starts here"),
+            (
+                "do $x$ begin $$ end",
+                "1:4 the dollar-quoted string that starts here",
+            ),
+            (
+                "drop table \"a",
+                "1:12 the quoted identifier that starts here",
+            ),
+            ("select U&\"a", "1:8 the quoted identifier that starts here"),
+            ("select 'a', \"b\", $$c$$, e'd', /* /* */ */ 1 -- '", ""),
+        ] {
+            let found = refused(text, Scope::Tenant, Inside).join("|");
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]
@@ -356,11 +395,7 @@ mod tests {
 
     #[test]
     fn unknown_grammar_is_left_to_the_server() {
-        for text in [
-            "create flux capacitor c; select 1",
-            "select 'open",
-            "select (1; select 2",
-        ] {
+        for text in ["create flux capacitor c; select 1", "select (1; select 2"] {
             let found = check(text, Scope::Tenant, Inside);
             assert_eq!(
                 (found.refusals.len(), found.is_parsed),

@@ -23,6 +23,8 @@ pub enum Refusal {
     MetaCommand(String),
     /// `COPY FROM STDIN` or `TO STDOUT`, whose data the client would have to supply or take.
     CopyThroughClient(String),
+    /// A comment, string or quoted identifier that the file does not close. Holds what it is.
+    Unclosed(&'static str),
     /// Affects the whole server.
     ServerWide(String),
     /// Creates, alters or drops an extension in the tenant set; extensions belong to the database.
@@ -63,6 +65,7 @@ impl Refusal {
                 "remove it: write SQL only; of a dump, keep the statements of one schema"
             }
             Self::CopyThroughClient(_) => "write the rows as INSERT, or load them after migrating",
+            Self::Unclosed(_) => "close it: the server would read to the end of the file",
             Self::ServerWide(_) => "run it outside of the migrations",
             Self::ExtensionInTenant(_) | Self::SharedObjectInTenant(_) => {
                 "move it to a file in the shared set"
@@ -123,6 +126,7 @@ impl fmt::Display for Refusal {
                 (sql, "the tenant set", "it affects more than one tenant")
             }
             Self::MetaCommand(sql) => return write!(f, "psql meta-command {sql} is not SQL"),
+            Self::Unclosed(what) => return write!(f, "the {what} that starts here is not closed"),
             Self::NamedSchemaInTenant(schema) => {
                 return write!(
                     f,

@@ -45,6 +45,8 @@ pub(crate) struct Token {
 pub(crate) struct Lexer<'a> {
     bytes: &'a [u8],
     offset: usize,
+    /// Where a comment, string or quoted identifier starts that the text does not close.
+    pub(crate) unclosed: Option<usize>,
 }
 
 impl<'a> Lexer<'a> {
@@ -52,6 +54,7 @@ impl<'a> Lexer<'a> {
         Self {
             bytes: text.as_bytes(),
             offset: 0,
+            unclosed: None,
         }
     }
 
@@ -97,7 +100,13 @@ impl<'a> Lexer<'a> {
             .map_or(self.bytes.len(), |found| from + found)
     }
 
-    fn block_comment(&self) -> usize {
+    /// Notes that the current token is not closed; returns its end.
+    fn runs_out(&mut self) -> usize {
+        self.unclosed = Some(self.offset);
+        self.bytes.len()
+    }
+
+    fn block_comment(&mut self) -> usize {
         let mut depth = 0_usize;
         let mut at = self.offset;
         while at < self.bytes.len() {
@@ -116,27 +125,30 @@ impl<'a> Lexer<'a> {
                 _ => at += 1,
             }
         }
-        at
+        self.runs_out()
     }
 
     /// Returns the end of a quoted text whose content begins at `inside`; a doubled quote is content.
-    fn quoted(&self, inside: usize, quote: u8) -> usize {
+    fn quoted(&mut self, inside: usize, quote: u8) -> usize {
         let mut at = inside;
         loop {
             at = self.until(at, |b| b == quote);
+            if at == self.bytes.len() {
+                return self.runs_out();
+            }
             if self.bytes.get(at + 1) != Some(&quote) {
-                return (at + 1).min(self.bytes.len());
+                return at + 1;
             }
             at += 2;
         }
     }
 
-    fn escape_string(&self, inside: usize) -> usize {
+    fn escape_string(&mut self, inside: usize) -> usize {
         let mut at = inside;
         loop {
             at = self.until(at, |b| b == b'\'' || b == b'\\');
             match (self.bytes.get(at), self.bytes.get(at + 1)) {
-                (None, _) => return self.bytes.len(),
+                (None, _) => return self.runs_out(),
                 (Some(b'\\'), _) | (_, Some(b'\'')) => at += 2,
                 _ => match self.continued(at + 1) {
                     Some(reopened) => at = reopened,
@@ -168,7 +180,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Returns the end of a dollar-quoted string, or `None` where `$` does not open one.
-    fn dollar_quoted(&self) -> Option<usize> {
+    fn dollar_quoted(&mut self) -> Option<usize> {
         let first = self.peek(1)?;
         let tag_end = if is_word_start(first) {
             self.until(self.offset + 1, |b| !is_word(b) || b == b'$')
@@ -183,7 +195,7 @@ impl<'a> Lexer<'a> {
         loop {
             at = self.until(at, |b| b == b'$');
             if at == self.bytes.len() {
-                return Some(at);
+                return Some(self.runs_out());
             }
             if self.bytes[at..].starts_with(delimiter) {
                 return Some(at + delimiter.len());
@@ -192,7 +204,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn word(&self) -> (TokenKind, usize) {
+    fn word(&mut self) -> (TokenKind, usize) {
         match (self.bytes[self.offset], self.peek(1), self.peek(2)) {
             (b'e' | b'E', Some(b'\''), _) => {
                 (TokenKind::Literal, self.escape_string(self.offset + 2))
