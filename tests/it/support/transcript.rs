@@ -84,7 +84,7 @@ fn lasting(given: &Given, original: &str) -> String {
 
 /// Replaces the cells of a table in columns that differ from run to run, which its head names.
 fn redact_cells(line: &str, columns: &mut Vec<bool>) -> String {
-    const VOLATILE: [&str; 6] = ["pid", "ms", "seconds", "bytes", "in", "slowest"];
+    const VOLATILE: [&str; 7] = ["pid", "ms", "seconds", "bytes", "in", "slowest", "shape"];
     let Some(row) = line.strip_prefix('│') else {
         if line.starts_with('┌') {
             columns.clear();
