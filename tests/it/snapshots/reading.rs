@@ -438,7 +438,7 @@ $ pricesync drift -j 1
 │ 8 ┆ [..] ┆ 1 ┆ globex │
 └─┴─┴─┴─┘
 
-91212272 (1 schema) differs from 7c93b095:
+[DIGEST] (1 schema) differs from [DIGEST]:
   + column products 10 note text collation="default" storage=x
 --- stderr
 ✓ [1/2] tenant_acme [TIME]

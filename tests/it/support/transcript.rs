@@ -123,6 +123,12 @@ fn narrow(line: &str) -> String {
     short
 }
 
+/// A fingerprint's first digits, which differ between servers.
+fn is_short_digest(word: &str) -> bool {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    word.bytes().all(is_hex) && word.bytes().any(|b| b.is_ascii_digit())
+}
+
 /// Replaces moments, amounts of time and of bytes, and process ids in a line.
 fn redact(line: &str) -> String {
     let mut out = String::new();
@@ -134,6 +140,12 @@ fn redact(line: &str) -> String {
             continue;
         }
         let is_word = |c: char| c.is_alphanumeric() || "_.-".contains(c);
+        let word = rest.len() - rest.trim_start_matches(char::is_alphanumeric).len();
+        if word == 8 && !out.ends_with(is_word) && is_short_digest(&rest[..8]) {
+            out.push_str("[DIGEST]");
+            rest = &rest[8..];
+            continue;
+        }
         let number = rest.len()
             - rest
                 .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
