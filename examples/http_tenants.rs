@@ -41,9 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args()
-        .nth(1)
-        .ok_or("usage: http_tenants ADDRESS:PORT")?;
+    let address = env::args().nth(1).ok_or("usage: http_tenants ADDRESS:PORT")?;
     let url = env::var("DATABASE_URL")?;
     let options = ConnectOptions::resolve(Some(&url), &Environment::from_process())?;
     let tls = tls::connector(&options)?;
@@ -80,16 +78,11 @@ impl FromRequestParts<Service> for InTenant {
         let opening = async {
             let host = host(&parts.headers)?;
             let tenant = service.catalog.resolve(&host).await?;
-            let context = service
-                .database
-                .tenant(&tenant.schema, &[SchemaName::public()])
-                .await?;
+            let context = service.database.tenant(&tenant.schema, &[SchemaName::public()]).await?;
             Ok(Self { tenant, context })
         };
         // A future that is dropped leaves no open transaction.
-        tokio::time::timeout(CONNECTION_TIMEOUT, opening)
-            .await
-            .unwrap_or(Err(Rejected::busy()))
+        tokio::time::timeout(CONNECTION_TIMEOUT, opening).await.unwrap_or(Err(Rejected::busy()))
     }
 }
 
@@ -101,10 +94,7 @@ fn host(headers: &HeaderMap) -> Result<Hostname, Rejected> {
 }
 
 async fn list(InTenant { tenant, context }: InTenant) -> Result<String, Rejected> {
-    let rows = context
-        .client()
-        .query("SELECT sku, name FROM products ORDER BY sku", &[])
-        .await?;
+    let rows = context.client().query("SELECT sku, name FROM products ORDER BY sku", &[]).await?;
     context.rollback().await?;
     let mut text = format!("{} ({})\n", tenant.name, tenant.schema);
     for row in rows {

@@ -31,9 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The host as in a request: with a port, in any case.
     let tenant = catalog.resolve(&Hostname::parse(&host)?).await?;
 
-    let context = database
-        .tenant(&tenant.schema, &[SchemaName::public()])
-        .await?;
+    let context = database.tenant(&tenant.schema, &[SchemaName::public()]).await?;
     let row = context
         .client()
         .query_one("SELECT current_schema()::text, count(*) FROM products", &[])

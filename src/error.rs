@@ -50,24 +50,12 @@ pub enum Exit {
 impl Exit {
     /// Every code with its meaning, in the order of the codes.
     pub const TABLE: [(Self, &'static str); 11] = [
-        (
-            Self::Done,
-            "done, or nothing to do (an empty fleet included)",
-        ),
-        (
-            Self::Unexpected,
-            "unexpected error: a bug, or the environment broke in the middle",
-        ),
-        (
-            Self::Usage,
-            "usage, configuration or migration files are wrong; nothing was touched",
-        ),
+        (Self::Done, "done, or nothing to do (an empty fleet included)"),
+        (Self::Unexpected, "unexpected error: a bug, or the environment broke in the middle"),
+        (Self::Usage, "usage, configuration or migration files are wrong; nothing was touched"),
         (Self::Pending, "--check: migrations are pending"),
         (Self::NotFound, "no such tenant, schema, host or backup"),
-        (
-            Self::Unreachable,
-            "the server could not be reached or refused the login",
-        ),
+        (Self::Unreachable, "the server could not be reached or refused the login"),
         (
             Self::Locked,
             "another session holds a lock, and the time to wait for it passed (--lock-wait for a run, lock_timeout and retries for a table); --check, status --tenant: the history is locked",
@@ -80,14 +68,8 @@ impl Exit {
             Self::SchemasFailed,
             "the run finished, but at least one schema failed (the others are done)",
         ),
-        (
-            Self::Drift,
-            "drift: history, ledger, files or structure disagree",
-        ),
-        (
-            Self::Interrupted,
-            "interrupted; finished schemas stay migrated, the rest is untouched",
-        ),
+        (Self::Drift, "drift: history, ledger, files or structure disagree"),
+        (Self::Interrupted, "interrupted; finished schemas stay migrated, the rest is untouched"),
     ];
 
     /// Returns the exit code of a run.
@@ -120,10 +102,7 @@ impl Exit {
         if all(|error| matches!(error, MigrateError::Locked { .. })) {
             Self::Locked
         } else if all(|error| {
-            matches!(
-                error,
-                MigrateError::Drift { .. } | MigrateError::DamagedHistory { .. }
-            )
+            matches!(error, MigrateError::Drift { .. } | MigrateError::DamagedHistory { .. })
         }) {
             Self::Drift
         } else {
@@ -146,11 +125,7 @@ pub struct Failure {
 impl Failure {
     /// Returns a failure without a hint.
     pub fn new(exit: Exit, cause: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit,
-            cause: cause.into(),
-            hints: Vec::new(),
-        }
+        Self { exit, cause: cause.into(), hints: Vec::new() }
     }
 
     /// Returns a failure with a message.
@@ -216,12 +191,8 @@ impl From<LoadErrors> for Failure {
                 hints.push(hint);
             }
         }
-        Self {
-            exit: Exit::Usage,
-            cause: errors.into(),
-            hints,
-        }
-        .hint("nothing was changed; the database was not contacted")
+        Self { exit: Exit::Usage, cause: errors.into(), hints }
+            .hint("nothing was changed; the database was not contacted")
     }
 }
 
@@ -345,18 +316,15 @@ impl From<ChangeError> for Failure {
             ChangeError::Locked { holder, waited } => {
                 let holder = holder
                     .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
-                let words = format!(
-                    "the schema is locked by {holder}; waited {} s",
-                    waited.as_secs()
-                );
+                let words =
+                    format!("the schema is locked by {holder}; waited {} s", waited.as_secs());
                 Self::words(Exit::Locked, words)
                     .hint("wait for that run, or raise run.lock_wait (PRICESYNC_LOCK_WAIT)")
             }
-            ChangeError::InUse(error) => Self::words(
-                Exit::Locked,
-                format!("timed out waiting for a lock: {error}"),
-            )
-            .hint("another session uses it; retry when that session has finished"),
+            ChangeError::InUse(error) => {
+                Self::words(Exit::Locked, format!("timed out waiting for a lock: {error}"))
+                    .hint("another session uses it; retry when that session has finished")
+            }
         }
     }
 }
@@ -405,24 +373,15 @@ mod tests {
     use crate::service::summary::SchemaOutcome;
 
     fn failed(error: MigrateError) -> Outcome {
-        Outcome::Failed {
-            error: Box::new(error),
-            applied: Vec::new(),
-        }
+        Outcome::Failed { error: Box::new(error), applied: Vec::new() }
     }
 
     fn locked() -> Outcome {
-        failed(MigrateError::Locked {
-            holder: None,
-            waited: Duration::ZERO,
-        })
+        failed(MigrateError::Locked { holder: None, waited: Duration::ZERO })
     }
 
     fn exit(outcomes: Vec<Outcome>, interrupted: Interrupt) -> Exit {
-        let item = |outcome| SchemaOutcome {
-            target: Arc::new(Target::public()),
-            outcome,
-        };
+        let item = |outcome| SchemaOutcome { target: Arc::new(Target::public()), outcome };
         Exit::of(&Summary {
             outcomes: outcomes.into_iter().map(item).collect(),
             interrupted,
@@ -433,44 +392,21 @@ mod tests {
     #[test]
     fn an_empty_run_is_done_and_an_interrupted_one_is_interrupted() {
         assert_eq!(exit(vec![], Interrupt::None), Exit::Done);
-        assert_eq!(
-            exit(vec![Outcome::UpToDate], Interrupt::Drain),
-            Exit::Interrupted
-        );
+        assert_eq!(exit(vec![Outcome::UpToDate], Interrupt::Drain), Exit::Interrupted);
     }
 
     #[test]
     fn a_lock_or_a_drift_has_its_own_code_only_when_nothing_else_happened() {
         let drift = || {
-            failed(MigrateError::Drift {
-                drifts: vec![Drift::Vanished {
-                    script: "V1__x".into(),
-                }],
-            })
+            failed(MigrateError::Drift { drifts: vec![Drift::Vanished { script: "V1__x".into() }] })
         };
-        let not_started = Outcome::NotStarted {
-            why: NotStarted::EarlierFailure,
-        };
-        assert_eq!(
-            exit(vec![locked(), Outcome::UpToDate], Interrupt::None),
-            Exit::Locked
-        );
-        assert_eq!(
-            exit(vec![drift(), not_started], Interrupt::None),
-            Exit::Drift
-        );
-        assert_eq!(
-            exit(vec![drift(), locked()], Interrupt::None),
-            Exit::SchemasFailed
-        );
-        let migrated = Outcome::Migrated {
-            scripts: AppliedScripts::default(),
-            took: Duration::ZERO,
-        };
-        assert_eq!(
-            exit(vec![locked(), migrated], Interrupt::None),
-            Exit::SchemasFailed
-        );
+        let not_started = Outcome::NotStarted { why: NotStarted::EarlierFailure };
+        assert_eq!(exit(vec![locked(), Outcome::UpToDate], Interrupt::None), Exit::Locked);
+        assert_eq!(exit(vec![drift(), not_started], Interrupt::None), Exit::Drift);
+        assert_eq!(exit(vec![drift(), locked()], Interrupt::None), Exit::SchemasFailed);
+        let migrated =
+            Outcome::Migrated { scripts: AppliedScripts::default(), took: Duration::ZERO };
+        assert_eq!(exit(vec![locked(), migrated], Interrupt::None), Exit::SchemasFailed);
         assert_eq!(
             exit(vec![failed(MigrateError::SchemaMissing)], Interrupt::None),
             Exit::SchemasFailed

@@ -19,19 +19,15 @@ fn agree(person: &Person, servers: &Servers, text: Option<&str>, expected: Expec
     let psql = person.by_psql(text);
     let driver = person.by_driver(text);
     let outcome = if psql.is_ok() { Connected } else { Refused };
-    assert_eq!(
-        outcome, expected,
-        "psql {text:?}: {psql:?}, ours: {driver:?}"
-    );
+    assert_eq!(outcome, expected, "psql {text:?}: {psql:?}, ours: {driver:?}");
     match psql {
         Ok(place) => {
             assert_eq!(driver.as_ref(), Ok(&place), "{text:?}");
             assert_eq!(person.by_child(text), Ok(place), "child of {text:?}");
         }
-        Err(complaint) => assert!(
-            driver.is_err(),
-            "psql refused {text:?} ({complaint}), we reached {driver:?}"
-        ),
+        Err(complaint) => {
+            assert!(driver.is_err(), "psql refused {text:?} ({complaint}), we reached {driver:?}");
+        }
     }
 }
 
@@ -44,36 +40,15 @@ fn psql_and_the_driver_reach_the_same_place() {
         ("postgresql://app:wrong@localhost:{tls}/saas", Refused),
         ("postgresql://app@localhost:{tls}/saas", Refused),
         ("postgresql://app:s3cret@localhost:{tls}/absent", Refused),
-        (
-            "postgresql://web:p%40ss%3Aw%2Fr%5Cd@localhost:{tls}/saas",
-            Connected,
-        ),
-        (
-            r"host=localhost port={tls} user=web password=p@ss:w/r\\d dbname=saas",
-            Connected,
-        ),
-        (
-            r"host=localhost port={tls} user=web password='p@ss:w/r\\d' dbname = saas",
-            Connected,
-        ),
+        ("postgresql://web:p%40ss%3Aw%2Fr%5Cd@localhost:{tls}/saas", Connected),
+        (r"host=localhost port={tls} user=web password=p@ss:w/r\\d dbname=saas", Connected),
+        (r"host=localhost port={tls} user=web password='p@ss:w/r\\d' dbname = saas", Connected),
         ("postgresql://app@{escaped}:{tls}/saas", Connected),
-        (
-            "postgresql://app@localhost:1/saas?host={socket}&port={tls}",
-            Connected,
-        ),
-        (
-            "postgresql:///saas?host={socket}&port={tls}&user=app",
-            Connected,
-        ),
+        ("postgresql://app@localhost:1/saas?host={socket}&port={tls}", Connected),
+        ("postgresql:///saas?host={socket}&port={tls}&user=app", Connected),
         ("host={socket} port={tls} user=app", Refused),
-        (
-            "host={socket} port={tls} user=app dbname=saas sslmode=require",
-            Connected,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas sslmode=verify-full",
-            Connected,
-        ),
+        ("host={socket} port={tls} user=app dbname=saas sslmode=require", Connected),
+        ("host={socket} port={tls} user=app dbname=saas sslmode=verify-full", Connected),
         (
             "hostaddr=127.0.0.1 port={tls} user=app password=s3cret dbname=saas sslmode=require",
             Connected,
@@ -86,68 +61,29 @@ fn psql_and_the_driver_reach_the_same_place() {
             "host=nowhere.invalid,localhost port={tls} user=app password=s3cret dbname=saas",
             Connected,
         ),
-        (
-            "postgresql://app:s3cret@127.0.0.1:1,localhost:{tls}/saas",
-            Connected,
-        ),
-        (
-            "host=/nowhere,{socket} port={tls} user=app dbname=saas sslmode=require",
-            Connected,
-        ),
+        ("postgresql://app:s3cret@127.0.0.1:1,localhost:{tls}/saas", Connected),
+        ("host=/nowhere,{socket} port={tls} user=app dbname=saas sslmode=require", Connected),
         ("host=a,b,c port=1,2 user=app", Refused),
         (
             "host={socket} port={tls} user=app dbname=saas target_session_attrs=read-write",
             Connected,
         ),
-        (
-            "host={socket} port={tls} user=app dbname=saas target_session_attrs=primary",
-            Connected,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas target_session_attrs=read-only",
-            Refused,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas target_session_attrs=",
-            Refused,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas options='-c work_mem=1234kB'",
-            Connected,
-        ),
-        (
-            "postgresql://app@{escaped}:{tls}/saas?options=-c%20work_mem%3D77kB",
-            Connected,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas application_name='a b'",
-            Connected,
-        ),
+        ("host={socket} port={tls} user=app dbname=saas target_session_attrs=primary", Connected),
+        ("host={socket} port={tls} user=app dbname=saas target_session_attrs=read-only", Refused),
+        ("host={socket} port={tls} user=app dbname=saas target_session_attrs=", Refused),
+        ("host={socket} port={tls} user=app dbname=saas options='-c work_mem=1234kB'", Connected),
+        ("postgresql://app@{escaped}:{tls}/saas?options=-c%20work_mem%3D77kB", Connected),
+        ("host={socket} port={tls} user=app dbname=saas application_name='a b'", Connected),
         (
             "host={socket} port={tls} user=app dbname=saas connect_timeout=60 keepalives=0",
             Connected,
         ),
-        (
-            "host={socket} port={tls} user=app dbname=saas connect_timeout=",
-            Refused,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas gssencmode=disable",
-            Connected,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas replication=off",
-            Connected,
-        ),
-        (
-            "host={socket} port={tls} user=app dbname=saas hots=x",
-            Refused,
-        ),
+        ("host={socket} port={tls} user=app dbname=saas connect_timeout=", Refused),
+        ("host={socket} port={tls} user=app dbname=saas gssencmode=disable", Connected),
+        ("host={socket} port={tls} user=app dbname=saas replication=off", Connected),
+        ("host={socket} port={tls} user=app dbname=saas hots=x", Refused),
         ("host={socket} port={tls} user=app dbname='saas", Refused),
-        (
-            "host={socket} port={tls} user=app user=web user=app dbname=saas",
-            Connected,
-        ),
+        ("host={socket} port={tls} user=app user=web user=app dbname=saas", Connected),
         (
             "host=localhost port={tls} user=app password=s3cret dbname=saas channel_binding=require",
             Connected,
@@ -179,25 +115,11 @@ fn variables_fill_what_the_text_leaves_open() {
     let person = Person::new(all, &servers);
     agree(&person, &servers, None, Connected);
     agree(&person, &servers, Some("port={plain}"), Refused);
-    agree(
-        &person,
-        &servers,
-        Some("port={plain} sslmode=prefer"),
-        Connected,
-    );
-    agree(
-        &person,
-        &servers,
-        Some("postgresql://:{tls}/postgres"),
-        Connected,
-    );
+    agree(&person, &servers, Some("port={plain} sslmode=prefer"), Connected);
+    agree(&person, &servers, Some("postgresql://:{tls}/postgres"), Connected);
     agree(&person, &servers, Some("user=web"), Refused);
 
-    let socket = [
-        ("PGHOST", "{socket}"),
-        ("PGPORT", "{tls}"),
-        ("PGUSER", "app"),
-    ];
+    let socket = [("PGHOST", "{socket}"), ("PGPORT", "{tls}"), ("PGUSER", "app")];
     for (extra, expected) in [
         (("PGDATABASE", "saas"), Connected),
         (("PGHOSTADDR", "127.0.0.1"), Refused),
@@ -230,12 +152,7 @@ fn service_files_win_over_variables_and_lose_to_the_text() {
     agree(&person, &servers, None, Connected);
     agree(&person, &servers, Some("dbname=postgres"), Connected);
     agree(&person, &servers, Some("service=plain"), Connected);
-    agree(
-        &person,
-        &servers,
-        Some("postgresql://?service=plain"),
-        Connected,
-    );
+    agree(&person, &servers, Some("postgresql://?service=plain"), Connected);
     agree(&person, &servers, Some("service=bad"), Refused);
     agree(&person, &servers, Some("service=absent"), Refused);
 }
@@ -247,12 +164,7 @@ fn the_password_file_is_read_as_libpq_reads_it() {
     for (file, mode, text, expected) in [
         ("localhost:{tls}:saas:app:s3cret\n", 0o600, place, Connected),
         ("#c\nlocalhost:*:*:app:s3cret\r\n", 0o600, place, Connected),
-        (
-            "*:*:*:*:wrong\nlocalhost:*:*:app:s3cret\n",
-            0o600,
-            place,
-            Refused,
-        ),
+        ("*:*:*:*:wrong\nlocalhost:*:*:app:s3cret\n", 0o600, place, Refused),
         ("localhost:{tls}:saas:app:s3cret\n", 0o640, place, Refused),
         ("127.0.0.1:*:*:*:s3cret\n", 0o600, place, Refused),
         (
@@ -290,10 +202,7 @@ fn the_password_file_is_read_as_libpq_reads_it() {
     agree(
         &person,
         &servers,
-        Some(&format!(
-            "{place} passfile={}/.pgpass",
-            person.home.path().display()
-        )),
+        Some(&format!("{place} passfile={}/.pgpass", person.home.path().display())),
         Connected,
     );
 }
@@ -307,94 +216,40 @@ fn each_sslmode_keeps_its_promise() {
         ("host=localhost port={tls} sslmode=disable", Connected),
         ("host=localhost port={tls} sslmode=prefer", Connected),
         ("host=localhost port={tls} sslmode=require", Connected),
-        (
-            "host=localhost port={tls} sslmode=require sslrootcert={files}/ca.crt",
-            Connected,
-        ),
-        (
-            "host=localhost port={tls} sslmode=require sslrootcert={files}/other-ca.crt",
-            Refused,
-        ),
-        (
-            "host=localhost port={tls} sslmode=require sslrootcert={files}/absent",
-            Connected,
-        ),
+        ("host=localhost port={tls} sslmode=require sslrootcert={files}/ca.crt", Connected),
+        ("host=localhost port={tls} sslmode=require sslrootcert={files}/other-ca.crt", Refused),
+        ("host=localhost port={tls} sslmode=require sslrootcert={files}/absent", Connected),
         ("host=localhost port={tls} sslmode=verify-ca", Refused),
         ("host=localhost port={tls} sslmode=verify-full", Refused),
-        (
-            "host=localhost port={tls} sslmode=verify-ca sslrootcert={files}/ca.crt",
-            Connected,
-        ),
-        (
-            "host=127.0.0.1 port={tls} sslmode=verify-ca sslrootcert={files}/ca.crt",
-            Connected,
-        ),
-        (
-            "host=localhost port={tls} sslmode=verify-ca sslrootcert={files}/other-ca.crt",
-            Refused,
-        ),
-        (
-            "host=localhost port={tls} sslmode=verify-full sslrootcert={files}/ca.crt",
-            Connected,
-        ),
-        (
-            "host=localhost port={tls} sslmode=verify-full sslrootcert={files}/other-ca.crt",
-            Refused,
-        ),
-        (
-            "host=127.0.0.1 port={tls} sslmode=verify-full sslrootcert={files}/ca.crt",
-            Refused,
-        ),
-        (
-            "hostaddr=127.0.0.1 port={tls} sslmode=verify-full sslrootcert={files}/ca.crt",
-            Refused,
-        ),
+        ("host=localhost port={tls} sslmode=verify-ca sslrootcert={files}/ca.crt", Connected),
+        ("host=127.0.0.1 port={tls} sslmode=verify-ca sslrootcert={files}/ca.crt", Connected),
+        ("host=localhost port={tls} sslmode=verify-ca sslrootcert={files}/other-ca.crt", Refused),
+        ("host=localhost port={tls} sslmode=verify-full sslrootcert={files}/ca.crt", Connected),
+        ("host=localhost port={tls} sslmode=verify-full sslrootcert={files}/other-ca.crt", Refused),
+        ("host=127.0.0.1 port={tls} sslmode=verify-full sslrootcert={files}/ca.crt", Refused),
+        ("hostaddr=127.0.0.1 port={tls} sslmode=verify-full sslrootcert={files}/ca.crt", Refused),
         (
             "host=localhost hostaddr=127.0.0.1 port={tls} sslmode=verify-full sslrootcert={files}/ca.crt",
             Connected,
         ),
         ("host=localhost port={plain} sslmode=prefer", Connected),
         ("host=localhost port={plain} sslmode=require", Refused),
-        (
-            "host=localhost port={plain} sslmode=verify-full sslrootcert={files}/ca.crt",
-            Refused,
-        ),
-        (
-            "host=localhost port={tls} sslmode=require ssl_min_protocol_version=TLSv1.3",
-            Connected,
-        ),
-        (
-            "host=localhost port={tls} sslmode=require ssl_max_protocol_version=TLSv1.2",
-            Connected,
-        ),
-        (
-            "host=localhost port={tls} sslmode=require sslsni=0",
-            Connected,
-        ),
+        ("host=localhost port={plain} sslmode=verify-full sslrootcert={files}/ca.crt", Refused),
+        ("host=localhost port={tls} sslmode=require ssl_min_protocol_version=TLSv1.3", Connected),
+        ("host=localhost port={tls} sslmode=require ssl_max_protocol_version=TLSv1.2", Connected),
+        ("host=localhost port={tls} sslmode=require sslsni=0", Connected),
         // The manual's own recipes make certificates that rustls alone would not take.
         ("host=localhost port={old} sslmode=prefer", Connected),
         ("host=localhost port={old} sslmode=require", Connected),
-        (
-            "host=localhost port={old} sslmode=require channel_binding=require",
-            Connected,
-        ),
+        ("host=localhost port={old} sslmode=require channel_binding=require", Connected),
         (
             "host=localhost port={old} sslmode=verify-ca sslrootcert={files}/version_one.crt",
             Connected,
         ),
-        (
-            "host=localhost port={old} sslmode=verify-ca sslrootcert={files}/ca.crt",
-            Refused,
-        ),
+        ("host=localhost port={old} sslmode=verify-ca sslrootcert={files}/ca.crt", Refused),
         ("host=localhost port={expired} sslmode=require", Connected),
-        (
-            "host=localhost port={expired} sslmode=verify-ca sslrootcert={files}/ca.crt",
-            Refused,
-        ),
-        (
-            "host=localhost port={expired} sslmode=verify-full sslrootcert={files}/ca.crt",
-            Refused,
-        ),
+        ("host=localhost port={expired} sslmode=verify-ca sslrootcert={files}/ca.crt", Refused),
+        ("host=localhost port={expired} sslmode=verify-full sslrootcert={files}/ca.crt", Refused),
     ] {
         let text = format!("{text} {LOGIN}");
         agree(&Person::new(&[], &servers), &servers, Some(&text), expected);
@@ -422,28 +277,13 @@ fn a_client_certificate_logs_in() {
     let named = "sslcert={files}/client.crt sslkey={files}/client.key";
     for (words, expected) in [
         (named, Connected),
-        (
-            "sslcert={files}/expired-client.crt sslkey={files}/expired-client.key",
-            Refused,
-        ),
+        ("sslcert={files}/expired-client.crt sslkey={files}/expired-client.key", Refused),
         ("", Refused),
         ("sslcert={files}/client.crt", Refused),
-        (
-            "sslcert={files}/client.crt sslkey={files}/server.key",
-            Refused,
-        ),
-        (
-            "sslcert={files}/client.crt sslkey={files}/absent.key",
-            Refused,
-        ),
-        (
-            "sslcert={files}/absent.crt sslkey={files}/client.key",
-            Refused,
-        ),
-        (
-            "sslcert={files}/server.crt sslkey={files}/server.key",
-            Refused,
-        ),
+        ("sslcert={files}/client.crt sslkey={files}/server.key", Refused),
+        ("sslcert={files}/client.crt sslkey={files}/absent.key", Refused),
+        ("sslcert={files}/absent.crt sslkey={files}/client.key", Refused),
+        ("sslcert={files}/server.crt sslkey={files}/server.key", Refused),
     ] {
         let text = format!("{place} {words}");
         agree(&Person::new(&[], &servers), &servers, Some(&text), expected);
@@ -477,10 +317,7 @@ fn a_refused_certificate_comes_with_the_way_out() {
             "port={tls} host=127.0.0.1 sslmode=verify-full sslrootcert={files}/ca.crt",
             "is for localhost, not for 127.0.0.1: connect by that name, or re-issue it with subjectAltName=IP:127.0.0.1",
         ),
-        (
-            "port={old} sslmode=verify-full sslrootcert={files}/version_one.crt",
-            "X.509 version 1",
-        ),
+        ("port={old} sslmode=verify-full sslrootcert={files}/version_one.crt", "X.509 version 1"),
         (
             "port={expired} sslmode=verify-full sslrootcert={files}/ca.crt",
             "the server's certificate has expired: renew it",

@@ -5,10 +5,7 @@ use clap::{Parser, ValueEnum};
 /// Measures pricesync against the raw limit of the server and other tools.
 #[derive(Debug, Parser)]
 #[command(name = "fleet")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag that may be given or not"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that may be given or not")]
 pub(crate) struct Args {
     /// Measure only these rows
     #[arg(long, value_name = "ROW", value_delimiter = ',')]

@@ -38,10 +38,8 @@ impl<'a> Bench<'a> {
     /// Starts the server.
     pub(crate) fn start(args: &'a Args) -> Result<Self> {
         let work = tempfile::tempdir()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let help = Command::new(PROGRAM)
             .args(["migrate-schemas", "--help"])
             .output()
@@ -109,10 +107,7 @@ impl<'a> Bench<'a> {
     /// Returns a command that runs pricesync in a project against a database.
     pub(crate) fn pricesync(&self, project: &Path, database: &str, args: &[&str]) -> Command {
         let mut command = process::command(PROGRAM);
-        command
-            .args(args)
-            .current_dir(project)
-            .env("DATABASE_URL", self.url(database));
+        command.args(args).current_dir(project).env("DATABASE_URL", self.url(database));
         command
     }
 
@@ -155,11 +150,7 @@ impl<'a> Bench<'a> {
         let name = format!("run_{}", self.copies.get());
         self.wait_for_disk(false)?;
         // With fsync off, creating files must not wait for the disk either.
-        let place = if self.is_durable() {
-            " TABLESPACE pg_default"
-        } else {
-            self.in_memory()
-        };
+        let place = if self.is_durable() { " TABLESPACE pg_default" } else { self.in_memory() };
         let sql = format!("CREATE DATABASE {name} TEMPLATE {base}{place}");
         self.run("postgres", &sql)?;
         let copy = Copy { bench: self, name };

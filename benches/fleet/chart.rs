@@ -29,12 +29,7 @@ pub(crate) fn draw(rows: &[Measured], below: &str) -> String {
     for row in rows.iter().filter(|row| is_drawn(row, rows)) {
         y = panel(&mut body, row, y) + GAP;
     }
-    let _ = writeln!(
-        body,
-        r#"<text class="s" x="0" y="{:.0}">{}</text>"#,
-        y + 8.0,
-        escaped(below)
-    );
+    let _ = writeln!(body, r#"<text class="s" x="0" y="{:.0}">{}</text>"#, y + 8.0, escaped(below));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {:.0}\" role=\"img\">\n\
          <title>pricesync beside the raw limit of the server and beside other tools</title>\n\
@@ -44,9 +39,8 @@ pub(crate) fn draw(rows: &[Measured], below: &str) -> String {
 }
 
 fn is_drawn(row: &Measured, rows: &[Measured]) -> bool {
-    let has_durable = rows
-        .iter()
-        .any(|other| other.row == row.row && other.title == row.title && other.durable);
+    let has_durable =
+        rows.iter().any(|other| other.row == row.row && other.title == row.title && other.durable);
     !matches!(row.row, RowName::Memory | RowName::Drop | RowName::Backup)
         && (row.durable || !has_durable)
 }
@@ -59,10 +53,7 @@ fn panel(body: &mut String, row: &Measured, top: f64) -> f64 {
         .filter(|samples| !samples.values.is_empty())
         .map(|samples| (samples.name.as_str(), samples.median()))
         .collect();
-    let least = bars
-        .iter()
-        .map(|(_, value)| *value)
-        .fold(f64::INFINITY, f64::min);
+    let least = bars.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
     let most = bars.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let is_log = most / least > WIDE;
     let space = WIDTH - LABELS - NUMBERS;
@@ -84,11 +75,7 @@ fn panel(body: &mut String, row: &Measured, top: f64) -> f64 {
     );
     let mut y = top + TITLE;
     for (name, value) in bars {
-        let class = if name.starts_with("pricesync") {
-            "ours"
-        } else {
-            "other"
-        };
+        let class = if name.starts_with("pricesync") { "ours" } else { "other" };
         let (end, base) = (length(value), y + 11.0);
         let _ = writeln!(
             body,

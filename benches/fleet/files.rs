@@ -30,11 +30,7 @@ pub(crate) struct Projects {
 impl Projects {
     /// Writes the projects into an empty folder.
     pub(crate) fn write(root: PathBuf) -> Result<Self> {
-        let new = [
-            ("shipped", None),
-            ("new-file", Some(NEW_FILE)),
-            ("new-table", Some(NEW_TABLE)),
-        ];
+        let new = [("shipped", None), ("new-file", Some(NEW_FILE)), ("new-table", Some(NEW_TABLE))];
         for (name, extra) in new {
             let project = root.join(name);
             copy(&migrations(), &project.join("migrations"))?;
@@ -126,11 +122,7 @@ fn later_files() -> Result<Vec<File>> {
                 }
                 _ => format!("ALTER TABLE {table} ALTER COLUMN later_{column} SET DEFAULT 0;\n"),
             };
-            File {
-                version: newest + number,
-                name: format!("later_{number}"),
-                text,
-            }
+            File { version: newest + number, name: format!("later_{number}"), text }
         })
         .collect())
 }

@@ -65,10 +65,8 @@ impl Base {
             }
             Self::Migrated(n) => {
                 let empty = bench.base(Self::Empty(n))?;
-                bench.run(
-                    "postgres",
-                    &format!("CREATE DATABASE {name} TEMPLATE {empty}{place}"),
-                )?;
+                bench
+                    .run("postgres", &format!("CREATE DATABASE {name} TEMPLATE {empty}{place}"))?;
                 migrate(&[])?;
             }
             Self::Thin(n) => {

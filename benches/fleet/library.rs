@@ -25,21 +25,14 @@ pub(crate) fn create(
     files: &[File],
     slugs: &[String],
 ) -> Result<f64> {
-    bench
-        .runtime
-        .block_on(create_all(&bench.url(database), files, slugs))
+    bench.runtime.block_on(create_all(&bench.url(database), files, slugs))
 }
 
 async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> {
-    let names: Vec<String> = files
-        .iter()
-        .map(|file| format!("V{}__{}.sql", file.version, file.name))
-        .collect();
-    let files: Vec<(&str, &str)> = names
-        .iter()
-        .zip(files)
-        .map(|(name, file)| (name.as_str(), file.text.as_str()))
-        .collect();
+    let names: Vec<String> =
+        files.iter().map(|file| format!("V{}__{}.sql", file.version, file.name)).collect();
+    let files: Vec<(&str, &str)> =
+        names.iter().zip(files).map(|(name, file)| (name.as_str(), file.text.as_str())).collect();
     let set = MigrationSet::embedded(Scope::Tenant, &files)?;
     let options = ConnectOptions::resolve(Some(url), &Environment::from_process())?;
     let tls = tls::connector(&options)?;

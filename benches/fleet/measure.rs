@@ -14,10 +14,7 @@ pub(crate) struct Side<'a> {
 impl<'a> Side<'a> {
     /// Creates a candidate.
     pub(crate) fn new(name: &str, run: impl FnMut() -> Result<f64> + 'a) -> Self {
-        Self {
-            name: name.to_owned(),
-            run: Box::new(run),
-        }
+        Self { name: name.to_owned(), run: Box::new(run) }
     }
 }
 
@@ -59,10 +56,7 @@ impl Samples {
 pub(crate) fn in_turns(rounds: usize, sides: &mut [Side]) -> Result<Vec<Samples>> {
     let mut samples: Vec<Samples> = sides
         .iter()
-        .map(|side| Samples {
-            name: side.name.clone(),
-            values: Vec::with_capacity(rounds),
-        })
+        .map(|side| Samples { name: side.name.clone(), values: Vec::with_capacity(rounds) })
         .collect();
     for round in 0..rounds {
         let mut order: Vec<usize> = (0..sides.len()).collect();

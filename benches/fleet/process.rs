@@ -34,9 +34,7 @@ pub(crate) fn seconds(mut command: Command, log: &Path) -> Result<f64> {
     let name = name(&command);
     command.stderr(file(log)?);
     let started = Instant::now();
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {name}"))?;
+    let status = command.status().with_context(|| format!("cannot run {name}"))?;
     let took = started.elapsed().as_secs_f64();
     if !status.success() {
         bail!("{name} ended with {status}:\n{}", tail(log));
@@ -53,9 +51,7 @@ pub(crate) fn seconds(mut command: Command, log: &Path) -> Result<f64> {
 pub(crate) fn peak(mut command: Command, log: &Path, mut watch: impl FnMut()) -> Result<f64> {
     let name = name(&command);
     command.stderr(file(log)?);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot run {name}"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
     let mut peak = 0;
     let status = loop {
         peak = high_water(&child).unwrap_or(peak).max(peak);

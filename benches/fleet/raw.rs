@@ -75,10 +75,7 @@ pub(crate) fn seconds(
     let started = Instant::now();
     bench.runtime.block_on(async {
         let workers = (0..connections).map(|_| work(&url, &queue));
-        join_all(workers)
-            .await
-            .into_iter()
-            .collect::<Result<Vec<()>>>()
+        join_all(workers).await.into_iter().collect::<Result<Vec<()>>>()
     })?;
     Ok(started.elapsed().as_secs_f64())
 }
@@ -112,10 +109,6 @@ pub(crate) fn best_connections(
     }
     Ok((
         best.1,
-        format!(
-            "raw on {} connections; tried with {} schemas:{tried}",
-            best.1,
-            messages.len()
-        ),
+        format!("raw on {} connections; tried with {} schemas:{tried}", best.1, messages.len()),
     ))
 }

@@ -46,18 +46,12 @@ impl Report {
 
     /// Returns whether every limit was kept.
     pub(crate) fn is_met(&self) -> bool {
-        self.rows
-            .iter()
-            .flat_map(|row| &row.checks)
-            .all(|check| check.is_met() != Some(false))
+        self.rows.iter().flat_map(|row| &row.checks).all(|check| check.is_met() != Some(false))
     }
 
     /// Writes the files with the rows so far.
     pub(crate) fn write(&self) -> Result<()> {
-        write(
-            &self.dir.join("fleet.json"),
-            &format!("{:#}\n", self.json()),
-        )?;
+        write(&self.dir.join("fleet.json"), &format!("{:#}\n", self.json()))?;
         write(&self.dir.join("fleet.md"), &self.markdown())?;
         write(&self.dir.join("fleet.svg"), &self.chart())
     }
@@ -68,20 +62,10 @@ impl Report {
         let mut text = String::from("\n");
         for row in &self.rows {
             for check in row.checks.iter().filter(|check| check.bar.is_some()) {
-                let _ = writeln!(
-                    text,
-                    "{:<9} {}: {}",
-                    verdict(check),
-                    heading(row),
-                    words(check)
-                );
+                let _ = writeln!(text, "{:<9} {}: {}", verdict(check), heading(row), words(check));
             }
         }
-        let _ = write!(
-            text,
-            "written {}/fleet.json, fleet.md, fleet.svg",
-            self.dir.display()
-        );
+        let _ = write!(text, "written {}/fleet.json, fleet.md, fleet.svg", self.dir.display());
         if complete && args.is_everything() {
             let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench.svg");
             write(&chart, &self.chart())?;
@@ -107,31 +91,21 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let machine: serde_json::Map<String, Value> = self
-            .machine
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), json!(value)))
-            .collect();
+        let machine: serde_json::Map<String, Value> =
+            self.machine.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let rows: Vec<Value> = self.rows.iter().map(row_json).collect();
         json!({ "v": 1, "machine": machine, "rows": rows })
     }
 
     fn markdown(&self) -> String {
         let mut text = String::new();
-        let machine: Vec<String> = self
-            .machine
-            .iter()
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
+        let machine: Vec<String> =
+            self.machine.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let _ = writeln!(text, "{}\n", machine.join(", "));
         text.push_str("| what | candidate | median | from to | ratio | bar | |\n|---|---|--:|--:|---|---|---|\n");
         for row in &self.rows {
             for (number, samples) in row.samples.iter().enumerate() {
-                let title = if number == 0 {
-                    heading(row)
-                } else {
-                    String::new()
-                };
+                let title = if number == 0 { heading(row) } else { String::new() };
                 let (low, high) = samples.range();
                 let check = row.checks.iter().find(|check| is_of(check, samples));
                 let _ = writeln!(
@@ -215,21 +189,14 @@ fn is_of(check: &Check, samples: &Samples) -> bool {
 fn words(check: &Check) -> String {
     let value = number_words(check.value.unwrap_or(f64::NAN), check.unit);
     match check.bar {
-        Some(bar) => format!(
-            "{} = {value}, bar {}",
-            check.what,
-            bar_words(bar, check.unit)
-        ),
+        Some(bar) => format!("{} = {value}, bar {}", check.what, bar_words(bar, check.unit)),
         None => format!("{} = {value}", check.what),
     }
 }
 
 fn cells(check: &Check) -> String {
     let value = number_words(check.value.unwrap_or(f64::NAN), check.unit);
-    let bar = check
-        .bar
-        .map(|bar| bar_words(bar, check.unit))
-        .unwrap_or_default();
+    let bar = check.bar.map(|bar| bar_words(bar, check.unit)).unwrap_or_default();
     let against = check.what.split_once(" / ").map_or("", |(_, to)| to);
     let of = if against.is_empty() { "" } else { " of " };
     format!("{value}{of}{against} | {bar} | {}", verdict(check))
@@ -283,9 +250,7 @@ fn row_json(row: &Measured) -> Value {
 }
 
 fn version() -> Result<String> {
-    let said = Command::new(crate::bench::PROGRAM)
-        .arg("--version")
-        .output()?;
+    let said = Command::new(crate::bench::PROGRAM).arg("--version").output()?;
     let said = String::from_utf8_lossy(&said.stdout);
     Ok(said.trim().trim_start_matches("pricesync ").to_owned())
 }

@@ -94,22 +94,11 @@ impl Server {
         for setting in SETTINGS {
             keeper.args(["-c", setting]);
         }
-        keeper
-            .arg("-c")
-            .arg(format!("unix_socket_directories={}", dir.display()));
+        keeper.arg("-c").arg(format!("unix_socket_directories={}", dir.display()));
         as_account(&mut keeper);
         // A process group of its own: Ctrl-C reaches only this process, and the pipe stops the server.
-        let keeper = keeper
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let server = Self {
-            dir,
-            ram,
-            bin,
-            keeper,
-        };
+        let keeper = keeper.stdin(Stdio::piped()).stderr(Stdio::null()).process_group(0).spawn()?;
+        let server = Self { dir, ram, bin, keeper };
         server.wait()?;
         Ok(server)
     }
@@ -138,17 +127,12 @@ impl Server {
 
     /// Returns the URL of a database, for libpq and others.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!(
-            "postgresql:///{database}?host={}&user=postgres",
-            self.dir.display()
-        )
+        format!("postgresql:///{database}?host={}&user=postgres", self.dir.display())
     }
 
     /// Returns the version that the server's program prints.
     pub(crate) fn version(&self) -> Result<String> {
-        let said = Command::new(self.bin.join("postgres"))
-            .arg("--version")
-            .output()?;
+        let said = Command::new(self.bin.join("postgres")).arg("--version").output()?;
         let said = String::from_utf8_lossy(&said.stdout);
         Ok(said.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
     }
@@ -161,10 +145,7 @@ impl Server {
     /// The last line of `postmaster.pid` is the server's state.
     fn is_ready(&self) -> bool {
         let state = self.state().unwrap_or_default();
-        state
-            .lines()
-            .last()
-            .is_some_and(|line| line.trim() == "ready")
+        state.lines().last().is_some_and(|line| line.trim() == "ready")
     }
 
     fn state(&self) -> Option<String> {
@@ -249,7 +230,5 @@ fn account() -> Result<Option<(u32, u32)>> {
         })
     };
     let account = listed("postgres").or_else(|| listed("nobody"));
-    Ok(Some(account.context(
-        "this machine has neither the user postgres nor the user nobody",
-    )?))
+    Ok(Some(account.context("this machine has neither the user postgres nor the user nobody")?))
 }

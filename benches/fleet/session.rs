@@ -24,19 +24,12 @@ impl Session {
 
     /// Sends statements as one message and waits for the result.
     pub(crate) async fn run(&self, sql: &str) -> Result<()> {
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|error| refused(&error, sql))
+        self.client.batch_execute(sql).await.map_err(|error| refused(&error, sql))
     }
 
     /// Returns the first value of the first row, if there is one.
     pub(crate) async fn value(&self, sql: &str) -> Result<Option<String>> {
-        let messages = self
-            .client
-            .simple_query(sql)
-            .await
-            .map_err(|error| refused(&error, sql))?;
+        let messages = self.client.simple_query(sql).await.map_err(|error| refused(&error, sql))?;
         Ok(messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -51,9 +44,7 @@ impl Session {
 }
 
 fn refused(error: &tokio_postgres::Error, sql: &str) -> anyhow::Error {
-    let said = error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |db| db.message().to_owned());
+    let said = error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned());
     let start: String = sql.chars().take(200).collect();
     anyhow!("{said}: {start}")
 }

@@ -117,13 +117,8 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 5] = [
-        Self::Preamble,
-        Self::Before,
-        Self::Sequences,
-        Self::After,
-        Self::Schema,
-    ];
+    const ALL: [Self; 5] =
+        [Self::Preamble, Self::Before, Self::Sequences, Self::After, Self::Schema];
 
     const fn word(self) -> &'static str {
         match self {
@@ -239,10 +234,7 @@ pub struct RowCount {
 impl RowCount {
     /// Adds rows; each ends with the only line end in it.
     pub fn add(&mut self, bytes: &[u8]) {
-        self.rows += bytes
-            .iter()
-            .map(|&byte| u64::from(byte == b'\n'))
-            .sum::<u64>();
+        self.rows += bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum::<u64>();
         self.bytes += bytes.len() as u64;
         self.hash.update(bytes);
     }

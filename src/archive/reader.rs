@@ -85,10 +85,7 @@ impl Text {
 
 /// Returns how many of these bytes are one row or the beginning of one.
 fn row_length(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .map_or(bytes.len(), |at| at + 1)
+    bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1)
 }
 
 /// Reads a backup from its start to its end.
@@ -133,14 +130,7 @@ impl ArchiveReader {
             .strip_prefix(HEADER)
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or_else(|| ArchiveError::damaged("its header cannot be read"))?;
-        Ok(Self {
-            text,
-            header,
-            table: None,
-            at_row: false,
-            tables: Vec::new(),
-            ended: false,
-        })
+        Ok(Self { text, header, table: None, at_row: false, tables: Vec::new(), ended: false })
     }
 
     /// Returns the header.
@@ -176,9 +166,7 @@ impl ArchiveReader {
             return Ok(Some(ArchivePart::Table(head)));
         }
         let Some(text) = line.strip_prefix(END) else {
-            return Err(ArchiveError::damaged(
-                "there is something between its parts",
-            ));
+            return Err(ArchiveError::damaged("there is something between its parts"));
         };
         let ending: Trailer = serde_json::from_str(text)
             .map_err(|_| ArchiveError::damaged("its end cannot be read"))?;

@@ -46,10 +46,7 @@ fn pieces() -> Vec<ArchivePart> {
         })
     };
     vec![
-        ArchivePart::Sql(
-            Section::Before,
-            "CREATE TABLE \"products\" ();\n".to_owned(),
-        ),
+        ArchivePart::Sql(Section::Before, "CREATE TABLE \"products\" ();\n".to_owned()),
         head("products"),
         ArchivePart::Rows(rows()),
         ArchivePart::TableEnd,
@@ -104,9 +101,7 @@ fn unpacked(path: &Path) -> Vec<u8> {
 fn what_is_written_is_read_again_and_only_its_owner_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let written = written(folder.path());
-    let mode = std::fs::metadata(&written.path)
-        .expect("there")
-        .permissions();
+    let mode = std::fs::metadata(&written.path).expect("there").permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
     let reader = ArchiveReader::open(&written.path).expect("readable");
     assert_eq!(reader.header().name, header().name);
@@ -197,14 +192,10 @@ fn a_file_that_lies_about_lengths_is_damaged_and_costs_no_memory() {
     ] {
         packed(&path, format!("{begin}{rest}").as_bytes());
         let error = read(&path).expect_err(rest);
-        assert!(
-            matches!(error, ArchiveError::Damaged(_)),
-            "{rest}: {error:?}"
-        );
+        assert!(matches!(error, ArchiveError::Damaged(_)), "{rest}: {error:?}");
     }
     let mut to = zstd::Encoder::new(std::fs::File::create(&path).expect("made"), 3).expect("zstd");
-    to.write_all(b"-- pricesync backup 1\n-- header ")
-        .expect("written");
+    to.write_all(b"-- pricesync backup 1\n-- header ").expect("written");
     let zeros = vec![b'0'; 1 << 20];
     for _ in 0..300 {
         to.write_all(&zeros).expect("written");
@@ -230,8 +221,5 @@ fn other_files_and_newer_formats_are_told_apart() {
         error.to_string(),
         "its format 2 is newer than 1, the newest that this version reads"
     );
-    assert!(matches!(
-        read(&folder.path().join("none")),
-        Err(ArchiveError::Io(_))
-    ));
+    assert!(matches!(read(&folder.path().join("none")), Err(ArchiveError::Io(_))));
 }

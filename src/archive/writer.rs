@@ -85,8 +85,7 @@ impl ArchiveWriter {
             ArchivePart::TableEnd => {
                 self.put(ROWS_END)?;
                 let ended = self.table.take();
-                self.tables
-                    .extend(ended.map(|(table, count)| count.record(&table)));
+                self.tables.extend(ended.map(|(table, count)| count.record(&table)));
                 Ok(())
             }
             ArchivePart::End(_) => Ok(()),
@@ -99,33 +98,23 @@ impl ArchiveWriter {
     ///
     /// I/O errors, and an existing file of that name. No file is left then.
     pub fn finish(mut self, ending: Trailer) -> io::Result<WrittenArchive> {
-        let mut ending = Trailer {
-            tables: std::mem::take(&mut self.tables),
-            ..ending
-        };
+        let mut ending = Trailer { tables: std::mem::take(&mut self.tables), ..ending };
         ending.sha256 = ending.digest(self.hash.clone())?;
         self.line(END, &json(&ending)?)?;
         let file = self.to.finish()?;
         file.as_file().sync_all()?;
         let bytes = file.as_file().metadata()?.len();
-        file.persist_noclobber(&self.path)
-            .map_err(|error| error.error)?;
+        file.persist_noclobber(&self.path).map_err(|error| error.error)?;
         // A name is lost with its folder's contents otherwise.
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(WrittenArchive {
-            path: self.path,
-            bytes,
-            ending,
-        })
+        Ok(WrittenArchive { path: self.path, bytes, ending })
     }
 
     fn table(&mut self, head: &TableHead) -> io::Result<()> {
         let target = head.target();
         if target.contains('\n') {
-            let words = format!(
-                "line break in the name of a table or column: {}",
-                target.escape_debug()
-            );
+            let words =
+                format!("line break in the name of a table or column: {}", target.escape_debug());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
         self.line(TABLE, &json(head)?)?;

@@ -126,19 +126,13 @@ impl CommandRun for Args {
     }
 }
 
-const BACKUP: Operation = Operation {
-    command: "backup",
-    doing: "backing up",
-    done: Some("backed up"),
-};
+const BACKUP: Operation =
+    Operation { command: "backup", doing: "backing up", done: Some("backed up") };
 
 /// Creates the folder with mode 0700 if it does not exist.
 fn create_folder(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let created = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder);
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     created.map_err(|error| {
         let cause =
             anyhow::Error::new(error).context(format!("cannot create {}", folder.display()));

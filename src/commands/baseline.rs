@@ -45,11 +45,7 @@ pub(super) struct Args {
 impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let sets = app.sets()?;
-        let scope = if self.shared {
-            Scope::Shared
-        } else {
-            Scope::Tenant
-        };
+        let scope = if self.shared { Scope::Shared } else { Scope::Tenant };
         let set = match scope {
             Scope::Shared => &sets.shared,
             Scope::Tenant => &sets.tenant,
@@ -63,11 +59,7 @@ impl CommandRun for Args {
             });
         }
         let selectors = self.select.read()?;
-        let access = if self.dry_run {
-            Access::Read
-        } else {
-            Access::Write
-        };
+        let access = if self.dry_run { Access::Read } else { Access::Write };
         let (database, pace) = app.database_for_jobs(access).await?;
         let mut options = app.engine_options(&database);
         options.goal = Goal::Version(self.to);
@@ -78,13 +70,9 @@ impl CommandRun for Args {
             Scope::Tenant => Scopes::Selected(selectors.resolve(&catalog).await?),
         };
         // Reads only: it does not add histories to the ledger.
-        let reader = app
-            .migrator(&database, options.clone(), &sets, Access::Read, 1)
-            .await?;
+        let reader = app.migrator(&database, options.clone(), &sets, Access::Read, 1).await?;
         let expected = expected(self, scope, &reader, app).await?;
-        let migrator = app
-            .migrator(&database, options, &sets, access, pace.jobs())
-            .await?;
+        let migrator = app.migrator(&database, options, &sets, access, pace.jobs()).await?;
         let mode = Mode::Baseline(Arc::new(expected.clone().unwrap_or_default()));
         let migrator = Arc::new(PostgresMigrator::clone(&migrator).with_mode(mode));
         let run = Migration {
@@ -124,9 +112,7 @@ async fn expected(
     match known {
         Ok(baseline) => Ok(Some(baseline)),
         Err(why) => {
-            app.terminal.warn(&format!(
-                "cannot compare tables and columns with the files: {why}"
-            ));
+            app.terminal.warn(&format!("cannot compare tables and columns with the files: {why}"));
             Ok(None)
         }
     }
@@ -155,11 +141,8 @@ fn refuse_histories(survey: &Survey, to: i64) -> Result<(), Failure> {
     if more > 0 {
         words = format!("{words} and {more} more");
     }
-    Err(Failure::words(
-        Exit::Refused,
-        format!("these schemas already have a history: {words}"),
-    )
-    .hint("nothing was changed: use --exclude, or migrate them with migrate-schemas"))
+    Err(Failure::words(Exit::Refused, format!("these schemas already have a history: {words}"))
+        .hint("nothing was changed: use --exclude, or migrate them with migrate-schemas"))
 }
 
 async fn list(
@@ -178,10 +161,7 @@ async fn list(
                 let lacks = migrator.lacks(schema, expected).await;
                 let lacks = lacks.map_err(|error| Failure::words(Exit::Unexpected, error))?;
                 if lacks.is_empty() {
-                    format!(
-                        "{} would be recorded",
-                        count(plan.pending.len(), "migration")
-                    )
+                    format!("{} would be recorded", count(plan.pending.len(), "migration"))
                 } else {
                     mismatched += 1;
                     format!("mismatch: lacks {}", lacks.join(", "))
@@ -193,19 +173,12 @@ async fn list(
                 app.terminal.problems(state, &selection).join("; ")
             }
         };
-        rows.push(vec![
-            Cell::Text(item.target.schema.to_string()),
-            Cell::Text(finding),
-        ]);
+        rows.push(vec![Cell::Text(item.target.schema.to_string()), Cell::Text(finding)]);
     }
     Listing::new(&["schema", "baseline"], "nothing would be recorded").write(
         &app.terminal,
         OutputFormat::Table,
         rows,
     )?;
-    Ok(if mismatched == 0 {
-        Exit::Done
-    } else {
-        Exit::SchemasFailed
-    })
+    Ok(if mismatched == 0 { Exit::Done } else { Exit::SchemasFailed })
 }

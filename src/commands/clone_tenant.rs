@@ -53,9 +53,8 @@ impl CommandRun for Args {
         let started = std::time::Instant::now();
         let refused = |error: &dyn std::fmt::Display| Failure::words(Exit::Refused, error);
         let slug = Slug::parse(&self.slug).map_err(|error| refused(&error))?;
-        let schema = slug
-            .schema(&app.settings.catalog.schema_prefix)
-            .map_err(|error| refused(&error))?;
+        let schema =
+            slug.schema(&app.settings.catalog.schema_prefix).map_err(|error| refused(&error))?;
         let hostnames = parse_hosts(&self.domains)?;
         if let Some(name) = &self.name {
             check_name(name)?;
@@ -76,25 +75,20 @@ impl CommandRun for Args {
         };
         let options = app.engine_options(&database);
         let verifier = DdlVerifier::disabled();
-        let copied = run_in_one(
-            app,
-            CLONE,
-            &new_target(&destination.new),
-            async |progress| {
-                let catalog = catalog.clone().with_progress(progress);
-                let source = Source {
-                    catalog: &catalog,
-                    tenant: &tenant,
-                    options: &options,
-                    verifier: &verifier,
-                    schema_only: self.schema_only,
-                };
-                let copied = catalog.copy_tenant(&source, &destination).await;
-                let copied = copied.map_err(failure)?;
-                let result = restored_size(&copied);
-                Ok((copied, result))
-            },
-        )
+        let copied = run_in_one(app, CLONE, &new_target(&destination.new), async |progress| {
+            let catalog = catalog.clone().with_progress(progress);
+            let source = Source {
+                catalog: &catalog,
+                tenant: &tenant,
+                options: &options,
+                verifier: &verifier,
+                schema_only: self.schema_only,
+            };
+            let copied = catalog.copy_tenant(&source, &destination).await;
+            let copied = copied.map_err(failure)?;
+            let result = restored_size(&copied);
+            Ok((copied, result))
+        })
         .await?;
         warn_of_references(&copied, app);
         let line = format!(
@@ -111,11 +105,7 @@ impl CommandRun for Args {
     }
 }
 
-const CLONE: Operation = Operation {
-    command: "clone-tenant",
-    doing: "copying",
-    done: None,
-};
+const CLONE: Operation = Operation { command: "clone-tenant", doing: "copying", done: None };
 
 fn failure(error: BackupError) -> Failure {
     let mentions = matches!(error, BackupError::NameReferenced(_));

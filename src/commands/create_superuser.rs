@@ -43,9 +43,7 @@ impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let usage = |words: &str| Failure::words(Exit::Usage, words);
         if self.username.trim().is_empty() || self.username.chars().any(char::is_control) {
-            return Err(usage(
-                "the username may not be empty or contain control characters",
-            ));
+            return Err(usage("the username may not be empty or contain control characters"));
         }
         let parts = self.email.split_once('@');
         let is_address = parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
@@ -64,19 +62,10 @@ impl CommandRun for Args {
             Hasher::Pbkdf2Sha256 => password::django_pbkdf2(&password),
         };
         let hash = hash.ok_or_else(|| Failure::words(Exit::Unexpected, "cannot create a salt"))?;
-        let user = NewUser {
-            username: &self.username,
-            email: &self.email,
-            password_hash: &hash,
-        };
+        let user = NewUser { username: &self.username, email: &self.email, password_hash: &hash };
         let settings = &app.settings;
         let created = database
-            .create_superuser(
-                &tenant,
-                &app.engine_options(&database),
-                &settings.users,
-                user,
-            )
+            .create_superuser(&tenant, &app.engine_options(&database), &settings.users, user)
             .await;
         if let Err(error) = created {
             return Err(explain(error, &tenant, app, &database).await);
@@ -116,10 +105,7 @@ async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Databa
     let cause = anyhow::Error::new(error);
     let mut failure = Failure::new(
         exit,
-        cause.context(format!(
-            "cannot create a superuser in tenant '{}'",
-            tenant.slug
-        )),
+        cause.context(format!("cannot create a superuser in tenant '{}'", tenant.slug)),
     );
     if is_locked {
         return failure.hint(
@@ -134,10 +120,7 @@ async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Databa
         return failure.hint("usernames are compared without case");
     }
     if let Some(sqlstate) = missing {
-        let said = ServerError {
-            sqlstate: Some(sqlstate.to_owned()),
-            ..ServerError::default()
-        };
+        let said = ServerError { sqlstate: Some(sqlstate.to_owned()), ..ServerError::default() };
         let target = target(tenant);
         let pending = PendingHint::new(app.surveyor(database), vec![target.clone()]);
         failure.hints.extend(pending.hint(&target, &said).await);
@@ -149,25 +132,16 @@ async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Databa
 /// Reads one line, without its line end.
 fn read_password() -> Result<String, Failure> {
     let mut text = String::new();
-    std::io::stdin()
-        .lock()
-        .read_to_string(&mut text)
-        .map_err(|error| {
-            Failure::new(
-                Exit::Usage,
-                anyhow::Error::new(error).context("cannot read stdin"),
-            )
-        })?;
+    std::io::stdin().lock().read_to_string(&mut text).map_err(|error| {
+        Failure::new(Exit::Usage, anyhow::Error::new(error).context("cannot read stdin"))
+    })?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     checked(line)
 }
 
 fn prompt_for_password(args: &Args, tenant: &Tenant, app: &App) -> Result<String, Failure> {
-    let question = format!(
-        "password of {} in tenant '{}': ",
-        args.username, tenant.slug
-    );
+    let question = format!("password of {} in tenant '{}': ", args.username, tenant.slug);
     let Some(password) = app.terminal.secret(&question)? else {
         return Err(Failure::words(
             Exit::Usage,
@@ -190,10 +164,7 @@ fn checked(password: &str) -> Result<String, Failure> {
         return Err(Failure::words(Exit::Usage, "the password is empty"));
     }
     if password.contains(['\n', '\r', '\0']) {
-        return Err(Failure::words(
-            Exit::Usage,
-            "the password contains a line break or NUL",
-        ));
+        return Err(Failure::words(Exit::Usage, "the password contains a line break or NUL"));
     }
     Ok(password.to_owned())
 }

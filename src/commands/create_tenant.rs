@@ -115,18 +115,16 @@ impl CommandRun for Args {
             return Ok(Exit::Done);
         }
         if app.settings.catalog.tenants.name.is_none() && new.name != new.slug.as_str() {
-            app.terminal
-                .warn("catalog.name_column is \"\": the name is not stored");
+            app.terminal.warn("catalog.name_column is \"\": the name is not stored");
         }
         let options = app.engine_options(&database);
         let template_rules = options.clone();
         let set = (!self.no_migrate).then_some(&*sets.tenant);
         // Connects first, so that an unreachable server leaves no tenant behind.
         let migrator = match set {
-            Some(set) if has_more_than_one_transaction(set) => Some(
-                app.migrator(&database, options.clone(), &sets, Access::Write, 1)
-                    .await?,
-            ),
+            Some(set) if has_more_than_one_transaction(set) => {
+                Some(app.migrator(&database, options.clone(), &sets, Access::Write, 1).await?)
+            }
             _ => None,
         };
         let (progress, _events) = Progress::channel();
@@ -169,10 +167,8 @@ impl CommandRun for Args {
             }
         }
         let done = if self.adopt { "adopted" } else { "created" };
-        let line = format!(
-            "✓ Tenant {done}: {} (slug={}, schema={})",
-            new.name, new.slug, new.schema
-        );
+        let line =
+            format!("✓ Tenant {done}: {} (slug={}, schema={})", new.name, new.slug, new.schema);
         print_line(&app.terminal, line)?;
         if self.no_migrate && self.adopt {
             app.terminal.hint(&Hint::command(
@@ -191,9 +187,8 @@ impl CommandRun for Args {
             && let Err(why) = catalog.write_template(set, &template_rules).await
             && app.terminal.verbosity() > Verbosity::Normal
         {
-            app.terminal.note(&format!(
-                "no template, so the next tenant is created file by file: {why}"
-            ));
+            app.terminal
+                .note(&format!("no template, so the next tenant is created file by file: {why}"));
         }
         Ok(exit)
     }
@@ -212,17 +207,12 @@ async fn exists(new: &NewTenant, catalog: &PostgresCatalog, app: &App) -> Result
     if tenant.schema != new.schema {
         return Err(Failure::words(
             Exit::Refused,
-            format!(
-                "tenant '{}' already exists, in schema '{}'",
-                tenant.slug, tenant.schema
-            ),
+            format!("tenant '{}' already exists, in schema '{}'", tenant.slug, tenant.schema),
         ));
     }
     require_schema(&tenant, catalog).await?;
-    app.terminal.note(&format!(
-        "tenant '{}' already exists (schema={})",
-        tenant.slug, tenant.schema
-    ));
+    app.terminal
+        .note(&format!("tenant '{}' already exists (schema={})", tenant.slug, tenant.schema));
     Ok(true)
 }
 

@@ -37,9 +37,7 @@ pub(super) struct Args {
 impl CommandRun for Args {
     /// Selects the local server, so that the demonstration never changes another database.
     fn override_settings(&self, overrides: &mut Overrides) {
-        overrides
-            .values
-            .retain(|(key, _, _)| *key != "database.url");
+        overrides.values.retain(|(key, _, _)| *key != "database.url");
         overrides.set("database.url", "demo", Some(LOCAL));
     }
 
@@ -49,15 +47,8 @@ impl CommandRun for Args {
         note("Starting the local PostgreSQL server...");
         let (database, pace) = app.database_for_jobs(Access::Write).await?;
         let options = app.engine_options(&database);
-        let migrator = app
-            .migrator(
-                &database,
-                options.clone(),
-                &sets,
-                Access::Write,
-                pace.jobs(),
-            )
-            .await?;
+        let migrator =
+            app.migrator(&database, options.clone(), &sets, Access::Write, pace.jobs()).await?;
         let catalog = app.catalog(&database);
         let migration = |scopes| Migration {
             app,
@@ -114,9 +105,7 @@ async fn missing_tenants(
         .map(|(slug, name)| (slug.to_owned(), name.to_owned()))
         .into_iter()
         .chain(numbered);
-    Ok(names
-        .filter(|(slug, _)| !existing.contains(slug.as_str()))
-        .collect())
+    Ok(names.filter(|(slug, _)| !existing.contains(slug.as_str())).collect())
 }
 
 /// Creates tenants with empty schemas.

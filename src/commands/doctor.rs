@@ -59,27 +59,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         let sets = app.sets()?;
-        let access = if self.fix.is_some() {
-            Access::Write
-        } else {
-            Access::Read
-        };
+        let access = if self.fix.is_some() { Access::Write } else { Access::Read };
         let database = app.database(access, 2).await?;
-        let migrator = app
-            .migrator(&database, app.engine_options(&database), &sets, access, 1)
-            .await?;
-        let inspection = Inspection {
-            app,
-            catalog: app.catalog(&database),
-            migrator,
-        };
+        let migrator =
+            app.migrator(&database, app.engine_options(&database), &sets, access, 1).await?;
+        let inspection = Inspection { app, catalog: app.catalog(&database), migrator };
         let findings = inspection.confirmed().await?;
         if self.fix == Some(Fix::Ledger) {
             let list = inspection.catalog.list_briefly().await?;
             let covered = inspection.migrator.rebuild_ledger(&targets(&list)).await;
             let covered = covered.map_err(RolloutError::Survey)?;
-            app.terminal
-                .note(&format!("the ledger covers {}", count(covered, "schema")));
+            app.terminal.note(&format!("the ledger covers {}", count(covered, "schema")));
         }
         let (mut rows, mut fixed) = (Vec::with_capacity(findings.len()), 0);
         for mut finding in findings {
@@ -99,16 +89,12 @@ impl CommandRun for Args {
                 "{} registered, {remaining} of all findings remain; {next}",
                 count(fixed, "tenant")
             )),
-            Some(Fix::Missing) if fixed > 0 => app
-                .terminal
-                .note(&format!("{} created; {next}", count(fixed, "schema"))),
+            Some(Fix::Missing) if fixed > 0 => {
+                app.terminal.note(&format!("{} created; {next}", count(fixed, "schema")));
+            }
             _ => {}
         }
-        Ok(if remaining == 0 {
-            Exit::Done
-        } else {
-            Exit::Drift
-        })
+        Ok(if remaining == 0 { Exit::Done } else { Exit::Drift })
     }
 }
 
@@ -178,12 +164,7 @@ enum Problem {
 
 impl Finding {
     fn new(schema: &str, tenant: &str, problem: Problem, text: impl Into<String>) -> Self {
-        Self {
-            schema: schema.to_owned(),
-            tenant: tenant.to_owned(),
-            problem,
-            text: text.into(),
-        }
+        Self { schema: schema.to_owned(), tenant: tenant.to_owned(), problem, text: text.into() }
     }
 
     fn has_same_problem(&self, other: &Self) -> bool {
@@ -302,14 +283,12 @@ impl Inspection<'_> {
             let place = trashed.trash_schema();
             let (problem, text) = match trashed.state {
                 TrashState::Complete => continue,
-                TrashState::Purging => (
-                    Problem::Unfinished(place.to_string()),
-                    "its purge did not finish; finish it",
-                ),
-                TrashState::SchemaMissing => (
-                    Problem::Trash,
-                    "in the trash, but its schema is gone; remove the record",
-                ),
+                TrashState::Purging => {
+                    (Problem::Unfinished(place.to_string()), "its purge did not finish; finish it")
+                }
+                TrashState::SchemaMissing => {
+                    (Problem::Trash, "in the trash, but its schema is gone; remove the record")
+                }
             };
             let text = Hint::command(text, format!("purge --tenant {place}"));
             let text = self.app.terminal.render(&text);

@@ -69,17 +69,11 @@ impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
         match &self.what {
             What::List { select, output } => return list(select, *output, app).await,
-            What::Add {
-                tenant,
-                primary,
-                hosts,
-            } => {
+            What::Add { tenant, primary, hosts } => {
                 let hosts = parse_hosts(hosts)?;
                 let (catalog, tenant) = open(&tenant.tenant, app).await?;
                 let options = app.engine_options(catalog.database());
-                let added = catalog
-                    .add_domains(&tenant, &hosts, *primary, &options)
-                    .await?;
+                let added = catalog.add_domains(&tenant, &hosts, *primary, &options).await?;
                 for (host, added) in hosts.iter().zip(added) {
                     match added {
                         Added::New => print_line(
@@ -98,17 +92,11 @@ impl CommandRun for Args {
                     )?;
                 }
             }
-            What::Remove {
-                tenant,
-                force,
-                hosts,
-            } => {
+            What::Remove { tenant, force, hosts } => {
                 let hosts = parse_hosts(hosts)?;
                 let (catalog, tenant) = open(&tenant.tenant, app).await?;
                 let options = app.engine_options(catalog.database());
-                let successor = catalog
-                    .remove_domains(&tenant, &hosts, *force, &options)
-                    .await?;
+                let successor = catalog.remove_domains(&tenant, &hosts, *force, &options).await?;
                 for host in &hosts {
                     print_line(
                         &app.terminal,

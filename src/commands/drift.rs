@@ -24,11 +24,7 @@ use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Cell, Listing, OutputFormat, clean, count};
 
-const DRIFT: Operation = Operation {
-    command: "drift",
-    doing: "comparing",
-    done: Some("compared"),
-};
+const DRIFT: Operation = Operation { command: "drift", doing: "comparing", done: Some("compared") };
 
 /// Maximum number of differing lines in the table for a shape.
 const LINES: usize = 12;
@@ -69,11 +65,7 @@ impl CommandRun for Args {
             app.terminal.note("no tenants");
         }
         let versioned = versioned(&targets, app, &database).await?;
-        let reader = Arc::new(ShapeReader::new(
-            database,
-            &app.settings.history_table,
-            versioned,
-        ));
+        let reader = Arc::new(ShapeReader::new(database, &app.settings.history_table, versioned));
         let ids = TenantIds::new(catalog, &tenants);
         let summary = run_in_each(app, DRIFT, pace, ids, &reader, &targets).await?;
         let shapes = reader.shapes();
@@ -125,9 +117,8 @@ fn print(shapes: &[Shape], args: &Args, app: &App) -> Result<(), Failure> {
                 "no tenants",
             );
             let rows = shapes.iter().map(|shape| {
-                let (more, less) = usual(shape, shapes)
-                    .map(|usual| shape.differences(usual))
-                    .unwrap_or_default();
+                let (more, less) =
+                    usual(shape, shapes).map(|usual| shape.differences(usual)).unwrap_or_default();
                 let lines =
                     |lines: Vec<&str>| Cell::List(lines.into_iter().map(str::to_owned).collect());
                 vec![
@@ -190,10 +181,7 @@ fn print_table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
             count(shape.members.len(), "schema"),
             short(usual)
         )?;
-        let lines = less
-            .iter()
-            .map(|line| ('-', line))
-            .chain(more.iter().map(|line| ('+', line)));
+        let lines = less.iter().map(|line| ('-', line)).chain(more.iter().map(|line| ('+', line)));
         for (sign, line) in lines.take(LINES) {
             writeln!(out, "  {sign} {}", clean(line))?;
         }
@@ -207,11 +195,7 @@ fn print_table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
 }
 
 fn version(shape: &Shape) -> Cell {
-    if shape.version.is_empty() {
-        Cell::Absent
-    } else {
-        Cell::Text(shape.version.clone())
-    }
+    if shape.version.is_empty() { Cell::Absent } else { Cell::Text(shape.version.clone()) }
 }
 
 /// Returns the first 8 characters of the digest, for the table.

@@ -93,10 +93,7 @@ impl CommandRun for Args {
         if self.trash {
             print_line(&app.terminal, format!("✓ Moved to the trash: {subject}"))?;
             let slug = shell_word(tenant.slug.as_str());
-            app.terminal.hint(&Hint::command(
-                "restore it",
-                format!("undrop --tenant {slug}"),
-            ));
+            app.terminal.hint(&Hint::command("restore it", format!("undrop --tenant {slug}")));
             return Ok(Exit::Done);
         }
         print_line(&app.terminal, format!("✓ Dropped {subject}"))?;
@@ -104,28 +101,19 @@ impl CommandRun for Args {
     }
 }
 
-const DROP: Operation = Operation {
-    command: "drop-schema",
-    doing: "dropping",
-    done: None,
-};
+const DROP: Operation = Operation { command: "drop-schema", doing: "dropping", done: None };
 
-const TRASH: Operation = Operation {
-    command: "drop-schema --trash",
-    doing: "moving to the trash",
-    done: None,
-};
+const TRASH: Operation =
+    Operation { command: "drop-schema --trash", doing: "moving to the trash", done: None };
 
 fn question(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
     let hosts: Vec<&str> = tenant.hostnames.iter().map(Hostname::as_str).collect();
     let mut record = match (args.keep_record, hosts.is_empty()) {
         (true, _) => "its row is kept".to_owned(),
         (false, true) => "its row is deleted".to_owned(),
-        (false, false) => format!(
-            "its row and {} are deleted: {}",
-            count(hosts.len(), "host"),
-            hosts.join(", ")
-        ),
+        (false, false) => {
+            format!("its row and {} are deleted: {}", count(hosts.len(), "host"), hosts.join(", "))
+        }
     };
     if !args.keep_record {
         for referrer in contents.references.iter().filter(|one| !one.blocks) {
@@ -149,20 +137,8 @@ fn question(tenant: &Tenant, contents: &Contents, args: &Args) -> String {
 
 fn describe_tenant(tenant: &Tenant, contents: &Contents) -> String {
     if !contents.exists() {
-        return format!(
-            "tenant '{}' (its schema {} is already gone)",
-            tenant.slug, tenant.schema
-        );
+        return format!("tenant '{}' (its schema {} is already gone)", tenant.slug, tenant.schema);
     }
-    let left = if contents.is_dropping() {
-        "the rest of "
-    } else {
-        ""
-    };
-    format!(
-        "tenant '{}': {left}schema {}, {}",
-        tenant.slug,
-        tenant.schema,
-        contents_size(contents)
-    )
+    let left = if contents.is_dropping() { "the rest of " } else { "" };
+    format!("tenant '{}': {left}schema {}, {}", tenant.slug, tenant.schema, contents_size(contents))
 }

@@ -41,11 +41,7 @@ impl CommandRun for Args {
                 has_password = true;
                 continue;
             }
-            writeln!(
-                out,
-                "export {name}={}",
-                shell_word(&value.to_string_lossy())
-            )?;
+            writeln!(out, "export {name}={}", shell_word(&value.to_string_lossy()))?;
         }
         out.flush()?;
         let in_environment = std::env::var_os("PGPASSWORD").is_some_and(|value| !value.is_empty());

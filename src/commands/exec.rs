@@ -34,11 +34,7 @@ use crate::service::selection::target;
 use crate::settings::{self, Overrides};
 use crate::ui::{OutputFormat, ProgressMode, QueryRows, clean, is_broken_pipe};
 
-const EXEC: Operation = Operation {
-    command: "exec",
-    doing: "executing",
-    done: Some("executed"),
-};
+const EXEC: Operation = Operation { command: "exec", doing: "executing", done: Some("executed") };
 
 /// Run SQL or a program for many tenants
 ///
@@ -125,10 +121,7 @@ pub(super) async fn instead_of_psql(
     app: &App,
 ) -> Result<Exit, Failure> {
     let args = Args {
-        select: SelectArgs {
-            tenants: vec![slug.to_owned()],
-            ..SelectArgs::default()
-        },
+        select: SelectArgs { tenants: vec![slug.to_owned()], ..SelectArgs::default() },
         all: false,
         command: Some(sql),
         file: None,
@@ -153,11 +146,7 @@ impl CommandRun for Args {
         self.require_selection()?;
         let sql = self.sql()?;
         let selectors = self.select.read()?;
-        let access = if self.write {
-            Access::Write
-        } else {
-            Access::Read
-        };
+        let access = if self.write { Access::Write } else { Access::Read };
         let (database, pace) = app.database_for_jobs(access).await?;
         let catalog = app.catalog(&database);
         let tenants = select_tenants(selectors, &catalog, app).await?;
@@ -172,11 +161,7 @@ impl CommandRun for Args {
             app,
             fan_out: FanOut {
                 work: EXEC,
-                fleet: Fleet {
-                    concurrency: pace,
-                    on_failure: self.on_failure(app),
-                    interrupts,
-                },
+                fleet: Fleet { concurrency: pace, on_failure: self.on_failure(app), interrupts },
             },
             interrupter,
             targets,
@@ -259,11 +244,8 @@ impl ExecRun<'_> {
         let writing = tokio::task::spawn_blocking(move || {
             let mut write = || -> io::Result<()> {
                 while let Some(output) = written.blocking_recv() {
-                    let line = if is_terminal {
-                        clean(&output.line).into_owned()
-                    } else {
-                        output.line
-                    };
+                    let line =
+                        if is_terminal { clean(&output.line).into_owned() } else { output.line };
                     writeln!(io::stdout(), "{}: {line}", clean(&output.tenant))?;
                 }
                 Ok(())
@@ -300,9 +282,7 @@ impl ExecRun<'_> {
         // Dropping the job ends the results; a table is written then, after all progress.
         let shown = reporter.shown().await;
         drop(job);
-        let written = writing
-            .await
-            .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+        let written = writing.await.map_err(|error| Failure::new(Exit::Unexpected, error))?;
         if let Err(error) = written {
             if !is_broken_pipe(&error) {
                 shown.finish(&mut summary).await;

@@ -97,10 +97,8 @@ impl CommandRun for Args {
         if let Some(chosen) = &chosen {
             findings.retain(|finding| chosen.contains(&finding.path));
         }
-        let reported: Vec<Reported> = findings
-            .iter()
-            .map(|finding| Reported::new(finding, &fleet))
-            .collect();
+        let reported: Vec<Reported> =
+            findings.iter().map(|finding| Reported::new(finding, &fleet)).collect();
         match self.output {
             FindingsFormat::Table => write_diagnostics(&reported, app)?,
             FindingsFormat::Json => write_json(&reported, app)?,
@@ -112,11 +110,7 @@ impl CommandRun for Args {
             Level::Error => Severity::Error,
         });
         let is_denied = |finding: &Finding| denied.is_some_and(|denied| finding.severity >= denied);
-        Ok(if findings.iter().any(is_denied) {
-            Exit::Usage
-        } else {
-            Exit::Done
-        })
+        Ok(if findings.iter().any(is_denied) { Exit::Usage } else { Exit::Done })
     }
 }
 
@@ -127,9 +121,8 @@ fn selected_files(given: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<Path
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let scripts = sets.shared.scripts().iter().chain(sets.tenant.scripts());
-    let known: Vec<(PathBuf, &PathBuf)> = scripts
-        .map(|script| (real(&script.path), &script.path))
-        .collect();
+    let known: Vec<(PathBuf, &PathBuf)> =
+        scripts.map(|script| (real(&script.path), &script.path)).collect();
     let mut chosen = BTreeSet::new();
     for path in given {
         let wanted = real(path);

@@ -41,21 +41,11 @@ impl CommandRun for Args {
         let catalog = app.catalog(&database);
         let tenants = select_tenants(selectors, &catalog, app).await?;
         let needs_states = self.pending || self.output.format() != OutputFormat::Names;
-        let sets = if needs_states {
-            sets_or_warn(app)
-        } else {
-            None
-        };
+        let sets = if needs_states { sets_or_warn(app) } else { None };
         let states = match &sets {
             Some(sets) => {
                 let migrator = app
-                    .migrator(
-                        &database,
-                        app.engine_options(&database),
-                        sets,
-                        Access::Read,
-                        1,
-                    )
+                    .migrator(&database, app.engine_options(&database), sets, Access::Read, 1)
                     .await?;
                 let targets: Vec<_> = tenants.iter().map(target).collect();
                 migrator
@@ -67,9 +57,7 @@ impl CommandRun for Args {
         };
         let mut states = states.into_iter();
         let listing = Listing::new(
-            &[
-                "id", "name", "slug", "schema", "domains", "version", "pending", "state", "created",
-            ],
+            &["id", "name", "slug", "schema", "domains", "version", "pending", "state", "created"],
             "no tenants",
         )
         .named_by("slug");
@@ -151,8 +139,7 @@ fn sets_or_warn(app: &App) -> Option<Sets> {
     match app.sets() {
         Ok(sets) => Some(sets),
         Err(failure) => {
-            app.terminal
-                .warn(&format!("cannot show versions: {:#}", failure.cause));
+            app.terminal.warn(&format!("cannot show versions: {:#}", failure.cause));
             None
         }
     }

@@ -42,19 +42,14 @@ impl CommandRun for Args {
             ],
             "no schema is locked",
         )
-        .write(
-            &app.terminal,
-            self.output.format(),
-            locks.into_iter().map(row),
-        )?;
+        .write(&app.terminal, self.output.format(), locks.into_iter().map(row))?;
         Ok(Exit::Done)
     }
 }
 
 fn row(lock: SchemaLock) -> Vec<Cell> {
     vec![
-        lock.schema
-            .map_or_else(|| Cell::Text("(being created)".to_owned()), Cell::Text),
+        lock.schema.map_or_else(|| Cell::Text("(being created)".to_owned()), Cell::Text),
         Cell::Number(lock.pid.into()),
         Cell::Text(lock.application),
         Cell::Text(lock.client),
@@ -67,11 +62,7 @@ fn row(lock: SchemaLock) -> Vec<Cell> {
 }
 
 fn waiter(waiter: Waiter) -> String {
-    let Waiter {
-        pid,
-        application,
-        wants,
-    } = waiter;
+    let Waiter { pid, application, wants } = waiter;
     if application.is_empty() {
         format!("pid {pid} for {wants}")
     } else {

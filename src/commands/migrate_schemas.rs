@@ -132,9 +132,7 @@ impl Args {
     ) -> Result<Option<Scopes>, Failure> {
         let mut selection = selectors.resolve(catalog).await?;
         if self.retry_failed {
-            let mut failed = run_log::failed_schemas(database)
-                .await
-                .map_err(unknown_failures)?;
+            let mut failed = run_log::failed_schemas(database).await.map_err(unknown_failures)?;
             if failed.is_empty() {
                 return Ok(None);
             }
@@ -144,10 +142,7 @@ impl Args {
                 None => true,
             });
             selection.only = Some(failed.into_iter().collect());
-            return Ok(Some(Scopes::Retry {
-                public,
-                tenants: selection,
-            }));
+            return Ok(Some(Scopes::Retry { public, tenants: selection }));
         }
         Ok(Some(match (self.shared, selection.is_everything()) {
             (true, _) => Scopes::Shared,
@@ -206,11 +201,7 @@ impl CommandRun for Args {
             _ => None,
         };
         let only_reads = self.check || (self.dry_run.is_some() && dry_run.is_none());
-        let access = if only_reads {
-            Access::Read
-        } else {
-            Access::Write
-        };
+        let access = if only_reads { Access::Read } else { Access::Write };
         let (database, pace) = app.database_for_jobs(access).await?;
         let mut options = app.engine_options(&database);
         options.goal = self.to.map_or(Goal::Latest, Goal::Version);
@@ -220,14 +211,8 @@ impl CommandRun for Args {
             return finish(&Summary::default(), self, app);
         };
         // A dry run does not add histories to the ledger either.
-        let writes = if dry_run.is_some() {
-            Access::Read
-        } else {
-            access
-        };
-        let migrator = app
-            .migrator(&database, options, &sets, writes, pace.jobs())
-            .await?;
+        let writes = if dry_run.is_some() { Access::Read } else { access };
+        let migrator = app.migrator(&database, options, &sets, writes, pace.jobs()).await?;
         let mode = match &dry_run {
             Some(dry_run) => Mode::DryRun(Arc::clone(dry_run)),
             None if self.fake => Mode::Fake,
@@ -278,11 +263,7 @@ fn finish(summary: &Summary, args: &Args, app: &App) -> Result<Exit, Failure> {
 
 /// Checks that a file has this version, because a run would stop at the version below it.
 fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure> {
-    let set = if args.shared {
-        &sets.shared
-    } else {
-        &sets.tenant
-    };
+    let set = if args.shared { &sets.shared } else { &sets.tenant };
     let has_public = !args.shared && args.select.is_everything();
     let has_version =
         |ids: &[crate::domain::script::ScriptId]| ids.iter().any(|id| id.version == version);
@@ -309,18 +290,10 @@ fn check(survey: &Survey, app: &App) -> Exit {
         warn_of_problems(item, app);
     }
     for row in &survey.refused {
-        app.terminal
-            .warn(&format!("tenant '{}': {}", row.slug, row.reason));
+        app.terminal.warn(&format!("tenant '{}': {}", row.slug, row.reason));
     }
-    let (pending, all) = (
-        survey.pending(),
-        survey.schemas.len() + survey.refused.len(),
-    );
-    let unread = if locked > 0 {
-        format!(", {locked} locked")
-    } else {
-        String::new()
-    };
+    let (pending, all) = (survey.pending(), survey.schemas.len() + survey.refused.len());
+    let unread = if locked > 0 { format!(", {locked} locked") } else { String::new() };
     app.terminal.note(&format!(
         "{}: {pending} with pending migrations, {out_of_sync} out of sync{unread}",
         count(all, "schema")
@@ -337,8 +310,7 @@ fn check(survey: &Survey, app: &App) -> Exit {
 fn warn_of_problems(item: &Surveyed, app: &App) {
     let selection = Target::option(std::iter::once(&*item.target));
     for problem in app.terminal.problems(&item.state, &selection) {
-        app.terminal
-            .warn(&format!("{}: {problem}", item.target.schema));
+        app.terminal.warn(&format!("{}: {problem}", item.target.schema));
     }
 }
 

@@ -110,11 +110,8 @@ impl GlobalArgs {
         dotenv: Option<DotEnv>,
         terminal: &Terminal,
     ) -> Result<Exit, Failure> {
-        let mut overrides = Overrides {
-            config: self.config.clone(),
-            dotenv,
-            ..Overrides::default()
-        };
+        let mut overrides =
+            Overrides { config: self.config.clone(), dotenv, ..Overrides::default() };
         overrides.set(DATABASE, "--database-url", self.database_url.as_deref());
         overrides.set(DATABASE, "--local", self.local.then_some(LOCAL));
         args.override_settings(&mut overrides);
@@ -137,13 +134,7 @@ impl GlobalArgs {
         let variables = |name: &str| std::env::var(name).ok();
         let settings = Settings::resolve(overrides, &variables, &folder)?;
         let (progress, wait) = (self.progress.into(), self.wait.unwrap_or_default());
-        Ok(App::new(
-            settings,
-            terminal.clone(),
-            progress,
-            wait,
-            program,
-        ))
+        Ok(App::new(settings, terminal.clone(), progress, wait, program))
     }
 
     /// Returns the program with the options that select the same database and files; `None` for an

@@ -107,8 +107,7 @@ impl CommandRun for Args {
             }
         }
         for (trashed, failure) in &failures {
-            app.terminal
-                .error(&format!("{}: {:#}", trashed.slug, failure.cause));
+            app.terminal.error(&format!("{}: {:#}", trashed.slug, failure.cause));
         }
         if failures.is_empty() {
             return Ok(Exit::Done);
@@ -120,18 +119,10 @@ impl CommandRun for Args {
     }
 }
 
-const PURGE: Operation = Operation {
-    command: "purge",
-    doing: "purging",
-    done: None,
-};
+const PURGE: Operation = Operation { command: "purge", doing: "purging", done: None };
 
 fn target(trashed: &Trashed) -> Target {
-    Target {
-        schema: trashed.trash_schema(),
-        label: trashed.slug.clone(),
-        scope: Scope::Tenant,
-    }
+    Target { schema: trashed.trash_schema(), label: trashed.slug.clone(), scope: Scope::Tenant }
 }
 
 fn summary(trashed: &Trashed, measure: &str) -> String {

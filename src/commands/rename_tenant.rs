@@ -74,13 +74,7 @@ impl Args {
             }
             slug = derived;
         }
-        Ok(NewTenant {
-            name,
-            slug,
-            schema,
-            hostnames: Vec::new(),
-            columns: Vec::new(),
-        })
+        Ok(NewTenant { name, slug, schema, hostnames: Vec::new(), columns: Vec::new() })
     }
 }
 
@@ -108,23 +102,15 @@ impl CommandRun for Args {
         let tenant = find_tenant(&self.tenant.tenant, catalog.list().await?)?;
         let new = self.renamed(&tenant, layout)?;
         if new.name == tenant.name && new.slug == tenant.slug && new.schema == tenant.schema {
-            app.terminal
-                .note(&format!("tenant '{}' already has these names", tenant.slug));
+            app.terminal.note(&format!("tenant '{}' already has these names", tenant.slug));
             return Ok(Exit::Done);
         }
         catalog
-            .rename(
-                &tenant,
-                &new,
-                self.leave_mentions,
-                &app.engine_options(&database),
-            )
+            .rename(&tenant, &new, self.leave_mentions, &app.engine_options(&database))
             .await
             .map_err(rolled_back)?;
-        let line = format!(
-            "✓ Tenant renamed: {} (slug={}, schema={})",
-            new.name, new.slug, new.schema
-        );
+        let line =
+            format!("✓ Tenant renamed: {} (slug={}, schema={})", new.name, new.slug, new.schema);
         print_line(&app.terminal, line)?;
         if new.schema != tenant.schema {
             app.terminal.note(&format!(
@@ -132,8 +118,7 @@ impl CommandRun for Args {
                 tenant.slug, tenant.schema
             ));
         } else if new.slug != tenant.slug {
-            app.terminal
-                .note(&format!("the schema is still {}", tenant.schema));
+            app.terminal.note(&format!("the schema is still {}", tenant.schema));
         }
         Ok(Exit::Done)
     }

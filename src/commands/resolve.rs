@@ -44,22 +44,9 @@ impl CommandRun for Args {
                 row("without final dot", text(&steps.without_dot)),
                 row("lower case", text(&steps.lower)),
                 row("ASCII (IDNA)", text(steps.host.as_str())),
-                row(
-                    "lookup",
-                    text(if tenant.is_some() {
-                        "found"
-                    } else {
-                        "not found"
-                    }),
-                ),
-                row(
-                    "tenant",
-                    Cell::maybe(tenant.map(|tenant| tenant.slug.to_string())),
-                ),
-                row(
-                    "schema",
-                    Cell::maybe(tenant.map(|tenant| tenant.schema.to_string())),
-                ),
+                row("lookup", text(if tenant.is_some() { "found" } else { "not found" })),
+                row("tenant", Cell::maybe(tenant.map(|tenant| tenant.slug.to_string()))),
+                row("schema", Cell::maybe(tenant.map(|tenant| tenant.schema.to_string()))),
             ];
             listing.write(&app.terminal, self.output.format(), rows)?;
             return match found {

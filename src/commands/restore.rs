@@ -60,18 +60,13 @@ impl CommandRun for Args {
         let database = app.database(Access::Write, 2).await?;
         let catalog = app.catalog(&database);
         let options = app.engine_options(&database);
-        let restored = run_in_one(
-            app,
-            RESTORE,
-            &new_target(&destination.new),
-            async |progress| {
-                let catalog = catalog.clone().with_progress(progress);
-                let restored = catalog.restore_file(file, &destination, &options).await;
-                let restored = restored.map_err(|error| failure(error, self))?;
-                let result = restored_size(&restored);
-                Ok((restored, result))
-            },
-        )
+        let restored = run_in_one(app, RESTORE, &new_target(&destination.new), async |progress| {
+            let catalog = catalog.clone().with_progress(progress);
+            let restored = catalog.restore_file(file, &destination, &options).await;
+            let restored = restored.map_err(|error| failure(error, self))?;
+            let result = restored_size(&restored);
+            Ok((restored, result))
+        })
         .await?;
         let tenant = &restored.tenant;
         for line in &restored.differences {
@@ -97,11 +92,7 @@ impl CommandRun for Args {
     }
 }
 
-const RESTORE: Operation = Operation {
-    command: "restore",
-    doing: "restoring",
-    done: None,
-};
+const RESTORE: Operation = Operation { command: "restore", doing: "restoring", done: None };
 
 /// Warns of rows that still reference the id of the original tenant.
 pub(super) fn warn_of_references(restored: &Restored, app: &App) {
@@ -116,11 +107,7 @@ pub(super) fn warn_of_references(restored: &Restored, app: &App) {
 /// Returns the number of restored tables and rows.
 pub(super) fn restored_size(restored: &Restored) -> String {
     let rows = usize::try_from(restored.rows).unwrap_or(usize::MAX);
-    format!(
-        "{}, {}",
-        count(restored.tables, "table"),
-        count(rows, "row")
-    )
+    format!("{}, {}", count(restored.tables, "table"), count(rows, "row"))
 }
 
 fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, Failure> {
@@ -132,10 +119,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
             let schema = slug.schema(&app.settings.catalog.schema_prefix);
             (slug, schema)
         }
-        None => (
-            Slug::from_catalog(header.slug.clone()),
-            SchemaName::parse(&header.schema),
-        ),
+        None => (Slug::from_catalog(header.slug.clone()), SchemaName::parse(&header.schema)),
     };
     let keeps_hosts = is_same_tenant && args.domains.is_empty();
     let hostnames = if keeps_hosts {
@@ -160,10 +144,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
 /// Converts the error of reading a backup file.
 pub(super) fn unreadable(path: &Path, error: ArchiveError) -> Failure {
     let failure = Failure::from(BackupError::Archive(error));
-    Failure {
-        cause: failure.cause.context(path.display().to_string()),
-        ..failure
-    }
+    Failure { cause: failure.cause.context(path.display().to_string()), ..failure }
 }
 
 fn failure(error: BackupError, args: &Args) -> Failure {

@@ -70,20 +70,13 @@ impl CommandRun for Args {
             Action::Url => print(&app.terminal, &start(options).await?.url()),
             Action::Stop => {
                 let stopped = off_runtime(move || local::stop(&options)).await?;
-                print(
-                    &app.terminal,
-                    if stopped { "stopped" } else { "not running" },
-                )
+                print(&app.terminal, if stopped { "stopped" } else { "not running" })
             }
             Action::Status => {
                 let status = off_runtime(move || local::status(&options)).await?;
                 print(&app.terminal, &describe(&status))
             }
-            Action::Psql {
-                commands,
-                arguments,
-                ..
-            } => {
+            Action::Psql { commands, arguments, .. } => {
                 let server = start(options).await?;
                 let mut command = std::process::Command::new("psql");
                 command.arg(server.url());
@@ -97,11 +90,7 @@ impl CommandRun for Args {
                         anyhow::Error::new(error).context("cannot run psql"),
                     )
                 })?;
-                Ok(if status.success() {
-                    Exit::Done
-                } else {
-                    Exit::Unexpected
-                })
+                Ok(if status.success() { Exit::Done } else { Exit::Unexpected })
             }
             Action::Destroy { force } => destroy(options, *force, &app.terminal).await,
         }
@@ -124,14 +113,7 @@ async fn destroy(options: LocalOptions, force: bool, terminal: &Terminal) -> Res
         confirm(&question, "destroy", "delete the local server", terminal)?;
     }
     let destroyed = off_runtime(move || local::destroy(&options)).await?;
-    print(
-        terminal,
-        if destroyed {
-            "destroyed"
-        } else {
-            "nothing to destroy"
-        },
-    )
+    print(terminal, if destroyed { "destroyed" } else { "nothing to destroy" })
 }
 
 async fn start(options: LocalOptions) -> Result<LocalServer, Failure> {
@@ -153,21 +135,11 @@ fn describe(status: &Status) -> String {
         Status::NotCreated { data_dir } => {
             format!("not created; data folder: {}", data_dir.display())
         }
-        Status::Stopped { data_dir, major } => format!(
-            "stopped; PostgreSQL {major}, data in {}",
-            data_dir.display()
-        ),
-        Status::Running {
-            data_dir,
-            major,
-            pid,
-            url,
-            ..
-        } => {
-            format!(
-                "running: {url}\nPostgreSQL {major}, pid {pid}, data in {}",
-                data_dir.display()
-            )
+        Status::Stopped { data_dir, major } => {
+            format!("stopped; PostgreSQL {major}, data in {}", data_dir.display())
+        }
+        Status::Running { data_dir, major, pid, url, .. } => {
+            format!("running: {url}\nPostgreSQL {major}, pid {pid}, data in {}", data_dir.display())
         }
     }
 }

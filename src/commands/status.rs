@@ -100,11 +100,8 @@ async fn print_schema(
                 .hint(SchemaState::missing_hint()));
         }
     };
-    let listing = Listing::new(
-        &["version", "migration", "state", "applied"],
-        "no migrations",
-    )
-    .named_by("migration");
+    let listing = Listing::new(&["version", "migration", "state", "applied"], "no migrations")
+        .named_by("migration");
     let mut lines: Vec<(i64, Vec<Cell>)> = Vec::new();
     for script in set.scripts() {
         let row = rows.iter().find(|row| row.version == script.id.version);
@@ -124,10 +121,7 @@ async fn print_schema(
             ],
         ));
     }
-    for row in rows
-        .iter()
-        .filter(|row| !set.ids().iter().any(|id| id.version == row.version))
-    {
+    for row in rows.iter().filter(|row| !set.ids().iter().any(|id| id.version == row.version)) {
         lines.push((
             row.version,
             vec![
@@ -189,28 +183,15 @@ async fn print_fleet(
     let format = args.output.format();
     let mut targets = vec![Arc::new(Target::public())];
     targets.extend(list.tenants.iter().map(target));
-    let migrator = app
-        .migrator(
-            database,
-            app.engine_options(database),
-            sets,
-            Access::Read,
-            1,
-        )
-        .await?;
+    let migrator =
+        app.migrator(database, app.engine_options(database), sets, Access::Read, 1).await?;
     let verified = if args.verify {
         migrator.verify(&targets).await
     } else {
         let states = migrator.survey(&targets).await;
-        states.map(|states| LedgerCheck {
-            states,
-            ..LedgerCheck::default()
-        })
+        states.map(|states| LedgerCheck { states, ..LedgerCheck::default() })
     };
-    let LedgerCheck {
-        states,
-        out_of_sync,
-    } = verified.map_err(RolloutError::Survey)?;
+    let LedgerCheck { states, out_of_sync } = verified.map_err(RolloutError::Survey)?;
     let failed: HashMap<String, FailedSchema> = failures(database)
         .await
         .map_err(|error| Failure::words(Exit::Unexpected, error))?
@@ -240,11 +221,9 @@ async fn print_fleet(
             Cell::Text(format!("row {} of the tenant table", row.id)),
         ]
     });
-    let listing = Listing::new(
-        &["set", "version", "state", "schemas", "which", "reason"],
-        "no schemas",
-    )
-    .named_by("which");
+    let listing =
+        Listing::new(&["set", "version", "state", "schemas", "which", "reason"], "no schemas")
+            .named_by("which");
     let rows = groups.into_iter().map(|(key, group)| group_row(key, group));
     listing.write(&app.terminal, format, rows.chain(refused))?;
     app.terminal.note(&format!(
@@ -254,10 +233,8 @@ async fn print_fleet(
         count(list.tenants.len() + list.refused.len(), "tenant")
     ));
     for &position in &out_of_sync {
-        app.terminal.warn(&format!(
-            "{}: the ledger disagrees with its history",
-            targets[position].schema
-        ));
+        app.terminal
+            .warn(&format!("{}: the ledger disagrees with its history", targets[position].schema));
     }
     if out_of_sync.is_empty() {
         return Ok(Exit::Done);
@@ -280,9 +257,7 @@ fn classify(
         (SchemaState::Dropped, _) => return None,
         (SchemaState::Locked(session), _) => Some(session.clone()),
         (_, Some(failed)) => Some(failed.message.clone()),
-        _ => state
-            .hint("--tenant TENANT")
-            .map(|hint| app.terminal.render(&hint)),
+        _ => state.hint("--tenant TENANT").map(|hint| app.terminal.render(&hint)),
     };
     let (version, pending) = match state {
         SchemaState::Known(plan) => (plan.version, plan.pending.len()),

@@ -74,12 +74,8 @@ pub(super) fn find_in_trash(word: &str, trash: &[Trashed]) -> Result<Trashed, Fa
     let named: Vec<&Trashed> = trash
         .iter()
         .filter(|trashed| {
-            let names = [
-                &*trashed.slug,
-                &*trashed.schema,
-                trashed.trash_schema().as_str(),
-            ]
-            .contains(&word);
+            let names =
+                [&*trashed.slug, &*trashed.schema, trashed.trash_schema().as_str()].contains(&word);
             names && !word.is_empty()
         })
         .collect();

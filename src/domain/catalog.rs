@@ -114,10 +114,9 @@ impl fmt::Display for CatalogError {
             | Self::RowRejected(message)
             | Self::LockTableFull(message)
             | Self::PermissionDenied(message) => f.write_str(message),
-            Self::InvalidId { id, schema } => write!(
-                f,
-                "invalid id '{id}' of the tenant with schema '{schema}': not an integer"
-            ),
+            Self::InvalidId { id, schema } => {
+                write!(f, "invalid id '{id}' of the tenant with schema '{schema}': not an integer")
+            }
             Self::Ambiguous(name, schemas) => write!(
                 f,
                 "'{name}' matches {} tenants, with the schemas {}",
@@ -126,18 +125,10 @@ impl fmt::Display for CatalogError {
             ),
             Self::Dependents(objects) => {
                 let objects: Vec<&str> = objects.iter().map(|one| &*one.description).collect();
-                write!(
-                    f,
-                    "objects outside the schema depend on it: {}",
-                    objects.join(", ")
-                )
+                write!(f, "objects outside the schema depend on it: {}", objects.join(", "))
             }
             Self::ReferencedBy(tables) => {
-                write!(
-                    f,
-                    "rows refer to the tenant's row, in {}",
-                    tables.join(", ")
-                )
+                write!(f, "rows refer to the tenant's row, in {}", tables.join(", "))
             }
             Self::TooManyLocks { needed, available } => write!(
                 f,
@@ -145,20 +136,13 @@ impl fmt::Display for CatalogError {
                  and the server's lock table holds {available}"
             ),
             Self::NameReferenced(schema, objects) => {
-                write!(
-                    f,
-                    "schema name '{schema}' is referenced in {}",
-                    objects.join(", ")
-                )
+                write!(f, "schema name '{schema}' is referenced in {}", objects.join(", "))
             }
             Self::SchemaAppeared(schema) => {
                 write!(f, "schema '{schema}' was created meanwhile")
             }
             Self::PartlyDropped(slug) => {
-                write!(
-                    f,
-                    "tenant '{slug}' is partly dropped: its drop has not finished"
-                )
+                write!(f, "tenant '{slug}' is partly dropped: its drop has not finished")
             }
             Self::NoHistory(schema, objects) => write!(
                 f,

@@ -53,21 +53,13 @@ mod tests {
     use crate::domain::script::Prefix;
 
     fn row(version: i64, checksum: u64) -> Applied {
-        Applied {
-            version,
-            name: "x".to_owned(),
-            checksum,
-            applied_on: String::new(),
-        }
+        Applied { version, name: "x".to_owned(), checksum, applied_on: String::new() }
     }
 
     #[test]
     fn digests_do_not_change_between_releases() {
         assert_eq!(of_history(&[]), "e3b0c44298fc1c149afbf4c8996fb924");
-        assert_eq!(
-            of_history(&[row(1, 10), row(2, 20)]),
-            "c728dcd91c55d6b79f4ad1f2dfbd2ef5"
-        );
+        assert_eq!(of_history(&[row(1, 10), row(2, 20)]), "c728dcd91c55d6b79f4ad1f2dfbd2ef5");
     }
 
     #[test]
@@ -84,10 +76,7 @@ mod tests {
         assert_eq!(prefixes.len(), 4);
         assert_eq!(prefixes[0], of_history(&[]));
         assert_eq!(prefixes[2], of_history(&[row(2, 20), row(1, 10)]));
-        assert_eq!(
-            prefixes[3],
-            of_history(&[row(1, 10), row(2, 20), row(5, 50)])
-        );
+        assert_eq!(prefixes[3], of_history(&[row(1, 10), row(2, 20), row(5, 50)]));
         assert_ne!(of_history(&[row(1, 10)]), of_history(&[row(1, 11)]));
     }
 }

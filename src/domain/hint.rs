@@ -19,10 +19,7 @@ pub enum Hint {
 impl Hint {
     /// Returns the hint that proposes a command.
     pub fn command(purpose: impl Into<String>, args: impl Into<String>) -> Self {
-        Self::Command {
-            purpose: purpose.into(),
-            args: args.into(),
-        }
+        Self::Command { purpose: purpose.into(), args: args.into() }
     }
 
     /// Returns the hint as text. `program` holds the options that select the database and the files,

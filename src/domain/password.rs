@@ -31,10 +31,7 @@ pub fn django_pbkdf2(password: &str) -> Option<String> {
         Params::new(ITERATIONS).ok()?,
         &mut hash,
     );
-    Some(format!(
-        "pbkdf2_sha256${ITERATIONS}${salt}${}",
-        base64(&hash)
-    ))
+    Some(format!("pbkdf2_sha256${ITERATIONS}${salt}${}", base64(&hash)))
 }
 
 /// Standard base64 with padding (RFC 4648, section 4).
@@ -68,10 +65,7 @@ mod tests {
     #[test]
     fn an_argon2id_hash_is_of_its_password_and_of_no_other() {
         let hash = argon2id("mật khẩu").expect("randomness");
-        assert!(
-            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
-            "{hash}"
-        );
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let hash = PasswordHash::new(&hash).expect("PHC");
         let check = |password: &str| Argon2::default().verify_password(password.as_bytes(), &hash);
         assert!(check("mật khẩu").is_ok());

@@ -87,10 +87,9 @@ impl fmt::Display for Drift {
                 f,
                 "{script}.sql is older than the newest applied version {newest} and was never applied"
             ),
-            Self::Renamed { script, recorded } => write!(
-                f,
-                "{script}.sql was applied under another name, '{recorded}'"
-            ),
+            Self::Renamed { script, recorded } => {
+                write!(f, "{script}.sql was applied under another name, '{recorded}'")
+            }
         }
     }
 }
@@ -110,9 +109,8 @@ impl Plan {
         let mut drifts = Vec::new();
         for row in applied {
             match scripts.iter().find(|script| script.version == row.version) {
-                None => drifts.push(Drift::Vanished {
-                    script: format!("V{}__{}", row.version, row.name),
-                }),
+                None => drifts
+                    .push(Drift::Vanished { script: format!("V{}__{}", row.version, row.name) }),
                 Some(script) if script.name != row.name => drifts.push(Drift::Renamed {
                     script: script.to_string(),
                     recorded: row.name.clone(),
@@ -132,10 +130,7 @@ impl Plan {
             }
             match newest {
                 Some(newest) if script.prefix == Prefix::Versioned && script.version < newest => {
-                    drifts.push(Drift::OutOfOrder {
-                        script: script.to_string(),
-                        newest,
-                    });
+                    drifts.push(Drift::OutOfOrder { script: script.to_string(), newest });
                 }
                 _ if goal.includes(script.version) => pending.push(position),
                 _ => {}
@@ -144,11 +139,7 @@ impl Plan {
         if !drifts.is_empty() {
             return Err(drifts);
         }
-        Ok(Self {
-            pending,
-            applied: applied.len(),
-            version: newest,
-        })
+        Ok(Self { pending, applied: applied.len(), version: newest })
     }
 }
 
@@ -168,10 +159,7 @@ mod tests {
     }
 
     fn versioned(versions: &[i64]) -> Vec<ScriptId> {
-        versions
-            .iter()
-            .map(|&v| script(Prefix::Versioned, v, "x"))
-            .collect()
+        versions.iter().map(|&v| script(Prefix::Versioned, v, "x")).collect()
     }
 
     fn row(version: i64) -> Applied {
@@ -230,22 +218,10 @@ mod tests {
         assert_eq!(
             drifts,
             [
-                Drift::Renamed {
-                    script: "V1__renamed".into(),
-                    recorded: "x".into()
-                },
-                Drift::Edited {
-                    script: "V3__x".into(),
-                    recorded: 999,
-                    found: 30
-                },
-                Drift::Vanished {
-                    script: "V4__x".into()
-                },
-                Drift::OutOfOrder {
-                    script: "V2__x".into(),
-                    newest: 4
-                },
+                Drift::Renamed { script: "V1__renamed".into(), recorded: "x".into() },
+                Drift::Edited { script: "V3__x".into(), recorded: 999, found: 30 },
+                Drift::Vanished { script: "V4__x".into() },
+                Drift::OutOfOrder { script: "V2__x".into(), newest: 4 },
             ]
         );
     }

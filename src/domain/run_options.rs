@@ -34,8 +34,5 @@ pub struct GroupLimit {
 
 impl GroupLimit {
     /// Each schema has a transaction of its own.
-    pub const ONE: Self = Self {
-        schemas: 1,
-        time: Duration::ZERO,
-    };
+    pub const ONE: Self = Self { schemas: 1, time: Duration::ZERO };
 }

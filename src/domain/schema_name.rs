@@ -147,11 +147,7 @@ impl fmt::Display for SchemaNameError {
                 "schema name '{name}' has {bytes} bytes; PostgreSQL keeps {MAX_IDENTIFIER_BYTES}"
             ),
             Self::ControlCharacter(name) => {
-                write!(
-                    f,
-                    "schema name '{}' holds a control character",
-                    name.escape_debug()
-                )
+                write!(f, "schema name '{}' holds a control character", name.escape_debug())
             }
             Self::Reserved(name) => write!(f, "schema name '{name}' is reserved"),
         }
@@ -167,10 +163,7 @@ mod tests {
     #[test]
     fn names_are_quoted_with_inner_quotes_doubled() {
         let name = SchemaName::parse("x\"; drop table victim; --").expect("legal, if odd");
-        assert_eq!(
-            name.quoted().to_string(),
-            "\"x\"\"; drop table victim; --\""
-        );
+        assert_eq!(name.quoted().to_string(), "\"x\"\"; drop table victim; --\"");
         assert_eq!(name.to_string(), "x\"; drop table victim; --");
     }
 
@@ -208,10 +201,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_refused() {
-        assert!(matches!(
-            SchemaName::parse("a\0b"),
-            Err(SchemaNameError::ControlCharacter(_))
-        ));
+        assert!(matches!(SchemaName::parse("a\0b"), Err(SchemaNameError::ControlCharacter(_))));
         assert!(matches!(
             SchemaName::parse("a\u{1b}[2Jb"),
             Err(SchemaNameError::ControlCharacter(_))

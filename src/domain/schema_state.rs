@@ -98,9 +98,6 @@ impl SchemaState {
     /// Returns what to do about a tenant without a schema.
     #[must_use]
     pub fn missing_hint() -> Hint {
-        Hint::command(
-            "restore a backup, or create the schema without data",
-            "doctor --fix missing",
-        )
+        Hint::command("restore a backup, or create the schema without data", "doctor --fix missing")
     }
 }

@@ -55,11 +55,7 @@ impl ScriptId {
     /// Returns version and name without the checksums.
     #[must_use]
     pub fn reference(&self) -> ScriptRef {
-        ScriptRef {
-            prefix: self.prefix,
-            version: self.version,
-            name: self.name.clone(),
-        }
+        ScriptRef { prefix: self.prefix, version: self.version, name: self.name.clone() }
     }
 }
 

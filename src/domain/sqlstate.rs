@@ -49,10 +49,7 @@ pub const INTERNAL_ERROR: &str = "XX000";
 /// Returns whether the same transaction may succeed when it is retried: another session held a lock.
 #[must_use]
 pub fn is_contention(code: &str) -> bool {
-    matches!(
-        code,
-        LOCK_NOT_AVAILABLE | DEADLOCK_DETECTED | SERIALIZATION_FAILURE
-    )
+    matches!(code, LOCK_NOT_AVAILABLE | DEADLOCK_DETECTED | SERIALIZATION_FAILURE)
 }
 
 /// Returns whether a table, or the schema it is looked up in, does not exist.
@@ -72,8 +69,5 @@ pub fn is_shutdown(code: &str) -> bool {
 pub fn is_connection_lost(code: &str) -> bool {
     code.starts_with(CONNECTION_EXCEPTION_CLASS)
         || is_shutdown(code)
-        || matches!(
-            code,
-            IDLE_SESSION_TIMEOUT | IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-        )
+        || matches!(code, IDLE_SESSION_TIMEOUT | IDLE_IN_TRANSACTION_SESSION_TIMEOUT)
 }

@@ -18,11 +18,7 @@ impl Target {
     /// Returns the target for the shared tables.
     #[must_use]
     pub fn public() -> Self {
-        Self {
-            schema: SchemaName::public(),
-            label: "public".to_owned(),
-            scope: Scope::Shared,
-        }
+        Self { schema: SchemaName::public(), label: "public".to_owned(), scope: Scope::Shared }
     }
 
     /// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
@@ -59,10 +55,7 @@ mod tests {
             scope: Scope::Tenant,
         };
         let (acme, odd) = (named("acme"), named("it's; rm"));
-        assert_eq!(
-            Target::option([&acme, &odd].into_iter()),
-            r"--tenant='acme,it'\''s; rm'"
-        );
+        assert_eq!(Target::option([&acme, &odd].into_iter()), r"--tenant='acme,it'\''s; rm'");
         assert_eq!(Target::option([&Target::public()].into_iter()), "--shared");
     }
 }

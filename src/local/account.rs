@@ -29,16 +29,10 @@ impl Account {
     /// Returns the user for the server whose data is, or will be, in this directory.
     pub(super) fn for_data(data: &Path) -> Result<Self, LocalError> {
         if !geteuid().is_root() {
-            return Ok(Self {
-                uid: geteuid().as_raw(),
-                gid: getegid().as_raw(),
-            });
+            return Ok(Self { uid: geteuid().as_raw(), gid: getegid().as_raw() });
         }
         match fs::symlink_metadata(data) {
-            Ok(meta) if meta.uid() != 0 => Ok(Self {
-                uid: meta.uid(),
-                gid: meta.gid(),
-            }),
+            Ok(meta) if meta.uid() != 0 => Ok(Self { uid: meta.uid(), gid: meta.gid() }),
             _ => fs::read_to_string("/etc/passwd")
                 .ok()
                 .and_then(|passwd| Self::listed(&passwd))
@@ -107,11 +101,7 @@ impl Account {
 
     /// Returns the error for a program that did not run as this user.
     pub(super) fn cannot_run(self, program: &Path, source: io::Error) -> LocalError {
-        LocalError::Program {
-            program: program.to_owned(),
-            uid: self.uid,
-            source,
-        }
+        LocalError::Program { program: program.to_owned(), uid: self.uid, source }
     }
 }
 
@@ -125,13 +115,7 @@ mod tests {
                     postgres:x:101:104::/var/lib/postgresql:/bin/sh\n";
         assert_eq!(Account::listed(both), Some(Account { uid: 101, gid: 104 }));
         let entry = "nobody:x:65534:65533::/:/bin/false\n";
-        assert_eq!(
-            Account::listed(entry),
-            Some(Account {
-                uid: 65534,
-                gid: 65533
-            })
-        );
+        assert_eq!(Account::listed(entry), Some(Account { uid: 65534, gid: 65533 }));
         assert_eq!(Account::listed("postgres:x:0:0::/:/bin/sh\nbroken\n"), None);
     }
 }

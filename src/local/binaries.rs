@@ -59,15 +59,9 @@ impl Binaries {
             .map_err(|error| format!("its postgres does not run: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let major = major(&text).ok_or_else(|| {
-            format!(
-                "its postgres --version prints \"{}\"",
-                text.trim().escape_debug()
-            )
+            format!("its postgres --version prints \"{}\"", text.trim().escape_debug())
         })?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            major,
-        })
+        Ok(Self { dir: dir.to_owned(), major })
     }
 }
 
@@ -75,9 +69,7 @@ impl Search {
     fn of_this_machine() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         Self {
-            only: env::var_os(OVERRIDE)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from),
+            only: env::var_os(OVERRIDE).filter(|value| !value.is_empty()).map(PathBuf::from),
             path: env::split_paths(&path).collect(),
             patterns: PACKAGES.map(str::to_owned).to_vec(),
         }
@@ -85,10 +77,10 @@ impl Search {
 
     fn run(&self, data: &Path, wanted: Option<u32>) -> Result<Binaries, LocalError> {
         let found = match &self.only {
-            Some(dir) => vec![Binaries::at(dir).map_err(|why| LocalError::NotBinaries {
-                dir: dir.clone(),
-                why,
-            })?],
+            Some(dir) => vec![
+                Binaries::at(dir)
+                    .map_err(|why| LocalError::NotBinaries { dir: dir.clone(), why })?,
+            ],
             None => self.installed(),
         };
         if found.is_empty() {
@@ -134,14 +126,8 @@ impl Search {
             .iter()
             .map(|dir| dir.join("pg_config"))
             .find(|program| is_program(program))?;
-        let output = Command::new(program)
-            .arg("--bindir")
-            .stdin(Stdio::null())
-            .output()
-            .ok()?;
-        Some(PathBuf::from(
-            String::from_utf8(output.stdout).ok()?.trim_end(),
-        ))
+        let output = Command::new(program).arg("--bindir").stdin(Stdio::null()).output().ok()?;
+        Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim_end()))
     }
 
     fn places(&self) -> Vec<String> {
@@ -194,12 +180,8 @@ mod tests {
         // By a shell: a file that we write ourselves is "busy" while another test forks.
         let script = "mkdir -p \"$1\" && cd \"$1\" && for p in initdb postgres; do
             printf \"#!/bin/sh\\necho 'postgres (PostgreSQL) $2'\\n\" > $p && chmod 755 $p; done";
-        let status = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(dir)
-            .arg(version)
-            .status()
-            .unwrap();
+        let status =
+            Command::new("sh").args(["-c", script, "sh"]).arg(dir).arg(version).status().unwrap();
         assert!(status.success());
     }
 

@@ -91,9 +91,7 @@ fn initdb(
         return Ok(());
     }
     let text = [output.stdout, output.stderr].concat();
-    Err(LocalError::Initdb(
-        String::from_utf8_lossy(&text).into_owned(),
-    ))
+    Err(LocalError::Initdb(String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Returns the command that serves the data, without its streams.
@@ -131,9 +129,7 @@ fn socket_setting(dir: &Path) -> OsString {
 
 fn split_quotes(text: &OsStr) -> impl Iterator<Item = &OsStr> {
     use std::os::unix::ffi::OsStrExt;
-    text.as_bytes()
-        .split(|byte| *byte == b'"')
-        .map(OsStr::from_bytes)
+    text.as_bytes().split(|byte| *byte == b'"').map(OsStr::from_bytes)
 }
 
 /// Removes the files with which a dead server would keep a new one from starting.
@@ -143,10 +139,7 @@ fn split_quotes(text: &OsStr) -> impl Iterator<Item = &OsStr> {
 /// process of our server is left. A server that another program started on this data is an error.
 pub(super) fn clear_stale_files(home: &ServerDir, port: u16) -> Result<(), LocalError> {
     if let Some(other) = home.postmaster() {
-        return Err(LocalError::Foreign {
-            pid: other.pid(),
-            data: home.data(),
-        });
+        return Err(LocalError::Foreign { pid: other.pid(), data: home.data() });
     }
     let socket = home.socket(port);
     let mut socket_lock = socket.clone().into_os_string();

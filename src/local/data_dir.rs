@@ -90,11 +90,7 @@ impl ServerDir {
         if self.root.exists() {
             return self.refuse_strangers_files();
         }
-        let mode = if Account::differs_from_ours() {
-            0o711
-        } else {
-            0o700
-        };
+        let mode = if Account::differs_from_ours() { 0o711 } else { 0o700 };
         if let Some(parent) = self.root.parent() {
             directory::make_parents(parent)?;
         }
@@ -141,11 +137,8 @@ impl ServerDir {
     }
 
     fn short_socket_dir(&self) -> PathBuf {
-        let name = format!(
-            "pricesync-{}-{}",
-            self.account.uid(),
-            directory::fingerprint(&self.root)
-        );
+        let name =
+            format!("pricesync-{}-{}", self.account.uid(), directory::fingerprint(&self.root));
         Path::new(SHORT_DIR).join(name)
     }
 
@@ -156,10 +149,7 @@ impl ServerDir {
         if let Ok(meta) = fs::symlink_metadata(&dir) {
             let is_private = meta.is_dir() && meta.mode() & 0o777 == 0o700;
             if !is_private || meta.uid() != self.account.uid() {
-                return Err(LocalError::NotOurs {
-                    path: dir,
-                    owner: meta.uid(),
-                });
+                return Err(LocalError::NotOurs { path: dir, owner: meta.uid() });
             }
             return Ok(dir);
         }
@@ -184,10 +174,7 @@ impl ServerDir {
     }
 
     fn gone(&self) -> PathBuf {
-        let mut name = self
-            .root
-            .file_name()
-            .map_or_else(OsString::new, OsString::from);
+        let mut name = self.root.file_name().map_or_else(OsString::new, OsString::from);
         name.push(".gone");
         self.root.with_file_name(name)
     }
@@ -273,12 +260,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
         let error = ServerDir::at(dir.path().to_owned()).unwrap().create();
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("are not a local server's")
-        );
+        assert!(error.unwrap_err().to_string().contains("are not a local server's"));
     }
 
     #[test]

@@ -69,10 +69,7 @@ pub(super) fn make(dir: &Path, mode: u32) -> Result<(), LocalError> {
 pub(super) fn refuse_strangers(dir: &Path) -> Result<(), LocalError> {
     match fs::metadata(dir) {
         Ok(meta) if meta.uid() != geteuid().as_raw() && !geteuid().is_root() => {
-            Err(LocalError::NotOurs {
-                path: dir.to_owned(),
-                owner: meta.uid(),
-            })
+            Err(LocalError::NotOurs { path: dir.to_owned(), owner: meta.uid() })
         }
         _ => Ok(()),
     }
@@ -100,21 +97,15 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, LocalError> {
 
 /// Returns the nearest ancestor that exists, or the path itself.
 pub(super) fn nearest(path: &Path) -> &Path {
-    path.ancestors()
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("/"))
+    path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"))
 }
 
 /// Returns 16 hexadecimal digits that stand for a path (FNV-1a; every version of pricesync must
 /// compute the same, so it is not the standard library's hasher).
 pub(super) fn fingerprint(path: &Path) -> String {
-    let hash = path
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("{hash:016x}")
 }
 
@@ -175,9 +166,6 @@ mod tests {
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let rest = ".pricesync/postgres";
-        assert_eq!(
-            resolve(&link.join(rest)).unwrap(),
-            resolve(&real.join(rest)).unwrap()
-        );
+        assert_eq!(resolve(&link.join(rest)).unwrap(), resolve(&real.join(rest)).unwrap());
     }
 }

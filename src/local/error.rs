@@ -96,11 +96,7 @@ pub enum LocalError {
 impl LocalError {
     /// Returns a function that wraps an I/O error with the action and the file.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::File { action, path: path.to_owned(), source }
     }
 }
 
@@ -117,11 +113,7 @@ impl fmt::Display for LocalError {
             Self::NotBinaries { dir, why } => {
                 write!(f, "PRICESYNC_PG_BIN is \"{}\", but {why}", dir.display())
             }
-            Self::OtherMajor {
-                data,
-                wanted,
-                found,
-            } => {
+            Self::OtherMajor { data, wanted, found } => {
                 let found: Vec<_> = found.iter().map(ToString::to_string).collect();
                 write!(
                     f,
@@ -133,11 +125,9 @@ impl fmt::Display for LocalError {
                     found.join(", ")
                 )
             }
-            Self::File {
-                action,
-                path,
-                source,
-            } => write!(f, "could not {action} \"{}\": {source}", path.display()),
+            Self::File { action, path, source } => {
+                write!(f, "could not {action} \"{}\": {source}", path.display())
+            }
             Self::NotOurs { path, owner } => write!(
                 f,
                 "\"{}\" belongs to another user (uid {owner}); run pricesync as that user, or \
@@ -155,11 +145,7 @@ impl fmt::Display for LocalError {
                 "PostgreSQL refuses to run as root, and this machine has neither a user \
                  \"postgres\" nor a user \"nobody\" to run it as"
             ),
-            Self::Program {
-                program,
-                uid,
-                source,
-            } => write!(
+            Self::Program { program, uid, source } => write!(
                 f,
                 "could not run \"{}\" as the user with uid {uid}: {source}",
                 program.display()
@@ -198,10 +184,9 @@ impl fmt::Display for LocalError {
                 "timed out stopping the local server: some of its processes still use \"{}\"",
                 data.display()
             ),
-            Self::InvalidArgs(why) => write!(
-                f,
-                "invalid arguments of the internal supervisor command: {why}"
-            ),
+            Self::InvalidArgs(why) => {
+                write!(f, "invalid arguments of the internal supervisor command: {why}")
+            }
         }
     }
 }
@@ -231,16 +216,10 @@ mod tests {
 
     #[test]
     fn a_wrong_major_names_both_versions_and_the_data() {
-        let text = LocalError::OtherMajor {
-            data: "/p/data".into(),
-            wanted: 17,
-            found: vec![15, 18],
-        }
-        .to_string();
-        assert!(
-            text.contains("\"/p/data\" was written by PostgreSQL 17"),
-            "{text}"
-        );
+        let text =
+            LocalError::OtherMajor { data: "/p/data".into(), wanted: 17, found: vec![15, 18] }
+                .to_string();
+        assert!(text.contains("\"/p/data\" was written by PostgreSQL 17"), "{text}");
         assert!(text.contains("has 15, 18"), "{text}");
         assert!(text.contains("postgresql-17"), "{text}");
     }

@@ -52,8 +52,7 @@ impl FileLock {
     pub(super) fn shared(path: &Path) -> Result<Self, LocalError> {
         let file = open(path, Missing::Create).map_err(LocalError::file("open", path))?;
         file.lock_shared().map_err(LocalError::file("lock", path))?;
-        file.set_modified(SystemTime::now())
-            .map_err(LocalError::file("touch", path))?;
+        file.set_modified(SystemTime::now()).map_err(LocalError::file("touch", path))?;
         Ok(Self(file))
     }
 
@@ -119,11 +118,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let lock = FileLock::try_exclusive(&path).unwrap().unwrap();
-        let mut child = Command::new("sleep")
-            .arg("60")
-            .stdin(lock.inherited().unwrap())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new("sleep").arg("60").stdin(lock.inherited().unwrap()).spawn().unwrap();
         drop(lock);
         assert!(!FileLock::is_free(&path).unwrap());
         child.kill().unwrap();

@@ -40,11 +40,7 @@ impl Postmaster {
         // The next line is the socket's directory. It is not believed: in a copied project it is
         // the original's, whose server would answer.
         let listens_on = lines.nth(1)?;
-        Some(Self {
-            pid: Pid::from_raw(pid.max(0))?,
-            port,
-            has_tcp: !listens_on.trim().is_empty(),
-        })
+        Some(Self { pid: Pid::from_raw(pid.max(0))?, port, has_tcp: !listens_on.trim().is_empty() })
     }
 
     /// Returns the process id.

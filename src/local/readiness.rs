@@ -156,10 +156,7 @@ fn server_error(body: &[u8]) -> Trouble {
             .map(|text| String::from_utf8_lossy(text).into_owned())
             .unwrap_or_default()
     };
-    Trouble::Server {
-        code: field(b'C'),
-        message: field(b'M'),
-    }
+    Trouble::Server { code: field(b'C'), message: field(b'M') }
 }
 
 #[cfg(test)]

@@ -50,10 +50,7 @@ impl LocalServer {
         let tcp_port = running.has_tcp.then_some(running.port);
         match options.port {
             Some(wanted) if tcp_port != Some(wanted) => {
-                return Err(LocalError::OtherPort {
-                    wanted,
-                    running: tcp_port,
-                });
+                return Err(LocalError::OtherPort { wanted, running: tcp_port });
             }
             _ => {}
         }
@@ -135,9 +132,9 @@ fn bring_up(home: &ServerDir, options: &LocalOptions) -> Result<Postmaster, Loca
     let mut launches = 0;
     loop {
         let running = home.postmaster();
-        let answer = running.as_ref().map_or(Readiness::Silent, |running| {
-            ask(&home.socket(running.port), DATABASE)
-        });
+        let answer = running
+            .as_ref()
+            .map_or(Readiness::Silent, |running| ask(&home.socket(running.port), DATABASE));
         if let Some(watching) = FileLock::try_exclusive(&home.supervisor())? {
             let is_unused = FileLock::is_free(&home.serving())?;
             if is_unused && launches == LAUNCHES {
@@ -175,10 +172,7 @@ fn prepare(home: &ServerDir, options: &LocalOptions) -> Result<SupervisorArgs, L
 }
 
 fn did_not_start(home: &ServerDir) -> LocalError {
-    LocalError::DidNotStart {
-        log: home.log(),
-        tail: log::tail(&home.log()),
-    }
+    LocalError::DidNotStart { log: home.log(), tail: log::tail(&home.log()) }
 }
 
 #[cfg(test)]

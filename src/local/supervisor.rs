@@ -38,13 +38,7 @@ pub fn supervise(args: &[OsString]) -> Result<(), LocalError> {
         Some(dir) => Some(launch(&home, dir, orders.port)?),
         None => None,
     };
-    Supervisor {
-        identity: identity(&home.start_lock()),
-        home,
-        child,
-        idle: orders.idle,
-    }
-    .run()
+    Supervisor { identity: identity(&home.start_lock()), home, child, idle: orders.idle }.run()
 }
 
 fn launch(home: &ServerDir, dir: &Path, port: Option<u16>) -> Result<Child, LocalError> {
@@ -60,9 +54,7 @@ fn launch(home: &ServerDir, dir: &Path, port: Option<u16>) -> Result<Child, Loca
         thread::sleep(POLL_INTERVAL);
     };
     let mut command = cluster::serve(home, &binaries, port);
-    command
-        .stdout(log::open(&home.log())?)
-        .stderr(log::open(&home.log())?);
+    command.stdout(log::open(&home.log())?).stderr(log::open(&home.log())?);
     serving
         .inherited()
         .and_then(|lock| command.stdin(lock).spawn())

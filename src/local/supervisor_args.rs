@@ -30,10 +30,7 @@ pub(super) struct SupervisorArgs {
 impl SupervisorArgs {
     /// Returns the arguments to start the server and supervise it.
     pub(super) fn serve(home: &ServerDir, options: &LocalOptions, binaries: PathBuf) -> Self {
-        Self {
-            binaries: Some(binaries),
-            ..Self::watch(home, options)
-        }
+        Self { binaries: Some(binaries), ..Self::watch(home, options) }
     }
 
     /// Returns the arguments to supervise a server that has lost its supervisor.

@@ -23,10 +23,7 @@ pub struct AppliedScripts {
 impl AppliedScripts {
     /// Returns the scripts in the order in which they were applied, with their times.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ScriptRef, Duration)> {
-        let times = self
-            .took
-            .iter()
-            .map(|&micros| Duration::from_micros(micros));
+        let times = self.took.iter().map(|&micros| Duration::from_micros(micros));
         self.scripts.iter().zip(times)
     }
 
@@ -58,10 +55,9 @@ impl fmt::Debug for AppliedScripts {
 impl Serialize for AppliedScripts {
     /// As a list of [`AppliedScript`].
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().map(|(script, took)| AppliedScript {
-            script: script.clone(),
-            took,
-        }))
+        serializer.collect_seq(
+            self.iter().map(|(script, took)| AppliedScript { script: script.clone(), took }),
+        )
     }
 }
 
@@ -76,17 +72,10 @@ impl ScriptInterner {
             .iter()
             .map(|script| u64::try_from(script.took.as_micros()).unwrap_or(u64::MAX))
             .collect();
-        if !self
-            .0
-            .iter()
-            .eq(applied.iter().map(|applied| &applied.script))
-        {
+        if !self.0.iter().eq(applied.iter().map(|applied| &applied.script)) {
             self.0 = applied.into_iter().map(|applied| applied.script).collect();
         }
-        AppliedScripts {
-            scripts: Arc::clone(&self.0),
-            took,
-        }
+        AppliedScripts { scripts: Arc::clone(&self.0), took }
     }
 }
 
@@ -97,11 +86,7 @@ mod tests {
 
     fn applied(version: i64, micros: u64) -> AppliedScript {
         AppliedScript {
-            script: ScriptRef {
-                prefix: Prefix::Versioned,
-                version,
-                name: "x".into(),
-            },
+            script: ScriptRef { prefix: Prefix::Versioned, version, name: "x".into() },
             took: Duration::from_micros(micros),
         }
     }

@@ -24,22 +24,13 @@ impl ConcurrencyLimit {
     /// Returns a limit that never changes.
     #[must_use]
     pub const fn fixed(jobs: NonZeroUsize) -> Self {
-        Self {
-            most: jobs.get(),
-            now: jobs.get(),
-            adapts: false,
-            epoch: 0,
-            uncontended: 0,
-        }
+        Self { most: jobs.get(), now: jobs.get(), adapts: false, epoch: 0, uncontended: 0 }
     }
 
     /// Returns a limit that starts at `most` and adapts to contention.
     #[must_use]
     pub const fn adaptive(most: NonZeroUsize) -> Self {
-        Self {
-            adapts: true,
-            ..Self::fixed(most)
-        }
+        Self { adapts: true, ..Self::fixed(most) }
     }
 
     /// Returns how many schemas may be worked on now; never 0.

@@ -28,18 +28,12 @@ pub struct Operation {
 
 impl Operation {
     /// Migrations, reported script by script.
-    pub const MIGRATION: Self = Self {
-        command: "migrate-schemas",
-        doing: "migrating",
-        done: Some("migrated"),
-    };
+    pub const MIGRATION: Self =
+        Self { command: "migrate-schemas", doing: "migrating", done: Some("migrated") };
 
     /// Migrations that are executed and rolled back.
-    pub const DRY_RUN: Self = Self {
-        command: "migrate-schemas --dry-run=execute",
-        doing: "trying",
-        done: Some("tried"),
-    };
+    pub const DRY_RUN: Self =
+        Self { command: "migrate-schemas --dry-run=execute", doing: "trying", done: Some("tried") };
 
     /// Returns whether it is reported script by script.
     #[must_use]
@@ -334,30 +328,19 @@ impl Progress {
     #[must_use]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let progress = Self {
-            sender,
-            started: Instant::now(),
-            target: None,
-            contention: None,
-        };
+        let progress = Self { sender, started: Instant::now(), target: None, contention: None };
         (progress, receiver)
     }
 
     /// Returns the same channel bound to a schema.
     #[must_use]
     pub fn of(&self, target: &Arc<Target>) -> Self {
-        Self {
-            target: Some(Arc::clone(target)),
-            ..self.clone()
-        }
+        Self { target: Some(Arc::clone(target)), ..self.clone() }
     }
 
     /// Returns the same channel; retries after lock contention are also reported to the fleet.
     pub(super) fn with_contention_reports(self, reports: ContentionReports) -> Self {
-        Self {
-            contention: Some(reports),
-            ..self
-        }
+        Self { contention: Some(reports), ..self }
     }
 
     /// Returns the time since the channel was created.
@@ -397,11 +380,7 @@ mod tests {
     fn durations_are_seconds_in_json() {
         let kind = EventKind::ScriptFinished {
             script: AppliedScript {
-                script: ScriptRef {
-                    prefix: Prefix::Versioned,
-                    version: 8,
-                    name: "x".into(),
-                },
+                script: ScriptRef { prefix: Prefix::Versioned, version: 8, name: "x".into() },
                 took: Duration::from_millis(1900),
             },
         };

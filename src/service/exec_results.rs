@@ -87,8 +87,7 @@ pub struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.started
-            .send_modify(|started| *started = self.position + 1);
+        self.started.send_modify(|started| *started = self.position + 1);
     }
 }
 
@@ -146,10 +145,7 @@ impl ResultWriters {
         let mut watched = self.started.subscribe();
         // Cannot fail: `self` holds the sender.
         let _ = watched.wait_for(|started| *started >= position).await;
-        Turn {
-            position,
-            started: Arc::clone(&self.started),
-        }
+        Turn { position, started: Arc::clone(&self.started) }
     }
 
     /// Returns the writer of a position, counted from 0. Positions must start in their order, and
@@ -193,10 +189,7 @@ impl ResultWriter {
             true
         });
         let same = agreed.len() == columns.len()
-            && agreed
-                .iter()
-                .zip(columns.iter())
-                .all(|(a, b)| a.name == b.name);
+            && agreed.iter().zip(columns.iter()).all(|(a, b)| a.name == b.name);
         if same {
             self.has_columns = true;
             Ok(())
@@ -217,11 +210,7 @@ impl ResultWriter {
     /// Ends the position: its rows become part of the result.
     pub async fn end(mut self) {
         self.flush().await;
-        self.ended = self
-            .sender
-            .send(Message::End(self.position, true))
-            .await
-            .is_ok();
+        self.ended = self.sender.send(Message::End(self.position, true)).await.is_ok();
     }
 
     async fn flush(&mut self) {
@@ -360,10 +349,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str) -> Vec<Column> {
-        vec![Column {
-            name: name.to_owned(),
-            kind: ColumnType::Text,
-        }]
+        vec![Column { name: name.to_owned(), kind: ColumnType::Text }]
     }
 
     fn read(reader: ResultReader) -> tokio::task::JoinHandle<Vec<(usize, Value)>> {
@@ -437,9 +423,7 @@ mod tests {
         assert_eq!(rows[0], (0, Some(String::new())));
         assert_eq!(rows.len(), many + 1);
         assert!(
-            rows[1..]
-                .iter()
-                .all(|(position, row)| *position == 1 && row.as_deref() == Some(&long))
+            rows[1..].iter().all(|(position, row)| *position == 1 && row.as_deref() == Some(&long))
         );
     }
 }

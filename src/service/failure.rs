@@ -56,9 +56,7 @@ impl ServerError {
     /// failure.
     #[must_use]
     pub fn is_contention(&self) -> bool {
-        self.sqlstate
-            .as_deref()
-            .is_some_and(sqlstate::is_contention)
+        self.sqlstate.as_deref().is_some_and(sqlstate::is_contention)
     }
 }
 
@@ -222,9 +220,7 @@ impl MigrateError {
     /// `--on-failure=continue`; `None` where the failure concerns only this schema.
     #[must_use]
     pub fn ends_the_run(&self) -> Option<NotStarted> {
-        let code = self
-            .server_error()
-            .and_then(|error| error.sqlstate.as_deref());
+        let code = self.server_error().and_then(|error| error.sqlstate.as_deref());
         match code {
             Some(sqlstate::DISK_FULL) => Some(NotStarted::DiskFull),
             Some(code) if sqlstate::is_shutdown(code) => Some(NotStarted::ServerUnavailable),
@@ -238,12 +234,7 @@ impl MigrateError {
     pub fn group_key(&self) -> String {
         let code = |error: &ServerError| error.sqlstate.clone().unwrap_or_default();
         match self {
-            Self::Script {
-                script,
-                place,
-                error,
-                ..
-            } => {
+            Self::Script { script, place, error, .. } => {
                 let line = place.as_ref().map_or(0, |place| place.line);
                 let column = place.as_ref().and_then(|place| place.column).unwrap_or(0);
                 format!("script {} {line}:{column} {}", script.version, code(error))

@@ -40,10 +40,7 @@ impl FanOut {
         let outcomes = targets
             .iter()
             .zip(outcomes)
-            .map(|(target, outcome)| SchemaOutcome {
-                target: Arc::clone(target),
-                outcome,
-            })
+            .map(|(target, outcome)| SchemaOutcome { target: Arc::clone(target), outcome })
             .collect();
         Summary {
             work: self.work,
@@ -67,11 +64,8 @@ mod tests {
     use super::*;
     use crate::domain::run_options::OnFailure;
 
-    const COUNTING: Operation = Operation {
-        command: "count",
-        doing: "counting",
-        done: Some("counted"),
-    };
+    const COUNTING: Operation =
+        Operation { command: "count", doing: "counting", done: Some("counted") };
 
     struct Counting {
         bad: &'static str,
@@ -87,10 +81,7 @@ mod tests {
                 }
                 .into());
             }
-            Ok(JobSuccess::Finished(format!(
-                "{} letters",
-                target.label.len()
-            )))
+            Ok(JobSuccess::Finished(format!("{} letters", target.label.len())))
         }
     }
 
@@ -131,17 +122,9 @@ mod tests {
         ));
         assert!(matches!(
             events[0],
-            EventKind::RunStarted {
-                work: COUNTING,
-                schemas: 3,
-                pending: 3,
-                jobs: 1
-            }
+            EventKind::RunStarted { work: COUNTING, schemas: 3, pending: 3, jobs: 1 }
         ));
-        assert!(matches!(
-            events[1],
-            EventKind::SchemaStarted { number: 1, of: 3 }
-        ));
+        assert!(matches!(events[1], EventKind::SchemaStarted { number: 1, of: 3 }));
     }
 
     #[tokio::test]
@@ -149,9 +132,7 @@ mod tests {
         let (summary, _) = run(OnFailure::Stop).await;
         assert_eq!(
             summary.outcomes[2].outcome,
-            Outcome::NotStarted {
-                why: NotStarted::EarlierFailure
-            }
+            Outcome::NotStarted { why: NotStarted::EarlierFailure }
         );
     }
 }

@@ -48,10 +48,7 @@ pub type JobResult = Result<JobSuccess, JobFailure>;
 
 impl From<MigrateError> for JobFailure {
     fn from(error: MigrateError) -> Self {
-        Self {
-            error: Box::new(error),
-            applied: Vec::new(),
-        }
+        Self { error: Box::new(error), applied: Vec::new() }
     }
 }
 
@@ -126,8 +123,7 @@ impl GroupMember {
         for script in scripts {
             let (script, finished) = (script.script.clone(), script.clone());
             self.progress.send(EventKind::ScriptStarted { script });
-            self.progress
-                .send(EventKind::ScriptFinished { script: finished });
+            self.progress.send(EventKind::ScriptFinished { script: finished });
         }
     }
 }
@@ -304,15 +300,10 @@ impl<J: SchemaJob> Dispatcher<'_, J> {
             if positions.is_empty() {
                 return;
             }
-            let members: Arc<[GroupMember]> = positions
-                .iter()
-                .map(|&position| self.member(position, is_reported))
-                .collect();
-            let task = run_task(
-                Arc::clone(self.job),
-                Arc::clone(&members),
-                self.fleet.interrupts.clone(),
-            );
+            let members: Arc<[GroupMember]> =
+                positions.iter().map(|&position| self.member(position, is_reported)).collect();
+            let task =
+                run_task(Arc::clone(self.job), Arc::clone(&members), self.fleet.interrupts.clone());
             self.active.push(ActiveTask {
                 id: self.tasks.spawn(task).id(),
                 positions,
@@ -334,22 +325,12 @@ impl<J: SchemaJob> Dispatcher<'_, J> {
 
     fn member(&self, position: usize, is_reported: bool) -> GroupMember {
         let target = Arc::clone(&self.targets[position]);
-        let number = if target.schema.is_public() {
-            0
-        } else {
-            self.state.before + position + 1
-        };
-        let reports = ContentionReports {
-            sender: self.contention.clone(),
-            position,
-        };
+        let number = if target.schema.is_public() { 0 } else { self.state.before + position + 1 };
+        let reports = ContentionReports { sender: self.contention.clone(), position };
         GroupMember {
             progress: self.progress.of(&target).with_contention_reports(reports),
             target,
-            started: EventKind::SchemaStarted {
-                number,
-                of: self.state.of,
-            },
+            started: EventKind::SchemaStarted { number, of: self.state.of },
             is_reported: AtomicBool::new(is_reported),
         }
     }
@@ -380,8 +361,7 @@ impl<J: SchemaJob> Dispatcher<'_, J> {
             self.state.group_size.rolled_back();
             let is_reported = |member: &GroupMember| member.is_reported.load(Ordering::Relaxed);
             let reported = task.members.iter().map(is_reported);
-            self.rolled_back
-                .extend(task.positions.into_iter().zip(reported));
+            self.rolled_back.extend(task.positions.into_iter().zip(reported));
             return;
         };
         let is_migrated = |result: &JobResult| matches!(result, Ok(JobSuccess::Migrated(_)));
@@ -395,9 +375,7 @@ impl<J: SchemaJob> Dispatcher<'_, J> {
             member.report_finished(&result);
             let outcome = self.outcome(result, took_each);
             self.state.record(&outcome, self.fleet.on_failure);
-            member.progress.send(EventKind::SchemaFinished {
-                outcome: outcome.clone(),
-            });
+            member.progress.send(EventKind::SchemaFinished { outcome: outcome.clone() });
             self.outcomes[position] = Some(outcome);
         }
         if !task.met_contention && self.state.concurrency.increase() {
@@ -407,10 +385,9 @@ impl<J: SchemaJob> Dispatcher<'_, J> {
 
     fn outcome(&mut self, result: JobResult, took: Duration) -> Outcome {
         match result {
-            Ok(JobSuccess::Migrated(scripts)) => Outcome::Migrated {
-                scripts: self.state.interner.intern(scripts),
-                took,
-            },
+            Ok(JobSuccess::Migrated(scripts)) => {
+                Outcome::Migrated { scripts: self.state.interner.intern(scripts), took }
+            }
             Ok(JobSuccess::UpToDate) => Outcome::UpToDate,
             Ok(JobSuccess::Finished(result)) => Outcome::Done { result, took },
             Ok(JobSuccess::Skipped(why)) => Outcome::Skipped { why },
@@ -439,10 +416,7 @@ async fn run_task<J: SchemaJob>(
     } else {
         job.run_group(&members, interrupts).await
     };
-    TaskResult {
-        results,
-        took: started.elapsed(),
-    }
+    TaskResult { results, took: started.elapsed() }
 }
 
 fn panicked(error: JoinError) -> JobFailure {
@@ -450,11 +424,7 @@ fn panicked(error: JoinError) -> JobFailure {
         Ok(payload) => payload
             .downcast_ref::<String>()
             .cloned()
-            .or_else(|| {
-                payload
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-            })
+            .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_else(|| "no message".to_owned()),
         Err(error) => error.to_string(),
     };

@@ -24,11 +24,7 @@ pub(super) struct GroupSize {
 
 impl Default for GroupSize {
     fn default() -> Self {
-        Self {
-            size: 1,
-            alone: 0,
-            next_alone: ALONE,
-        }
+        Self { size: 1, alone: 0, next_alone: ALONE }
     }
 }
 
@@ -37,10 +33,7 @@ impl GroupSize {
     /// at once.
     pub(super) fn next(&self, left: usize, limit: GroupLimit, jobs: usize) -> usize {
         // The last schemas are divided among all jobs, so that none is idle.
-        self.size
-            .min(limit.schemas)
-            .min(left.div_ceil(jobs.max(1)))
-            .max(1)
+        self.size.min(limit.schemas).min(left.div_ceil(jobs.max(1))).max(1)
     }
 
     /// Adapts to a transaction of this many schemas that was committed after this time.
@@ -74,10 +67,7 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(1);
 
-    const EIGHT: GroupLimit = GroupLimit {
-        schemas: 8,
-        time: Duration::from_millis(50),
-    };
+    const EIGHT: GroupLimit = GroupLimit { schemas: 8, time: Duration::from_millis(50) };
 
     #[test]
     fn it_doubles_up_to_the_limit_while_transactions_are_short() {

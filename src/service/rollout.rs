@@ -132,11 +132,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     /// [`RolloutError`]. Missing tenant tables are not an error where `public` is migrated first:
     /// there are no tenants yet.
     pub async fn survey(&self) -> Result<Survey, RolloutError> {
-        let public = if self.scopes.have_public() {
-            vec![Arc::new(Target::public())]
-        } else {
-            Vec::new()
-        };
+        let public =
+            if self.scopes.have_public() { vec![Arc::new(Target::public())] } else { Vec::new() };
         match self.scopes {
             Scopes::Shared => Ok(Survey {
                 schemas: self.read_states(public, vec![false]).await?,
@@ -153,10 +150,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     /// [`RolloutError`], before any tenant is changed. Later failures are in the summary.
     pub async fn run(&self, survey: Survey, progress: &Progress) -> Result<Summary, RolloutError> {
         let pending = survey.pending();
-        let Survey {
-            mut schemas,
-            refused,
-        } = survey;
+        let Survey { mut schemas, refused } = survey;
         let mut run = RolloutProgress {
             refused,
             outcomes: Vec::with_capacity(schemas.len()),
@@ -169,13 +163,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             jobs: self.jobs_for(pending),
         });
         let all_at_once = Stages::default();
-        if schemas
-            .first()
-            .is_some_and(|first| first.target.schema.is_public())
-        {
+        if schemas.first().is_some_and(|first| first.target.schema.is_public()) {
             let tenants = schemas.split_off(1);
-            self.migrate(schemas, &all_at_once, &mut run, progress)
-                .await;
+            self.migrate(schemas, &all_at_once, &mut run, progress).await;
             schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
@@ -187,8 +177,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 }
             };
         }
-        self.migrate(schemas, &self.stages, &mut run, progress)
-            .await;
+        self.migrate(schemas, &self.stages, &mut run, progress).await;
         if matches!(self.scopes, Scopes::Everything) {
             self.migrate_new_tenants(&mut run, progress).await;
         }
@@ -206,11 +195,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     }
 
     fn work(&self) -> Operation {
-        if self.dry_run {
-            Operation::DRY_RUN
-        } else {
-            Operation::MIGRATION
-        }
+        if self.dry_run { Operation::DRY_RUN } else { Operation::MIGRATION }
     }
 
     /// Lists the tenants again: shared migrations may have created the tenant tables or added
@@ -237,11 +222,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let migrated = |item: &SchemaOutcome| matches!(item.outcome, Outcome::Migrated { .. });
         let unfinished = |item: &SchemaOutcome| matches!(item.outcome, Outcome::NotStarted { .. });
         while run.outcomes.iter().any(migrated) && !run.outcomes.iter().any(unfinished) {
-            let seen: HashSet<&SchemaName> = run
-                .outcomes
-                .iter()
-                .map(|item| &item.target.schema)
-                .collect();
+            let seen: HashSet<&SchemaName> =
+                run.outcomes.iter().map(|item| &item.target.schema).collect();
             // The run itself has ended; failing it now would misreport it.
             let Ok(created) = self.tenants(Vec::new(), &seen).await else {
                 return;
@@ -249,8 +231,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             if created.schemas.is_empty() {
                 return;
             }
-            self.migrate(created.schemas, &Stages::default(), run, progress)
-                .await;
+            self.migrate(created.schemas, &Stages::default(), run, progress).await;
         }
     }
 
@@ -282,9 +263,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let mut canaries = vec![false; before.len()];
         let mut targets = before;
         {
-            let chosen = selection
-                .choose(list.tenants, &list.refused)
-                .map_err(RolloutError::Selection)?;
+            let chosen =
+                selection.choose(list.tenants, &list.refused).map_err(RolloutError::Selection)?;
             let are_canaries = self.stages.canary.among(&chosen);
             let are_canaries = are_canaries.map_err(RolloutError::Selection)?;
             for (tenant, is_canary) in chosen.iter().zip(are_canaries) {
@@ -294,15 +274,8 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 }
             }
         }
-        let refused = if selection.is_everything() {
-            list.refused
-        } else {
-            Vec::new()
-        };
-        Ok(Survey {
-            schemas: self.read_states(targets, canaries).await?,
-            refused,
-        })
+        let refused = if selection.is_everything() { list.refused } else { Vec::new() };
+        Ok(Survey { schemas: self.read_states(targets, canaries).await?, refused })
     }
 
     async fn read_states(
@@ -313,22 +286,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         if targets.is_empty() {
             return Ok(Vec::new());
         }
-        let states = self
-            .migrator
-            .survey(&targets)
-            .await
-            .map_err(RolloutError::Survey)?;
-        let surveyed = |((target, state), canary)| Surveyed {
-            target,
-            state,
-            canary,
-        };
-        Ok(targets
-            .into_iter()
-            .zip(states)
-            .zip(canaries)
-            .map(surveyed)
-            .collect())
+        let states = self.migrator.survey(&targets).await.map_err(RolloutError::Survey)?;
+        let surveyed = |((target, state), canary)| Surveyed { target, state, canary };
+        Ok(targets.into_iter().zip(states).zip(canaries).map(surveyed).collect())
     }
 
     /// Records schemas without work, and migrates the rest stage by stage.
@@ -346,9 +306,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             if let Some(outcome @ Outcome::Failed { .. }) = &outcome {
                 run.state.canary = item.canary;
                 run.state.record(outcome, self.fleet.on_failure);
-                progress.of(&item.target).send(EventKind::SchemaFinished {
-                    outcome: outcome.clone(),
-                });
+                progress
+                    .of(&item.target)
+                    .send(EventKind::SchemaFinished { outcome: outcome.clone() });
             }
             if outcome.is_none() {
                 work.push(first + position);
@@ -356,9 +316,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             }
             run.outcomes.push(SchemaOutcome {
                 target: item.target,
-                outcome: outcome.unwrap_or(Outcome::NotStarted {
-                    why: NotStarted::Interrupted,
-                }),
+                outcome: outcome.unwrap_or(Outcome::NotStarted { why: NotStarted::Interrupted }),
             });
         }
         run.state.before = 0;
@@ -367,8 +325,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         let of = cut.len();
         for (number, stage) in (1..).zip(cut) {
             if number > 1 {
-                self.pause(stages.pause, (number, of), &mut run.state, progress)
-                    .await;
+                self.pause(stages.pause, (number, of), &mut run.state, progress).await;
             }
             run.state.canary = stage.kind == StageKind::Canary;
             let members: Vec<usize> = stage.members.iter().map(|&member| work[member]).collect();
@@ -380,14 +337,9 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                     schemas: members.len(),
                 });
             }
-            let targets: Vec<_> = members
-                .iter()
-                .map(|&member| Arc::clone(&run.outcomes[member].target))
-                .collect();
-            let outcomes = self
-                .fleet
-                .run(self.migrator, &targets, &mut run.state, progress)
-                .await;
+            let targets: Vec<_> =
+                members.iter().map(|&member| Arc::clone(&run.outcomes[member].target)).collect();
+            let outcomes = self.fleet.run(self.migrator, &targets, &mut run.state, progress).await;
             run.state.before += members.len();
             for (member, outcome) in members.into_iter().zip(outcomes) {
                 run.outcomes[member].outcome = outcome;
@@ -423,11 +375,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     }
 
     fn interrupted_or(&self, why: NotStarted) -> NotStarted {
-        if self.fleet.interrupts.level() > Interrupt::None {
-            NotStarted::Interrupted
-        } else {
-            why
-        }
+        if self.fleet.interrupts.level() > Interrupt::None { NotStarted::Interrupted } else { why }
     }
 }
 
@@ -440,11 +388,10 @@ struct RolloutProgress {
 
 impl RolloutProgress {
     fn skip(&mut self, schemas: Vec<Surveyed>, why: NotStarted) {
-        self.outcomes
-            .extend(schemas.into_iter().map(|item| SchemaOutcome {
-                target: item.target,
-                outcome: Outcome::NotStarted { why },
-            }));
+        self.outcomes.extend(schemas.into_iter().map(|item| SchemaOutcome {
+            target: item.target,
+            outcome: Outcome::NotStarted { why },
+        }));
     }
 }
 
@@ -454,14 +401,10 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
         SchemaState::Known(plan) if plan.pending.is_empty() => return Some(Outcome::UpToDate),
         SchemaState::Known(_) => return None,
         SchemaState::Dropping => {
-            return Some(Outcome::Skipped {
-                why: Skipped::Dropping,
-            });
+            return Some(Outcome::Skipped { why: Skipped::Dropping });
         }
         SchemaState::Dropped => {
-            return Some(Outcome::Skipped {
-                why: Skipped::Dropped,
-            });
+            return Some(Outcome::Skipped { why: Skipped::Dropped });
         }
         SchemaState::Missing => MigrateError::SchemaMissing,
         SchemaState::Drifted(drifts, _) => MigrateError::Drift { drifts },
@@ -475,10 +418,7 @@ fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
             },
         },
     };
-    Some(Outcome::Failed {
-        error: Box::new(error),
-        applied: Vec::new(),
-    })
+    Some(Outcome::Failed { error: Box::new(error), applied: Vec::new() })
 }
 
 #[cfg(test)]

@@ -85,10 +85,7 @@ mod tests {
     }
 
     fn failed(error: MigrateError) -> Outcome {
-        Outcome::Failed {
-            error: Box::new(error),
-            applied: Vec::new(),
-        }
+        Outcome::Failed { error: Box::new(error), applied: Vec::new() }
     }
 
     fn damaged() -> Outcome {

@@ -47,10 +47,7 @@ impl Listed {
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
             .map(|(number, line)| (number, line.to_owned()))
             .collect();
-        Self {
-            file: file.to_owned(),
-            names,
-        }
+        Self { file: file.to_owned(), names }
     }
 }
 
@@ -94,11 +91,7 @@ impl std::fmt::Display for SelectionError {
                     .take(SHOWN_LINES)
                     .map(|(number, word)| format!("'{word}' (line {number})"))
                     .collect();
-                write!(
-                    f,
-                    "{file}: no tenant has the slug, schema or host {}",
-                    shown.join(", ")
-                )?;
+                write!(f, "{file}: no tenant has the slug, schema or host {}", shown.join(", "))?;
                 match lines.len().saturating_sub(SHOWN_LINES) {
                     0 => Ok(()),
                     more => write!(f, " and {more} more"),
@@ -128,9 +121,7 @@ impl Patterns {
                 let glob = Glob::new(text).map_err(|error| {
                     SelectionError::BadGlob(text.clone(), error.kind().to_string())
                 })?;
-                patterns
-                    .globs
-                    .push((glob.compile_matcher(), patterns.used.len()));
+                patterns.globs.push((glob.compile_matcher(), patterns.used.len()));
                 patterns.used.push(false);
             } else {
                 patterns.add(text);
@@ -214,10 +205,8 @@ impl Selection {
         mut tenants: Vec<Tenant>,
         refused: &[RefusedRow],
     ) -> Result<Vec<Tenant>, SelectionError> {
-        let (mut include, mut exclude) = (
-            Patterns::parse(&self.include)?,
-            Patterns::parse(&self.exclude)?,
-        );
+        let (mut include, mut exclude) =
+            (Patterns::parse(&self.include)?, Patterns::parse(&self.exclude)?);
         let mut lines = Patterns::default();
         for (_, name) in self.listed.iter().flat_map(|listed| &listed.names) {
             lines.add(name);
@@ -241,18 +230,12 @@ impl Selection {
             refused.iter().any(is_its)
         };
         let excluded = exclude.unused_names().map(|number| &self.exclude[number]);
-        let unknown: Vec<&String> = unknown
-            .chain(excluded.filter(|name| !is_refused(name)))
-            .collect();
+        let unknown: Vec<&String> =
+            unknown.chain(excluded.filter(|name| !is_refused(name))).collect();
         if !unknown.is_empty() {
-            let slugs: Vec<String> = tenants
-                .iter()
-                .map(|tenant| tenant.slug.to_string())
-                .collect();
+            let slugs: Vec<String> = tenants.iter().map(|tenant| tenant.slug.to_string()).collect();
             let near = |word: &String| (word.clone(), nearest(word, &slugs));
-            return Err(SelectionError::Unknown(
-                unknown.into_iter().map(near).collect(),
-            ));
+            return Err(SelectionError::Unknown(unknown.into_iter().map(near).collect()));
         }
         if let Some(listed) = &self.listed {
             let unknown: Vec<_> = lines.unused().map(|at| listed.names[at].clone()).collect();
@@ -272,14 +255,9 @@ impl Selection {
     /// [`SelectionError::NotChosen`] for patterns that match none of them, unless none is selected.
     pub fn among(&self, chosen: &[Tenant]) -> Result<Vec<bool>, SelectionError> {
         let mut patterns = Patterns::parse(&self.include)?;
-        let named = chosen
-            .iter()
-            .map(|tenant| patterns.matches(tenant))
-            .collect();
-        let unknown: Vec<String> = patterns
-            .unused()
-            .map(|number| self.include[number].clone())
-            .collect();
+        let named = chosen.iter().map(|tenant| patterns.matches(tenant)).collect();
+        let unknown: Vec<String> =
+            patterns.unused().map(|number| self.include[number].clone()).collect();
         if unknown.is_empty() || chosen.is_empty() {
             Ok(named)
         } else {
@@ -297,11 +275,7 @@ pub fn nearest(word: &str, slugs: &[String]) -> Vec<String> {
         .filter(|(similarity, _)| *similarity > 0.8)
         .collect();
     similar.sort_by(|a, b| b.0.total_cmp(&a.0));
-    similar
-        .into_iter()
-        .take(3)
-        .map(|(_, slug)| slug.clone())
-        .collect()
+    similar.into_iter().take(3).map(|(_, slug)| slug.clone()).collect()
 }
 
 /// Returns the tenant whose slug, schema or host is `word`.
@@ -318,9 +292,7 @@ pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
         let schemas = named.iter().map(|tenant| tenant.schema.to_string());
         return Err(CatalogError::Ambiguous(word.to_owned(), schemas.collect()));
     }
-    named
-        .pop()
-        .ok_or_else(|| CatalogError::NotFound(word.to_owned()))
+    named.pop().ok_or_else(|| CatalogError::NotFound(word.to_owned()))
 }
 
 /// Returns the target for a tenant's schema.
@@ -361,10 +333,7 @@ pub(crate) mod tests {
 
     fn tenants() -> Vec<Tenant> {
         let tenants = ["acme", "acme2", "globex", "3"];
-        (1..)
-            .zip(tenants)
-            .map(|(id, slug)| tenant(id, slug))
-            .collect()
+        (1..).zip(tenants).map(|(id, slug)| tenant(id, slug)).collect()
     }
 
     fn chosen_by(selection: &Selection) -> Result<Vec<String>, String> {
@@ -375,20 +344,12 @@ pub(crate) mod tests {
     }
 
     fn listed(text: &str) -> Selection {
-        Selection {
-            listed: Some(Listed::parse("some.txt", text)),
-            ..Selection::default()
-        }
+        Selection { listed: Some(Listed::parse("some.txt", text)), ..Selection::default() }
     }
 
     #[test]
     fn a_pattern_matches_slug_schema_or_host() {
-        for word in [
-            "acme",
-            "tenant_acme",
-            "acme.example.com",
-            "ACME.example.com:8000",
-        ] {
+        for word in ["acme", "tenant_acme", "acme.example.com", "ACME.example.com:8000"] {
             assert_eq!(choose(&[word], &[]), Ok(vec!["acme".to_owned()]), "{word}");
         }
     }
@@ -405,10 +366,7 @@ pub(crate) mod tests {
     #[test]
     fn globs_select_and_exclude_removes() {
         assert_eq!(choose(&["acme*"], &["acme2"]), Ok(vec!["acme".to_owned()]));
-        assert_eq!(
-            choose(&[], &["tenant_a*", "3"]),
-            Ok(vec!["globex".to_owned()])
-        );
+        assert_eq!(choose(&[], &["tenant_a*", "3"]), Ok(vec!["globex".to_owned()]));
     }
 
     #[test]
@@ -429,10 +387,7 @@ pub(crate) mod tests {
     #[test]
     fn a_file_names_tenants_line_by_line() {
         let file = "\u{feff}# the large ones\r\nglobex\r\n\r\n  ACME.example.com  \n";
-        assert_eq!(
-            chosen_by(&listed(file)),
-            Ok(vec!["acme".to_owned(), "globex".to_owned()])
-        );
+        assert_eq!(chosen_by(&listed(file)), Ok(vec!["acme".to_owned(), "globex".to_owned()]));
         assert_eq!(
             chosen_by(&listed("globex\nacme*\n\ninitech")),
             Err(
@@ -457,20 +412,15 @@ pub(crate) mod tests {
             exclude: vec!["globex".to_owned()],
             ..listed("3\nglobex")
         };
-        assert_eq!(
-            chosen_by(&selection),
-            Ok(vec!["acme".to_owned(), "3".to_owned()])
-        );
+        assert_eq!(chosen_by(&selection), Ok(vec!["acme".to_owned(), "3".to_owned()]));
         selection.only = Some(HashSet::new());
         assert_eq!(chosen_by(&selection), Ok(Vec::new()));
     }
 
     #[test]
     fn canaries_are_matched_among_the_selected() {
-        let canary = |word: &str| Selection {
-            include: vec![word.to_owned()],
-            ..Selection::default()
-        };
+        let canary =
+            |word: &str| Selection { include: vec![word.to_owned()], ..Selection::default() };
         let named = canary("acme*").among(&tenants()).expect("two of them");
         assert_eq!(named, [true, true, false, false]);
         let error = canary("initech").among(&tenants()).expect_err("no tenant");
@@ -478,14 +428,7 @@ pub(crate) mod tests {
             error.to_string(),
             "none of the selected tenants has the slug, schema or host 'initech'"
         );
-        assert!(
-            canary("initech").among(&[]).is_ok(),
-            "no tenant is selected"
-        );
-        assert!(
-            Selection::default()
-                .among(&tenants())
-                .is_ok_and(|named| !named.contains(&true))
-        );
+        assert!(canary("initech").among(&[]).is_ok(), "no tenant is selected");
+        assert!(Selection::default().among(&tenants()).is_ok_and(|named| !named.contains(&true)));
     }
 }

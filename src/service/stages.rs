@@ -130,10 +130,7 @@ impl Stages {
         let positions = |wanted: bool| (0..total).filter(move |&at| canaries[at] == wanted);
         let first: Vec<usize> = positions(true).collect();
         let mut taken = first.len();
-        let mut stages = vec![Stage {
-            kind: StageKind::Canary,
-            members: first,
-        }];
+        let mut stages = vec![Stage { kind: StageKind::Canary, members: first }];
         let mut others = positions(false);
         for extent in self.batches.iter().chain(&[StageLimit::Share(WHOLE)]) {
             let more = extent.of(total).saturating_sub(taken);
@@ -154,10 +151,7 @@ mod tests {
 
     fn stages(batches: &str) -> Stages {
         Stages {
-            batches: batches
-                .split_terminator(',')
-                .map(|text| text.parse().expect(text))
-                .collect(),
+            batches: batches.split_terminator(',').map(|text| text.parse().expect(text)).collect(),
             ..Stages::default()
         }
     }
@@ -205,9 +199,7 @@ mod tests {
         assert_eq!("0.5%".parse(), Ok(StageLimit::Share(50)));
         assert_eq!("100%".parse(), Ok(StageLimit::Share(10_000)));
         assert_eq!("12".parse(), Ok(StageLimit::Count(12)));
-        for bad in [
-            "", "0", "0%", "101%", "-1", "5.%", ".5%", "1.234%", "5 %%", "x",
-        ] {
+        for bad in ["", "0", "0%", "101%", "-1", "5.%", ".5%", "1.234%", "5 %%", "x"] {
             assert!(bad.parse::<StageLimit>().is_err(), "{bad}");
         }
     }
@@ -219,10 +211,7 @@ mod tests {
         for bad in ["25%,5%", "5%,5%", "10,3", "100%,100%", "100%,5"] {
             assert_eq!(stages(bad).check(), Err(StagesError::NotGrowing), "{bad}");
         }
-        let paused = Stages {
-            pause: Duration::from_secs(1),
-            ..Stages::default()
-        };
+        let paused = Stages { pause: Duration::from_secs(1), ..Stages::default() };
         assert_eq!(paused.check(), Err(StagesError::OnlyPause));
     }
 }

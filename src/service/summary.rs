@@ -113,10 +113,7 @@ impl Summary {
             if let Outcome::Failed { error, .. } = &item.outcome {
                 groups
                     .entry(error.group_key())
-                    .or_insert_with(|| FailureGroup {
-                        error,
-                        targets: Vec::new(),
-                    })
+                    .or_insert_with(|| FailureGroup { error, targets: Vec::new() })
                     .targets
                     .push(&item.target);
             }
@@ -150,11 +147,7 @@ mod tests {
             }),
             outcome: Outcome::Failed {
                 error: Box::new(MigrateError::Script {
-                    script: ScriptRef {
-                        prefix: Prefix::Versioned,
-                        version: 3,
-                        name: "x".into(),
-                    },
+                    script: ScriptRef { prefix: Prefix::Versioned, version: 3, name: "x".into() },
                     file: "V3__x.sql".into(),
                     place: None,
                     error: ServerError {
@@ -193,12 +186,8 @@ mod tests {
     fn counts_add_up() {
         let mut counts = Counts::default();
         counts.add(&Outcome::UpToDate);
-        counts.add(&Outcome::NotStarted {
-            why: NotStarted::Interrupted,
-        });
-        counts.add(&Outcome::Skipped {
-            why: Skipped::Interrupted,
-        });
+        counts.add(&Outcome::NotStarted { why: NotStarted::Interrupted });
+        counts.add(&Outcome::Skipped { why: Skipped::Interrupted });
         assert_eq!(counts.total(), 3);
     }
 }

@@ -26,11 +26,7 @@ impl DotEnv {
     pub fn load(config: Option<&Path>, folder: &Path) -> Result<Option<Self>, SettingsError> {
         let variable = |name: &str| std::env::var(name).ok();
         let project = file::find(config, &variable, folder);
-        let folders = project
-            .as_deref()
-            .and_then(Path::parent)
-            .into_iter()
-            .chain([folder]);
+        let folders = project.as_deref().and_then(Path::parent).into_iter().chain([folder]);
         let candidate = |folder: &Path| folder.join(".env");
         let Some(path) = folders.map(candidate).find(|path| path.is_file()) else {
             return Ok(None);

@@ -38,10 +38,7 @@ impl fmt::Display for SettingsError {
                 }
             }
             Self::BadValue(origin, key, value, wanted) => {
-                write!(
-                    f,
-                    "{origin}: {key} = '{value}' is invalid: expected {wanted}"
-                )
+                write!(f, "{origin}: {key} = '{value}' is invalid: expected {wanted}")
             }
             Self::BadDotEnv(path, why) => write!(f, "{}: {why}", path.display()),
             Self::OpenPassword(path) => write!(

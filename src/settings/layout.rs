@@ -47,10 +47,7 @@ pub struct DomainTable {
 
 impl Default for CatalogLayout {
     fn default() -> Self {
-        let table = |name: &str| TableName {
-            schema: "public".to_owned(),
-            table: name.to_owned(),
-        };
+        let table = |name: &str| TableName { schema: "public".to_owned(), table: name.to_owned() };
         Self {
             tenants: TenantTable {
                 table: table("tenants_tenant"),

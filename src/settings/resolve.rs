@@ -54,25 +54,15 @@ impl Settings {
                     .or_else(from_environment)
                     .or_else(from_file)
                     .or_else(from_default)
-                    .map_or((None, Origin::Default), |(value, origin)| {
-                        (Some(value), origin)
-                    });
-                Effective {
-                    key: key.name,
-                    value,
-                    origin,
-                }
+                    .map_or((None, Origin::Default), |(value, origin)| (Some(value), origin));
+                Effective { key: key.name, value, origin }
             })
             .collect();
         let root = file
             .as_deref()
             .and_then(Path::parent)
             .map_or_else(|| folder.to_path_buf(), Path::to_path_buf);
-        let read = Reader {
-            effective: &effective,
-            root: &root,
-            folder,
-        };
+        let read = Reader { effective: &effective, root: &root, folder };
         let addresses = ["database.url", "database.direct_url"];
         if let Some(path) = &file
             && addresses
@@ -226,11 +216,7 @@ impl Reader<'_> {
             None => None,
         };
         let schema_prefix = self.parsed("catalog.schema_prefix", |text| Ok(text.to_owned()))?;
-        Ok(CatalogLayout {
-            tenants,
-            domains,
-            schema_prefix,
-        })
+        Ok(CatalogLayout { tenants, domains, schema_prefix })
     }
 
     /// Paths of a file are relative to the file, those of flags and environment to the current folder.
@@ -265,16 +251,10 @@ mod tests {
     ) -> Result<Settings, String> {
         let folder = folder(content);
         let lookup = |name: &str| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        Settings::resolve(overrides, &lookup, folder.path()).map_err(|error| {
-            error
-                .to_string()
-                .replace(&folder.path().display().to_string(), "DIR")
-        })
+        Settings::resolve(overrides, &lookup, folder.path())
+            .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
     }
 
     #[test]
@@ -282,25 +262,14 @@ mod tests {
         let mut flags = Overrides::default();
         let content = "[run]\njobs = 4\nlock_timeout = \"3s\"\n";
         let settings = resolve(content, &[("PRICESYNC_JOBS", "6")], &flags).expect("fine");
-        assert_eq!(
-            settings.jobs,
-            Jobs::Fixed(NonZeroUsize::new(6).expect("not 0"))
-        );
+        assert_eq!(settings.jobs, Jobs::Fixed(NonZeroUsize::new(6).expect("not 0")));
         assert_eq!(settings.lock_timeout, Duration::from_secs(3));
         assert_eq!(settings.lock_wait, Duration::from_mins(1));
         flags.set("run.jobs", "--jobs", Some("8"));
         let settings = resolve(content, &[("PRICESYNC_JOBS", "6")], &flags).expect("fine");
-        assert_eq!(
-            settings.jobs,
-            Jobs::Fixed(NonZeroUsize::new(8).expect("not 0"))
-        );
-        let origin = |key| {
-            settings
-                .effective()
-                .iter()
-                .find(|e| e.key == key)
-                .map(|e| e.origin.to_string())
-        };
+        assert_eq!(settings.jobs, Jobs::Fixed(NonZeroUsize::new(8).expect("not 0")));
+        let origin =
+            |key| settings.effective().iter().find(|e| e.key == key).map(|e| e.origin.to_string());
         assert_eq!(origin("run.jobs").as_deref(), Some("--jobs"));
         assert_eq!(origin("run.lock_wait").as_deref(), Some("default"));
     }
@@ -308,12 +277,8 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_line_and_neighbour() {
         assert_eq!(
-            resolve(
-                "[run]\njobs = 1\nlock_timeot = \"1s\"\n",
-                &[],
-                &Overrides::default()
-            )
-            .expect_err("unknown"),
+            resolve("[run]\njobs = 1\nlock_timeot = \"1s\"\n", &[], &Overrides::default())
+                .expect_err("unknown"),
             "DIR/pricesync.toml:3: unknown key 'run.lock_timeot'; did you mean 'run.lock_timeout'?"
         );
         assert_eq!(
@@ -329,19 +294,12 @@ mod tests {
             "DIR/pricesync.toml:3: run.jobs = 'many' is invalid: expected 'auto' or a number from 1 to 1000"
         );
         assert_eq!(
-            resolve(
-                "[run]\n",
-                &[("PRICESYNC_LOCK_WAIT", "soon")],
-                &Overrides::default()
-            )
-            .expect_err("bad"),
+            resolve("[run]\n", &[("PRICESYNC_LOCK_WAIT", "soon")], &Overrides::default())
+                .expect_err("bad"),
             "$PRICESYNC_LOCK_WAIT: run.lock_wait = 'soon' is invalid: expected a time such as 500ms, 2s, 5m or 0"
         );
         let broken = resolve("[run\n", &[], &Overrides::default()).expect_err("not TOML");
-        assert!(
-            broken.starts_with("DIR/pricesync.toml:1: not valid TOML: "),
-            "{broken}"
-        );
+        assert!(broken.starts_with("DIR/pricesync.toml:1: not valid TOML: "), "{broken}");
     }
 
     #[test]
@@ -358,12 +316,8 @@ mod tests {
         let standard = resolve("", &[], &Overrides::default());
         assert_eq!(standard.expect("fine").catalog, CatalogLayout::default());
         assert_eq!(
-            resolve(
-                "[catalog]\nslug_column = \"schema_name\"\n",
-                &[],
-                &Overrides::default()
-            )
-            .expect_err("twice"),
+            resolve("[catalog]\nslug_column = \"schema_name\"\n", &[], &Overrides::default())
+                .expect_err("twice"),
             "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' is invalid: expected a column that no other key names, or \"\" where there is none"
         );
         assert!(resolve("[catalog]\nid_column = \"\"\n", &[], &Overrides::default()).is_err());

@@ -29,9 +29,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn age(text: &str) -> Result<Duration, String> {
     let wanted = || "a time such as 500ms, 2s, 5m or 0".to_owned();
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wanted())?;
     let millis = match text[digits..].trim() {
         "" | "ms" => 1,
@@ -70,28 +68,17 @@ pub(super) fn maybe<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |text| {
-        if text.is_empty() {
-            Ok(None)
-        } else {
-            parse(text).map(Some)
-        }
+        if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
     }
 }
 
 pub(super) fn table_name(text: &str) -> Result<TableName, String> {
     let (schema, table) = text.split_once('.').unwrap_or(("public", text));
-    Ok(TableName {
-        schema: identifier(schema)?,
-        table: identifier(table)?,
-    })
+    Ok(TableName { schema: identifier(schema)?, table: identifier(table)? })
 }
 
 pub(super) fn table_names(text: &str) -> Result<Vec<TableName>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(table_name)
-        .collect()
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(table_name).collect()
 }
 
 pub(super) fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {

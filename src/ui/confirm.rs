@@ -23,12 +23,7 @@ pub(super) fn ask(
     prompt: &mut impl Write,
     input: &mut impl BufRead,
 ) -> io::Result<Answer> {
-    write!(
-        prompt,
-        "{}\ntype '{}' to confirm: ",
-        clean(question),
-        clean(expected)
-    )?;
+    write!(prompt, "{}\ntype '{}' to confirm: ", clean(question), clean(expected))?;
     prompt.flush()?;
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
@@ -37,11 +32,7 @@ pub(super) fn ask(
         return Ok(Answer::No);
     }
     // An empty line must not confirm an empty name.
-    Ok(if line.trim() == expected && !expected.is_empty() {
-        Answer::Yes
-    } else {
-        Answer::No
-    })
+    Ok(if line.trim() == expected && !expected.is_empty() { Answer::Yes } else { Answer::No })
 }
 
 #[cfg(test)]

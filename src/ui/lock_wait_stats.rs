@@ -41,10 +41,7 @@ impl LockWaitStats {
         let Some(target) = &event.target else { return };
         let now = event.elapsed;
         if let EventKind::SchemaStarted { .. } = event.kind {
-            let wait = SchemaWait {
-                attempt_started: now,
-                ..SchemaWait::default()
-            };
+            let wait = SchemaWait { attempt_started: now, ..SchemaWait::default() };
             self.running.insert(target.schema.clone(), wait);
             return;
         }
@@ -61,15 +58,12 @@ impl LockWaitStats {
                 }
                 return;
             }
-            EventKind::Retrying {
-                error,
-                blockers,
-                pause,
-                ..
-            } if error.is_contention() => (Some(blockers.as_slice()), *pause),
-            EventKind::SchemaFinished {
-                outcome: Outcome::Failed { error, .. },
-            } => (blockers_of(error), Duration::ZERO),
+            EventKind::Retrying { error, blockers, pause, .. } if error.is_contention() => {
+                (Some(blockers.as_slice()), *pause)
+            }
+            EventKind::SchemaFinished { outcome: Outcome::Failed { error, .. } } => {
+                (blockers_of(error), Duration::ZERO)
+            }
             _ => (None, Duration::ZERO),
         };
         let waiting_since = wait.waiting_since.take().unwrap_or(now);
@@ -97,11 +91,8 @@ impl LockWaitStats {
         if self.total.is_zero() || (self.total < MIN_SHOWN && !even_short) {
             return None;
         }
-        let mut line = format!(
-            "waited {} for locks in {}",
-            took(self.total),
-            count(self.schemas, "schema")
-        );
+        let mut line =
+            format!("waited {} for locks in {}", took(self.total), count(self.schemas, "schema"));
         if self.schemas > 1 {
             let _ = write!(line, ", {} at most", took(self.longest));
         }
@@ -127,9 +118,7 @@ impl LockWaitStats {
 fn blockers_of(error: &MigrateError) -> Option<&[Holder]> {
     match error {
         MigrateError::Locked { holder, .. } => Some(holder.as_slice()),
-        MigrateError::Script {
-            error, blockers, ..
-        } if error.is_contention() => Some(blockers),
+        MigrateError::Script { error, blockers, .. } if error.is_contention() => Some(blockers),
         _ => None,
     }
 }
@@ -141,10 +130,7 @@ mod tests {
     use crate::ui::test_support::*;
 
     fn at(millis: u64, event: Event) -> Event {
-        Event {
-            elapsed: Duration::from_millis(millis),
-            ..event
-        }
+        Event { elapsed: Duration::from_millis(millis), ..event }
     }
 
     fn retrying(pause: u64) -> EventKind {

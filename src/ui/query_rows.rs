@@ -75,12 +75,7 @@ impl<W: Write> QueryRows<W> {
             }
             OutputFormat::Json => {
                 let comma = if self.written == 0 { "" } else { "," };
-                write!(
-                    self.out,
-                    "{comma}\n  {{{}:{}",
-                    encode(&TENANT)?,
-                    encode(&tenant)?
-                )?;
+                write!(self.out, "{comma}\n  {{{}:{}", encode(&TENANT)?, encode(&tenant)?)?;
                 for ((head, column), value) in self.heads[1..].iter().zip(columns).zip(values) {
                     write!(self.out, ",{}:{}", encode(head)?, json(column.kind, value)?)?;
                 }
@@ -117,8 +112,7 @@ impl<W: Write> QueryRows<W> {
                 }
             }
             OutputFormat::Json => {
-                self.out
-                    .write_all(if self.written == 0 { b"]\n" } else { b"\n]\n" })?;
+                self.out.write_all(if self.written == 0 { b"]\n" } else { b"\n]\n" })?;
             }
             _ => {}
         }
@@ -131,25 +125,19 @@ impl<W: Write> QueryRows<W> {
         match self.format {
             OutputFormat::Table => {
                 self.table.load_style(UTF8_FULL_CONDENSED);
-                self.table
-                    .set_header(self.heads.iter().map(|head| clean(head).into_owned()));
+                self.table.set_header(self.heads.iter().map(|head| clean(head).into_owned()));
                 match self.width {
                     Some(width) => self
                         .table
                         .set_content_arrangement(ContentArrangement::Dynamic)
                         .set_width(width),
-                    None => self
-                        .table
-                        .set_content_arrangement(ContentArrangement::Disabled),
+                    None => self.table.set_content_arrangement(ContentArrangement::Disabled),
                 };
             }
             OutputFormat::Json => self.out.write_all(b"[")?,
             OutputFormat::Csv => {
-                let heads: Vec<String> = self
-                    .heads
-                    .iter()
-                    .map(|head| self.field(Some(head)))
-                    .collect();
+                let heads: Vec<String> =
+                    self.heads.iter().map(|head| self.field(Some(head))).collect();
                 writeln!(self.out, "{}", heads.join(","))?;
             }
             OutputFormat::Names => {}
@@ -163,11 +151,7 @@ impl<W: Write> QueryRows<W> {
             return String::new();
         };
         // A file gets the value unchanged; a terminal must not act on it.
-        let text = if self.is_terminal {
-            clean(text)
-        } else {
-            text.into()
-        };
+        let text = if self.is_terminal { clean(text) } else { text.into() };
         if text.is_empty() || text.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", text.replace('"', "\"\""))
         } else {
@@ -225,10 +209,7 @@ mod tests {
             ("tenant", ColumnType::Flag),
             ("name", ColumnType::Json),
         ]
-        .map(|(name, kind)| Column {
-            name: name.to_owned(),
-            kind,
-        })
+        .map(|(name, kind)| Column { name: name.to_owned(), kind })
         .into()
     }
 
@@ -239,16 +220,10 @@ mod tests {
         rows.row(
             &columns(),
             "acme",
-            &[
-                text("1.50"),
-                text("a,\"b\"\u{1b}[2J"),
-                text("t"),
-                text("{\"a\": [1]}"),
-            ],
+            &[text("1.50"), text("a,\"b\"\u{1b}[2J"), text("t"), text("{\"a\": [1]}")],
         )
         .unwrap();
-        rows.row(&columns(), "globex", &[text("NaN"), text(""), None, None])
-            .unwrap();
+        rows.row(&columns(), "globex", &[text("NaN"), text(""), None, None]).unwrap();
         rows.end(None).unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -297,9 +272,7 @@ globex,NaN,"",,
     fn a_result_without_rows_has_its_columns_in_csv() {
         let ended = |format| {
             let mut out = Vec::new();
-            QueryRows::new(&mut out, format, false, None)
-                .end(Some(&columns()))
-                .unwrap();
+            QueryRows::new(&mut out, format, false, None).end(Some(&columns())).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(ended(OutputFormat::Csv), "tenant,id,name,tenant_2,name_2\n");

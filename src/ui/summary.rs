@@ -77,11 +77,7 @@ pub(super) fn failures(
         let _ = writeln!(
             out,
             "… and {} more",
-            plural(
-                groups.len() - MAX_KINDS,
-                "kind of failure",
-                "kinds of failure"
-            )
+            plural(groups.len() - MAX_KINDS, "kind of failure", "kinds of failure")
         );
     }
     out
@@ -111,10 +107,7 @@ pub(super) fn resume(summary: &Summary) -> String {
     let is_unfinished = |item: &&SchemaOutcome| {
         matches!(
             item.outcome,
-            Outcome::NotStarted { .. }
-                | Outcome::Skipped {
-                    why: Skipped::Interrupted
-                }
+            Outcome::NotStarted { .. } | Outcome::Skipped { why: Skipped::Interrupted }
         )
     };
     let unfinished = summary.outcomes.iter().filter(is_unfinished);
@@ -146,10 +139,9 @@ pub(super) fn resume(summary: &Summary) -> String {
 /// options.
 fn proposed(summary: &Summary, selection: &str) -> String {
     match &summary.program {
-        Some(program) if summary.work.has_scripts() => format!(
-            "{program} {}{} {selection}",
-            summary.work.command, summary.options
-        ),
+        Some(program) if summary.work.has_scripts() => {
+            format!("{program} {}{} {selection}", summary.work.command, summary.options)
+        }
         Some(program) => format!("{program} {} {selection} ...", summary.work.command),
         None => format!("the same command with {selection}"),
     }
@@ -163,30 +155,19 @@ pub(super) fn counts(summary: &Summary, style: Style) -> String {
     };
     let counts = summary.counts();
     let failed = format!("{} failed", counts.failed);
-    let failed = if counts.failed == 0 {
-        failed
-    } else {
-        style.bad(&failed)
-    };
+    let failed = if counts.failed == 0 { failed } else { style.bad(&failed) };
     let interrupted = match summary.interrupted {
         Interrupt::None => "",
         Interrupt::Drain | Interrupt::Cancel => " · interrupted",
     };
-    let back = if summary.work == Operation::DRY_RUN {
-        " · all rolled back"
-    } else {
-        ""
-    };
+    let back = if summary.work == Operation::DRY_RUN { " · all rolled back" } else { "" };
     let schemas = count(counts.total(), "schema");
     let schemas = match summary.run {
         Some(run) => format!("run {run}: {schemas},"),
         None => format!("{schemas}:"),
     };
     let done = if summary.work.has_scripts() {
-        format!(
-            "{} {}, {} up to date",
-            counts.migrated, done, counts.up_to_date
-        )
+        format!("{} {}, {} up to date", counts.migrated, done, counts.up_to_date)
     } else {
         format!("{} {done}", counts.done)
     };
@@ -227,10 +208,9 @@ pub fn not_started(why: NotStarted) -> &'static str {
 fn shared(group: &FailureGroup<'_>, shown: Shown) -> Explanation {
     let explanation = explain_group(group);
     match shown {
-        Shown::Recently => Explanation {
-            headline: explanation.message(),
-            ..Explanation::default()
-        },
+        Shown::Recently => {
+            Explanation { headline: explanation.message(), ..Explanation::default() }
+        }
         Shown::Never | Shown::LongAgo => explanation,
     }
 }
@@ -243,10 +223,7 @@ fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
             Outcome::NotStarted { why } => format!("not started ({})", not_started(*why)),
             _ => continue,
         };
-        reasons
-            .entry(why)
-            .or_default()
-            .push(item.target.schema.as_str());
+        reasons.entry(why).or_default().push(item.target.schema.as_str());
     }
     reasons
 }

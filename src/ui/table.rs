@@ -75,24 +75,13 @@ impl Listing {
     /// Returns a listing with these columns; the first one holds the names.
     #[must_use]
     pub fn new(columns: &[&'static str], empty: &'static str) -> Self {
-        Self {
-            columns: columns.iter().copied().map(Cow::Borrowed).collect(),
-            name: 0,
-            empty,
-        }
+        Self { columns: columns.iter().copied().map(Cow::Borrowed).collect(), name: 0, empty }
     }
 
     /// Returns the listing with its names in another column.
     #[must_use]
     pub fn named_by(self, column: &str) -> Self {
-        Self {
-            name: self
-                .columns
-                .iter()
-                .position(|key| key == column)
-                .unwrap_or_default(),
-            ..self
-        }
+        Self { name: self.columns.iter().position(|key| key == column).unwrap_or_default(), ..self }
     }
 
     /// Writes a listing to stdout, and a note to stderr if a table is empty.
@@ -118,10 +107,7 @@ impl Listing {
         terminal: &Terminal,
         format: OutputFormat,
     ) -> io::Result<ListingWriter<impl Write + use<>>> {
-        let width = terminal
-            .stdout()
-            .width
-            .filter(|_| terminal.stdout().is_terminal);
+        let width = terminal.stdout().width.filter(|_| terminal.stdout().is_terminal);
         self.begin_in(terminal.out(), format, terminal.stdout().is_terminal, width)
     }
 
@@ -139,9 +125,9 @@ impl Listing {
                 table.load_style(UTF8_FULL_CONDENSED);
                 table.set_header(self.columns.iter().map(|key| clean(key).into_owned()));
                 match width {
-                    Some(width) => table
-                        .set_content_arrangement(ContentArrangement::Dynamic)
-                        .set_width(width),
+                    Some(width) => {
+                        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)
+                    }
                     None => table.set_content_arrangement(ContentArrangement::Disabled),
                 };
                 Form::Table(Box::new(table), out)
@@ -186,15 +172,9 @@ impl<W: Write> ListingWriter<W> {
                 let fields = cells.iter().map(|cell| {
                     let text = cell.plain(";");
                     // A file gets the value unchanged; a terminal must not act on it.
-                    if is_terminal {
-                        clean(&text).into_owned()
-                    } else {
-                        text.into_owned()
-                    }
+                    if is_terminal { clean(&text).into_owned() } else { text.into_owned() }
                 });
-                writer
-                    .write_record(fields.map(String::into_bytes))
-                    .map_err(plain)?;
+                writer.write_record(fields.map(String::into_bytes)).map_err(plain)?;
             }
             Form::Names(out) => {
                 // xargs would read a name with a line break as two names.
@@ -317,9 +297,7 @@ mod tests {
 
     fn written(format: OutputFormat, rows: Vec<Vec<Cell>>, width: Option<u16>) -> String {
         let mut out = Vec::new();
-        let mut sheet = listing()
-            .begin_in(&mut out, format, width.is_some(), width)
-            .unwrap();
+        let mut sheet = listing().begin_in(&mut out, format, width.is_some(), width).unwrap();
         for row in rows {
             sheet.row(row).unwrap();
         }
@@ -347,10 +325,7 @@ mod tests {
     #[test]
     fn a_table_on_a_narrow_terminal_wraps() {
         let text = written(OutputFormat::Table, rows(), Some(50));
-        assert!(
-            text.lines()
-                .all(|line| crate::ui::text::columns(line) <= 50)
-        );
+        assert!(text.lines().all(|line| crate::ui::text::columns(line) <= 50));
     }
 
     #[test]
@@ -400,24 +375,16 @@ mod tests {
                 Ok(())
             }
         }
-        for format in [
-            OutputFormat::Table,
-            OutputFormat::Json,
-            OutputFormat::Csv,
-            OutputFormat::Names,
-        ] {
-            let ended = listing()
-                .begin_in(Closed, format, false, None)
-                .and_then(|mut sheet| {
-                    for row in rows() {
-                        sheet.row(row)?;
-                    }
-                    sheet.end()
-                });
-            assert!(
-                super::super::is_broken_pipe(&ended.unwrap_err()),
-                "{format:?}"
-            );
+        for format in
+            [OutputFormat::Table, OutputFormat::Json, OutputFormat::Csv, OutputFormat::Names]
+        {
+            let ended = listing().begin_in(Closed, format, false, None).and_then(|mut sheet| {
+                for row in rows() {
+                    sheet.row(row)?;
+                }
+                sheet.end()
+            });
+            assert!(super::super::is_broken_pipe(&ended.unwrap_err()), "{format:?}");
         }
     }
 }

@@ -50,11 +50,7 @@ impl Terminal {
     /// Inspects the streams and `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`, `TERM` and `CI`.
     #[must_use]
     pub fn detect(color: ColorChoice, verbosity: Verbosity) -> Self {
-        let stream = |is_terminal, width| Stream {
-            is_terminal,
-            width,
-            style: Style::plain(),
-        };
+        let stream = |is_terminal, width| Stream { is_terminal, width, style: Style::plain() };
         Self {
             stdout: stream(io::stdout().is_terminal(), window(&io::stdout())),
             stderr: stream(io::stderr().is_terminal(), window(&io::stderr())),
@@ -107,10 +103,7 @@ impl Terminal {
     #[must_use]
     pub fn problems(&self, state: &SchemaState, selection: &str) -> Vec<String> {
         let problems = state.problems(selection);
-        problems
-            .iter()
-            .map(|problem| self.render(problem))
-            .collect()
+        problems.iter().map(|problem| self.render(problem)).collect()
     }
 
     /// Returns stdout.
@@ -202,12 +195,7 @@ impl Terminal {
         if !self.can_ask || !self.stderr.is_terminal {
             return Ok(Answer::NotATerminal);
         }
-        confirm::ask(
-            question,
-            expected,
-            &mut io::stderr(),
-            &mut io::stdin().lock(),
-        )
+        confirm::ask(question, expected, &mut io::stderr(), &mut io::stdin().lock())
     }
 
     /// Reads a line without echo; `None` if stdin or stderr is not a terminal.
@@ -239,11 +227,7 @@ impl Terminal {
     }
 
     fn layout(&self) -> Layout<'_> {
-        Layout {
-            style: self.stderr.style,
-            width: self.width(),
-            program: &self.program,
-        }
+        Layout { style: self.stderr.style, width: self.width(), program: &self.program }
     }
 
     fn width(&self) -> usize {
@@ -275,19 +259,10 @@ mod tests {
     use super::*;
 
     fn terminal(env: &[(&str, &str)], color: ColorChoice, verbosity: Verbosity) -> Terminal {
-        let seen = Stream {
-            is_terminal: true,
-            width: Some(80),
-            style: Style::plain(),
-        };
-        let all = Terminal {
-            stderr: seen,
-            ..Terminal::default()
-        };
+        let seen = Stream { is_terminal: true, width: Some(80), style: Style::plain() };
+        let all = Terminal { stderr: seen, ..Terminal::default() };
         let find = |name: &str| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| OsString::from(value))
+            env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         };
         all.with(find, color, verbosity)
     }
@@ -296,10 +271,7 @@ mod tests {
     fn coloured(env: &[(&str, &str)], color: ColorChoice) -> (bool, bool) {
         let terminal = terminal(env, color, Verbosity::Normal);
         let is_coloured = |stream: Stream| stream.style == Style::new(true);
-        (
-            is_coloured(terminal.stderr()),
-            is_coloured(terminal.stdout()),
-        )
+        (is_coloured(terminal.stderr()), is_coloured(terminal.stdout()))
     }
 
     const XTERM: (&str, &str) = ("TERM", "xterm");

@@ -150,11 +150,7 @@ pub fn took(duration: Duration) -> String {
     }
     if duration.as_secs() < 60 {
         // Truncated: 59.96 s must not become a minute.
-        return format!(
-            "{}.{} s",
-            duration.as_secs(),
-            duration.subsec_millis() / 100
-        );
+        return format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100);
     }
     long(duration)
 }
@@ -163,11 +159,7 @@ pub fn took(duration: Duration) -> String {
 #[must_use]
 pub(super) fn total(duration: Duration) -> String {
     if duration.as_secs() < 60 {
-        return format!(
-            "{}.{:02} s",
-            duration.as_secs(),
-            duration.subsec_millis() / 10
-        );
+        return format!("{}.{:02} s", duration.as_secs(), duration.subsec_millis() / 10);
     }
     long(duration)
 }
@@ -175,11 +167,7 @@ pub(super) fn total(duration: Duration) -> String {
 /// Returns a duration in whole seconds: `4 s`, `2 min 03 s`.
 #[must_use]
 pub(super) fn whole(duration: Duration) -> String {
-    if duration.as_secs() < 60 {
-        format!("{} s", duration.as_secs())
-    } else {
-        long(duration)
-    }
+    if duration.as_secs() < 60 { format!("{} s", duration.as_secs()) } else { long(duration) }
 }
 
 /// Rounds to the nearest second, so that a pause of two minutes starts at `2 min 00 s`.
@@ -273,10 +261,7 @@ mod tests {
 
     #[test]
     fn long_lists_name_the_first_and_count_the_rest() {
-        assert_eq!(
-            some_of(["a", "b", "c", "d"].into_iter(), 3),
-            "a, b, c … (+1)"
-        );
+        assert_eq!(some_of(["a", "b", "c", "d"].into_iter(), 3), "a, b, c … (+1)");
         assert_eq!(some_of(["a", "b"].into_iter(), 3), "a, b");
     }
 }

@@ -51,9 +51,7 @@ pub(crate) struct Server {
 
 /// Returns the servers that the tests which run right now share.
 pub(crate) fn servers() -> Arc<Servers> {
-    let mut shared = SERVERS
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut shared = SERVERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
         let servers = Arc::new(Servers::start());
         *shared = Arc::downgrade(&servers);
@@ -70,34 +68,23 @@ impl Servers {
         certificates(&files);
 
         let data = folder.path().join("tls");
-        succeed(
-            as_server("initdb", folder.path())
-                .arg("-D")
-                .arg(&data)
-                .args([
-                    "-U",
-                    "admin",
-                    "-A",
-                    "trust",
-                    "--no-sync",
-                    "--locale=C",
-                    "-E",
-                    "UTF8",
-                ]),
-        );
+        succeed(as_server("initdb", folder.path()).arg("-D").arg(&data).args([
+            "-U",
+            "admin",
+            "-A",
+            "trust",
+            "--no-sync",
+            "--locale=C",
+            "-E",
+            "UTF8",
+        ]));
         write_for_server(&data.join("pg_hba.conf"), HBA);
         for copy in ["plain", "old", "expired"] {
-            succeed(
-                as_server_program("cp", folder.path())
-                    .arg("-a")
-                    .args(["tls", copy]),
-            );
+            succeed(as_server_program("cp", folder.path()).arg("-a").args(["tls", copy]));
         }
-        for (name, file) in [
-            ("ca.crt", "ca.crt"),
-            ("server.crt", "server.crt"),
-            ("server.key", "server.key"),
-        ] {
+        for (name, file) in
+            [("ca.crt", "ca.crt"), ("server.crt", "server.crt"), ("server.key", "server.key")]
+        {
             let text = fs::read_to_string(files.join(file)).expect("made above");
             write_for_server(&data.join(name), &text);
         }
@@ -112,10 +99,7 @@ impl Servers {
         let expired = folder.path().join("expired");
         for end in ["crt", "key"] {
             let text = fs::read_to_string(files.join(format!("expired.{end}")));
-            write_for_server(
-                &expired.join(format!("server.{end}")),
-                &text.expect("made above"),
-            );
+            write_for_server(&expired.join(format!("server.{end}")), &text.expect("made above"));
         }
 
         Self {
@@ -137,10 +121,7 @@ impl Servers {
             .replace("{old}", &self.old.port.to_string())
             .replace("{expired}", &self.expired.port.to_string())
             .replace("{socket}", &self.tls.socket.display().to_string())
-            .replace(
-                "{escaped}",
-                &self.tls.socket.display().to_string().replace('/', "%2F"),
-            )
+            .replace("{escaped}", &self.tls.socket.display().to_string().replace('/', "%2F"))
             .replace("{files}", &self.files.display().to_string())
     }
 }
@@ -172,10 +153,7 @@ impl Server {
                 return server;
             }
         }
-        panic!(
-            "{}",
-            fs::read_to_string(data.join("log")).unwrap_or_default()
-        );
+        panic!("{}", fs::read_to_string(data.join("log")).unwrap_or_default());
     }
 
     fn create_roles(&self) {
@@ -230,10 +208,7 @@ impl Person {
             .and_then(|line| line.split(':').next())
             .expect("listed");
         let home = self.home.path().display().to_string();
-        let own = [
-            ("USER".to_owned(), user.to_owned()),
-            ("HOME".to_owned(), home),
-        ];
+        let own = [("USER".to_owned(), user.to_owned()), ("HOME".to_owned(), home)];
         Environment::from_pairs(self.variables.iter().cloned().chain(own))
     }
 
@@ -250,10 +225,7 @@ impl Person {
 
     /// Asks psql where it ends up; `Err` is what it complains about.
     pub(crate) fn by_psql(&self, text: Option<&str>) -> Result<String, String> {
-        answer(
-            self.psql()
-                .args(text.map(|text| format!("--dbname={text}"))),
-        )
+        answer(self.psql().args(text.map(|text| format!("--dbname={text}"))))
     }
 
     pub(crate) fn resolve(&self, text: Option<&str>) -> Result<ConnectOptions, String> {
@@ -289,10 +261,7 @@ async fn ask(options: &ConnectOptions) -> Result<String, String> {
         let (client, connection) = match connected.map_err(|_| "timeout")? {
             Ok(connected) => connected,
             Err(error) => {
-                failure = format!(
-                    "{error:?}; hint: {}",
-                    tls::explain(&error).unwrap_or_default()
-                );
+                failure = format!("{error:?}; hint: {}", tls::explain(&error).unwrap_or_default());
                 continue;
             }
         };
@@ -315,11 +284,7 @@ async fn ask(options: &ConnectOptions) -> Result<String, String> {
 }
 
 fn answer(command: &mut Command) -> Result<String, String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().expect("psql runs");
+    let Output { status, stdout, stderr } = command.output().expect("psql runs");
     if status.success() {
         Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
     } else {
@@ -376,10 +341,7 @@ fn account() -> Option<(u32, u32)> {
         .lines()
         .find(|line| line.starts_with("postgres:"))
         .expect("a user 'postgres' to run the server as");
-    let mut ids = line
-        .split(':')
-        .skip(2)
-        .map(|id| id.parse().expect("a number"));
+    let mut ids = line.split(':').skip(2).map(|id| id.parse().expect("a number"));
     Some((ids.next().expect("a user"), ids.next().expect("a group")))
 }
 
@@ -403,11 +365,7 @@ fn as_server(name: &str, folder: &Path) -> Command {
 
 fn as_server_program(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
     let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("LC_ALL", "C")
-        .current_dir(folder);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir(folder);
     if let Some((user, group)) = account() {
         command.uid(user).gid(group);
     }
@@ -428,16 +386,10 @@ fn program(name: &str) -> PathBuf {
         .filter(|folder| folder.join("initdb").exists())
         .collect();
     folders.sort();
-    folders
-        .pop()
-        .map_or_else(|| name.into(), |folder| folder.join(name))
+    folders.pop().map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
 fn succeed(command: &mut Command) {
     let output = command.output().expect("runs");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -50,21 +50,11 @@ fn every_command_works_with_other_tables_and_columns() {
     given.run(&["list-tenants", "-o", "csv"]).exits(0).prints(
         "2,Acme Inc.,acme,tenant_acme,acme.test;www.acme.test,,1,pending,2020-02-03T00:00:00Z",
     );
+    given.run(&["resolve", "acme.test:80"]).exits(0).prints("tenant_acme");
     given
-        .run(&["resolve", "acme.test:80"])
+        .run(&["migrate-schemas", "--where", "paid_until > '2029-01-01' AND t.label LIKE 'Acme%'"])
         .exits(0)
-        .prints("tenant_acme");
-    given
-        .run(&[
-            "migrate-schemas",
-            "--where",
-            "paid_until > '2029-01-01' AND t.label LIKE 'Acme%'",
-        ])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     // What the table wants and we do not know is said by the server, and can be given.
     let create = |slug: &str, more: &[&str]| {
         let base = ["create-tenant", "--name", "Công ty O'Brien", "--slug", slug];
@@ -80,14 +70,7 @@ fn every_command_works_with_other_tables_and_columns() {
     );
     create(
         "globex",
-        &[
-            "--domain",
-            "globex.test",
-            "--domain",
-            "two.test",
-            "--set",
-            "paid_until=2031-02-03",
-        ],
+        &["--domain", "globex.test", "--domain", "two.test", "--set", "paid_until=2031-02-03"],
     )
     .exits(0);
     assert_eq!(
@@ -99,24 +82,16 @@ fn every_command_works_with_other_tables_and_columns() {
         ["globex.testtrue", "two.testfalse"]
     );
     create("GLOBEX", &[]).exits(7);
-    create(
-        "globex2",
-        &["--domain", "ACME.test", "--set", "paid_until=2031-02-03"],
-    )
-    .exits(7)
-    .says("host 'acme.test' is taken by tenant 'acme'");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 3,
-        ..NONE
-    });
+    create("globex2", &["--domain", "ACME.test", "--set", "paid_until=2031-02-03"])
+        .exits(7)
+        .says("host 'acme.test' is taken by tenant 'acme'");
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 3, ..NONE });
     given.run(&["doctor"]).exits(0);
     given.run(&["status", "--verify"]).exits(0);
     // Into the trash and back with every column.
     let rows = "SELECT to_jsonb(c)::text FROM \"Crm\".\"Client\" c UNION ALL SELECT to_jsonb(h)::text FROM \"Crm\".hosts h ORDER BY 1";
     let before = given.column(rows);
-    given
-        .run(&["drop-schema", "--force", "--trash", "--tenant", "globex"])
-        .exits(0);
+    given.run(&["drop-schema", "--force", "--trash", "--tenant", "globex"]).exits(0);
     assert_eq!(given.value("SELECT count(*) FROM \"Crm\".\"Client\""), "2");
     given.run(&["undrop", "--tenant", "globex"]).exits(0);
     assert_eq!(given.column(rows), before);
@@ -124,14 +99,9 @@ fn every_command_works_with_other_tables_and_columns() {
     given.database.execute(
         "CREATE TABLE public.invoices (client int REFERENCES \"Crm\".\"Client\"); INSERT INTO invoices SELECT max(\"Client ID\") FROM \"Crm\".\"Client\"",
     );
-    given
-        .run(&["drop-schema", "--force", "--tenant", "globex"])
-        .exits(7)
-        .says("invoices");
+    given.run(&["drop-schema", "--force", "--tenant", "globex"]).exits(7).says("invoices");
     given.database.execute("DROP TABLE invoices");
-    given
-        .run(&["drop-schema", "--force", "--tenant", "globex"])
-        .exits(0);
+    given.run(&["drop-schema", "--force", "--tenant", "globex"]).exits(0);
     assert_eq!(given.value("SELECT count(*) FROM \"Crm\".hosts"), "2");
     assert_eq!(
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_globex'"),
@@ -146,25 +116,10 @@ fn a_table_with_a_schema_column_only_is_enough() {
         .run(&["list-tenants", "-o", "csv"])
         .exits(0)
         .prints("1,acme,acme,acme,,,1,pending,2020-02-03T04:05:06Z");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
+    given.run(&["create-tenant", "--name", "X", "--slug", "initech"]).exits(7).says("updated_at");
     given
-        .run(&["create-tenant", "--name", "X", "--slug", "initech"])
-        .exits(7)
-        .says("updated_at");
-    given
-        .run(&[
-            "create-tenant",
-            "--name",
-            "X",
-            "--slug",
-            "initech",
-            "--set",
-            "updated_at=now",
-        ])
+        .run(&["create-tenant", "--name", "X", "--slug", "initech", "--set", "updated_at=now"])
         .exits(0)
         .says("the name is not stored");
     given
@@ -182,34 +137,17 @@ fn a_table_with_a_schema_column_only_is_enough() {
         .exits(7)
         .says("the tenant in schema 'z' is 'z' and cannot be 'y'");
     given
-        .run(&[
-            "create-tenant",
-            "--name",
-            "X",
-            "--slug",
-            "y",
-            "--domain",
-            "y.test",
-        ])
+        .run(&["create-tenant", "--name", "X", "--slug", "y", "--domain", "y.test"])
         .exits(2)
         .says("hosts cannot be stored");
     given.run(&["resolve", "acme.test"]).exits(4);
     let before = given.column("SELECT to_jsonb(a)::text FROM accounts a ORDER BY 1");
-    given
-        .run(&["drop-schema", "--force", "--trash", "--tenant", "initech"])
-        .exits(0);
+    given.run(&["drop-schema", "--force", "--trash", "--tenant", "initech"]).exits(0);
     given.run(&["undrop", "--tenant", "initech"]).exits(0);
-    assert_eq!(
-        given.column("SELECT to_jsonb(a)::text FROM accounts a ORDER BY 1"),
-        before
-    );
-    given
-        .run(&["drop-schema", "--force", "--tenant", "initech"])
-        .exits(0);
+    assert_eq!(given.column("SELECT to_jsonb(a)::text FROM accounts a ORDER BY 1"), before);
+    given.run(&["drop-schema", "--force", "--tenant", "initech"]).exits(0);
     // Bare schemas are registered, shared ones are not.
-    given
-        .database
-        .execute("ALTER TABLE accounts ALTER updated_at SET DEFAULT now()");
+    given.database.execute("ALTER TABLE accounts ALTER updated_at SET DEFAULT now()");
     given
         .run(&["doctor", "-o", "csv"])
         .exits(11)
@@ -217,10 +155,7 @@ fn a_table_with_a_schema_column_only_is_enough() {
         .never_says("shared_extensions")
         .never_says("pg_catalog");
     given.run(&["doctor", "--fix", "orphans"]).exits(0);
-    given
-        .run(&["list-tenants", "-o", "names"])
-        .exits(0)
-        .prints("acme\nbare\nglobex\n");
+    given.run(&["list-tenants", "-o", "names"]).exits(0).prints("acme\nbare\nglobex\n");
 }
 
 #[test]
@@ -261,21 +196,14 @@ fn a_word_that_names_two_tenants_names_none() {
         .run(&["drop-schema", "--force", "--tenant", "acme"])
         .exits(7)
         .says("'acme' matches 2 tenants, with the schemas acme, tenant_acme");
-    given
-        .run(&["drop-schema", "--force", "--tenant", "tenant_acme"])
-        .exits(0);
-    given
-        .run(&["drop-schema", "--force", "--tenant", "acme"])
-        .exits(0);
+    given.run(&["drop-schema", "--force", "--tenant", "tenant_acme"]).exits(0);
+    given.run(&["drop-schema", "--force", "--tenant", "acme"]).exits(0);
 }
 
 /// Three schemas as another tool made them, with what V1 to V3 make, and no history anywhere.
 fn grown() -> Given {
     let given = Given::tenants(&["acme", "globex", "Công ty"]);
-    given.tenant_file(
-        "V1__products.sql",
-        "CREATE TABLE products (id int PRIMARY KEY, old text);",
-    );
+    given.tenant_file("V1__products.sql", "CREATE TABLE products (id int PRIMARY KEY, old text);");
     given.tenant_file("V2__prices.sql", "ALTER TABLE products DROP COLUMN old; CREATE TABLE \"Price\"\"s\" (id int, product int REFERENCES products, price numeric);");
     given.tenant_file(
         "V3__cheap.sql",
@@ -305,41 +233,27 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
         .exits(2)
         .says("no migration has version 9")
         .says("the newest version is 3");
-    given
-        .run(&["baseline", "--to", "3", "--tenant", "nobody"])
-        .exits(4);
+    given.run(&["baseline", "--to", "3", "--tenant", "nobody"]).exits(4);
     given
         .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     // The same again succeeds; another version is an error that changes no tenant.
     given
         .run(&[&["baseline"], &is_first[..], &["--tenant", "acme"]].concat())
         .exits(0)
-        .counts(Counts {
-            up_to_date: 1,
-            ..NONE
-        });
+        .counts(Counts { up_to_date: 1, ..NONE });
     given
         .run(&["baseline", "--to", "3"])
         .exits(7)
         .says("these schemas already have a history: tenant_acme (at version 2)")
         .says("--exclude");
-    assert_eq!(
-        given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"),
-        ""
-    );
+    assert_eq!(given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"), "");
     given
         .run(&["baseline", "--to", "3", "--exclude", "acme"])
         .exits(0)
-        .counts(Counts {
-            migrated: 2,
-            ..NONE
-        });
+        .counts(Counts { migrated: 2, ..NONE });
     assert_eq!(given.history("tenant_Công ty"), ["1", "2", "3"]);
     given.run(&["status", "--verify"]).exits(0);
     let ledger = "SELECT count(*) FROM pricesync.schema_state WHERE schema_name ~ 'tenant'";
@@ -347,11 +261,7 @@ fn schemas_that_exist_get_a_history_and_nothing_else() {
     // From here on it is a fleet like any other.
     given.database.execute("DROP VIEW tenant_acme.cheap");
     given.tenant_file("V4__new.sql", "ALTER TABLE products ADD weight int;");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 3,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 3, up_to_date: 1, ..NONE });
     assert_eq!(
         given.value("SELECT count(*) FROM information_schema.columns WHERE column_name = 'weight'"),
         "3"
@@ -371,17 +281,10 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
     given
         .run(&["baseline", "--to", "3"])
         .exits(10)
-        .counts(Counts {
-            migrated: 1,
-            failed: 2,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, failed: 2, ..NONE })
         .says("it lacks column Price\"s.price")
         .says("--unchecked");
-    assert_eq!(
-        given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"),
-        ""
-    );
+    assert_eq!(given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"), "");
     // Files that cannot be rehearsed are not compared; an empty schema is refused all the same.
     given.tenant_file(
         "V3__cheap.sql",
@@ -402,14 +305,7 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
         });
     given.database.execute("DROP SCHEMA \"tenant_Công ty\"");
     given
-        .run(&[
-            "baseline",
-            "--to",
-            "3",
-            "--tenant",
-            "Công ty",
-            "--unchecked",
-        ])
+        .run(&["baseline", "--to", "3", "--tenant", "Công ty", "--unchecked"])
         .exits(10)
         .says("doctor --fix missing");
 }
@@ -422,21 +318,13 @@ fn the_shared_schema_is_taken_over_too_and_two_at_once_agree() {
     given
         .run(&["baseline", "--shared", "--to", "1"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     assert_eq!(given.history("public"), ["1"]);
-    let runs: Vec<_> = (0..2)
-        .map(|_| given.spawn(&["baseline", "--to", "3"]))
-        .collect();
+    let runs: Vec<_> = (0..2).map(|_| given.spawn(&["baseline", "--to", "3"])).collect();
     for run in runs {
         run.wait().exits(0);
     }
     assert_eq!(given.history("tenant_globex"), ["1", "2", "3"]);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 4,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 4, ..NONE });
     given.run(&["status", "--verify"]).exits(0);
 }

@@ -14,17 +14,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("ui/", &["domain", "service", "ui"]),
     ("local/", &["domain", "local"]),
     ("archive/", &["archive", "domain"]),
-    (
-        "postgres/",
-        &[
-            "archive",
-            "domain",
-            "migrations",
-            "service",
-            "settings",
-            "postgres",
-        ],
-    ),
+    ("postgres/", &["archive", "domain", "migrations", "service", "settings", "postgres"]),
 ];
 
 /// The rooms of `src/postgres` from left to right; those of one line do not import each other.
@@ -72,10 +62,8 @@ fn is_test(name: &str) -> bool {
 
 /// Returns what the files that are no tests import.
 fn imports() -> Imports {
-    let modules: Vec<Module> = modules()
-        .into_iter()
-        .filter(|module| !is_test(&module.file))
-        .collect();
+    let modules: Vec<Module> =
+        modules().into_iter().filter(|module| !is_test(&module.file)).collect();
     Imports::of(&modules)
 }
 
@@ -134,10 +122,7 @@ fn no_cycle_of_files_is_longer_than_three() {
 #[test]
 fn each_foreign_crate_has_its_place() {
     let mut offences = Vec::new();
-    for Module {
-        file: name, code, ..
-    } in modules()
-    {
+    for Module { file: name, code, .. } in modules() {
         for (words, places) in ONLY_IN {
             let at_home = places.iter().any(|place| name.starts_with(place));
             if !at_home && !is_test(&name) && code.contains(words) {
@@ -151,15 +136,10 @@ fn each_foreign_crate_has_its_place() {
 #[test]
 fn sqlstates_are_written_in_one_file() {
     let mut offences = Vec::new();
-    for Module {
-        file: name, code, ..
-    } in modules()
-    {
+    for Module { file: name, code, .. } in modules() {
         for word in code.split('"').filter(|word| word.len() == 5) {
             let is_sqlstate = word.contains(|c: char| c.is_ascii_digit())
-                && word
-                    .chars()
-                    .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+                && word.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
             if is_sqlstate && name != "domain/sqlstate.rs" {
                 offences.push(format!("src/{name} holds {word}"));
             }
@@ -232,11 +212,7 @@ fn every_promise_has_a_test_that_exists() {
             };
             // Torture has a harness of its own.
             let is_run = place.starts_with("tests/torture/")
-                || before
-                    .lines()
-                    .rev()
-                    .take(4)
-                    .any(|line| line.trim().ends_with("test]"));
+                || before.lines().rev().take(4).any(|line| line.trim().ends_with("test]"));
             if !is_there || !is_run {
                 wrong.push(format!("{entry}: {name} is not a test"));
             }
@@ -250,9 +226,7 @@ fn every_promise_has_a_test_that_exists() {
 fn every_file_that_answers_a_question_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/design.md")).unwrap();
-    let (_, table) = page
-        .split_once("\n| question | file |\n|---|---|\n")
-        .unwrap();
+    let (_, table) = page.split_once("\n| question | file |\n|---|---|\n").unwrap();
     let (table, _) = table.split_once("\n\n").unwrap();
     let files: Vec<&str> = table
         .lines()
@@ -260,9 +234,6 @@ fn every_file_that_answers_a_question_exists() {
         .flat_map(|(_, files)| files.split('`').skip(1).step_by(2))
         .collect();
     assert!(files.len() > 60, "the rows are found");
-    let missing: Vec<&&str> = files
-        .iter()
-        .filter(|file| !root.join(file).is_file())
-        .collect();
+    let missing: Vec<&&str> = files.iter().filter(|file| !root.join(file).is_file()).collect();
     assert_eq!(missing, Vec::<&&str>::new());
 }

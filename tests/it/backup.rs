@@ -14,18 +14,14 @@ use crate::support::sessions::{CLASS, Dialogue, Holder, wait_for_a_lock};
 const EVERYTHING: &str = include_str!("backup/everything.sql");
 
 fn back_up(given: &Given, slug: &str) -> PathBuf {
-    given
-        .run(&["backup", "--tenant", slug, "--out", "backups"])
-        .exits(0);
+    given.run(&["backup", "--tenant", slug, "--out", "backups"]).exits(0);
     newest(given)
 }
 
 fn newest(given: &Given) -> PathBuf {
     let folder = given.dir.path().join("backups");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort_by_key(|path| fs::metadata(path).unwrap().modified().unwrap());
     files.pop().unwrap()
 }
@@ -38,9 +34,7 @@ fn everything(given: &Given, schema: &str) {
 }
 
 fn drop(given: &Given, slug: &str) {
-    given
-        .run(&["drop-schema", "--force", "--tenant", slug])
-        .exits(0);
+    given.run(&["drop-schema", "--force", "--tenant", slug]).exits(0);
 }
 
 /// What `pg_dump` says of a schema, with its rows.
@@ -86,11 +80,8 @@ fn a_schema_with_every_kind_of_object_comes_back_as_it_was() {
 
 /// A dump with acme's id in the row that refers to the tenant, where it must have its own.
 fn as_acme(given: &Given, slug: &str, dump: &str) -> String {
-    let id = |slug: &str| {
-        given.value(&format!(
-            "SELECT id FROM tenants_tenant WHERE slug = '{slug}'"
-        ))
-    };
+    let id =
+        |slug: &str| given.value(&format!("SELECT id FROM tenants_tenant WHERE slug = '{slug}'"));
     let end = |id: String| format!("\t\\N\t{id}\n");
     let own = end(id(slug));
     assert_eq!(dump.matches(&own).count(), 1, "{own:?}");
@@ -103,14 +94,7 @@ fn restored_under_another_name_everything_points_to_itself() {
     everything(&given, "tenant_acme");
     let file = back_up(&given, "acme");
     given
-        .run(&[
-            "restore",
-            file.to_str().unwrap(),
-            "--as",
-            "copy",
-            "--domain",
-            "copy.test",
-        ])
+        .run(&["restore", file.to_str().unwrap(), "--as", "copy", "--domain", "copy.test"])
         .exits(0)
         .prints("(slug=copy, schema=tenant_copy, 1 host)");
     similar(
@@ -129,10 +113,7 @@ fn restored_under_another_name_everything_points_to_itself() {
         .prints("(slug=other, schema=tenant_other, 0 hosts)");
     let held = given.database.query("DROP SCHEMA tenant_acme CASCADE");
     assert!(held.is_empty());
-    similar(
-        &given.value("SELECT count(*) FROM tenant_other.people"),
-        "2",
-    );
+    similar(&given.value("SELECT count(*) FROM tenant_other.people"), "2");
 }
 
 #[test]
@@ -142,26 +123,14 @@ fn twenty_tenants_are_backed_up_and_one_comes_back_row_by_row() {
     for number in 0..20 {
         let slug = format!("t{number}");
         let host = format!("{slug}.test");
-        given
-            .run(&[
-                "create-tenant",
-                "--name",
-                "T",
-                "--slug",
-                &slug,
-                "--domain",
-                &host,
-            ])
-            .exits(0);
+        given.run(&["create-tenant", "--name", "T", "--slug", &slug, "--domain", &host]).exits(0);
         given.database.execute(&format!(
             "INSERT INTO tenant_{slug}.users (username, email, password) SELECT 'u' || n, n || E'@{slug}\\t\\\\', '!' FROM generate_series(1, {number} * 50) n; \
              INSERT INTO tenant_{slug}.subscriptions (user_id, plan, status) SELECT id, 'p', 'trial' FROM tenant_{slug}.users"
         ));
     }
     let told = given
-        .run(&[
-            "backup", "--all", "--out", "backups", "--jobs", "4", "-o", "json",
-        ])
+        .run(&["backup", "--all", "--out", "backups", "--jobs", "4", "-o", "json"])
         .exits(0)
         .says("20 schemas: 20 backed up, 0 failed, 0 skipped, 0 not started")
         .says("20 files in backups, ");
@@ -178,17 +147,9 @@ fn twenty_tenants_are_backed_up_and_one_comes_back_row_by_row() {
     similar(&before, &dumped(&given, "tenant_t7"));
     assert!(others == beside(&given, "tenant_t7"));
     given.run(&["restore", file, "--as", "again"]).exits(0);
-    similar(
-        &renamed(&before, "tenant_t7", "tenant_again"),
-        &dumped(&given, "tenant_again"),
-    );
-    let all: Vec<&str> = listed
-        .iter()
-        .filter_map(|one| one["file"].as_str())
-        .collect();
-    given
-        .run(&[&["backup", "verify"], &all[..]].concat())
-        .exits(0);
+    similar(&renamed(&before, "tenant_t7", "tenant_again"), &dumped(&given, "tenant_again"));
+    let all: Vec<&str> = listed.iter().filter_map(|one| one["file"].as_str()).collect();
+    given.run(&[&["backup", "verify"], &all[..]].concat()).exits(0);
     given.run(&["status", "--verify"]).exits(0);
 }
 
@@ -223,10 +184,7 @@ fn a_clone_has_the_rows_or_the_structure_alone() {
         let dump = dumped(&given, schema).replace(&quoted(schema), schema);
         renamed(&dump, schema, "X").replace("\"X\".people", "X.people")
     };
-    similar(
-        &bare("tenant_acme"),
-        &as_acme(&given, "acme-copy", &bare("tenant_acme-copy")),
-    );
+    similar(&bare("tenant_acme"), &as_acme(&given, "acme-copy", &bare("tenant_acme-copy")));
     given
         .run(&["clone-tenant", "--from=acme", "--slug=empty", "--name=Empty Ltd.", "--schema-only"])
         .exits(0)
@@ -239,9 +197,7 @@ fn a_clone_has_the_rows_or_the_structure_alone() {
     assert_eq!(given.value("SELECT count(*) FROM tenant_empty.people"), "0");
     given.run(&["migrate-schemas", "--check"]).exits(0);
     given.run(&["status", "--verify"]).exits(0);
-    given
-        .run(&["clone-tenant", "--from", "nobody", "--slug", "x"])
-        .exits(4);
+    given.run(&["clone-tenant", "--from", "nobody", "--slug", "x"]).exits(4);
 }
 
 #[test]
@@ -285,10 +241,7 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
             "CREATE TEXT SEARCH CONFIGURATION tenant_acme.words (COPY = simple)",
             "text search configuration words",
         ),
-        (
-            "CREATE EXTENSION pg_trgm SCHEMA tenant_acme",
-            "extension pg_trgm",
-        ),
+        ("CREATE EXTENSION pg_trgm SCHEMA tenant_acme", "extension pg_trgm"),
         (
             "CREATE TABLE tenant_acme.t (a int); CREATE PUBLICATION p FOR TABLE tenant_acme.t",
             "table t, which is in publication p",
@@ -302,15 +255,10 @@ fn what_a_backup_cannot_hold_is_found_when_it_is_made() {
             "cast from text to mood",
         ),
         // Only the round-trip check sees it.
-        (
-            "ALTER TABLE tenant_acme.users DISABLE TRIGGER ALL",
-            "constraint ",
-        ),
+        ("ALTER TABLE tenant_acme.users DISABLE TRIGGER ALL", "constraint "),
     ] {
         given.database.execute(&format!("BEGIN; {sql}; COMMIT"));
-        let told = given
-            .run(&["backup", "--all", "--out", "backups"])
-            .exits(10);
+        let told = given.run(&["backup", "--all", "--out", "backups"]).exits(10);
         told.says("2 schemas: 1 backed up, 1 failed")
             .says(why)
             .says("pricesync backup --engine pg_dump");
@@ -342,9 +290,7 @@ fn a_value_that_spans_lines_stands_in_a_backup_that_can_be_read() {
         given.value("SELECT settings ->> 'a' FROM tenants_tenant WHERE slug = 'acme'"),
         "x\ny"
     );
-    given
-        .database
-        .execute("ALTER TABLE tenant_acme.users ADD \"two\nlines\" int");
+    given.database.execute("ALTER TABLE tenant_acme.users ADD \"two\nlines\" int");
     given
         .run(&["backup", "--tenant=acme", "--out=again"])
         .exits(10)
@@ -357,10 +303,7 @@ fn a_damaged_file_restores_nothing_and_says_so() {
     everything(&given, "tenant_acme");
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
-    given
-        .run(&["backup", "verify", path])
-        .exits(0)
-        .prints("18 tables");
+    given.run(&["backup", "verify", path]).exits(0).prints("18 tables");
     drop(&given, "acme");
     let before = given.dump(&[]);
     let bytes = fs::read(&file).unwrap();
@@ -375,21 +318,9 @@ fn a_damaged_file_restores_nothing_and_says_so() {
         (bytes[..bytes.len() / 2].to_vec(), "it is damaged", 11),
         (bytes[..bytes.len() - 1].to_vec(), "it is damaged", 11),
         (pack(&text[..text.len() - 2]), "it is truncated", 11),
-        (
-            edited("it''s a schema", "it''s a scheme"),
-            "another digest",
-            11,
-        ),
-        (
-            edited("\\nback", "\\tback"),
-            "table 'people' should have 2 rows",
-            11,
-        ),
-        (
-            edited("-- table ", "-- tuble "),
-            "something between its parts",
-            11,
-        ),
+        (edited("it''s a schema", "it''s a scheme"), "another digest", 11),
+        (edited("\\nback", "\\tback"), "table 'people' should have 2 rows", 11),
+        (edited("-- table ", "-- tuble "), "something between its parts", 11),
         (
             edited("backup 1\n", "backup 9\n"),
             "its format 9 is newer than 1, the newest that this version reads",
@@ -451,19 +382,11 @@ fn an_edited_file_whose_digests_fit_must_still_make_what_it_says() {
     given.run(&["backup", "verify", path]).exits(0);
     for (sql, why, exit) in [
         ("CREATE TABLE more (id int)", "additional: ", 11),
-        (
-            "SET LOCAL search_path TO public",
-            "changed role or schema",
-            11,
-        ),
+        ("SET LOCAL search_path TO public", "changed role or schema", 11),
         ("SELECT no_such()", "no_such()", 1),
     ] {
         fs::write(&file, forged(&with(sql))).unwrap();
-        given
-            .run(&["restore", path])
-            .exits(exit)
-            .says(why)
-            .says("nothing was changed");
+        given.run(&["restore", path]).exits(exit).says(why).says("nothing was changed");
         assert!(given.dump(&[]) == before, "{sql}");
     }
 }
@@ -475,39 +398,20 @@ fn what_is_taken_is_refused_and_nothing_changes() {
     let path = file.to_str().unwrap();
     let before = given.dump(&[]);
     for (args, why) in [
-        (
-            &["restore", path][..],
-            "slug 'acme' is taken by tenant 'acme'",
-        ),
-        (
-            &["restore", path, "--as", "globex"],
-            "slug 'globex' is taken",
-        ),
+        (&["restore", path][..], "slug 'acme' is taken by tenant 'acme'"),
+        (&["restore", path, "--as", "globex"], "slug 'globex' is taken"),
         (
             &["restore", path, "--as", "new", "--domain", "GLOBEX.test"],
             "host 'globex.test' is taken by tenant 'globex'",
         ),
+        (&["restore", path, "--as", "Böse"], "slug 'Böse' may not hold"),
         (
-            &["restore", path, "--as", "Böse"],
-            "slug 'Böse' may not hold",
-        ),
-        (
-            &[
-                "restore", path, "--as", "new", "--domain", "a.b", "--domain", "A.b:80",
-            ],
+            &["restore", path, "--as", "new", "--domain", "a.b", "--domain", "A.b:80"],
             "host 'a.b' is given twice",
         ),
+        (&["clone-tenant", "--from=acme", "--slug=globex"], "slug 'globex' is taken"),
         (
-            &["clone-tenant", "--from=acme", "--slug=globex"],
-            "slug 'globex' is taken",
-        ),
-        (
-            &[
-                "clone-tenant",
-                "--from=acme",
-                "--slug=new",
-                "--domain=acme.test",
-            ],
+            &["clone-tenant", "--from=acme", "--slug=new", "--domain=acme.test"],
             "host 'acme.test' is taken",
         ),
     ] {
@@ -543,22 +447,13 @@ fn hostile_names_are_backed_up_and_come_back() {
         ));
     }
     let before = given.dump(&[]);
-    let told = given
-        .run(&["backup", "--all", "--out", "backups", "-o", "json"])
-        .exits(0);
+    let told = given.run(&["backup", "--all", "--out", "backups", "-o", "json"]).exits(0);
     let listed: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
-    assert_eq!(
-        fs::read_dir(given.dir.path().join("backups"))
-            .unwrap()
-            .count(),
-        4
-    );
+    assert_eq!(fs::read_dir(given.dir.path().join("backups")).unwrap().count(), 4);
     for entry in listed.as_array().unwrap() {
         let file = entry["file"].as_str().unwrap();
         let slug = entry["tenant"].as_str().unwrap();
-        given
-            .run(&["drop-schema", "--force", &format!("--tenant={slug}")])
-            .exits(0);
+        given.run(&["drop-schema", "--force", &format!("--tenant={slug}")]).exits(0);
         given.run(&["restore", file]).exits(0);
     }
     let sorted = |dump: &str| {
@@ -579,11 +474,7 @@ fn psql_can_read_a_backup() {
     // Something refers to the tenant's row, which psql does not bring back.
     given.database.execute("INSERT INTO tenants_tenant (id, schema_name, name, slug) OVERRIDING SYSTEM VALUE VALUES (1, 'tenant_acme', 'acme', 'acme')");
     let script = given.dir.path().join("script.sql");
-    fs::write(
-        &script,
-        zstd::decode_all(&fs::read(&file).unwrap()[..]).unwrap(),
-    )
-    .unwrap();
+    fs::write(&script, zstd::decode_all(&fs::read(&file).unwrap()[..]).unwrap()).unwrap();
     given.database.psql(&["-1", "-f", script.to_str().unwrap()]);
     similar(&before, &dumped(&given, "tenant_acme"));
 }
@@ -599,19 +490,12 @@ fn pg_dump_writes_archives_that_pg_restore_reads() {
         return;
     }
     let given = Given::shop();
-    given
-        .run(&["backup", "--tenant=acme", "--out=d", "--engine=pg_dump"])
-        .exits(0);
+    given.run(&["backup", "--tenant=acme", "--out=d", "--engine=pg_dump"]).exits(0);
     // It prints some expressions in one way and reads them in another.
     let rows = || given.dump(&["-a", "-n", "tenant_acme"]);
     let before = rows();
     let folder = given.dir.path().join("d");
-    let file = fs::read_dir(&folder)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let file = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     given.database.execute("DROP SCHEMA tenant_acme CASCADE");
     let restored = Command::new("pg_restore")
         .args(["-d", given.database.url(), "--exit-on-error"])
@@ -643,16 +527,12 @@ fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
         for number in 0..5 {
             let file = back_up(&given, "acme");
             let slug = format!("c{number}");
-            given
-                .run(&["restore", file.to_str().unwrap(), "--as", &slug])
-                .exits(0);
+            given.run(&["restore", file.to_str().unwrap(), "--as", &slug]).exits(0);
             let counts = given.value(&format!(
                 "SELECT (SELECT count(*) FROM tenant_{slug}.a) - (SELECT count(*) FROM tenant_{slug}.z)"
             ));
             assert_eq!(counts, "0");
-            given
-                .run(&["clone-tenant", "--from=acme", &format!("--slug=d{number}")])
-                .exits(0);
+            given.run(&["clone-tenant", "--from=acme", &format!("--slug=d{number}")]).exits(0);
             let counts = given.value(&format!(
                 "SELECT (SELECT count(*) FROM tenant_d{number}.a) - (SELECT count(*) FROM tenant_d{number}.z)"
             ));
@@ -674,9 +554,7 @@ fn rows_that_another_database_never_gave_ids_to_get_ids_of_its_own() {
         .run(&["restore", file.to_str().unwrap()])
         .exits(0)
         .prints("(slug=globex, schema=tenant_globex, 1 host)");
-    other
-        .run(&["create-tenant", "--name=B", "--slug=b", "--domain=b.test"])
-        .exits(0);
+    other.run(&["create-tenant", "--name=B", "--slug=b", "--domain=b.test"]).exits(0);
     assert_eq!(
         other.column("SELECT concat_ws(' ', t.id, t.slug, d.domain, d.is_primary) FROM tenants_tenant t JOIN tenants_domain d ON d.tenant_id = t.id ORDER BY t.id"),
         ["1 globex globex.test t", "2 b b.test t"]
@@ -710,11 +588,7 @@ fn who_was_backed_up_before_a_migration_is_told_what_is_pending() {
         .run(&["restore", file.to_str().unwrap()])
         .exits(0)
         .says("1 migration pending; next: pricesync migrate-schemas --tenant acme");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
 }
 
 #[test]
@@ -728,14 +602,7 @@ fn a_backup_waits_for_a_migration_and_no_longer_than_it_is_told() {
         .run(&["backup", "--tenant=acme", "--out=b", "--lock-wait=300ms"])
         .exits(6)
         .says("another session holds the schema's lock");
-    given
-        .run(&[
-            "clone-tenant",
-            "--from=acme",
-            "--slug=b",
-            "--lock-wait=300ms",
-        ])
-        .exits(6);
+    given.run(&["clone-tenant", "--from=acme", "--slug=b", "--lock-wait=300ms"]).exits(6);
     holder.let_go(&given);
     given.run(&["backup", "--tenant=acme", "--out=b"]).exits(0);
 }
@@ -744,20 +611,13 @@ fn a_backup_waits_for_a_migration_and_no_longer_than_it_is_told() {
 fn a_role_that_may_only_read_can_back_up() {
     let given = Given::shop();
     let role = format!("reader_{}", std::process::id());
-    given.database.execute(&format!(
-        "CREATE ROLE {role} LOGIN; GRANT pg_read_all_data TO {role}"
-    ));
-    let url = given
-        .database
-        .url()
-        .replace("user=postgres", &format!("user={role}"));
+    given.database.execute(&format!("CREATE ROLE {role} LOGIN; GRANT pg_read_all_data TO {role}"));
+    let url = given.database.url().replace("user=postgres", &format!("user={role}"));
     given
         .run(&["backup", "--tenant=acme", "--out=b", "-d", &url])
         .exits(0)
         .says("the generated DDL was not verified: permission denied for database");
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]
@@ -771,13 +631,7 @@ fn a_table_rewritten_while_a_backup_starts_is_not_empty_in_it() {
     eventually("the table is being rewritten", || {
         given.value("SELECT state FROM pg_stat_activity WHERE application_name = 'the-rewriter' AND datname = current_database()") == "idle in transaction"
     });
-    let args = [
-        "backup",
-        "--tenant=acme",
-        "--out=b",
-        "-o=json",
-        "--lock-timeout=0",
-    ];
+    let args = ["backup", "--tenant=acme", "--out=b", "-o=json", "--lock-timeout=0"];
     let run = given.spawn(&args);
     wait_for_a_lock(&given, 1);
     rewriter.say("COMMIT;");
@@ -788,18 +642,13 @@ fn a_table_rewritten_while_a_backup_starts_is_not_empty_in_it() {
 #[test]
 fn interrupted_twice_there_is_no_file_and_no_session_waits() {
     let given = Given::shop();
-    let holder = Holder::of(
-        &given,
-        "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
-    );
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE");
     let mut run = given.spawn(&["backup", "--all", "--out=b", "--jobs=1", "--lock-timeout=0"]);
     wait_for_a_lock(&given, 1);
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait()
-        .exits(130)
-        .says("2 schemas: 0 backed up, 1 failed, 0 skipped, 1 not started");
+    run.wait().exits(130).says("2 schemas: 0 backed up, 1 failed, 0 skipped, 1 not started");
     let left = fs::read_dir(given.dir.path().join("b")).unwrap().count();
     assert_eq!(left, 0);
     holder.let_go(&given);
@@ -808,10 +657,7 @@ fn interrupted_twice_there_is_no_file_and_no_session_waits() {
 #[test]
 fn an_interrupted_pg_dump_leaves_no_process_and_no_file() {
     let given = Given::shop();
-    let holder = Holder::of(
-        &given,
-        "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE",
-    );
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS EXCLUSIVE MODE");
     let mut run = given.spawn(&["backup", "--tenant=acme", "--out=b", "--engine=pg_dump"]);
     eventually("pg_dump waits", || {
         given.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'LOCK TABLE %IN ACCESS SHARE MODE' AND datname = current_database()") == "1"
@@ -838,10 +684,7 @@ fn of_two_restores_at_once_exactly_one_wins() {
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
     drop(&given, "acme");
-    let runs = [
-        given.spawn(&["restore", path]),
-        given.spawn(&["restore", path]),
-    ];
+    let runs = [given.spawn(&["restore", path]), given.spawn(&["restore", path])];
     let mut codes: Vec<_> = runs.into_iter().map(|run| run.wait().code()).collect();
     codes.sort_unstable();
     assert_eq!(codes, [Some(0), Some(7)]);
@@ -869,9 +712,7 @@ fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
     drop(&given, "a1");
     given.run(&["restore", file.to_str().unwrap()]).exits(0);
     similar(&before, &given.dump(&[]));
-    given
-        .run(&["restore", file.to_str().unwrap(), "--as", "a2"])
-        .exits(0);
+    given.run(&["restore", file.to_str().unwrap(), "--as", "a2"]).exits(0);
     assert_eq!(
         given.column(
             "SELECT concat_ws(' ', \"Account Id\", \"Database\", plan) FROM \"Accounts\" ORDER BY 1"
@@ -883,32 +724,21 @@ fn a_catalog_of_other_tables_is_backed_up_and_restored_too() {
 #[test]
 fn a_writer_of_a_shared_table_is_waited_for_without_reloading() {
     let given = Given::shop();
-    given.file(
-        "pricesync.toml",
-        "[run]\nlock_timeout = \"50ms\"\nlock_retries = 1000\n",
-    );
+    given.file("pricesync.toml", "[run]\nlock_timeout = \"50ms\"\nlock_retries = 1000\n");
     given
         .database
         .execute("CREATE TABLE tenant_acme.tied (tenant bigint REFERENCES tenants_tenant (id))");
     let file = back_up(&given, "acme");
-    let holder = Holder::of(
-        &given,
-        "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'",
-    );
+    let holder = Holder::of(&given, "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'");
     let waits = |query: &str| {
         given.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '{query}%' AND datname = current_database()")) == "1"
     };
     let run = given.spawn(&["restore", file.to_str().unwrap(), "--as", "copy"]);
-    eventually("the restore pauses", || {
-        waits("ROLLBACK TO SAVEPOINT pricesync_after")
-    });
+    eventually("the restore pauses", || waits("ROLLBACK TO SAVEPOINT pricesync_after"));
     holder.let_go(&given);
     run.wait().exits(0);
     fs::remove_dir_all(given.dir.path().join("backups")).unwrap();
-    let holder = Holder::of(
-        &given,
-        "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'",
-    );
+    let holder = Holder::of(&given, "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'");
     let run = given.spawn(&["backup", "--tenant=acme", "--out=backups"]);
     eventually("the rehearsal pauses", || waits("ROLLBACK"));
     holder.let_go(&given);
@@ -935,22 +765,11 @@ fn rows_that_refer_to_the_tenant_itself_do_so_in_a_copy() {
     given.database.execute(REFERRING);
     let file = back_up(&given, "acme");
     let file = file.to_str().unwrap();
-    given
-        .run(&["clone-tenant", "--from=acme", "--slug=clone"])
-        .exits(0);
+    given.run(&["clone-tenant", "--from=acme", "--slug=clone"]).exits(0);
     given.run(&["restore", file, "--as=copy"]).exits(0);
-    assert_eq!(
-        referring(&given, "tenant_acme"),
-        ["none", "other 2", "own 1"]
-    );
-    assert_eq!(
-        referring(&given, "tenant_clone"),
-        ["none", "other 2", "own 3"]
-    );
-    assert_eq!(
-        referring(&given, "tenant_copy"),
-        ["none", "other 2", "own 4"]
-    );
+    assert_eq!(referring(&given, "tenant_acme"), ["none", "other 2", "own 1"]);
+    assert_eq!(referring(&given, "tenant_clone"), ["none", "other 2", "own 3"]);
+    assert_eq!(referring(&given, "tenant_copy"), ["none", "other 2", "own 4"]);
     // So each can go without the others.
     drop(&given, "acme");
     drop(&given, "clone");
@@ -986,10 +805,7 @@ fn rows_whose_id_may_not_be_changed_stay_and_are_named() {
             .says("warning: rows still reference the id of the original tenant")
             .says("tied.tenant");
         assert_eq!(given.value("SELECT tenant FROM tenant_copy.tied"), "1");
-        given
-            .run(&["drop-schema", "--tenant=acme", "--force"])
-            .exits(7)
-            .says("in tenant_copy.");
+        given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(7).says("in tenant_copy.");
     }
 }
 
@@ -1012,8 +828,6 @@ fn default_privileges_are_not_those_that_were_backed_up() {
     drop(&given, "acme");
     given.run(&["restore", file.to_str().unwrap()]).exits(0);
     let after = dumped(&given, "tenant_acme");
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
+    given.database.execute(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
     similar(&before, &after);
 }

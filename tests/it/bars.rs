@@ -26,41 +26,23 @@ fn a_terminal_shows_one_total_bar_and_at_most_eight_lines() {
     });
     terminal.shows("what they are at", |screen| screen.contains("V1__slow"));
     first.open(&given);
-    terminal.shows("the total bar moves on", |screen| {
-        screen.contains("migrating  10/12")
-    });
+    terminal.shows("the total bar moves on", |screen| screen.contains("migrating  10/12"));
     second.open(&given);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
-    let summaries = screen
-        .matches("13 schemas, 12 migrated, 1 up to date, 0 failed")
-        .count();
+    let summaries = screen.matches("13 schemas, 12 migrated, 1 up to date, 0 failed").count();
     assert_eq!(summaries, 1, "{screen}");
-    assert!(
-        !screen.contains("migrating"),
-        "the bar is gone at the end: {screen}"
-    );
+    assert!(!screen.contains("migrating"), "the bar is gone at the end: {screen}");
 }
 
 #[test]
 fn a_failure_stays_on_the_screen_above_the_bar() {
     let given = Given::tenants(&["acme", "globex"]);
-    given.tenant_file(
-        "V1__a.sql",
-        "CREATE TABLE a (id int); SELECT pg_sleep(0.3);",
-    );
-    given
-        .database
-        .execute("CREATE TABLE tenant_globex.a (id int)");
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int); SELECT pg_sleep(0.3);");
+    given.database.execute("CREATE TABLE tenant_globex.a (id int)");
     let terminal = OnTerminal::start(&given, &["migrate-schemas", "--on-failure", "continue"]);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 10, "{screen}");
-    assert!(
-        screen.contains("relation \"a\" already exists (42P07)"),
-        "{screen}"
-    );
-    assert!(
-        screen.contains("3 schemas, 1 migrated, 1 up to date, 1 failed"),
-        "{screen}"
-    );
+    assert!(screen.contains("relation \"a\" already exists (42P07)"), "{screen}");
+    assert!(screen.contains("3 schemas, 1 migrated, 1 up to date, 1 failed"), "{screen}");
 }

@@ -37,13 +37,10 @@ fn runs_at_once_share_the_work_and_do_everything_once() {
     for runs in [2, 5] {
         let given = fleet(20);
         given.tenant_file("V1__slow.sql", SLOW);
-        let running: Vec<Running> = (0..runs)
-            .map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"]))
-            .collect();
+        let running: Vec<Running> =
+            (0..runs).map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"])).collect();
         for run in running {
-            run.wait()
-                .exits(0)
-                .says("0 failed, 0 skipped, 0 not started");
+            run.wait().exits(0).says("0 failed, 0 skipped, 0 not started");
         }
         assert_eq!(state(&given, 1), (20, 20), "{runs} runs");
     }
@@ -52,13 +49,9 @@ fn runs_at_once_share_the_work_and_do_everything_once() {
 #[test]
 fn runs_at_once_do_a_file_without_a_transaction_once() {
     let given = fleet(12);
-    given.tenant_file(
-        "V1__slow.sql",
-        format!("-- pricesync: no-transaction\n{SLOW}"),
-    );
-    let running: Vec<Running> = (0..3)
-        .map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"]))
-        .collect();
+    given.tenant_file("V1__slow.sql", format!("-- pricesync: no-transaction\n{SLOW}"));
+    let running: Vec<Running> =
+        (0..3).map(|_| given.spawn(&["migrate-schemas", "--jobs", "4"])).collect();
     for run in running {
         run.wait().exits(0);
     }
@@ -74,29 +67,15 @@ fn a_schema_held_by_another_session_is_named_with_it() {
         &format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_t01'::regnamespace::oid::int4)"),
     );
     given
-        .run(&[
-            "migrate-schemas",
-            "--lock-wait",
-            "1s",
-            "--on-failure",
-            "continue",
-        ])
+        .run(&["migrate-schemas", "--lock-wait", "1s", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("tenant_t01")
         .says("another session holds the schema's lock, waited 1 s")
         .says("for locks in 1 schema, most often for pid")
         .says("the-holder");
     // With nothing else to do, the code says what it was.
-    given
-        .run(&["migrate-schemas", "--lock-wait", "0s"])
-        .exits(6)
-        .says("the-holder");
+    given.run(&["migrate-schemas", "--lock-wait", "0s"]).exits(6).says("the-holder");
     assert_eq!(state(&given, 1), (2, 2));
 }
 
@@ -109,20 +88,9 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
     let holder = Holder::of(&given, "LOCK TABLE tenant_t01.ledger IN ACCESS SHARE MODE");
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
     given
-        .run(&[
-            "migrate-schemas",
-            "--lock-timeout",
-            "300ms",
-            "--on-failure",
-            "continue",
-        ])
+        .run(&["migrate-schemas", "--lock-timeout", "300ms", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("55P03")
         .says("the-holder")
         .says("gave up after 2 attempts");
@@ -133,11 +101,7 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
         given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") != "0"
     });
     holder.let_go(&given);
-    run.wait().exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 3,
-        ..NONE
-    });
+    run.wait().exits(0).counts(Counts { migrated: 1, up_to_date: 3, ..NONE });
     assert_eq!(state(&given, 2), (3, 3));
 }
 
@@ -199,11 +163,7 @@ fn terminated_backends_lose_nothing() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pricesync' AND datname = current_database()",
     );
     gate.open(&given);
-    run.wait().exits(0).counts(Counts {
-        migrated: 20,
-        up_to_date: 1,
-        ..NONE
-    });
+    run.wait().exits(0).counts(Counts { migrated: 20, up_to_date: 1, ..NONE });
     assert_eq!(state(&given, 1), (20, 20));
 }
 
@@ -225,17 +185,12 @@ fn a_tenant_that_is_dropped_during_the_run_is_no_failure() {
     gate.open(&given);
     let told = run.wait().exits(0);
     assert!(
-        told.stderr
-            .contains("19 migrated, 1 up to date, 0 failed, 1 skipped"),
+        told.stderr.contains("19 migrated, 1 up to date, 0 failed, 1 skipped"),
         "{}",
         told.stderr
     );
     assert_eq!(state(&given, 1), (19, 19));
-    assert!(
-        !given
-            .relations("public", 'r')
-            .contains(&"ledger".to_owned())
-    );
+    assert!(!given.relations("public", 'r').contains(&"ledger".to_owned()));
 }
 
 #[test]
@@ -246,10 +201,7 @@ fn eight_first_runs_at_once_create_everything_once() {
         for run in running {
             run.wait().exits(0);
         }
-        given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-            up_to_date: 1,
-            ..NONE
-        });
+        given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 1, ..NONE });
         given.run(&["status", "--verify"]).exits(0);
     }
 }
@@ -286,14 +238,11 @@ fn an_application_s_lock_of_the_same_bits_is_another_lock() {
             "SELECT pg_advisory_lock({CLASS}::bigint << 32 | 'tenant_t00'::regnamespace::oid::bigint)"
         ),
     );
-    given
-        .run(&["migrate-schemas", "--lock-wait", "0s"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            ..NONE
-        });
+    given.run(&["migrate-schemas", "--lock-wait", "0s"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
 }
 
 #[test]
@@ -327,11 +276,7 @@ fn tenants_that_deadlock_on_shared_tables_all_finish() {
     given
         .run(&["migrate-schemas", "--jobs", "2", "--lock-timeout", "1h"])
         .exits(0)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, ..NONE })
         .says("40P01");
     assert_eq!(state(&given, 1), (2, 2));
 }
@@ -339,9 +284,7 @@ fn tenants_that_deadlock_on_shared_tables_all_finish() {
 #[test]
 fn tenants_run_in_parallel_up_to_the_key_to_a_shared_table() {
     let given = fleet(4);
-    given
-        .database
-        .execute("CREATE TABLE plans (id int PRIMARY KEY)");
+    given.database.execute("CREATE TABLE plans (id int PRIMARY KEY)");
     // No tenant continues before all four are here, which the first COMMIT proves to those that
     // did not see it; the key behind it takes them one by one.
     given.tenant_file(
@@ -364,11 +307,7 @@ fn tenants_run_in_parallel_up_to_the_key_to_a_shared_table() {
     given
         .run(&["migrate-schemas", "--jobs", "4", "--lock-timeout", "1h"])
         .exits(0)
-        .counts(Counts {
-            migrated: 4,
-            up_to_date: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 4, up_to_date: 1, ..NONE });
     assert_eq!(state(&given, 1), (4, 4));
 }
 
@@ -390,11 +329,7 @@ fn a_concurrent_catalog_update_is_retried() {
     other.say("COMMIT;");
     run.wait()
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, up_to_date: 1, ..NONE })
         .says("tuple concurrently updated (XX000)");
     assert_eq!(state(&given, 2), (1, 1));
     assert_eq!(

@@ -11,11 +11,7 @@ fn shop() -> Given {
 }
 
 fn create<'a>(slug: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [
-        &["create-tenant", "--name", "Acme Inc.", "--slug", slug],
-        more,
-    ]
-    .concat()
+    [&["create-tenant", "--name", "Acme Inc.", "--slug", slug], more].concat()
 }
 
 /// Everything in the database but the counters, which do not go back.
@@ -29,10 +25,7 @@ fn all(given: &Given) -> String {
 fn a_tenant_gets_row_hosts_schema_and_migrations_and_two_lines_say_so() {
     let given = shop();
     let told = given
-        .run(&create(
-            "acme",
-            &["--domain", "Acme.Example.com", "--domain", "acme.test"],
-        ))
+        .run(&create("acme", &["--domain", "Acme.Example.com", "--domain", "acme.test"]))
         .exits(0);
     assert_eq!(
         redact(&told.stdout),
@@ -50,9 +43,7 @@ fn a_tenant_gets_row_hosts_schema_and_migrations_and_two_lines_say_so() {
 #[test]
 fn what_is_taken_is_refused_in_any_case_and_nothing_is_left() {
     let given = shop();
-    given
-        .run(&create("acme", &["--domain", "acme.example.com"]))
-        .exits(0);
+    given.run(&create("acme", &["--domain", "acme.example.com"])).exits(0);
     given.database.execute(
         "CREATE SCHEMA tenant_free; \
          INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('tenant_Upper', 'x', 'Upper'); \
@@ -65,18 +56,9 @@ fn what_is_taken_is_refused_in_any_case_and_nothing_is_left() {
         (create("other", &["--schema", "tenant_acme"]), "tenant_acme"),
         (create("other", &["--schema", "TENANT_ACME"]), "tenant_acme"),
         (create("free", &[]), "tenant_free"),
-        (
-            create("other", &["--domain", "ACME.example.COM"]),
-            "acme.example.com",
-        ),
-        (
-            create("other", &["--domain", "upper.example.com"]),
-            "UPPER.example.com",
-        ),
-        (
-            create("other", &["--domain", "a.test", "--domain", "A.test:80"]),
-            "a.test",
-        ),
+        (create("other", &["--domain", "ACME.example.COM"]), "acme.example.com"),
+        (create("other", &["--domain", "upper.example.com"]), "UPPER.example.com"),
+        (create("other", &["--domain", "a.test", "--domain", "A.test:80"]), "a.test"),
     ] {
         given.run(&args).exits(7).says(why).prints_nothing();
         assert_eq!(all(&given), before, "{args:?}");
@@ -108,14 +90,9 @@ fn invalid_names_are_refused_before_a_connection() {
         create("acme", &["--domain", "a..b"]),
         create("acme", &["--domain", ""]),
     ] {
-        given
-            .run(&[&args[..], &nowhere].concat())
-            .exits(7)
-            .prints_nothing();
+        given.run(&[&args[..], &nowhere].concat()).exits(7).prints_nothing();
     }
-    given
-        .run(&["create-tenant", "--name", " ", "--slug", "acme"])
-        .exits(7);
+    given.run(&["create-tenant", "--name", " ", "--slug", "acme"]).exits(7);
 }
 
 #[test]
@@ -132,16 +109,8 @@ fn hostile_but_possible_names_are_names() {
             "x'\"; drop table public.tenants_tenant; --",
         ])
         .exits(0);
-    assert_eq!(
-        given
-            .history("x'\"; drop table public.tenants_tenant; --")
-            .len(),
-        8
-    );
-    assert_eq!(
-        given.value("SELECT name FROM tenants_tenant"),
-        "O'Brien \"& Söhne\"; --"
-    );
+    assert_eq!(given.history("x'\"; drop table public.tenants_tenant; --").len(), 8);
+    assert_eq!(given.value("SELECT name FROM tenants_tenant"), "O'Brien \"& Söhne\"; --");
 }
 
 #[test]
@@ -161,10 +130,7 @@ fn a_failing_migration_leaves_nothing() {
 #[test]
 fn without_the_shared_tables_it_says_what_to_run_first() {
     let given = Given::shipped();
-    given
-        .run(&create("acme", &[]))
-        .exits(4)
-        .says("pricesync migrate-schemas --shared");
+    given.run(&create("acme", &[])).exits(4).says("pricesync migrate-schemas --shared");
     assert_eq!(
         given.column("SELECT nspname FROM pg_namespace WHERE nspname ~ '^tenant_'"),
         Vec::<String>::new()
@@ -174,16 +140,9 @@ fn without_the_shared_tables_it_says_what_to_run_first() {
 #[test]
 fn no_migrate_leaves_the_schema_empty_for_the_next_run() {
     let given = shop();
-    given
-        .run(&create("acme", &["--no-migrate"]))
-        .exits(0)
-        .prints("✓ 8 migrations pending");
+    given.run(&create("acme", &["--no-migrate"])).exits(0).prints("✓ 8 migrations pending");
     assert!(given.relations("tenant_acme", 'r').is_empty());
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 1, ..NONE });
 }
 
 #[test]
@@ -191,30 +150,15 @@ fn if_not_exists_succeeds_only_for_the_same_tenant() {
     let given = shop();
     given.run(&create("acme", &["--if-not-exists"])).exits(0);
     let before = all(&given);
-    given
-        .run(&create("acme", &["--if-not-exists"]))
-        .exits(0)
-        .says("already exists");
-    given
-        .run(&create("acme", &["--if-not-exists", "--schema", "other"]))
-        .exits(7);
-    given
-        .run(&create(
-            "other",
-            &["--if-not-exists", "--schema", "tenant_acme"],
-        ))
-        .exits(7);
+    given.run(&create("acme", &["--if-not-exists"])).exits(0).says("already exists");
+    given.run(&create("acme", &["--if-not-exists", "--schema", "other"])).exits(7);
+    given.run(&create("other", &["--if-not-exists", "--schema", "tenant_acme"])).exits(7);
     assert_eq!(all(&given), before);
 }
 
 /// A schema with data and the first migrations, that no tenant has.
 fn orphan(given: &Given, schema: &str) {
-    given
-        .run(&create(
-            "tmp",
-            &["--schema", schema, "--domain", "tmp.test"],
-        ))
-        .exits(0);
+    given.run(&create("tmp", &["--schema", schema, "--domain", "tmp.test"])).exits(0);
     given.database.execute(&format!(
         "DELETE FROM tenants_domain; DELETE FROM tenants_tenant; DELETE FROM pricesync.schema_state; \
          INSERT INTO {0}.users (username, email, password) VALUES ('ana', 'ana@acme.test', '!')",
@@ -238,10 +182,7 @@ fn an_existing_schema_is_adopted_and_migrated_with_its_data() {
         .says("an existing schema")
         .says("--adopt");
     let told = given
-        .run(&create(
-            "acme",
-            &["--schema", hostile, "--adopt", "--domain", "acme.test"],
-        ))
+        .run(&create("acme", &["--schema", hostile, "--adopt", "--domain", "acme.test"]))
         .exits(0);
     assert_eq!(
         redact(&told.stdout),
@@ -250,25 +191,17 @@ fn an_existing_schema_is_adopted_and_migrated_with_its_data() {
         )
     );
     assert_eq!(given.history(hostile).len(), 10);
-    assert_eq!(
-        given.value(&format!("SELECT username FROM {}.users", quoted(hostile))),
-        "ana"
-    );
+    assert_eq!(given.value(&format!("SELECT username FROM {}.users", quoted(hostile))), "ana");
     given.run(&["migrate-schemas", "--check"]).exits(0);
     given.run(&["status", "--verify"]).exits(0);
-    given
-        .run(&create("again", &["--schema", hostile, "--adopt"]))
-        .exits(7)
-        .says("tenant 'acme'");
+    given.run(&create("again", &["--schema", hostile, "--adopt"])).exits(7).says("tenant 'acme'");
 }
 
 #[test]
 fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
     let given = shop();
     orphan(&given, "tenant_acme");
-    given
-        .run(&create("other", &["--domain", "taken.test"]))
-        .exits(0);
+    given.run(&create("other", &["--domain", "taken.test"])).exits(0);
     given
         .database
         .execute("CREATE SCHEMA bare; CREATE TABLE bare.users (id int); CREATE SCHEMA tenant_odd; CREATE TABLE tenant_odd.refinery_schema_history (a int)");
@@ -287,21 +220,14 @@ fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
     refused(&["--schema", "TENANT_ACME"], 4, "does not exist");
     refused(&["--schema", "public"], 7, "reserved");
     refused(&["--schema", "bare"], 7, "no history");
-    refused(
-        &["--schema", "tenant_odd"],
-        10,
-        "reading the history of tenant_odd",
-    );
+    refused(&["--schema", "tenant_odd"], 10, "reading the history of tenant_odd");
     // A migration that fails, and one that reaches out.
     given.tenant_file(
         "V90__bad.sql",
         "INSERT INTO users (username, email, password) VALUES ('b', 'b@b', '!');\nSELECT 1/0;\n",
     );
     refused(&[], 10, "22012");
-    given.tenant_file(
-        "V90__bad.sql",
-        "DO $$ BEGIN DELETE FROM public.auth_user; END $$;",
-    );
+    given.tenant_file("V90__bad.sql", "DO $$ BEGIN DELETE FROM public.auth_user; END $$;");
     refused(&[], 10, "V90__bad");
     given.remove_tenant_file("V90__bad.sql");
     given.remove_tenant_file("users/V8__user_locale.sql");
@@ -316,10 +242,7 @@ fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
         format!("SELECT pg_advisory_xact_lock({CLASS}, 'tenant_acme'::regnamespace::oid::int4)");
     let holder = Holder::of(&given, &lock);
     given
-        .spawn_with(
-            &create("acme", &["--adopt"]),
-            &[("PRICESYNC_LOCK_WAIT", "300ms")],
-        )
+        .spawn_with(&create("acme", &["--adopt"]), &[("PRICESYNC_LOCK_WAIT", "300ms")])
         .wait()
         .exits(6)
         .says("PRICESYNC_LOCK_WAIT")
@@ -332,9 +255,7 @@ fn a_schema_at_work_is_waited_for_before_it_is_adopted() {
 fn a_schema_without_a_history_is_registered_with_no_migrate() {
     let given = shop();
     orphan(&given, "tenant_acme");
-    given
-        .database
-        .execute("DROP TABLE tenant_acme.refinery_schema_history");
+    given.database.execute("DROP TABLE tenant_acme.refinery_schema_history");
     given
         .run(&create("acme", &["--adopt"]))
         .exits(7)
@@ -343,9 +264,7 @@ fn a_schema_without_a_history_is_registered_with_no_migrate() {
         .run(&create("acme", &["--adopt", "--no-migrate"]))
         .exits(0)
         .says("pricesync status --tenant acme");
-    given
-        .run(&["migrate-schemas", "--tenant=acme", "--fake", "--to=8"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--tenant=acme", "--fake", "--to=8"]).exits(0);
     given.run(&["migrate-schemas", "--check"]).exits(0);
     assert_eq!(given.value("SELECT username FROM tenant_acme.users"), "ana");
 }
@@ -358,10 +277,7 @@ fn of_two_adoptions_at_once_exactly_one_wins() {
         .iter()
         .map(|slug| given.spawn(&create(slug, &["--adopt", "--schema", "legacy"])))
         .collect();
-    let mut codes: Vec<_> = racers
-        .into_iter()
-        .map(|racer| racer.wait().code())
-        .collect();
+    let mut codes: Vec<_> = racers.into_iter().map(|racer| racer.wait().code()).collect();
     codes.sort();
     assert_eq!(codes, [Some(0), Some(7), Some(7)]);
     assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
@@ -371,10 +287,7 @@ fn of_two_adoptions_at_once_exactly_one_wins() {
 fn of_two_creates_of_one_slug_at_once_exactly_one_wins() {
     let given = shop();
     let racers: Vec<_> = (0..4).map(|_| given.spawn(&create("acme", &[]))).collect();
-    let mut codes: Vec<_> = racers
-        .into_iter()
-        .map(|racer| racer.wait().code())
-        .collect();
+    let mut codes: Vec<_> = racers.into_iter().map(|racer| racer.wait().code()).collect();
     codes.sort();
     assert_eq!(codes, [Some(0), Some(7), Some(7), Some(7)]);
     assert_eq!(given.history("tenant_acme").len(), 8);
@@ -397,27 +310,19 @@ fn whose_schema_it_is_is_said_whatever_letters_it_has() {
 fn if_not_exists_wins_a_race_and_requires_a_whole_schema() {
     let given = shop();
     given.tenant_file("V90__slow.sql", "SELECT pg_sleep(0.5);");
-    let racers: Vec<_> = (0..3)
-        .map(|_| given.spawn(&create("acme", &["--if-not-exists"])))
-        .collect();
+    let racers: Vec<_> =
+        (0..3).map(|_| given.spawn(&create("acme", &["--if-not-exists"]))).collect();
     for racer in racers {
         racer.wait().exits(0);
     }
     assert_eq!(given.value("SELECT count(*) FROM tenants_tenant"), "1");
-    given
-        .database
-        .execute("ALTER SCHEMA tenant_acme RENAME TO pricesync_dropping_1");
+    given.database.execute("ALTER SCHEMA tenant_acme RENAME TO pricesync_dropping_1");
     let id = given.value("SELECT id FROM tenants_tenant");
     given.database.execute(&format!(
         "ALTER SCHEMA pricesync_dropping_1 RENAME TO aside; ALTER SCHEMA aside RENAME TO pricesync_dropping_{id}"
     ));
-    given
-        .run(&create("acme", &["--if-not-exists"]))
-        .exits(7)
-        .says("partly dropped");
-    given
-        .database
-        .execute(&format!("DROP SCHEMA pricesync_dropping_{id} CASCADE"));
+    given.run(&create("acme", &["--if-not-exists"])).exits(7).says("partly dropped");
+    given.database.execute(&format!("DROP SCHEMA pricesync_dropping_{id} CASCADE"));
     given
         .run(&create("acme", &["--if-not-exists"]))
         .exits(4)
@@ -448,10 +353,7 @@ fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
         .exits(10)
         .says("run the same command again")
         .never_says("--tenant=acme");
-    given.tenant_file(
-        "V90__bad.sql",
-        "-- pricesync: no-transaction\nVACUUM nowhere;\n",
-    );
+    given.tenant_file("V90__bad.sql", "-- pricesync: no-transaction\nVACUUM nowhere;\n");
     given
         .run(&create("acme", &[]))
         .exits(10)
@@ -471,11 +373,7 @@ fn what_a_rule_of_the_tenant_table_forbids_is_refused_in_the_servers_words() {
         ("region=long", "22001"),
         ("owner=77", "Key (owner)=(77) is not present"),
     ] {
-        given
-            .run(&create("acme", &["--set", set]))
-            .exits(7)
-            .says(words)
-            .prints_nothing();
+        given.run(&create("acme", &["--set", set])).exits(7).says(words).prints_nothing();
         assert!(all(&given) == before, "{set}");
     }
 }
@@ -489,22 +387,11 @@ fn a_lock_of_a_moment_keeps_no_tenant_from_being_made() {
     let new = create("acme", &[]);
     let adopted = create("old", &["--schema", "legacy", "--adopt"]);
     let before = all(&given);
-    let impatient = [
-        ("PRICESYNC_LOCK_TIMEOUT", "100ms"),
-        ("PRICESYNC_LOCK_RETRIES", "1"),
-    ];
-    for (table, mode) in [
-        ("public.plans", "ACCESS EXCLUSIVE"),
-        ("tenants_tenant", "SHARE"),
-    ] {
+    let impatient = [("PRICESYNC_LOCK_TIMEOUT", "100ms"), ("PRICESYNC_LOCK_RETRIES", "1")];
+    for (table, mode) in [("public.plans", "ACCESS EXCLUSIVE"), ("tenants_tenant", "SHARE")] {
         let holder = Holder::of(&given, &format!("LOCK TABLE {table} IN {mode} MODE"));
         for args in [&new, &adopted] {
-            given
-                .spawn_with(args, &impatient)
-                .wait()
-                .exits(6)
-                .says("55P03")
-                .prints_nothing();
+            given.spawn_with(args, &impatient).wait().exits(6).says("55P03").prints_nothing();
         }
         holder.let_go(&given);
         assert!(all(&given) == before, "{table}");

@@ -58,12 +58,7 @@ fn script(given: &Given, shell: &[&str], text: &str) -> Output {
     command
         .args(&shell[1..])
         .arg(text)
-        .envs(
-            given
-                .command(&[])
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
+        .envs(given.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))))
         .env("PATH", env::join_paths(path).unwrap())
         .env("GITHUB_OUTPUT", project.join("output"))
         .current_dir(project);
@@ -80,10 +75,8 @@ fn everything(output: &Output) -> String {
 fn step(name: &str) -> String {
     let workflow = read("github-actions.yml");
     let (_, step) = workflow.split_once(&format!("- name: {name}\n")).unwrap();
-    if let Some(line) = step
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("run: "))
-        .filter(|line| *line != "|")
+    if let Some(line) =
+        step.lines().find_map(|line| line.trim().strip_prefix("run: ")).filter(|line| *line != "|")
     {
         return line.to_owned();
     }
@@ -101,27 +94,21 @@ const GITHUB: [&str; 4] = ["bash", "-eo", "pipefail", "-c"];
 /// Returns the arguments of a `args: [...]` line, which is JSON.
 fn container_args(file: &str) -> Vec<String> {
     let text = read(file);
-    let line = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("args: "));
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("args: "));
     serde_json::from_str(line.unwrap()).unwrap()
 }
 
 /// Returns the values of a key of a unit.
 fn unit_values(file: &str, key: &str) -> Vec<String> {
     let values = read(file);
-    let values = values
-        .lines()
-        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let values = values.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     values.map(str::to_owned).collect()
 }
 
 /// Returns the jobs of the crontab as cron hands them to the shell.
 fn cron_jobs() -> Vec<String> {
     let text = read("crontab");
-    let jobs = text
-        .lines()
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    let jobs = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
     jobs.map(|line| {
         let (_, command) = line.split_once("  pricesync  ").unwrap();
         command.replace("\\%", "%")
@@ -155,11 +142,7 @@ fn containers_migrate_a_fleet() {
         given.tenant_file("V99__more.sql", "CREATE TABLE more (id int);");
         let args = container_args(file);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        given.run(&args).exits(0).counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            ..NONE
-        });
+        given.run(&args).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     }
 }
 
@@ -169,11 +152,8 @@ fn units_run_on_a_fleet_and_fail_when_they_say_so() {
     let run = |file: &str| {
         let lines = unit_values(file, "ExecStart");
         let codes = lines.iter().map(|line| {
-            let args: Vec<&str> = line
-                .strip_prefix("/usr/bin/pricesync ")
-                .unwrap()
-                .split(' ')
-                .collect();
+            let args: Vec<&str> =
+                line.strip_prefix("/usr/bin/pricesync ").unwrap().split(' ').collect();
             given.run(&args).code().unwrap()
         });
         codes.collect::<Vec<_>>()
@@ -188,17 +168,11 @@ fn units_run_on_a_fleet_and_fail_when_they_say_so() {
 
 #[test]
 fn systemd_finds_no_fault_with_the_units() {
-    if Command::new("systemd-analyze")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let units = FILES
-        .iter()
-        .filter_map(|file| file.strip_prefix("systemd/"));
+    let units = FILES.iter().filter_map(|file| file.strip_prefix("systemd/"));
     let units: Vec<PathBuf> = units
         .map(|name| {
             let text = read(&format!("systemd/{name}"));

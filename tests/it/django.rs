@@ -20,15 +20,9 @@ const FILES: [(&str, &str); 10] = [
     ("web/__init__.py", ""),
     ("web/urls.py", include_str!("../django/web/urls.py")),
     ("tenants/__init__.py", ""),
-    (
-        "tenants/models.py",
-        include_str!("../django/tenants/models.py"),
-    ),
+    ("tenants/models.py", include_str!("../django/tenants/models.py")),
     ("customers/__init__.py", ""),
-    (
-        "customers/models.py",
-        include_str!("../django/customers/models.py"),
-    ),
+    ("customers/models.py", include_str!("../django/customers/models.py")),
     ("shop/models.py", include_str!("../django/shop/models.py")),
 ];
 
@@ -54,25 +48,15 @@ impl<'a> Site<'a> {
             given.file(&format!("site/{name}"), text);
         }
         given.file("site/shop/__init__.py", "");
-        Some(Self {
-            python,
-            given,
-            catalog,
-        })
+        Some(Self { python, given, catalog })
     }
 
     /// Runs a script of the site and returns what it printed.
     #[track_caller]
     fn run(&self, args: &[&str]) -> String {
         let url = self.given.database.url();
-        let host = url
-            .split("host=")
-            .nth(1)
-            .and_then(|rest| rest.split('&').next());
-        let name = url
-            .split('?')
-            .next()
-            .and_then(|place| place.rsplit('/').next());
+        let host = url.split("host=").nth(1).and_then(|rest| rest.split('&').next());
+        let name = url.split('?').next().and_then(|place| place.rsplit('/').next());
         let output = Command::new(&self.python)
             .args(args)
             .current_dir(self.given.dir.path().join("site"))
@@ -132,61 +116,27 @@ fn a_django_site_serves_two_hosts_from_a_database_of_ours() {
     shown(&given, &["migrate-schemas", "--shared"]);
     for (slug, name) in [("acme", "Acme Inc."), ("globex", "Công ty Globex")] {
         let host = format!("{slug}.example.com");
-        shown(
-            &given,
-            &[
-                "create-tenant",
-                "--name",
-                name,
-                "--slug",
-                slug,
-                "--domain",
-                &host,
-            ],
-        );
+        shown(&given, &["create-tenant", "--name", name, "--slug", slug, "--domain", &host]);
         given.database.execute(&format!(
             "INSERT INTO tenant_{slug}.products (sku, name, price) VALUES ('A-1', 'Anvil of {slug}', 120)"
         ));
     }
     assert_eq!(
-        site.run(&[
-            "visit.py",
-            "acme.example.com",
-            "globex.example.com",
-            "unknown.example.com"
-        ]),
+        site.run(&["visit.py", "acme.example.com", "globex.example.com", "unknown.example.com"]),
         "acme.example.com 200 {\"tenant\": \"Acme Inc.\", \"schema\": \"tenant_acme\", \"products\": [\"Anvil of acme\"]}\n\
          globex.example.com 200 {\"tenant\": \"C\\u00f4ng ty Globex\", \"schema\": \"tenant_globex\", \"products\": [\"Anvil of globex\"]}\n\
          unknown.example.com 404 \n"
     );
     // What Django would migrate by itself is recorded as applied; then it has nothing to do.
-    site.run(&[
-        "manage.py",
-        "migrate_schemas",
-        "--shared",
-        "--fake",
-        "-v",
-        "0",
-    ]);
-    assert!(
-        !site
-            .run(&["manage.py", "migrate_schemas", "--shared", "--list"])
-            .contains("[ ]")
-    );
+    site.run(&["manage.py", "migrate_schemas", "--shared", "--fake", "-v", "0"]);
+    assert!(!site.run(&["manage.py", "migrate_schemas", "--shared", "--list"]).contains("[ ]"));
     // Django's own users are in the table that our files made.
     let user = "from django.contrib.auth.models import User; u = User.objects.create_superuser('root', 'root@example.com', 'secret'); print(u.pk, u.check_password('secret'))";
-    assert!(
-        site.run(&["manage.py", "shell", "-c", user])
-            .ends_with("1 True\n")
-    );
+    assert!(site.run(&["manage.py", "shell", "-c", user]).ends_with("1 True\n"));
     assert_eq!(given.value("SELECT username FROM auth_user"), "root");
     // pricesync goes on as before, and the site sees the next tenant at once.
     given.tenant_file("V90__weight.sql", "ALTER TABLE products ADD weight int;");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     shown(
         &given,
         &[
@@ -213,14 +163,7 @@ fn a_database_that_django_tenants_made_is_listed_adopted_and_migrated() {
     let Some(site) = Site::over(&given, "customers") else {
         return;
     };
-    site.run(&[
-        "manage.py",
-        "makemigrations",
-        "-v",
-        "0",
-        "customers",
-        "shop",
-    ]);
+    site.run(&["manage.py", "makemigrations", "-v", "0", "customers", "shop"]);
     site.run(&["manage.py", "migrate_schemas", "--shared", "-v", "0"]);
     let create = "from customers.models import Client, Domain\n\
         for schema, name in [('public', 'Shared'), ('acme', 'Acme Inc.'), ('globex', 'Công ty Globex')]:\n    \
@@ -233,43 +176,21 @@ fn a_database_that_django_tenants_made_is_listed_adopted_and_migrated() {
          created_column = \"created_on\"\nschema_prefix = \"\"\n",
     );
     let listed = shown(&given, &["list-tenants", "-o", "csv"]);
-    assert!(
-        listed.contains("2,Acme Inc.,acme,acme,acme.example.com,"),
-        "{listed}"
-    );
+    assert!(listed.contains("2,Acme Inc.,acme,acme,acme.example.com,"), "{listed}");
     assert!(!listed.contains("Shared"));
     // The first file is what Django itself says that its migration does.
-    let sql = site.run(&[
-        "manage.py",
-        "tenant_command",
-        "sqlmigrate",
-        "-s",
-        "acme",
-        "shop",
-        "0001",
-    ]);
-    let sql: Vec<&str> = sql
-        .lines()
-        .filter(|line| !matches!(*line, "BEGIN;" | "COMMIT;"))
-        .collect();
+    let sql =
+        site.run(&["manage.py", "tenant_command", "sqlmigrate", "-s", "acme", "shop", "0001"]);
+    let sql: Vec<&str> =
+        sql.lines().filter(|line| !matches!(*line, "BEGIN;" | "COMMIT;")).collect();
     given.tenant_file("V1__products.sql", sql.join("\n"));
     assert!(
         shown(&given, &["baseline", "--to", "1", "--dry-run"])
             .contains("1 migration would be recorded")
     );
-    given
-        .run(&["baseline", "--to", "1"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 2,
-            ..NONE
-        });
+    given.run(&["baseline", "--to", "1"]).exits(0).counts(Counts { migrated: 2, ..NONE });
     given.tenant_file("V2__weight.sql", "ALTER TABLE products ADD weight int;");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     shown(&given, &["status", "--verify"]);
     // A tenant that pricesync makes is one of Django's.
     let args = [
@@ -281,17 +202,10 @@ fn a_database_that_django_tenants_made_is_listed_adopted_and_migrated() {
         "--domain",
         "initech.example.com",
     ];
-    given
-        .run(&args)
-        .exits(7)
-        .says("say what it gets with --set paid_until=VALUE");
+    given.run(&args).exits(7).says("say what it gets with --set paid_until=VALUE");
     shown(
         &given,
-        &[
-            &args[..],
-            &["--set", "paid_until=2031-01-01", "--set", "on_trial=true"],
-        ]
-        .concat(),
+        &[&args[..], &["--set", "paid_until=2031-01-01", "--set", "on_trial=true"]].concat(),
     );
     let add = "from django_tenants.utils import schema_context\nfrom shop.models import Product\n\
         for schema in ['acme', 'initech']:\n    with schema_context(schema): Product.objects.create(sku='A', name='of ' + schema, price=1)";
@@ -302,21 +216,8 @@ fn a_database_that_django_tenants_made_is_listed_adopted_and_migrated() {
          initech.example.com 200 {\"tenant\": \"Initech\", \"schema\": \"initech\", \"products\": [\"of initech\"]}\n"
     );
     // Where Django should know that its migrations are there.
-    site.run(&[
-        "manage.py",
-        "migrate_schemas",
-        "-s",
-        "initech",
-        "--fake",
-        "-v",
-        "0",
-    ]);
-    given
-        .run(&["drop-schema", "--force", "--tenant", "globex.example.com"])
-        .exits(0);
-    assert!(
-        site.run(&["visit.py", "globex.example.com"])
-            .contains(" 404 ")
-    );
+    site.run(&["manage.py", "migrate_schemas", "-s", "initech", "--fake", "-v", "0"]);
+    given.run(&["drop-schema", "--force", "--tenant", "globex.example.com"]).exits(0);
+    assert!(site.run(&["visit.py", "globex.example.com"]).contains(" 404 "));
     given.run(&["doctor"]).exits(0);
 }

@@ -7,14 +7,7 @@ use crate::support::sessions::Holder;
 fn with_hosts() -> Given {
     let given = Given::tenants(&["a", "b"]);
     given
-        .run(&[
-            "domains",
-            "add",
-            "-t",
-            "a",
-            "a.example.com",
-            "www.a.example.com",
-        ])
+        .run(&["domains", "add", "-t", "a", "a.example.com", "www.a.example.com"])
         .exits(0)
         .prints("✓ Domain added: a.example.com (tenant=a)");
     given
@@ -36,26 +29,8 @@ fn a_tenant_has_exactly_one_primary_host_whatever_is_done() {
         .exits(0)
         .prints("✓ Primary domain: www.a.example.com (tenant=a)");
     assert_eq!(stored(&given), ["a a.example.com", "a www.a.example.com *"]);
-    given
-        .run(&[
-            "domains",
-            "add",
-            "-t",
-            "www.a.example.com",
-            "--primary",
-            "a.vn",
-            "b.vn",
-        ])
-        .exits(0);
-    assert_eq!(
-        stored(&given),
-        [
-            "a a.example.com",
-            "a www.a.example.com",
-            "a a.vn *",
-            "a b.vn"
-        ]
-    );
+    given.run(&["domains", "add", "-t", "www.a.example.com", "--primary", "a.vn", "b.vn"]).exits(0);
+    assert_eq!(stored(&given), ["a a.example.com", "a www.a.example.com", "a a.vn *", "a b.vn"]);
     given
         .run(&["domains", "remove", "-t", "a", "a.vn", "b.vn"])
         .exits(0)
@@ -63,14 +38,7 @@ fn a_tenant_has_exactly_one_primary_host_whatever_is_done() {
     assert_eq!(stored(&given), ["a a.example.com *", "a www.a.example.com"]);
     // What it has already does not fail, and may become the primary one.
     given
-        .run(&[
-            "domains",
-            "add",
-            "-t",
-            "a",
-            "--primary",
-            "www.a.example.com",
-        ])
+        .run(&["domains", "add", "-t", "a", "--primary", "www.a.example.com"])
         .exits(0)
         .says("tenant 'a' already has 'www.a.example.com'");
     assert_eq!(stored(&given), ["a a.example.com", "a www.a.example.com *"]);
@@ -79,28 +47,14 @@ fn a_tenant_has_exactly_one_primary_host_whatever_is_done() {
 #[test]
 fn the_last_host_goes_only_by_force_and_all_go_or_none() {
     let given = with_hosts();
-    let both = [
-        "domains",
-        "remove",
-        "-t",
-        "a",
-        "a.example.com",
-        "www.a.example.com",
-    ];
+    let both = ["domains", "remove", "-t", "a", "a.example.com", "www.a.example.com"];
     given
         .run(&both)
         .exits(7)
         .says("'www.a.example.com' is the last host of tenant 'a'")
         .says("--force");
     given
-        .run(&[
-            "domains",
-            "remove",
-            "-t",
-            "a",
-            "a.example.com",
-            "unknown.example.com",
-        ])
+        .run(&["domains", "remove", "-t", "a", "a.example.com", "unknown.example.com"])
         .exits(4)
         .says("tenant 'a' has no host 'unknown.example.com'");
     assert_eq!(stored(&given).len(), 2);
@@ -111,20 +65,13 @@ fn the_last_host_goes_only_by_force_and_all_go_or_none() {
 #[test]
 fn a_host_of_another_tenant_is_refused_however_it_is_written() {
     let given = with_hosts();
-    given
-        .run(&["domains", "add", "-t", "b", "Công-Ty.vn"])
-        .exits(0);
+    given.run(&["domains", "add", "-t", "b", "Công-Ty.vn"]).exits(0);
     // Another program wrote these, in a way that pricesync does not.
     given.database.execute(
         "INSERT INTO tenants_domain (domain, is_primary, tenant_id) \
          SELECT d, false, id FROM tenants_tenant, (VALUES ('SHOP.example.com'), ('đồ.vn')) v (d) WHERE slug = 'b'",
     );
-    for taken in [
-        "xn--cng-ty-ixa.vn",
-        "CÔNG-TY.VN.",
-        "shop.EXAMPLE.com:80",
-        "ĐỒ.vn",
-    ] {
+    for taken in ["xn--cng-ty-ixa.vn", "CÔNG-TY.VN.", "shop.EXAMPLE.com:80", "ĐỒ.vn"] {
         given
             .run(&["domains", "add", "-t", "a", "new.example.com", taken])
             .exits(7)
@@ -140,16 +87,7 @@ fn a_host_of_another_tenant_is_refused_however_it_is_written() {
     }
     given.run(&["domains", "add", "-t", "zzz", "x.vn"]).exits(4);
     // They can be found and taken away.
-    given
-        .run(&[
-            "domains",
-            "remove",
-            "-t",
-            "đồ.vn",
-            "đồ.vn",
-            "shop.example.com",
-        ])
-        .exits(0);
+    given.run(&["domains", "remove", "-t", "đồ.vn", "đồ.vn", "shop.example.com"]).exits(0);
 }
 
 #[test]
@@ -190,18 +128,14 @@ fn a_locked_domain_table_is_waited_for_up_to_the_timeout() {
         .env("PRICESYNC_LOCK_TIMEOUT", "200ms")
         .output()
         .unwrap();
-    Ran::from(&["domains", "primary"], output)
-        .exits(6)
-        .says("lock timeout");
+    Ran::from(&["domains", "primary"], output).exits(6).says("lock timeout");
     holder.let_go(&given);
 }
 
 #[test]
 fn listings_show_hosts_as_stored_and_as_people_write_them() {
     let given = with_hosts();
-    given
-        .run(&["domains", "add", "-t", "b", "công-ty.vn"])
-        .exits(0);
+    given.run(&["domains", "add", "-t", "b", "công-ty.vn"]).exits(0);
     let ran = given.run(&["domains", "list", "-o", "csv"]);
     assert_eq!(
         ran.stdout(),
@@ -218,9 +152,7 @@ fn listings_show_hosts_as_stored_and_as_people_write_them() {
 #[test]
 fn each_step_from_a_host_to_its_schema_is_shown() {
     let given = with_hosts();
-    given
-        .run(&["domains", "add", "-t", "b", "công-ty.vn"])
-        .exits(0);
+    given.run(&["domains", "add", "-t", "b", "công-ty.vn"]).exits(0);
     let ran = given.run(&["resolve", "--explain", "CÔNG-TY.vn.:8443", "-o", "csv"]);
     assert_eq!(
         ran.stdout(),
@@ -235,23 +167,14 @@ fn each_step_from_a_host_to_its_schema_is_shown() {
          schema,tenant_b\n"
     );
     ran.exits(0);
-    given
-        .run(&["resolve", "--explain", "unknown.vn"])
-        .exits(4)
-        .prints("not found");
-    given
-        .run(&["resolve", "xn--cng-ty-ixa.VN"])
-        .exits(0)
-        .prints("tenant_b");
+    given.run(&["resolve", "--explain", "unknown.vn"]).exits(4).prints("not found");
+    given.run(&["resolve", "xn--cng-ty-ixa.VN"]).exits(0).prints("tenant_b");
 }
 
 #[test]
 fn where_no_column_keeps_the_primary_host_none_is_made_so() {
     let given = with_hosts();
-    given.file(
-        "pricesync.toml",
-        "[catalog]\ndomain_primary_column = \"\"\n",
-    );
+    given.file("pricesync.toml", "[catalog]\ndomain_primary_column = \"\"\n");
     let before = stored(&given);
     for args in [
         &["primary", "-t", "a", "www.a.example.com"][..],

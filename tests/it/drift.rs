@@ -17,14 +17,9 @@ fn fleet() -> Given {
 #[test]
 fn schemas_that_are_made_alike_are_no_drift_whatever_is_in_them() {
     let given = fleet();
-    given
-        .database
-        .execute("INSERT INTO tenant_a.t VALUES (1, 'x'); DELETE FROM tenant_b.t");
+    given.database.execute("INSERT INTO tenant_a.t VALUES (1, 'x'); DELETE FROM tenant_b.t");
     given.run(&["drift"]).exits(0).says("4 compared");
-    given
-        .run(&["drift", "-o", "names"])
-        .exits(0)
-        .prints_nothing();
+    given.run(&["drift", "-o", "names"]).exits(0).prints_nothing();
 }
 
 #[test]
@@ -48,9 +43,7 @@ fn what_a_schema_has_more_or_less_than_the_others_of_its_version_is_said() {
     assert_eq!(shapes[0]["tenants"], serde_json::json!(["a", "c"]));
     assert_eq!(shapes[1]["tenants"], serde_json::json!(["b"]));
     assert_eq!(shapes[1]["more"].as_array().unwrap().len(), 1);
-    given
-        .run(&["drift", "--tenant", "b,d", "--exclude", "d"])
-        .exits(0);
+    given.run(&["drift", "--tenant", "b,d", "--exclude", "d"]).exits(0);
 }
 
 #[test]
@@ -60,11 +53,7 @@ fn another_version_is_no_drift_and_a_missing_schema_is_a_failure() {
     given.run(&["migrate-schemas", "--tenant", "a,b"]).exits(0);
     given.run(&["drift"]).exits(0);
     given.database.execute("DROP SCHEMA tenant_c CASCADE");
-    given
-        .run(&["drift"])
-        .exits(10)
-        .says("tenant_c")
-        .says("doctor --fix missing");
+    given.run(&["drift"]).exits(10).says("tenant_c").says("doctor --fix missing");
     given.run(&["drift", "--tenant", "nobody"]).exits(4);
 }
 
@@ -83,12 +72,6 @@ fn functions_that_say_the_name_of_their_own_schema_are_alike() {
          ('{a,b,c,d}'::text[])[n + 1]); END LOOP; END $$",
     );
     given.run(&["drift"]).exits(0);
-    given
-        .database
-        .execute("ALTER FUNCTION tenant_b.safe() SET search_path TO tenant_a, public");
-    given
-        .run(&["drift"])
-        .exits(11)
-        .prints("function safe")
-        .prints("tenant_a");
+    given.database.execute("ALTER FUNCTION tenant_b.safe() SET search_path TO tenant_a, public");
+    given.run(&["drift"]).exits(11).prints("function safe").prints("tenant_a");
 }

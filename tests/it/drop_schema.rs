@@ -42,36 +42,21 @@ fn force_drops_schema_row_and_hosts_of_that_tenant_only() {
     assert_eq!(schemas(&given), ["tenant_globex"]);
     assert_eq!(rows(&given), ["globex globex.test"]);
     assert_eq!(given.dump(&["-n", "tenant_globex"]), others);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(4);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(4);
     // The name is free again.
     given
-        .run(&[
-            "create-tenant",
-            "--name",
-            "Acme",
-            "--slug",
-            "acme",
-            "--domain",
-            "acme.test",
-        ])
+        .run(&["create-tenant", "--name", "Acme", "--slug", "acme", "--domain", "acme.test"])
         .exits(0);
 }
 
 #[test]
 fn keep_record_drops_the_schema_alone() {
     let given = Given::shop();
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"]).exits(0);
     assert_eq!(schemas(&given), ["tenant_globex"]);
     assert_eq!(rows(&given), ["acme acme.test", "globex globex.test"]);
     // What is left is finished by running it again.
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0)
-        .prints("is already gone");
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0).prints("is already gone");
     assert_eq!(rows(&given), ["globex globex.test"]);
 }
 
@@ -82,20 +67,10 @@ fn nobody_but_a_tenant_can_be_dropped() {
         "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('public', 'Public', 'public'), ('pg_catalog', 'x', 'catalog')",
     );
     let before = given.dump(&[]);
-    for name in [
-        "public",
-        "pg_catalog",
-        "catalog",
-        "information_schema",
-        "pricesync",
-        "acm",
-        "a*",
-        "1",
-        "",
-    ] {
-        let code = given
-            .run(&["drop-schema", "--force", "--tenant", name])
-            .code();
+    for name in
+        ["public", "pg_catalog", "catalog", "information_schema", "pricesync", "acm", "a*", "1", ""]
+    {
+        let code = given.run(&["drop-schema", "--force", "--tenant", name]).code();
         assert!(matches!(code, Some(4 | 7)), "{name:?}: {code:?}");
         assert_eq!(given.dump(&[]), before, "{name:?}");
     }
@@ -124,10 +99,7 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
             "CREATE FUNCTION tenant_acme.one() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE public.ones (id int DEFAULT tenant_acme.one())",
             "public.ones",
         ),
-        (
-            "CREATE TABLE public.heir () INHERITS (tenant_acme.products)",
-            "table public.heir",
-        ),
+        ("CREATE TABLE public.heir () INHERITS (tenant_acme.products)", "table public.heir"),
     ] {
         let given = Given::shop();
         given.database.execute(sql);
@@ -140,14 +112,7 @@ fn what_others_need_is_not_dropped_and_they_are_listed() {
             .prints_nothing();
         assert_eq!(given.dump(&[]), before, "{sql}");
         // --cascade-outside drops them.
-        given
-            .run(&[
-                "drop-schema",
-                "--tenant=acme",
-                "--force",
-                "--cascade-outside",
-            ])
-            .exits(0);
+        given.run(&["drop-schema", "--tenant=acme", "--force", "--cascade-outside"]).exits(0);
         assert_eq!(schemas(&given), ["tenant_globex"]);
     }
 }
@@ -186,12 +151,8 @@ fn rows_elsewhere_that_refer_to_the_tenants_row_keep_it() {
         .says("--keep-record");
     assert_eq!(given.dump(&[]), before);
     // No row refers to the other one.
-    given
-        .run(&["drop-schema", "--tenant=globex", "--force"])
-        .exits(0);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=globex", "--force"]).exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"]).exits(0);
 }
 
 /// Both tenants have a table whose rows refer to the tenant's row; acme's drop takes pieces.
@@ -224,22 +185,15 @@ fn rows_of_other_tenants_keep_it_before_anything_is_dropped() {
             .prints_nothing();
         assert!(given.dump(&[]) == before, "{more:?}");
     }
-    given
-        .database
-        .execute("DELETE FROM tenant_globex.settings WHERE value = 'copied'");
+    given.database.execute("DELETE FROM tenant_globex.settings WHERE value = 'copied'");
     // Its own rows go with it; in the trash they would lose what they refer to.
     given
         .run(&["drop-schema", "--tenant=acme", "--force", "--trash"])
         .exits(7)
         .says("the tenant's row, in tenant_acme.settings (key owner)\n");
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0);
     assert_eq!(schemas(&given), ["tenant_globex"]);
-    assert_eq!(
-        given.value("SELECT count(*) FROM tenant_globex.settings"),
-        "1"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM tenant_globex.settings"), "1");
 }
 
 #[test]
@@ -287,12 +241,8 @@ fn what_would_go_with_it_elsewhere_keeps_it_too() {
             .says(&format!("rows refer to the tenant's row, in {named}\n"))
             .prints_nothing();
         assert!(given.dump(&[]) == before, "{sql}");
-        given
-            .run(&["drop-schema", "--tenant=globex", "--force", "--keep-record"])
-            .exits(0);
-        given
-            .run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"])
-            .exits(0);
+        given.run(&["drop-schema", "--tenant=globex", "--force", "--keep-record"]).exits(0);
+        given.run(&["drop-schema", "--tenant=acme", "--force", "--keep-record"]).exits(0);
     }
 }
 
@@ -300,12 +250,7 @@ fn what_would_go_with_it_elsewhere_keeps_it_too() {
 fn a_row_inserted_during_a_drop_is_named() {
     let given = referring();
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE");
-    let drop = given.spawn(&[
-        "drop-schema",
-        "--tenant=acme",
-        "--force",
-        "--lock-timeout=1h",
-    ]);
+    let drop = given.spawn(&["drop-schema", "--tenant=acme", "--force", "--lock-timeout=1h"]);
     eventually("the drop has started", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
             == "1"
@@ -316,13 +261,8 @@ fn a_row_inserted_during_a_drop_is_named() {
     let named = "in tenant_globex.settings (key owner)";
     drop.wait().exits(7).says(named).prints_nothing();
     given.run(&["list-tenants"]).exits(0).prints("dropping");
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(7)
-        .says(named);
-    given
-        .database
-        .execute("DELETE FROM tenant_globex.settings WHERE value = 'late'");
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(7).says(named);
+    given.database.execute("DELETE FROM tenant_globex.settings WHERE value = 'late'");
     given
         .run(&["drop-schema", "--tenant=acme", "--force"])
         .exits(0)
@@ -349,12 +289,7 @@ fn stuck_in_the_middle(given: &Given) -> Holder {
 fn a_drop_killed_in_the_middle_is_shown_and_finished() {
     let given = Given::shop();
     let holder = stuck_in_the_middle(&given);
-    let drop = given.spawn(&[
-        "drop-schema",
-        "--tenant=acme",
-        "--force",
-        "--lock-timeout=1h",
-    ]);
+    let drop = given.spawn(&["drop-schema", "--tenant=acme", "--force", "--lock-timeout=1h"]);
     eventually("the drop has started", || {
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'pricesync_dropping_1'")
             == "1"
@@ -364,43 +299,19 @@ fn a_drop_killed_in_the_middle_is_shown_and_finished() {
     holder.let_go(&given);
     all_have_ended(&given);
     given.run(&["list-tenants"]).exits(0).prints("dropping");
-    given
-        .run(&["status"])
-        .exits(0)
-        .prints("dropping")
-        .prints("drop-schema");
-    given
-        .run(&["status", "--tenant=acme"])
-        .exits(7)
-        .says("partly dropped");
-    given
-        .run(&["shell", "--tenant=acme", "-c", "SELECT 1"])
-        .exits(7)
-        .says("partly dropped");
+    given.run(&["status"]).exits(0).prints("dropping").prints("drop-schema");
+    given.run(&["status", "--tenant=acme"]).exits(7).says("partly dropped");
+    given.run(&["shell", "--tenant=acme", "-c", "SELECT 1"]).exits(7).says("partly dropped");
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            skipped: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, up_to_date: 1, skipped: 1, ..NONE })
         .says("being dropped");
-    given
-        .run(&["doctor"])
-        .exits(11)
-        .prints("drop did not finish");
-    given
-        .run(&["doctor", "--fix", "missing"])
-        .exits(11)
-        .prints("drop did not finish");
+    given.run(&["doctor"]).exits(11).prints("drop did not finish");
+    given.run(&["doctor", "--fix", "missing"]).exits(11).prints("drop did not finish");
     assert_eq!(schemas(&given), ["tenant_globex"], "doctor made nothing");
-    given
-        .run(&["create-tenant", "--name", "x", "--slug", "acme"])
-        .exits(7)
-        .says("being dropped");
+    given.run(&["create-tenant", "--name", "x", "--slug", "acme"]).exits(7).says("being dropped");
     given
         .run(&["drop-schema", "--tenant=acme", "--force", "--trash"])
         .exits(7)
@@ -410,19 +321,15 @@ fn a_drop_killed_in_the_middle_is_shown_and_finished() {
         .exits(0)
         .prints("the rest of schema tenant_acme");
     assert_eq!(rows(&given), ["globex globex.test"]);
-    assert_eq!(
-        given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'dropping'"),
-        "0"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'dropping'"), "0");
     given.run(&["doctor"]).exits(0);
 }
 
 #[test]
 fn of_two_drops_at_once_neither_fails_for_the_other() {
     let given = Given::shop();
-    let drops: Vec<_> = (0..3)
-        .map(|_| given.spawn(&["drop-schema", "--tenant=acme", "--force"]))
-        .collect();
+    let drops: Vec<_> =
+        (0..3).map(|_| given.spawn(&["drop-schema", "--tenant=acme", "--force"])).collect();
     for drop in drops {
         let code = drop.wait().code();
         assert!(matches!(code, Some(0 | 4)), "{code:?}");
@@ -458,19 +365,12 @@ fn a_drop_waits_only_briefly_for_a_shared_table_in_use() {
     let before = given.dump(&[]);
     let holder = Holder::of(&given, "SELECT FROM public.plans");
     given
-        .run(&[
-            "drop-schema",
-            "--tenant=acme",
-            "--force",
-            "--lock-timeout=300ms",
-        ])
+        .run(&["drop-schema", "--tenant=acme", "--force", "--lock-timeout=300ms"])
         .exits(6)
         .says("run the same command again to finish");
     holder.let_go(&given);
     assert_eq!(given.dump(&[]), before);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0);
 }
 
 #[test]
@@ -486,28 +386,21 @@ fn an_extension_that_lives_in_the_schema_keeps_it() {
         "CREATE EXTENSION citext SCHEMA tenant_acme; CREATE TABLE tenant_globex.mails (mail tenant_acme.citext)",
     );
     let before = given.dump(&[]);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(7)
-        .says("citext");
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(7).says("citext");
     assert_eq!(given.dump(&[]), before);
 }
 
 #[test]
 fn a_schema_of_3000_tables_with_keys_to_public_goes() {
     let given = Given::shop();
-    given
-        .database
-        .execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
+    given.database.execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
     given.database.psql(&[
         "-c",
         "DO $$ BEGIN FOR i IN 1..3000 LOOP \
          EXECUTE format('CREATE TABLE tenant_acme.t%s (id int PRIMARY KEY, note text, plan int %s)', i, CASE WHEN i <= 20 THEN 'REFERENCES public.plans' END); \
          IF i % 300 = 0 THEN COMMIT; END IF; END LOOP; END $$",
     ]);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0);
     assert_eq!(schemas(&given), ["tenant_globex"]);
     assert_eq!(rows(&given), ["globex globex.test"]);
     given.run(&["doctor"]).exits(0);
@@ -520,20 +413,13 @@ fn readers_pass_while_a_drop_waits_for_a_shared_table() {
         "CREATE TABLE public.plans (id int PRIMARY KEY); CREATE TABLE tenant_acme.subscribed (plan int REFERENCES public.plans)",
     );
     let holder = Holder::of(&given, "SELECT FROM public.plans");
-    let drop = given.spawn(&[
-        "drop-schema",
-        "--tenant=acme",
-        "--force",
-        "--lock-timeout=1h",
-    ]);
+    let drop = given.spawn(&["drop-schema", "--tenant=acme", "--force", "--lock-timeout=1h"]);
     eventually("the drop waits for the shared table", || {
         given.value("SELECT count(*) FROM pg_locks WHERE relation = 'public.plans'::regclass AND NOT granted") == "1"
     });
     // A drop that waited as long as it may would keep these out.
     for _ in 0..5 {
-        given
-            .database
-            .execute("SET lock_timeout TO '5min'; SELECT count(*) FROM public.plans");
+        given.database.execute("SET lock_timeout TO '5min'; SELECT count(*) FROM public.plans");
     }
     holder.let_go(&given);
     drop.wait().exits(0);
@@ -589,36 +475,24 @@ fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
          UPDATE tenants_tenant SET slug = NULL WHERE slug = 'acme'; UPDATE tenants_tenant SET slug = '' WHERE slug = 'globex'",
     );
     for word in ["", " "] {
-        given
-            .run(&["drop-schema", "--force", "--tenant", word])
-            .exits(4);
+        given.run(&["drop-schema", "--force", "--tenant", word]).exits(4);
     }
     assert_eq!(
         given.run(&["list-tenants", "-o", "names"]).stdout(),
         "tenant_acme\ntenant_globex\n"
     );
     let mut terminal = OnTerminal::start(&given, &["drop-schema", "--tenant=acme.test"]);
-    terminal.shows("the question", |screen| {
-        screen.contains("type 'tenant_acme' to confirm")
-    });
+    terminal.shows("the question", |screen| screen.contains("type 'tenant_acme' to confirm"));
     terminal.types("");
     assert_eq!(terminal.ends().0, 7);
-    given
-        .run(&["rename-tenant", "--tenant=tenant_acme", "--name=New"])
-        .exits(0);
-    given
-        .run(&["rename-tenant", "--tenant=globex.test", "--schema=other"])
-        .exits(0);
+    given.run(&["rename-tenant", "--tenant=tenant_acme", "--name=New"]).exits(0);
+    given.run(&["rename-tenant", "--tenant=globex.test", "--schema=other"]).exits(0);
     assert_eq!(
         given.column("SELECT coalesce(slug, 'NULL') || ' ' || schema_name || ' ' || name FROM tenants_tenant ORDER BY id"),
         ["NULL tenant_acme New", " other globex"]
     );
-    given
-        .run(&["rename-tenant", "--tenant=other", "--slug=globex"])
-        .exits(0);
-    given
-        .run(&["drop-schema", "--tenant=tenant_acme", "--force"])
-        .exits(0);
+    given.run(&["rename-tenant", "--tenant=other", "--slug=globex"]).exits(0);
+    given.run(&["drop-schema", "--tenant=tenant_acme", "--force"]).exits(0);
     assert_eq!(rows(&given), ["globex globex.test"]);
 }
 
@@ -641,9 +515,7 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
     let globex = |args: &[&str]| {
         given.run(&[args, &["--tenant=globex"]].concat()).exits(0);
     };
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0);
     globex(&["domains", "add", "b.test"]);
     globex(&["domains", "primary", "b.test"]);
     globex(&["domains", "remove", "b.test"]);
@@ -661,10 +533,7 @@ fn triggers_of_the_tenant_tables_find_what_they_name() {
             "UPDATE tenants_tenant 1"
         ]
     );
-    assert_eq!(
-        given.column("SELECT DISTINCT isolation FROM audit_log"),
-        ["read committed"]
-    );
+    assert_eq!(given.column("SELECT DISTINCT isolation FROM audit_log"), ["read committed"]);
     // What a trigger lacks is not said of the tenant tables.
     given.database.execute("DROP TABLE audit_log");
     given
@@ -680,15 +549,9 @@ fn the_preview_of_a_drop_does_not_wait_for_a_locked_table() {
     given.database.execute(
         "CREATE TABLE public.notes (owner bigint REFERENCES tenants_tenant ON DELETE SET NULL); INSERT INTO public.notes VALUES (1)",
     );
-    let preview = || {
-        given
-            .run(&["drop-schema", "--tenant=acme"])
-            .exits(7)
-            .says("schema tenant_acme, ")
-    };
-    preview()
-        .says("rows of public.notes refer to it")
-        .never_says("a table is locked");
+    let preview =
+        || given.run(&["drop-schema", "--tenant=acme"]).exits(7).says("schema tenant_acme, ");
+    preview().says("rows of public.notes refer to it").never_says("a table is locked");
     for table in ["tenant_acme.users", "public.notes"] {
         let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
         let holder = Holder::of(&given, &lock);
@@ -705,12 +568,7 @@ fn a_shared_table_is_retried_for_a_time_not_a_number() {
     );
     let holder = Holder::of(&given, "SELECT FROM public.plans");
     let drop = given.spawn_with(
-        &[
-            "drop-schema",
-            "--tenant=acme",
-            "--force",
-            "--lock-timeout=1h",
-        ],
+        &["drop-schema", "--tenant=acme", "--force", "--lock-timeout=1h"],
         &[("PRICESYNC_LOCK_RETRIES", "1")],
     );
     let mut since = "-infinity".to_owned();

@@ -24,10 +24,7 @@ fn let_through(hostile: &[&str]) -> Vec<String> {
     let mut before = given.dump(&[]);
     let mut through = Vec::new();
     for sql in hostile {
-        given.tenant_file(
-            "V1__hostile.sql",
-            format!("CREATE TABLE own (id int);\n{sql};\n"),
-        );
+        given.tenant_file("V1__hostile.sql", format!("CREATE TABLE own (id int);\n{sql};\n"));
         let ran = given.run(&["migrate-schemas", "--tenant=acme"]);
         let code = ran.code();
         let said = ran.told().stderr;
@@ -102,10 +99,7 @@ fn a_bare_name_of_the_shared_set_is_refused_before_a_run() {
         ("DROP VIEW cheap", 11),
         ("DELETE FROM tenants_tenant", 13),
     ] {
-        given.tenant_file(
-            "V1__hostile.sql",
-            format!("CREATE TABLE own (id int);\n{hostile};\n"),
-        );
+        given.tenant_file("V1__hostile.sql", format!("CREATE TABLE own (id int);\n{hostile};\n"));
         given
             .run(&["migrate-schemas", "--tenant=acme"])
             .exits(2)
@@ -161,10 +155,7 @@ fn a_key_of_its_own_to_a_shared_table_can_be_dropped_again() {
          CREATE TABLE b (rate int REFERENCES rates (id));",
     );
     given.run(&["migrate-schemas"]).exits(0);
-    given.tenant_file(
-        "V2__drop.sql",
-        "ALTER TABLE a DROP CONSTRAINT a_rate; DROP TABLE b;",
-    );
+    given.tenant_file("V2__drop.sql", "ALTER TABLE a DROP CONSTRAINT a_rate; DROP TABLE b;");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
@@ -239,10 +230,7 @@ fn what_was_touched_is_named_together_with_the_way_out() {
         .says("public.rates (rows changed)")
         .says("move this statement to the shared set");
     given.tenant_file("V1__hostile.sql", "DROP TABLE plans");
-    given
-        .run(&["migrate-schemas", "--tenant=acme"])
-        .exits(10)
-        .says("public.plans (dropped)");
+    given.run(&["migrate-schemas", "--tenant=acme"]).exits(10).says("public.plans (dropped)");
 }
 
 #[test]
@@ -267,15 +255,8 @@ fn a_tenant_s_ordinary_work_is_let_through() {
         "V2__later.sql",
         "DROP VIEW rated; ALTER TABLE prices ADD label text; CREATE INDEX ON prices (label);",
     );
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
-    assert_eq!(
-        given.value("SELECT string_agg(rate_id::text, ',') FROM tenant_acme.prices"),
-        "2,2"
-    );
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
+    assert_eq!(given.value("SELECT string_agg(rate_id::text, ',') FROM tenant_acme.prices"), "2,2");
 }
 
 #[test]
@@ -289,10 +270,7 @@ fn a_new_tenant_is_held_to_the_same_rule() {
         .says("public.rates (rows changed)");
     // An identity column's sequence does not go back.
     let without_counters = |dump: String| {
-        dump.lines()
-            .filter(|line| !line.contains("setval"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        dump.lines().filter(|line| !line.contains("setval")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(without_counters(given.dump(&[])), without_counters(before));
 }
@@ -300,10 +278,7 @@ fn a_new_tenant_is_held_to_the_same_rule() {
 #[test]
 fn the_shared_set_may_change_public() {
     let given = shop();
-    given.shared_file(
-        "V2__rates.sql",
-        "UPDATE rates SET rate = 0; DROP VIEW cheap;",
-    );
+    given.shared_file("V2__rates.sql", "UPDATE rates SET rate = 0; DROP VIEW cheap;");
     given.run(&["migrate-schemas", "--shared"]).exits(0);
     assert_eq!(given.value("SELECT sum(rate) FROM rates"), "0");
 }
@@ -311,14 +286,8 @@ fn the_shared_set_may_change_public() {
 #[test]
 fn keys_may_point_to_declared_tables_only() {
     let given = shop();
-    given.file(
-        "pricesync.toml",
-        "[catalog]\nshared_references = [\"public.tenants_tenant\"]\n",
-    );
-    given.tenant_file(
-        "V1__key.sql",
-        "CREATE TABLE a (rate int REFERENCES rates (id))",
-    );
+    given.file("pricesync.toml", "[catalog]\nshared_references = [\"public.tenants_tenant\"]\n");
+    given.tenant_file("V1__key.sql", "CREATE TABLE a (rate int REFERENCES rates (id))");
     given
         .run(&["migrate-schemas"])
         .exits(10)
@@ -334,40 +303,23 @@ fn keys_may_point_to_declared_tables_only() {
 #[test]
 fn a_first_key_to_a_table_with_many_privileges_is_no_change_of_them() {
     let given = shop();
-    let role = format!(
-        "reads_and_no_more_{}",
-        given.value("SELECT current_database()")
-    );
+    let role = format!("reads_and_no_more_{}", given.value("SELECT current_database()"));
     given.database.execute(&format!(
         "CREATE ROLE {role}; GRANT SELECT, REFERENCES ON rates TO {role}, pg_monitor, pg_read_all_stats"
     ));
-    given.tenant_file(
-        "V1__key.sql",
-        "CREATE TABLE a (rate int REFERENCES rates (id))",
-    );
+    given.tenant_file("V1__key.sql", "CREATE TABLE a (rate int REFERENCES rates (id))");
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_file("V2__grant.sql", "GRANT DELETE ON rates TO pg_monitor");
-    given
-        .run(&["migrate-schemas"])
-        .exits(10)
-        .says("public.rates (privileges changed)");
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.run(&["migrate-schemas"]).exits(10).says("public.rates (privileges changed)");
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]
 fn keys_may_point_nowhere_where_no_table_is_declared() {
     let given = shop();
     given.file("pricesync.toml", "[catalog]\nshared_references = []\n");
-    given.tenant_file(
-        "V1__key.sql",
-        "CREATE TABLE a (rate int REFERENCES rates (id))",
-    );
-    given
-        .run(&["migrate-schemas"])
-        .exits(10)
-        .says("public.rates (structure changed)");
+    given.tenant_file("V1__key.sql", "CREATE TABLE a (rate int REFERENCES rates (id))");
+    given.run(&["migrate-schemas"]).exits(10).says("public.rates (structure changed)");
     assert!(given.relations("tenant_acme", 'r').is_empty());
 }
 
@@ -409,10 +361,7 @@ END $traps$";
 #[test]
 fn what_a_tenant_has_put_into_its_schema_is_not_run_by_our_own_statements() {
     let given = Given::tenants(&["acme", "globex"]);
-    given.tenant_file(
-        "V1__a.sql",
-        "CREATE TABLE a (id int PRIMARY KEY, note varchar);\n",
-    );
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int PRIMARY KEY, note varchar);\n");
     given.run(&["migrate-schemas"]).exits(0);
     given.database.execute(TRAPS);
     let traps = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'tenant_acme'::regnamespace";
@@ -431,14 +380,8 @@ fn what_a_tenant_has_put_into_its_schema_is_not_run_by_our_own_statements() {
         "V3__d.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_id ON a (id);\n",
     );
-    given
-        .run(&["migrate-schemas", "--dry-run=execute"])
-        .exits(0)
-        .never_says("trapped");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .never_says("trapped");
+    given.run(&["migrate-schemas", "--dry-run=execute"]).exits(0).never_says("trapped");
+    given.run(&["migrate-schemas"]).exits(0).never_says("trapped");
     for args in [
         &["status", "--verify"][..],
         &["doctor"],

@@ -16,13 +16,8 @@ use super::support::server;
 const PRICESYNC: &str = env!("CARGO_BIN_EXE_pricesync");
 
 /// Everything in `examples/`; what is added there gets a test here.
-const EXAMPLES: [&str; 5] = [
-    "deploy",
-    "embed_migrations.rs",
-    "http_tenants.rs",
-    "quickstart",
-    "tenant_context.rs",
-];
+const EXAMPLES: [&str; 5] =
+    ["deploy", "embed_migrations.rs", "http_tenants.rs", "quickstart", "tenant_context.rs"];
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -76,9 +71,8 @@ fn create_acme(database: &Database, how: &[&str]) {
 #[test]
 fn every_example_is_known() {
     let entries = fs::read_dir(repository().join("examples")).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, EXAMPLES);
 }
@@ -121,14 +115,8 @@ fn embed_migrations_brings_every_tenant_to_the_newest_version() {
     let output = example("embed_migrations", &database).output().unwrap();
     printed(&output);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        told.contains(r#""version":8,"name":"user_locale""#),
-        "{told}"
-    );
-    assert!(
-        told.contains(r#""migrated":1,"up-to-date":1,"failed":0"#),
-        "{told}"
-    );
+    assert!(told.contains(r#""version":8,"name":"user_locale""#), "{told}");
+    assert!(told.contains(r#""migrated":1,"up-to-date":1,"failed":0"#), "{told}");
     // The embedded files are all files.
     pricesync(&database, &["migrate-schemas", "--check"]);
 }
@@ -151,18 +139,13 @@ fn tenant_context_works_as_the_tenant_and_gives_the_connection_back_clean() {
     create_acme(&database, &[]);
     let row = "INSERT INTO tenant_acme.products (sku, name, price) VALUES ('A-1', 'Anvil', 120)";
     database.execute(row);
-    let output = example("tenant_context", &database)
-        .arg("Acme.example.com:8443")
-        .output()
-        .unwrap();
+    let output =
+        example("tenant_context", &database).arg("Acme.example.com:8443").output().unwrap();
     assert_eq!(
         printed(&output),
         "Acme Inc.: 1 products in tenant_acme; afterwards the connection sees public\n"
     );
-    let unknown = example("tenant_context", &database)
-        .arg("unknown.example.com")
-        .output()
-        .unwrap();
+    let unknown = example("tenant_context", &database).arg("unknown.example.com").output().unwrap();
     assert!(!unknown.status.success());
 }
 
@@ -183,10 +166,7 @@ impl Web {
         let stdout = process.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut first).unwrap();
         let address = first.trim_end().strip_prefix("listening on ");
-        Self {
-            address: address.expect("it says where it listens").to_owned(),
-            process,
-        }
+        Self { address: address.expect("it says where it listens").to_owned(), process }
     }
 
     /// Sends a request and returns the status and the body of the answer.
@@ -228,10 +208,7 @@ fn http_tenants_shows_each_host_its_own_rows() {
 
     let added = |host, sku, name| web.ask(host, &format!("POST /products/{sku}"), name).0;
     assert_eq!(added("acme.example.com", "A-1", "Anvil"), 201);
-    assert_eq!(
-        added("Globex.example.com:8080", "A-1", "Doomsday device"),
-        201
-    );
+    assert_eq!(added("Globex.example.com:8080", "A-1", "Doomsday device"), 201);
     assert_eq!(added("acme.example.com", "A-1", "Another anvil"), 409);
     let acme = (200, "Acme Inc. (tenant_acme)\nA-1 Anvil\n".to_owned());
     let globex = "Globex Corp. (tenant_globex)\nA-1 Doomsday device\n";
@@ -240,22 +217,10 @@ fn http_tenants_shows_each_host_its_own_rows() {
         assert_eq!(web.products("ACME.example.com."), acme);
         assert_eq!(web.products("globex.example.com"), (200, globex.to_owned()));
     }
-    assert_eq!(
-        web.products("unknown.example.com"),
-        (404, "unknown host\n".to_owned())
-    );
+    assert_eq!(web.products("unknown.example.com"), (404, "unknown host\n".to_owned()));
     assert_eq!(web.products("'; DROP SCHEMA tenant_acme --").0, 400);
 
-    pricesync(
-        &database,
-        &[
-            "drop-schema",
-            "--tenant",
-            "globex",
-            "--force",
-            "--keep-record",
-        ],
-    );
+    pricesync(&database, &["drop-schema", "--tenant", "globex", "--force", "--keep-record"]);
     assert_eq!(web.products("globex.example.com").0, 404);
     assert_eq!(web.products("acme.example.com"), acme);
 }
@@ -267,9 +232,7 @@ fn http_tenants_is_unavailable_while_its_database_is() {
     let web = Web::start(&database);
     assert_eq!(web.products("acme.example.com").0, 200);
 
-    let name = database.query("SELECT current_database()")[0][0]
-        .clone()
-        .unwrap();
+    let name = database.query("SELECT current_database()")[0][0].clone().unwrap();
     let superuser = |sql: &str| database::run(&server::url(), sql).unwrap();
     superuser(&format!(
         "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
@@ -299,9 +262,8 @@ fn http_tenants_is_unavailable_while_all_its_connections_are_kept() {
             let held = waiting.replace("NOT granted", "granted");
             database.query(&held)[0][0].as_deref() == Some("1")
         });
-        let kept: Vec<_> = (0..10)
-            .map(|_| scope.spawn(|| web.products("acme.example.com")))
-            .collect();
+        let kept: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| web.products("acme.example.com"))).collect();
         eventually("all ten connections wait for the table", || count("10"));
         assert_eq!(web.products("acme.example.com").0, 503);
         let release = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'BEGIN; LOCK TABLE%'";

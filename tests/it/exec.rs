@@ -11,10 +11,7 @@ use crate::support::pricesync::{Given, Ran};
 /// Tenants with a table `products(id, name)`; each has as many rows as its place among them.
 fn with_products(slugs: &[&str]) -> Given {
     let given = Given::tenants(slugs);
-    given.tenant_file(
-        "V1__products.sql",
-        "CREATE TABLE products (id int PRIMARY KEY, name text);",
-    );
+    given.tenant_file("V1__products.sql", "CREATE TABLE products (id int PRIMARY KEY, name text);");
     given.run(&["migrate-schemas"]).exits(0);
     for (rows, slug) in (1..).zip(slugs) {
         given.database.execute(&format!(
@@ -31,12 +28,8 @@ fn results_become_one_in_the_order_of_the_tenants() {
     let sql = "SELECT pg_sleep(CASE current_schema() WHEN 'tenant_a' THEN 0.3 ELSE 0 END); \
                SELECT count(*) AS products, NULL AS nothing, '' AS \"empty\" FROM products";
     let ran = given.run(&["exec", "--all", "-j3", "-c", sql, "-o", "csv"]);
-    assert_eq!(
-        ran.stdout(),
-        "tenant,products,nothing,empty\na,1,,\"\"\nb,2,,\"\"\nc,3,,\"\"\n"
-    );
-    ran.exits(0)
-        .says("3 schemas: 3 executed, 0 failed, 0 skipped, 0 not started");
+    assert_eq!(ran.stdout(), "tenant,products,nothing,empty\na,1,,\"\"\nb,2,,\"\"\nc,3,,\"\"\n");
+    ran.exits(0).says("3 schemas: 3 executed, 0 failed, 0 skipped, 0 not started");
     let ran = given.run(&[
         "exec",
         "--all",
@@ -45,10 +38,7 @@ fn results_become_one_in_the_order_of_the_tenants() {
         "-o",
         "json",
     ]);
-    assert_eq!(
-        ran.stdout(),
-        "[\n  {\"tenant\":\"c\",\"id\":3,\"yes\":true}\n]\n"
-    );
+    assert_eq!(ran.stdout(), "[\n  {\"tenant\":\"c\",\"id\":3,\"yes\":true}\n]\n");
     let ran = given.run(&[
         "exec",
         "-t",
@@ -59,13 +49,8 @@ fn results_become_one_in_the_order_of_the_tenants() {
         "names",
     ]);
     assert_eq!(ran.stdout(), "c\n");
-    let ran = given.run(&[
-        "exec",
-        "-t",
-        "a",
-        "-c",
-        "SELECT NULL AS n, chr(27) || '[2J' AS hostile",
-    ]);
+    let ran =
+        given.run(&["exec", "-t", "a", "-c", "SELECT NULL AS n, chr(27) || '[2J' AS hostile"]);
     assert_eq!(
         ran.stdout(),
         "┌────────┬──────┬───────────┐\n\
@@ -81,49 +66,26 @@ fn what_only_reads_cannot_be_made_to_write() {
     let given = with_products(&["a"]);
     for (sql, code, says) in [
         ("DELETE FROM products", 10, "add --write"),
-        (
-            "SET TRANSACTION READ WRITE; DELETE FROM products",
-            10,
-            "must be set before any query",
-        ),
+        ("SET TRANSACTION READ WRITE; DELETE FROM products", 10, "must be set before any query"),
         (
             "SELECT set_config('transaction_read_only', 'off', true); DELETE FROM products",
             10,
             "must be set before any query",
         ),
         ("COMMIT; DELETE FROM products", 2, "COMMIT is not allowed"),
-        (
-            "SELECT 1;\n DELETE FROM products; ROLLBACK",
-            2,
-            "2:24: ROLLBACK is not allowed",
-        ),
-        (
-            "SET search_path = public",
-            2,
-            "pricesync sets search_path for each tenant",
-        ),
+        ("SELECT 1;\n DELETE FROM products; ROLLBACK", 2, "2:24: ROLLBACK is not allowed"),
+        ("SET search_path = public", 2, "pricesync sets search_path for each tenant"),
         (
             "SELECT set_config('search' || '_path', 'public', false)",
             10,
             "it changed the transaction, the role or search_path",
         ),
-        (
-            "DO $$ BEGIN COMMIT; DELETE FROM products; END $$",
-            10,
-            "invalid transaction termination",
-        ),
-        (
-            "CREATE FLUX CAPACITOR; COMMIT; DELETE FROM products",
-            2,
-            "COMMIT is not allowed",
-        ),
+        ("DO $$ BEGIN COMMIT; DELETE FROM products; END $$", 10, "invalid transaction termination"),
+        ("CREATE FLUX CAPACITOR; COMMIT; DELETE FROM products", 2, "COMMIT is not allowed"),
         ("COPY products TO STDOUT", 2, "use -o csv for rows"),
         ("\\! rm x", 2, "is a psql meta-command"),
     ] {
-        given
-            .run(&["exec", "--all", "-c", sql])
-            .exits(code)
-            .says(says);
+        given.run(&["exec", "--all", "-c", sql]).exits(code).says(says);
     }
     assert_eq!(given.value("SELECT count(*) FROM tenant_a.products"), "1");
 }
@@ -131,9 +93,7 @@ fn what_only_reads_cannot_be_made_to_write() {
 #[test]
 fn what_writes_is_one_transaction_and_stays_in_the_tenant() {
     let given = with_products(&["a", "b"]);
-    given
-        .database
-        .execute("CREATE TABLE public.seen (tenant text)");
+    given.database.execute("CREATE TABLE public.seen (tenant text)");
     let ran = given.run(&[
         "exec",
         "--all",
@@ -159,14 +119,7 @@ fn what_writes_is_one_transaction_and_stays_in_the_tenant() {
         .says("division by zero (22012)\n  2 schemas: tenant_a, tenant_b");
     assert_eq!(given.value("SELECT count(*) FROM tenant_b.products"), "1");
     given
-        .run(&[
-            "exec",
-            "-t",
-            "a",
-            "--write",
-            "-c",
-            "INSERT INTO seen VALUES ('a')",
-        ])
+        .run(&["exec", "-t", "a", "--write", "-c", "INSERT INTO seen VALUES ('a')"])
         .exits(10)
         .says("it changed objects outside the tenant's schema: ")
         .says("public.seen (rows changed)");
@@ -188,20 +141,11 @@ fn what_writes_is_one_transaction_and_stays_in_the_tenant() {
 #[test]
 fn no_command_selects_all_tenants_by_accident() {
     let given = with_products(&["a"]);
-    given
-        .run(&["exec", "-c", "SELECT 1"])
-        .exits(2)
-        .says("no tenant is selected");
+    given.run(&["exec", "-c", "SELECT 1"]).exits(2).says("no tenant is selected");
     given.run(&["exec", "--all"]).exits(2);
     given.run(&["exec", "-t", "zzz", "-c", "SELECT 1"]).exits(4);
-    given
-        .run(&["exec", "--all", "-f", "missing.sql"])
-        .exits(2)
-        .says("cannot read missing.sql");
-    given
-        .run(&["exec", "--all", "-c", " -- nothing"])
-        .exits(2)
-        .says("it contains no statement");
+    given.run(&["exec", "--all", "-f", "missing.sql"]).exits(2).says("cannot read missing.sql");
+    given.run(&["exec", "--all", "-c", " -- nothing"]).exits(2).says("it contains no statement");
 }
 
 #[test]
@@ -209,14 +153,7 @@ fn what_does_not_exist_is_explained_by_what_is_pending() {
     let given = with_products(&["a", "b"]);
     given.tenant_file("V2__prices.sql", "CREATE TABLE prices (id int);");
     given.run(&["migrate-schemas", "-t", "b"]).exits(0);
-    let ran = given.run(&[
-        "exec",
-        "--all",
-        "-c",
-        "SELECT count(*) FROM\n  prices",
-        "-o",
-        "csv",
-    ]);
+    let ran = given.run(&["exec", "--all", "-c", "SELECT count(*) FROM\n  prices", "-o", "csv"]);
     assert_eq!(ran.stdout(), "tenant,count\nb,0\n");
     ran.exits(10)
         .says("error: the SQL at 2:3 failed")
@@ -231,20 +168,11 @@ fn what_does_not_exist_is_explained_by_what_is_pending() {
 #[test]
 fn other_columns_fail_the_tenant_and_show_no_rows_of_it() {
     let given = with_products(&["a", "b", "c"]);
-    given
-        .database
-        .execute("ALTER TABLE tenant_b.products ADD note text");
-    let ran = given.run(&[
-        "exec",
-        "--all",
-        "-c",
-        "SELECT * FROM products WHERE id = 1",
-        "-o",
-        "csv",
-    ]);
+    given.database.execute("ALTER TABLE tenant_b.products ADD note text");
+    let ran =
+        given.run(&["exec", "--all", "-c", "SELECT * FROM products WHERE id = 1", "-o", "csv"]);
     assert_eq!(ran.stdout(), "tenant,id,name\na,1,a1\nc,1,c1\n");
-    ran.exits(10)
-        .says("its columns are id, name, note, and those of the first tenant id, name");
+    ran.exits(10).says("its columns are id, name, note, and those of the first tenant id, name");
     // Rows that came before the failure are not shown either.
     let sql = "SELECT 1 / (CASE current_schema() WHEN 'tenant_b' THEN 2 ELSE 99 END - i) AS x FROM generate_series(1, 3) i";
     let ran = given.run(&["exec", "--all", "-c", sql, "-o", "names"]);
@@ -256,14 +184,7 @@ fn other_columns_fail_the_tenant_and_show_no_rows_of_it() {
 fn a_statement_has_as_long_as_it_is_given() {
     let given = with_products(&["a"]);
     given
-        .run(&[
-            "exec",
-            "--all",
-            "--timeout",
-            "1s",
-            "-c",
-            "SELECT pg_sleep(36000)",
-        ])
+        .run(&["exec", "--all", "--timeout", "1s", "-c", "SELECT pg_sleep(36000)"])
         .exits(10)
         .says("raise --timeout");
 }
@@ -277,9 +198,7 @@ fn a_second_interrupt_cancels_what_runs() {
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait()
-        .exits(130)
-        .says("2 schemas: 0 executed, 0 failed, 1 skipped, 1 not started");
+    run.wait().exits(130).says("2 schemas: 0 executed, 0 failed, 1 skipped, 1 not started");
     eventually("it is cancelled", || given.value(sleeping) == "0");
 }
 
@@ -288,15 +207,7 @@ fn hostile_names_are_only_names() {
     let given = with_products(&["a"]);
     let schema = "tenant_Ế \"x\", public'; --";
     given.tenant_in("q", schema);
-    let ran = given.run(&[
-        "exec",
-        "-t",
-        "q",
-        "-c",
-        "SELECT current_schema() AS s",
-        "-o",
-        "json",
-    ]);
+    let ran = given.run(&["exec", "-t", "q", "-c", "SELECT current_schema() AS s", "-o", "json"]);
     let rows: serde_json::Value = serde_json::from_slice(ran.stdout().as_bytes()).unwrap();
     assert_eq!(rows[0]["s"], schema);
     ran.exits(0);
@@ -329,40 +240,16 @@ fn a_program_runs_for_each_tenant_and_its_lines_name_the_tenant() {
         .run(&["exec", "-t", "a", "--", "sh", "-c", write])
         .exits(10)
         .says("read-only transaction");
+    given.run(&["exec", "-t", "a", "--write", "--", "sh", "-c", write]).exits(0);
+    given.run(&["exec", "--all", "--", "no-such-program"]).exits(10).says("no-such-program failed");
     given
-        .run(&["exec", "-t", "a", "--write", "--", "sh", "-c", write])
-        .exits(0);
-    given
-        .run(&["exec", "--all", "--", "no-such-program"])
-        .exits(10)
-        .says("no-such-program failed");
-    given
-        .run(&[
-            "exec",
-            "-t",
-            "a",
-            "--timeout",
-            "100ms",
-            "--",
-            "sleep",
-            "36000",
-        ])
+        .run(&["exec", "-t", "a", "--timeout", "100ms", "--", "sleep", "36000"])
         .exits(10)
         .says("timed out (0.1 s)");
     // A program that ignores SIGTERM is killed.
     let deaf = "trap '' TERM; sleep 36001";
     given
-        .run(&[
-            "exec",
-            "-t",
-            "a",
-            "--timeout",
-            "100ms",
-            "--",
-            "sh",
-            "-c",
-            deaf,
-        ])
+        .run(&["exec", "-t", "a", "--timeout", "100ms", "--", "sh", "-c", deaf])
         .exits(10)
         .says("timed out (0.1 s)");
 }
@@ -410,11 +297,8 @@ fn a_tenants_environment_leads_psql_there_without_password() {
         assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), schema);
     }
     given.run(&["env", "-t", "zzz"]).exits(4);
-    let output = given
-        .command(&["env", "-t", "b"])
-        .env("PGPASSWORD", "never-seen")
-        .output()
-        .unwrap();
+    let output =
+        given.command(&["env", "-t", "b"]).env("PGPASSWORD", "never-seen").output().unwrap();
     let ran = Ran::from(&["env"], output);
     assert!(!ran.stdout().contains("never-seen"));
     assert!(!ran.stdout().contains("PGPASSWORD"));
@@ -431,15 +315,10 @@ fn what_is_there_twice_is_found_by_the_query_that_the_error_shows() {
     );
     given.run(&["migrate-schemas"]).exits(0);
     let query = |told: &str| {
-        let line = told
-            .lines()
-            .find_map(|line| line.split_once("find the rows: "));
+        let line = told.lines().find_map(|line| line.split_once("find the rows: "));
         line.map(|(_, sql)| sql.to_owned())
     };
-    given.tenant_file(
-        "V2__once.sql",
-        "ALTER TABLE \"T\" ADD UNIQUE (a, \"B \"\"b\"\", c\");",
-    );
+    given.tenant_file("V2__once.sql", "ALTER TABLE \"T\" ADD UNIQUE (a, \"B \"\"b\"\", c\");");
     let told = given.run(&["migrate-schemas"]).exits(10);
     let sql = query(&told.stderr).expect("a query");
     assert_eq!(
@@ -452,15 +331,10 @@ fn what_is_there_twice_is_found_by_the_query_that_the_error_shows() {
         ("CREATE UNIQUE INDEX ON \"T\" (abs(a))", false),
         ("CREATE UNIQUE INDEX ON \"T\" (a) WHERE a < 3", false),
         // What is refused here is one row, and there are no duplicates.
-        (
-            "CREATE TABLE u (a int PRIMARY KEY); INSERT INTO u VALUES (1), (1)",
-            false,
-        ),
+        ("CREATE TABLE u (a int PRIMARY KEY); INSERT INTO u VALUES (1), (1)", false),
     ] {
-        let told = given
-            .run(&["exec", "--all", "--write", "-c", statement])
-            .exits(10)
-            .says("23505");
+        let told =
+            given.run(&["exec", "--all", "--write", "-c", statement]).exits(10).says("23505");
         assert_eq!(query(&told.stderr).is_some(), is_told, "{statement}");
     }
 }
@@ -469,36 +343,17 @@ fn what_is_there_twice_is_found_by_the_query_that_the_error_shows() {
 fn without_psql_a_shell_still_runs_what_it_is_given() {
     let given = with_products(&["a"]);
     let run = |args: &[&str]| {
-        let output = given
-            .command(args)
-            .env("PATH", "/nowhere")
-            .output()
-            .unwrap();
+        let output = given.command(args).env("PATH", "/nowhere").output().unwrap();
         Ran::from(args, output)
     };
     let counting = "SELECT count(*) AS n FROM products";
-    run(&[
-        "shell",
-        "-t",
-        "a",
-        "-c",
-        "INSERT INTO products VALUES (7)",
-        "-c",
-        counting,
-    ])
-    .exits(0)
-    .prints("│ a      ┆ 2 │")
-    .says("psql is not on the PATH");
-    run(&[
-        "shell",
-        "-t",
-        "a",
-        "--read-only",
-        "-c",
-        "DELETE FROM products",
-    ])
-    .exits(10)
-    .says("read-only transaction");
+    run(&["shell", "-t", "a", "-c", "INSERT INTO products VALUES (7)", "-c", counting])
+        .exits(0)
+        .prints("│ a      ┆ 2 │")
+        .says("psql is not on the PATH");
+    run(&["shell", "-t", "a", "--read-only", "-c", "DELETE FROM products"])
+        .exits(10)
+        .says("read-only transaction");
     run(&["shell", "-t", "a"]).exits(1).says("install it");
 }
 
@@ -507,14 +362,7 @@ fn what_is_written_is_not_proposed_again_to_those_that_have_it() {
     let given = with_products(&["a", "b", "c"]);
     given.database.execute("DROP TABLE tenant_b.products");
     let told = given
-        .run(&[
-            "exec",
-            "--all",
-            "--write",
-            "--jobs=1",
-            "-c",
-            "UPDATE products SET id = id + 100",
-        ])
+        .run(&["exec", "--all", "--write", "--jobs=1", "-c", "UPDATE products SET id = id + 100"])
         .exits(10);
     told.says("1 executed, 1 failed, 0 skipped, 1 not started")
         .says("continue with the rest: pricesync exec --tenant=c ...\n")

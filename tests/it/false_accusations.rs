@@ -41,11 +41,7 @@ fn file(round: usize, extension: bool) -> String {
         ""
     };
     // Such a key locks the shared table until COMMIT, so these runs are slower.
-    let key = if round % 10 == 1 {
-        "REFERENCES public.plans (id)"
-    } else {
-        ""
-    };
+    let key = if round % 10 == 1 { "REFERENCES public.plans (id)" } else { "" };
     format!(
         "DROP TABLE IF EXISTS t CASCADE; DROP TYPE IF EXISTS mood, made;\n\
          CREATE TABLE t (id int PRIMARY KEY, plan int {key}, at timestamp DEFAULT now());\n\
@@ -106,10 +102,5 @@ fn no_tenant_is_accused_of_what_others_do() {
         }
         ends.store(true, Ordering::Relaxed);
     });
-    assert!(
-        wrong.is_empty(),
-        "{} of {rounds} runs failed, the first: {}",
-        wrong.len(),
-        wrong[0]
-    );
+    assert!(wrong.is_empty(), "{} of {rounds} runs failed, the first: {}", wrong.len(), wrong[0]);
 }

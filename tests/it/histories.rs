@@ -23,10 +23,7 @@ fn an_edited_file_is_drift_and_nothing_is_touched() {
         .exits(11)
         .says("V1__a")
         .says("files and history disagree, nothing was run");
-    given
-        .run(&["migrate-schemas", "--check"])
-        .exits(11)
-        .says("V1__a");
+    given.run(&["migrate-schemas", "--check"]).exits(11).says("V1__a");
     assert_eq!(given.dump(&[]), before);
 }
 
@@ -141,10 +138,7 @@ fn a_damaged_row_fails_its_tenant_and_the_others_go_on() {
             "ALTER TABLE h ALTER applied_on DROP NOT NULL; UPDATE h SET applied_on = NULL WHERE version = 2",
             "the row of version 2 has no time",
         ),
-        (
-            "UPDATE h SET version = -1 WHERE version = 2",
-            "has an invalid version number",
-        ),
+        ("UPDATE h SET version = -1 WHERE version = 2", "has an invalid version number"),
     ] {
         let given = at_two();
         let damage = damage
@@ -155,21 +149,13 @@ fn a_damaged_row_fails_its_tenant_and_the_others_go_on() {
         given
             .run(&["migrate-schemas", "--on-failure", "continue"])
             .exits(10)
-            .counts(Counts {
-                migrated: 1,
-                up_to_date: 1,
-                failed: 1,
-                ..NONE
-            })
+            .counts(Counts { migrated: 1, up_to_date: 1, failed: 1, ..NONE })
             .says("tenant_acme: ")
             .says("the migration history cannot be read, nothing was run")
             .says(why)
             .never_says("panicked");
         assert_eq!(given.history("tenant_globex"), ["1", "2", "3"]);
-        assert_eq!(
-            given.relations("tenant_acme", 'r'),
-            ["a", "b", "refinery_schema_history"]
-        );
+        assert_eq!(given.relations("tenant_acme", 'r'), ["a", "b", "refinery_schema_history"]);
     }
 }
 
@@ -211,20 +197,14 @@ fn the_history_is_refinery_s_own() {
     // refinery's reader wants exactly this and panics otherwise.
     let time = row("applied_on");
     let rfc3339 = &time::format_description::well_known::Rfc3339;
-    assert!(
-        time::OffsetDateTime::parse(&time, rfc3339).is_ok(),
-        "{time}"
-    );
+    assert!(time::OffsetDateTime::parse(&time, rfc3339).is_ok(), "{time}");
 }
 
 #[test]
 fn line_ends_and_a_byte_order_mark_are_never_drift() {
     let given = at_two();
     given.tenant_file("V1__a.sql", "\u{feff}CREATE TABLE a (id int);\r\n");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 3,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 3, ..NONE });
 }
 
 #[test]
@@ -233,18 +213,12 @@ fn a_history_made_over_raw_bytes_by_another_tool_is_accepted() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1__a.sql", raw);
     given.run(&["migrate-schemas"]).exits(0);
-    let checksum = refinery::Migration::unapplied("V1__a", raw)
-        .unwrap()
-        .checksum();
+    let checksum = refinery::Migration::unapplied("V1__a", raw).unwrap().checksum();
     given.database.execute(&format!(
         "UPDATE tenant_acme.refinery_schema_history SET checksum = '{checksum}'"
     ));
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
 
@@ -265,19 +239,11 @@ fn the_history_of_a_tenant_is_in_its_schema_and_never_in_public() {
 #[test]
 fn a_history_table_of_another_name_is_used() {
     let given = Given::tenants(&["acme"]);
-    given.file(
-        "pricesync.toml",
-        "[migrations]\nhistory_table = \"My History\"\n",
-    );
+    given.file("pricesync.toml", "[migrations]\nhistory_table = \"My History\"\n");
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     given.run(&["migrate-schemas", "--tenant=acme"]).exits(0);
-    assert_eq!(
-        given.value("SELECT version FROM tenant_acme.\"My History\""),
-        "1"
-    );
-    given
-        .run(&["migrate-schemas", "--tenant=acme", "--check"])
-        .exits(0);
+    assert_eq!(given.value("SELECT version FROM tenant_acme.\"My History\""), "1");
+    given.run(&["migrate-schemas", "--tenant=acme", "--check"]).exits(0);
 }
 
 #[test]
@@ -300,10 +266,7 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
     }
     let schemas = "SELECT string_agg(nspname, '|' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_'";
     let before = given.value(schemas);
-    given.tenant_file(
-        "V1__a.sql",
-        "CREATE TABLE a AS SELECT current_schema()::text AS here;\n",
-    );
+    given.tenant_file("V1__a.sql", "CREATE TABLE a AS SELECT current_schema()::text AS here;\n");
     given.tenant_file(
         "V2__b.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_here ON a (here);\n",
@@ -314,10 +277,7 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
         ..NONE
     });
     for name in names {
-        assert_eq!(
-            given.value(&format!("SELECT here FROM {}.a", quoted(name))),
-            name
-        );
+        assert_eq!(given.value(&format!("SELECT here FROM {}.a", quoted(name))), name);
         assert_eq!(given.relations(name, 'i').len(), 2, "{name}");
         given
             .run(&[
@@ -328,25 +288,16 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
             ])
             .exits(0);
     }
-    assert_eq!(
-        given
-            .relations("public", 'r')
-            .iter()
-            .filter(|table| *table == "victim")
-            .count(),
-        1
-    );
+    assert_eq!(given.relations("public", 'r').iter().filter(|table| *table == "victim").count(), 1);
     assert_eq!(given.value(schemas), before);
 }
 
 #[test]
 fn a_row_with_a_reserved_schema_is_refused_counted_and_never_touched() {
     let given = Given::tenants(&["acme"]);
-    for (slug, schema) in [
-        ("evil", "pg_evil"),
-        ("info", "information_schema"),
-        ("ours", "pricesync"),
-    ] {
+    for (slug, schema) in
+        [("evil", "pg_evil"), ("info", "information_schema"), ("ours", "pricesync")]
+    {
         given.database.execute(&format!(
             "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ({}, 'x', '{slug}')",
             literal(schema)
@@ -360,10 +311,7 @@ fn a_row_with_a_reserved_schema_is_refused_counted_and_never_touched() {
         .says("pg_evil")
         .says("1 migrated, 1 up to date");
     assert_eq!(given.history("tenant_acme"), ["1"]);
-    assert_eq!(
-        given.value("SELECT count(*) FROM pg_class WHERE relname = 'a'"),
-        "1"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM pg_class WHERE relname = 'a'"), "1");
 }
 
 /// Two tenants with a history as refinery's own program makes it: a plain integer, times with
@@ -372,9 +320,7 @@ fn made_by_refinery() -> Given {
     let given = Given::tenants(&["acme", "globex"]);
     let sql = "CREATE TABLE a (id int);\n";
     given.tenant_file("V1__a.sql", sql);
-    let checksum = refinery::Migration::unapplied("V1__a", sql)
-        .unwrap()
-        .checksum();
+    let checksum = refinery::Migration::unapplied("V1__a", sql).unwrap().checksum();
     for schema in ["tenant_acme", "tenant_globex"] {
         given.database.execute(&format!(
             "CREATE TABLE {schema}.refinery_schema_history (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255)); \
@@ -389,11 +335,7 @@ fn made_by_refinery() -> Given {
 fn a_history_of_plain_integers_is_continued() {
     let given = made_by_refinery();
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     given.run(&["status", "--verify"]).exits(0);
     // refinery's program can go on from here.
@@ -419,10 +361,7 @@ fn a_version_that_a_plain_integer_cannot_hold_fails_before_its_file_runs() {
         .says("ALTER TABLE \"tenant_acme\".\"refinery_schema_history\" ALTER COLUMN version TYPE bigint");
     assert_eq!(given.history("tenant_acme"), ["1"]);
     assert_eq!(given.history("tenant_globex"), ["1", "20260101120000"]);
-    assert_eq!(
-        given.relations("tenant_acme", 'r'),
-        ["a", "refinery_schema_history"]
-    );
+    assert_eq!(given.relations("tenant_acme", 'r'), ["a", "refinery_schema_history"]);
 }
 
 #[test]
@@ -432,24 +371,18 @@ fn a_history_with_other_columns_is_continued_or_fails_alone() {
         ("ALTER name TYPE text", true),
         ("ALTER version TYPE numeric", true),
         ("ADD COLUMN noted_by text DEFAULT current_user", true),
-        (
-            "ALTER applied_on TYPE timestamptz USING applied_on::timestamptz",
-            false,
-        ),
+        ("ALTER applied_on TYPE timestamptz USING applied_on::timestamptz", false),
         ("ALTER version TYPE text", true),
         ("ALTER version TYPE uuid USING gen_random_uuid()", false),
         ("DROP COLUMN checksum", false),
         ("RENAME COLUMN name TO title", false),
-        (
-            "ADD COLUMN reviewed_by text NOT NULL DEFAULT 'x', ALTER reviewed_by DROP DEFAULT",
-            false,
-        ),
+        ("ADD COLUMN reviewed_by text NOT NULL DEFAULT 'x', ALTER reviewed_by DROP DEFAULT", false),
     ] {
         let given = at_two();
         for change in change.split(", ") {
-            given.database.execute(&format!(
-                "ALTER TABLE tenant_acme.refinery_schema_history {change}"
-            ));
+            given
+                .database
+                .execute(&format!("ALTER TABLE tenant_acme.refinery_schema_history {change}"));
         }
         given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\n");
         let ran = given.run(&["migrate-schemas", "--on-failure", "continue"]);
@@ -470,28 +403,18 @@ fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
     given.database.execute(
         "TRUNCATE tenant_acme.refinery_schema_history; INSERT INTO tenant_acme.a VALUES (7)",
     );
-    given
-        .run(&["migrate-schemas", "--check"])
-        .exits(3)
-        .says("1 with pending migrations");
+    given.run(&["migrate-schemas", "--check"]).exits(3).says("1 with pending migrations");
     let before = given.dump(&["-n", "tenant_acme"]);
     given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\n");
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, up_to_date: 1, failed: 1, ..NONE })
         .says("V1__a failed at migrations/tenant/V1__a.sql:1")
         .says("42P07");
     assert_eq!(given.dump(&["-n", "tenant_acme"]), before);
     // --unchecked is for users who know that everything is there.
-    given
-        .run(&["migrate-schemas", "--tenant=acme", "--fake", "--to", "2"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--tenant=acme", "--fake", "--to", "2"]).exits(0);
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.history("tenant_acme"), ["1", "2", "3"]);
 }
@@ -500,15 +423,11 @@ fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
 fn times_in_the_history_are_the_server_s_in_utc() {
     let given = Given::tenants(&["acme"]);
     let name = given.value("SELECT current_database()");
-    given.database.execute(&format!(
-        "ALTER DATABASE {name} SET timezone TO 'Asia/Ho_Chi_Minh'"
-    ));
+    given.database.execute(&format!("ALTER DATABASE {name} SET timezone TO 'Asia/Ho_Chi_Minh'"));
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     let before = given.value("SELECT clock_timestamp()");
     let mut command = given.command(&["migrate-schemas"]);
-    command
-        .env("TZ", "America/Lima")
-        .env("PGTZ", "Europe/Berlin");
+    command.env("TZ", "America/Lima").env("PGTZ", "Europe/Berlin");
     Ran::from(&["migrate-schemas"], command.output().unwrap()).exits(0);
     let history = "tenant_acme.refinery_schema_history";
     assert_eq!(
@@ -527,50 +446,26 @@ fn a_locked_history_delays_no_other_tenant() {
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
     // So that all histories have to be read.
     given.database.execute("TRUNCATE pricesync.schema_state");
-    let holder = Holder::of(
-        &given,
-        "ALTER TABLE tenant_globex.refinery_schema_history ADD note text",
-    );
-    given
-        .run(&["status"])
-        .exits(0)
-        .prints("history locked")
-        .prints("the-holder");
-    given
-        .run(&["status", "--tenant", "globex"])
-        .exits(6)
-        .says("its history is locked by pid");
-    given
-        .run(&["status", "--verify"])
-        .exits(0)
-        .prints("history locked");
+    let holder =
+        Holder::of(&given, "ALTER TABLE tenant_globex.refinery_schema_history ADD note text");
+    given.run(&["status"]).exits(0).prints("history locked").prints("the-holder");
+    given.run(&["status", "--tenant", "globex"]).exits(6).says("its history is locked by pid");
+    given.run(&["status", "--verify"]).exits(0).prints("history locked");
     given
         .run(&["migrate-schemas", "--check"])
         .exits(6)
         .says("tenant_globex: its history is locked by pid")
         .says("2 with pending migrations, 0 out of sync, 1 locked");
-    given
-        .run(&["doctor", "--fix", "ledger"])
-        .exits(11)
-        .prints("the-holder");
+    given.run(&["doctor", "--fix", "ledger"]).exits(11).prints("the-holder");
     given.database.execute("TRUNCATE pricesync.schema_state");
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("its history is locked by pid")
         .says("the-holder");
     holder.let_go(&given);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 3,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 3, ..NONE });
     assert_eq!(given.history("tenant_globex"), ["1", "2"]);
 }
 

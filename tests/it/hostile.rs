@@ -62,12 +62,8 @@ impl Place {
     /// The causes that were said, in one order and without numbers, which differ from place to place.
     fn causes(&self, said: &str) -> BTreeSet<String> {
         let text = said.replace(&self.word, "hostile");
-        let causes = text
-            .lines()
-            .filter(|line| line.starts_with("  caused by: "));
-        causes
-            .map(|line| line.replace(|c: char| c.is_ascii_digit(), ""))
-            .collect()
+        let causes = text.lines().filter(|line| line.starts_with("  caused by: "));
+        causes.map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect()
     }
 
     /// Everything that a file of `tenant_acme` must not change, and with `own` also that schema.
@@ -111,10 +107,8 @@ fn all_end(expected: &str) -> usize {
 /// Runs the files that are expected to end like this, and returns what was said about each.
 fn answers(expected: &str, ledger: bool) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let mut given = Place::new(ledger);
     let mut before = given.state(true);

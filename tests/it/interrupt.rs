@@ -14,14 +14,9 @@ fn waiting_in_a(statement: &str) -> (Given, Running) {
 }
 
 fn run_in_a(given: &Given, statement: &str) -> Running {
-    given.tenant_file(
-        "V1__wait.sql",
-        format!("CREATE TABLE made (id int);\n{statement};\n"),
-    );
+    given.tenant_file("V1__wait.sql", format!("CREATE TABLE made (id int);\n{statement};\n"));
     let run = given.spawn(&["migrate-schemas", "--jobs", "1"]);
-    eventually("the first tenant's statement runs", || {
-        sleeping(given) == "1"
-    });
+    eventually("the first tenant's statement runs", || sleeping(given) == "1");
     run
 }
 
@@ -46,12 +41,7 @@ fn once_lets_what_runs_finish_and_starts_nothing() {
         gate.open(&given);
         run.wait()
             .exits(130)
-            .counts(Counts {
-                migrated: 1,
-                up_to_date: 1,
-                not_started: 4,
-                ..NONE
-            })
+            .counts(Counts { migrated: 1, up_to_date: 1, not_started: 4, ..NONE })
             .says("running schemas finish, nothing new starts; interrupt again to cancel them")
             .says("· interrupted");
         assert_eq!(given.history("tenant_a"), ["1"]);
@@ -69,12 +59,7 @@ fn twice_cancels_what_runs_and_it_is_rolled_back() {
     run.signal(Signal::INT);
     run.wait()
         .exits(130)
-        .counts(Counts {
-            up_to_date: 1,
-            skipped: 1,
-            not_started: 4,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, skipped: 1, not_started: 4, ..NONE })
         .says("cancelling the running statements, they are rolled back")
         .says("· interrupted");
     assert!(tables_of(&given, "a").is_empty());
@@ -86,20 +71,13 @@ fn twice_reports_what_earlier_transactions_committed() {
     let given = Given::tenants(&["a", "b"]);
     given.tenant_file("V1__done.sql", "CREATE TABLE made (id int);\n");
     given.tenant_file("V2__wait.sql", "SELECT pg_sleep(36000);\n");
-    let mut run = given.spawn_with(
-        &["migrate-schemas", "--jobs", "1"],
-        &[("PRICESYNC_ATOMIC", "migration")],
-    );
+    let mut run =
+        given.spawn_with(&["migrate-schemas", "--jobs", "1"], &[("PRICESYNC_ATOMIC", "migration")]);
     eventually("the second file runs", || sleeping(&given) == "1");
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait().exits(130).counts(Counts {
-        migrated: 1,
-        up_to_date: 1,
-        not_started: 1,
-        ..NONE
-    });
+    run.wait().exits(130).counts(Counts { migrated: 1, up_to_date: 1, not_started: 1, ..NONE });
     assert_eq!(given.history("tenant_a"), ["1"]);
     assert!(tables_of(&given, "b").is_empty());
 }
@@ -117,11 +95,7 @@ fn twice_cancels_a_no_transaction_file_and_a_rerun_continues() {
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait().exits(130).counts(Counts {
-        up_to_date: 1,
-        skipped: 1,
-        ..NONE
-    });
+    run.wait().exits(130).counts(Counts { up_to_date: 1, skipped: 1, ..NONE });
     assert!(given.history("tenant_a").is_empty());
     assert!(tables_of(&given, "a").contains(&"made".to_owned()));
     given.database.execute("CREATE TABLE public.awake ()");

@@ -22,11 +22,7 @@ fn at_one(slugs: &[&str]) -> Given {
 
 /// Runs a function of this body for every row that a schema's history gets.
 fn at_every_row(given: &Given, schema: &str, when: &str, body: &str) {
-    let deferred = if when == AT_COMMIT {
-        "DEFERRABLE INITIALLY DEFERRED"
-    } else {
-        ""
-    };
+    let deferred = if when == AT_COMMIT { "DEFERRABLE INITIALLY DEFERRED" } else { "" };
     given.database.execute(&format!(
         "CREATE SEQUENCE public.calls; \
          CREATE FUNCTION public.called() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$; \
@@ -64,13 +60,7 @@ fn a_schema_changed_since_the_survey_is_found_under_its_lock() {
     holder.let_go(&given);
     run.wait()
         .exits(10)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            failed: 3,
-            skipped: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, up_to_date: 1, failed: 3, skipped: 1, ..NONE })
         .says("pricesync doctor --fix missing")
         .says("the row of version 1 has the checksum 'one', which is not a number")
         .says("tenant_c: files and history disagree, nothing was run");
@@ -89,12 +79,7 @@ fn a_history_that_another_session_has_locked_is_tried_again() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, up_to_date: 1, failed: 1, ..NONE })
         .says("opening a transaction in tenant_globex")
         .says("55P03");
     given.file("pricesync.toml", "[run]\nlock_retries = 10000\n");
@@ -115,11 +100,7 @@ fn a_commit_in_doubt_is_resolved_and_repeated_if_lost() {
         AT_COMMIT,
         "IF nextval('public.calls') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF",
     );
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 1, ..NONE });
     assert_eq!(given.value("SELECT last_value FROM calls"), "2");
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
@@ -137,11 +118,7 @@ fn a_commit_that_cannot_be_resolved_is_reported_as_unknown() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts(Counts {
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, failed: 1, ..NONE })
         .says("the connection was lost while migrating tenant_acme, so the outcome is not known");
     assert_eq!(given.history("tenant_acme"), ["1"]);
 }
@@ -157,19 +134,11 @@ fn what_the_server_checks_at_commit_fails_the_file_and_leaves_nothing() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts(Counts {
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, failed: 1, ..NONE })
         .says("V2__b")
         .says("23503");
     assert_eq!(given.history("tenant_acme"), ["1"]);
-    assert!(
-        !given
-            .relations("tenant_acme", 'r')
-            .contains(&"b".to_owned())
-    );
+    assert!(!given.relations("tenant_acme", 'r').contains(&"b".to_owned()));
 }
 
 #[test]
@@ -184,11 +153,7 @@ fn a_history_that_refuses_a_row_is_not_blamed_on_the_file() {
     given
         .run(&["migrate-schemas"])
         .exits(10)
-        .counts(Counts {
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, failed: 1, ..NONE })
         .says("recording migrations in tenant_acme")
         .says("the history is closed")
         .never_says("V2__b.sql:");
@@ -204,13 +169,7 @@ fn a_schema_without_usage_fails_alone() {
         "CREATE ROLE {role}; GRANT ALL ON SCHEMA tenant_acme, public TO {role}; \
          GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"
     ));
-    let args = [
-        "migrate-schemas",
-        "--tenant",
-        "*",
-        "--on-failure",
-        "continue",
-    ];
+    let args = ["migrate-schemas", "--tenant", "*", "--on-failure", "continue"];
     let mut command = given.command(&args);
     command.env("PGOPTIONS", format!("-c role={role}"));
     Ran::from(&args, command.output().unwrap())
@@ -221,9 +180,7 @@ fn a_schema_without_usage_fails_alone() {
     assert_eq!(given.history("tenant_acme"), ["1"]);
     assert!(given.relations("tenant_globex", 'r').is_empty());
     assert!(!given.relations("public", 'r').contains(&"a".to_owned()));
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]
@@ -233,9 +190,8 @@ fn a_task_that_panics_leaves_no_transaction_to_the_next() {
     let options = ConnectOptions::resolve(Some(given.database.url()), &empty).unwrap();
     let tls = tls::connector(&options).unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
-            .await
-            .unwrap();
+        let database =
+            Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await.unwrap();
         let session = database.session(Duration::ZERO).await.unwrap();
         let work = tokio::spawn(async move {
             let opened = "BEGIN; CREATE TABLE made (id int); SELECT pg_advisory_xact_lock(4711)";

@@ -66,11 +66,7 @@ fn no_line_has_a_banned_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in PLACES {
         let path = root.join(folder);
-        let files = if path.is_dir() {
-            files_below(&path)
-        } else {
-            vec![path]
-        };
+        let files = if path.is_dir() { files_below(&path) } else { vec![path] };
         let mut found = Vec::new();
         for file in files {
             if file.ends_with("tests/it/language.rs") {
@@ -79,11 +75,9 @@ fn no_line_has_a_banned_word() {
             let text = fs::read_to_string(&file).unwrap_or_default();
             let lines = text.lines().enumerate();
             found.extend(
-                lines
-                    .filter(|(_, line)| has_banned(line))
-                    .map(|(index, line)| {
-                        format!("{}:{}: {}", file.display(), index + 1, line.trim())
-                    }),
+                lines.filter(|(_, line)| has_banned(line)).map(|(index, line)| {
+                    format!("{}:{}: {}", file.display(), index + 1, line.trim())
+                }),
             );
         }
         assert!(found.is_empty(), "{folder}:\n{}", found.join("\n"));
@@ -97,18 +91,12 @@ const LONG_NAMES: usize = 69;
 fn no_test_has_a_name_of_more_than_60_characters() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut long = Vec::new();
-    for file in files_below(&root.join("tests"))
-        .into_iter()
-        .chain(files_below(&root.join("src")))
-    {
+    for file in files_below(&root.join("tests")).into_iter().chain(files_below(&root.join("src"))) {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (index, line) in lines.iter().enumerate() {
             let is_test = line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-            let function = lines[index..]
-                .iter()
-                .take(6)
-                .find(|line| line.contains("fn "));
+            let function = lines[index..].iter().take(6).find(|line| line.contains("fn "));
             if let (true, Some(function)) = (is_test, function) {
                 let name = function.split("fn ").nth(1).unwrap_or_default();
                 let name = name.split('(').next().unwrap_or_default();
@@ -119,10 +107,5 @@ fn no_test_has_a_name_of_more_than_60_characters() {
         }
     }
     let count = long.len();
-    assert_eq!(
-        count.max(LONG_NAMES),
-        LONG_NAMES,
-        "{count}:\n{}",
-        long.join("\n")
-    );
+    assert_eq!(count.max(LONG_NAMES), LONG_NAMES, "{count}:\n{}", long.join("\n"));
 }

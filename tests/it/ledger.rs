@@ -32,10 +32,7 @@ fn status(given: &Given) -> Vec<(Option<i64>, String, i64)> {
 }
 
 fn truth() -> Vec<(Option<i64>, String, i64)> {
-    vec![
-        (Some(2), "up to date".to_owned(), 1),
-        (Some(1), "1 pending".to_owned(), 2),
-    ]
+    vec![(Some(2), "up to date".to_owned(), 1), (Some(1), "1 pending".to_owned(), 2)]
 }
 
 fn ledger(given: &Given) -> Vec<String> {
@@ -49,18 +46,11 @@ fn every_migration_is_noted_in_its_own_transaction() {
     let given = given();
     assert_eq!(
         ledger(&given),
-        [
-            "public 1 1",
-            "tenant_acme 2 2",
-            "tenant_globex 1 1",
-            "tenant_initech 1 1"
-        ]
+        ["public 1 1", "tenant_acme 2 2", "tenant_globex 1 1", "tenant_initech 1 1"]
     );
     assert_eq!(status(&given), truth());
     given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\nSELECT 1/0;\n");
-    given
-        .run(&["migrate-schemas", "--on-failure", "continue"])
-        .exits(10);
+    given.run(&["migrate-schemas", "--on-failure", "continue"]).exits(10);
     assert_eq!(ledger(&given)[1], "tenant_acme 2 2");
     given.run(&["status", "--verify"]).exits(0);
 }
@@ -72,9 +62,7 @@ fn created_tenants_and_scripts_without_a_transaction_are_noted_too() {
         "V3__c.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_id_idx ON a (id);\n",
     );
-    given
-        .run(&["create-tenant", "--name", "New", "--slug", "new"])
-        .exits(0);
+    given.run(&["create-tenant", "--name", "New", "--slug", "new"]).exits(0);
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(
         ledger(&given),
@@ -87,9 +75,7 @@ fn created_tenants_and_scripts_without_a_transaction_are_noted_too() {
         ]
     );
     given.run(&["status", "--verify"]).exits(0);
-    given
-        .run(&["drop-schema", "--tenant", "new", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant", "new", "--force"]).exits(0);
     assert_eq!(ledger(&given).len(), 4);
 }
 
@@ -104,9 +90,7 @@ fn without_a_ledger_histories_are_read_and_noted_by_a_run() {
         "to look changes nothing"
     );
     given.remove_tenant_file("V2__b.sql");
-    given
-        .run(&["migrate-schemas", "--tenant", "globex"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--tenant", "globex"]).exits(0);
     assert_eq!(ledger(&given), ["tenant_globex 1 1"]);
 }
 
@@ -133,11 +117,7 @@ fn a_ledger_from_an_older_dump_is_not_believed() {
     let file = given.dir.path().join("old.sql");
     given.database.psql(&["-f", file.to_str().unwrap()]);
     assert_eq!(ledger(&given)[2], "tenant_globex 1 1", "it is the old one");
-    assert_eq!(
-        status(&given),
-        [(Some(2), "up to date".to_owned(), 3)],
-        "and it is not believed"
-    );
+    assert_eq!(status(&given), [(Some(2), "up to date".to_owned(), 3)], "and it is not believed");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(ledger(&given)[2], "tenant_globex 2 2");
 }
@@ -145,21 +125,12 @@ fn a_ledger_from_an_older_dump_is_not_believed() {
 #[test]
 fn a_schema_that_was_made_anew_or_emptied_is_read_afresh() {
     let given = given();
-    given
-        .database
-        .execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme");
-    given
-        .database
-        .execute("TRUNCATE tenant_globex.refinery_schema_history");
-    given
-        .database
-        .execute("ALTER SCHEMA tenant_initech RENAME TO tenant_elsewhere");
+    given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme");
+    given.database.execute("TRUNCATE tenant_globex.refinery_schema_history");
+    given.database.execute("ALTER SCHEMA tenant_initech RENAME TO tenant_elsewhere");
     assert_eq!(
         status(&given),
-        [
-            (None, "2 pending".to_owned(), 2),
-            (None, "no schema".to_owned(), 1)
-        ]
+        [(None, "2 pending".to_owned(), 2), (None, "no schema".to_owned(), 1)]
     );
 }
 
@@ -175,10 +146,7 @@ fn a_history_changed_by_another_tool_is_found_and_fixed() {
         .says("tenant_globex: the ledger disagrees with its history")
         .says("rebuild the ledger: pricesync doctor --fix ledger");
     given.run(&["doctor"]).exits(11).prints("tenant_globex");
-    given
-        .run(&["doctor", "--fix", "ledger"])
-        .exits(0)
-        .says("the ledger covers 4 schemas");
+    given.run(&["doctor", "--fix", "ledger"]).exits(0).says("the ledger covers 4 schemas");
     given.run(&["status", "--verify"]).exits(0);
     assert_eq!(status(&given)[0].2, 2);
 }
@@ -215,9 +183,7 @@ fn a_role_that_may_not_create_schemas_migrates_without_a_ledger() {
         .says("this run keeps no ledger");
     assert_eq!(given.history("tenant_acme"), ["1"]);
     as_role(&["status"]).exits(0);
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]
@@ -232,10 +198,7 @@ fn a_history_of_another_shape_keeps_no_other_schema_out_of_the_ledger() {
         .exits(11)
         .prints("the history is damaged: column \"checksum\" does not exist")
         .says("the ledger covers 3 schemas");
-    assert_eq!(
-        ledger(&given),
-        ["public 1 1", "tenant_acme 2 2", "tenant_initech 1 1"]
-    );
+    assert_eq!(ledger(&given), ["public 1 1", "tenant_acme 2 2", "tenant_initech 1 1"]);
 }
 
 #[test]
@@ -251,9 +214,6 @@ fn a_schema_that_a_run_holds_is_left_to_that_run() {
     given.run(&["doctor", "--fix", "ledger"]).exits(0);
     assert!(!ledger(&given).contains(&"tenant_globex 1 1".to_owned()));
     holder.let_go(&given);
-    given
-        .run(&["doctor", "--fix", "ledger"])
-        .exits(0)
-        .says("the ledger covers 4 schemas");
+    given.run(&["doctor", "--fix", "ledger"]).exits(0).says("the ledger covers 4 schemas");
     assert!(ledger(&given).contains(&"tenant_globex 1 1".to_owned()));
 }

@@ -27,10 +27,7 @@ fn tenants_created_by_older_files_end_at_the_newest_version() {
         let from = given.dir.path().join("migrations").join(file);
         fs::copy(from, old.join("migrations").join(file)).unwrap();
     }
-    given.tenant_file(
-        "V2__second.sql",
-        "SELECT public.gate(1); CREATE TABLE second (id int);",
-    );
+    given.tenant_file("V2__second.sql", "SELECT public.gate(1); CREATE TABLE second (id int);");
     let gate = Gate::close(&given, 1);
     let mut run = given.spawn(&["migrate-schemas", "--jobs=1", "--progress=lines"]);
     run.hears("Running migrations");
@@ -79,11 +76,7 @@ fn one_tenant_under_concurrent_commands_is_whole_or_absent() {
                     let ran = given.run(args);
                     let code = ran.code();
                     // Done, gone, busy or taken: never a failure, a bug or a stray.
-                    assert!(
-                        matches!(code, Some(0 | 4 | 6 | 7)),
-                        "{code:?}: {}",
-                        ran.told().stderr
-                    );
+                    assert!(matches!(code, Some(0 | 4 | 6 | 7)), "{code:?}: {}", ran.told().stderr);
                 }
             });
         }
@@ -108,9 +101,7 @@ fn one_tenant_under_concurrent_commands_is_whole_or_absent() {
 fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
     let given = Given::shipped();
     given.run(&["migrate-schemas", "--shared"]).exits(0);
-    given
-        .database
-        .execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
+    given.database.execute("CREATE TABLE public.plans (id int PRIMARY KEY)");
     let name = given.value("SELECT current_database()");
     let role = format!("owner_{name}");
     given.database.execute(&format!(
@@ -127,29 +118,15 @@ fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
     };
     for slug in ["acme", "globex"] {
         let host = format!("{slug}.test");
-        as_role(&[
-            "create-tenant",
-            "--name",
-            slug,
-            "--slug",
-            slug,
-            "--domain",
-            &host,
-        ]);
+        as_role(&["create-tenant", "--name", slug, "--slug", slug, "--domain", &host]);
     }
     given.shared_file("V90__more.sql", "CREATE TABLE more (id int);");
-    given.tenant_file(
-        "V90__plan.sql",
-        "ALTER TABLE users ADD plan int REFERENCES public.plans;",
-    );
+    given.tenant_file("V90__plan.sql", "ALTER TABLE users ADD plan int REFERENCES public.plans;");
     given.tenant_file(
         "V91__index.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY users_plan ON users (plan);",
     );
-    as_role(&["migrate-schemas"]).counts(Counts {
-        migrated: 3,
-        ..NONE
-    });
+    as_role(&["migrate-schemas"]).counts(Counts { migrated: 3, ..NONE });
     as_role(&["backup", "--all", "--out=b"]).never_says("not verified");
     as_role(&["rename-tenant", "--tenant=acme", "--slug=acme2"]);
     as_role(&["drop-schema", "--tenant=acme2", "--trash", "--force"]);
@@ -157,7 +134,5 @@ fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
     as_role(&["drop-schema", "--tenant=globex", "--force"]);
     as_role(&["doctor"]);
     as_role(&["status", "--verify"]);
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }

@@ -8,14 +8,8 @@ use crate::support::pricesync::Given;
 /// A project with a shared table, a tenant table, and a file that does something to both.
 fn project(text: &str) -> Given {
     let given = Given::nothing();
-    given.shared_file(
-        "V1__plans.sql",
-        "CREATE TABLE plans (id int PRIMARY KEY);\n",
-    );
-    given.tenant_file(
-        "V1__orders.sql",
-        "CREATE TABLE orders (id int PRIMARY KEY, plan int);\n",
-    );
+    given.shared_file("V1__plans.sql", "CREATE TABLE plans (id int PRIMARY KEY);\n");
+    given.tenant_file("V1__orders.sql", "CREATE TABLE orders (id int PRIMARY KEY, plan int);\n");
     given.tenant_file("V2__change.sql", text);
     given
 }
@@ -49,40 +43,26 @@ fn findings_are_exit_2_only_where_they_are_denied() {
         (&["lint", "--deny", "warning"], 2),
         (&["lint", "--deny", "hint"], 2),
     ] {
-        given
-            .run(options)
-            .exits(code)
-            .prints("[breaks-running-code]");
+        given.run(options).exits(code).prints("[breaks-running-code]");
     }
     given.tenant_file(
         "V2__change.sql",
         "-- pricesync: allow breaks-running-code\nALTER TABLE orders DROP COLUMN plan;\n",
     );
-    given
-        .run(&["lint", "--deny=hint"])
-        .exits(0)
-        .prints_nothing()
-        .says("nothing found");
+    given.run(&["lint", "--deny=hint"]).exits(0).prints_nothing().says("nothing found");
 }
 
 #[test]
 fn it_needs_no_database() {
     let given = project("SELECT 1;\n");
-    let output = given
-        .command(&["lint"])
-        .env_remove("PRICESYNC_DATABASE_URL")
-        .output()
-        .unwrap();
+    let output = given.command(&["lint"]).env_remove("PRICESYNC_DATABASE_URL").output().unwrap();
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
 fn a_rule_that_is_allowed_and_does_not_exist_stops_lint_and_no_run() {
     let given = Given::tenants(&["acme"]);
-    given.tenant_file(
-        "V1__a.sql",
-        "-- pricesync: allow drop-table\nCREATE TABLE a (id int);\n",
-    );
+    given.tenant_file("V1__a.sql", "-- pricesync: allow drop-table\nCREATE TABLE a (id int);\n");
     given
         .run(&["lint"])
         .exits(2)
@@ -104,10 +84,7 @@ fn only_the_files_that_were_named_are_judged() {
         .exits(0)
         .prints("[breaks-running-code]")
         .never_says("truncate");
-    given
-        .run(&["lint", "README.md"])
-        .exits(2)
-        .says("README.md is not a migration of either set");
+    given.run(&["lint", "README.md"]).exits(2).says("README.md is not a migration of either set");
 }
 
 #[test]
@@ -115,10 +92,7 @@ fn the_document_holds_every_finding_with_its_place() {
     let given = project("UPDATE plans SET id = 1;\n");
     let told = given.run(&["lint", "-o", "json"]).exits(0);
     let document: Value = serde_json::from_str(&told.stdout).unwrap();
-    assert_eq!(
-        document["counts"],
-        json!({"error": 1, "warning": 0, "hint": 0})
-    );
+    assert_eq!(document["counts"], json!({"error": 1, "warning": 0, "hint": 0}));
     let finding = &document["findings"][0];
     assert_eq!(finding["file"], json!("migrations/tenant/V2__change.sql"));
     assert_eq!(finding["line"], json!(1));
@@ -130,36 +104,26 @@ fn the_document_holds_every_finding_with_its_place() {
 
 #[test]
 fn the_rules_are_listed() {
-    given_rules("table")
-        .prints("┆ warning")
-        .prints("fk-to-shared");
+    given_rules("table").prints("┆ warning").prints("fk-to-shared");
     let listed = given_rules("json").stdout;
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert!(listed.as_array().unwrap().len() > 12);
 }
 
 fn given_rules(format: &str) -> crate::support::pricesync::Told {
-    Given::nothing()
-        .run(&["lint", "--rules", "-o", format])
-        .exits(0)
+    Given::nothing().run(&["lint", "--rules", "-o", format]).exits(0)
 }
 
 #[test]
 fn pending_files_that_share_a_transaction_are_judged_together() {
     let given = Given::tenants(&["acme", "globex"]);
-    given.tenant_file(
-        "V1__old.sql",
-        "CREATE TABLE old (id int);\nDROP TABLE old;\n",
-    );
+    given.tenant_file("V1__old.sql", "CREATE TABLE old (id int);\nDROP TABLE old;\n");
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_file(
         "V2__key.sql",
         "CREATE TABLE orders (tenant bigint REFERENCES public.tenants_tenant (id));\n",
     );
-    given.tenant_file(
-        "V3__index.sql",
-        "CREATE INDEX orders_idx ON orders (tenant);\n",
-    );
+    given.tenant_file("V3__index.sql", "CREATE INDEX orders_idx ON orders (tenant);\n");
     let alone = given.run(&["lint"]).exits(0);
     alone
         .prints("V3__index.sql:1:1: warning")
@@ -172,10 +136,7 @@ fn pending_files_that_share_a_transaction_are_judged_together() {
         .prints("1 statement follows, including another file [fk-to-shared]")
         .never_says("index-without-concurrently");
     given.run(&["migrate-schemas"]).exits(0);
-    given
-        .run(&["lint", "--pending"])
-        .exits(0)
-        .says("nothing found");
+    given.run(&["lint", "--pending"]).exits(0).says("nothing found");
 }
 
 #[test]
@@ -200,23 +161,14 @@ fn a_run_warns_once_of_what_grows_with_the_fleet() {
         "V1__orders.sql",
         "CREATE TABLE orders (tenant bigint REFERENCES tenants_tenant (id));\nCREATE INDEX ON orders (tenant);\n",
     );
-    given
-        .run(&["migrate-schemas", "--tenant=acme", "-q"])
-        .exits(0)
-        .never_says("foreign key");
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .never_says("foreign key");
+    given.run(&["migrate-schemas", "--tenant=acme", "-q"]).exits(0).never_says("foreign key");
+    given.run(&["migrate-schemas"]).exits(0).never_says("foreign key");
     given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_acme; DROP SCHEMA tenant_globex CASCADE; CREATE SCHEMA tenant_globex");
     let told = given.run(&["migrate-schemas"]).exits(0).says(
         "warning: migrations/tenant/V1__orders.sql:1: the foreign key locks public.tenants_tenant against writes until COMMIT, and 1 statement follows [fk-to-shared]",
     );
     assert_eq!(told.stderr.matches("fk-to-shared").count(), 1);
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .never_says("fk-to-shared");
+    given.run(&["migrate-schemas"]).exits(0).never_says("fk-to-shared");
 }
 
 #[test]
@@ -246,10 +198,7 @@ fn the_safer_forms_run_and_nothing_is_found_in_them() {
                 "{apart}ALTER TABLE orders VALIDATE CONSTRAINT orders_note;\nALTER TABLE orders VALIDATE CONSTRAINT orders_tenant;\n"
             ),
         ),
-        (
-            "V5__not_null.sql",
-            "ALTER TABLE orders ALTER COLUMN note SET NOT NULL;\n",
-        ),
+        ("V5__not_null.sql", "ALTER TABLE orders ALTER COLUMN note SET NOT NULL;\n"),
         (
             "V6__index.sql",
             &format!(
@@ -265,14 +214,8 @@ fn the_safer_forms_run_and_nothing_is_found_in_them() {
     }
     given.run(&["lint", "--deny=warning"]).exits(0);
     given.run(&["lint", "--pending", "--deny=warning"]).exits(0);
-    given
-        .run(&["migrate-schemas"])
-        .exits(0)
-        .never_says("warning");
-    assert_eq!(
-        given.history("tenant_acme"),
-        ["1", "2", "3", "4", "5", "6", "7"]
-    );
+    given.run(&["migrate-schemas"]).exits(0).never_says("warning");
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4", "5", "6", "7"]);
 }
 
 #[test]
@@ -288,10 +231,7 @@ fn a_run_warns_of_a_default_in_a_large_fleet_only() {
          SELECT 't' || n, 't' || n, 'tenant_t' || n FROM generate_series(1, 100) n; \
          DO $$ BEGIN FOR n IN 1..100 LOOP EXECUTE 'CREATE SCHEMA tenant_t' || n; END LOOP; END $$",
     );
-    given
-        .run(&["migrate-schemas", "--progress=json"])
-        .exits(0)
-        .never_says("warning:");
+    given.run(&["migrate-schemas", "--progress=json"]).exits(0).never_says("warning:");
     given.tenant_file("V3__c.sql", "ALTER TABLE a ADD COLUMN c int DEFAULT 1;\n");
     given
         .run(&["migrate-schemas"])

@@ -16,9 +16,7 @@ fn fleet() -> Given {
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_file("V2__b.sql", "CREATE TABLE b (id int);\n");
-    given
-        .run(&["migrate-schemas", "--tenant=acme,globex"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--tenant=acme,globex"]).exits(0);
     given
 }
 
@@ -45,19 +43,10 @@ fn a_listing_has_four_shapes() {
 #[test]
 fn only_those_with_something_pending_are_listed_when_asked() {
     let given = fleet();
-    let listed = given
-        .run(&["list-tenants", "--pending", "-o", "names"])
-        .exits(0);
+    let listed = given.run(&["list-tenants", "--pending", "-o", "names"]).exits(0);
     assert_eq!(listed.stdout, "initech\n");
-    let listed = given
-        .run(&[
-            "list-tenants",
-            "--tenant=*e*",
-            "--exclude=acme",
-            "-o",
-            "names",
-        ])
-        .exits(0);
+    let listed =
+        given.run(&["list-tenants", "--tenant=*e*", "--exclude=acme", "-o", "names"]).exits(0);
     assert_eq!(listed.stdout, "globex\ninitech\n");
 }
 
@@ -65,10 +54,7 @@ fn only_those_with_something_pending_are_listed_when_asked() {
 fn an_empty_fleet_is_no_error() {
     let given = Given::tenants(&[]);
     let listed = given.run(&["list-tenants", "-o", "json"]).exits(0);
-    assert_eq!(
-        serde_json::from_str::<Value>(&listed.stdout).unwrap(),
-        json!([])
-    );
+    assert_eq!(serde_json::from_str::<Value>(&listed.stdout).unwrap(), json!([]));
     given.run(&["list-tenants"]).exits(0).says("no tenants");
 }
 
@@ -91,29 +77,12 @@ fn the_status_counts_schemas_by_version_and_state() {
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     let told = |state: &str| {
         let rows = status.as_array().unwrap();
-        let row = rows
-            .iter()
-            .find(|row| row["set"] == "tenant" && row["state"] == state);
-        row.map(|row| {
-            (
-                row["version"].clone(),
-                row["schemas"].clone(),
-                row["which"].clone(),
-            )
-        })
+        let row = rows.iter().find(|row| row["set"] == "tenant" && row["state"] == state);
+        row.map(|row| (row["version"].clone(), row["schemas"].clone(), row["which"].clone()))
     };
-    assert_eq!(
-        told("up to date"),
-        Some((json!(2), json!(1), json!(["acme"])))
-    );
-    assert_eq!(
-        told("1 pending"),
-        Some((json!(1), json!(1), json!(["initech"])))
-    );
-    assert_eq!(
-        told("no schema"),
-        Some((json!(null), json!(1), json!(["globex"])))
-    );
+    assert_eq!(told("up to date"), Some((json!(2), json!(1), json!(["acme"]))));
+    assert_eq!(told("1 pending"), Some((json!(1), json!(1), json!(["initech"]))));
+    assert_eq!(told("no schema"), Some((json!(null), json!(1), json!(["globex"]))));
 }
 
 #[test]
@@ -128,10 +97,7 @@ fn the_status_of_one_tenant_lists_its_migrations() {
     given
         .database
         .execute("UPDATE tenant_acme.refinery_schema_history SET checksum = '1' WHERE version = 1");
-    given
-        .run(&["status", "--tenant=acme"])
-        .exits(11)
-        .prints("edited");
+    given.run(&["status", "--tenant=acme"]).exits(11).prints("edited");
     given.run(&["status", "--tenant=unknown"]).exits(4);
 }
 
@@ -140,20 +106,13 @@ fn the_doctor_finds_what_is_missing_and_makes_it() {
     let given = fleet();
     given.run(&["doctor"]).exits(0);
     given.database.execute("DROP SCHEMA tenant_globex CASCADE");
-    given
-        .run(&["doctor"])
-        .exits(11)
-        .prints("tenant_globex")
-        .prints("does not exist");
+    given.run(&["doctor"]).exits(11).prints("tenant_globex").prints("does not exist");
     // What is proposed goes where this went.
     given.file("other.toml", "");
     let other = ["--config", "other.toml"];
-    given
-        .run(&[&other[..], &["status"]].concat())
-        .exits(0)
-        .prints(
-            "create the schema without data: pricesync --config other.toml doctor --fix missing",
-        );
+    given.run(&[&other[..], &["status"]].concat()).exits(0).prints(
+        "create the schema without data: pricesync --config other.toml doctor --fix missing",
+    );
     given
         .run(&[&other[..], &["migrate-schemas", "--tenant=globex"]].concat())
         .exits(10)
@@ -164,11 +123,7 @@ fn the_doctor_finds_what_is_missing_and_makes_it() {
     given
         .database
         .execute("DELETE FROM tenants_domain; DELETE FROM tenants_tenant WHERE slug = 'acme'");
-    given
-        .run(&["doctor"])
-        .exits(11)
-        .prints("tenant_acme")
-        .prints("no tenant has it");
+    given.run(&["doctor"]).exits(11).prints("tenant_acme").prints("no tenant has it");
 }
 
 #[test]
@@ -198,11 +153,7 @@ fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
     assert_eq!(
         found,
         [
-            (
-                "elsewhere",
-                &Value::Null,
-                &*format!("{stays}its name does not start with 'tenant_'")
-            ),
+            ("elsewhere", &Value::Null, &*format!("{stays}its name does not start with 'tenant_'")),
             (
                 "tenant_Big",
                 &Value::Null,
@@ -210,11 +161,7 @@ fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
                     "{stays}slug 'Big' may not hold 'B' there: use a-z, 0-9, '_' and '-', a letter or digit first"
                 )
             ),
-            (
-                "tenant_acme",
-                &json!("acme"),
-                "registered as a tenant, without a host"
-            ),
+            ("tenant_acme", &json!("acme"), "registered as a tenant, without a host"),
             (
                 "tenant_globex2",
                 &Value::Null,
@@ -235,21 +182,9 @@ fn a_host_leads_to_its_tenant_whatever_its_case_and_port() {
     let given = Given::shipped();
     given.run(&["migrate-schemas", "--shared"]).exits(0);
     given
-        .run(&[
-            "create-tenant",
-            "--name",
-            "Acme",
-            "--slug",
-            "acme",
-            "--domain",
-            "Acme.Example.com",
-        ])
+        .run(&["create-tenant", "--name", "Acme", "--slug", "acme", "--domain", "Acme.Example.com"])
         .exits(0);
-    for host in [
-        "acme.example.com",
-        "ACME.example.com:8000",
-        "acme.example.com.",
-    ] {
+    for host in ["acme.example.com", "ACME.example.com:8000", "acme.example.com."] {
         given.run(&["resolve", host]).exits(0).prints("tenant_acme");
     }
     given.run(&["resolve", "www.acme.example.com"]).exits(4);
@@ -259,18 +194,11 @@ fn a_host_leads_to_its_tenant_whatever_its_case_and_port() {
 #[test]
 fn a_new_migration_gets_the_next_version_and_its_path_is_printed() {
     let given = fleet();
-    let made = given
-        .run(&["make-migration", "add brand", "--dir", "products"])
-        .exits(0);
-    assert_eq!(
-        made.stdout,
-        "migrations/tenant/products/V3__add_brand.sql\n"
-    );
+    let made = given.run(&["make-migration", "add brand", "--dir", "products"]).exits(0);
+    assert_eq!(made.stdout, "migrations/tenant/products/V3__add_brand.sql\n");
     let made = given.run(&["makemigrations", "products"]).exits(0);
     assert_eq!(made.stdout, "migrations/tenant/products/V4__products.sql\n");
-    given
-        .run(&["make-migration", "x", "--dir", "../outside"])
-        .exits(2);
+    given.run(&["make-migration", "x", "--dir", "../outside"]).exits(2);
     given.run(&["make-migration", " - "]).exits(2);
 }
 
@@ -278,30 +206,14 @@ fn a_new_migration_gets_the_next_version_and_its_path_is_printed() {
 fn a_shell_sees_the_tenant_and_its_prompt_says_so() {
     let given = fleet();
     let seen = given
-        .run(&[
-            "shell",
-            "--tenant=acme",
-            "-c",
-            "SELECT current_schema()",
-            "--",
-            "-At",
-        ])
+        .run(&["shell", "--tenant=acme", "-c", "SELECT current_schema()", "--", "-At"])
         .exits(0);
     assert_eq!(seen.stdout, "tenant_acme\n");
     given
-        .run(&[
-            "shell",
-            "--tenant=acme",
-            "--read-only",
-            "-c",
-            "CREATE TABLE x (id int)",
-        ])
+        .run(&["shell", "--tenant=acme", "--read-only", "-c", "CREATE TABLE x (id int)"])
         .exits(1)
         .says("read-only transaction");
-    given
-        .run(&["shell", "--tenant=acm"])
-        .exits(4)
-        .says("did you mean acme?");
+    given.run(&["shell", "--tenant=acm"]).exits(4).says("did you mean acme?");
     given.database.execute("DROP SCHEMA tenant_globex CASCADE");
     given
         .run(&["shell", "--tenant=globex", "-c", "SELECT 1"])
@@ -324,16 +236,11 @@ fn a_shell_reports_pending_migrations_and_opens_where_unknown() {
     given.run(&shell).exits(0).says(notice).prints("1 row");
     let mut terminal = OnTerminal::start(&given, &["shell", "--tenant=acme"]);
     terminal.shows("a prompt", |screen| {
-        screen
-            .find(notice)
-            .is_some_and(|at| screen[at..].contains("acme=#"))
+        screen.find(notice).is_some_and(|at| screen[at..].contains("acme=#"))
     });
     terminal.types("\\q");
     assert_eq!(terminal.ends().0, 0);
-    given
-        .run(&["-q", "shell", "--tenant=acme", "-c", "SELECT 1"])
-        .exits(0)
-        .never_says("behind");
+    given.run(&["-q", "shell", "--tenant=acme", "-c", "SELECT 1"]).exits(0).never_says("behind");
     // Files that cannot be read, a history that is damaged, and one that is locked.
     given.tenant_file("V92__bad.sql", "COMMIT;");
     given.run(&shell).exits(0).never_says("behind");
@@ -361,9 +268,7 @@ fn a_shell_that_is_ended_ends_its_psql() {
     let psql = || {
         let processes = Command::new("ps").args(["-eo", "args"]).output().unwrap();
         let processes = String::from_utf8_lossy(&processes.stdout).into_owned();
-        processes
-            .lines()
-            .any(|line| line.contains("psql -c") && line.contains(&sql))
+        processes.lines().any(|line| line.contains("psql -c") && line.contains(&sql))
     };
     eventually("psql runs", psql);
     run.signal(Signal::TERM);

@@ -25,10 +25,7 @@ fn client_of_another_test() {
     let options = server::options(Path::new(&data_dir), Duration::from_secs(1));
     let result = LocalServer::start(&options);
     let report = match &result {
-        Ok(server) => one(
-            &server.url(),
-            "SELECT pg_backend_pid() > 0, inet_server_port()",
-        ),
+        Ok(server) => one(&server.url(), "SELECT pg_backend_pid() > 0, inet_server_port()"),
         Err(error) => error.to_string(),
     };
     let report = match local::status(&options) {
@@ -53,10 +50,7 @@ fn is_root(test: &str) -> bool {
 #[test]
 fn a_server_starts_from_nothing() {
     let project = Project::new();
-    assert!(matches!(
-        local::status(&project.options).unwrap(),
-        Status::NotCreated { .. }
-    ));
+    assert!(matches!(local::status(&project.options).unwrap(), Status::NotCreated { .. }));
     assert!(!project.dir.path().join("app").exists());
     let server = project.start();
     let ask = |sql: &str| one(&server.url(), sql);
@@ -207,11 +201,7 @@ fn a_copied_project_gets_its_own_server() {
     let copy = Project::new();
     let folder = copy.dir.path().join("app/.pricesync");
     fs::create_dir_all(&folder).unwrap();
-    let status = Command::new("cp")
-        .arg("-a")
-        .args([server.data_dir(), &folder])
-        .status()
-        .unwrap();
+    let status = Command::new("cp").arg("-a").args([server.data_dir(), &folder]).status().unwrap();
     assert!(status.success());
     assert_eq!(copy.pid(), None);
     let other = copy.start();

@@ -29,16 +29,12 @@ fn after_kill_9_of_the_supervisor_the_next_start_joins_and_the_server_still_ends
     let server = project.start();
     let pid = project.pid();
     project.supervisors().into_iter().for_each(kill);
-    eventually("the supervisor is gone", || {
-        project.supervisors().is_empty()
-    });
+    eventually("the supervisor is gone", || project.supervisors().is_empty());
     assert_eq!(one(&server.url(), "SELECT 1"), "1");
     drop(server);
     let again = project.start();
     assert_eq!(project.pid(), pid);
-    eventually("a new supervisor watches", || {
-        project.supervisors().len() == 1
-    });
+    eventually("a new supervisor watches", || project.supervisors().len() == 1);
     drop(again);
     eventually("the server is stopped", || project.processes().is_empty());
 }
@@ -61,10 +57,7 @@ fn after_kill_9_of_the_last_client_the_server_ends_by_itself() {
     assert!(project.pid().is_some());
     client.kill();
     eventually("the server is stopped", || project.processes().is_empty());
-    assert!(matches!(
-        local::status(&project.options).unwrap(),
-        Status::Stopped { .. }
-    ));
+    assert!(matches!(local::status(&project.options).unwrap(), Status::Stopped { .. }));
 }
 
 #[test]
@@ -87,11 +80,8 @@ fn a_stale_pid_file_does_not_keep_a_server_from_starting() {
     // The server would believe any living process of its own user.
     let owner = fs::metadata(&data).unwrap().uid();
     let mut other = Command::new("sleep").arg("60").uid(owner).spawn().unwrap();
-    let lines = format!(
-        "{}\n{}\n1\n5432\n/nowhere\n\n  1 1\nready   \n",
-        other.id(),
-        data.display()
-    );
+    let lines =
+        format!("{}\n{}\n1\n5432\n/nowhere\n\n  1 1\nready   \n", other.id(), data.display());
     let file = data.join("postmaster.pid");
     fs::write(&file, lines).unwrap();
     chown(&file, Some(owner), None).unwrap();
@@ -122,10 +112,7 @@ fn a_killed_initdb_leaves_nothing_half_made() {
     let report = client.report();
     assert!(report.starts_with("initdb failed: almost"), "{report}");
     client.kill();
-    assert!(matches!(
-        local::status(&project.options).unwrap(),
-        Status::NotCreated { .. }
-    ));
+    assert!(matches!(local::status(&project.options).unwrap(), Status::NotCreated { .. }));
     assert_eq!(one(&project.start().url(), "SELECT 1"), "1");
 }
 

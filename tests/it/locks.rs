@@ -11,11 +11,7 @@ use crate::support::sessions::{CLASS, Holder};
 #[test]
 fn nothing_is_locked_where_nobody_works() {
     let given = Given::tenants(&["acme"]);
-    given
-        .run(&["locks"])
-        .exits(0)
-        .prints_nothing()
-        .says("no schema is locked");
+    given.run(&["locks"]).exits(0).prints_nothing().says("no schema is locked");
     let listed = given.run(&["locks", "-o", "json"]).exits(0).stdout;
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap(), json!([]));
 }
@@ -48,24 +44,12 @@ fn the_holder_of_a_schema_is_named_with_those_who_wait_for_it() {
     assert_eq!(listed[0]["application"], json!("the-holder"));
     assert_eq!(listed[0]["client"], json!("local"));
     assert_eq!(listed[0]["state"], json!("active"));
-    assert!(
-        listed[0]["query"]
-            .as_str()
-            .unwrap()
-            .starts_with("BEGIN; SELECT pg_try")
-    );
+    assert!(listed[0]["query"].as_str().unwrap().starts_with("BEGIN; SELECT pg_try"));
     let waiting = listed[0]["waiting"][0].as_str().unwrap();
-    assert!(
-        waiting.ends_with("(the-waiter) for tenant_acme.a"),
-        "{waiting}"
-    );
+    assert!(waiting.ends_with("(the-waiter) for tenant_acme.a"), "{waiting}");
     let names = given.run(&["locks", "-o", "names"]).exits(0).stdout;
     assert_eq!(names, "tenant_acme\n");
-    given
-        .run(&["locks"])
-        .exits(0)
-        .prints("┆ the-holder")
-        .prints("(the-waiter) for tenant_acme.a");
+    given.run(&["locks"]).exits(0).prints("┆ the-holder").prints("(the-waiter) for tenant_acme.a");
     given
         .run(&["locks", "-o", "csv"])
         .exits(0)

@@ -20,32 +20,17 @@ fn a_fresh_database_gets_public_and_then_every_tenant() {
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 1, ..NONE })
         .prints_nothing();
     assert_eq!(given.history("public"), SHIPPED_SHARED);
     given.tenant_in("acme", "tenant_acme");
     given.tenant_in("globex", "tenant_globex");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     for schema in ["tenant_acme", "tenant_globex"] {
         assert_eq!(given.history(schema), SHIPPED_TENANT);
-        assert!(
-            given
-                .relations(schema, 'r')
-                .contains(&"products".to_owned())
-        );
+        assert!(given.relations(schema, 'r').contains(&"products".to_owned()));
     }
-    assert!(
-        !given
-            .relations("public", 'r')
-            .contains(&"products".to_owned())
-    );
+    assert!(!given.relations("public", 'r').contains(&"products".to_owned()));
 }
 
 #[test]
@@ -56,10 +41,7 @@ fn a_second_run_has_nothing_to_do_and_changes_nothing() {
     given
         .run(&["migrate-schemas"])
         .exits(0)
-        .counts(Counts {
-            up_to_date: 3,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 3, ..NONE })
         .prints_nothing();
     assert_eq!(given.dump(&[]), before);
 }
@@ -68,22 +50,13 @@ fn a_second_run_has_nothing_to_do_and_changes_nothing() {
 fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
     let given = two_shops();
     given.shared_file("V5__more.sql", "CREATE TABLE more (id int)");
-    given
-        .run(&["migrate-schemas", "--shared"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+    given.run(&["migrate-schemas", "--shared"]).exits(0).counts(Counts { migrated: 1, ..NONE });
     assert!(given.relations("tenant_acme", 'r').is_empty());
     given.shared_file("V6__even_more.sql", "CREATE TABLE even_more (id int)");
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
     assert!(given.relations("tenant_globex", 'r').is_empty());
     assert_eq!(given.history("public"), ["1", "2", "3", "4", "5"]);
@@ -92,24 +65,12 @@ fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
 #[test]
 fn the_guide_s_spellings_do_the_same() {
     let given = two_shops();
-    given
-        .run(&["migrate", "--tenant=acme"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+    given.run(&["migrate", "--tenant=acme"]).exits(0).counts(Counts { migrated: 1, ..NONE });
     given
         .run(&["migrate_schemas", "--tenant=tenant_globex"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
-    given.run(&["migrate_schemas"]).exits(0).counts(Counts {
-        up_to_date: 3,
-        ..NONE
-    });
+        .counts(Counts { migrated: 1, ..NONE });
+    given.run(&["migrate_schemas"]).exits(0).counts(Counts { up_to_date: 3, ..NONE });
 }
 
 #[test]
@@ -129,16 +90,10 @@ fn tenants_are_chosen_by_slug_schema_host_and_glob() {
     };
     assert_eq!(listed(&["--tenant", "a*"]), ["acme", "apex"]);
     assert_eq!(listed(&["--tenant", "shop.globex.example"]), ["globex"]);
-    assert_eq!(
-        listed(&["--tenant", "acme,tenant_initech"]),
-        ["acme", "initech"]
-    );
+    assert_eq!(listed(&["--tenant", "acme,tenant_initech"]), ["acme", "initech"]);
     assert_eq!(listed(&["-t", "acme", "-t", "apex"]), ["acme", "apex"]);
     assert_eq!(listed(&["--exclude", "a*,globex"]), ["initech"]);
-    assert_eq!(
-        listed(&["--tenant", "a*", "--exclude", "tenant_apex"]),
-        ["acme"]
-    );
+    assert_eq!(listed(&["--tenant", "a*", "--exclude", "tenant_apex"]), ["acme"]);
 }
 
 #[test]
@@ -159,21 +114,13 @@ fn an_unknown_tenant_is_an_error_and_nothing_runs() {
 #[test]
 fn check_tells_whether_something_is_pending_and_touches_nothing() {
     let given = Given::shipped();
-    given
-        .run(&["migrate-schemas", "--check"])
-        .exits(3)
-        .says("1 with pending");
+    given.run(&["migrate-schemas", "--check"]).exits(3).says("1 with pending");
     assert!(given.relations("public", 'r').is_empty());
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_in("acme", "tenant_acme");
-    given
-        .run(&["migrate-schemas", "--check"])
-        .exits(3)
-        .says("2 schemas: 1 with pending");
+    given.run(&["migrate-schemas", "--check"]).exits(3).says("2 schemas: 1 with pending");
     assert!(given.relations("tenant_acme", 'r').is_empty());
-    given
-        .run(&["migrate-schemas", "--check", "--shared"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--check", "--shared"]).exits(0);
     given.run(&["migrate-schemas"]).exits(0);
     given.run(&["migrate-schemas", "--check"]).exits(0);
 }
@@ -197,10 +144,7 @@ fn a_dry_run_lists_what_would_run_where_and_touches_nothing() {
 fn the_printed_sql_run_by_psql_makes_what_a_real_run_makes() {
     let (by_us, by_psql) = (two_shops(), two_shops());
     by_us.run(&["migrate-schemas"]).exits(0);
-    let sql = by_psql
-        .run(&["migrate-schemas", "--dry-run=sql"])
-        .exits(0)
-        .stdout;
+    let sql = by_psql.run(&["migrate-schemas", "--dry-run=sql"]).exits(0).stdout;
     by_psql.file("run.sql", sql);
     let path = by_psql.dir.path().join("run.sql");
     by_psql.database.psql(&["-f", path.to_str().unwrap()]);
@@ -216,10 +160,7 @@ fn to_goes_no_further_than_a_version() {
     given
         .run(&["migrate-schemas", "--tenant=acme", "--to=5"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4", "5"]);
     given
         .run(&["migrate-schemas", "--tenant=acme", "--to", "99"])
@@ -233,21 +174,13 @@ fn to_goes_no_further_than_a_version() {
 #[test]
 fn fake_writes_histories_and_runs_nothing() {
     let given = two_shops();
-    given
-        .run(&["migrate-schemas", "--fake", "--tenant=acme"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--fake", "--tenant=acme"]).exits(0);
     assert_eq!(given.history("tenant_acme"), SHIPPED_TENANT);
-    assert_eq!(
-        given.relations("tenant_acme", 'r'),
-        ["refinery_schema_history"]
-    );
+    assert_eq!(given.relations("tenant_acme", 'r'), ["refinery_schema_history"]);
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(0)
-        .counts(Counts {
-            up_to_date: 1,
-            ..NONE
-        });
+        .counts(Counts { up_to_date: 1, ..NONE });
 }
 
 /// Three tenants, of which the second has data that V2 does not like.
@@ -255,9 +188,7 @@ fn one_bad_tenant() -> Given {
     let given = Given::tenants(&["acme", "globex", "initech"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
     given.run(&["migrate-schemas"]).exits(0);
-    given
-        .database
-        .execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
+    given.database.execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
     given.tenant_file(
         "V2__b.sql",
         "CREATE TABLE b (id int);\n\n  CREATE UNIQUE INDEX a_id ON a (id);\n",
@@ -271,12 +202,7 @@ fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("migrations/tenant/V2__b.sql:3")
         .says("23505")
         .says("Key (id)=(7) is duplicated.")
@@ -284,11 +210,7 @@ fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     assert_eq!(given.history("tenant_initech"), ["1", "2"]);
     assert_eq!(given.history("tenant_globex"), ["1"]);
-    assert!(
-        !given
-            .relations("tenant_globex", 'r')
-            .contains(&"b".to_owned())
-    );
+    assert!(!given.relations("tenant_globex", 'r').contains(&"b".to_owned()));
     // Mended, the advice of the summary finishes the work.
     given.database.execute(
         "DELETE FROM tenant_globex.a WHERE ctid = (SELECT min(ctid) FROM tenant_globex.a)",
@@ -296,10 +218,7 @@ fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
     given
         .run(&["migrate-schemas", "--tenant=globex"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
 }
 
 #[test]
@@ -308,13 +227,7 @@ fn with_stop_nothing_starts_after_the_failing_tenant() {
     given
         .run(&["migrate-schemas", "--jobs", "1", "--on-failure", "stop"])
         .exits(10)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            failed: 1,
-            not_started: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, up_to_date: 1, failed: 1, not_started: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
     assert_eq!(given.history("tenant_initech"), ["1"]);
 }
@@ -327,11 +240,7 @@ fn a_failing_public_ends_the_run_before_any_tenant() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            failed: 1,
-            not_started: 1,
-            ..NONE
-        })
+        .counts(Counts { failed: 1, not_started: 1, ..NONE })
         .says("22012");
     assert!(given.relations("tenant_acme", 'r').is_empty());
 }
@@ -355,27 +264,13 @@ fn of_several_files_at_once_the_right_one_is_told_with_its_place() {
         // Not to be read: the server refuses the message before any of it is run.
         ("CREATE TABLE c (\n  id int,,);", "V3__c.sql:2:10", "42601"),
         // A position.
-        (
-            "-- Äpfel\nCREATE TABLE c (id nowhere);",
-            "V3__c.sql:2:20",
-            "42704",
-        ),
+        ("-- Äpfel\nCREATE TABLE c (id nowhere);", "V3__c.sql:2:20", "42704"),
         // None: the statement is found by how many were answered.
-        (
-            "CREATE TABLE c (id int);\n\nCREATE TABLE a (id int)",
-            "V3__c.sql:3",
-            "42P07",
-        ),
+        ("CREATE TABLE c (id int);\n\nCREATE TABLE a (id int)", "V3__c.sql:3", "42P07"),
     ] {
         let given = Given::tenants(&["acme"]);
-        given.tenant_file(
-            "V1__a.sql",
-            "CREATE TABLE a (tên text DEFAULT 'ồ') -- no semicolon",
-        );
-        given.tenant_file(
-            "V2__b.sql",
-            "CREATE TABLE b (id int); CREATE INDEX ON b (id);",
-        );
+        given.tenant_file("V1__a.sql", "CREATE TABLE a (tên text DEFAULT 'ồ') -- no semicolon");
+        given.tenant_file("V2__b.sql", "CREATE TABLE b (id int); CREATE INDEX ON b (id);");
         given.tenant_file("V3__c.sql", third);
         given.tenant_file("V4__d.sql", "CREATE TABLE d (id int)");
         given
@@ -384,10 +279,7 @@ fn of_several_files_at_once_the_right_one_is_told_with_its_place() {
             .says(&format!("V3__c failed at migrations/tenant/{place}"))
             .says(cause);
         assert!(given.relations("tenant_acme", 'r').is_empty());
-        given.tenant_file(
-            "V3__c.sql",
-            "CREATE TABLE c (id int); INSERT INTO c VALUES (1)",
-        );
+        given.tenant_file("V3__c.sql", "CREATE TABLE c (id int); INSERT INTO c VALUES (1)");
         given.run(&["migrate-schemas"]).exits(0).counts(Counts {
             migrated: 1,
             up_to_date: 1,
@@ -404,11 +296,7 @@ fn equal_errors_are_grouped_in_the_summary() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            up_to_date: 1,
-            failed: 3,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, failed: 3, ..NONE })
         .says("3 schemas: tenant_acme, tenant_globex, tenant_initech");
 }
 
@@ -421,12 +309,7 @@ fn a_missing_schema_is_that_tenant_s_failure_alone() {
     given
         .run(&["migrate-schemas", "--on-failure", "stop", "--jobs", "1"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("pricesync doctor --fix missing");
     assert_eq!(given.history("tenant_initech"), ["1"]);
     assert_eq!(
@@ -445,11 +328,7 @@ fn pending_files_share_a_transaction_unless_atomic_is_migration() {
         given.tenant_file("V2__b.sql", "SELECT 1/0");
         given.run(&["migrate-schemas"]).exits(10);
         let there = given.relations("tenant_acme", 'r');
-        let history = if there.is_empty() {
-            Vec::new()
-        } else {
-            given.history("tenant_acme")
-        };
+        let history = if there.is_empty() { Vec::new() } else { given.history("tenant_acme") };
         assert_eq!(history, left, "atomic = {atomic}");
     }
 }
@@ -458,10 +337,7 @@ fn pending_files_share_a_transaction_unless_atomic_is_migration() {
 fn an_empty_fleet_is_done() {
     let given = Given::tenants(&[]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int)");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 1, ..NONE });
 }
 
 #[test]
@@ -478,10 +354,7 @@ fn rows_that_a_file_asks_for_are_nobody_s_whatever_their_shape() {
     let given = Given::tenants(&["acme"]);
     let rows = "SELECT; SELECT NULL; SELECT 1, 2, 3, 4, 5, 6, 7, true; VALUES ('pricesync-0');";
     given.tenant_file("V1__rows.sql", rows);
-    given.tenant_file(
-        "V2__more.sql",
-        "CREATE TABLE a (id int); SELECT FROM (VALUES (1), (2)) v",
-    );
+    given.tenant_file("V2__more.sql", "CREATE TABLE a (id int); SELECT FROM (VALUES (1), (2)) v");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
 }
@@ -490,15 +363,9 @@ fn rows_that_a_file_asks_for_are_nobody_s_whatever_their_shape() {
 fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
     let given = Given::tenants(&[]);
     let unreachable = "postgresql://nobody@127.0.0.1:1/x?connect_timeout=2";
-    given
-        .run(&["migrate-schemas", "-d", unreachable])
-        .exits(5)
-        .says("127.0.0.1");
-    let output = given
-        .command(&["migrate-schemas"])
-        .env_remove("PRICESYNC_DATABASE_URL")
-        .output()
-        .unwrap();
+    given.run(&["migrate-schemas", "-d", unreachable]).exits(5).says("127.0.0.1");
+    let output =
+        given.command(&["migrate-schemas"]).env_remove("PRICESYNC_DATABASE_URL").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("DATABASE_URL"), "{said}");
@@ -522,9 +389,7 @@ fn a_relation_that_is_not_there_comes_with_the_file_that_makes_it() {
 
     given.tenant_file("V2__uses.sql", "CREATE VIEW one AS SELECT 1 AS id;\n");
     given.run(&["migrate-schemas"]).exits(0);
-    given
-        .database
-        .execute("DROP TABLE tenant_acme.\"Giá\"; DROP VIEW tenant_acme.one");
+    given.database.execute("DROP TABLE tenant_acme.\"Giá\"; DROP VIEW tenant_acme.one");
     given.tenant_file("V4__index.sql", "CREATE INDEX ON \"Giá\" (id);\n");
     given
         .run(&["migrate-schemas"])
@@ -547,18 +412,9 @@ fn what_the_files_do_not_tell_of_a_missing_relation_is_not_said() {
     given.tenant_file("V1__prices.sql", "CREATE TABLE prices (id int);\n");
     given.run(&["migrate-schemas"]).exits(0);
     for (file, why) in [
-        (
-            "CREATE TABLE t (id int); SELECT prices.id FROM t",
-            "an alias",
-        ),
-        (
-            "DROP TABLE prices; SELECT * FROM prices",
-            "the file itself dropped it",
-        ),
-        (
-            "SELECT * FROM was; CREATE TABLE a (id int); ALTER TABLE a RENAME TO was",
-            "renamed",
-        ),
+        ("CREATE TABLE t (id int); SELECT prices.id FROM t", "an alias"),
+        ("DROP TABLE prices; SELECT * FROM prices", "the file itself dropped it"),
+        ("SELECT * FROM was; CREATE TABLE a (id int); ALTER TABLE a RENAME TO was", "renamed"),
         (
             "DO $$ BEGIN IF false THEN EXECUTE 'CREATE TABLE x ()'; END IF; END $$; SELECT * FROM x",
             "code",

@@ -26,12 +26,8 @@ fn no_command_reports_tenants_that_come_and_go() {
             let (given, ends) = (&given, &ends);
             scope.spawn(move || {
                 while !ends.load(Ordering::Relaxed) {
-                    given
-                        .run(&["create-tenant", "--name", slug, "--slug", slug])
-                        .exits(0);
-                    given
-                        .run(&["drop-schema", "--tenant", slug, "--force"])
-                        .exits(0);
+                    given.run(&["create-tenant", "--name", slug, "--slug", slug]).exits(0);
+                    given.run(&["drop-schema", "--tenant", slug, "--force"]).exits(0);
                 }
             });
         }
@@ -62,9 +58,7 @@ fn no_command_reports_tenants_that_come_and_go() {
 #[test]
 fn doctor_reports_no_drop_or_purge_that_is_running() {
     let given = Given::shop();
-    given
-        .run(&["drop-schema", "--tenant=acme", "--trash", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--trash", "--force"]).exits(0);
     let globex = given.value("SELECT id FROM tenants_tenant WHERE slug = 'globex'");
     given.database.execute(&format!(
         "UPDATE pricesync.trash SET purge_began_at = now(); \

@@ -33,69 +33,44 @@ fn an_index_is_built_concurrently_in_every_tenant_at_once() {
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     let given = with_a(&slugs);
     given.tenant_file("V2__index.sql", UNIQUE);
-    given
-        .run(&["migrate-schemas", "--jobs", "8"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 12,
-            up_to_date: 1,
-            ..NONE
-        });
+    given.run(&["migrate-schemas", "--jobs", "8"]).exits(0).counts(Counts {
+        migrated: 12,
+        up_to_date: 1,
+        ..NONE
+    });
     let built = indexes(&given);
     assert_eq!(built.len(), 12);
-    assert!(
-        built.iter().all(|index| index.ends_with(" true")),
-        "{built:?}"
-    );
+    assert!(built.iter().all(|index| index.ends_with(" true")), "{built:?}");
     assert_eq!(given.history("tenant_t7"), ["1", "2"]);
-    assert_eq!(
-        given.value("SELECT count(*) FROM pricesync.unfinished_script"),
-        "0"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM pricesync.unfinished_script"), "0");
 }
 
 #[test]
 fn duplicates_in_one_tenant_fail_there_alone_and_leave_no_invalid_index() {
     let given = with_a(&["acme", "globex", "initech"]);
-    given
-        .database
-        .execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
+    given.database.execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
     given.tenant_file("V2__index.sql", UNIQUE);
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("V2__index failed at migrations/tenant/V2__index.sql:2")
         .says("23505")
         .says("Key (id)=(7) is duplicated.");
     assert_eq!(indexes(&given), ["tenant_acme true", "tenant_initech true"]);
     assert_eq!(given.history("tenant_globex"), ["1"]);
     given.database.execute("TRUNCATE tenant_globex.a");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 3,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 3, ..NONE });
     assert_eq!(indexes(&given).len(), 3);
     assert_eq!(given.history("tenant_globex"), ["1", "2"]);
 }
 
 #[test]
 fn a_leftover_invalid_index_is_rebuilt_and_never_accepted() {
-    for sql in [
-        UNIQUE,
-        &UNIQUE.replace("CONCURRENTLY a_id", "CONCURRENTLY IF NOT EXISTS a_id"),
-    ] {
+    for sql in [UNIQUE, &UNIQUE.replace("CONCURRENTLY a_id", "CONCURRENTLY IF NOT EXISTS a_id")] {
         let given = with_a(&["acme"]);
         // As a killed build leaves it.
-        given
-            .database
-            .execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
+        given.database.execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
         let built = crate::support::database::run(
             given.database.url(),
             "CREATE UNIQUE INDEX CONCURRENTLY a_id ON tenant_acme.a (id)",
@@ -112,16 +87,11 @@ fn a_leftover_invalid_index_is_rebuilt_and_never_accepted() {
 #[test]
 fn a_valid_index_of_that_name_is_not_taken_for_ours() {
     let given = with_a(&["acme"]);
-    given
-        .database
-        .execute("CREATE INDEX a_id ON tenant_acme.a (id)");
+    given.database.execute("CREATE INDEX a_id ON tenant_acme.a (id)");
     given.tenant_file("V2__index.sql", UNIQUE);
     // Nor by a rerun, which finds that this statement was tried before.
     for _ in 0..2 {
-        given
-            .run(&["migrate-schemas"])
-            .exits(10)
-            .says("already exists");
+        given.run(&["migrate-schemas"]).exits(10).says("already exists");
         assert_eq!(indexes(&given), ["tenant_acme true"]);
         assert_eq!(given.history("tenant_acme"), ["1"]);
     }
@@ -141,9 +111,7 @@ fn an_index_whose_build_was_killed_before_it_was_noted_is_taken_for_ours() {
     all_have_ended(&given);
     holder.let_go(&given);
     // As a server that did not notice in time would have left it.
-    given
-        .database
-        .execute("REINDEX INDEX CONCURRENTLY tenant_acme.a_id");
+    given.database.execute("REINDEX INDEX CONCURRENTLY tenant_acme.a_id");
     let built = || given.value("SELECT 'tenant_acme.a_id'::regclass::oid");
     let before = built();
     given.run(&["migrate-schemas"]).exits(0);
@@ -154,9 +122,7 @@ fn an_index_whose_build_was_killed_before_it_was_noted_is_taken_for_ours() {
 #[test]
 fn an_invalid_index_that_a_reader_keeps_is_reported() {
     let given = with_a(&["acme"]);
-    given
-        .database
-        .execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
+    given.database.execute("INSERT INTO tenant_acme.a VALUES (7), (7)");
     given.tenant_file("V2__index.sql", UNIQUE);
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.a IN ACCESS SHARE MODE");
     given
@@ -207,27 +173,19 @@ fn a_file_goes_on_behind_the_last_statement_that_was_done() {
          CREATE UNIQUE INDEX CONCURRENTLY a_id ON a (id);\n\
          INSERT INTO marks VALUES (3);\n",
     );
-    given
-        .run(&["migrate-schemas"])
-        .exits(10)
-        .says("V2__three.sql:3");
+    given.run(&["migrate-schemas"]).exits(10).says("V2__three.sql:3");
     assert_eq!(given.column("SELECT id FROM marks"), ["1"]);
     given.database.execute("TRUNCATE tenant_acme.a");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.column("SELECT id FROM marks ORDER BY id"), ["1", "3"]);
     assert_eq!(given.history("tenant_acme"), ["1", "2"]);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 2,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 2, ..NONE });
 }
 
 #[test]
 fn what_a_file_sets_holds_behind_an_index_build_and_in_a_rerun() {
     let given = with_a(&["acme"]);
-    given
-        .database
-        .execute("CREATE TABLE marks (it text); CREATE TABLE ready ()");
+    given.database.execute("CREATE TABLE marks (it text); CREATE TABLE ready ()");
     given.tenant_file(
         "V2__set.sql",
         "-- pricesync: no-transaction\n\
@@ -242,10 +200,7 @@ fn what_a_file_sets_holds_behind_an_index_build_and_in_a_rerun() {
     given.run(&["migrate-schemas"]).exits(10).says("22012");
     given.database.execute("INSERT INTO ready DEFAULT VALUES");
     given.run(&["migrate-schemas"]).exits(0);
-    assert_eq!(
-        given.column("SELECT it FROM marks ORDER BY it"),
-        ["7s", "7s 8MB"]
-    );
+    assert_eq!(given.column("SELECT it FROM marks ORDER BY it"), ["7s", "7s 8MB"]);
 }
 
 #[test]
@@ -253,22 +208,12 @@ fn sets_that_mix_both_kinds_run_in_the_order_of_versions() {
     let given = Given::tenants(&["acme", "globex"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     given.tenant_file("V2__index.sql", UNIQUE);
-    given.tenant_file(
-        "V3__b.sql",
-        "ALTER TABLE a ADD CONSTRAINT a_pk UNIQUE USING INDEX a_id;\n",
-    );
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.tenant_file("V3__b.sql", "ALTER TABLE a ADD CONSTRAINT a_pk UNIQUE USING INDEX a_id;\n");
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 1, ..NONE });
     assert_eq!(given.history("tenant_acme"), ["1", "2", "3"]);
     // What was committed before a failure stays, and is said to stay.
     given.tenant_file("V4__c.sql", "CREATE TABLE c (id int);\n");
-    given.tenant_file(
-        "V5__d.sql",
-        "-- pricesync: no-transaction\nVACUUM a;\nVACUUM nowhere;\n",
-    );
+    given.tenant_file("V5__d.sql", "-- pricesync: no-transaction\nVACUUM a;\nVACUUM nowhere;\n");
     given
         .run(&["migrate-schemas", "--tenant=acme"])
         .exits(10)
@@ -284,10 +229,7 @@ fn a_value_added_to_an_enum_can_be_used_by_the_next_file() {
         "V2__bad.sql",
         "-- pricesync: no-transaction\nALTER TYPE mood ADD VALUE 'bad';\n",
     );
-    given.tenant_file(
-        "V3__use.sql",
-        "CREATE TABLE moods AS SELECT 'bad'::mood AS mood;\n",
-    );
+    given.tenant_file("V3__use.sql", "CREATE TABLE moods AS SELECT 'bad'::mood AS mood;\n");
     given.run(&["migrate-schemas"]).exits(0);
     assert_eq!(given.value("SELECT mood FROM tenant_acme.moods"), "bad");
 }
@@ -321,11 +263,7 @@ fn doctor_names_what_concurrent_builds_left_and_how_to_be_rid_of_it() {
             given.database.execute(&index);
         }
         let holder = Holder::of(&given, &format!("INSERT INTO {schema}.a VALUES (7)"));
-        let columns = if sql.starts_with("CREATE") {
-            "(id)"
-        } else {
-            ""
-        };
+        let columns = if sql.starts_with("CREATE") { "(id)" } else { "" };
         let output = Command::new("psql")
             .args(["-X", "-d", given.database.url(), "-c"])
             .arg(format!("{sql} {schema}.a {columns}"))
@@ -345,11 +283,7 @@ fn doctor_names_what_concurrent_builds_left_and_how_to_be_rid_of_it() {
             "index 'A id_ccnew' on 'a' is invalid after a failed REINDEX CONCURRENTLY; \
              drop it: DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"",
         );
-    given
-        .database
-        .execute("DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"");
-    given
-        .database
-        .execute("REINDEX INDEX CONCURRENTLY \"tenant_globex\".\"a_id\"");
+    given.database.execute("DROP INDEX CONCURRENTLY \"Tenant \"\"Odd\"\"\".\"A id_ccnew\"");
+    given.database.execute("REINDEX INDEX CONCURRENTLY \"tenant_globex\".\"a_id\"");
     given.run(&["doctor"]).exits(0);
 }

@@ -54,11 +54,7 @@ struct Shots {
 impl Shots {
     /// Runs a script on a terminal of its own.
     fn take(folder: &Path, programs: &Path, script: &str) -> Self {
-        let size = PtySize {
-            rows: ROWS,
-            cols: COLUMNS,
-            ..PtySize::default()
-        };
+        let size = PtySize { rows: ROWS, cols: COLUMNS, ..PtySize::default() };
         let terminal = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new("sh");
         command.args(["-c", script]);
@@ -100,9 +96,7 @@ impl Shots {
 
 /// Returns how many schemas the bar says are done, once all lines below it are drawn.
 fn done(screen: &Screen) -> Option<usize> {
-    let mut rows = rows(screen)
-        .into_iter()
-        .skip_while(|row| !row.starts_with("migrating"));
+    let mut rows = rows(screen).into_iter().skip_while(|row| !row.starts_with("migrating"));
     let bar = rows.next()?;
     if rows.take_while(|row| row.starts_with("  tenant_")).count() < 3 {
         return None;
@@ -172,15 +166,8 @@ impl Span {
         let text = text.trim_start();
         let length = cells(text) * CELL.0;
         let fill = fill(self.color, self.dim);
-        let weight = if self.bold {
-            r#" font-weight="bold""#
-        } else {
-            ""
-        };
-        let escaped = text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
+        let weight = if self.bold { r#" font-weight="bold""# } else { "" };
+        let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         // The length is given, so that columns line up in whatever font the reader has.
         let _ = writeln!(
             out,

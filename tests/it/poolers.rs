@@ -39,28 +39,17 @@ fn a_tenant_s_whole_life_goes_through_both_modes() {
         };
         behind(&given, &pooler, &["migrate-schemas"]).exits(0);
         for slug in ["acme", "globex"] {
-            behind(
-                &given,
-                &pooler,
-                &["create-tenant", "--slug", slug, "--name", slug],
-            )
-            .exits(0);
+            behind(&given, &pooler, &["create-tenant", "--slug", slug, "--name", slug]).exits(0);
         }
         given.tenant_file("V900__more.sql", "ALTER TABLE products ADD more int;\n");
-        behind(&given, &pooler, &["migrate-schemas"])
-            .exits(0)
-            .counts(Counts {
-                migrated: 2,
-                up_to_date: 1,
-                ..NONE
-            });
+        behind(&given, &pooler, &["migrate-schemas"]).exits(0).counts(Counts {
+            migrated: 2,
+            up_to_date: 1,
+            ..NONE
+        });
         behind(&given, &pooler, &["status", "--verify"]).exits(0);
-        let told = behind(
-            &given,
-            &pooler,
-            &["backup", "--tenant=acme", "--out=b", "-o=json"],
-        )
-        .exits(0);
+        let told =
+            behind(&given, &pooler, &["backup", "--tenant=acme", "--out=b", "-o=json"]).exits(0);
         let listed: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
         let file = listed[0]["file"].as_str().unwrap();
         for args in [
@@ -76,12 +65,7 @@ fn a_tenant_s_whole_life_goes_through_both_modes() {
                 "DELETE FROM tenants_tenant WHERE schema_name = '{schema}'; DROP SCHEMA {schema} CASCADE"
             ));
         }
-        behind(
-            &given,
-            &pooler,
-            &["drop-schema", "--tenant", "acme", "--force"],
-        )
-        .exits(0);
+        behind(&given, &pooler, &["drop-schema", "--tenant", "acme", "--force"]).exits(0);
         assert!(given.relations("tenant_globex", 'r').len() > 3, "{mode}");
         behind(&given, &pooler, &["doctor"]).exits(0);
     }
@@ -94,13 +78,11 @@ fn what_others_leave_in_shared_sessions_reaches_no_migration() {
         return;
     };
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
-    behind(&given, &pooler, &["migrate-schemas", "--jobs", "3"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 6,
-            up_to_date: 1,
-            ..NONE
-        });
+    behind(&given, &pooler, &["migrate-schemas", "--jobs", "3"]).exits(0).counts(Counts {
+        migrated: 6,
+        up_to_date: 1,
+        ..NONE
+    });
     // A transaction for each file: more chances to meet what was left.
     given.file("pricesync.toml", "[run]\natomic = \"migration\"\n");
     for version in 2..8 {
@@ -122,11 +104,7 @@ fn what_others_leave_in_shared_sessions_reaches_no_migration() {
         }
         let ran = behind(&given, &pooler, &["migrate-schemas", "--jobs", "3"]);
         over.store(true, Ordering::Relaxed);
-        ran.exits(0).counts(Counts {
-            migrated: 6,
-            up_to_date: 1,
-            ..NONE
-        });
+        ran.exits(0).counts(Counts { migrated: 6, up_to_date: 1, ..NONE });
     });
     let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'items' AND table_schema ~ '^tenant_'";
     assert_eq!(given.value(columns), "42");
@@ -169,22 +147,11 @@ fn a_pool_smaller_than_the_jobs_slows_a_run_down_and_fails_nothing() {
         return;
     };
     // Long enough for each worker to look who is in its way, which takes a place too.
-    given.tenant_file(
-        "V1__a.sql",
-        "CREATE TABLE a (id int);\nSELECT pg_sleep(0.3);\n",
-    );
-    behind(
-        &given,
-        &pooler,
-        &["migrate-schemas", "--jobs", "6", "--lock-timeout", "150ms"],
-    )
-    .exits(0)
-    .counts(Counts {
-        migrated: 6,
-        up_to_date: 1,
-        ..NONE
-    })
-    .never_says("query_wait_timeout");
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\nSELECT pg_sleep(0.3);\n");
+    behind(&given, &pooler, &["migrate-schemas", "--jobs", "6", "--lock-timeout", "150ms"])
+        .exits(0)
+        .counts(Counts { migrated: 6, up_to_date: 1, ..NONE })
+        .never_says("query_wait_timeout");
 }
 
 const INDEX: &str = "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY a_id ON a (id);\n";
@@ -220,13 +187,11 @@ fn what_requires_a_session_goes_past_the_pooler() {
     assert_eq!(given.value(&locks), "0", "no lock stays in the pool");
     let mut past = command(&given, &pooler, &["migrate-schemas"]);
     past.env("PRICESYNC_DIRECT_URL", given.database.url());
-    Ran::from(&["migrate-schemas"], past.output().unwrap())
-        .exits(0)
-        .counts(Counts {
-            migrated: 6,
-            up_to_date: 1,
-            ..NONE
-        });
+    Ran::from(&["migrate-schemas"], past.output().unwrap()).exits(0).counts(Counts {
+        migrated: 6,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(indexes(&given), 6);
 }
 
@@ -236,13 +201,11 @@ fn a_pooler_that_keeps_sessions_apart_carries_what_needs_one() {
     let Some(pooler) = Pooler::start("session", 8) else {
         return;
     };
-    behind(&given, &pooler, &["migrate-schemas", "--jobs", "2"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 6,
-            up_to_date: 1,
-            ..NONE
-        });
+    behind(&given, &pooler, &["migrate-schemas", "--jobs", "2"]).exits(0).counts(Counts {
+        migrated: 6,
+        up_to_date: 1,
+        ..NONE
+    });
     assert_eq!(indexes(&given), 6);
 }
 
@@ -252,10 +215,7 @@ fn a_second_interrupt_cancels_the_statement_and_not_the_pooler() {
     let Some(mut pooler) = Pooler::start("transaction", 3) else {
         return;
     };
-    given.tenant_file(
-        "V1__a.sql",
-        "CREATE TABLE a (id int);\nSELECT pg_sleep(36000);\n",
-    );
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\nSELECT pg_sleep(36000);\n");
     let args = ["migrate-schemas"];
     let mut run = given.spawn_with(&args, &[("PRICESYNC_DATABASE_URL", &pooler.url(&given))]);
     eventually("the statement runs", || {
@@ -264,11 +224,7 @@ fn a_second_interrupt_cancels_the_statement_and_not_the_pooler() {
     run.signal(Signal::INT);
     run.hears("interrupt again to cancel them");
     run.signal(Signal::INT);
-    run.wait().exits(130).counts(Counts {
-        up_to_date: 1,
-        skipped: 1,
-        ..NONE
-    });
+    run.wait().exits(130).counts(Counts { up_to_date: 1, skipped: 1, ..NONE });
     assert!(given.relations("tenant_a", 'r').is_empty());
     let url = pooler.url(&given);
     assert_eq!(database::one(&url, "SELECT 1"), "1");
@@ -282,15 +238,7 @@ fn a_tenants_program_goes_past_the_pooler_or_is_refused() {
         return;
     };
     let shell: &[&str] = &["shell", "-t", "t0", "-c", "SELECT current_schema()"];
-    let program: &[&str] = &[
-        "exec",
-        "-t",
-        "t0",
-        "--",
-        "psql",
-        "-Atc",
-        "SELECT current_schema()",
-    ];
+    let program: &[&str] = &["exec", "-t", "t0", "--", "psql", "-Atc", "SELECT current_schema()"];
     let commands = [shell, program, &["env", "-t", "t0"]];
     for args in commands {
         behind(&given, &pooler, args).exits(7).says(
@@ -298,14 +246,10 @@ fn a_tenants_program_goes_past_the_pooler_or_is_refused() {
         );
     }
     for (args, says) in
-        commands
-            .into_iter()
-            .zip(["tenant_t0", "t0: tenant_t0", "PRICESYNC_SCHEMA=tenant_t0"])
+        commands.into_iter().zip(["tenant_t0", "t0: tenant_t0", "PRICESYNC_SCHEMA=tenant_t0"])
     {
         let mut command = command(&given, &pooler, args);
         command.env("PRICESYNC_DIRECT_URL", given.database.url());
-        Ran::from(args, command.output().unwrap())
-            .exits(0)
-            .prints(says);
+        Ran::from(args, command.output().unwrap()).exits(0).prints(says);
     }
 }

@@ -33,18 +33,11 @@ fn statements(document: &Value) -> &Vec<Value> {
 #[test]
 fn every_statement_is_tried_in_every_tenant_and_nothing_stays() {
     let given = fleet();
-    given
-        .database
-        .execute("INSERT INTO tenant_globex.products (name, price) VALUES ('a', 3)");
+    given.database.execute("INSERT INTO tenant_globex.products (name, price) VALUES ('a', 3)");
     given.tenant_file("V2__change.sql", CHANGE);
     let before = given.dump_all(&[]);
-    let run = given.run(&[
-        "migrate-schemas",
-        "--dry-run=execute",
-        "--on-failure=continue",
-        "-o",
-        "json",
-    ]);
+    let run =
+        given.run(&["migrate-schemas", "--dry-run=execute", "--on-failure=continue", "-o", "json"]);
     let run = run.exits(10).says("tenant_globex").says("V2__change.sql:3");
     let document: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(document["command"], "migrate-schemas --dry-run=execute");
@@ -75,9 +68,7 @@ fn every_statement_is_tried_in_every_tenant_and_nothing_stays() {
     assert_eq!(tried[2]["rewritten"], serde_json::json!(["products"]));
     assert!(given.dump_all(&[]) == before, "something stayed");
     given.run(&["migrate-schemas", "--check"]).exits(3);
-    given
-        .database
-        .execute("DELETE FROM tenant_globex.products WHERE price = 3");
+    given.database.execute("DELETE FROM tenant_globex.products WHERE price = 3");
     given
         .run(&["migrate-schemas", "--dry-run=execute"])
         .exits(0)
@@ -97,9 +88,7 @@ fn what_runs_without_a_transaction_is_not_tried_and_what_stands_before_it_is() {
         .run(&["migrate-schemas", "--dry-run=execute", "--tenant", "acme"])
         .exits(0)
         .says("1 tried");
-    given
-        .run(&["migrate-schemas", "--to", "2", "--tenant", "globex"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--to", "2", "--tenant", "globex"]).exits(0);
     given
         .run(&["migrate-schemas", "--dry-run=execute", "--tenant", "globex"])
         .exits(0)
@@ -115,23 +104,11 @@ fn what_would_be_found_at_the_end_is_found() {
     let deferred = "ALTER TABLE products ADD CONSTRAINT one UNIQUE (name) DEFERRABLE INITIALLY DEFERRED;\
                     INSERT INTO products (name) VALUES ('a');";
     given.tenant_file("V2__deferred.sql", deferred);
-    given
-        .run(&["migrate-schemas", "--dry-run=execute"])
-        .exits(10)
-        .says("23505");
-    given.tenant_file(
-        "V2__deferred.sql",
-        "DO $$ BEGIN EXECUTE 'CREATE TABLE public.x ()'; END $$",
-    );
-    given
-        .run(&["migrate-schemas", "--dry-run=execute"])
-        .exits(10)
-        .says("outside");
+    given.run(&["migrate-schemas", "--dry-run=execute"]).exits(10).says("23505");
+    given.tenant_file("V2__deferred.sql", "DO $$ BEGIN EXECUTE 'CREATE TABLE public.x ()'; END $$");
+    given.run(&["migrate-schemas", "--dry-run=execute"]).exits(10).says("outside");
     assert_eq!(given.value("SELECT to_regclass('public.x') IS NULL"), "t");
-    given
-        .run(&["migrate-schemas", "--dry-run=execute", "--fake"])
-        .exits(2)
-        .says("--fake");
+    given.run(&["migrate-schemas", "--dry-run=execute", "--fake"]).exits(2).says("--fake");
 }
 
 #[test]

@@ -13,9 +13,7 @@ fn rename<'a>(tenant: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 /// Everything but our own tables, without the old and the new name, and rows without their order.
 fn without_names(given: &Given) -> Vec<String> {
     let dump = given.dump(&[]).replace("tenant_acme2", "tenant_acme");
-    let dump = dump
-        .replace("\tacme2\t", "\tacme\t")
-        .replace("\tacme2\n", "\tacme\n");
+    let dump = dump.replace("\tacme2\t", "\tacme\t").replace("\tacme2\n", "\tacme\n");
     let mut lines: Vec<String> = dump.lines().map(str::to_owned).collect();
     lines.sort();
     lines
@@ -41,24 +39,15 @@ fn a_tenant_gets_another_slug_and_its_schema_follows() {
         .says("was slug=acme, schema=tenant_acme");
     assert_eq!(without_names(&given), before);
     assert_eq!(given.value("SELECT 'tenant_acme2'::regnamespace::oid"), oid);
-    assert_eq!(
-        given.value("SELECT email FROM public.over"),
-        "ana@acme.test"
-    );
-    given
-        .run(&["resolve", "acme.test"])
-        .exits(0)
-        .prints("tenant_acme2");
+    assert_eq!(given.value("SELECT email FROM public.over"), "ana@acme.test");
+    given.run(&["resolve", "acme.test"]).exits(0).prints("tenant_acme2");
     given.run(&["migrate-schemas", "--tenant", "acme"]).exits(4);
     // The ledger went along: nothing is read anew, and it is right.
     let ledger = "SELECT string_agg(schema_name, ' ' ORDER BY schema_name COLLATE \"C\") FROM pricesync.schema_state WHERE xmin = written_by::xid";
     assert_eq!(given.value(ledger), "public tenant_acme2 tenant_globex");
     given.run(&["status", "--verify"]).exits(0);
     given.run(&["doctor"]).exits(0);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 3,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 3, ..NONE });
     // And back.
     given.run(&rename("acme2", &["--slug", "acme"])).exits(0);
     assert_eq!(without_names(&given), before);
@@ -67,9 +56,7 @@ fn a_tenant_gets_another_slug_and_its_schema_follows() {
 #[test]
 fn name_slug_and_schema_change_each_by_itself() {
     let given = Given::shop();
-    given
-        .run(&rename("acme", &["--name", "Công ty \"Á\" O'Brien"]))
-        .exits(0);
+    given.run(&rename("acme", &["--name", "Công ty \"Á\" O'Brien"])).exits(0);
     assert_eq!(
         given.value("SELECT name || schema_name FROM tenants_tenant WHERE slug = 'acme'"),
         "Công ty \"Á\" O'Brientenant_acme"
@@ -79,88 +66,44 @@ fn name_slug_and_schema_change_each_by_itself() {
         .exits(0)
         .says("the schema is still tenant_acme");
     // It is not called after the slug any more, so it does not follow the slug.
-    given
-        .run(&rename("a", &["--slug", "b"]))
-        .exits(0)
-        .prints("schema=tenant_acme)");
+    given.run(&rename("a", &["--slug", "b"])).exits(0).prints("schema=tenant_acme)");
     let long = format!("Ü \"x' {}", "y".repeat(56));
     assert_eq!(long.len(), 63);
     given.run(&rename("b", &["--schema", &long])).exits(0);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 3,
-        ..NONE
-    });
-    given
-        .run(&rename("b", &["--schema", &format!("{long}z")]))
-        .exits(7);
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 3, ..NONE });
+    given.run(&rename("b", &["--schema", &format!("{long}z")])).exits(7);
     given.run(&rename("b", &["--schema", "tenant_b"])).exits(0);
-    given
-        .run(&rename("b", &["--slug", "c"]))
-        .exits(0)
-        .prints("schema=tenant_c)");
-    given
-        .run(&rename("c", &["--slug", "c"]))
-        .exits(0)
-        .says("already has these names");
-    given
-        .run(&rename("c", &[]))
-        .exits(2)
-        .says("use --slug, --name or --schema");
+    given.run(&rename("b", &["--slug", "c"])).exits(0).prints("schema=tenant_c)");
+    given.run(&rename("c", &["--slug", "c"])).exits(0).says("already has these names");
+    given.run(&rename("c", &[])).exits(2).says("use --slug, --name or --schema");
 }
 
 #[test]
 fn what_is_taken_or_reserved_is_refused() {
     let given = Given::shop();
     given.database.execute("CREATE SCHEMA \"Tenant_Other\"");
-    given
-        .run(&["create-tenant", "--name", "Old", "--slug", "old"])
-        .exits(0);
-    given
-        .run(&["drop-schema", "--force", "--trash", "--tenant", "old"])
-        .exits(0);
+    given.run(&["create-tenant", "--name", "Old", "--slug", "old"]).exits(0);
+    given.run(&["drop-schema", "--force", "--trash", "--tenant", "old"]).exits(0);
     let before = given.dump(&[]);
     for (more, why) in [
-        (
-            &["--slug", "globex"][..],
-            "slug 'globex' is taken by tenant 'globex'",
-        ),
-        (
-            &["--slug", "other"],
-            "schema 'Tenant_Other' is taken by an existing schema",
-        ),
-        (
-            &["--schema", "TENANT_GLOBEX"],
-            "schema 'tenant_globex' is taken by tenant 'globex'",
-        ),
-        (
-            &["--slug", "old"],
-            "slug 'old' is taken by a tenant in the trash (pricesync_trash_1)",
-        ),
-        (
-            &["--schema", "tenant_OLD"],
-            "schema 'tenant_old' is taken by a tenant in the trash",
-        ),
+        (&["--slug", "globex"][..], "slug 'globex' is taken by tenant 'globex'"),
+        (&["--slug", "other"], "schema 'Tenant_Other' is taken by an existing schema"),
+        (&["--schema", "TENANT_GLOBEX"], "schema 'tenant_globex' is taken by tenant 'globex'"),
+        (&["--slug", "old"], "slug 'old' is taken by a tenant in the trash (pricesync_trash_1)"),
+        (&["--schema", "tenant_OLD"], "schema 'tenant_old' is taken by a tenant in the trash"),
         (&["--schema", "public"], "public"),
         (&["--schema", "pg_acme"], "pg_acme"),
         (&["--schema", "pricesync_trash_7"], "pricesync_trash_7"),
         (&["--slug", "A B"], "may not hold"),
         (&["--name", " "], "the name may not be empty"),
     ] {
-        given
-            .run(&rename("acme", more))
-            .exits(7)
-            .says(why)
-            .prints_nothing();
+        given.run(&rename("acme", more)).exits(7).says(why).prints_nothing();
     }
     given.run(&rename("nobody", &["--slug", "x"])).exits(4);
     assert_eq!(given.dump(&[]), before);
     // Case alone may change.
-    given
-        .run(&rename("acme", &["--schema", "Tenant_Acme"]))
-        .exits(0);
-    given
-        .database
-        .execute("DROP SCHEMA \"Tenant_Acme\" CASCADE");
+    given.run(&rename("acme", &["--schema", "Tenant_Acme"])).exits(0);
+    given.database.execute("DROP SCHEMA \"Tenant_Acme\" CASCADE");
     given
         .run(&rename("acme", &["--slug", "x", "--schema", "y"]))
         .exits(4)
@@ -197,15 +140,8 @@ fn whatever_says_the_old_name_as_text_is_listed() {
         .never_says("emails")
         .says("--leave-mentions");
     assert_eq!(given.dump(&[]), before);
-    given
-        .run(&rename("acme", &["--slug", "acme9", "--keep-schema"]))
-        .exits(0);
-    given
-        .run(&rename(
-            "acme9",
-            &["--schema", "elsewhere", "--leave-mentions"],
-        ))
-        .exits(0);
+    given.run(&rename("acme", &["--slug", "acme9", "--keep-schema"])).exits(0);
+    given.run(&rename("acme9", &["--schema", "elsewhere", "--leave-mentions"])).exits(0);
     given.run(&["migrate-schemas"]).exits(0);
 }
 
@@ -219,10 +155,7 @@ fn a_run_that_has_the_schema_is_waited_for() {
         given.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND wait_event = 'PgSleep' AND datname = current_database()") == "1"
     });
     given
-        .run(&rename(
-            "acme",
-            &["--slug", "acme2", "--lock-wait", "300ms"],
-        ))
+        .run(&rename("acme", &["--slug", "acme2", "--lock-wait", "300ms"]))
         .exits(6)
         .says("the schema is locked by pid ")
         .says("nothing was changed");
@@ -248,10 +181,7 @@ fn a_run_that_comes_too_late_says_so_and_finds_the_new_name() {
     );
     holder.let_go(&given);
     run.wait().exits(0).says("1 skipped");
-    assert_eq!(
-        given.history("tenant_acme2").last().map(String::as_str),
-        Some("90")
-    );
+    assert_eq!(given.history("tenant_acme2").last().map(String::as_str), Some("90"));
 }
 
 #[test]
@@ -261,10 +191,7 @@ fn of_two_at_once_one_wins() {
         .iter()
         .map(|slug| given.spawn(&rename("acme", &["--slug", slug])))
         .collect();
-    let mut codes: Vec<_> = racers
-        .into_iter()
-        .map(|racer| racer.wait().code())
-        .collect();
+    let mut codes: Vec<_> = racers.into_iter().map(|racer| racer.wait().code()).collect();
     codes.sort();
     assert_eq!(codes, [Some(0), Some(4), Some(4)]);
     // Two tenants that want one name.

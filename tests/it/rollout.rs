@@ -11,10 +11,7 @@ const ADDS_A_TABLE: &str = "CREATE TABLE made (id int);\n";
 
 /// A file that fails in the schemas of these tenants.
 fn fails_in(slugs: &[&str]) -> String {
-    let schemas: Vec<String> = slugs
-        .iter()
-        .map(|slug| format!("'tenant_{slug}'"))
-        .collect();
+    let schemas: Vec<String> = slugs.iter().map(|slug| format!("'tenant_{slug}'")).collect();
     format!(
         "CREATE TABLE made (id int);\nSELECT 1 / (current_schema() <> ALL (ARRAY[{}]::name[]))::int;\n",
         schemas.join(", ")
@@ -41,20 +38,9 @@ fn ten(file: impl AsRef<[u8]>) -> Given {
 fn a_canary_that_fails_ends_the_run_after_the_canary() {
     let given = ten(fails_in(&["t7"]));
     given
-        .run(&[
-            "migrate-schemas",
-            "--canary",
-            "t7",
-            "--on-failure",
-            "continue",
-        ])
+        .run(&["migrate-schemas", "--canary", "t7", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            up_to_date: 1,
-            failed: 1,
-            not_started: 9,
-            ..NONE
-        })
+        .counts(Counts { up_to_date: 1, failed: 1, not_started: 9, ..NONE })
         .says("Stage 1 of 2: 1 canary")
         .never_says("Stage 2")
         .says("9 schemas not started (a canary failed)")
@@ -67,11 +53,7 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
     given
         .run(&["migrate-schemas", "--canary", "t7"])
         .exits(0)
-        .counts(Counts {
-            migrated: 10,
-            up_to_date: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 10, up_to_date: 1, ..NONE })
         .says("Stage 2 of 2: 9 schemas");
 }
 
@@ -79,21 +61,9 @@ fn a_canary_that_fails_ends_the_run_after_the_canary() {
 fn batches_go_through_the_fleet_and_stop_at_the_failure() {
     let given = ten(fails_in(&["t2"]));
     given
-        .run(&[
-            "migrate-schemas",
-            "--jobs",
-            "1",
-            "--batches",
-            "10%,50%,100%",
-        ])
+        .run(&["migrate-schemas", "--jobs", "1", "--batches", "10%,50%,100%"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 1,
-            not_started: 7,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, not_started: 7, ..NONE })
         .says("Stage 1 of 3: 1 schema\n")
         .says("Stage 2 of 3: 4 schemas\n")
         .never_says("Stage 3");
@@ -103,25 +73,11 @@ fn batches_go_through_the_fleet_and_stop_at_the_failure() {
 #[test]
 fn batches_count_the_tenants_with_something_to_do_and_canaries_among_them() {
     let given = ten(ADDS_A_TABLE);
+    given.run(&["migrate-schemas", "--tenant", "t[0-4]"]).exits(0);
     given
-        .run(&["migrate-schemas", "--tenant", "t[0-4]"])
-        .exits(0);
-    given
-        .run(&[
-            "migrate-schemas",
-            "--canary",
-            "t9",
-            "--batches",
-            "2,4",
-            "--pause",
-            "1ms",
-        ])
+        .run(&["migrate-schemas", "--canary", "t9", "--batches", "2,4", "--pause", "1ms"])
         .exits(0)
-        .counts(Counts {
-            migrated: 5,
-            up_to_date: 6,
-            ..NONE
-        })
+        .counts(Counts { migrated: 5, up_to_date: 6, ..NONE })
         .says("Stage 1 of 4: 1 canary\n")
         .says("Stage 2 of 4: 1 schema\n")
         .says("Stage 3 of 4: 2 schemas\n")
@@ -138,12 +94,7 @@ fn a_pause_can_be_interrupted_and_the_rest_is_left() {
     run.signal(Signal::INT);
     run.wait()
         .exits(130)
-        .counts(Counts {
-            migrated: 3,
-            up_to_date: 1,
-            not_started: 7,
-            ..NONE
-        })
+        .counts(Counts { migrated: 3, up_to_date: 1, not_started: 7, ..NONE })
         .says("continue with the rest: pricesync migrate-schemas --batches 3 --pause 2m");
     assert_eq!(made(&given), ["t0", "t1", "t2"]);
 }
@@ -154,13 +105,7 @@ fn after_so_many_failures_nothing_new_is_begun() {
     given
         .run(&["migrate-schemas", "--jobs", "1", "--max-failures", "3"])
         .exits(10)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            failed: 3,
-            not_started: 5,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, failed: 3, not_started: 5, ..NONE })
         .says("5 schemas not started (--max-failures was reached)")
         .says("retry the failed schemas: pricesync migrate-schemas --tenant=t1,t3,t4");
     assert_eq!(made(&given), ["t0", "t2"]);
@@ -175,10 +120,7 @@ fn after_so_many_failures_nothing_new_is_begun() {
 fn stages_that_make_no_sense_are_refused_before_anything_happens() {
     let given = ten(ADDS_A_TABLE);
     for (args, words) in [
-        (
-            &["--max-failures", "3", "--on-failure", "stop"][..],
-            "exclude each other",
-        ),
+        (&["--max-failures", "3", "--on-failure", "stop"][..], "exclude each other"),
         (&["--max-failures", "0"], "--max-failures"),
         (&["--pause", "2m"], "a pause requires several stages"),
         (&["--batches", "25%,5%"], "larger than the one before"),
@@ -211,30 +153,17 @@ fn the_server_is_asked_whom_a_condition_means() {
     };
     assert_eq!(chosen(&["--where", "slug < 't2'"]), ["t0", "t1"]);
     assert_eq!(
-        chosen(&[
-            "--where",
-            "t.id IN (SELECT tenant_id FROM tenants_domain) -- with a host"
-        ]),
+        chosen(&["--where", "t.id IN (SELECT tenant_id FROM tenants_domain) -- with a host"]),
         ["t2", "t5"]
     );
     assert_eq!(
-        chosen(&[
-            "--tenant",
-            "t0,t5,t6",
-            "--where",
-            "slug > 't4'",
-            "--exclude",
-            "t6"
-        ]),
+        chosen(&["--tenant", "t0,t5,t6", "--where", "slug > 't4'", "--exclude", "t6"]),
         ["t5"]
     );
     given
         .run(&["migrate-schemas", "--where", "slug = 't3'"])
         .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            ..NONE
-        });
+        .counts(Counts { migrated: 1, ..NONE });
     assert_eq!(made(&given), ["t3"]);
     given
         .run(&["migrate-schemas", "--where", "false"])
@@ -265,32 +194,15 @@ fn a_condition_can_only_ask() {
         .says("the server rejects --where")
         .says("  2 | AND plann = 1\n    |     ^\n")
         .says("column \"plann\" does not exist (42703)");
-    given
-        .run(&["migrate-schemas", "--where", "slug ="])
-        .exits(2)
-        .says("42601");
-    given
-        .run(&["migrate-schemas", "--where", "1/0 = 1"])
-        .exits(2)
-        .says("22012");
+    given.run(&["migrate-schemas", "--where", "slug ="]).exits(2).says("42601");
+    given.run(&["migrate-schemas", "--where", "1/0 = 1"]).exits(2).says("22012");
     given.database.execute("CREATE SEQUENCE tickets");
-    given
-        .run(&["migrate-schemas", "--where", "nextval('tickets') > 0"])
-        .exits(2)
-        .says("25006");
+    given.run(&["migrate-schemas", "--where", "nextval('tickets') > 0"]).exits(2).says("25006");
     // Whatever the role's setting is, a backslash in a string is a backslash.
     given.database.execute(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings TO off', current_database()); END $$",
     );
-    given
-        .run(&[
-            "list-tenants",
-            "-o",
-            "names",
-            "--where",
-            r"slug = '\' OR id = 1",
-        ])
-        .exits(0);
+    given.run(&["list-tenants", "-o", "names", "--where", r"slug = '\' OR id = 1"]).exits(0);
     assert!(made(&given).is_empty());
 }
 
@@ -301,10 +213,7 @@ fn a_file_or_stdin_says_who() {
     given
         .run(&["migrate-schemas", "--from-file", "large.txt", "-t", "t6"])
         .exits(0)
-        .counts(Counts {
-            migrated: 3,
-            ..NONE
-        });
+        .counts(Counts { migrated: 3, ..NONE });
     assert_eq!(made(&given), ["t1", "t4", "t6"]);
 
     let piped = |text: &str| {
@@ -318,19 +227,13 @@ fn a_file_or_stdin_says_who() {
         stdin.write_all(text.as_bytes()).unwrap();
         drop(stdin);
         let output = child.wait_with_output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(piped("t2\n").0, Some(0));
     assert_eq!(made(&given), ["t1", "t2", "t4", "t6"]);
     let (code, said) = piped("# none\n");
     assert_eq!(code, Some(0));
-    assert!(
-        said.contains("0 schemas: "),
-        "an empty list selects no tenant: {said}"
-    );
+    assert!(said.contains("0 schemas: "), "an empty list selects no tenant: {said}");
     let (code, said) = piped("t3\n\nt30\nt*\n");
     assert_eq!(code, Some(4));
     assert!(said.contains("'t30' (line 3), 't*' (line 4)"), "{said}");
@@ -358,21 +261,10 @@ fn what_could_not_be_stored_at_once_is_stored_later() {
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
         .exits(10)
-        .counts(Counts {
-            migrated: 7,
-            up_to_date: 1,
-            failed: 3,
-            ..NONE
-        })
+        .counts(Counts { migrated: 7, up_to_date: 1, failed: 3, ..NONE })
         .never_says("the record of this run");
-    assert_eq!(
-        given.value("SELECT count(*) FROM pricesync.run_item WHERE run_id = 2"),
-        "10"
-    );
-    assert_eq!(
-        given.value("SELECT count(*) FROM pricesync.schema_failure"),
-        "3"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM pricesync.run_item WHERE run_id = 2"), "10");
+    assert_eq!(given.value("SELECT count(*) FROM pricesync.schema_failure"), "3");
 }
 
 #[test]
@@ -388,9 +280,7 @@ fn an_incomplete_run_record_is_reported_and_not_taken_for_success() {
         ["tenant_t2", "tenant_t8"]
     );
     let again = ["migrate-schemas", "--retry-failed"];
-    given
-        .database
-        .execute("ALTER TABLE pricesync.schema_failure RENAME TO elsewhere");
+    given.database.execute("ALTER TABLE pricesync.schema_failure RENAME TO elsewhere");
     given
         .run(&again)
         .exits(4)
@@ -402,62 +292,34 @@ fn an_incomplete_run_record_is_reported_and_not_taken_for_success() {
 fn exactly_the_schemas_that_failed_are_tried_again() {
     let given = ten(fails_in(&["t2", "t5", "t8"]));
     let again = ["migrate-schemas", "--retry-failed"];
-    given
-        .run(&again)
-        .exits(0)
-        .says("no schema failed in its last run");
-    given
-        .run(&[&again[..], &["-o", "json"]].concat())
-        .exits(0)
-        .prints("\"failed\": 0");
-    given
-        .run(&["migrate-schemas", "--on-failure", "continue"])
-        .exits(10)
-        .counts(Counts {
-            migrated: 7,
-            up_to_date: 1,
-            failed: 3,
-            ..NONE
-        });
-    given
-        .run(&["status"])
-        .exits(0)
-        .prints("failed in run 2")
-        .prints("t2, t5, t8");
-    given
-        .run(&["runs", "show", "2"])
-        .exits(0)
-        .prints("tenant_t5");
+    given.run(&again).exits(0).says("no schema failed in its last run");
+    given.run(&[&again[..], &["-o", "json"]].concat()).exits(0).prints("\"failed\": 0");
+    given.run(&["migrate-schemas", "--on-failure", "continue"]).exits(10).counts(Counts {
+        migrated: 7,
+        up_to_date: 1,
+        failed: 3,
+        ..NONE
+    });
+    given.run(&["status"]).exits(0).prints("failed in run 2").prints("t2, t5, t8");
+    given.run(&["runs", "show", "2"]).exits(0).prints("tenant_t5");
     // For the others the file is another one now, but they are not chosen.
     given.tenant_file("V1__made.sql", ADDS_A_TABLE);
     given
         .run(&[&again[..], &["--exclude", "t8"]].concat())
         .exits(0)
-        .counts(Counts {
-            migrated: 2,
-            ..NONE
-        });
+        .counts(Counts { migrated: 2, ..NONE });
     given
         .run(&[&again[..], &["--dry-run"]].concat())
         .exits(0)
         .prints("tenant_t8")
         .never_says("tenant_t1");
-    given.run(&again).exits(0).counts(Counts {
-        migrated: 1,
-        ..NONE
-    });
-    given
-        .run(&again)
-        .exits(0)
-        .says("no schema failed in its last run");
+    given.run(&again).exits(0).counts(Counts { migrated: 1, ..NONE });
+    given.run(&again).exits(0).says("no schema failed in its last run");
     // public, where it was public that failed.
     given.shared_file("V2__more.sql", "CREATE TABLE more (id int); SELECT 1/0");
     given.run(&["migrate-schemas"]).exits(10);
     given.shared_file("V2__more.sql", "CREATE TABLE more (id int)");
-    given.run(&again).exits(0).counts(Counts {
-        migrated: 1,
-        ..NONE
-    });
+    given.run(&again).exits(0).counts(Counts { migrated: 1, ..NONE });
     assert_eq!(given.history("public"), ["1", "2"]);
 }
 
@@ -476,13 +338,7 @@ fn the_summary_ends_with_the_commands_that_go_on_also_when_it_is_quiet() {
 fn a_command_line_with_an_address_is_not_repeated() {
     let given = ten(fails_in(&["t0", "t1"]));
     let url = given.database.url().to_owned();
-    let args = [
-        "migrate-schemas",
-        "--jobs=1",
-        "--max-failures=2",
-        "-d",
-        &url,
-    ];
+    let args = ["migrate-schemas", "--jobs=1", "--max-failures=2", "-d", &url];
     given
         .run(&args)
         .exits(10)
@@ -494,15 +350,11 @@ fn a_command_line_with_an_address_is_not_repeated() {
 fn what_was_read_from_a_pipe_is_not_proposed_to_be_read_again() {
     let given = ten(fails_in(&["t0"]));
     let mut run = given.command(&["migrate-schemas", "--jobs=1", "--from-file", "-"]);
-    run.stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+    run.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = run.spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"t0\nt1\n").unwrap();
     let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
-    assert!(
-        said.contains("continue with the rest: run the same command again\n"),
-        "{said}"
-    );
+    assert!(said.contains("continue with the rest: run the same command again\n"), "{said}");
 }
 
 #[test]
@@ -516,12 +368,7 @@ fn a_proposed_command_goes_as_far_as_the_one_that_failed() {
         .says("retry the failed schemas: pricesync migrate-schemas --to 1 --retry-failed\n");
     given.tenant_file("V1__made.sql", fails_in(&["t1", "t3"]));
     given
-        .run(&[
-            "migrate-schemas",
-            "--retry-failed",
-            "--on-failure=continue",
-            "--to=1",
-        ])
+        .run(&["migrate-schemas", "--retry-failed", "--on-failure=continue", "--to=1"])
         .exits(10)
         .says("retry the failed schemas: pricesync migrate-schemas --to 1 --tenant=t1,t3\n");
 }
@@ -534,9 +381,7 @@ fn a_name_that_excludes_nobody_is_an_error_and_a_glob_is_none() {
         .exits(4)
         .says("no tenant has the slug, schema or host 't77'");
     assert!(made(&given).is_empty());
-    given
-        .run(&["migrate-schemas", "--exclude=x*,t9", "--tenant=t8,t9"])
-        .exits(0);
+    given.run(&["migrate-schemas", "--exclude=x*,t9", "--tenant=t8,t9"]).exits(0);
     assert_eq!(made(&given), ["t8"]);
     // Nor is the row that every run warns of.
     given.database.execute(
@@ -550,21 +395,10 @@ fn a_name_that_excludes_nobody_is_an_error_and_a_glob_is_none() {
 fn programs_hear_of_stages_and_pauses() {
     let given = ten(ADDS_A_TABLE);
     let told = given
-        .run(&[
-            "migrate-schemas",
-            "--progress",
-            "json",
-            "--canary",
-            "t3",
-            "--pause",
-            "1ms",
-        ])
+        .run(&["migrate-schemas", "--progress", "json", "--canary", "t3", "--pause", "1ms"])
         .exits(0);
-    let events: Vec<serde_json::Value> = told
-        .stderr
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let events: Vec<serde_json::Value> =
+        told.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |event: &str| {
         let found = events.iter().filter(|line| line["event"] == event);
         found.cloned().collect::<Vec<_>>()
@@ -572,10 +406,7 @@ fn programs_hear_of_stages_and_pauses() {
     let stages = of("stage-started");
     assert_eq!(stages.len(), 2);
     assert_eq!(stages[0]["stage"], "canary");
-    assert_eq!(
-        (&stages[1]["stage"], &stages[1]["schemas"]),
-        (&"batch".into(), &9.into())
-    );
+    assert_eq!((&stages[1]["stage"], &stages[1]["schemas"]), (&"batch".into(), &9.into()));
     assert_eq!(of("pausing")[0]["before"], 2);
     assert!(of("schema-finished")[0]["schema"] == "tenant_t3");
 }

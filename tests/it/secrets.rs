@@ -31,9 +31,7 @@ fn a_password_is_said_by_no_command_however_it_was_told() {
     for address in ADDRESSES {
         for args in COMMANDS {
             let mut command = given.command(args);
-            command
-                .env("PRICESYNC_DATABASE_URL", address)
-                .env("RUST_BACKTRACE", "1");
+            command.env("PRICESYNC_DATABASE_URL", address).env("RUST_BACKTRACE", "1");
             let ran = Ran::from(args, command.output().unwrap());
             let reaches = args[0] != "config";
             assert!(!reaches || matches!(ran.code(), Some(2 | 5)), "{address}");
@@ -42,12 +40,7 @@ fn a_password_is_said_by_no_command_however_it_was_told() {
     }
     let mut command = given.command(&["migrate-schemas"]);
     command
-        .env(
-            "PRICESYNC_DATABASE_URL",
-            "postgresql://app@127.0.0.1:1/saas",
-        )
+        .env("PRICESYNC_DATABASE_URL", "postgresql://app@127.0.0.1:1/saas")
         .env("PGPASSWORD", SECRET);
-    Ran::from(&["migrate-schemas"], command.output().unwrap())
-        .exits(5)
-        .never_says(SECRET);
+    Ran::from(&["migrate-schemas"], command.output().unwrap()).exits(5).never_says(SECRET);
 }

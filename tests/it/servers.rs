@@ -27,14 +27,8 @@ const WRITING: [&[&str]; 5] = [
 ];
 
 /// Commands that only read.
-const READING: [&[&str]; 6] = [
-    &["list-tenants"],
-    &["status"],
-    &["status", "--verify"],
-    &["doctor"],
-    &["runs"],
-    &["locks"],
-];
+const READING: [&[&str]; 6] =
+    [&["list-tenants"], &["status"], &["status", "--verify"], &["doctor"], &["runs"], &["locks"]];
 
 #[test]
 fn a_hot_standby_is_read_and_not_written() {
@@ -42,12 +36,7 @@ fn a_hot_standby_is_read_and_not_written() {
     let cluster = Cluster::start("");
     let url = cluster.url("postgres");
     on(&given, &url, &["migrate-schemas"]).exits(0);
-    on(
-        &given,
-        &url,
-        &["create-tenant", "--slug", "acme", "--name", "Acme"],
-    )
-    .exits(0);
+    on(&given, &url, &["create-tenant", "--slug", "acme", "--name", "Acme"]).exits(0);
     cluster.becomes_a_standby();
     for args in READING {
         on(&given, &url, args).exits(0);
@@ -62,10 +51,7 @@ fn a_hot_standby_is_read_and_not_written() {
             .says("is a hot standby, which is read-only")
             .says("connect to the primary");
     }
-    assert_eq!(
-        database::one(&url, "SELECT count(*) FROM tenants_tenant"),
-        "1"
-    );
+    assert_eq!(database::one(&url, "SELECT count(*) FROM tenants_tenant"), "1");
 }
 
 #[test]
@@ -73,9 +59,9 @@ fn a_read_only_database_is_read_and_not_written() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     let name = given.value("SELECT current_database()");
-    given.database.execute(&format!(
-        "ALTER DATABASE {name} SET default_transaction_read_only TO on"
-    ));
+    given
+        .database
+        .execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only TO on"));
     for args in READING {
         on(&given, given.database.url(), args).exits(0);
     }
@@ -93,9 +79,7 @@ fn a_read_only_database_is_read_and_not_written() {
 fn a_role_that_does_not_wait_for_the_disk_waits_for_it_here() {
     let given = Given::tenants(&["acme"]);
     let name = given.value("SELECT current_database()");
-    given.database.execute(&format!(
-        "ALTER DATABASE {name} SET synchronous_commit TO off"
-    ));
+    given.database.execute(&format!("ALTER DATABASE {name} SET synchronous_commit TO off"));
     given.tenant_file(
         "V1__a.sql",
         "CREATE TABLE a AS SELECT current_setting('synchronous_commit') AS setting;\n",
@@ -133,11 +117,7 @@ fn what_a_role_or_a_database_sets_reaches_no_migration() {
     );
     given.run(&["migrate-schemas"]).exits(0);
     // The settings hold for the test's own sessions, too, which may be slow.
-    let sign = if given.database.url().contains('?') {
-        '&'
-    } else {
-        '?'
-    };
+    let sign = if given.database.url().contains('?') { '&' } else { '?' };
     let unhurried = format!(
         "{}{sign}options=-c%20statement_timeout%3D0%20-c%20idle_session_timeout%3D0",
         given.database.url()
@@ -147,13 +127,8 @@ fn what_a_role_or_a_database_sets_reaches_no_migration() {
         value("SELECT concat_ws(' | ', path, words, level) FROM tenant_acme.a"),
         "tenant_acme, public | a\\b | read committed"
     );
-    given
-        .run(&["create-tenant", "--name", "B\\eta's", "--slug", "beta"])
-        .exits(0);
-    assert_eq!(
-        value("SELECT name FROM public.tenants_tenant WHERE slug = 'beta'"),
-        "B\\eta's"
-    );
+    given.run(&["create-tenant", "--name", "B\\eta's", "--slug", "beta"]).exits(0);
+    assert_eq!(value("SELECT name FROM public.tenants_tenant WHERE slug = 'beta'"), "B\\eta's");
     for args in [
         &["status", "--verify"][..],
         &["doctor"],
@@ -179,22 +154,18 @@ fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
     on(&given, &url, &create).exits(0);
     cluster.keeps();
     given.tenant_file("V900__more.sql", "CREATE TABLE more (id int);\n");
-    on(&given, &url, &["migrate-schemas"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            ..NONE
-        });
+    on(&given, &url, &["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
     cluster.goes_back();
     on(&given, &url, &["migrate-schemas", "--check"]).exits(3);
-    on(&given, &url, &["migrate-schemas"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            ..NONE
-        });
+    on(&given, &url, &["migrate-schemas"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 1,
+        ..NONE
+    });
     on(&given, &url, &["status", "--verify"]).exits(0);
     assert_eq!(made(&url, "more"), "tenant_acme");
 }
@@ -235,10 +206,7 @@ fn a_comparison_without_a_second_connection_frees_its_locks() {
         "V1__tenants.sql",
         include_str!("../../migrations/shared/tenants/V1__tenants.sql"),
     );
-    given.shared_file(
-        "V2__plans.sql",
-        "CREATE TABLE plans (id int PRIMARY KEY);\n",
-    );
+    given.shared_file("V2__plans.sql", "CREATE TABLE plans (id int PRIMARY KEY);\n");
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int REFERENCES plans);\n");
     on(&given, &url, &["migrate-schemas"]).exits(0);
     let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
@@ -250,10 +218,8 @@ fn a_comparison_without_a_second_connection_frees_its_locks() {
         "ALTER TABLE a DROP CONSTRAINT a_id_fkey;\nSELECT public.until_full();\n",
     );
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
-    let run = given.spawn_with(
-        &["migrate-schemas", "--jobs", "1"],
-        &[("PRICESYNC_DATABASE_URL", &url)],
-    );
+    let run =
+        given.spawn_with(&["migrate-schemas", "--jobs", "1"], &[("PRICESYNC_DATABASE_URL", &url)]);
     eventually("the file runs", || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pricesync' AND wait_event = 'PgSleep'";
         database::one(&url, sql) == "1"
@@ -302,10 +268,7 @@ impl Crowd {
             let full = "SELECT pg_advisory_lock(4711)";
             clients[0].execute(full, &[]).await.unwrap();
         });
-        Self {
-            _runtime: runtime,
-            _clients: clients,
-        }
+        Self { _runtime: runtime, _clients: clients }
     }
 }
 
@@ -343,33 +306,23 @@ fn made(url: &str, table: &str) -> String {
     let sql = format!(
         "SELECT string_agg(schemaname, ' ' ORDER BY 1) FROM pg_tables WHERE tablename = '{table}'"
     );
-    database::run(url, &sql).unwrap()[0][0]
-        .clone()
-        .unwrap_or_default()
+    database::run(url, &sql).unwrap()[0][0].clone().unwrap_or_default()
 }
 
 #[test]
 fn a_run_reports_a_missing_standby_and_continues_after_it() {
     let (given, _cluster, url) = without_its_standby();
-    let mut run = given.spawn_with(
-        &["migrate-schemas", "--jobs", "2"],
-        &[("PRICESYNC_DATABASE_URL", &url)],
-    );
+    let mut run =
+        given.spawn_with(&["migrate-schemas", "--jobs", "2"], &[("PRICESYNC_DATABASE_URL", &url)]);
     run.hears(WAITING);
     run.hears(WAITING);
     await_standby(&url, "");
     run.wait()
         .exits(0)
-        .counts(Counts {
-            migrated: 2,
-            up_to_date: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 2, up_to_date: 1, ..NONE })
         .says("synchronous_standby_names");
     assert_eq!(made(&url, "most"), "tenant_acme tenant_beta");
-    on(&given, &url, &["runs", "show", "2"])
-        .exits(0)
-        .prints("tenant_beta");
+    on(&given, &url, &["runs", "show", "2"]).exits(0).prints("tenant_beta");
 }
 
 #[test]
@@ -378,21 +331,13 @@ fn an_interrupted_wait_for_a_standby_reports_what_is_committed() {
         let (given, _cluster, url) = without_its_standby();
         let mut run = given.spawn_with(
             &["migrate-schemas", "--jobs", "1"],
-            &[
-                ("PRICESYNC_DATABASE_URL", &url),
-                ("PRICESYNC_ATOMIC", atomic),
-            ],
+            &[("PRICESYNC_DATABASE_URL", &url), ("PRICESYNC_ATOMIC", atomic)],
         );
         run.hears(WAITING);
         run.signal(Signal::INT);
         run.hears("interrupt again to cancel them");
         run.signal(Signal::INT);
-        run.wait().exits(130).counts(Counts {
-            migrated: 1,
-            up_to_date: 1,
-            not_started: 1,
-            ..NONE
-        });
+        run.wait().exits(130).counts(Counts { migrated: 1, up_to_date: 1, not_started: 1, ..NONE });
         assert_eq!(made(&url, "more"), "tenant_acme");
         let stored = database::one(
             &url,

@@ -34,9 +34,7 @@ fn told(stderr: &str) -> Vec<String> {
 }
 
 fn backup(given: &Given) -> String {
-    given
-        .run(&["backup", "--tenant=acme", "--out=backups"])
-        .exits(0);
+    given.run(&["backup", "--tenant=acme", "--out=backups"]).exits(0);
     let folder = given.dir.path().join("backups");
     let file = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
     file.path().to_str().unwrap().to_owned()
@@ -59,20 +57,16 @@ const TABLES: [&str; 10] = [
 fn a_restore_and_a_clone_tell_each_table_and_what_comes_behind() {
     let given = Given::shop();
     let file = backup(&given);
-    for args in [
-        &["restore", &file, "--as=copy"][..],
-        &["clone-tenant", "--from=acme", "--slug=clone"],
-    ] {
+    for args in
+        [&["restore", &file, "--as=copy"][..], &["clone-tenant", "--from=acme", "--slug=clone"]]
+    {
         let json = [args, &["--progress=json"]].concat();
         let ran = given.run(&json).exits(0).prints("5 tables, 8 rows");
         let steps = told(&ran.stderr);
         assert_eq!(steps[..TABLES.len()], TABLES, "{args:?}");
         assert_eq!(steps[TABLES.len()..], ["schema-finished", "run-finished"]);
-        let events: Vec<Value> = ran
-            .stderr
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let events: Vec<Value> =
+            ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events[0]["command"], args[0]);
         let finished = &events[events.len() - 2];
         assert_eq!(finished["outcome"], "done");
@@ -81,10 +75,7 @@ fn a_restore_and_a_clone_tell_each_table_and_what_comes_behind() {
 
         // Once more: it is taken by now.
         let ran = given.run(&json).exits(7);
-        let last = ran
-            .stderr
-            .lines()
-            .rfind(|line| line.contains("schema-finished"));
+        let last = ran.stderr.lines().rfind(|line| line.contains("schema-finished"));
         let failed: Value = serde_json::from_str(last.unwrap()).unwrap();
         assert_eq!(failed["outcome"], "failed");
         assert!(failed["message"].as_str().unwrap().contains("is taken by"));
@@ -105,18 +96,10 @@ fn lines_say_the_same_and_quiet_says_nothing() {
         .says("tenant_copy: step 8 of 8: comparison with the backup\n")
         .never_says("1 schema");
     // Without --progress=lines only what takes long is printed.
-    given
-        .run(&["restore", &file, "--as=quick"])
-        .exits(0)
-        .never_says("step");
+    given.run(&["restore", &file, "--as=quick"]).exits(0).never_says("step");
     large(&given, "tenant_copy");
     given
-        .run(&[
-            "clone-tenant",
-            "--from=copy",
-            "--slug=clone",
-            "--progress=none",
-        ])
+        .run(&["clone-tenant", "--from=copy", "--slug=clone", "--progress=none"])
         .exits(0)
         .never_says("step");
     given
@@ -143,9 +126,7 @@ fn a_purge_of_several_tells_each_of_them() {
     let given = Given::shop();
     large(&given, "tenant_acme");
     for slug in ["acme", "globex"] {
-        given
-            .run(&["drop-schema", "--tenant", slug, "--force", "--trash"])
-            .exits(0);
+        given.run(&["drop-schema", "--tenant", slug, "--force", "--trash"]).exits(0);
     }
     let ran = given
         .run(&["purge", "--all", "--force", "--progress=json"])
@@ -193,12 +174,7 @@ fn an_interrupt_ends_it_and_says_what_to_do() {
     let given = Given::shop();
     large(&given, "tenant_acme");
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.users IN ACCESS SHARE MODE");
-    let args = [
-        "drop-schema",
-        "--tenant=acme",
-        "--force",
-        "--lock-timeout=0",
-    ];
+    let args = ["drop-schema", "--tenant=acme", "--force", "--lock-timeout=0"];
     let drop = given.spawn(&args);
     eventually("the drop waits for the table", || {
         given.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
@@ -211,9 +187,7 @@ fn an_interrupt_ends_it_and_says_what_to_do() {
         .prints_nothing();
     holder.let_go(&given);
     all_have_ended(&given);
-    given
-        .run(&["drop-schema", "--tenant=acme", "--force"])
-        .exits(0);
+    given.run(&["drop-schema", "--tenant=acme", "--force"]).exits(0);
     assert_eq!(
         given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'acme|dropping'"),
         "0"

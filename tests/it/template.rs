@@ -144,10 +144,7 @@ fn gaps(given: &Given, schema: &str) -> String {
 
 fn structure(given: &Given, schema: &str) -> String {
     let pattern = quoted(schema);
-    given
-        .dump(&["--schema-only", "--schema", &pattern])
-        .replace(&pattern, "s")
-        .replace(schema, "s")
+    given.dump(&["--schema-only", "--schema", &pattern]).replace(&pattern, "s").replace(schema, "s")
 }
 
 fn fingerprint(given: &Given, schema: &str) -> Fingerprint {
@@ -156,28 +153,19 @@ fn fingerprint(given: &Given, schema: &str) -> Fingerprint {
 
 /// Returns what a schema would be like after a change, which is not kept.
 fn fingerprint_after(given: &Given, schema: &str, change: &str) -> Fingerprint {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let options =
             ConnectOptions::resolve(Some(given.database.url()), &Environment::from_process())
                 .unwrap();
         let tls = tls::connector(&options).unwrap();
-        let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
-            .await
-            .unwrap();
+        let database =
+            Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await.unwrap();
         let session = database.session(Duration::ZERO).await.unwrap();
-        let change = format!(
-            "BEGIN; SET LOCAL search_path TO {}; {change}",
-            quoted(schema)
-        );
+        let change = format!("BEGIN; SET LOCAL search_path TO {}; {change}", quoted(schema));
         session.rows(&change).await.unwrap();
         let schema = SchemaName::parse(schema).unwrap();
-        Fingerprint::read(&session, &schema, "refinery_schema_history")
-            .await
-            .unwrap()
+        Fingerprint::read(&session, &schema, "refinery_schema_history").await.unwrap()
     })
 }
 
@@ -186,16 +174,10 @@ fn the_shipped_files_and_their_template_make_the_same() {
     let given = Given::shipped();
     given.run(&["migrate-schemas"]).exits(0);
     two_ways(&given);
-    assert_eq!(
-        structure(&given, "tenant_made"),
-        structure(&given, "tenant_files")
-    );
+    assert_eq!(structure(&given, "tenant_made"), structure(&given, "tenant_files"));
     let made = fingerprint(&given, "tenant_made");
     assert_eq!(made, fingerprint(&given, "tenant_files"));
-    assert_eq!(
-        given.value("SELECT fingerprint FROM pricesync.template"),
-        made.hash()
-    );
+    assert_eq!(given.value("SELECT fingerprint FROM pricesync.template"), made.hash());
     let rows = |schema: &str| {
         given.column(&format!(
             "SELECT concat_ws(' ', version, name, checksum) FROM {schema}.refinery_schema_history ORDER BY version"
@@ -211,14 +193,8 @@ fn whatever_a_file_can_define_is_the_same_by_template() {
     two_ways(&given);
     assert_eq!(gaps(&given, "tenant_files"), "1");
     assert_eq!(gaps(&given, "tenant_made"), "0");
-    assert_eq!(
-        structure(&given, "tenant_made"),
-        structure(&given, "tenant_files")
-    );
-    let (made, files) = (
-        fingerprint(&given, "tenant_made"),
-        fingerprint(&given, "tenant_files"),
-    );
+    assert_eq!(structure(&given, "tenant_made"), structure(&given, "tenant_files"));
+    let (made, files) = (fingerprint(&given, "tenant_made"), fingerprint(&given, "tenant_files"));
     assert_eq!(made.first_difference(&files), None);
     assert!(made.lines().len() > 100, "{:?}", made.lines());
 }
@@ -270,15 +246,9 @@ fn a_fingerprint_sees_every_change() {
         let after = fingerprint_after(&given, "tenant_one", change);
         assert_ne!(after, before, "{change}");
     }
-    assert_eq!(
-        fingerprint(&given, "tenant_one").first_difference(&before),
-        None
-    );
+    assert_eq!(fingerprint(&given, "tenant_one").first_difference(&before), None);
     let used = fingerprint_after(&given, "tenant_one", "SELECT nextval('tickets')");
-    assert_eq!(
-        used.first_difference(&before),
-        Some("state tickets 135 true")
-    );
+    assert_eq!(used.first_difference(&before), Some("state tickets 135 true"));
 }
 
 #[test]
@@ -293,14 +263,11 @@ fn a_run_over_many_empty_schemas_compiles_a_template_and_uses_it() {
     given
         .database
         .execute("CREATE FUNCTION tenant_filled.f() RETURNS int LANGUAGE sql AS 'SELECT 1'");
-    given
-        .run(&["migrate-schemas", "--progress", "lines"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 22,
-            up_to_date: 1,
-            ..NONE
-        });
+    given.run(&["migrate-schemas", "--progress", "lines"]).exits(0).counts(Counts {
+        migrated: 22,
+        up_to_date: 1,
+        ..NONE
+    });
     for schema in ["tenant_t0", "tenant_t19", "a\"b'; {schema} {history} $1 ế"] {
         assert_eq!(gaps(&given, schema), "0", "{schema}");
         assert_eq!(given.history(schema), ["1", "2"]);
@@ -320,19 +287,14 @@ fn a_few_empty_schemas_use_a_template_that_is_there() {
     create(&given, "first", &[]);
     given.tenant_in("b", "tenant_b");
     given.tenant_in("c", "tenant_c");
-    let told = given
-        .run(&["migrate-schemas", "--tenant", "b", "--progress", "lines"])
-        .exits(0);
+    let told = given.run(&["migrate-schemas", "--tenant", "b", "--progress", "lines"]).exits(0);
     assert!(told.stderr.contains("V1__gap"), "{}", told.stderr);
     assert_eq!(gaps(&given, "tenant_b"), "0");
-    given
-        .run(&["migrate-schemas", "--no-template"])
-        .exits(0)
-        .counts(Counts {
-            migrated: 1,
-            up_to_date: 4,
-            ..NONE
-        });
+    given.run(&["migrate-schemas", "--no-template"]).exits(0).counts(Counts {
+        migrated: 1,
+        up_to_date: 4,
+        ..NONE
+    });
     assert_eq!(gaps(&given, "tenant_c"), "1");
 }
 
@@ -379,10 +341,7 @@ fn what_no_template_can_hold_is_made_by_the_files() {
             "CREATE TABLE p (a int) PARTITION BY LIST (a)",
             "p is of a kind that no template can hold",
         ),
-        (
-            "CREATE VIEW v AS SELECT * FROM public.tenants_tenant",
-            "looks at table",
-        ),
+        ("CREATE VIEW v AS SELECT * FROM public.tenants_tenant", "looks at table"),
         (
             "CREATE TABLE g (a int); ALTER TABLE g OWNER TO pg_read_all_data",
             "the template creates a different schema: ",
@@ -410,10 +369,7 @@ fn a_template_that_somebody_edited_is_not_used() {
     let edit = "UPDATE pricesync.template SET sql = 'CREATE TABLE wrong ()'";
     given.database.execute(edit);
     create(&given, "a", &[]);
-    assert_eq!(
-        given.relations("tenant_a", 'r'),
-        ["refinery_schema_history", "t"]
-    );
+    assert_eq!(given.relations("tenant_a", 'r'), ["refinery_schema_history", "t"]);
     // It was written anew.
     create(&given, "b", &[]);
     assert_eq!(gaps(&given, "tenant_b"), "0");
@@ -427,16 +383,9 @@ fn a_template_that_somebody_edited_is_not_used() {
     );
     given.tenant_in("c", "tenant_c");
     given.tenant_in("d", "tenant_d");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 2,
-        up_to_date: 4,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 2, up_to_date: 4, ..NONE });
     for schema in ["tenant_c", "tenant_d"] {
-        assert_eq!(
-            given.relations(schema, 'r'),
-            ["refinery_schema_history", "t"]
-        );
+        assert_eq!(given.relations(schema, 'r'), ["refinery_schema_history", "t"]);
         assert_eq!(gaps(&given, schema), "1");
     }
 }
@@ -474,8 +423,5 @@ fn a_template_covers_what_stands_before_a_file_without_a_transaction() {
     assert_eq!(gaps(&given, "tenant_a"), "0");
     assert_eq!(given.history("tenant_a"), ["1", "2", "3"]);
     assert_eq!(given.value("SELECT count(*) FROM tenant_a.t"), "1");
-    assert_eq!(
-        given.relations("tenant_a", 'i'),
-        ["refinery_schema_history_pkey", "t_c"]
-    );
+    assert_eq!(given.relations("tenant_a", 'i'), ["refinery_schema_history_pkey", "t_c"]);
 }

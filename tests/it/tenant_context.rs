@@ -64,9 +64,8 @@ impl Two {
         let empty = Environment::from_pairs(Vec::<(String, String)>::new());
         let options = ConnectOptions::resolve(Some(url), &empty).unwrap();
         let tls = tls::connector(&options).unwrap();
-        let database = Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO)
-            .await
-            .unwrap();
+        let database =
+            Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await.unwrap();
         Self { database, server }
     }
 
@@ -119,21 +118,14 @@ async fn a_future_that_is_dropped_anywhere_leaves_nothing_to_the_next() {
         let finished = drop_after(polls, async {
             let context = two.enter(&acme()).await.unwrap();
             let client = context.client();
-            client
-                .batch_execute("SET search_path TO tenant_globex")
-                .await
-                .unwrap();
+            client.batch_execute("SET search_path TO tenant_globex").await.unwrap();
             let insert = "INSERT INTO tenant_acme.products VALUES ($1)";
             client.execute(insert, &[&"dropped"]).await.unwrap();
             context.rollback().await.unwrap();
         })
         .await;
         two.works().await;
-        assert_eq!(
-            two.outside("SELECT current_schema()").await,
-            "public",
-            "after {polls} polls"
-        );
+        assert_eq!(two.outside("SELECT current_schema()").await, "public", "after {polls} polls");
         if finished {
             assert!(polls > 5, "it was dropped in the middle often enough");
             return;
@@ -146,12 +138,7 @@ async fn a_future_that_is_dropped_anywhere_leaves_nothing_to_the_next() {
 async fn a_request_dropped_in_a_query_returns_no_connection() {
     let two = Two::tenants().await;
     let context = two.enter(&acme()).await.unwrap();
-    let pid: i32 = context
-        .client()
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let pid: i32 = context.client().query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let request = tokio::spawn(async move {
         let insert = "INSERT INTO products SELECT 'late' FROM pg_sleep(36000)";
         let _ = context.client().execute(insert, &[]).await;
@@ -166,9 +153,7 @@ async fn a_request_dropped_in_a_query_returns_no_connection() {
     two.works().await;
     let now = two.outside("SELECT pg_backend_pid()").await;
     assert_ne!(now, pid.to_string());
-    two.server
-        .database
-        .execute(&format!("SELECT pg_terminate_backend({pid})"));
+    two.server.database.execute(&format!("SELECT pg_terminate_backend({pid})"));
 }
 
 #[tokio::test]
@@ -189,10 +174,7 @@ async fn what_was_set_inside_ends_with_the_context() {
     let left = "SELECT concat_ws(' ', current_setting('search_path'), current_setting('statement_timeout'), current_user, \
          (SELECT count(*) FROM pg_listening_channels()), (SELECT count(*) FROM pg_locks WHERE objid = 4711 AND pid = pg_backend_pid()), \
          pg_my_temp_schema() = 0 OR to_regclass('pg_temp.products') IS NULL)";
-    assert_eq!(
-        two.outside(left).await,
-        "\"$user\", public 0 postgres 0 0 t"
-    );
+    assert_eq!(two.outside(left).await, "\"$user\", public 0 postgres 0 0 t");
     two.works().await;
 }
 
@@ -220,11 +202,7 @@ async fn a_commit_inside_is_told_and_not_taken_for_the_end() {
             client.batch_execute(how).await.unwrap();
             let insert = "INSERT INTO products VALUES ('stray')";
             client.batch_execute(insert).await.unwrap();
-            let ended = if commits {
-                context.commit().await
-            } else {
-                context.rollback().await
-            };
+            let ended = if commits { context.commit().await } else { context.rollback().await };
             let error = ended.unwrap_err();
             assert!(matches!(error, TenantError::Ended(_)), "{how}: {error:?}");
             two.works().await;
@@ -353,11 +331,8 @@ async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() 
         set("shared", Scope::Shared),
         set("tenant", Scope::Tenant),
     ));
-    let target = Arc::new(Target {
-        schema: acme(),
-        label: "acme".to_owned(),
-        scope: Scope::Tenant,
-    });
+    let target =
+        Arc::new(Target { schema: acme(), label: "acme".to_owned(), scope: Scope::Tenant });
 
     let context = two.enter(&acme()).await.unwrap();
     let error = context.client().query("SELECT * FROM c", &[]).await;
@@ -367,11 +342,7 @@ async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() 
     assert!(is_something_missing(&error));
     assert_eq!(ask().pending(&target).await, Some(2));
     assert_eq!(
-        ask()
-            .hint(&target, &error)
-            .await
-            .unwrap()
-            .render("pricesync"),
+        ask().hint(&target, &error).await.unwrap().render("pricesync"),
         "tenant 'acme' is 2 migrations behind: pricesync migrate-schemas --tenant=acme"
     );
     two.server.run(&["migrate-schemas"]).exits(0);

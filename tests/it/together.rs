@@ -48,13 +48,7 @@ fn with_weight(given: &Given) -> usize {
 
 #[test]
 fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
-    let hostile = [
-        "Tenant \"Odd\"",
-        "it's",
-        "a.b",
-        "quán ăn ế",
-        &"n".repeat(63),
-    ];
+    let hostile = ["Tenant \"Odd\"", "it's", "a.b", "quán ăn ế", &"n".repeat(63)];
     let dumps = [("16", 16), ("3", 3), ("1", 1)].map(|(most, expected)| {
         let given = Given::tenants(&[]);
         given.file("pricesync.toml", PATIENT);
@@ -91,36 +85,26 @@ fn quick_schemas_share_transactions_and_end_as_if_they_had_not() {
 #[test]
 fn one_that_fails_fails_alone_and_is_named() {
     let given = fleet(30);
-    given
-        .database
-        .execute("ALTER TABLE tenant_t20.items ADD COLUMN weight text");
+    given.database.execute("ALTER TABLE tenant_t20.items ADD COLUMN weight text");
     given.tenant_file("V2__quick.sql", QUICK);
     migrate(&given, &[])
         .exits(10)
-        .counts(Counts {
-            migrated: 29,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("t20")
         .says("V2__quick.sql:1:1")
         .says("already exists (42701)");
     assert!(most_together(&given) > 2);
     assert_eq!(given.history("tenant_t20"), ["1"]);
-    assert_eq!(
-        given.relations("tenant_t20", 'i'),
-        ["refinery_schema_history_pkey"]
-    );
+    assert_eq!(given.relations("tenant_t20", 'i'), ["refinery_schema_history_pkey"]);
 }
 
 #[test]
 fn no_more_fail_than_are_allowed_to() {
     let given = fleet(30);
     for number in 10..30 {
-        given.database.execute(&format!(
-            "ALTER TABLE tenant_t{number}.items ADD COLUMN weight text"
-        ));
+        given
+            .database
+            .execute(&format!("ALTER TABLE tenant_t{number}.items ADD COLUMN weight text"));
     }
     given.tenant_file("V2__quick.sql", QUICK);
     let args = ["migrate-schemas", "--jobs", "1", "--max-failures", "3"];
@@ -142,22 +126,13 @@ fn a_table_in_use_is_waited_for_by_its_own_schema_alone() {
     let holder = Holder::of(&given, "LOCK TABLE tenant_t20.items IN ACCESS SHARE MODE");
     migrate(&given, &["--lock-timeout", "200ms"])
         .exits(10)
-        .counts(Counts {
-            migrated: 29,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("55P03")
         .says("the-holder")
         .says("gave up after 2 attempts");
     assert!(most_together(&given) > 2);
     holder.let_go(&given);
-    migrate(&given, &[]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 30,
-        ..NONE
-    });
+    migrate(&given, &[]).exits(0).counts(Counts { migrated: 1, up_to_date: 30, ..NONE });
 }
 
 #[test]
@@ -169,12 +144,7 @@ fn a_schema_that_another_run_holds_is_waited_for_by_itself() {
     let _holder = Holder::of(&given, &lock);
     migrate(&given, &["--lock-wait", "1s"])
         .exits(10)
-        .counts(Counts {
-            migrated: 29,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("the-holder");
     assert!(most_together(&given) > 2);
 }
@@ -191,12 +161,7 @@ fn histories_that_differ_are_brought_to_the_same_end() {
         .execute("INSERT INTO tenant_t07.refinery_schema_history VALUES (9, 'gone', 'then', '1')");
     migrate(&given, &[])
         .exits(10)
-        .counts(Counts {
-            migrated: 29,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("V9__gone is applied, but its file is gone");
     assert_eq!(with_weight(&given), 29);
     assert_eq!(given.history("tenant_t07"), ["1", "9"]);
@@ -206,22 +171,14 @@ fn histories_that_differ_are_brought_to_the_same_end() {
 #[test]
 fn a_notice_is_reported_for_its_schema() {
     let given = fleet(30);
-    given
-        .database
-        .execute("CREATE TABLE tenant_t20.more (id int)");
-    given.tenant_file(
-        "V2__more.sql",
-        "CREATE TABLE IF NOT EXISTS more (id int);\n",
-    );
+    given.database.execute("CREATE TABLE tenant_t20.more (id int)");
+    given.tenant_file("V2__more.sql", "CREATE TABLE IF NOT EXISTS more (id int);\n");
     let told = migrate(&given, &["--progress", "json"])
         .exits(0)
         .says("relation \\\"more\\\" already exists, skipping");
     assert!(most_together(&given) > 2);
-    let remarks: Vec<&str> = told
-        .stderr
-        .lines()
-        .filter(|line| line.contains("already exists"))
-        .collect();
+    let remarks: Vec<&str> =
+        told.stderr.lines().filter(|line| line.contains("already exists")).collect();
     assert_eq!(remarks.len(), 1, "{remarks:?}");
     assert!(remarks[0].contains("tenant_t20"), "{remarks:?}");
 }
@@ -230,11 +187,7 @@ fn a_notice_is_reported_for_its_schema() {
 fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
     let given = fleet(30);
     given.tenant_file("V2__row.sql", "INSERT INTO items VALUES (1);\n");
-    migrate(&given, &[]).exits(0).counts(Counts {
-        migrated: 30,
-        up_to_date: 1,
-        ..NONE
-    });
+    migrate(&given, &[]).exits(0).counts(Counts { migrated: 30, up_to_date: 1, ..NONE });
     assert_eq!(most_together(&given), 1);
     let given = Given::tenants(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     given.tenant_file("V1__items.sql", "CREATE TABLE items (id int);\n");
@@ -244,16 +197,9 @@ fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
         ..NONE
     });
     assert_eq!(most_together(&given), 1);
-    given.file(
-        "pricesync.toml",
-        format!("{PATIENT}atomic = \"migration\"\n"),
-    );
+    given.file("pricesync.toml", format!("{PATIENT}atomic = \"migration\"\n"));
     given.tenant_file("V2__quick.sql", QUICK);
-    migrate(&given, &[]).exits(0).counts(Counts {
-        migrated: 8,
-        up_to_date: 1,
-        ..NONE
-    });
+    migrate(&given, &[]).exits(0).counts(Counts { migrated: 8, up_to_date: 1, ..NONE });
     assert_eq!(most_together(&given), 1);
 }
 
@@ -276,12 +222,7 @@ fn writes_to_another_tenants_rows_are_found() {
     );
     migrate(&given, &[])
         .exits(10)
-        .counts(Counts {
-            migrated: 6,
-            up_to_date: 1,
-            failed: 24,
-            ..NONE
-        })
+        .counts(Counts { migrated: 6, up_to_date: 1, failed: 24, ..NONE })
         .says("tenant_t06: V2__spread reached outside its schema")
         .says("tenant_t03.other (rows changed)");
     assert_eq!(most_together(&given), 2);
@@ -299,12 +240,7 @@ fn a_commit_that_is_refused_is_one_schema_s_failure() {
     given.tenant_file("V2__quick.sql", QUICK);
     migrate(&given, &[])
         .exits(10)
-        .counts(Counts {
-            migrated: 29,
-            up_to_date: 1,
-            failed: 1,
-            ..NONE
-        })
+        .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("refused at the end");
     assert!(most_together(&given) > 2);
     assert_eq!(given.history("tenant_t20"), ["1"]);
@@ -316,9 +252,7 @@ fn two_runs_at_once_do_everything_once() {
     given.tenant_file("V2__quick.sql", QUICK);
     let runs: Vec<_> = (0..3).map(|_| given.spawn(&["migrate-schemas"])).collect();
     for run in runs {
-        run.wait()
-            .exits(0)
-            .says("0 failed, 0 skipped, 0 not started");
+        run.wait().exits(0).says("0 failed, 0 skipped, 0 not started");
     }
     assert_eq!(with_weight(&given), 40);
     given.run(&["status", "--verify"]).exits(0);

@@ -17,20 +17,14 @@ fn names(given: &Given) -> String {
 }
 
 fn in_trash(given: &Given) -> String {
-    given
-        .run(&["list-tenants", "--trashed", "-o", "names"])
-        .exits(0)
-        .stdout
+    given.run(&["list-tenants", "--trashed", "-o", "names"]).exits(0).stdout
 }
 
 /// Everything but where sequences are, which do not go back, and rows without their order.
 fn all(given: &Given) -> Vec<String> {
     let dump = given.dump_all(&[]);
-    let mut lines: Vec<String> = dump
-        .lines()
-        .filter(|line| !line.contains("setval"))
-        .map(str::to_owned)
-        .collect();
+    let mut lines: Vec<String> =
+        dump.lines().filter(|line| !line.contains("setval")).map(str::to_owned).collect();
     lines.sort();
     lines
 }
@@ -71,10 +65,7 @@ fn a_tenant_goes_to_the_trash_and_comes_back_as_it_was() {
         Vec::<String>::new()
     );
     // No command targets it, no check reports it, and it blocks no name.
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        up_to_date: 2,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { up_to_date: 2, ..NONE });
     given.run(&["doctor"]).exits(0);
     given.run(&["migrate-schemas", "--tenant=acme"]).exits(4);
     given
@@ -94,26 +85,14 @@ fn who_missed_migrations_in_the_trash_is_told_and_catches_up() {
     let given = Given::shop();
     given.run(&trash("acme")).exits(0);
     given.tenant_file("V90__more.sql", "CREATE TABLE more (id int);");
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 1,
-        ..NONE
-    });
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 1, ..NONE });
     given
         .run(&["undrop", "--tenant=tenant_acme"])
         .exits(0)
         .says("1 migration pending; next: pricesync migrate-schemas --tenant acme");
     given.run(&["migrate-schemas", "--check"]).exits(3);
-    given.run(&["migrate-schemas"]).exits(0).counts(Counts {
-        migrated: 1,
-        up_to_date: 2,
-        ..NONE
-    });
-    assert!(
-        given
-            .relations("tenant_acme", 'r')
-            .contains(&"more".to_owned())
-    );
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 1, up_to_date: 2, ..NONE });
+    assert!(given.relations("tenant_acme", 'r').contains(&"more".to_owned()));
 }
 
 #[test]
@@ -127,10 +106,7 @@ fn what_is_taken_meanwhile_keeps_it_in_the_trash() {
             "INSERT INTO tenants_tenant (schema_name, name, slug) VALUES ('tenant_acme', 'New', 'new')",
             "schema 'tenant_acme' is taken by tenant 'new'",
         ),
-        (
-            "CREATE SCHEMA \"TENANT_acme\"",
-            "schema 'TENANT_acme' is taken by an existing schema",
-        ),
+        ("CREATE SCHEMA \"TENANT_acme\"", "schema 'TENANT_acme' is taken by an existing schema"),
         (
             "INSERT INTO tenants_domain (domain, is_primary, tenant_id) SELECT 'acme.test', false, id FROM tenants_tenant",
             "host 'acme.test' is taken by tenant 'globex'",
@@ -154,9 +130,7 @@ fn what_is_taken_meanwhile_keeps_it_in_the_trash() {
 fn one_slug_can_be_in_the_trash_twice_and_is_told_apart() {
     let given = Given::shop();
     given.run(&trash("acme")).exits(0);
-    given
-        .run(&["create-tenant", "--name", "Other", "--slug", "acme"])
-        .exits(0);
+    given.run(&["create-tenant", "--name", "Other", "--slug", "acme"]).exits(0);
     given.run(&trash("acme")).exits(0);
     assert_eq!(in_trash(&given), "acme\nacme\n");
     given
@@ -164,14 +138,8 @@ fn one_slug_can_be_in_the_trash_twice_and_is_told_apart() {
         .exits(7)
         .says("pricesync_trash_1 (")
         .says("pricesync_trash_2 (");
-    given
-        .run(&["undrop", "--tenant=pricesync_trash_1"])
-        .exits(0)
-        .prints("1 host");
-    given
-        .run(&["undrop", "--tenant=acme"])
-        .exits(7)
-        .says("slug 'acme' is taken");
+    given.run(&["undrop", "--tenant=pricesync_trash_1"]).exits(0).prints("1 host");
+    given.run(&["undrop", "--tenant=acme"]).exits(7).says("slug 'acme' is taken");
     given
         .run(&["purge", "--tenant=acme", "--force"])
         .exits(0)
@@ -213,13 +181,8 @@ fn hostile_and_long_names_survive() {
 #[test]
 fn purge_asks_takes_the_old_and_refuses_what_others_need() {
     let given = Given::shop();
-    given
-        .database
-        .execute("CREATE VIEW public.over AS SELECT email FROM tenant_acme.users");
-    given
-        .run(&["purge", "--all", "--force"])
-        .exits(0)
-        .says("nothing to purge");
+    given.database.execute("CREATE VIEW public.over AS SELECT email FROM tenant_acme.users");
+    given.run(&["purge", "--all", "--force"]).exits(0).says("nothing to purge");
     // A rename loses nothing.
     given.run(&trash("acme")).exits(0);
     given.run(&trash("globex")).exits(0);
@@ -228,14 +191,9 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
         .exits(7)
         .says("refusing to purge 2 tenants without confirmation")
         .says("pricesync_trash_1");
-    given
-        .run(&["purge", "--older-than", "30", "--force"])
-        .exits(2);
+    given.run(&["purge", "--older-than", "30", "--force"]).exits(2);
     given.run(&["purge", "--force"]).exits(2);
-    given
-        .run(&["purge", "--older-than=30d", "--force"])
-        .exits(0)
-        .says("nothing to purge");
+    given.run(&["purge", "--older-than=30d", "--force"]).exits(0).says("nothing to purge");
     given.database.execute(
         "UPDATE pricesync.trash SET trashed_at = trashed_at - interval '31 days' WHERE slug = 'globex'",
     );
@@ -244,18 +202,10 @@ fn purge_asks_takes_the_old_and_refuses_what_others_need() {
         .exits(0)
         .prints("✓ Purged tenant 'globex'");
     assert_eq!(in_trash(&given), "acme\n");
-    given
-        .run(&["purge", "--tenant=acme", "--force"])
-        .exits(7)
-        .says("view public.over");
-    given
-        .run(&["purge", "--tenant=acme", "--force", "--cascade-outside"])
-        .exits(0);
+    given.run(&["purge", "--tenant=acme", "--force"]).exits(7).says("view public.over");
+    given.run(&["purge", "--tenant=acme", "--force", "--cascade-outside"]).exits(0);
     assert_eq!(in_trash(&given), "");
-    assert_eq!(
-        given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'trash'"),
-        "0"
-    );
+    assert_eq!(given.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ 'trash'"), "0");
 }
 
 #[test]
@@ -289,10 +239,7 @@ fn a_purge_killed_in_the_middle_is_finished_by_another() {
     }
     given.database.execute(&sql);
     given.run(&trash("acme")).exits(0);
-    let holder = Holder::of(
-        &given,
-        "LOCK TABLE pricesync_trash_1.users IN ACCESS SHARE MODE",
-    );
+    let holder = Holder::of(&given, "LOCK TABLE pricesync_trash_1.users IN ACCESS SHARE MODE");
     let purge = given.spawn(&["purge", "--all", "--force", "--lock-timeout=1h"]);
     eventually("a piece is gone", || {
         given.value("SELECT purge_began_at IS NOT NULL FROM pricesync.trash") == "t"
@@ -301,18 +248,9 @@ fn a_purge_killed_in_the_middle_is_finished_by_another() {
     let _ = purge.wait();
     holder.let_go(&given);
     all_have_ended(&given);
-    given
-        .run(&["list-tenants", "--trashed"])
-        .exits(0)
-        .prints("being purged");
-    given
-        .run(&["undrop", "--tenant=acme"])
-        .exits(7)
-        .says("partly dropped");
-    given
-        .run(&["doctor"])
-        .exits(11)
-        .prints("its purge did not finish");
+    given.run(&["list-tenants", "--trashed"]).exits(0).prints("being purged");
+    given.run(&["undrop", "--tenant=acme"]).exits(7).says("partly dropped");
+    given.run(&["doctor"]).exits(11).prints("its purge did not finish");
     given.run(&["purge", "--tenant=acme", "--force"]).exits(0);
     given.run(&["doctor"]).exits(0);
     assert_eq!(in_trash(&given), "");
@@ -325,16 +263,10 @@ fn of_several_at_once_exactly_one_does_it() {
     let count = |runs: Vec<crate::support::pricesync::Running>| {
         let codes: Vec<_> = runs.into_iter().map(|run| run.wait().code()).collect();
         let done = codes.iter().filter(|code| **code == Some(0)).count();
-        assert!(
-            codes.iter().all(|code| matches!(code, Some(0 | 4 | 6 | 7))),
-            "{codes:?}"
-        );
+        assert!(codes.iter().all(|code| matches!(code, Some(0 | 4 | 6 | 7))), "{codes:?}");
         done
     };
-    assert_eq!(
-        count((0..3).map(|_| given.spawn(&trash("acme"))).collect()),
-        1
-    );
+    assert_eq!(count((0..3).map(|_| given.spawn(&trash("acme"))).collect()), 1);
     assert_eq!(in_trash(&given), "acme\n");
     let back = (0..3).map(|_| given.spawn(&["undrop", "--tenant=acme"]));
     assert_eq!(count(back.collect()), 1);
@@ -349,10 +281,7 @@ fn a_schema_at_work_is_waited_for_and_then_left() {
     };
     let holder = Holder::of(&given, &lock("tenant_acme"));
     let before = all(&given);
-    given
-        .run(&[&trash("acme")[..], &["--lock-wait=0"]].concat())
-        .exits(6)
-        .says("the-holder");
+    given.run(&[&trash("acme")[..], &["--lock-wait=0"]].concat()).exits(6).says("the-holder");
     assert_eq!(all(&given), before);
     holder.let_go(&given);
     given.run(&trash("acme")).exits(0);
@@ -386,17 +315,9 @@ fn what_cannot_be_kept_whole_is_refused() {
     given.run(&trash("acme")).exits(7).says("public.notes");
     given.run(&trash("none")).exits(4).says("tenant_none");
     given.run(&trash("nobody")).exits(4);
+    given.run(&[&trash("acme")[..], &["--keep-record"]].concat()).exits(2);
     given
-        .run(&[&trash("acme")[..], &["--keep-record"]].concat())
-        .exits(2);
-    given
-        .run(
-            &[
-                &trash("acme")[..],
-                &["-d", "postgresql://nobody@127.0.0.1:1/x"],
-            ]
-            .concat(),
-        )
+        .run(&[&trash("acme")[..], &["-d", "postgresql://nobody@127.0.0.1:1/x"]].concat())
         .exits(5);
     assert_eq!(all(&given), before);
 }
@@ -430,19 +351,11 @@ fn without_the_right_nothing_changes() {
         assert!(all(&given) == before, "{args:?}");
     }
     let read_only = format!("{url}%20-c%20default_transaction_read_only%3Don");
-    for args in [
-        &trash("acme")[..],
-        &["undrop", "--tenant=globex"],
-        &["purge", "--all", "--force"],
-    ] {
-        given
-            .run(&[args, &["-d", &read_only]].concat())
-            .exits(7)
-            .says("read-only");
+    for args in [&trash("acme")[..], &["undrop", "--tenant=globex"], &["purge", "--all", "--force"]]
+    {
+        given.run(&[args, &["-d", &read_only]].concat()).exits(7).says("read-only");
     }
-    given
-        .database
-        .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    given.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 #[test]
@@ -463,9 +376,7 @@ fn doctor_names_what_somebody_broke_in_the_trash() {
         .run(&["undrop", "--tenant=acme"])
         .exits(4)
         .says("pricesync purge --tenant pricesync_trash_1");
-    given
-        .run(&["purge", "--tenant=pricesync_trash_1", "--force"])
-        .exits(0);
+    given.run(&["purge", "--tenant=pricesync_trash_1", "--force"]).exits(0);
     assert_eq!(in_trash(&given), "");
 }
 
@@ -474,15 +385,7 @@ fn the_names_of_dropped_schemas_are_nobody_elses() {
     let given = Given::shop();
     for schema in ["pricesync_trash_1", "pricesync_dropping_1"] {
         given
-            .run(&[
-                "create-tenant",
-                "--name",
-                "x",
-                "--slug",
-                "x",
-                "--schema",
-                schema,
-            ])
+            .run(&["create-tenant", "--name", "x", "--slug", "x", "--schema", schema])
             .exits(7)
             .says("reserved");
     }

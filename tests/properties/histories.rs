@@ -13,12 +13,7 @@ const VERSIONS: i64 = 12;
 
 fn scripts() -> impl Strategy<Value = Vec<ScriptId>> {
     let prefix = prop_oneof![4 => Just(Prefix::Versioned), 1 => Just(Prefix::Unversioned)];
-    btree_map(
-        1..=VERSIONS,
-        (prefix, select(["a", "b"].as_slice())),
-        0..=10,
-    )
-    .prop_map(|set| {
+    btree_map(1..=VERSIONS, (prefix, select(["a", "b"].as_slice())), 0..=10).prop_map(|set| {
         let script = |(version, (prefix, name)): (i64, (Prefix, &str))| ScriptId {
             prefix,
             version,
@@ -53,12 +48,7 @@ fn history(scripts: &[ScriptId], kinds: &[u8], strangers: bool) -> Vec<Applied> 
             _ if script.is_some() || strangers => ("other", 1),
             _ => return None,
         };
-        Some(Applied {
-            version,
-            name: name.to_owned(),
-            checksum,
-            applied_on: String::new(),
-        })
+        Some(Applied { version, name: name.to_owned(), checksum, applied_on: String::new() })
     };
     (1..=VERSIONS).zip(kinds).filter_map(row).collect()
 }
@@ -71,64 +61,47 @@ fn agrees(row: &Applied, scripts: &[ScriptId]) -> bool {
 
 #[test]
 fn every_script_is_applied_pending_or_later_or_what_disagrees_is_named() {
-    let goals = prop_oneof![
-        Just(Goal::Latest),
-        (0..=VERSIONS + 1).prop_map(Goal::Version)
-    ];
+    let goals = prop_oneof![Just(Goal::Latest), (0..=VERSIONS + 1).prop_map(Goal::Version)];
     let cases = (scripts(), histories(), any::<bool>(), goals);
-    holds(
-        "histories",
-        [4_000, 100_000],
-        &cases,
-        |(scripts, kinds, strangers, goal)| {
-            let mut applied = history(&scripts, &kinds, strangers);
-            let newest = applied.iter().map(|row| row.version).max();
-            let has = |applied: &[Applied], script: &ScriptId| {
-                applied.iter().any(|row| row.version == script.version)
-            };
-            let late = scripts.iter().filter(|script| {
-                script.prefix == Prefix::Versioned
-                    && !has(&applied, script)
-                    && newest.is_some_and(|newest| script.version < newest)
-            });
-            let disagreeing = applied
-                .iter()
-                .filter(|row| !agrees(row, &scripts))
-                .map(|row| row.version);
-            let mut wrong: Vec<_> = late
-                .map(|script| script.version)
-                .chain(disagreeing)
-                .collect();
-            wrong.sort_unstable();
-            match Plan::compare(&scripts, &applied, goal) {
-                Ok(plan) => {
-                    prop_assert_eq!(wrong, Vec::<i64>::new());
-                    prop_assert_eq!((plan.applied, plan.version), (applied.len(), newest));
-                    prop_assert!(plan.pending.is_sorted_by(|a, b| a < b));
-                    for (position, script) in scripts.iter().enumerate() {
-                        let wanted = !has(&applied, script) && goal.includes(script.version);
-                        prop_assert_eq!(plan.pending.contains(&position), wanted, "{}", script);
-                    }
-                    // Doing what is pending leaves nothing to do.
-                    applied.extend(
-                        plan.pending
-                            .iter()
-                            .map(|&position| scripts[position].claimed()),
-                    );
-                    applied.sort_by_key(|row| row.version);
-                    let again = Plan::compare(&scripts, &applied, goal);
-                    prop_assert_eq!(again.map(|plan| plan.pending), Ok(Vec::new()));
+    holds("histories", [4_000, 100_000], &cases, |(scripts, kinds, strangers, goal)| {
+        let mut applied = history(&scripts, &kinds, strangers);
+        let newest = applied.iter().map(|row| row.version).max();
+        let has = |applied: &[Applied], script: &ScriptId| {
+            applied.iter().any(|row| row.version == script.version)
+        };
+        let late = scripts.iter().filter(|script| {
+            script.prefix == Prefix::Versioned
+                && !has(&applied, script)
+                && newest.is_some_and(|newest| script.version < newest)
+        });
+        let disagreeing =
+            applied.iter().filter(|row| !agrees(row, &scripts)).map(|row| row.version);
+        let mut wrong: Vec<_> = late.map(|script| script.version).chain(disagreeing).collect();
+        wrong.sort_unstable();
+        match Plan::compare(&scripts, &applied, goal) {
+            Ok(plan) => {
+                prop_assert_eq!(wrong, Vec::<i64>::new());
+                prop_assert_eq!((plan.applied, plan.version), (applied.len(), newest));
+                prop_assert!(plan.pending.is_sorted_by(|a, b| a < b));
+                for (position, script) in scripts.iter().enumerate() {
+                    let wanted = !has(&applied, script) && goal.includes(script.version);
+                    prop_assert_eq!(plan.pending.contains(&position), wanted, "{}", script);
                 }
-                Err(drifts) => {
-                    let said: Vec<_> = drifts.iter().map(ToString::to_string).collect();
-                    prop_assert_eq!(said.len(), wrong.len(), "{:?} for {:?}", said, wrong);
-                    for version in wrong {
-                        let named = |said: &String| said[1..].starts_with(&format!("{version}__"));
-                        prop_assert_eq!(said.iter().filter(|said| named(said)).count(), 1);
-                    }
+                // Doing what is pending leaves nothing to do.
+                applied.extend(plan.pending.iter().map(|&position| scripts[position].claimed()));
+                applied.sort_by_key(|row| row.version);
+                let again = Plan::compare(&scripts, &applied, goal);
+                prop_assert_eq!(again.map(|plan| plan.pending), Ok(Vec::new()));
+            }
+            Err(drifts) => {
+                let said: Vec<_> = drifts.iter().map(ToString::to_string).collect();
+                prop_assert_eq!(said.len(), wrong.len(), "{:?} for {:?}", said, wrong);
+                for version in wrong {
+                    let named = |said: &String| said[1..].starts_with(&format!("{version}__"));
+                    prop_assert_eq!(said.iter().filter(|said| named(said)).count(), 1);
                 }
             }
-            Ok(())
-        },
-    );
+        }
+        Ok(())
+    });
 }

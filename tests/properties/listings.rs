@@ -25,19 +25,8 @@ fn file_name() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn path() -> impl Strategy<Value = PathBuf> {
-    let folder = select(
-        [
-            "",
-            "",
-            "",
-            "prices",
-            "prices/deep",
-            ".git",
-            "shared",
-            "V9__x.sql",
-        ]
-        .as_slice(),
-    );
+    let folder =
+        select(["", "", "", "prices", "prices/deep", ".git", "shared", "V9__x.sql"].as_slice());
     (folder, file_name())
         .prop_map(|(folder, name)| Path::new(folder).join(std::ffi::OsString::from_vec(name)))
 }
@@ -93,16 +82,12 @@ fn every_file_of_a_folder_is_a_migration_or_refused_or_said_to_be_ignored() {
         }
         let mut files = Vec::new();
         seen(dir.path(), &mut files);
-        let (sql, others): (Vec<_>, Vec<_>) = files
-            .into_iter()
-            .partition(|path| ends_in_sql(path.file_name().unwrap()));
+        let (sql, others): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|path| ends_in_sql(path.file_name().unwrap()));
         match MigrationSet::load(dir.path(), Scope::Tenant) {
             Ok(set) => {
-                let mut loaded: Vec<_> = set
-                    .scripts()
-                    .iter()
-                    .map(|script| script.path.clone())
-                    .collect();
+                let mut loaded: Vec<_> =
+                    set.scripts().iter().map(|script| script.path.clone()).collect();
                 loaded.sort();
                 let mut sql = sql;
                 sql.sort();
@@ -127,9 +112,8 @@ fn every_file_of_a_folder_is_a_migration_or_refused_or_said_to_be_ignored() {
                 prop_assert!(!errors.is_empty());
                 prop_assert!(errors.iter().all(|error| sql.contains(&error.path)));
                 // Whatever is not refused has nothing wrong with it.
-                for path in sql
-                    .iter()
-                    .filter(|path| errors.iter().all(|error| error.path != **path))
+                for path in
+                    sql.iter().filter(|path| errors.iter().all(|error| error.path != **path))
                 {
                     let read = Script::read(path, fs::read(path).unwrap(), Scope::Tenant);
                     prop_assert!(read.is_ok(), "{}: passed over", path.display());

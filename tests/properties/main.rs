@@ -20,10 +20,7 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 /// # Panics
 ///
 /// With the smallest case that it found for which the property does not hold.
-#[expect(
-    clippy::print_stderr,
-    reason = "the figure is the result of a long run"
-)]
+#[expect(clippy::print_stderr, reason = "the figure is the result of a long run")]
 fn holds<S>(
     what: &str,
     [some, all]: [u32; 2],

@@ -77,11 +77,7 @@ fn spoilt_file_names_are_read_or_refused() {
 
 #[test]
 fn spoilt_connection_strings_are_read_or_refused() {
-    none_panics(
-        "spoilt connection strings",
-        CONNECTION_STRINGS,
-        connection_strings,
-    );
+    none_panics("spoilt connection strings", CONNECTION_STRINGS, connection_strings);
 }
 
 #[test]

@@ -38,10 +38,7 @@ fn a_slug_is_kept_as_it_is_or_refused_with_a_reason() {
         };
         prop_assert_eq!(slug.as_str(), &*text);
         prop_assert!(text.len() <= 63 && text.starts_with(|c: char| c.is_ascii_alphanumeric()));
-        prop_assert!(
-            text.bytes()
-                .all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-        );
+        prop_assert!(text.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')));
         match slug.schema(prefix) {
             Ok(schema) => {
                 prop_assert_eq!(schema.as_str(), format!("{prefix}{text}"));
@@ -100,11 +97,7 @@ fn a_host_has_one_normal_form_or_is_refused_with_a_reason() {
         let normal = host.as_str();
         prop_assert_eq!(Hostname::parse(normal), Ok(host.clone()));
         prop_assert!(normal.chars().count() <= 253);
-        prop_assert!(
-            normal
-                .split('.')
-                .all(|label| (1..=63).contains(&label.len()))
-        );
+        prop_assert!(normal.split('.').all(|label| (1..=63).contains(&label.len())));
         prop_assert!(!normal.contains([':', '/', '"', '\'', ' ', '\0']));
         prop_assert!(normal.is_ascii() && normal == normal.to_lowercase());
         // Who types what it stands for means the same.

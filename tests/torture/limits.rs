@@ -27,10 +27,7 @@ pub(crate) fn all(tables: usize, tally: &Tally) {
 }
 
 fn fleet(server: &Server, database: &str, tenants: usize) -> Project {
-    server.execute(
-        "postgres",
-        &[&format!("CREATE DATABASE {database} OWNER {ROLE}")],
-    );
+    server.execute("postgres", &[&format!("CREATE DATABASE {database} OWNER {ROLE}")]);
     server.execute(database, &[&format!("ALTER SCHEMA public OWNER TO {ROLE}")]);
     let url = server.url_as(ROLE, database);
     let project = Project::shipped();
@@ -91,16 +88,10 @@ fn connections_taken(server: &Server) -> Verdict {
 
 fn role_limit(server: &Server) -> Verdict {
     let project = fleet(server, "limited", 12);
-    server.execute(
-        "postgres",
-        &[&format!("ALTER ROLE {ROLE} CONNECTION LIMIT 3")],
-    );
+    server.execute("postgres", &[&format!("ALTER ROLE {ROLE} CONNECTION LIMIT 3")]);
     let url = server.url_as(ROLE, "limited");
     let ran = project.run(&url, &["migrate-schemas", "--jobs", "16"]);
-    server.execute(
-        "postgres",
-        &[&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1")],
-    );
+    server.execute("postgres", &[&format!("ALTER ROLE {ROLE} CONNECTION LIMIT -1")]);
     everything_is_done(&project, &url, &ran)
 }
 
@@ -110,22 +101,14 @@ fn lock_table(server: &Server, tables: usize) -> Verdict {
     for piece in (0..tables).collect::<Vec<_>>().chunks(100) {
         let mut sql = String::new();
         for number in piece {
-            let _ = write!(
-                sql,
-                "CREATE TABLE tenant_t0.t{number} (id int PRIMARY KEY, words text);"
-            );
+            let _ =
+                write!(sql, "CREATE TABLE tenant_t0.t{number} (id int PRIMARY KEY, words text);");
         }
         query(&url, &sql).unwrap();
     }
     let at_once = query(&url, "DROP SCHEMA tenant_t0 CASCADE");
-    let code = at_once
-        .err()
-        .and_then(|error| Some(error.code()?.code().to_owned()));
-    assert_eq!(
-        code.as_deref(),
-        Some("53200"),
-        "too large for one transaction"
-    );
+    let code = at_once.err().and_then(|error| Some(error.code()?.code().to_owned()));
+    assert_eq!(code.as_deref(), Some("53200"), "too large for one transaction");
     let ran = project.run(&url, &["drop-schema", "--tenant", "t0", "--force"]);
     let left = "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_t0') + (SELECT count(*) FROM tenants_tenant)";
     let left = query(&url, left).unwrap()[0][0].clone();
@@ -193,9 +176,7 @@ fn full_disk(server: &Server, disk: &Disk) -> Verdict {
     let big: u64 = big[0][0].as_deref().unwrap().parse().unwrap();
     let clean = ran.code == Some(10)
         && ran.stderr.contains("53100")
-        && ran
-            .stderr
-            .contains("not started (the server's disk is full)")
+        && ran.stderr.contains("not started (the server's disk is full)")
         && (1..=jobs).contains(&count("failed"))
         && count("not-started") > 0
         && count("migrated") == big;

@@ -43,9 +43,7 @@ impl Choice {
     fn read() -> Result<Self, String> {
         let mut choice = Self {
             long: false,
-            seed: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |time| time.as_secs()),
+            seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             jobs: thread::available_parallelism().map_or(2, |cores| cores.get() + 1),
             at: None,
             words: Vec::new(),
@@ -73,10 +71,7 @@ impl Choice {
 
     fn wants(&self, kind: &str, name: &str) -> bool {
         self.words.is_empty()
-            || self
-                .words
-                .iter()
-                .any(|word| kind == word || name.contains(word.as_str()))
+            || self.words.iter().any(|word| kind == word || name.contains(word.as_str()))
     }
 
     fn of(&self, short: usize, long: usize) -> usize {
@@ -111,16 +106,8 @@ fn main() -> ExitCode {
         limits::all(choice.of(1200, 3000), &tally);
     }
     let (table, fine) = tally.table();
-    say(&format!(
-        "\n{table}--seed {}, {} s",
-        choice.seed,
-        started.elapsed().as_secs()
-    ));
-    if fine {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    say(&format!("\n{table}--seed {}, {} s", choice.seed, started.elapsed().as_secs()));
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Does something for each of many trials, several at once.
@@ -143,10 +130,8 @@ fn each(jobs: usize, trials: usize, work: impl Fn(usize) + Sync) {
 
 /// Every message of every scenario, cut in every way; the short version takes some of them.
 fn cuts(choice: &Choice, tally: &Tally) {
-    let chosen: Vec<_> = scenario::ALL
-        .iter()
-        .filter(|scenario| choice.wants("cuts", scenario.name))
-        .collect();
+    let chosen: Vec<_> =
+        scenario::ALL.iter().filter(|scenario| choice.wants("cuts", scenario.name)).collect();
     if chosen.is_empty() {
         return;
     }
@@ -157,26 +142,19 @@ fn cuts(choice: &Choice, tally: &Tally) {
         let every = prepared.messages * Cut::EVERYWHERE.len();
         let trials = choice.of(6, every).min(every);
         let (from, every, trials) = match choice.at {
-            Some(at) => (
-                (at - 1) * Cut::EVERYWHERE.len(),
-                Cut::EVERYWHERE.len(),
-                Cut::EVERYWHERE.len(),
-            ),
+            Some(at) => {
+                ((at - 1) * Cut::EVERYWHERE.len(), Cut::EVERYWHERE.len(), Cut::EVERYWHERE.len())
+            }
             None => (0, every, trials),
         };
-        say(&format!(
-            "{}: {} messages, {trials} cuts",
-            scenario.name, prepared.messages
-        ));
+        say(&format!("{}: {} messages, {trials} cuts", scenario.name, prepared.messages));
         each(choice.jobs, trials, |trial| {
             // Spread over all of them where only some are taken.
             let which = from
                 + trial * every / trials
                 + usize::try_from(choice.seed).unwrap_or(0) % (every / trials);
-            let (at, cut) = (
-                which / Cut::EVERYWHERE.len() + 1,
-                Cut::EVERYWHERE[which % Cut::EVERYWHERE.len()],
-            );
+            let (at, cut) =
+                (which / Cut::EVERYWHERE.len() + 1, Cut::EVERYWHERE[which % Cut::EVERYWHERE.len()]);
             let verdict = prepared.cut(at, cut);
             tally.count(
                 &format!("cut {}", scenario.name),
@@ -190,48 +168,13 @@ fn cuts(choice: &Choice, tally: &Tally) {
 /// SIGKILL and terminated backends at random times.
 fn random(choice: &Choice, tally: &Tally) {
     type Disturb = fn(&Prepared<'_>, usize, Chance) -> Verdict;
-    let named = |name: &str| {
-        scenario::ALL
-            .iter()
-            .find(|scenario| scenario.name == name)
-            .unwrap()
-    };
+    let named = |name: &str| scenario::ALL.iter().find(|scenario| scenario.name == name).unwrap();
     let kinds: [(&str, &str, &scenario::Scenario, Disturb, usize); 7] = [
-        (
-            "kills",
-            "kill -9",
-            &scenario::FLEET,
-            disturbances::kill,
-            choice.of(5, 500),
-        ),
-        (
-            "kills",
-            "kill -9",
-            &scenario::QUICK_FLEET,
-            disturbances::kill,
-            choice.of(3, 200),
-        ),
-        (
-            "kills",
-            "kill -9",
-            named("create-tenant"),
-            disturbances::kill,
-            choice.of(4, 200),
-        ),
-        (
-            "kills",
-            "kill -9",
-            named("drop-schema"),
-            disturbances::kill,
-            choice.of(4, 200),
-        ),
-        (
-            "kills",
-            "kill -9",
-            named("no-transaction"),
-            disturbances::kill,
-            choice.of(3, 100),
-        ),
+        ("kills", "kill -9", &scenario::FLEET, disturbances::kill, choice.of(5, 500)),
+        ("kills", "kill -9", &scenario::QUICK_FLEET, disturbances::kill, choice.of(3, 200)),
+        ("kills", "kill -9", named("create-tenant"), disturbances::kill, choice.of(4, 200)),
+        ("kills", "kill -9", named("drop-schema"), disturbances::kill, choice.of(4, 200)),
+        ("kills", "kill -9", named("no-transaction"), disturbances::kill, choice.of(3, 100)),
         (
             "terminations",
             "backends terminated,",
@@ -247,10 +190,7 @@ fn random(choice: &Choice, tally: &Tally) {
             choice.of(2, 50),
         ),
     ];
-    if !kinds
-        .iter()
-        .any(|(kind, _, scenario, ..)| choice.wants(kind, scenario.name))
-    {
+    if !kinds.iter().any(|(kind, _, scenario, ..)| choice.wants(kind, scenario.name)) {
         return;
     }
     let server = Server::start(&["max_connections=60", "max_wal_size=256MB"]);
@@ -259,25 +199,15 @@ fn random(choice: &Choice, tally: &Tally) {
         if !choice.wants(kind, scenario.name) {
             continue;
         }
-        if !prepared
-            .iter()
-            .any(|known| known.scenario.name == scenario.name)
-        {
+        if !prepared.iter().any(|known| known.scenario.name == scenario.name) {
             prepared.push(Prepared::new(&server, scenario));
         }
-        let prepared = prepared
-            .iter()
-            .find(|known| known.scenario.name == scenario.name)
-            .unwrap();
+        let prepared = prepared.iter().find(|known| known.scenario.name == scenario.name).unwrap();
         let name = format!("{doing} {}", scenario.name);
         say(&format!("{name}: {trials}"));
         each(choice.jobs, trials, |trial| {
             let verdict = disturb(prepared, trial, Chance::of(choice.seed, trial));
-            tally.count(
-                &name,
-                &format!("trial {trial} of seed {}", choice.seed),
-                verdict,
-            );
+            tally.count(&name, &format!("trial {trial} of seed {}", choice.seed), verdict);
         });
     }
 }
@@ -293,11 +223,7 @@ fn crashes(choice: &Choice, tally: &Tally) {
     say(&format!("{name}: {trials}"));
     for trial in 0..trials {
         let verdict = disturbances::crash(&prepared, trial, Chance::of(choice.seed, trial));
-        tally.count(
-            &name,
-            &format!("trial {trial} of seed {}", choice.seed),
-            verdict,
-        );
+        tally.count(&name, &format!("trial {trial} of seed {}", choice.seed), verdict);
     }
     assert!(!server.log().contains("PANIC"), "{}", server.log());
 }

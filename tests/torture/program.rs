@@ -86,11 +86,7 @@ impl Project {
             .stderr(stderr.try_clone().unwrap())
             .spawn()
             .unwrap();
-        Running {
-            child,
-            stdout,
-            stderr,
-        }
+        Running { child, stdout, stderr }
     }
 
     /// Runs the program to its end.
@@ -139,12 +135,7 @@ impl Running {
 impl Ran {
     /// Returns how it ended and what it said, on few lines.
     pub(crate) fn everything(&self) -> String {
-        format!(
-            "exit {:?}\n{}\n{}",
-            self.code,
-            self.stdout.trim_end(),
-            self.stderr.trim_end()
-        )
+        format!("exit {:?}\n{}\n{}", self.code, self.stdout.trim_end(), self.stderr.trim_end())
     }
 }
 

@@ -160,11 +160,7 @@ impl Line {
                         return Err(io::ErrorKind::ConnectionAborted.into());
                     }
                     Cut::Before | Cut::After | Cut::Within => {
-                        let extra = if cut == Cut::Within {
-                            3 + number % 9
-                        } else {
-                            0
-                        };
+                        let extra = if cut == Cut::Within { 3 + number % 9 } else { 0 };
                         // Held while it is sent, so that no answer passes before the limit is set.
                         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
                         answers.limit = Some((asked, extra));
@@ -219,9 +215,8 @@ fn message(reader: &mut impl Read, has_type: bool) -> io::Result<Vec<u8>> {
     let head = if has_type { 5 } else { 4 };
     let mut message = vec![0; head];
     reader.read_exact(&mut message)?;
-    let length = message[head - 4..]
-        .iter()
-        .fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+    let length =
+        message[head - 4..].iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
     message.resize(head - 4 + length, 0);
     reader.read_exact(&mut message[head..])?;
     Ok(message)

@@ -71,10 +71,7 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |url| {
             let project = shipped_with(url, 2);
             project.file("pricesync.toml", "[run]\ntemplate = \"off\"\n");
-            project.file(
-                "migrations/shared/V90__more.sql",
-                "CREATE TABLE shared_more (id int);\n",
-            );
+            project.file("migrations/shared/V90__more.sql", "CREATE TABLE shared_more (id int);\n");
             two_more(&project);
             project
         },
@@ -124,10 +121,8 @@ pub(crate) const ALL: &[Scenario] = &[
                  CREATE INDEX CONCURRENTLY products_torn ON products (id, name);\n\
                  CREATE UNIQUE INDEX CONCURRENTLY products_torn_too ON products (id DESC);\n",
             );
-            project.file(
-                "migrations/tenant/V91__after.sql",
-                "CREATE TABLE after_indexes (id int);\n",
-            );
+            project
+                .file("migrations/tenant/V91__after.sql", "CREATE TABLE after_indexes (id int);\n");
             project
         },
     },
@@ -167,15 +162,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "domains-add",
-        args: &[
-            "domains",
-            "add",
-            "--tenant",
-            "t0",
-            "--primary",
-            "new.test",
-            "other.test",
-        ],
+        args: &["domains", "add", "--tenant", "t0", "--primary", "new.test", "other.test"],
         unit: Unit::Whole,
         once: false,
         prepare: with_rows,
@@ -196,14 +183,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "create-superuser",
-        args: &[
-            "create-superuser",
-            "--tenant",
-            "t0",
-            "--username",
-            "admin",
-            "--password-stdin",
-        ],
+        args: &["create-superuser", "--tenant", "t0", "--username", "admin", "--password-stdin"],
         unit: Unit::Whole,
         once: true,
         prepare: with_rows,
@@ -228,10 +208,7 @@ pub(crate) const ALL: &[Scenario] = &[
             let project = shipped_with(url, 2);
             project.must(url, &["migrate-schemas"]);
             project.must(url, &["domains", "add", "--tenant", "t0", "t0.test"]);
-            project.must(
-                url,
-                &["drop-schema", "--tenant", "t0", "--trash", "--force"],
-            );
+            project.must(url, &["drop-schema", "--tenant", "t0", "--trash", "--force"]);
             project
         },
     },
@@ -250,15 +227,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "clone-tenant",
-        args: &[
-            "clone-tenant",
-            "--from",
-            "t0",
-            "--slug",
-            "copy",
-            "--domain",
-            "copy.test",
-        ],
+        args: &["clone-tenant", "--from", "t0", "--slug", "copy", "--domain", "copy.test"],
         unit: Unit::Whole,
         once: true,
         prepare: with_rows,
@@ -416,10 +385,7 @@ impl<'a> Prepared<'a> {
         let copy = prepared.copy("undisturbed");
         let proxy = Proxy::start(server.folder(), None);
         let started = Instant::now();
-        prepared.project.must(
-            &server::url(proxy.folder(), "postgres", &copy),
-            scenario.args,
-        );
+        prepared.project.must(&server::url(proxy.folder(), "postgres", &copy), scenario.args);
         prepared.took = started.elapsed();
         prepared.messages = proxy.said();
         drop(proxy);
@@ -444,16 +410,10 @@ impl<'a> Prepared<'a> {
     pub(crate) fn cut(&self, at: usize, cut: Cut) -> Verdict {
         let database = self.copy(&format!("{at}_{cut:?}").to_lowercase());
         let proxy = Proxy::start(self.server.folder(), Some((at, cut)));
-        let ran = self
-            .spawn(&server::url(proxy.folder(), "postgres", &database))
-            .wait();
+        let ran = self.spawn(&server::url(proxy.folder(), "postgres", &database)).wait();
         let has_cut = proxy.has_cut();
         drop(proxy);
-        let verdict = if has_cut {
-            self.judge(&database, &ran)
-        } else {
-            Verdict::Missed
-        };
+        let verdict = if has_cut { self.judge(&database, &ran) } else { Verdict::Missed };
         self.server.drop(&database);
         verdict
     }
@@ -495,11 +455,7 @@ impl<'a> Prepared<'a> {
                 ran.everything()
             ));
         }
-        if by_itself {
-            Verdict::Converged
-        } else {
-            Verdict::Rerun
-        }
+        if by_itself { Verdict::Converged } else { Verdict::Rerun }
     }
 
     /// Returns what was said and is not so.

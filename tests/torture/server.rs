@@ -25,11 +25,7 @@ impl Server {
         let memory = Path::new("/dev/shm");
         let folder = tempfile::Builder::new()
             .prefix("pricesync-torture-")
-            .tempdir_in(if memory.is_dir() {
-                memory.to_path_buf()
-            } else {
-                std::env::temp_dir()
-            })
+            .tempdir_in(if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() })
             .unwrap();
         give(folder.path());
         let mut options = format!(
@@ -120,10 +116,7 @@ impl Server {
 
     /// Drops a database and ends its sessions.
     pub(crate) fn drop(&self, database: &str) {
-        self.execute(
-            USER,
-            &[&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")],
-        );
+        self.execute(USER, &[&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")]);
     }
 
     fn program(&self, name: &str) -> Command {
@@ -148,10 +141,7 @@ impl Drop for Server {
 
 /// Returns the URL of a database behind the socket in a folder.
 pub(crate) fn url(folder: &Path, role: &str, database: &str) -> String {
-    format!(
-        "postgres:///{database}?host={}&user={role}",
-        folder.display()
-    )
+    format!("postgres:///{database}?host={}&user={role}", folder.display())
 }
 
 /// Runs statements in one message in a session of their own and returns all rows as text.
@@ -159,26 +149,20 @@ pub(crate) fn query(
     url: &str,
     sql: &str,
 ) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-            let driving = tokio::spawn(connection);
-            let messages = client.simple_query(sql).await;
-            drop(client);
-            let _ = driving.await;
-            let rows = messages?.into_iter().filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|column| row.get(column).map(str::to_owned))
-                        .collect(),
-                ),
-                _ => None,
-            });
-            Ok(rows.collect())
-        })
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let driving = tokio::spawn(connection);
+        let messages = client.simple_query(sql).await;
+        drop(client);
+        let _ = driving.await;
+        let rows = messages?.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(rows.collect())
+    })
 }
 
 /// Gives a folder to the server's user.
@@ -212,7 +196,5 @@ fn program(name: &str) -> PathBuf {
         .filter(|folder| folder.join("initdb").exists())
         .collect();
     folders.sort();
-    folders
-        .pop()
-        .map_or_else(|| name.into(), |folder| folder.join(name))
+    folders.pop().map_or_else(|| name.into(), |folder| folder.join(name))
 }

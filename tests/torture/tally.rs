@@ -46,10 +46,7 @@ impl Tally {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let at = rows.iter().position(|row| row.name == name);
         let at = at.unwrap_or_else(|| {
-            rows.push(Row {
-                name: name.to_owned(),
-                ..Row::default()
-            });
+            rows.push(Row { name: name.to_owned(), ..Row::default() });
             rows.len() - 1
         });
         let row = &mut rows[at];
@@ -73,18 +70,12 @@ impl Tally {
             }
         };
         crate::say(why.lines().next().unwrap_or_default());
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(why);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(why);
     }
 
     /// Notes loudly that something was not tried.
     pub(crate) fn skip(&self, what: &str) {
-        self.skipped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(what.to_owned());
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
     }
 
     /// Returns the table, and whether nothing was lost or misreported.
@@ -94,10 +85,7 @@ impl Tally {
             "{:<44} {:>7} {:>10} {:>7} {:>6} {:>12}\n",
             "", "tried", "by itself", "rerun", "lost", "misreported"
         );
-        let mut total = Row {
-            name: "all".to_owned(),
-            ..Row::default()
-        };
+        let mut total = Row { name: "all".to_owned(), ..Row::default() };
         let write = |text: &mut String, row: &Row| {
             let _ = writeln!(
                 text,
@@ -114,12 +102,7 @@ impl Tally {
             total.misreported += row.misreported;
         }
         write(&mut text, &total);
-        for what in self
-            .skipped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for what in self.skipped.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let _ = writeln!(text, "NOT TRIED: {what}");
         }
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,9 +21,7 @@ pub(crate) fn install() -> Result<PathBuf, Missing> {
     }
     std::fs::create_dir_all(&dir).map_err(|error| Missing(error.to_string()))?;
     let mut npm = process::command("npm");
-    npm.args(["install", "--no-fund", "--no-audit", "--prefix"])
-        .arg(&dir)
-        .arg(PACKAGE);
+    npm.args(["install", "--no-fund", "--no-audit", "--prefix"]).arg(&dir).arg(PACKAGE);
     step(npm)?;
     find(&dir).ok_or_else(|| Missing("the package holds no program for this machine".to_owned()))
 }
@@ -48,10 +46,7 @@ pub(crate) fn cold(
     std::fs::create_dir_all(&files)?;
     for file in tenant_files()? {
         let path = files.join(format!("{:04}_{}.sql", file.version, file.name));
-        std::fs::write(
-            path,
-            format!("-- migrate:up\n{}\n-- migrate:down\n", file.text),
-        )?;
+        std::fs::write(path, format!("-- migrate:up\n{}\n-- migrate:down\n", file.text))?;
     }
     let line = format!(
         "{} --no-dump-schema --migrations-dir {} --url \"postgres://postgres@/{database}?socket={}&sslmode=disable&search_path=$1,public\" migrate",

@@ -15,11 +15,12 @@ use crate::raw;
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.schemas();
     let shipped = of(bench, &bench.projects.shipped(), &tenant_files()?, schemas)?;
-    let mut rows = vec![
-        shipped
-            .ratio("pricesync --no-template", "raw", Some(Bar::AtMost(1.15)))
-            .ratio("pricesync", "raw", Some(Bar::AtMost(0.75))),
-    ];
+    let mut rows =
+        vec![shipped.ratio("pricesync --no-template", "raw", Some(Bar::AtMost(1.15))).ratio(
+            "pricesync",
+            "raw",
+            Some(Bar::AtMost(0.75)),
+        )];
     if !bench.is_durable() {
         let few = schemas.div_ceil(4);
         let aged = of(bench, &bench.projects.aged(), &aged_files()?, few)?;
@@ -36,9 +37,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
 fn of(bench: &Bench, project: &Path, files: &[File], schemas: usize) -> Result<Measured> {
     let base = bench.base(Base::Empty(schemas))?;
     let newest = files.last().map_or(0, |file| file.version);
-    let messages: Vec<String> = (1..=schemas)
-        .map(|number| raw::cold(&schema(number), files))
-        .collect();
+    let messages: Vec<String> =
+        (1..=schemas).map(|number| raw::cold(&schema(number), files)).collect();
     let (connections, tried) = {
         let some = schemas.div_ceil(4);
         let small = bench.base(Base::Empty(some))?;
@@ -62,10 +62,7 @@ fn of(bench: &Bench, project: &Path, files: &[File], schemas: usize) -> Result<M
         Ok(took)
     })];
     if bench.has_templates() {
-        sides.push(Side::new(
-            "pricesync --no-template",
-            pricesync(&["--no-template"]),
-        ));
+        sides.push(Side::new("pricesync --no-template", pricesync(&["--no-template"])));
         sides.push(Side::new("pricesync", pricesync(&[])));
     } else {
         sides.push(Side::new("pricesync --no-template", pricesync(&[])));

@@ -53,10 +53,7 @@ fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
         Side::new("pricesync library", || {
             let slugs = fresh(TOGETHER);
             bench.settle()?;
-            Ok(each(
-                library::create(bench, &copy.name, files, &slugs)?,
-                TOGETHER,
-            ))
+            Ok(each(library::create(bench, &copy.name, files, &slugs)?, TOGETHER))
         }),
         Side::new("pricesync create-tenant", || {
             let slugs = fresh(TOGETHER / 4);
@@ -64,15 +61,7 @@ fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
             let mut took = 0.0;
             for slug in &slugs {
                 let domain = format!("{slug}.example.com");
-                let args = [
-                    "create-tenant",
-                    "--name",
-                    slug,
-                    "--slug",
-                    slug,
-                    "--domain",
-                    &domain,
-                ];
+                let args = ["create-tenant", "--name", slug, "--slug", slug, "--domain", &domain];
                 took += bench.seconds(bench.pricesync(project, &copy.name, &args))?;
             }
             Ok(each(took, slugs.len()))
@@ -81,10 +70,7 @@ fn of(bench: &Bench, project: &Path, files: &[File]) -> Result<Measured> {
     let rounds = bench.args.rounds().max(3);
     let samples = in_turns(rounds, &mut sides)?;
     drop(sides);
-    let title = format!(
-        "one tenant with {} files beside {neighbours} others",
-        files.len()
-    );
+    let title = format!("one tenant with {} files beside {neighbours} others", files.len());
     Ok(Measured::new(bench, RowName::Create, title, samples)
         .ratio("pricesync create-tenant", "raw replay", None)
         .note(format!(

@@ -23,10 +23,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let mut sides = [
         Side::new("psql, DROP SCHEMA CASCADE", || {
             let number = next();
-            let tenant = format!(
-                "(SELECT id FROM tenants_tenant WHERE slug = '{}')",
-                slug(number)
-            );
+            let tenant = format!("(SELECT id FROM tenants_tenant WHERE slug = '{}')", slug(number));
             let sql = format!(
                 "BEGIN; DROP SCHEMA {} CASCADE; DELETE FROM tenants_domain WHERE tenant_id = {tenant}; \
                  DELETE FROM tenants_tenant WHERE id = {tenant}; COMMIT",
@@ -43,11 +40,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let samples = in_turns(bench.args.repetitions(), &mut sides)?;
     drop(sides);
     let title = format!("one of {schemas} tenants dropped, whole process");
-    Ok(vec![
-        Measured::new(bench, RowName::Drop, title, samples).ratio(
-            "pricesync drop-schema",
-            "psql, DROP SCHEMA CASCADE",
-            None,
-        ),
-    ])
+    Ok(vec![Measured::new(bench, RowName::Drop, title, samples).ratio(
+        "pricesync drop-schema",
+        "psql, DROP SCHEMA CASCADE",
+        None,
+    )])
 }

@@ -22,9 +22,7 @@ fn over(bench: &Bench, base: Base, schemas: usize, bar: f64) -> Result<Measured>
     bench.settle()?;
     let project = bench.projects.shipped();
     let mut sides = [
-        Side::new("psql -c 'select 1'", || {
-            bench.seconds(bench.psql(&base, &["-c", "select 1"]))
-        }),
+        Side::new("psql -c 'select 1'", || bench.seconds(bench.psql(&base, &["-c", "select 1"]))),
         Side::new("psql from PATH -c 'select 1'", || {
             let url = bench.url(&base);
             let mut command = process::command("psql");

@@ -40,19 +40,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let mut rows = Vec::new();
     for (name, args, sql) in [
         ("pricesync status", &["status"][..], &status),
-        (
-            "pricesync list-tenants",
-            &["list-tenants", "-o", "json"],
-            &list,
-        ),
+        ("pricesync list-tenants", &["list-tenants", "-o", "json"], &list),
     ] {
         let mut sides = [
-            Side::new("psql", || {
-                bench.seconds(bench.psql(&base, &["-At", "-c", sql]))
-            }),
-            Side::new(name, || {
-                bench.seconds(bench.pricesync(&project, &base, args))
-            }),
+            Side::new("psql", || bench.seconds(bench.psql(&base, &["-At", "-c", sql]))),
+            Side::new(name, || bench.seconds(bench.pricesync(&project, &base, args))),
         ];
         let samples = in_turns(bench.args.repetitions(), &mut sides)?;
         let title = format!("{} over {schemas} schemas, whole process", args.join(" "));

@@ -21,10 +21,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     if bench.args.full {
         sizes.push(50_000);
     }
-    sizes
-        .into_iter()
-        .map(|schemas| over(bench, schemas))
-        .collect()
+    sizes.into_iter().map(|schemas| over(bench, schemas)).collect()
 }
 
 fn over(bench: &Bench, schemas: usize) -> Result<Measured> {
@@ -32,10 +29,7 @@ fn over(bench: &Bench, schemas: usize) -> Result<Measured> {
     let copy = bench.copy(&base)?;
     let mut samples = Vec::new();
     let mut keep = |name: &str, value: Option<f64>| {
-        samples.push(Samples {
-            name: name.to_owned(),
-            values: value.into_iter().collect(),
-        });
+        samples.push(Samples { name: name.to_owned(), values: value.into_iter().collect() });
     };
     let shipped = bench.projects.shipped();
     let command = bench.pricesync(&shipped, &copy.name, &["migrate-schemas"]);

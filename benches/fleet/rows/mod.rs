@@ -53,8 +53,6 @@ impl RowName {
 
     /// Returns the row's name for `--only`.
     pub(crate) fn key(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }

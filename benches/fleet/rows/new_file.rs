@@ -14,9 +14,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
     let schemas = bench.args.schemas();
     let base = bench.base(Base::Migrated(schemas))?;
     let file = files::new_file()?;
-    let messages: Vec<String> = (1..=schemas)
-        .map(|number| raw::one_more(&schema(number), &file))
-        .collect();
+    let messages: Vec<String> =
+        (1..=schemas).map(|number| raw::one_more(&schema(number), &file)).collect();
     let (connections, tried) = {
         let some = schemas.div_ceil(4);
         let small = bench.base(Base::Migrated(some))?;
@@ -38,9 +37,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Measured>> {
             Ok(took)
         }),
         Side::new("pricesync", || pricesync(&[])),
-        Side::new("pricesync --group-size 1", || {
-            pricesync(&["--group-size", "1"])
-        }),
+        Side::new("pricesync --group-size 1", || pricesync(&["--group-size", "1"])),
     ];
     let samples = in_turns(bench.args.rounds(), &mut sides)?;
     let title = format!("one new file (column and index) on {schemas} migrated schemas");

@@ -78,16 +78,9 @@ fn cold(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     }
     let samples = in_turns(bench.args.rounds(), &mut sides)?;
     drop(sides);
-    let title = format!(
-        "{} files on {count} empty schemas, beside other tools",
-        files.len()
-    );
+    let title = format!("{} files on {count} empty schemas, beside other tools", files.len());
     let mut row = Measured::new(bench, RowName::Peers, title, samples)
-        .ratio(
-            "django-tenants multiprocessing",
-            "pricesync",
-            Some(Bar::AtLeast(18.0)),
-        )
+        .ratio("django-tenants multiprocessing", "pricesync", Some(Bar::AtLeast(18.0)))
         .ratio("xargs -P4 dbmate", "pricesync", Some(Bar::AtLeast(2.2)))
         .ratio("pricesync", "raw, 4 connections", None);
     row.notes.extend(absent);
@@ -117,11 +110,7 @@ fn idle(bench: &Bench, django: &Result<Django, Missing>) -> Result<Measured> {
     }
     let title = format!("nothing pending in {count} schemas, beside django-tenants");
     let mut row = Measured::new(bench, RowName::Peers, title, samples)
-        .ratio(
-            "django-tenants standard",
-            "pricesync",
-            Some(Bar::AtLeast(1_000.0)),
-        )
+        .ratio("django-tenants standard", "pricesync", Some(Bar::AtLeast(1_000.0)))
         .ratio("django-tenants multiprocessing", "pricesync", None)
         .note("django-tenants ran once");
     row.notes.extend(absent);
@@ -135,6 +124,5 @@ fn expect_column(bench: &Bench, database: &str, schemas: usize) -> Result<()> {
 }
 
 fn kept<T>(name: &str, tool: Result<T, &Missing>, absent: &mut Vec<String>) -> Option<T> {
-    tool.inspect_err(|missing| absent.push(format!("{name} not installed: {}", missing.0)))
-        .ok()
+    tool.inspect_err(|missing| absent.push(format!("{name} not installed: {}", missing.0))).ok()
 }

@@ -29,12 +29,7 @@ pub(crate) struct SelectArgs {
     #[arg(long = "where", value_name = "SQL", help_heading = "Selection")]
     pub(crate) condition: Option<String>,
     /// Not these: slug, schema or host, or a glob
-    #[arg(
-        long,
-        value_name = "TENANT",
-        value_delimiter = ',',
-        help_heading = "Selection"
-    )]
+    #[arg(long, value_name = "TENANT", value_delimiter = ',', help_heading = "Selection")]
     pub(crate) exclude: Vec<String>,
 }
 
@@ -100,10 +95,7 @@ impl Selectors {
             Some(condition) => Some(catalog.matching(condition).await?),
             None => None,
         };
-        Ok(Selection {
-            only,
-            ..self.selection
-        })
+        Ok(Selection { only, ..self.selection })
     }
 }
 

@@ -28,30 +28,17 @@ pub(super) struct FleetData {
 impl FleetData {
     /// Reads what `--pending` and `--fleet` need.
     pub(super) async fn read(args: &Args, app: &App, sets: &Sets) -> Result<Self, Failure> {
-        let access = if args.fleet {
-            Access::Write
-        } else {
-            Access::Read
-        };
+        let access = if args.fleet { Access::Write } else { Access::Read };
         let database = app.database(access, 2).await?;
         let catalog = app.catalog(&database);
         let tenants = match catalog.list().await {
             Err(CatalogError::TablesMissing(_)) => 0,
             list => list?.tenants.len(),
         };
-        let mut data = Self {
-            tenants,
-            ..Self::default()
-        };
+        let mut data = Self { tenants, ..Self::default() };
         if args.pending {
             let migrator = app
-                .migrator(
-                    &database,
-                    app.engine_options(&database),
-                    sets,
-                    Access::Read,
-                    1,
-                )
+                .migrator(&database, app.engine_options(&database), sets, Access::Read, 1)
                 .await?;
             let run = Migration {
                 app,
@@ -101,10 +88,9 @@ impl FleetData {
                 all(measured.with_default),
                 all(measured.default_apart)
             )),
-            Rule::AlterColumnType => Some(format!(
-                "measured here, on an empty table: {}",
-                all(measured.alter_type)
-            )),
+            Rule::AlterColumnType => {
+                Some(format!("measured here, on an empty table: {}", all(measured.alter_type)))
+            }
             _ => None,
         }
     }

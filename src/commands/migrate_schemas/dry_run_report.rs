@@ -117,10 +117,7 @@ fn statement(tried: &StatementReport) -> Statement<'_> {
         locks: tried
             .locks
             .iter()
-            .map(|(table, lock)| TableLock {
-                table,
-                mode: lock.name(),
-            })
+            .map(|(table, lock)| TableLock { table, mode: lock.name() })
             .collect(),
         rewritten: tried.rewritten.iter().map(String::as_str).collect(),
     }
@@ -144,8 +141,5 @@ fn shortened(line: &str) -> String {
     if line.chars().count() <= STATEMENT_WIDTH {
         return line.to_owned();
     }
-    line.chars()
-        .take(STATEMENT_WIDTH - 1)
-        .chain(['…'])
-        .collect()
+    line.chars().take(STATEMENT_WIDTH - 1).chain(['…']).collect()
 }

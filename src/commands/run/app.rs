@@ -131,10 +131,7 @@ impl App {
     /// Returns the options of the local server.
     #[must_use]
     pub(crate) fn local_options(&self) -> LocalOptions {
-        LocalOptions {
-            idle: LOCAL_IDLE,
-            ..LocalOptions::new(self.settings.local_data_dir.clone())
-        }
+        LocalOptions { idle: LOCAL_IDLE, ..LocalOptions::new(self.settings.local_data_dir.clone()) }
     }
 
     /// Connects to the database.
@@ -193,10 +190,8 @@ impl App {
             } else {
                 "is read-only for this role (default_transaction_read_only)"
             };
-            return Err(
-                Failure::words(Exit::Refused, format!("{} {why}", options.describe()))
-                    .hint("connect to the primary, or as a role that can write"),
-            );
+            return Err(Failure::words(Exit::Refused, format!("{} {why}", options.describe()))
+                .hint("connect to the primary, or as a role that can write"));
         }
         Ok(database)
     }
@@ -262,9 +257,7 @@ impl App {
     /// Loads one set, with paths relative to the current folder where possible.
     fn load(folder: &std::path::Path, scope: Scope) -> Result<MigrationSet, Failure> {
         let here = std::env::current_dir().unwrap_or_default();
-        let shown = folder
-            .strip_prefix(&here)
-            .map_or_else(|_| folder.to_path_buf(), PathBuf::from);
+        let shown = folder.strip_prefix(&here).map_or_else(|_| folder.to_path_buf(), PathBuf::from);
         Ok(MigrationSet::load(&shown, scope)?)
     }
 
@@ -297,9 +290,7 @@ impl App {
         let Some(options) = direct else {
             return Ok(Arc::new(migrator));
         };
-        let direct = self
-            .open(&options, Access::Write, connections_for(jobs))
-            .await?;
+        let direct = self.open(&options, Access::Write, connections_for(jobs)).await?;
         Ok(Arc::new(migrator.with_direct(direct)))
     }
 
@@ -417,21 +408,14 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         ConnectError::Refused(said) => said.clone(),
         ConnectError::Unsuitable(_) => return Failure::new(Exit::Refused, error),
     };
-    let ServerError {
-        sqlstate,
-        hint,
-        detail,
-        ..
-    } = said;
+    let ServerError { sqlstate, hint, detail, .. } = said;
     let whose = options.describe();
     let mut failure = Failure::new(
         Exit::Unreachable,
         anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
     );
     let is_explained = hint.is_some();
-    failure
-        .hints
-        .extend(detail.into_iter().chain(hint).map(Hint::from));
+    failure.hints.extend(detail.into_iter().chain(hint).map(Hint::from));
     let origin = "show where the address comes from";
     let purpose = match sqlstate.as_deref() {
         Some(sqlstate::INVALID_CATALOG_NAME) => {

@@ -19,10 +19,9 @@ pub(crate) fn confirm(
 ) -> Result<(), Failure> {
     match terminal.confirm(question, expected)? {
         Answer::Yes => Ok(()),
-        Answer::No => Err(Failure::words(
-            Exit::Refused,
-            format!("not confirmed: did not {action}"),
-        )),
+        Answer::No => {
+            Err(Failure::words(Exit::Refused, format!("not confirmed: did not {action}")))
+        }
         Answer::NotATerminal => Err(Failure::words(
             Exit::Refused,
             format!("refusing to {action} without confirmation: stdin is not a terminal"),
@@ -35,11 +34,7 @@ pub(crate) fn confirm(
 /// Returns tables, rows and size of a schema, such as `3 tables, about 12 rows, 64 KiB`.
 pub(crate) fn contents_size(contents: &Contents) -> String {
     let rows = usize::try_from(contents.rows).unwrap_or(usize::MAX);
-    let source = if contents.is_partial {
-        " by the server's statistics"
-    } else {
-        ""
-    };
+    let source = if contents.is_partial { " by the server's statistics" } else { "" };
     format!(
         "{}, about {}, {}{source}",
         count(contents.tables, "table"),

@@ -31,10 +31,7 @@ impl TenantIds {
     pub(crate) fn new(catalog: PostgresCatalog, tenants: &[Tenant]) -> Self {
         let ids = tenants.iter();
         let ids = ids.map(|tenant| (tenant.schema.clone(), tenant.id));
-        Self {
-            catalog,
-            ids: ids.collect(),
-        }
+        Self { catalog, ids: ids.collect() }
     }
 
     /// Returns a job that skips tenants that were dropped in the meantime, instead of failing.
@@ -84,14 +81,8 @@ pub(crate) async fn run_in_each<J: SchemaJob>(
 ) -> Result<Summary, Failure> {
     let (interrupter, interrupts) = Interrupts::new();
     let (reporter, progress) = ReporterTask::start(app, app.progress, None);
-    let run = FanOut {
-        work,
-        fleet: Fleet {
-            concurrency,
-            on_failure: OnFailure::Continue,
-            interrupts,
-        },
-    };
+    let run =
+        FanOut { work, fleet: Fleet { concurrency, on_failure: OnFailure::Continue, interrupts } };
     let job = ids.skip_dropped(Arc::clone(job));
     let work = run.run(&job, targets, &progress);
     let summary = interruptible(work, interrupter, progress.clone()).await?;
@@ -103,11 +94,7 @@ pub(crate) async fn run_in_each<J: SchemaJob>(
 
 /// Returns the summary with the command lines that its hints are made of.
 pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
-    Summary {
-        command: command_line(),
-        program: app.program.clone(),
-        ..summary
-    }
+    Summary { command: command_line(), program: app.program.clone(), ..summary }
 }
 
 /// Runs a job in one schema after the other, and returns a result for each that was started. The
@@ -163,12 +150,7 @@ impl<'a> Turns<'a> {
     fn start(app: &'a App, work: Operation, schemas: usize) -> Result<Self, Failure> {
         let signals = Signals::listen()?;
         let (reporter, progress) = ReporterTask::start(app, app.progress, None);
-        progress.send(EventKind::RunStarted {
-            work,
-            schemas,
-            pending: schemas,
-            jobs: 1,
-        });
+        progress.send(EventKind::RunStarted { work, schemas, pending: schemas, jobs: 1 });
         Ok(Self {
             app,
             work,
@@ -195,10 +177,8 @@ impl<'a> Turns<'a> {
             return None;
         }
         let progress = self.progress.of(&target);
-        progress.send(EventKind::SchemaStarted {
-            number: self.outcomes.len() + 1,
-            of: self.schemas,
-        });
+        progress
+            .send(EventKind::SchemaStarted { number: self.outcomes.len() + 1, of: self.schemas });
         let started = Instant::now();
         let done = tokio::select! {
             done = job(progress.clone()) => done,
@@ -217,9 +197,7 @@ impl<'a> Turns<'a> {
                 (Err(failure), outcome)
             }
         };
-        progress.send(EventKind::SchemaFinished {
-            outcome: outcome.clone(),
-        });
+        progress.send(EventKind::SchemaFinished { outcome: outcome.clone() });
         self.outcomes.push(SchemaOutcome { target, outcome });
         Some(result)
     }
@@ -239,24 +217,15 @@ impl<'a> Turns<'a> {
 }
 
 fn interrupted() -> Failure {
-    Failure::words(
-        Exit::Interrupted,
-        "interrupted; the server rolls back what was not committed",
-    )
-    .hint("run the same command again: it finishes the work, or starts it anew")
+    Failure::words(Exit::Interrupted, "interrupted; the server rolls back what was not committed")
+        .hint("run the same command again: it finishes the work, or starts it anew")
 }
 
 fn failed(work: Operation, failure: &Failure) -> Outcome {
     let error = MigrateError::Job {
         doing: work.doing.to_owned(),
-        error: ServerError {
-            message: format!("{:#}", failure.cause),
-            ..ServerError::default()
-        },
+        error: ServerError { message: format!("{:#}", failure.cause), ..ServerError::default() },
         hints: failure.hints.clone(),
     };
-    Outcome::Failed {
-        error: Box::new(error),
-        applied: Vec::new(),
-    }
+    Outcome::Failed { error: Box::new(error), applied: Vec::new() }
 }

@@ -42,12 +42,7 @@ impl Recorder {
     /// Stores the outcome of a schema that finished.
     pub(crate) async fn on(&mut self, event: &Event) {
         match (&event.kind, &event.target) {
-            (
-                EventKind::RunStarted {
-                    schemas, pending, ..
-                },
-                _,
-            ) => {
+            (EventKind::RunStarted { schemas, pending, .. }, _) => {
                 self.header.schemas = *schemas;
                 if *pending > 0 {
                     self.start().await;
@@ -87,9 +82,7 @@ impl Recorder {
         }
         let (id, counts) = (log.id(), summary.counts());
         let interrupted = summary.interrupted > Interrupt::None;
-        let is_complete = log
-            .finish(counts.total(), counts.up_to_date, interrupted)
-            .await;
+        let is_complete = log.finish(counts.total(), counts.up_to_date, interrupted).await;
         (Some(id), (!is_complete).then_some(INCOMPLETE))
     }
 
@@ -116,19 +109,13 @@ fn item(target: &Target, outcome: &Outcome) -> RunItem {
             Some(explain(error, target, applied).message()),
             Some((
                 error.group_key(),
-                error
-                    .server_error()
-                    .and_then(|error| error.sqlstate.clone()),
+                error.server_error().and_then(|error| error.sqlstate.clone()),
             )),
         ),
         Outcome::Skipped { why } => ("skipped", 0, None, Some(skipped(*why).to_owned()), None),
-        Outcome::NotStarted { why } => (
-            "not-started",
-            0,
-            None,
-            Some(not_started(*why).to_owned()),
-            None,
-        ),
+        Outcome::NotStarted { why } => {
+            ("not-started", 0, None, Some(not_started(*why).to_owned()), None)
+        }
     };
     RunItem {
         schema: target.schema.to_string(),

@@ -42,29 +42,19 @@ impl ReporterTask {
     ) -> (Self, Progress) {
         let (progress, events) = Progress::channel();
         let (finishing, waiting) = channel();
-        let consumers = Consumers {
-            reporter: Some(app.terminal.reporter(mode)),
-            recorder,
-        };
+        let consumers = Consumers { reporter: Some(app.terminal.reporter(mode)), recorder };
         let runtime = Handle::current();
         let task = tokio::task::spawn_blocking(move || {
             Some(runtime.block_on(consumers.read(events, &waiting)))
         });
-        let task = Self {
-            task,
-            finishing,
-            terminal: app.terminal.clone(),
-        };
+        let task = Self { task, finishing, terminal: app.terminal.clone() };
         (task, progress)
     }
 
     /// Waits until each event has been shown. Every [`Progress`] must have been dropped.
     pub(crate) async fn shown(self) -> Shown {
         drop(self.finishing);
-        Shown {
-            consumers: self.task.await.ok().flatten(),
-            terminal: self.terminal,
-        }
+        Shown { consumers: self.task.await.ok().flatten(), terminal: self.terminal }
     }
 
     /// Waits until each event has been shown, then stores and shows how the run ended.
@@ -91,8 +81,7 @@ impl Consumers {
         if let Some(recorder) = &mut self.recorder {
             recorder.on(event).await;
         }
-        self.reporter
-            .take_if(|reporter| reporter.on(event).is_err());
+        self.reporter.take_if(|reporter| reporter.on(event).is_err());
     }
 }
 

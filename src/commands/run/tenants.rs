@@ -64,10 +64,8 @@ pub(crate) async fn require_schema(
     match catalog.presence(tenant).await? {
         Presence::Exists => Ok(()),
         Presence::Dropping => Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into()),
-        Presence::Missing => Err(
-            Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))
-                .hint(SchemaState::missing_hint()),
-        ),
+        Presence::Missing => Err(Failure::from(CatalogError::SchemaMissing(tenant.schema.clone()))
+            .hint(SchemaState::missing_hint())),
     }
 }
 
@@ -79,10 +77,7 @@ pub(crate) async fn select_tenants(
 ) -> Result<Vec<Tenant>, Failure> {
     let list = catalog.list().await?;
     for row in &list.refused {
-        app.terminal.warn(&format!(
-            "tenant '{}' (row {}): {}",
-            row.slug, row.id, row.reason
-        ));
+        app.terminal.warn(&format!("tenant '{}' (row {}): {}", row.slug, row.id, row.reason));
     }
     let selection = selectors.resolve(catalog).await?;
     Ok(selection.choose(list.tenants, &list.refused)?)
@@ -90,20 +85,13 @@ pub(crate) async fn select_tenants(
 
 /// Returns the target for a tenant that does not exist yet.
 pub(crate) fn new_target(new: &NewTenant) -> Target {
-    Target {
-        schema: new.schema.clone(),
-        label: new.slug.as_str().to_owned(),
-        scope: Scope::Tenant,
-    }
+    Target { schema: new.schema.clone(), label: new.slug.as_str().to_owned(), scope: Scope::Tenant }
 }
 
 /// Prints how many migrations are pending for a tenant that was brought back.
 pub(crate) async fn report_pending(tenant: &Tenant, app: &App, database: &Database) {
     if let Err(failure) = try_report_pending(tenant, app, database).await {
-        app.terminal.warn(&format!(
-            "cannot read pending migrations: {:#}",
-            failure.cause
-        ));
+        app.terminal.warn(&format!("cannot read pending migrations: {:#}", failure.cause));
     }
 }
 
@@ -113,19 +101,9 @@ async fn try_report_pending(
     database: &Database,
 ) -> Result<(), Failure> {
     let sets = app.sets()?;
-    let migrator = app
-        .migrator(
-            database,
-            app.engine_options(database),
-            &sets,
-            Access::Read,
-            1,
-        )
-        .await?;
-    let states = migrator
-        .survey(&[target(tenant)])
-        .await
-        .map_err(RolloutError::Survey)?;
+    let migrator =
+        app.migrator(database, app.engine_options(database), &sets, Access::Read, 1).await?;
+    let states = migrator.survey(&[target(tenant)]).await.map_err(RolloutError::Survey)?;
     let selection = format!("--tenant {}", shell_word(tenant.slug.as_str()));
     match states.first() {
         Some(SchemaState::Known(plan)) if !plan.pending.is_empty() => {

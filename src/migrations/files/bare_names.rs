@@ -42,19 +42,10 @@ pub fn check_bare_names(shared: &MigrationSet, tenant: &MigrationSet) -> Result<
         .map(|(script, offset, table)| {
             let created_by = public[&table].clone();
             let refusal = Refusal::SharedByBareName { table, created_by };
-            LoadError::at(
-                &script.path,
-                &script.text,
-                offset,
-                Problem::Refused(refusal),
-            )
+            LoadError::at(&script.path, &script.text, offset, Problem::Refused(refusal))
         })
         .collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(LoadErrors(errors))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(LoadErrors(errors)) }
 }
 
 #[cfg(test)]
@@ -69,12 +60,10 @@ mod tests {
 
     fn refused(shared: &str, tenant: &[&str]) -> Vec<String> {
         let shared = MigrationSet::embedded(Scope::Shared, &[("V1__shared.sql", shared)]).unwrap();
-        let names: Vec<String> = (1..=tenant.len())
-            .map(|number| format!("V{number}__t.sql"))
-            .collect();
-        let files: Vec<(&str, &str)> = (names.iter().map(String::as_str))
-            .zip(tenant.iter().copied())
-            .collect();
+        let names: Vec<String> =
+            (1..=tenant.len()).map(|number| format!("V{number}__t.sql")).collect();
+        let files: Vec<(&str, &str)> =
+            (names.iter().map(String::as_str)).zip(tenant.iter().copied()).collect();
         let tenant = MigrationSet::embedded(Scope::Tenant, &files).unwrap();
         match check_bare_names(&shared, &tenant) {
             Ok(()) => Vec::new(),
@@ -99,29 +88,19 @@ mod tests {
                 vec!["1:12"],
             ),
             ("copy plans (id) from '/tmp/x'", vec!["1:6"]),
-            (
-                "create unique index if not exists i on plans (id)",
-                vec!["1:40"],
-            ),
+            ("create unique index if not exists i on plans (id)", vec!["1:40"]),
             (
                 "create constraint trigger t after update of id on plans for each row execute function f()",
                 vec!["1:51"],
             ),
-            (
-                "create rule r as on insert to plans do nothing",
-                vec!["1:31"],
-            ),
+            ("create rule r as on insert to plans do nothing", vec!["1:31"]),
             ("create policy p on plans using (true)", vec!["1:20"]),
         ] {
             let found = refused(SHARED, &["create table own (id int)", sql]);
-            let found: Vec<String> = found
-                .iter()
-                .map(|error| error.split(": ").next().unwrap().to_owned())
-                .collect();
-            let places: Vec<String> = places
-                .iter()
-                .map(|place| format!("V2__t.sql:{place}"))
-                .collect();
+            let found: Vec<String> =
+                found.iter().map(|error| error.split(": ").next().unwrap().to_owned()).collect();
+            let places: Vec<String> =
+                places.iter().map(|place| format!("V2__t.sql:{place}")).collect();
             assert_eq!(found, places, "{sql}");
         }
     }
@@ -147,16 +126,10 @@ mod tests {
             assert_eq!(refused(SHARED, &[tenant]), Vec::<String>::new(), "{tenant}");
         }
         // The order of versions does not matter: the schema may have been adopted.
-        let later = [
-            "update plans set id = 1",
-            "create table if not exists plans (id int)",
-        ];
+        let later = ["update plans set id = 1", "create table if not exists plans (id int)"];
         assert_eq!(refused(SHARED, &later), Vec::<String>::new());
         let by_code = "create table plans (id int); do $$ begin execute 'drop table plans'; end $$";
-        assert_eq!(
-            refused(by_code, &["update plans set id = 1"]),
-            Vec::<String>::new()
-        );
+        assert_eq!(refused(by_code, &["update plans set id = 1"]), Vec::<String>::new());
     }
 
     #[test]

@@ -38,10 +38,7 @@ pub fn find_definition(
         let is_applied = batch.iter().all(|it| it.id != set.scripts()[index].id);
         return is_applied.then(|| DefinedIn::AppliedFile(reference(index)));
     }
-    if let Some(&(index, _)) = exists
-        .iter()
-        .find(|&&(index, exists)| exists && index > here)
-    {
+    if let Some(&(index, _)) = exists.iter().find(|&&(index, exists)| exists && index > here) {
         return Some(DefinedIn::LaterFile(reference(index)));
     }
     let by_other_means = !exists.is_empty()
@@ -58,19 +55,13 @@ fn exists_after(script: &Script, relation: &str) -> Option<bool> {
     let mut exists = None;
     let matches = |name: &RelationName| name.relation == relation && is_in_public(name);
     each_statement(script, |_, keywords| match change(keywords) {
-        Some(RelationChange::Create {
-            name: (_, name),
-            is_temporary: false,
-        }) if matches(&name) => {
+        Some(RelationChange::Create { name: (_, name), is_temporary: false }) if matches(&name) => {
             exists = Some(true);
         }
         Some(RelationChange::Drop(names)) if names.iter().any(|(_, name)| matches(name)) => {
             exists = Some(false);
         }
-        Some(RelationChange::Alter {
-            name: (_, name),
-            renames: true,
-        }) if matches(&name) => {
+        Some(RelationChange::Alter { name: (_, name), renames: true }) if matches(&name) => {
             exists = Some(false);
         }
         _ => {}
@@ -83,10 +74,7 @@ fn exists_after(script: &Script, relation: &str) -> Option<bool> {
 pub(crate) fn each_statement(script: &Script, mut visit: impl FnMut(usize, Keywords<'_>)) {
     for statement in &script.statements {
         let sql = &script.text[statement.range.clone()];
-        visit(
-            statement.range.start,
-            Keywords::new(sql, &Lexer::statement(sql)),
-        );
+        visit(statement.range.start, Keywords::new(sql, &Lexer::statement(sql)));
     }
 }
 
@@ -96,10 +84,9 @@ pub(crate) fn created_in_public(shared: &MigrationSet) -> HashMap<String, String
     let mut created = HashMap::new();
     for script in shared.scripts() {
         each_statement(script, |_, keywords| match change(keywords) {
-            Some(RelationChange::Create {
-                name: (_, name),
-                is_temporary: false,
-            }) if is_in_public(&name) => {
+            Some(RelationChange::Create { name: (_, name), is_temporary: false })
+                if is_in_public(&name) =>
+            {
                 created.insert(name.relation, script.id.to_string());
             }
             Some(RelationChange::Drop(names)) => {
@@ -107,10 +94,9 @@ pub(crate) fn created_in_public(shared: &MigrationSet) -> HashMap<String, String
                     created.remove(&name.relation);
                 }
             }
-            Some(RelationChange::Alter {
-                name: (_, name),
-                renames: true,
-            }) if is_in_public(&name) => {
+            Some(RelationChange::Alter { name: (_, name), renames: true })
+                if is_in_public(&name) =>
+            {
                 created.remove(&name.relation);
             }
             _ => {}
@@ -124,10 +110,7 @@ pub(crate) fn created_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
     let mut created = HashSet::new();
     for script in tenant.scripts() {
         each_statement(script, |_, keywords| {
-            if let Some(RelationChange::Create {
-                name: (_, name), ..
-            }) = change(keywords)
-            {
+            if let Some(RelationChange::Create { name: (_, name), .. }) = change(keywords) {
                 created.insert(name.relation);
             }
             let named_after = (1..keywords.len()).filter(|&index| {

@@ -25,10 +25,7 @@ pub(crate) struct FoundFiles {
 ///
 /// Only if the folder itself cannot be resolved.
 pub(crate) fn list(dir: &Path) -> io::Result<FoundFiles> {
-    let mut walk = Walk {
-        root: dir.canonicalize()?,
-        ..Walk::default()
-    };
+    let mut walk = Walk { root: dir.canonicalize()?, ..Walk::default() };
     walk.visit(dir);
     // Links come last, so that a file is listed by its real path.
     while let Some(link) = walk.links.pop() {
@@ -128,8 +125,7 @@ impl Walk {
 
 fn is_sql(path: &Path) -> bool {
     // A file named just `.sql` is hidden and never gets here.
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
 }
 
 fn resembles_script(path: &Path) -> bool {
@@ -149,21 +145,14 @@ mod tests {
     use super::*;
 
     fn names(root: &Path, paths: &[PathBuf]) -> Vec<String> {
-        paths
-            .iter()
-            .map(|path| path.strip_prefix(root).unwrap().display().to_string())
-            .collect()
+        paths.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
     }
 
     #[test]
     fn links_are_followed_only_inside_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        for file in [
-            "..data/V1__a.sql",
-            "..data/more/V2__b.sql",
-            "real/V3__c.sql",
-        ] {
+        for file in ["..data/V1__a.sql", "..data/more/V2__b.sql", "real/V3__c.sql"] {
             fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
             fs::write(root.join(file), "").unwrap();
         }
@@ -176,16 +165,10 @@ mod tests {
         symlink("/dev/null", root.join("V4__d.sql")).unwrap();
         symlink("missing", root.join("V5__e.sql")).unwrap();
         let found = list(root).unwrap();
-        assert_eq!(
-            names(root, &found.scripts),
-            ["V1__a.sql", "more/V2__b.sql", "real/V3__c.sql"]
-        );
+        assert_eq!(names(root, &found.scripts), ["V1__a.sql", "more/V2__b.sql", "real/V3__c.sql"]);
         let mut rejected: Vec<_> = found.errors.into_iter().map(|error| error.path).collect();
         rejected.sort();
-        assert_eq!(
-            names(root, &rejected),
-            ["V4__d.sql", "V5__e.sql", "real/root"]
-        );
+        assert_eq!(names(root, &rejected), ["V4__d.sql", "V5__e.sql", "real/root"]);
     }
 
     #[test]
@@ -206,10 +189,7 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(read(&socket), Err(Problem::NotAFile));
         let large = dir.path().join("V2__x.sql");
-        fs::File::create(&large)
-            .unwrap()
-            .set_len(MAX_FILE_BYTES + 1)
-            .unwrap();
+        fs::File::create(&large).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
         assert_eq!(read(&large), Err(Problem::TooLarge(MAX_FILE_BYTES + 1)));
     }
 }

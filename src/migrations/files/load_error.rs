@@ -84,19 +84,12 @@ pub enum Problem {
 impl LoadError {
     /// Returns an error about a whole file or folder.
     pub(crate) fn new(path: &Path, problem: Problem) -> Self {
-        Self {
-            path: path.to_owned(),
-            location: None,
-            problem,
-        }
+        Self { path: path.to_owned(), location: None, problem }
     }
 
     /// Returns an error at a byte of a file's text.
     pub(crate) fn at(path: &Path, text: &str, offset: usize, problem: Problem) -> Self {
-        Self {
-            location: Some(location_of_byte(text, offset)),
-            ..Self::new(path, problem)
-        }
+        Self { location: Some(location_of_byte(text, offset)), ..Self::new(path, problem) }
     }
 
     /// Returns what to do next, unless the error already implies it.

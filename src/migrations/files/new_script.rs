@@ -88,10 +88,7 @@ impl NewScript<'_> {
                 _ => return Err(invalid()),
             }
         }
-        let first = Path::new(subfolder)
-            .components()
-            .next()
-            .ok_or_else(invalid)?;
+        let first = Path::new(subfolder).components().next().ok_or_else(invalid)?;
         if self.scope == Scope::Tenant && first.as_os_str().eq_ignore_ascii_case("shared") {
             return Err(invalid());
         }
@@ -130,10 +127,8 @@ fn cleaned(name: &str) -> Result<String, NewScriptError> {
     if ScriptName::parse(&format!("{name}.sql")).is_ok() {
         return Err(NewScriptError::NameHasVersion(name.to_owned()));
     }
-    let words: Vec<_> = name
-        .split(|c| c == '_' || !is_word_character(c))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<_> =
+        name.split(|c| c == '_' || !is_word_character(c)).filter(|word| !word.is_empty()).collect();
     let cleaned = words.join("_");
     let length = cleaned.chars().count();
     if cleaned.is_empty() {
@@ -175,10 +170,9 @@ impl fmt::Display for NewScriptError {
                 f,
                 "the name '{name}' contains no letter or digit; describe what the migration does"
             ),
-            Self::LongName(length) => write!(
-                f,
-                "the name has {length} characters, the limit is {MAX_NAME_CHARS}"
-            ),
+            Self::LongName(length) => {
+                write!(f, "the name has {length} characters, the limit is {MAX_NAME_CHARS}")
+            }
             Self::NameHasVersion(name) => {
                 write!(
                     f,
@@ -186,10 +180,7 @@ impl fmt::Display for NewScriptError {
                 )
             }
             Self::Subfolder(subfolder) => {
-                write!(
-                    f,
-                    "invalid subfolder '{subfolder}'; give a plain name such as products"
-                )
+                write!(f, "invalid subfolder '{subfolder}'; give a plain name such as products")
             }
             Self::NoVersionLeft => write!(f, "no version is free after {}", i64::MAX),
             Self::Io(path, error) => write!(f, "cannot write {}: {error}", path.display()),
@@ -254,14 +245,8 @@ mod tests {
         let now = datetime!(2026-11-23 10:15:00 UTC);
         assert_eq!(next_version(None, now), Some(1));
         assert_eq!(next_version(Some(41), now), Some(42));
-        assert_eq!(
-            next_version(Some(20_250_101_000_000), now),
-            Some(20_261_123_101_500)
-        );
-        assert_eq!(
-            next_version(Some(20_261_123_101_500), now),
-            Some(20_261_123_101_501)
-        );
+        assert_eq!(next_version(Some(20_250_101_000_000), now), Some(20_261_123_101_500));
+        assert_eq!(next_version(Some(20_261_123_101_500), now), Some(20_261_123_101_501));
         assert_eq!(next_version(Some(i64::MAX), now), None);
     }
 
@@ -284,14 +269,8 @@ mod tests {
     fn a_subfolder_stays_in_the_set() {
         let dir = tempfile::tempdir().unwrap();
         for subfolder in ["..", "/etc", "a/../../b", ".git", "", "shared", "a/.b"] {
-            let script = NewScript {
-                subfolder: Some(subfolder),
-                ..new(dir.path(), "x")
-            };
-            assert!(
-                matches!(script.create(), Err(NewScriptError::Subfolder(_))),
-                "{subfolder}"
-            );
+            let script = NewScript { subfolder: Some(subfolder), ..new(dir.path(), "x") };
+            assert!(matches!(script.create(), Err(NewScriptError::Subfolder(_))), "{subfolder}");
         }
     }
 

@@ -93,10 +93,7 @@ impl Script {
     #[must_use]
     pub fn nondeterminism(&self) -> Option<String> {
         if !self.is_parsed {
-            return Some(format!(
-                "{}: the parser does not know all of its grammar",
-                self.id
-            ));
+            return Some(format!("{}: the parser does not know all of its grammar", self.id));
         }
         let (statement, reason) = deterministic::nondeterminism(&self.text, &self.statements)?;
         let line = self.location_of_statement(statement).line;
@@ -145,9 +142,7 @@ impl Script {
     /// Returns the text of a statement by its index; empty past the end.
     #[must_use]
     pub fn statement(&self, statement: usize) -> &str {
-        self.statements
-            .get(statement)
-            .map_or("", |statement| &self.text[statement.range.clone()])
+        self.statements.get(statement).map_or("", |statement| &self.text[statement.range.clone()])
     }
 }
 
@@ -177,9 +172,7 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, LoadError> {
 }
 
 fn normalise(raw: &str) -> String {
-    raw.strip_prefix('\u{feff}')
-        .unwrap_or(raw)
-        .replace("\r\n", "\n")
+    raw.strip_prefix('\u{feff}').unwrap_or(raw).replace("\r\n", "\n")
 }
 
 /// Returns whether the first line that is not blank is the `no-transaction` directive, and the byte
@@ -212,11 +205,7 @@ fn identify(
     };
     let refinery = migration(text)?;
     let checksum = refinery.checksum();
-    let raw_checksum = if raw == text {
-        checksum
-    } else {
-        migration(raw)?.checksum()
-    };
+    let raw_checksum = if raw == text { checksum } else { migration(raw)?.checksum() };
     let id = ScriptId {
         prefix: name.prefix,
         version: name.version,
@@ -233,12 +222,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Script, Vec<String>> {
-        Script::read(
-            Path::new("t/V1__x.sql"),
-            text.as_bytes().to_vec(),
-            Scope::Tenant,
-        )
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        Script::read(Path::new("t/V1__x.sql"), text.as_bytes().to_vec(), Scope::Tenant)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -260,10 +245,7 @@ mod tests {
     fn leading_zeros_of_a_version_are_no_part_of_it() {
         let script = Script::read(Path::new("V007__x.sql"), Vec::new(), Scope::Shared).unwrap();
         let theirs = Migration::unapplied("V007__x", "").unwrap();
-        assert_eq!(
-            (script.id.version, script.id.checksum),
-            (7, theirs.checksum())
-        );
+        assert_eq!((script.id.version, script.id.checksum), (7, theirs.checksum()));
     }
 
     #[test]
@@ -275,10 +257,7 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap().transaction, Transaction::Outside);
         }
-        assert_eq!(
-            read("-- about it\nselect 1").unwrap().transaction,
-            Transaction::Inside
-        );
+        assert_eq!(read("-- about it\nselect 1").unwrap().transaction, Transaction::Inside);
     }
 
     #[test]
@@ -312,10 +291,7 @@ mod tests {
         .unwrap();
         assert!(script.is_parsed);
         assert_eq!(script.statements.len(), 2);
-        assert_eq!(
-            script.statement(1),
-            "create index concurrently giá_idx on products (giá)"
-        );
+        assert_eq!(script.statement(1), "create index concurrently giá_idx on products (giá)");
         assert_eq!(script.statements[1].concurrent_index(), Some("giá_idx"));
         assert_eq!(script.location_of_statement(1).line, 3);
         let location = script.location_in_statement(1, 48);
@@ -339,12 +315,9 @@ mod tests {
             read("select 1;\nselect '\0'").unwrap_err(),
             ["t/V1__x.sql:2:9: contains a NUL byte, which PostgreSQL cannot store"]
         );
-        let latin = Script::read(
-            Path::new("bad.sql"),
-            b"select 1;\n-- gi\xe1".to_vec(),
-            Scope::Tenant,
-        )
-        .unwrap_err();
+        let latin =
+            Script::read(Path::new("bad.sql"), b"select 1;\n-- gi\xe1".to_vec(), Scope::Tenant)
+                .unwrap_err();
         let latin: Vec<_> = latin.iter().map(ToString::to_string).collect();
         assert_eq!(
             latin,

@@ -52,10 +52,8 @@ pub enum NameRule {
 impl ScriptName {
     /// Parses a file name.
     pub fn parse(file_name: &str) -> Result<Self, ScriptNameError> {
-        Self::parts(file_name).map_err(|rule| ScriptNameError {
-            rule,
-            suggestion: suggest(file_name),
-        })
+        Self::parts(file_name)
+            .map_err(|rule| ScriptNameError { rule, suggestion: suggest(file_name) })
     }
 
     fn parts(file_name: &str) -> Result<Self, NameRule> {
@@ -83,11 +81,7 @@ impl ScriptName {
         if name.chars().count() > MAX_NAME_CHARS {
             return Err(NameRule::Length);
         }
-        Ok(Self {
-            prefix,
-            version,
-            name: name.to_owned(),
-        })
+        Ok(Self { prefix, version, name: name.to_owned() })
     }
 }
 
@@ -132,11 +126,9 @@ impl fmt::Display for ScriptNameError {
                 write!(f, "the version is greater than {}", i64::MAX)
             }
             NameRule::Separator => f.write_str("two underscores must follow the version"),
-            NameRule::Name(Some(invalid)) => write!(
-                f,
-                "'{}' is not a letter, digit or underscore",
-                invalid.escape_debug()
-            ),
+            NameRule::Name(Some(invalid)) => {
+                write!(f, "'{}' is not a letter, digit or underscore", invalid.escape_debug())
+            }
             NameRule::Name(None) => f.write_str("a name must follow the two underscores"),
             NameRule::Length => {
                 write!(f, "the name has more than {MAX_NAME_CHARS} characters")
@@ -161,26 +153,12 @@ mod tests {
         for (file_name, prefix, version, name) in [
             ("V1__products.sql", Prefix::Versioned, 1, "products"),
             ("U0007___x.sql", Prefix::Unversioned, 7, "_x"),
-            (
-                "V20261123101500__x.sql",
-                Prefix::Versioned,
-                20_261_123_101_500,
-                "x",
-            ),
-            (
-                "V9223372036854775807__x.sql",
-                Prefix::Versioned,
-                i64::MAX,
-                "x",
-            ),
+            ("V20261123101500__x.sql", Prefix::Versioned, 20_261_123_101_500, "x"),
+            ("V9223372036854775807__x.sql", Prefix::Versioned, i64::MAX, "x"),
             ("V2__thêm_giá.sql", Prefix::Versioned, 2, "thêm_giá"),
             ("V3__gia\u{301}.sql", Prefix::Versioned, 3, "gia\u{301}"),
         ] {
-            let expected = ScriptName {
-                prefix,
-                version,
-                name: name.to_owned(),
-            };
+            let expected = ScriptName { prefix, version, name: name.to_owned() };
             assert_eq!(ScriptName::parse(file_name), Ok(expected), "{file_name}");
         }
     }
@@ -192,24 +170,12 @@ mod tests {
             ("v3__lower.sql", NameRule::Prefix, Some("V3__lower.sql")),
             ("u3__lower.sql", NameRule::Prefix, Some("U3__lower.sql")),
             ("V4_single.sql", NameRule::Separator, Some("V4__single.sql")),
-            (
-                "V2__add-brand.sql",
-                NameRule::Name(Some('-')),
-                Some("V2__add_brand.sql"),
-            ),
-            (
-                "V6__a b.sql",
-                NameRule::Name(Some(' ')),
-                Some("V6__a_b.sql"),
-            ),
+            ("V2__add-brand.sql", NameRule::Name(Some('-')), Some("V2__add_brand.sql")),
+            ("V6__a b.sql", NameRule::Name(Some(' ')), Some("V6__a_b.sql")),
             ("V5__x.SQL", NameRule::Extension, Some("V5__x.sql")),
             ("|1__x.sql", NameRule::Prefix, Some("V1__x.sql")),
             ("V7__x.up.sql", NameRule::Name(Some('.')), Some("V7__x.sql")),
-            (
-                "0007_orders.sql",
-                NameRule::Prefix,
-                Some("V0007__orders.sql"),
-            ),
+            ("0007_orders.sql", NameRule::Prefix, Some("V0007__orders.sql")),
             ("V1__.sql", NameRule::Name(None), None),
             ("V__x.sql", NameRule::Version, None),
             ("V9223372036854775808__x.sql", NameRule::VersionRange, None),
@@ -218,10 +184,7 @@ mod tests {
             (".sql", NameRule::Prefix, None),
             ("", NameRule::Extension, None),
         ] {
-            let expected = ScriptNameError {
-                rule,
-                suggestion: suggestion.map(str::to_owned),
-            };
+            let expected = ScriptNameError { rule, suggestion: suggestion.map(str::to_owned) };
             assert_eq!(ScriptName::parse(file_name), Err(expected), "{file_name}");
         }
         let long = format!("V1__{}.sql", "ế".repeat(256));

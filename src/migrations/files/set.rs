@@ -73,16 +73,9 @@ impl MigrationSet {
     ///
     /// As [`MigrationSet::load`].
     pub fn embedded(scope: Scope, files: &[(&str, &str)]) -> Result<Self, LoadErrors> {
-        let files = files
-            .iter()
-            .map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
-        Self::assemble(
-            Path::new(""),
-            scope,
-            files.collect(),
-            Vec::new(),
-            Vec::new(),
-        )
+        let files =
+            files.iter().map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
+        Self::assemble(Path::new(""), scope, files.collect(), Vec::new(), Vec::new())
     }
 
     fn assemble(
@@ -159,9 +152,7 @@ impl MigrationSet {
 /// Compares folders that do not exist by name.
 pub fn check_apart(shared: &Path, tenant: &Path) -> Result<(), LoadError> {
     let resolve = |dir: &Path| {
-        dir.canonicalize()
-            .or_else(|_| std::path::absolute(dir))
-            .unwrap_or_else(|_| dir.to_owned())
+        dir.canonicalize().or_else(|_| std::path::absolute(dir)).unwrap_or_else(|_| dir.to_owned())
     };
     let (real_shared, real_tenant) = (resolve(shared), resolve(tenant));
     let nested = |inner: &Path, outer: &Path| {
@@ -207,10 +198,9 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.kind {
-            WarningKind::Empty => write!(
-                f,
-                "{path}: contains no statement and will be recorded as applied"
-            ),
+            WarningKind::Empty => {
+                write!(f, "{path}: contains no statement and will be recorded as applied")
+            }
             WarningKind::Ignored => {
                 write!(f, "{path}: ignored, because its name does not end in .sql")
             }
@@ -237,10 +227,7 @@ mod tests {
     fn errors(dir: &Path, scope: Scope) -> Vec<String> {
         let LoadErrors(errors) = MigrationSet::load(dir, scope).unwrap_err();
         let root = format!("{}/", dir.display());
-        errors
-            .iter()
-            .map(|error| error.to_string().replace(&root, ""))
-            .collect()
+        errors.iter().map(|error| error.to_string().replace(&root, "")).collect()
     }
 
     #[test]
@@ -256,10 +243,7 @@ mod tests {
         let set = MigrationSet::load(dir.path(), Scope::Tenant).unwrap();
         let ids: Vec<_> = set.ids().iter().map(ToString::to_string).collect();
         assert_eq!(ids, ["U2__a", "V9__b", "V10__c"]);
-        assert_eq!(
-            set.scripts()[2].path,
-            dir.path().join("products/V10__c.sql")
-        );
+        assert_eq!(set.scripts()[2].path, dir.path().join("products/V10__c.sql"));
         assert_eq!(set.warnings(), []);
     }
 
@@ -309,12 +293,7 @@ mod tests {
         let warnings: Vec<_> = set
             .warnings()
             .iter()
-            .map(|warning| {
-                (
-                    warning.path.file_name().unwrap().to_str().unwrap(),
-                    warning.kind,
-                )
-            })
+            .map(|warning| (warning.path.file_name().unwrap().to_str().unwrap(), warning.kind))
             .collect();
         assert_eq!(
             warnings,
@@ -328,10 +307,7 @@ mod tests {
 
     #[test]
     fn the_folders_must_not_be_nested() {
-        let dir = folder(&[
-            ("tenant/Shared/V1__x.sql", "select 1"),
-            ("shared/V1__x.sql", ""),
-        ]);
+        let dir = folder(&[("tenant/Shared/V1__x.sql", "select 1"), ("shared/V1__x.sql", "")]);
         let (shared, tenant) = (dir.path().join("shared"), dir.path().join("tenant"));
         assert_eq!(check_apart(&shared, &tenant), Ok(()));
         assert_eq!(

@@ -26,10 +26,7 @@ impl Allowances {
     pub(super) fn read(script: &Script) -> Result<Self, LoadError> {
         let text = &*script.text;
         let mut found = Self::default();
-        let first = script
-            .statements
-            .first()
-            .map_or(text.len(), |first| first.range.start);
+        let first = script.statements.first().map_or(text.len(), |first| first.range.start);
         for token in Lexer::new(text).filter(|token| token.kind == TokenKind::LineComment) {
             let comment = token.start..token.end;
             let Some(rules) = directive(&text[comment.clone()]).and_then(allowed_rules) else {
@@ -65,9 +62,6 @@ fn statement_below(script: &Script, comment: &Range<usize>) -> Option<usize> {
         .find(|&start| start >= comment.end)?;
     let between = &script.text[comment.end..next];
     let (lines, indent) = between.rsplit_once('\n')?;
-    let only_comments = lines
-        .split('\n')
-        .skip(1)
-        .all(|line| line.trim_start().starts_with("--"));
+    let only_comments = lines.split('\n').skip(1).all(|line| line.trim_start().starts_with("--"));
     (indent.trim().is_empty() && only_comments).then_some(next)
 }

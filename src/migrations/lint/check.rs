@@ -14,13 +14,7 @@ pub(super) fn findings(mut state: TransactionState<'_>) -> Vec<Finding> {
         state.file = file;
         for statement in &set.files[file].statements {
             for (offset, effect) in &statement.effects {
-                check(
-                    &state,
-                    statement.range.start,
-                    *offset,
-                    effect,
-                    &mut findings,
-                );
+                check(&state, statement.range.start, *offset, effect, &mut findings);
                 state.record(effect);
             }
             state.current += 1;
@@ -38,11 +32,7 @@ fn check(
 ) {
     // A change outside of the schema is rolled back, so its cost does not matter.
     let outside = (Rule::OutsideSchema.definition().check)(state, effect).is_some();
-    let rules = if outside {
-        &[Rule::OutsideSchema]
-    } else {
-        Rule::ALL
-    };
+    let rules = if outside { &[Rule::OutsideSchema] } else { Rule::ALL };
     let script = &state.set.scripts.scripts()[state.file];
     for &rule in rules {
         let Some(violation) = (rule.definition().check)(state, effect) else {

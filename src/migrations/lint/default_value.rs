@@ -24,11 +24,7 @@ const STABLE: &str = "now transaction_timestamp statement_timestamp current_sett
 pub(super) fn of_default(expression: &SyntaxNode) -> ColumnValue {
     let text = expression.text().to_string().to_ascii_lowercase();
     // `NULL` and `NULL::type` have no effect.
-    if text
-        .split("::")
-        .next()
-        .is_some_and(|head| head.trim() == "null")
-    {
+    if text.split("::").next().is_some_and(|head| head.trim() == "null") {
         return ColumnValue::Null;
     }
     let mut unknown = None;
@@ -40,9 +36,7 @@ pub(super) fn of_default(expression: &SyntaxNode) -> ColumnValue {
             unknown.get_or_insert(called);
         }
     }
-    unknown.map_or(ColumnValue::Constant, |called| {
-        ColumnValue::MaybePerRow(format!("{called}()"))
-    })
+    unknown.map_or(ColumnValue::Constant, |called| ColumnValue::MaybePerRow(format!("{called}()")))
 }
 
 /// Returns the functions that an expression or a statement calls, without their schemas.

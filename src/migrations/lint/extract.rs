@@ -49,10 +49,7 @@ fn parse(script: &Script, may_parse: bool) -> ParsedFile {
         });
         ParsedStatement { range, effects }
     });
-    ParsedFile {
-        transaction: script.transaction,
-        statements: statements.collect(),
-    }
+    ParsedFile { transaction: script.transaction, statements: statements.collect() }
 }
 
 fn effects(sql: &str, start: usize) -> Option<Vec<(usize, Effect)>> {
@@ -65,10 +62,7 @@ fn effects(sql: &str, start: usize) -> Option<Vec<(usize, Effect)>> {
     if !parse.errors().is_empty() {
         return None;
     }
-    let mut extractor = Extractor {
-        start,
-        effects: Vec::new(),
-    };
+    let mut extractor = Extractor { start, effects: Vec::new() };
     extractor.statement(statement, Keywords::new(sql, &tokens));
     Some(extractor.effects)
 }
@@ -116,11 +110,7 @@ impl Extractor {
                     let if_not_exists = create.if_not_exists().is_some();
                     self.add(
                         create.syntax(),
-                        Effect::CreateIndex {
-                            table,
-                            concurrently,
-                            if_not_exists,
-                        },
+                        Effect::CreateIndex { table, concurrently, if_not_exists },
                     );
                 }
                 self.stored_expression("an index", create.syntax());
@@ -142,12 +132,7 @@ impl Extractor {
                 self.add(drop.syntax(), Effect::Cascade { kind: "view" });
             }
             Stmt::DropMaterializedView(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(
-                    drop.syntax(),
-                    Effect::Cascade {
-                        kind: "materialized view",
-                    },
-                );
+                self.add(drop.syntax(), Effect::Cascade { kind: "materialized view" });
             }
             Stmt::DropFunction(drop) if cascades(drop.drop_behavior().as_ref()) => {
                 self.add(drop.syntax(), Effect::Cascade { kind: "function" });
@@ -187,13 +172,7 @@ impl Extractor {
                 for table in drop.table_name_refs() {
                     if let Some(table_name) = named(&table) {
                         let what = format!("table {table_name}");
-                        self.add(
-                            table.syntax(),
-                            Effect::Remove {
-                                table: table_name,
-                                what,
-                            },
-                        );
+                        self.add(table.syntax(), Effect::Remove { table: table_name, what });
                     }
                 }
             }
@@ -239,11 +218,7 @@ impl Extractor {
         if let Some(node) = node
             && let Some(table) = named(&node)
         {
-            let effect = Effect::Write {
-                table,
-                command,
-                all_rows,
-            };
+            let effect = Effect::Write { table, command, all_rows };
             self.add(node.syntax(), effect);
         }
     }
@@ -259,22 +234,12 @@ impl Extractor {
 
     fn creates(&mut self, table: Option<RelationName>, if_not_exists: bool, node: &SyntaxNode) {
         if let Some(table) = table {
-            self.add(
-                node,
-                Effect::CreateTable {
-                    table,
-                    if_not_exists,
-                },
-            );
+            self.add(node, Effect::CreateTable { table, if_not_exists });
         }
     }
 
     fn create_table(&mut self, create: &ast::CreateTable) {
-        self.creates(
-            name(create.table_name()),
-            create.if_not_exists().is_some(),
-            create.syntax(),
-        );
+        self.creates(name(create.table_name()), create.if_not_exists().is_some(), create.syntax());
         for node in create.syntax().descendants() {
             if let Some(key) = ast::ReferencesConstraint::cast(node.clone()) {
                 self.foreign_key(key.table(), key.references_token());
@@ -291,8 +256,7 @@ impl Extractor {
     ) {
         if let (Some(to), Some(word)) = (name(to), word) {
             let at = usize::from(word.text_range().start());
-            self.effects
-                .push((self.start + at, Effect::ForeignKey { to }));
+            self.effects.push((self.start + at, Effect::ForeignKey { to }));
         }
     }
 
@@ -310,11 +274,8 @@ impl Extractor {
         let body: Vec<&str> = literals.map(|index| keywords.text(index)).collect();
         let sets_search_path =
             (keywords.positions("set")).any(|index| keywords.is(index + 1, "search_path"));
-        let effect = Effect::Function {
-            name: name.relation,
-            body: body.join("\n"),
-            sets_search_path,
-        };
+        let effect =
+            Effect::Function { name: name.relation, body: body.join("\n"), sets_search_path };
         self.add(node, effect);
     }
 

@@ -23,10 +23,7 @@ impl Extractor {
     fn action(&mut self, table: &RelationName, action: ast::AlterTableAction) {
         use ast::AlterTableAction as Action;
         let table = table.clone();
-        let rewrite = |by| Effect::Rewrite {
-            table: table.clone(),
-            by,
-        };
+        let rewrite = |by| Effect::Rewrite { table: table.clone(), by };
         let node = action.syntax().clone();
         let effect = match action {
             Action::AddColumn(add) => return self.add_column(table, &add),
@@ -42,10 +39,9 @@ impl Extractor {
                     _ => Effect::Alter { table },
                 }
             }
-            Action::ValidateConstraint(validate) => Effect::Validate {
-                table,
-                constraint: text_of(validate.constraint_name_ref()),
-            },
+            Action::ValidateConstraint(validate) => {
+                Effect::Validate { table, constraint: text_of(validate.constraint_name_ref()) }
+            }
             Action::DropColumn(drop) => Effect::Remove {
                 what: format!("column {}", text_of(drop.column_name_ref())),
                 table,
@@ -54,14 +50,8 @@ impl Extractor {
                 what: format!("column {}", text_of(rename.column_name_ref())),
                 table,
             },
-            Action::TableRenameTo(_) => Effect::Rename {
-                what: format!("table {table}"),
-                table,
-            },
-            Action::SetSchema(_) => Effect::Remove {
-                what: format!("table {table}"),
-                table,
-            },
+            Action::TableRenameTo(_) => Effect::Rename { what: format!("table {table}"), table },
+            Action::SetSchema(_) => Effect::Remove { what: format!("table {table}"), table },
             Action::SetLogged(_) => rewrite("SET LOGGED"),
             Action::SetUnlogged(_) => rewrite("SET UNLOGGED"),
             Action::SetAccessMethod(_) => rewrite("SET ACCESS METHOD"),
@@ -78,15 +68,8 @@ impl Extractor {
             ..AddedColumn::default()
         };
         let type_name = text_of(add.ty()).to_ascii_lowercase();
-        if [
-            "smallserial",
-            "serial",
-            "bigserial",
-            "serial2",
-            "serial4",
-            "serial8",
-        ]
-        .contains(&type_name.as_str())
+        if ["smallserial", "serial", "bigserial", "serial2", "serial4", "serial8"]
+            .contains(&type_name.as_str())
         {
             column.value = ColumnValue::PerRow(type_name);
         }
@@ -94,9 +77,8 @@ impl Extractor {
             use ast::Constraint;
             match constraint {
                 Constraint::DefaultConstraint(default) => {
-                    column.value = default
-                        .expr()
-                        .map_or(ColumnValue::Null, |expr| of_default(expr.syntax()));
+                    column.value =
+                        default.expr().map_or(ColumnValue::Null, |expr| of_default(expr.syntax()));
                 }
                 Constraint::GeneratedConstraint(generated) => {
                     let stored = match generated.generated_as() {
@@ -136,29 +118,19 @@ impl Extractor {
         let not_valid =
             (constraint.syntax().children()).any(|child| ast::NotValid::can_cast(child.kind()));
         let (kind, checks_rows, clause) = match &constraint {
-            Constraint::CheckConstraint(it) => (
-                ConstraintKind::Check,
-                !not_valid,
-                it.constraint_name_clause(),
-            ),
-            Constraint::NotNullConstraint(it) => (
-                ConstraintKind::NotNull,
-                !not_valid,
-                it.constraint_name_clause(),
-            ),
+            Constraint::CheckConstraint(it) => {
+                (ConstraintKind::Check, !not_valid, it.constraint_name_clause())
+            }
+            Constraint::NotNullConstraint(it) => {
+                (ConstraintKind::NotNull, !not_valid, it.constraint_name_clause())
+            }
             Constraint::ForeignKeyConstraint(it) => {
                 self.foreign_key(it.table_name_ref(), it.references_token());
-                (
-                    ConstraintKind::ForeignKey,
-                    !not_valid,
-                    it.constraint_name_clause(),
-                )
+                (ConstraintKind::ForeignKey, !not_valid, it.constraint_name_clause())
             }
-            Constraint::UniqueConstraint(it) => (
-                ConstraintKind::Unique,
-                it.using_index().is_none(),
-                it.constraint_name_clause(),
-            ),
+            Constraint::UniqueConstraint(it) => {
+                (ConstraintKind::Unique, it.using_index().is_none(), it.constraint_name_clause())
+            }
             Constraint::PrimaryKeyConstraint(it) => (
                 ConstraintKind::PrimaryKey,
                 it.using_index().is_none(),
@@ -169,22 +141,15 @@ impl Extractor {
             }
             _ => return,
         };
-        let name = clause
-            .and_then(|clause| clause.constraint_name())
-            .map(|name| text_of(Some(name)));
+        let name =
+            clause.and_then(|clause| clause.constraint_name()).map(|name| text_of(Some(name)));
         let not_null = match &constraint {
             Constraint::CheckConstraint(check) => {
                 check.expr().and_then(|expr| never_null(expr.syntax()))
             }
             _ => None,
         };
-        let effect = Effect::AddConstraint {
-            table,
-            kind,
-            checks_rows,
-            name,
-            not_null,
-        };
+        let effect = Effect::AddConstraint { table, kind, checks_rows, name, not_null };
         self.add(add.syntax(), effect);
     }
 }
@@ -202,6 +167,5 @@ fn never_null(expression: &SyntaxNode) -> Option<String> {
 }
 
 fn text_of(node: Option<impl AstNode>) -> String {
-    node.map(|node| node.syntax().text().to_string().trim().to_owned())
-        .unwrap_or_default()
+    node.map(|node| node.syntax().text().to_string().trim().to_owned()).unwrap_or_default()
 }

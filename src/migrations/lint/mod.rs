@@ -59,11 +59,7 @@ impl<'a> Linter<'a> {
             shared: LintedSet::parse(shared, &mut errors),
             tenant: LintedSet::parse(tenant, &mut errors),
         };
-        if errors.is_empty() {
-            Ok(linter)
-        } else {
-            Err(LoadErrors(errors))
-        }
+        if errors.is_empty() { Ok(linter) } else { Err(LoadErrors(errors)) }
     }
 
     /// Returns the findings of every file, each as a transaction of its own: tables of earlier files
@@ -121,12 +117,7 @@ impl<'a> LintedSet<'a> {
             Effect::CreateTable { table, .. } => Some(table.relation.clone()),
             _ => None,
         });
-        Self {
-            scripts,
-            allowances: allowances.collect(),
-            tables: tables.collect(),
-            files,
-        }
+        Self { scripts, allowances: allowances.collect(), tables: tables.collect(), files }
     }
 }
 

@@ -59,19 +59,11 @@ impl Violation {
         cost: impl Into<String>,
         safer: impl Into<String>,
     ) -> Self {
-        Self {
-            severity: None,
-            message: message.into(),
-            cost: cost.into(),
-            safer: safer.into(),
-        }
+        Self { severity: None, message: message.into(), cost: cost.into(), safer: safer.into() }
     }
 
     pub(super) fn with_severity(self, severity: Severity) -> Self {
-        Self {
-            severity: Some(severity),
-            ..self
-        }
+        Self { severity: Some(severity), ..self }
     }
 }
 

@@ -15,12 +15,7 @@ fn sets(tenant: &[(&str, &str)]) -> (MigrationSet, MigrationSet) {
 fn shown(findings: &[Finding]) -> Vec<String> {
     let show = |finding: &Finding| {
         let location = &finding.location;
-        format!(
-            "{}:{} {}",
-            location.line,
-            location.column.unwrap(),
-            finding.rule
-        )
+        format!("{}:{} {}", location.line, location.column.unwrap(), finding.rule)
     };
     findings.iter().map(show).collect()
 }
@@ -41,10 +36,7 @@ fn in_file(text: &str) -> Vec<String> {
 #[track_caller]
 fn finds(text: &str, rules: &[&str]) {
     let found = in_file(text);
-    let names: Vec<&str> = found
-        .iter()
-        .map(|found| found.split_once(' ').unwrap().1)
-        .collect();
+    let names: Vec<&str> = found.iter().map(|found| found.split_once(' ').unwrap().1).collect();
     assert_eq!(names, rules, "{text}");
 }
 
@@ -83,11 +75,7 @@ fn reference_page() -> String {
         let definition = rule.definition();
         let found = lint(definition.found[0]);
         let finding = found.iter().find(|finding| finding.rule == rule).unwrap();
-        let fleet = if definition.grows_with_fleet {
-            ", also reported by a run"
-        } else {
-            ""
-        };
+        let fleet = if definition.grows_with_fleet { ", also reported by a run" } else { "" };
         write!(
             page,
             "\n## {}\n\n{} ({}{fleet}). {}\n\nServer: {}\n\nReported:\n\n```sql\n{}\n```\n\n\
@@ -112,10 +100,7 @@ fn reference_page() -> String {
 fn a_shared_table_in_use_is_linted_too() {
     let shared = "alter table plans alter id type int; alter table plans add b int default 1";
     let shared = [
-        (
-            "V1__s.sql",
-            "create table plans (id int); alter table plans alter id type bigint",
-        ),
+        ("V1__s.sql", "create table plans (id int); alter table plans alter id type bigint"),
         ("V2__s.sql", shared),
     ];
     let shared = MigrationSet::embedded(Scope::Shared, &shared).unwrap();
@@ -126,10 +111,8 @@ fn a_shared_table_in_use_is_linted_too() {
 
 #[test]
 fn a_table_that_hides_a_shared_one_is_a_warning() {
-    let (shared, tenant) = sets(&[(
-        "V1__x.sql",
-        "create table plans (id int); insert into plans values (1)",
-    )]);
+    let (shared, tenant) =
+        sets(&[("V1__x.sql", "create table plans (id int); insert into plans values (1)")]);
     let found = Linter::new(&shared, &tenant).unwrap().every_file();
     assert_eq!(shown(&found), ["1:1 outside-schema"]);
     assert_eq!(found[0].severity, Severity::Warning);
@@ -146,26 +129,16 @@ fn a_finding_is_located_at_its_clause() {
 #[test]
 fn a_later_file_of_the_transaction_counts_as_work() {
     let (shared, tenant) = sets(&[
-        (
-            "V1__a.sql",
-            "create table o (plan int references public.plans)",
-        ),
+        ("V1__a.sql", "create table o (plan int references public.plans)"),
         ("V2__b.sql", "create table p (id int)"),
         ("V3__c.sql", "-- pricesync: no-transaction\nvacuum t"),
-        (
-            "V4__d.sql",
-            "create table q (plan int references public.plans)",
-        ),
+        ("V4__d.sql", "create table q (plan int references public.plans)"),
     ]);
     let linter = Linter::new(&shared, &tenant).unwrap();
     assert_eq!(shown(&linter.every_file()), Vec::<String>::new());
     let found = linter.pending(Scope::Tenant, &[0, 1, 2, 3], true);
     assert_eq!(shown(&found), ["1:26 fk-to-shared"]);
-    assert!(
-        found[0]
-            .message
-            .contains("1 statement follows, including another file")
-    );
+    assert!(found[0].message.contains("1 statement follows, including another file"));
     assert!(linter.pending(Scope::Tenant, &[0, 1], false).is_empty());
     assert!(linter.pending(Scope::Tenant, &[0, 2, 3], true).is_empty());
 }
@@ -173,14 +146,8 @@ fn a_later_file_of_the_transaction_counts_as_work() {
 #[test]
 fn set_not_null_after_a_valid_check_is_accepted() {
     let (shared, tenant) = sets(&[
-        (
-            "V1__a.sql",
-            "alter table t add constraint c check (a is not null) not valid",
-        ),
-        (
-            "V2__b.sql",
-            "-- pricesync: no-transaction\nalter table t validate constraint c",
-        ),
+        ("V1__a.sql", "alter table t add constraint c check (a is not null) not valid"),
+        ("V2__b.sql", "-- pricesync: no-transaction\nalter table t validate constraint c"),
         ("V3__c.sql", "alter table t alter column a set not null"),
         ("V4__d.sql", "alter table t alter column b set not null"),
     ]);
@@ -197,10 +164,7 @@ fn the_second_locked_table_is_reported() {
         ),
         ["3:15 several-locks"]
     );
-    finds(
-        "alter table t add column b int; create table n (id int); create index i on n (id)",
-        &[],
-    );
+    finds("alter table t add column b int; create table n (id int); create index i on n (id)", &[]);
 }
 
 #[test]
@@ -219,34 +183,20 @@ fn a_comment_above_a_statement_allows_a_rule() {
     ] {
         finds(text, &["not-null-column", "several-locks"]);
     }
-    finds(
-        "-- pricesync: allow truncate\n\ntruncate t;\nselect 1;\ntruncate t",
-        &[],
-    );
-    finds(
-        "-- pricesync: allow truncate\ntruncate t;\nselect 1;\ntruncate t",
-        &["truncate"],
-    );
+    finds("-- pricesync: allow truncate\n\ntruncate t;\nselect 1;\ntruncate t", &[]);
+    finds("-- pricesync: allow truncate\ntruncate t;\nselect 1;\ntruncate t", &["truncate"]);
     finds(
         "-- pricesync: no-transaction\n-- pricesync: allow truncate\n\nselect 1; truncate t",
         &[],
     );
-    finds(
-        "select 1;\n-- pricesync: allow truncate\n\ntruncate t",
-        &["truncate"],
-    );
+    finds("select 1;\n-- pricesync: allow truncate\n\ntruncate t", &["truncate"]);
 }
 
 #[test]
 fn an_unknown_rule_is_an_error() {
-    let (shared, tenant) = sets(&[(
-        "V1__x.sql",
-        "select 1;\n  -- pricesync: allow truncat\nselect 2",
-    )]);
+    let (shared, tenant) =
+        sets(&[("V1__x.sql", "select 1;\n  -- pricesync: allow truncat\nselect 2")]);
     let LoadErrors(errors) = Linter::new(&shared, &tenant).unwrap_err();
-    assert_eq!(
-        errors[0].to_string(),
-        "V1__x.sql:2:3: unknown lint rule 'truncat'"
-    );
+    assert_eq!(errors[0].to_string(), "V1__x.sql:2:3: unknown lint rule 'truncat'");
     assert_eq!(errors[0].hint(), Some("did you mean truncate?".into()));
 }

@@ -37,9 +37,7 @@ impl<'a> TransactionState<'a> {
     pub(super) fn new(linter: &'a Linter<'a>, scope: Scope, files: &'a [usize]) -> Self {
         let set = linter.set(scope);
         let statements = || files.iter().flat_map(|&file| &set.files[file].statements);
-        let work = statements()
-            .enumerate()
-            .filter(|(_, it)| !adds_only_keys(it));
+        let work = statements().enumerate().filter(|(_, it)| !adds_only_keys(it));
         Self {
             linter,
             set,
@@ -64,11 +62,7 @@ impl<'a> TransactionState<'a> {
             Effect::CreateTable { table, .. } => {
                 self.created.insert(table.relation.clone());
             }
-            Effect::AddConstraint {
-                name: Some(name),
-                checks_rows: false,
-                ..
-            } => {
+            Effect::AddConstraint { name: Some(name), checks_rows: false, .. } => {
                 self.not_valid.insert(name.clone());
             }
             _ => {}
@@ -85,15 +79,12 @@ impl<'a> TransactionState<'a> {
         let name = match effect {
             Effect::ForeignKey { to } if self.is_outside(to) => in_public(to),
             Effect::Remove { table, .. }
-            | Effect::CreateIndex {
-                table,
-                concurrently: false,
-                ..
-            } if self.in_use(table) => table.to_string(),
-            _ => effect
-                .altered()
-                .filter(|table| self.in_use(table))?
-                .to_string(),
+            | Effect::CreateIndex { table, concurrently: false, .. }
+                if self.in_use(table) =>
+            {
+                table.to_string()
+            }
+            _ => effect.altered().filter(|table| self.in_use(table))?.to_string(),
         };
         (self.holds_locks && !self.locked.contains(&name)).then_some(name)
     }
@@ -161,10 +152,7 @@ fn adds_only_keys(statement: &ParsedStatement) -> bool {
         matches!(
             effect,
             Effect::ForeignKey { .. }
-                | Effect::AddConstraint {
-                    kind: ConstraintKind::ForeignKey,
-                    ..
-                }
+                | Effect::AddConstraint { kind: ConstraintKind::ForeignKey, .. }
         )
     };
     let effects = &statement.effects;

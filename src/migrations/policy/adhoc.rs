@@ -47,10 +47,9 @@ impl fmt::Display for AdhocSqlError {
             Refusal::SessionReset(sql) | Refusal::StringSyntax(sql) => {
                 (sql, "pricesync sets the session's settings for each tenant")
             }
-            Refusal::CopyThroughClient(sql) => (
-                sql,
-                "its data would pass through the client; use -o csv for rows",
-            ),
+            Refusal::CopyThroughClient(sql) => {
+                (sql, "its data would pass through the client; use -o csv for rows")
+            }
             Refusal::ServerWide(sql)
             | Refusal::ExtensionInTenant(sql)
             | Refusal::SchemaInTenant(sql)
@@ -88,26 +87,17 @@ impl AdhocSql {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         let checked = check(&text, Scope::Tenant, Transaction::Inside);
         if let Some((offset, refusal)) = checked.refusals.into_iter().next() {
-            return Err(AdhocSqlError::Refused(
-                location_of_byte(&text, offset),
-                refusal,
-            ));
+            return Err(AdhocSqlError::Refused(location_of_byte(&text, offset), refusal));
         }
         if checked.statements.is_empty() {
             return Err(AdhocSqlError::Empty);
         }
-        Ok(Self {
-            is_parsed: checked.is_parsed,
-            statements: checked.statements,
-            text,
-        })
+        Ok(Self { is_parsed: checked.is_parsed, statements: checked.statements, text })
     }
 
     /// Returns the statements, without their semicolons.
     pub fn statements(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.statements
-            .iter()
-            .map(|statement| &self.text[statement.range.clone()])
+        self.statements.iter().map(|statement| &self.text[statement.range.clone()])
     }
 
     /// Returns the location in the text of a position in a statement, as the server counts it: in
@@ -154,14 +144,8 @@ mod tests {
             ("\\dt", "1:1: \\dt is a psql meta-command"),
             ("copy t to stdout", "1:1: COPY TO STDOUT is not"),
             ("vacuum", "1:1: VACUUM cannot run inside"),
-            (
-                "drop schema x",
-                "1:1: DROP SCHEMA is not allowed: it affects",
-            ),
-            (
-                "create table x.y ()",
-                "1:1: changing objects of a named schema",
-            ),
+            ("drop schema x", "1:1: DROP SCHEMA is not allowed: it affects"),
+            ("create table x.y ()", "1:1: changing objects of a named schema"),
             (" -- nothing\n;", "it contains no statement"),
         ] {
             match AdhocSql::read(text) {
@@ -177,18 +161,8 @@ mod tests {
         let sql =
             AdhocSql::read("update a set b = 'ế;';\n create  table t(); select nowhere").unwrap();
         let statements: Vec<&str> = sql.statements().collect();
-        assert_eq!(
-            statements,
-            [
-                "update a set b = 'ế;'",
-                "create  table t()",
-                "select nowhere"
-            ]
-        );
-        assert_eq!(
-            (sql.name(0), sql.name(1)),
-            ("UPDATE".into(), "CREATE TABLE".into())
-        );
+        assert_eq!(statements, ["update a set b = 'ế;'", "create  table t()", "select nowhere"]);
+        assert_eq!((sql.name(0), sql.name(1)), ("UPDATE".into(), "CREATE TABLE".into()));
         let location = sql.location(2, 8);
         assert_eq!((location.line, location.column), (2, Some(28)));
         assert!(sql.is_parsed);

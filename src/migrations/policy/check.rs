@@ -123,21 +123,12 @@ mod tests {
     #[test]
     fn what_the_file_does_not_close_is_rejected() {
         for (text, expected) in [
-            (
-                "create table a ();\n /* oops",
-                "2:2 the comment that starts here",
-            ),
+            ("create table a ();\n /* oops", "2:2 the comment that starts here"),
             ("/* /* */ select 1", "1:1 the comment that starts here"),
             ("select 'a''", "1:8 the string that starts here"),
             ("select e'\\'", "1:8 the string that starts here"),
-            (
-                "do $x$ begin $$ end",
-                "1:4 the dollar-quoted string that starts here",
-            ),
-            (
-                "drop table \"a",
-                "1:12 the quoted identifier that starts here",
-            ),
+            ("do $x$ begin $$ end", "1:4 the dollar-quoted string that starts here"),
+            ("drop table \"a", "1:12 the quoted identifier that starts here"),
             ("select U&\"a", "1:8 the quoted identifier that starts here"),
             ("select 'a', \"b\", $$c$$, e'd', /* /* */ */ 1 -- '", ""),
         ] {
@@ -149,10 +140,7 @@ mod tests {
     #[test]
     fn forbidden_statements_are_rejected_with_their_location() {
         for (text, expected) in [
-            (
-                "create table a ();\ncommit;\ncreate table b ()",
-                "2:1 COMMIT",
-            ),
+            ("create table a ();\ncommit;\ncreate table b ()", "2:1 COMMIT"),
             ("create table a (); ROLLBACK", "1:20 ROLLBACK"),
             ("begin;", "1:1 BEGIN"),
             ("BEGIN TRANSACTION", "1:1 BEGIN"),
@@ -171,23 +159,11 @@ mod tests {
             ("select '\\'; commit; --'", "1:13 COMMIT"),
             ("select 'ế'; commit", "1:13 COMMIT"),
             ("select $a$ ; $$ ; $a$; commit", "1:24 COMMIT"),
-            (
-                "create function f() returns int begin atomic select 1; end; commit",
-                "1:61 COMMIT",
-            ),
+            ("create function f() returns int begin atomic select 1; end; commit", "1:61 COMMIT"),
             ("set search_path = public", "1:1 SET search_path"),
-            (
-                "SET LOCAL Search_Path TO public",
-                "1:1 SET LOCAL Search_Path",
-            ),
-            (
-                "set session \"search_path\" to x",
-                "1:1 SET SESSION \"search_path\"",
-            ),
-            (
-                "set U&\"search\\005fpath\" to x",
-                "1:1 SET U&\"search\\005fpath\"",
-            ),
+            ("SET LOCAL Search_Path TO public", "1:1 SET LOCAL Search_Path"),
+            ("set session \"search_path\" to x", "1:1 SET SESSION \"search_path\""),
+            ("set U&\"search\\005fpath\" to x", "1:1 SET U&\"search\\005fpath\""),
             ("set schema 'public'", "1:1 SET SCHEMA"),
             (
                 "select pg_catalog.set_config('search_path', '', false);",
@@ -195,49 +171,24 @@ mod tests {
             ),
             ("set role postgres", "1:1 SET ROLE"),
             ("set local role to postgres", "1:1 SET LOCAL ROLE"),
-            (
-                "set session authorization default",
-                "1:1 SET SESSION AUTHORIZATION",
-            ),
-            (
-                "set local session authorization x",
-                "1:1 SET SESSION AUTHORIZATION",
-            ),
+            ("set session authorization default", "1:1 SET SESSION AUTHORIZATION"),
+            ("set local session authorization x", "1:1 SET SESSION AUTHORIZATION"),
             ("reset all", "1:1 RESET ALL"),
             ("reset role", "1:1 RESET ROLE"),
             ("discard temp", "1:1 DISCARD TEMP"),
-            (
-                "set standard_conforming_strings = off",
-                "1:1 SET standard_conforming_strings = off",
-            ),
-            (
-                "\\restrict abc\nselect 1;",
-                "1:1 psql meta-command \\restrict",
-            ),
-            (
-                "select 1;\n  \\i it's.sql\ncommit",
-                "2:3 psql meta-command \\i|3:1 COMMIT",
-            ),
+            ("set standard_conforming_strings = off", "1:1 SET standard_conforming_strings = off"),
+            ("\\restrict abc\nselect 1;", "1:1 psql meta-command \\restrict"),
+            ("select 1;\n  \\i it's.sql\ncommit", "2:3 psql meta-command \\i|3:1 COMMIT"),
             ("select 1 \\gset", "1:10 psql meta-command \\gset"),
-            (
-                "copy t (a, b) from stdin;\n1\tit's\n\\.\ncommit",
-                "1:1 COPY FROM STDIN|4:1 COMMIT",
-            ),
+            ("copy t (a, b) from stdin;\n1\tit's\n\\.\ncommit", "1:1 COPY FROM STDIN|4:1 COMMIT"),
             ("COPY t FROM stdin WITH (FORMAT csv)", "1:1 COPY FROM STDIN"),
             ("copy (select 1) to stdout", "1:1 COPY TO STDOUT"),
-            (
-                "create database x; drop tablespace y",
-                "1:1 CREATE DATABASE|1:20 DROP TABLESPACE",
-            ),
+            ("create database x; drop tablespace y", "1:1 CREATE DATABASE|1:20 DROP TABLESPACE"),
             ("alter system set work_mem = '1GB'", "1:1 ALTER SYSTEM"),
         ] {
             for transaction in [Inside, Outside] {
                 for scope in [Scope::Shared, Scope::Tenant] {
-                    assert_eq!(
-                        refused(text, scope, transaction).join("|"),
-                        expected,
-                        "{text}"
-                    );
+                    assert_eq!(refused(text, scope, transaction).join("|"), expected, "{text}");
                 }
             }
         }
@@ -272,34 +223,18 @@ mod tests {
             "create type commit as (a int); comment on type commit is 'rollback'",
             "create sequence concurrently",
         ] {
-            assert_eq!(
-                refused(text, Scope::Tenant, Inside),
-                Vec::<String>::new(),
-                "{text}"
-            );
+            assert_eq!(refused(text, Scope::Tenant, Inside), Vec::<String>::new(), "{text}");
         }
     }
 
     #[test]
     fn statements_that_need_no_transaction_are_rejected() {
         for (text, expected) in [
-            (
-                "create index concurrently i on t (a)",
-                "CREATE INDEX CONCURRENTLY",
-            ),
-            (
-                "create unique index concurrently on t (a)",
-                "CREATE INDEX CONCURRENTLY",
-            ),
-            (
-                "drop index concurrently if exists i",
-                "DROP INDEX CONCURRENTLY",
-            ),
+            ("create index concurrently i on t (a)", "CREATE INDEX CONCURRENTLY"),
+            ("create unique index concurrently on t (a)", "CREATE INDEX CONCURRENTLY"),
+            ("drop index concurrently if exists i", "DROP INDEX CONCURRENTLY"),
             ("reindex index concurrently i", "REINDEX CONCURRENTLY"),
-            (
-                "reindex (concurrently, verbose) table t",
-                "REINDEX CONCURRENTLY",
-            ),
+            ("reindex (concurrently, verbose) table t", "REINDEX CONCURRENTLY"),
             ("reindex (verbose) schema s", "REINDEX SCHEMA"),
             ("reindex system", "REINDEX SYSTEM"),
             ("vacuum (analyze) t", "VACUUM"),
@@ -309,51 +244,26 @@ mod tests {
                 "alter table t detach partition p concurrently",
                 "ALTER TABLE DETACH PARTITION CONCURRENTLY",
             ),
-            (
-                "create subscription s connection 'x' publication p",
-                "CREATE SUBSCRIPTION",
-            ),
+            ("create subscription s connection 'x' publication p", "CREATE SUBSCRIPTION"),
         ] {
-            assert_eq!(
-                refused(text, Scope::Tenant, Inside),
-                [format!("1:1 {expected}")],
-                "{text}"
-            );
-            assert_eq!(
-                refused(text, Scope::Tenant, Outside),
-                Vec::<String>::new(),
-                "{text}"
-            );
+            assert_eq!(refused(text, Scope::Tenant, Inside), [format!("1:1 {expected}")], "{text}");
+            assert_eq!(refused(text, Scope::Tenant, Outside), Vec::<String>::new(), "{text}");
         }
     }
 
     #[test]
     fn objects_of_a_named_schema_are_rejected() {
         for (text, schema) in [
-            (
-                "create function public.f() returns int language sql as 'select 1'",
-                "public",
-            ),
+            ("create function public.f() returns int language sql as 'select 1'", "public"),
             ("create table if not exists Public.t (id int)", "public"),
             ("drop table \"Tenant_x\".t", "Tenant_x"),
             ("alter domain public.d drop not null", "public"),
-            (
-                "create unique index concurrently public.i on t (a)",
-                "public",
-            ),
+            ("create unique index concurrently public.i on t (a)", "public"),
         ] {
             let found = check(text, Scope::Tenant, Transaction::Outside).refusals;
             assert_eq!(found.len(), 1, "{text}");
-            assert_eq!(
-                found[0].1,
-                Refusal::NamedSchemaInTenant(schema.to_owned()),
-                "{text}"
-            );
-            assert!(
-                check(text, Scope::Shared, Transaction::Outside)
-                    .refusals
-                    .is_empty()
-            );
+            assert_eq!(found[0].1, Refusal::NamedSchemaInTenant(schema.to_owned()), "{text}");
+            assert!(check(text, Scope::Shared, Transaction::Outside).refusals.is_empty());
         }
         for text in [
             "create table a (b int references public.c (id))",
@@ -362,22 +272,14 @@ mod tests {
             "create view v as select * from public.c",
             "alter table t add foreign key (a) references public.c",
         ] {
-            assert!(
-                check(text, Scope::Tenant, Transaction::Inside)
-                    .refusals
-                    .is_empty(),
-                "{text}"
-            );
+            assert!(check(text, Scope::Tenant, Transaction::Inside).refusals.is_empty(), "{text}");
         }
     }
 
     #[test]
     fn extensions_and_schemas_belong_to_the_shared_set() {
         for (text, expected) in [
-            (
-                "create extension if not exists citext",
-                "1:1 CREATE EXTENSION",
-            ),
+            ("create extension if not exists citext", "1:1 CREATE EXTENSION"),
             ("drop extension citext", "1:1 DROP EXTENSION"),
             ("alter extension citext update", "1:1 ALTER EXTENSION"),
             ("create schema x", "1:1 CREATE SCHEMA"),
@@ -385,11 +287,7 @@ mod tests {
             ("alter schema a rename to b", "1:1 ALTER SCHEMA"),
         ] {
             assert_eq!(refused(text, Scope::Tenant, Inside), [expected], "{text}");
-            assert_eq!(
-                refused(text, Scope::Shared, Inside),
-                Vec::<String>::new(),
-                "{text}"
-            );
+            assert_eq!(refused(text, Scope::Shared, Inside), Vec::<String>::new(), "{text}");
         }
     }
 
@@ -397,21 +295,13 @@ mod tests {
     fn unknown_grammar_is_left_to_the_server() {
         for text in ["create flux capacitor c; select 1", "select (1; select 2"] {
             let found = check(text, Scope::Tenant, Inside);
-            assert_eq!(
-                (found.refusals.len(), found.is_parsed),
-                (0, false),
-                "{text}"
-            );
+            assert_eq!((found.refusals.len(), found.is_parsed), (0, false), "{text}");
         }
         assert_eq!(
             refused("create flux capacitor c; commit", Scope::Tenant, Inside),
             ["1:26 COMMIT"]
         );
-        let plain = check(
-            "create table a (); insert into a default values",
-            Scope::Tenant,
-            Inside,
-        );
+        let plain = check("create table a (); insert into a default values", Scope::Tenant, Inside);
         assert_eq!((plain.statements.len(), plain.is_parsed), (2, true));
     }
 

@@ -20,11 +20,7 @@ pub(crate) fn nondeterminism(
         let mut numbered = statements.iter().enumerate();
         numbered.find_map(|(index, statement)| {
             let parse = SourceFile::parse(&text[statement.range.clone()]);
-            let reason = parse
-                .tree()
-                .stmts()
-                .next()
-                .map_or(Some(NOT_PARSED), |it| reason(&it));
+            let reason = parse.tree().stmts().next().map_or(Some(NOT_PARSED), |it| reason(&it));
             reason.map(|reason| (index, reason))
         })
     };
@@ -121,13 +117,9 @@ const fn is_quoted(kind: SyntaxKind) -> bool {
 
 /// Keywords that the server's date input resolves when it reads them (manual section 8.5.1.4).
 fn contains_time_word(literal: &str) -> bool {
-    literal
-        .split(|letter: char| !letter.is_ascii_alphanumeric())
-        .any(|word| {
-            ["now", "today", "tomorrow", "yesterday"]
-                .iter()
-                .any(|time| word.eq_ignore_ascii_case(time))
-        })
+    literal.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| {
+        ["now", "today", "tomorrow", "yesterday"].iter().any(|time| word.eq_ignore_ascii_case(time))
+    })
 }
 
 #[cfg(test)]

@@ -13,26 +13,12 @@ const BEFORE_A_NAME: &str = "or replace temp temporary unlogged unique materiali
     dictionary class family constraint";
 
 /// What `GRANT ... ON` names when the object is not one of a schema.
-const SHARED_GRANT: [&str; 6] = [
-    "database",
-    "language",
-    "large",
-    "foreign",
-    "tablespace",
-    "parameter",
-];
+const SHARED_GRANT: [&str; 6] =
+    ["database", "language", "large", "foreign", "tablespace", "parameter"];
 
 /// What `COMMENT ON` names when the object is not one of a schema.
-const SHARED_COMMENT: [&str; 8] = [
-    "database",
-    "role",
-    "tablespace",
-    "extension",
-    "language",
-    "publication",
-    "server",
-    "schema",
-];
+const SHARED_COMMENT: [&str; 8] =
+    ["database", "role", "tablespace", "extension", "language", "publication", "server", "schema"];
 
 /// Returns why a statement is rejected, or `None`. Literals and function bodies are not read; the
 /// server and the escape guard check them when they run.
@@ -66,9 +52,7 @@ pub(crate) fn classify(
 }
 
 fn transaction_control(keywords: Keywords<'_>, first: String) -> Option<Refusal> {
-    let second = ["TRANSACTION", "PREPARED"]
-        .into_iter()
-        .find(|second| keywords.is(1, second));
+    let second = ["TRANSACTION", "PREPARED"].into_iter().find(|second| keywords.is(1, second));
     match (first.as_str(), second) {
         ("PREPARE", None) => None,
         ("BEGIN" | "END", Some("TRANSACTION")) | (_, None) => {
@@ -160,9 +144,7 @@ fn privileges(keywords: Keywords<'_>, first: &str) -> Option<Refusal> {
     } else {
         return None;
     };
-    keywords
-        .identifier(schema)
-        .map(Refusal::NamedSchemaInTenant)
+    keywords.identifier(schema).map(Refusal::NamedSchemaInTenant)
 }
 
 fn comment(keywords: Keywords<'_>) -> Option<Refusal> {
@@ -223,11 +205,7 @@ fn definition(keywords: Keywords<'_>, scope: Scope) -> Option<Refusal> {
 /// The escape guard sees most of these when they run; functions and domains take no lock that
 /// would show their schema.
 fn named_schema(keywords: Keywords<'_>, skipped: &str) -> Option<Refusal> {
-    let is_skipped = |index| {
-        skipped
-            .split_ascii_whitespace()
-            .any(|it| keywords.is(index, it))
-    };
+    let is_skipped = |index| skipped.split_ascii_whitespace().any(|it| keywords.is(index, it));
     let name = (1..keywords.len()).find(|&index| !is_skipped(index))?;
     let schema = keywords.identifier(name)?;
     (keywords.text(name + 1) == "." && schema != "pg_temp")

@@ -89,36 +89,24 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sql, container, reason) = match self {
-            Self::TransactionControl(sql) => (
-                sql,
-                "a migration",
-                "it would end the transaction that applies the file",
-            ),
-            Self::SearchPath(sql) => (
-                sql,
-                "a migration",
-                "later statements would run in another schema",
-            ),
-            Self::Role(sql) => (
-                sql,
-                "a migration",
-                "later statements would run as another role",
-            ),
-            Self::SessionReset(sql) => (
-                sql,
-                "a migration",
-                "it would reset the settings that keep the file in its schema",
-            ),
+            Self::TransactionControl(sql) => {
+                (sql, "a migration", "it would end the transaction that applies the file")
+            }
+            Self::SearchPath(sql) => {
+                (sql, "a migration", "later statements would run in another schema")
+            }
+            Self::Role(sql) => (sql, "a migration", "later statements would run as another role"),
+            Self::SessionReset(sql) => {
+                (sql, "a migration", "it would reset the settings that keep the file in its schema")
+            }
             Self::StringSyntax(sql) => (sql, "a migration", "it changes how quotes are read"),
             Self::CopyThroughClient(sql) => {
                 (sql, "a migration", "its data would pass through the client")
             }
             Self::ServerWide(sql) => (sql, "a migration", "it affects the whole server"),
-            Self::ExtensionInTenant(sql) => (
-                sql,
-                "the tenant set",
-                "an extension exists once in a database",
-            ),
+            Self::ExtensionInTenant(sql) => {
+                (sql, "the tenant set", "an extension exists once in a database")
+            }
             Self::SchemaInTenant(sql) => {
                 (sql, "the tenant set", "the file runs once for every tenant")
             }

@@ -26,10 +26,7 @@ pub fn wrap_in_do(text: &str) -> DoBlock {
     sql.push_str(text);
     // The literal ends a line comment at the end of the text.
     let _ = write!(sql, "{body}; END {tag}");
-    DoBlock {
-        sql,
-        text_offset: before.chars().count(),
-    }
+    DoBlock { sql, text_offset: before.chars().count() }
 }
 
 fn free_tag(text: &str, stem: &str) -> String {

@@ -16,16 +16,13 @@ pub enum Transaction {
 pub(crate) fn directive(comment: &str) -> Option<&str> {
     let words = comment.strip_prefix("--")?.trim_start();
     let key = words.get(.."pricesync:".len())?;
-    key.eq_ignore_ascii_case("pricesync:")
-        .then(|| words[key.len()..].trim())
+    key.eq_ignore_ascii_case("pricesync:").then(|| words[key.len()..].trim())
 }
 
 /// Returns the rules that an `allow` directive names, or `None` for any other directive.
 pub(crate) fn allowed_rules(directive: &str) -> Option<impl Iterator<Item = &str>> {
     let rules = directive.strip_prefix("allow")?;
-    rules.starts_with(char::is_whitespace).then(|| {
-        rules
-            .split([',', ' ', '\t'])
-            .filter(|rule| !rule.is_empty())
-    })
+    rules
+        .starts_with(char::is_whitespace)
+        .then(|| rules.split([',', ' ', '\t']).filter(|rule| !rule.is_empty()))
 }

@@ -30,9 +30,7 @@ impl<'a> Keywords<'a> {
 
     /// Returns a token as it is written.
     pub(crate) fn text(self, index: usize) -> &'a str {
-        self.tokens
-            .get(index)
-            .map_or("", |token| &self.sql[token.start..token.end])
+        self.tokens.get(index).map_or("", |token| &self.sql[token.start..token.end])
     }
 
     /// Returns whether a token is this unquoted word, in any case.
@@ -200,10 +198,7 @@ mod tests {
     #[test]
     fn the_name_of_a_concurrent_index_is_the_one_in_the_catalog() {
         for (text, expected) in [
-            (
-                "create index concurrently Foo_Idx on t (a)",
-                Some("foo_idx"),
-            ),
+            ("create index concurrently Foo_Idx on t (a)", Some("foo_idx")),
             (
                 "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"Foo \"\" Bar\" ON t (a)",
                 Some("Foo \" Bar"),
@@ -220,10 +215,7 @@ mod tests {
             assert_eq!(read(text).concurrent_index().as_deref(), expected, "{text}");
         }
         let long = format!("create index concurrently {}ế on t (a)", "x".repeat(61));
-        assert_eq!(
-            read(&long).concurrent_index().as_deref(),
-            Some("x".repeat(61).as_str())
-        );
+        assert_eq!(read(&long).concurrent_index().as_deref(), Some("x".repeat(61).as_str()));
     }
 
     #[test]

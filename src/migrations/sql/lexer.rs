@@ -51,11 +51,7 @@ pub(crate) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub(crate) const fn new(text: &'a str) -> Self {
-        Self {
-            bytes: text.as_bytes(),
-            offset: 0,
-            unclosed: None,
-        }
+        Self { bytes: text.as_bytes(), offset: 0, unclosed: None }
     }
 
     /// Returns the tokens of a statement without its comments.
@@ -243,10 +239,7 @@ impl Iterator for Lexer<'_> {
                 b'"' => (TokenKind::Quoted, self.quoted(start + 1, b'"')),
                 b'$' => match self.dollar_quoted() {
                     Some(end) => (TokenKind::Literal, end),
-                    None => (
-                        TokenKind::Other,
-                        self.until(start + 1, |b| !b.is_ascii_digit()),
-                    ),
+                    None => (TokenKind::Other, self.until(start + 1, |b| !b.is_ascii_digit())),
                 },
                 b'(' => (TokenKind::Open, start + 1),
                 b')' => (TokenKind::Close, start + 1),
@@ -287,9 +280,7 @@ mod tests {
     use super::*;
 
     fn cut(text: &str) -> Vec<(TokenKind, &str)> {
-        Lexer::new(text)
-            .map(|token| (token.kind, &text[token.start..token.end]))
-            .collect()
+        Lexer::new(text).map(|token| (token.kind, &text[token.start..token.end])).collect()
     }
 
     fn words_of(text: &str) -> Vec<&str> {
@@ -329,11 +320,7 @@ mod tests {
 
     #[test]
     fn dollar_quotes_need_their_tag_and_do_not_touch_a_word() {
-        assert_eq!(
-            words_of("$a$ x $$ y $b$ z $a$ after"),
-            ["after"],
-            "only the same tag closes"
-        );
+        assert_eq!(words_of("$a$ x $$ y $b$ z $a$ after"), ["after"], "only the same tag closes");
         assert_eq!(words_of("a$$ b $$"), ["a$$", "b"]);
         assert_eq!(words_of("$1 a $2$ b"), ["a", "b"]);
         assert_eq!(words_of("$thẻ$ x $thẻ$ a"), ["a"]);

@@ -73,11 +73,7 @@ mod tests {
             format!("select {}1{}", "(".repeat(200), ")".repeat(200)),
             format!("select 1{}", "+1".repeat(998)),
             format!("select {} true", "not ".repeat(1_997)),
-            format!(
-                "select {} 1 {}",
-                "case when true then ".repeat(390),
-                " end".repeat(390)
-            ),
+            format!("select {} 1 {}", "case when true then ".repeat(390), " end".repeat(390)),
         ] {
             let checked = check(&text, Scope::Tenant, Inside);
             assert!(checked.is_parsed, "{}", &text[..20]);

@@ -17,9 +17,7 @@ pub(crate) fn location_of_byte(text: &str, byte: usize) -> Location {
 
 /// Returns the byte of a position as the server reports it: in characters, from 1.
 pub(crate) fn byte_of_position(text: &str, position: usize) -> usize {
-    text.char_indices()
-        .nth(position.saturating_sub(1))
-        .map_or(text.len(), |(byte, _)| byte)
+    text.char_indices().nth(position.saturating_sub(1)).map_or(text.len(), |(byte, _)| byte)
 }
 
 #[cfg(test)]
@@ -42,10 +40,6 @@ mod tests {
         let text = "select (";
         let location = location_of_byte(text, byte_of_position(text, 99));
         assert_eq!((location.line, location.column), (1, Some(9)));
-        assert_eq!(
-            byte_of_position(text, 0),
-            0,
-            "the server never says 0; no panic if it does"
-        );
+        assert_eq!(byte_of_position(text, 0), 0, "the server never says 0; no panic if it does");
     }
 }

@@ -179,11 +179,7 @@ mod tests {
             ("orders *", "orders"),
             ("\"a b\".\"C\"", "a b.C"),
         ] {
-            assert_eq!(
-                RelationName::parse(sql).unwrap().to_string(),
-                expected,
-                "{sql}"
-            );
+            assert_eq!(RelationName::parse(sql).unwrap().to_string(), expected, "{sql}");
         }
         assert_eq!(RelationName::parse(""), None);
     }

@@ -116,10 +116,7 @@ impl Splitter {
         };
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.clear();
-        *self = Self {
-            tokens,
-            ..Self::default()
-        };
+        *self = Self { tokens, ..Self::default() };
         statement
     }
 
@@ -177,10 +174,7 @@ mod tests {
     }
 
     fn texts(text: &str) -> Vec<&str> {
-        statements(text)
-            .into_iter()
-            .map(|statement| &text[statement.range])
-            .collect()
+        statements(text).into_iter().map(|statement| &text[statement.range]).collect()
     }
 
     #[test]
@@ -188,10 +182,7 @@ mod tests {
         assert_eq!(texts("a; b ;; -- c;\n d"), ["a", "b", "d"]);
         assert_eq!(
             texts("create rule r as on insert to t do (insert into u; insert into v); x"),
-            [
-                "create rule r as on insert to t do (insert into u; insert into v)",
-                "x"
-            ]
+            ["create rule r as on insert to t do (insert into u; insert into v)", "x"]
         );
         assert_eq!(texts(" ; ; -- nothing\n"), Vec::<&str>::new());
     }
@@ -209,10 +200,7 @@ mod tests {
     fn set_for_the_session_differs_from_set_local() {
         let text = "SET work_mem = '8MB'; set session work_mem to 1; SET LOCAL work_mem = 1; \
                     SET CONSTRAINTS ALL DEFERRED; SET TRANSACTION READ ONLY; UPDATE t SET a = 1";
-        let sets: Vec<bool> = statements(text)
-            .iter()
-            .map(Statement::sets_for_session)
-            .collect();
+        let sets: Vec<bool> = statements(text).iter().map(Statement::sets_for_session).collect();
         assert_eq!(sets, [true, true, false, false, false, false]);
     }
 

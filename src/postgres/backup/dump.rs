@@ -73,10 +73,7 @@ where
         .database()
         .session(RECONNECT_TIMEOUT)
         .await
-        .map_err(|error| BackupError::Server {
-            doing: "connecting".to_owned(),
-            error,
-        })?;
+        .map_err(|error| BackupError::Server { doing: "connecting".to_owned(), error })?;
     let dumped = async {
         let structure = read_structure(&session, source).await?;
         let lines = &structure.header.structure;
@@ -117,15 +114,9 @@ async fn read_structure(session: &Session, source: &Source<'_>) -> Result<Struct
     let copy = structure.copy().map_err(BackupError::Unsupported)?;
     let lines = structure_lines(session, schema).await.map_err(reading())?;
     let verifier = source.verifier;
-    verifier
-        .verify(source.catalog.database(), source.options, &copy, &lines)
-        .await?;
+    verifier.verify(source.catalog.database(), source.options, &copy, &lines).await?;
     let header = read_header(session, source, lines, mentions, &copy.about_schema).await?;
-    Ok(Structure {
-        relations,
-        copy,
-        header,
-    })
+    Ok(Structure { relations, copy, header })
 }
 
 /// Sends everything after the header.
@@ -154,10 +145,7 @@ async fn send_parts(
     send(sender, ArchivePart::Sql(Section::After, copy.after)).await?;
     let about = about_schema(&copy.about_schema, schema);
     send(sender, ArchivePart::Sql(Section::Schema, about)).await?;
-    let trailer = Trailer {
-        sequences,
-        ..Trailer::default()
-    };
+    let trailer = Trailer { sequences, ..Trailer::default() };
     send(sender, ArchivePart::End(trailer)).await
 }
 
@@ -168,10 +156,7 @@ async fn send_table(
     sender: &PartSender,
     progress: &mut StepProgress,
 ) -> Result<(), BackupError> {
-    let head = TableHead {
-        table: relation.name.clone(),
-        columns: relation.columns.clone(),
-    };
+    let head = TableHead { table: relation.name.clone(), columns: relation.columns.clone() };
     let sql = format!("COPY {}.{} TO STDOUT", schema.quoted(), head.target());
     let doing = || BackupError::server(format!("copying table {}", relation.name));
     let rows = session.client().copy_out(&sql).await.map_err(doing())?;
@@ -233,9 +218,7 @@ async fn try_open_snapshot(
     session: &Session,
     source: &Source<'_>,
 ) -> Result<Vec<Relation>, TxError<BackupError, Vec<Relation>>> {
-    let Source {
-        tenant, options, ..
-    } = source;
+    let Source { tenant, options, .. } = source;
     let schema = &tenant.schema;
     // A query before the locks would take the snapshot.
     let (first, reset) = match options.route {
@@ -265,10 +248,7 @@ async fn try_open_snapshot(
         timeout = options.lock_timeout.as_millis()
     );
     let changed = |cause: ServerError| TxError::Contention {
-        error: BackupError::Server {
-            doing: "taking a snapshot".to_owned(),
-            error: cause.clone(),
-        },
+        error: BackupError::Server { doing: "taking a snapshot".to_owned(), error: cause.clone() },
         cause: Box::new(cause),
         blockers: Vec::new(),
     };
@@ -311,11 +291,8 @@ async fn read_relations(
          WHERE n.nspname = {} AND c.relkind IN ('r', 'p', 'v', 'm', 'S') ORDER BY c.relname COLLATE pg_catalog.\"C\", a.attnum",
         escape_literal(schema.as_str())
     );
-    let rows = if in_own_transaction {
-        session.read(&sql).await?
-    } else {
-        session.rows(&sql).await?
-    };
+    let rows =
+        if in_own_transaction { session.read(&sql).await? } else { session.rows(&sql).await? };
     let mut relations: Vec<Relation> = Vec::new();
     for row in &rows {
         if relations.last().map(|last| &*last.oid) != Some(row.text(0)?) {
@@ -340,10 +317,7 @@ pub(super) async fn structure_lines(
 ) -> Result<Vec<String>, Error> {
     let fingerprint = Fingerprint::read(session, schema, "").await?;
     let lines = fingerprint.lines().iter();
-    Ok(lines
-        .filter(|line| !line.starts_with("state "))
-        .cloned()
-        .collect())
+    Ok(lines.filter(|line| !line.starts_with("state ")).cloned().collect())
 }
 
 async fn read_header(
@@ -367,10 +341,7 @@ async fn read_header(
         rows = tables.rows,
         schema = escape_literal(source.tenant.schema.as_str()),
     );
-    let rows = session
-        .rows(&sql)
-        .await
-        .map_err(BackupError::server("reading the tenant's row"))?;
+    let rows = session.rows(&sql).await.map_err(BackupError::server("reading the tenant's row"))?;
     let Some(row) = rows.first() else {
         return Err(BackupError::TenantMissing);
     };

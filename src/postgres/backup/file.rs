@@ -91,7 +91,6 @@ impl PostgresCatalog {
                 }
             }
         });
-        self.restore_backup(&header, destination, parts, options)
-            .await
+        self.restore_backup(&header, destination, parts, options).await
     }
 }

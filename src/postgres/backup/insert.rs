@@ -34,11 +34,7 @@ impl RestoreTransaction<'_> {
     /// Returns the statement that inserts the tenant and its hosts and returns its id.
     async fn insert_statement(&self) -> Result<String, BackupError> {
         let reading = || BackupError::server("reading the tenant tables");
-        let Destination {
-            new,
-            is_same_tenant,
-            keeps_hosts,
-        } = self.destination;
+        let Destination { new, is_same_tenant, keeps_hosts } = self.destination;
         let tables = self.catalog.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
         let columns = self
@@ -98,9 +94,7 @@ impl RestoreTransaction<'_> {
              THEN (e->>c.name)::numeric > coalesce(pg_sequence_last_value(c.sequence::regclass), 0) END)) ORDER BY c.attnum"
         );
         let rows = self.session.rows(&sql).await?;
-        rows.iter()
-            .map(|row| row.text(0).map(str::to_owned))
-            .collect()
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 }
 
@@ -108,12 +102,10 @@ impl RestoreTransaction<'_> {
 fn insert_into(table: &str, columns: &[String], values: &[(String, String)]) -> String {
     let expressions: Vec<String> = columns
         .iter()
-        .map(
-            |column| match values.iter().find(|(name, _)| name == column) {
-                Some((_, value)) => value.clone(),
-                None => format!("r.{column}"),
-            },
-        )
+        .map(|column| match values.iter().find(|(name, _)| name == column) {
+            Some((_, value)) => value.clone(),
+            None => format!("r.{column}"),
+        })
         .collect();
     format!(
         "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {}",

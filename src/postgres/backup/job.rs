@@ -112,12 +112,7 @@ impl BackupJob {
             let written = written.map_err(migrate_error)?;
             (written.path, written.bytes, Some(written.ending))
         };
-        Ok(BackupFile {
-            slug: tenant.slug.to_string(),
-            path,
-            bytes,
-            trailer,
-        })
+        Ok(BackupFile { slug: tenant.slug.to_string(), path, bytes, trailer })
     }
 
     /// Returns the path of a tenant's file. Characters of the slug that are unusual in names of files are
@@ -131,8 +126,7 @@ impl BackupJob {
                 let _ = write!(name, "%{byte:02X}");
             }
         }
-        self.folder
-            .join(format!("{name}.{}.{extension}", self.timestamp))
+        self.folder.join(format!("{name}.{}.{extension}", self.timestamp))
     }
 }
 
@@ -145,11 +139,9 @@ fn pg_dump_error(error: &DumpError) -> MigrateError {
 fn migrate_error(error: BackupError) -> MigrateError {
     match error {
         BackupError::Locked { holder, waited } => MigrateError::Locked { holder, waited },
-        BackupError::Server { doing, error } => MigrateError::Job {
-            doing,
-            error,
-            hints: Vec::new(),
-        },
+        BackupError::Server { doing, error } => {
+            MigrateError::Job { doing, error, hints: Vec::new() }
+        }
         error => failed(error.to_string(), error.hint()),
     }
 }
@@ -157,10 +149,7 @@ fn migrate_error(error: BackupError) -> MigrateError {
 fn failed(message: String, hint: Option<Hint>) -> MigrateError {
     MigrateError::Job {
         doing: "backing up".to_owned(),
-        error: ServerError {
-            message,
-            ..ServerError::default()
-        },
+        error: ServerError { message, ..ServerError::default() },
         hints: hint.into_iter().collect(),
     }
 }

@@ -91,10 +91,7 @@ impl BackupError {
             Self::TenantMissing => return Some(Hint::command("list the tenants", "list-tenants")),
             Self::Locked { .. } => "wait for that run, or raise --lock-wait",
             Self::Unsupported(_) => {
-                return Some(Hint::command(
-                    "use pg_dump instead",
-                    "backup --engine pg_dump",
-                ));
+                return Some(Hint::command("use pg_dump instead", "backup --engine pg_dump"));
             }
             Self::Archive(ArchiveError::Newer(_)) => {
                 "read it with the version that wrote it or a later one"
@@ -119,10 +116,7 @@ impl BackupError {
     }
 
     fn refused(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
-        Self::Server {
-            doing: doing.into(),
-            error: server_error(error),
-        }
+        Self::Server { doing: doing.into(), error: server_error(error) }
     }
 }
 
@@ -146,10 +140,9 @@ impl From<ChangeError> for BackupError {
                 other => Self::Change(ChangeError::Migrate(Box::new(other))),
             },
             ChangeError::Locked { holder, waited } => Self::Locked { holder, waited },
-            ChangeError::InUse(error) => Self::Server {
-                doing: "waiting for a lock".to_owned(),
-                error,
-            },
+            ChangeError::InUse(error) => {
+                Self::Server { doing: "waiting for a lock".to_owned(), error }
+            }
             catalog @ ChangeError::Catalog(_) => Self::Change(catalog),
         }
     }
@@ -158,10 +151,9 @@ impl From<ChangeError> for BackupError {
 impl From<GaveUp> for BackupError {
     fn from(gave_up: GaveUp) -> Self {
         match gave_up {
-            GaveUp::Lost(error) => Self::Server {
-                doing: "the connection was lost".to_owned(),
-                error,
-            },
+            GaveUp::Lost(error) => {
+                Self::Server { doing: "the connection was lost".to_owned(), error }
+            }
             gave_up => ChangeError::from(gave_up).into(),
         }
     }
@@ -191,10 +183,9 @@ impl fmt::Display for BackupError {
                 "texts contain the schema's name and would refer to the old schema: {}",
                 what.join(", ")
             ),
-            Self::Different(why) => write!(
-                f,
-                "the restored schema differs from the backup and was rolled back: {why}"
-            ),
+            Self::Different(why) => {
+                write!(f, "the restored schema differs from the backup and was rolled back: {why}")
+            }
             Self::Change(ChangeError::Catalog(error)) => error.fmt(f),
             Self::Change(ChangeError::Migrate(error)) => match &**error {
                 MigrateError::InDoubt { doing, error } => write!(

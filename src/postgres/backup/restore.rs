@@ -79,13 +79,8 @@ impl PostgresCatalog {
             return Err(BackupError::NameReferenced(header.mentions.clone()));
         }
         let session = self.session().await?;
-        let transaction = RestoreTransaction {
-            catalog: self,
-            session: &session,
-            header,
-            destination,
-            options,
-        };
+        let transaction =
+            RestoreTransaction { catalog: self, session: &session, header, destination, options };
         let committed = match transaction.run(parts).await {
             Ok(loaded) => transaction.commit(loaded).await,
             Err(error) => Err(TxError::Refused(error)),
@@ -125,10 +120,9 @@ impl PostgresCatalog {
         });
         let writing = async {
             match header.await {
-                Ok(header) => self
-                    .restore_backup(&header, destination, parts, source.options)
-                    .await
-                    .map(Some),
+                Ok(header) => {
+                    self.restore_backup(&header, destination, parts, source.options).await.map(Some)
+                }
                 Err(_) => Ok(None),
             }
         };
@@ -203,31 +197,20 @@ impl RestoreTransaction<'_> {
         let Some(id) = id else {
             return Err(ArchiveError::Damaged("it lacks what follows the rows".to_owned()).into());
         };
-        Ok(Loaded {
-            opened,
-            id,
-            tables,
-            rows,
-            differences,
-            stale_references,
-        })
+        Ok(Loaded { opened, id, tables, rows, differences, stale_references })
     }
 
     async fn commit(&self, loaded: Loaded) -> Result<Restored, TxError<BackupError, Restored>> {
         let (new, select) = (&self.destination.new, format!("SELECT {}", loaded.id));
         let restored = |tenant| Restored {
-            tenant: Tenant {
-                id: loaded.id,
-                ..tenant
-            },
+            tenant: Tenant { id: loaded.id, ..tenant },
             tables: loaded.tables,
             rows: loaded.rows,
             differences: loaded.differences,
             stale_references: loaded.stale_references,
         };
         let committed =
-            self.catalog
-                .commit_new(self.session, new, &loaded.opened, &select, "", restored);
+            self.catalog.commit_new(self.session, new, &loaded.opened, &select, "", restored);
         committed.await.map_err(TxError::map)
     }
 
@@ -308,9 +291,9 @@ impl RestoreTransaction<'_> {
         }
         let client = self.session.client();
         let updated = client.simple_query(&update).await;
-        let updated = updated.map(drop).map_err(BackupError::server(
-            "updating references to the tenant's new id",
-        ));
+        let updated = updated
+            .map(drop)
+            .map_err(BackupError::server("updating references to the tenant's new id"));
         let done = match updated {
             Ok(()) => self.run_after_section(sql).await,
             Err(error) => Err(error),
@@ -323,9 +306,7 @@ impl RestoreTransaction<'_> {
             return Err(error);
         }
         self.run_after_section(sql).await?;
-        let names = keys
-            .iter()
-            .map(|(table, column)| format!("{table}.{column}"));
+        let names = keys.iter().map(|(table, column)| format!("{table}.{column}"));
         Ok(names.collect())
     }
 
@@ -394,9 +375,7 @@ impl RestoreTransaction<'_> {
     async fn compare(&self, trailer: &Trailer) -> Result<Vec<String>, BackupError> {
         let schema = &self.destination.new.schema;
         let comparing = || BackupError::server("comparing with the backup");
-        let found = structure_lines(self.session, schema)
-            .await
-            .map_err(comparing())?;
+        let found = structure_lines(self.session, schema).await.map_err(comparing())?;
         let difference = first_difference(&self.header.structure, &found);
         let mut differences = Vec::new();
         if let Some(line) = difference {
@@ -405,9 +384,8 @@ impl RestoreTransaction<'_> {
             }
             differences.push(line);
         }
-        let sequences = sequences(self.session, schema, &trailer.sequences)
-            .await
-            .map_err(comparing())?;
+        let sequences =
+            sequences(self.session, schema, &trailer.sequences).await.map_err(comparing())?;
         for (expected, found) in trailer.sequences.iter().zip(&sequences) {
             if expected != found {
                 return Err(BackupError::Different(format!(

@@ -45,10 +45,7 @@ impl DdlVerifier {
     /// Returns a verifier that does nothing, for a copy: its restore compares the structure anyway.
     #[must_use]
     pub fn disabled() -> Self {
-        Self {
-            is_disabled: true,
-            ..Self::default()
-        }
+        Self { is_disabled: true, ..Self::default() }
     }
 
     /// Returns why a structure was not verified, such as a missing privilege; `None` if all were.
@@ -73,18 +70,13 @@ impl DdlVerifier {
             return Ok(());
         }
         let about = copy.about_schema.iter().flat_map(|(a, b)| [a, b]);
-        let texts = [&copy.before, &copy.after]
-            .into_iter()
-            .chain(about)
-            .chain(lines);
+        let texts = [&copy.before, &copy.after].into_iter().chain(about).chain(lines);
         let key = digest(texts.map(String::as_str));
         let cell = {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(results.entry(key).or_default())
         };
-        let result = cell
-            .get_or_try_init(|| verify(database, options, copy, lines))
-            .await?;
+        let result = cell.get_or_try_init(|| verify(database, options, copy, lines)).await?;
         match result {
             Verification::Identical | Verification::Skipped(_) => Ok(()),
             Verification::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
@@ -102,10 +94,7 @@ async fn verify(
     if facts.in_recovery || facts.read_only {
         return Ok(Verification::Skipped("the server is read-only".to_owned()));
     }
-    let lost = |error| BackupError::Server {
-        doing: "verifying the DDL".to_owned(),
-        error,
-    };
+    let lost = |error| BackupError::Server { doing: "verifying the DDL".to_owned(), error };
     let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
     let (silent, _) = Progress::channel();
     let retry = Retry::new(database, options, &silent, Interrupts::never());
@@ -159,11 +148,8 @@ async fn restore_scratch(
 ) -> Result<Verification, Error> {
     let schema = scratch_schema();
     session.client().simple_query("DISCARD ALL").await?;
-    let target = Target {
-        schema: schema.clone(),
-        label: "scratch".to_owned(),
-        scope: Scope::Tenant,
-    };
+    let target =
+        Target { schema: schema.clone(), label: "scratch".to_owned(), scope: Scope::Tenant };
     let about = about_schema(&copy.about_schema, &schema);
     for sql in [
         format!(

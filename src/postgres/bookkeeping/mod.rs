@@ -30,16 +30,10 @@ use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
 const FILES: &[(&str, &str)] = &[
-    (
-        "V1__unfinished_script.sql",
-        include_str!("migrations/V1__unfinished_script.sql"),
-    ),
+    ("V1__unfinished_script.sql", include_str!("migrations/V1__unfinished_script.sql")),
     ("V2__ledger.sql", include_str!("migrations/V2__ledger.sql")),
     ("V3__runs.sql", include_str!("migrations/V3__runs.sql")),
-    (
-        "V4__template.sql",
-        include_str!("migrations/V4__template.sql"),
-    ),
+    ("V4__template.sql", include_str!("migrations/V4__template.sql")),
     ("V5__trash.sql", include_str!("migrations/V5__trash.sql")),
     ("V6__finish.sql", FINISH),
 ];
@@ -102,9 +96,7 @@ pub(crate) async fn ensure(
 /// Returns whether the tables are current, as they are from the second run on.
 async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let history = qualified(&SchemaName::bookkeeping(), &options.history_table);
-    let rows = session
-        .read(&format!("SELECT count(*) FROM {history}"))
-        .await;
+    let rows = session.read(&format!("SELECT count(*) FROM {history}")).await;
     let applied = |row: &Row| row.parse::<usize>(0).ok();
     // A newer version of pricesync may have added more, which is harmless.
     rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
@@ -133,15 +125,8 @@ async fn install(session: &Session, options: &EngineOptions) -> Result<(), TxErr
         }
         _ => {}
     }
-    let options = EngineOptions {
-        search_path: Vec::new(),
-        ..options.clone()
-    };
-    let target = Target {
-        schema,
-        label: "pricesync".to_owned(),
-        scope: Scope::Shared,
-    };
+    let options = EngineOptions { search_path: Vec::new(), ..options.clone() };
+    let target = Target { schema, label: "pricesync".to_owned(), scope: Scope::Shared };
     let opened = open_transaction(session, &options, &target, true).await?;
     upgrade(session, &options, &target, &opened).await
 }
@@ -193,9 +178,7 @@ async fn upgrade(
     let (schema, table) = (&target.schema, &options.history_table);
     let batch = Batch::new(schema, table, opened.has_history, &pending, false);
     let (silent, _) = Progress::channel();
-    let outcome = batch
-        .run(session, opened, schema, &FinalCheck::Skip, &silent)
-        .await;
+    let outcome = batch.run(session, opened, schema, &FinalCheck::Skip, &silent).await;
     match outcome {
         Ok(_) => {}
         Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {

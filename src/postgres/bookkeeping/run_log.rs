@@ -108,12 +108,7 @@ impl RunLog {
     /// Waits until all outcomes are stored and stores the end of the run. Returns whether the record is
     /// complete. `schemas` may have grown since the start.
     pub async fn finish(self, schemas: usize, up_to_date: usize, interrupted: bool) -> bool {
-        let Self {
-            id,
-            items,
-            open,
-            writer,
-        } = self;
+        let Self { id, items, open, writer } = self;
         drop((items, open));
         let Ok((database, is_complete)) = writer.await else {
             return false;
@@ -177,10 +172,7 @@ async fn store_batches(database: &Database, run: i64, collected: &mut Vec<RunIte
 async fn store_each(session: &Session, run: i64, items: Vec<RunItem>) -> Vec<RunItem> {
     let mut refused = Vec::new();
     for item in items {
-        if store(session, run, std::slice::from_ref(&item))
-            .await
-            .is_err()
-        {
+        if store(session, run, std::slice::from_ref(&item)).await.is_err() {
             refused.push(item);
         }
     }
@@ -200,8 +192,7 @@ async fn store(session: &Session, run: i64, items: &[RunItem]) -> Result<(), Err
                 escape_literal(&item.tenant),
                 item.outcome,
                 item.scripts,
-                item.took
-                    .map_or_else(|| "NULL".to_owned(), |took| took.as_millis().to_string()),
+                item.took.map_or_else(|| "NULL".to_owned(), |took| took.as_millis().to_string()),
                 optional(item.reason.as_deref())
             ));
         }
@@ -419,6 +410,5 @@ async fn read<T>(
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         rows => rows,
     };
-    rows.and_then(|rows| rows.iter().map(parse).collect())
-        .map_err(|error| server_error(&error))
+    rows.and_then(|rows| rows.iter().map(parse).collect()).map_err(|error| server_error(&error))
 }

@@ -82,9 +82,7 @@ mod tests {
         let variables = environment.variables("x", &schema, true);
         let of = |name: &str| {
             let found = variables.iter().filter(|(key, _)| *key == name);
-            found
-                .map(|(_, value)| value.to_str().expect("text"))
-                .collect::<Vec<_>>()
+            found.map(|(_, value)| value.to_str().expect("text")).collect::<Vec<_>>()
         };
         assert_eq!(of("PGOPTIONS"), [options]);
         assert_eq!(of("PGPASSWORD"), ["secret"]);

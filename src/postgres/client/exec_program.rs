@@ -51,10 +51,7 @@ impl SchemaJob for RunProgram {
         let failed = |message: String| -> JobFailure {
             MigrateError::Job {
                 doing: program.clone(),
-                error: ServerError {
-                    message,
-                    ..ServerError::default()
-                },
+                error: ServerError { message, ..ServerError::default() },
                 hints: Vec::new(),
             }
             .into()
@@ -62,10 +59,7 @@ impl SchemaJob for RunProgram {
         let mut command = std::process::Command::new(&self.words[0]);
         command.args(&self.words[1..]);
         self.environment.options.apply_to(&mut command);
-        command.envs(
-            self.environment
-                .variables(&target.label, &target.schema, self.read_only),
-        );
+        command.envs(self.environment.variables(&target.label, &target.schema, self.read_only));
         let mut command = Command::from(command);
         command
             .stdin(Stdio::null())

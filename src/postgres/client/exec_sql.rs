@@ -67,10 +67,7 @@ enum ExecError {
 
 impl ExecError {
     fn refused(doing: &str, message: String, hint: &'static str) -> Self {
-        let error = ServerError {
-            message,
-            ..ServerError::default()
-        };
+        let error = ServerError { message, ..ServerError::default() };
         Self::Refused(Box::new(job_error(doing, error, vec![hint.into()])))
     }
 }
@@ -129,11 +126,7 @@ impl Exec {
         for schema in &self.search_path {
             let _ = write!(path, ", {}", schema.quoted());
         }
-        let mode = if self.write {
-            "READ WRITE"
-        } else {
-            "READ ONLY"
-        };
+        let mode = if self.write { "READ WRITE" } else { "READ ONLY" };
         let reset = reset(self.database.facts().route);
         let values = [
             ("{mode}", mode.to_owned()),
@@ -172,13 +165,7 @@ impl Exec {
             if !self.sql.is_parsed || (self.typed && number == last) {
                 // Also makes sure that the server sees one statement.
                 let prepared = client.prepare(statement).await.map_err(failed)?;
-                kinds = Some(
-                    prepared
-                        .columns()
-                        .iter()
-                        .map(|c| c.type_().clone())
-                        .collect(),
-                );
+                kinds = Some(prepared.columns().iter().map(|c| c.type_().clone()).collect());
             }
             if number == last {
                 result = self.last(session, statement, kinds, writer).await?;
@@ -203,9 +190,7 @@ impl Exec {
         deferred.map_err(|error| ExecError::Step("checking deferred constraints", error))?;
         self.stays_inside(session, target).await?;
         // Behind a pooler, settings of the session would affect other clients.
-        let reset = client
-            .simple_query("RESET SESSION AUTHORIZATION; RESET ALL")
-            .await;
+        let reset = client.simple_query("RESET SESSION AUTHORIZATION; RESET ALL").await;
         reset.map_err(|error| ExecError::Step("resetting the session", error))?;
         match client.simple_query("COMMIT").await {
             Ok(_) => Ok(result),
@@ -232,11 +217,7 @@ impl Exec {
             .map_err(|error| ExecError::Step("checking the transaction", error))?;
         Ok(rows
             .first()
-            .map(|row| {
-                (0..row.len())
-                    .map(|at| row.optional(at).map(str::to_owned))
-                    .collect()
-            })
+            .map(|row| (0..row.len()).map(|at| row.optional(at).map(str::to_owned)).collect())
             .unwrap_or_default())
     }
 
@@ -286,10 +267,7 @@ impl Exec {
             }
             _ => name,
         };
-        let result = Column {
-            name: "result".to_owned(),
-            kind: ColumnType::Text,
-        };
+        let result = Column { name: "result".to_owned(), kind: ColumnType::Text };
         announce(writer, vec![result]).await?;
         writer.row(vec![Some(tag.clone())]).await;
         Ok(tag)
@@ -313,10 +291,7 @@ impl Exec {
         }
         Err(ExecError::refused(
             "running the SQL",
-            format!(
-                "it changed objects outside the tenant's schema: {}",
-                outside.join(", ")
-            ),
+            format!("it changed objects outside the tenant's schema: {}", outside.join(", ")),
             "it was rolled back; change shared tables with a shared migration or psql",
         ))
     }
@@ -343,12 +318,7 @@ impl Exec {
                 if server.has_sqlstate(sqlstate::READ_ONLY_SQL_TRANSACTION) && !self.write {
                     server.hint = Some("exec is read-only; to change rows, add --write".to_owned());
                 }
-                let hints = self
-                    .pending_hint
-                    .hint(target, &server)
-                    .await
-                    .into_iter()
-                    .collect();
+                let hints = self.pending_hint.hint(target, &server).await.into_iter().collect();
                 failed(&at, server, hints)
             }
         }
@@ -365,10 +335,7 @@ async fn announce(writer: &mut ResultWriter, columns: Vec<Column>) -> Result<(),
     writer.columns(columns).await.map_err(|first| {
         ExecError::refused(
             "merging the results",
-            format!(
-                "its columns are {own}, and those of the first tenant {}",
-                names(&first)
-            ),
+            format!("its columns are {own}, and those of the first tenant {}", names(&first)),
             "name the columns instead of *, or migrate the tenants to one version",
         )
     })
@@ -391,11 +358,7 @@ fn column_type(kind: &Type) -> ColumnType {
 }
 
 fn job_error(doing: &str, error: ServerError, hints: Vec<Hint>) -> MigrateError {
-    MigrateError::Job {
-        doing: doing.to_owned(),
-        error,
-        hints,
-    }
+    MigrateError::Job { doing: doing.to_owned(), error, hints }
 }
 
 fn failed(doing: &str, error: ServerError, hints: Vec<Hint>) -> JobFailure {

@@ -57,10 +57,8 @@ pub async fn pg_dump(
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message).into());
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".pricesync-")
-        .suffix(".partial")
-        .tempfile_in(folder)?;
+    let file =
+        tempfile::Builder::new().prefix(".pricesync-").suffix(".partial").tempfile_in(folder)?;
     let mut command = Command::new("pg_dump");
     options.apply_to(&mut command);
     command
@@ -72,10 +70,7 @@ pub async fn pg_dump(
     let mut command = tokio::process::Command::from(command);
     // A process group of its own, so that Ctrl-C reaches only this process, which lets running dumps
     // finish first.
-    command
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
+    command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let output = command.output().await;
     let output = output.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => DumpError::NotFound,

@@ -71,12 +71,8 @@ impl Psql<'_> {
         let start_up = self.start_up_file().map_err(PsqlError::Io)?;
         let mut command = Command::new("psql");
         self.environment.options.apply_to(&mut command);
-        let options = self
-            .environment
-            .server_options(&self.tenant.schema, self.read_only);
-        command
-            .env("PGOPTIONS", options)
-            .env("PSQLRC", start_up.path());
+        let options = self.environment.server_options(&self.tenant.schema, self.read_only);
+        command.env("PGOPTIONS", options).env("PSQLRC", start_up.path());
         for sql in self.commands {
             command.arg("-c").arg(sql);
         }
@@ -87,12 +83,12 @@ impl Psql<'_> {
             listen(SignalKind::terminate())?,
             listen(SignalKind::hangup())?,
         );
-        let mut child = tokio::process::Command::from(command)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => PsqlError::NotFound,
-                _ => PsqlError::Io(error),
+        let mut child =
+            tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::NotFound => PsqlError::NotFound,
+                    _ => PsqlError::Io(error),
+                }
             })?;
         loop {
             tokio::select! {
@@ -106,19 +102,13 @@ impl Psql<'_> {
 
     /// Writes a start-up file that includes the user's own and sets a prompt with the tenant's slug.
     fn start_up_file(&self) -> io::Result<tempfile::NamedTempFile> {
-        let mut file = tempfile::Builder::new()
-            .prefix("pricesync-psqlrc")
-            .tempfile()?;
+        let mut file = tempfile::Builder::new().prefix("pricesync-psqlrc").tempfile()?;
         let own = std::env::var_os("PSQLRC").map(PathBuf::from).or_else(|| {
             let home = std::env::var_os("HOME")?;
             Some(PathBuf::from(home).join(".psqlrc"))
         });
         if let Some(own) = own.filter(|own| own.is_file()) {
-            writeln!(
-                file,
-                "\\i '{}'",
-                own.display().to_string().replace('\'', "''")
-            )?;
+            writeln!(file, "\\i '{}'", own.display().to_string().replace('\'', "''"))?;
         }
         // In a prompt % starts an escape, in a psql literal ' ends it.
         let slug: String = self

@@ -74,13 +74,11 @@ impl Tables {
             |slug| format!("coalesce(nullif(c.{slug}::text, ''), c.{schema}::text)"),
         );
         // The bare column, so that an index on it can be used.
-        let given_slug = slug
+        let given_slug =
+            slug.as_ref().map_or_else(|| slug_value.clone(), |slug| format!("c.{slug}::text"));
+        let name_value = name
             .as_ref()
-            .map_or_else(|| slug_value.clone(), |slug| format!("c.{slug}::text"));
-        let name_value = name.as_ref().map_or_else(
-            || slug_value.clone(),
-            |name| format!("coalesce(c.{name}::text, '')"),
-        );
+            .map_or_else(|| slug_value.clone(), |name| format!("coalesce(c.{name}::text, '')"));
         // A time without a zone is UTC.
         let created_value = created.as_ref().map_or_else(
             || "NULL::timestamp".to_owned(),
@@ -96,13 +94,7 @@ impl Tables {
              {created_value} AS created_at FROM {tenants} c)"
         );
         let hosts = match &domains {
-            Some(Domains {
-                table,
-                id,
-                domain,
-                tenant,
-                primary,
-            }) => {
+            Some(Domains { table, id, domain, tenant, primary }) => {
                 let primary = match primary {
                     Some(primary) => format!("c.{primary}"),
                     None => "false".to_owned(),
@@ -163,10 +155,7 @@ impl Tables {
             add(column, "now()");
         }
         for (column, value) in &new.columns {
-            add(
-                &QuotedIdentifier::new(column).to_string(),
-                &escape_literal(value),
-            );
+            add(&QuotedIdentifier::new(column).to_string(), &escape_literal(value));
         }
         let tenant = format!(
             "INSERT INTO {} ({columns}) VALUES ({values}) RETURNING {} AS id",
@@ -193,20 +182,14 @@ impl Tables {
     /// Returns the statement that inserts a tenant's hosts, the first as the primary one, with the
     /// tenant's id from `t`; `None` without hosts.
     pub(crate) fn insert_hosts(&self, new: &NewTenant) -> Option<String> {
-        let domains = self
-            .domains
-            .as_ref()
-            .filter(|_| !new.hostnames.is_empty())?;
+        let domains = self.domains.as_ref().filter(|_| !new.hostnames.is_empty())?;
         let hosts: Vec<String> = new
             .hostnames
             .iter()
             .enumerate()
             .map(|(position, host)| {
                 let is_primary = position == 0;
-                format!(
-                    "({position}, {}, {is_primary})",
-                    escape_literal(host.as_str())
-                )
+                format!("({position}, {}, {is_primary})", escape_literal(host.as_str()))
             })
             .collect();
         let (column, value) = match &domains.primary {
@@ -251,10 +234,9 @@ impl Tables {
     pub(crate) fn delete(&self, id: i64) -> String {
         let tenant = format!("DELETE FROM {} WHERE {} = '{id}'", self.tenants, self.id);
         match &self.domains {
-            Some(domains) => format!(
-                "DELETE FROM {} WHERE {} = '{id}'; {tenant}",
-                domains.table, domains.tenant
-            ),
+            Some(domains) => {
+                format!("DELETE FROM {} WHERE {} = '{id}'; {tenant}", domains.table, domains.tenant)
+            }
             None => tenant,
         }
     }
@@ -267,11 +249,7 @@ fn names(key: &str, column: Option<&String>) -> bool {
 
 /// Returns a table's name, quoted for SQL.
 fn quoted(table: &TableName) -> String {
-    format!(
-        "{}.{}",
-        QuotedIdentifier::new(&table.schema),
-        QuotedIdentifier::new(&table.table)
-    )
+    format!("{}.{}", QuotedIdentifier::new(&table.schema), QuotedIdentifier::new(&table.table))
 }
 
 /// Returns the query for tenants whose schema is missing, and whether an unfinished drop is the reason.

@@ -26,9 +26,8 @@ impl Connector {
     async fn first_that_answers(&self) -> Result<(Client, Connection<Socket, TlsStream>), Error> {
         let mut attempts = self.options.attempts().into_iter().peekable();
         loop {
-            let config = attempts
-                .next()
-                .expect("there is at least one host, and the last one returns");
+            let config =
+                attempts.next().expect("there is at least one host, and the last one returns");
             let is_last = attempts.peek().is_none();
             let connecting = config.connect(self.tls.clone());
             match self.options.connect_timeout() {
@@ -66,9 +65,8 @@ impl Connect for Connector {
                     let AsyncMessage::Notice(notice) = message else {
                         continue;
                     };
-                    let listener = known_pid
-                        .get()
-                        .and_then(|pid| notices.listeners().get(pid).cloned());
+                    let listener =
+                        known_pid.get().and_then(|pid| notices.listeners().get(pid).cloned());
                     if let Some(progress) = listener {
                         progress.send(EventKind::Notice {
                             severity: notice.severity().to_owned(),

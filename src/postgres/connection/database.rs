@@ -97,19 +97,13 @@ impl Database {
         timeout: Duration,
     ) -> Result<Self, ConnectError> {
         let notices = Arc::new(Notices::default());
-        let connect = Connector {
-            options: options.clone(),
-            tls,
-            notices: Arc::clone(&notices),
-        };
+        let connect = Connector { options: options.clone(), tls, notices: Arc::clone(&notices) };
         // Borrowers send DISCARD ALL in the same message as their own statements, so the pool's
         // recycling query would only cost a round trip.
         let manager = Manager::from_connect(
             options.to_driver(),
             connect,
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         // The connection used last has the warmest catalog caches.
         let pool = Pool::builder(manager)
@@ -127,19 +121,11 @@ impl Database {
             route: Route::Direct,
             is_local: false,
         };
-        let mut database = Self {
-            pool,
-            notices,
-            facts: unknown,
-        };
-        let session = database
-            .session(timeout)
-            .await
-            .map_err(ConnectError::Refused)?;
+        let mut database = Self { pool, notices, facts: unknown };
+        let session = database.session(timeout).await.map_err(ConnectError::Refused)?;
         database.facts = ask_server(&session).await?;
-        database.facts.route = route(&session)
-            .await
-            .map_err(|error| ConnectError::Refused(server_error(&error)))?;
+        database.facts.route =
+            route(&session).await.map_err(|error| ConnectError::Refused(server_error(&error)))?;
         // A pooler on this machine may lead to a server elsewhere, or the other way round.
         database.facts.is_local &= options.targets().iter().all(HostPort::is_local);
         Ok(database)
@@ -234,11 +220,7 @@ impl Database {
 
     /// Borrows a connection if one is free within 100 ms, for work that can be omitted.
     pub(crate) async fn spare_session(&self) -> Option<Session> {
-        let object = self
-            .pool
-            .timeout_get(&timeouts(Duration::from_millis(100)))
-            .await
-            .ok()?;
+        let object = self.pool.timeout_get(&timeouts(Duration::from_millis(100))).await.ok()?;
         Some(Session::new(object, &self.notices))
     }
 
@@ -248,19 +230,13 @@ impl Database {
     pub async fn cancel(&self, pid: i32) {
         if let Ok(session) = self.session(Duration::ZERO).await {
             // The result shows in the cancelled statement's own reply.
-            let _ = session
-                .read(&format!("SELECT pg_cancel_backend({pid})"))
-                .await;
+            let _ = session.read(&format!("SELECT pg_cancel_backend({pid})")).await;
         }
     }
 }
 
 fn timeouts(wait: Duration) -> Timeouts {
-    Timeouts {
-        wait: Some(wait),
-        create: Some(POOL_TIMEOUT),
-        recycle: Some(POOL_TIMEOUT),
-    }
+    Timeouts { wait: Some(wait), create: Some(POOL_TIMEOUT), recycle: Some(POOL_TIMEOUT) }
 }
 
 /// Returns the error for a second session that did not answer in time.
@@ -286,19 +262,13 @@ fn pool_error(error: PoolError) -> ServerError {
     match error {
         PoolError::Backend(error) => {
             let said = server_error(&error);
-            ServerError {
-                hint: said.hint.clone().or_else(|| tls::explain(&error)),
-                ..said
-            }
+            ServerError { hint: said.hint.clone().or_else(|| tls::explain(&error)), ..said }
         }
         PoolError::Timeout(_) => no_free_connection(format!(
             "timed out waiting for a connection ({} s)",
             POOL_TIMEOUT.as_secs()
         )),
-        other => ServerError {
-            message: other.to_string(),
-            ..ServerError::default()
-        },
+        other => ServerError { message: other.to_string(), ..ServerError::default() },
     }
 }
 
@@ -315,10 +285,7 @@ async fn ask_server(session: &Session) -> Result<ServerFacts, ConnectError> {
             )));
         }
     }
-    let rows = session
-        .read(include_str!("server_facts.sql"))
-        .await
-        .map_err(refused)?;
+    let rows = session.read(include_str!("server_facts.sql")).await.map_err(refused)?;
     let facts = rows.first().ok_or_else(no_row)?;
     let version = facts.parse(0).map_err(refused)?;
     if version < OLDEST_SERVER {

@@ -87,10 +87,7 @@ impl EngineOptions {
             history_table: "refinery_schema_history".to_owned(),
             tenants: Tables::new(layout).rows,
             templates: true,
-            group_limit: GroupLimit {
-                schemas: 16,
-                time: Duration::from_millis(50),
-            },
+            group_limit: GroupLimit { schemas: 16, time: Duration::from_millis(50) },
             server_version: database.facts().version,
             route: database.facts().route,
         }
@@ -113,11 +110,7 @@ impl References {
             return "n.nspname = 'public'".to_owned();
         };
         let pair = |table: &TableName| {
-            format!(
-                "({}, {})",
-                escape_literal(&table.schema),
-                escape_literal(&table.table)
-            )
+            format!("({}, {})", escape_literal(&table.schema), escape_literal(&table.table))
         };
         let pairs: Vec<String> = tables.iter().map(pair).collect();
         if pairs.is_empty() {

@@ -34,10 +34,7 @@ pub fn server_error(error: &Error) -> ServerError {
         }
         source = cause.source();
     }
-    ServerError {
-        message: without_number(&message).to_owned(),
-        ..ServerError::default()
-    }
+    ServerError { message: without_number(&message).to_owned(), ..ServerError::default() }
 }
 
 /// Returns the SQLSTATE, or `None` where the error is the driver's own.
@@ -48,10 +45,7 @@ pub(crate) fn sqlstate_of(error: &Error) -> Option<&str> {
 /// Returns the error of a statement, with the duplicate key where a unique index could not be built.
 #[must_use]
 pub fn error_in(sql: &str, error: &Error) -> ServerError {
-    ServerError {
-        duplicates: duplicates(sql, error),
-        ..server_error(error)
-    }
+    ServerError { duplicates: duplicates(sql, error), ..server_error(error) }
 }
 
 /// Returns the relation that a statement did not find, without its schema where that is `schema`.
@@ -73,9 +67,7 @@ pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
     let (_, rest) = db.message().split_once(MARKS)?;
     let (name, _) = rest.rsplit_once(MARKS)?;
     let name = name.trim();
-    let bare = name
-        .strip_prefix(schema)
-        .and_then(|rest| rest.strip_prefix('.'));
+    let bare = name.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.'));
     Some(bare.unwrap_or(name))
 }
 
@@ -87,13 +79,9 @@ fn duplicates(sql: &str, error: &Error) -> Option<Box<Duplicates>> {
     let db = error.as_db_error()?;
     // A single row that violates the index has the same code.
     let is_build = db.code().code() == sqlstate::UNIQUE_VIOLATION
-        && db
-            .routine()
-            .is_some_and(|routine| routine.starts_with("comparetup_index"));
+        && db.routine().is_some_and(|routine| routine.starts_with("comparetup_index"));
     let sql = sql.to_lowercase();
-    let is_special = ["where", "collate", "nulls"]
-        .iter()
-        .any(|word| sql.contains(word));
+    let is_special = ["where", "collate", "nulls"].iter().any(|word| sql.contains(word));
     if !is_build || is_special {
         return None;
     }
@@ -168,10 +156,9 @@ pub fn is_worth_retrying(error: &Error) -> bool {
     match db.code().code() {
         code if sqlstate::is_contention(code) => true,
         // "tuple concurrently updated" has no code of its own, and the text may be translated.
-        sqlstate::INTERNAL_ERROR => matches!(
-            db.routine(),
-            Some("simple_heap_update" | "simple_heap_delete")
-        ),
+        sqlstate::INTERNAL_ERROR => {
+            matches!(db.routine(), Some("simple_heap_update" | "simple_heap_delete"))
+        }
         _ => false,
     }
 }

@@ -26,11 +26,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(object: Object, notices: &Arc<Notices>) -> Self {
-        Self {
-            object: Some(object),
-            notices: Arc::clone(notices),
-            uses: 0,
-        }
+        Self { object: Some(object), notices: Arc::clone(notices), uses: 0 }
     }
 
     /// Returns whether the session came from the [cache](super::session_cache), so that it needs no
@@ -42,9 +38,7 @@ impl Session {
     /// Returns whether the connection was borrowed before, so that it may be broken by now or in a
     /// transaction that was never ended.
     pub(crate) fn was_used(&self) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|object| Object::metrics(object).recycle_count > 0)
+        self.object.as_ref().is_some_and(|object| Object::metrics(object).recycle_count > 0)
     }
 
     /// Returns the driver's client.
@@ -103,10 +97,7 @@ impl Session {
     /// Sends the notices of a backend to `progress` for as long as the guard lives.
     pub(crate) fn forward_notices(&self, pid: i32, progress: &Progress) -> NoticeGuard {
         self.notices.listeners().insert(pid, progress.clone());
-        NoticeGuard {
-            notices: Arc::clone(&self.notices),
-            pid,
-        }
+        NoticeGuard { notices: Arc::clone(&self.notices), pid }
     }
 }
 
@@ -128,10 +119,7 @@ pub struct Row {
 
 impl Row {
     pub(crate) fn new(row: SimpleQueryRow, query: &Arc<str>) -> Self {
-        Self {
-            row,
-            query: Arc::clone(query),
-        }
+        Self { row, query: Arc::clone(query) }
     }
 
     /// Returns the end of a query, by which errors name it: transactions start alike.

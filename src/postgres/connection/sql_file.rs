@@ -5,10 +5,7 @@ pub(crate) fn filled(sql: &str, values: &[(&str, String)]) -> String {
     let mut rest = sql;
     let mut result = String::with_capacity(sql.len());
     let next = |text: &str| {
-        values
-            .iter()
-            .filter_map(|(name, value)| Some((text.find(name)?, name.len(), value)))
-            .min()
+        values.iter().filter_map(|(name, value)| Some((text.find(name)?, name.len(), value))).min()
     };
     while let Some((at, length, value)) = next(rest) {
         result.push_str(&rest[..at]);
@@ -25,10 +22,8 @@ mod tests {
 
     #[test]
     fn values_are_not_searched_for_names() {
-        let values = [
-            ("{schema}", "'{history}'".to_owned()),
-            ("{history}", "'{schema}'".to_owned()),
-        ];
+        let values =
+            [("{schema}", "'{history}'".to_owned()), ("{history}", "'{schema}'".to_owned())];
         assert_eq!(
             filled("{schema} is not {history}{schema}", &values),
             "'{history}' is not '{schema}''{history}'"

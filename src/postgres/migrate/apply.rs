@@ -41,9 +41,7 @@ impl<'a> SchemaMigration<'a> {
             .take_while(|script| fake || script.transaction == Transaction::Inside)
             .count();
         if let Mode::DryRun(dry_run) = &context.mode {
-            return self
-                .dry_run(session, opened, &pending[..inside], dry_run)
-                .await;
+            return self.dry_run(session, opened, &pending[..inside], dry_run).await;
         }
         let now = match context.options.atomic {
             Atomic::Schema => &pending[..inside],
@@ -52,20 +50,12 @@ impl<'a> SchemaMigration<'a> {
         let rows = opened.history.as_deref().unwrap_or_default();
         // refinery must not see what a later transaction applies or what lies beyond the goal.
         let now_versions = now.iter().map(|script| script.id.version);
-        let versions: HashSet<i64> = rows
-            .iter()
-            .map(|row| row.version)
-            .chain(now_versions)
-            .collect();
+        let versions: HashSet<i64> =
+            rows.iter().map(|row| row.version).chain(now_versions).collect();
         let set = context.set(self.target.scope).scripts().iter();
-        let scripts: Vec<&Script> = set
-            .filter(|script| versions.contains(&script.id.version))
-            .collect();
-        let selection = ScriptSelection {
-            scripts: &scripts,
-            pending: now,
-            fake,
-        };
+        let scripts: Vec<&Script> =
+            set.filter(|script| versions.contains(&script.id.version)).collect();
+        let selection = ScriptSelection { scripts: &scripts, pending: now, fake };
         let claimed = now.iter().map(|script| script.id.claimed());
         let after: Vec<Applied> = rows.iter().cloned().chain(claimed).collect();
         match self.commit(session, opened, &selection, &after).await? {
@@ -174,9 +164,7 @@ impl<'a> SchemaMigration<'a> {
             }
         } else {
             let options = &context.options;
-            let run = refinery::run(
-                session, opened, options, target, selection, &check, progress,
-            );
+            let run = refinery::run(session, opened, options, target, selection, &check, progress);
             monitor.during(run).await
         };
         match outcome {
@@ -225,9 +213,7 @@ impl<'a> SchemaMigration<'a> {
         };
         let notices = session.forward_notices(opened.pid, progress);
         let mut monitor = self.lock_monitor(opened.pid);
-        let run = dry_run::run(
-            &session, &opened, options, target, scripts, &check, progress,
-        );
+        let run = dry_run::run(&session, &opened, options, target, scripts, &check, progress);
         let outcome = monitor.during(run).await;
         drop(notices);
         let outcome = match outcome {
@@ -296,10 +282,7 @@ impl<'a> SchemaMigration<'a> {
     }
 
     /// Runs the files instead of the template, unless the error is not the template's.
-    #[expect(
-        clippy::result_large_err,
-        reason = "as in the async functions around it"
-    )]
+    #[expect(clippy::result_large_err, reason = "as in the async functions around it")]
     fn template_failed(
         &mut self,
         mismatch: TemplateMismatch,

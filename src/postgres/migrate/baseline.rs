@@ -53,13 +53,9 @@ impl Baseline {
         history_table: &str,
     ) -> Result<Vec<String>, ServerError> {
         let session = database.session(Duration::ZERO).await?;
-        let oid = format!(
-            "{}::regnamespace::oid",
-            escape_literal(&schema.quoted().to_string())
-        );
+        let oid = format!("{}::regnamespace::oid", escape_literal(&schema.quoted().to_string()));
         let rows = session.read(&self.query(&oid, history_table)).await;
-        rows.and_then(|rows| read(&rows))
-            .map_err(|error| server_error(&error))
+        rows.and_then(|rows| read(&rows)).map_err(|error| server_error(&error))
     }
 
     fn query(&self, schema_oid: &str, history_table: &str) -> String {
@@ -72,12 +68,8 @@ impl Baseline {
         let mut values = String::new();
         for (table, column) in &self.columns {
             let comma = if values.is_empty() { "" } else { ", " };
-            let _ = write!(
-                values,
-                "{comma}({}, {})",
-                escape_literal(table),
-                escape_literal(column)
-            );
+            let _ =
+                write!(values, "{comma}({}, {})", escape_literal(table), escape_literal(column));
         }
         format!(
             "SELECT DISTINCT CASE WHEN c.oid IS NULL THEN format('table %s', e.t) ELSE format('column %s.%s', e.t, e.c) END \
@@ -108,9 +100,7 @@ pub(super) async fn of_files(
     version: i64,
 ) -> Result<Result<Baseline, String>, ServerError> {
     let scripts = set.scripts().iter();
-    let scripts: Vec<&Script> = scripts
-        .filter(|script| script.id.version <= version)
-        .collect();
+    let scripts: Vec<&Script> = scripts.filter(|script| script.id.version <= version).collect();
     let outside = |script: &&&Script| script.transaction == Transaction::Outside;
     if let Some(script) = scripts.iter().find(outside) {
         return Ok(Err(format!("{} runs without a transaction", script.id)));

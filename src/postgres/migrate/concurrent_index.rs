@@ -31,9 +31,7 @@ impl NonTransactional<'_> {
         if valid == Some(true) && unconfirmed == Some(sql) {
             return Ok(Ok(()));
         }
-        let rows = session
-            .rows("SELECT current_setting('lock_timeout')")
-            .await?;
+        let rows = session.rows("SELECT current_setting('lock_timeout')").await?;
         let lock_timeout =
             escape_literal(rows.first().and_then(|row| row.optional(0)).unwrap_or("0"));
         // CREATE INDEX CONCURRENTLY waits for every older transaction, and blocks none meanwhile.
@@ -106,11 +104,7 @@ impl NonTransactional<'_> {
         name: &str,
         lock_timeout: Duration,
     ) -> Result<(), StatementError> {
-        let index = format!(
-            "{}.{}",
-            self.target.schema.quoted(),
-            QuotedIdentifier::new(name)
-        );
+        let index = format!("{}.{}", self.target.schema.quoted(), QuotedIdentifier::new(name));
         let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
         self.monitored(session, owner, &sql, lock_timeout).await
     }
@@ -124,7 +118,6 @@ impl NonTransactional<'_> {
         build: Option<&str>,
     ) -> Result<(), Error> {
         let build = build.map_or_else(|| "NULL".to_owned(), escape_literal);
-        self.note(session, owner, &format!("unanswered = {build}"))
-            .await
+        self.note(session, owner, &format!("unanswered = {build}")).await
     }
 }

@@ -79,10 +79,7 @@ pub(crate) struct LedgerState {
 
 impl LedgerState {
     pub(crate) fn recording_surveyed() -> Self {
-        Self {
-            records_surveyed: true,
-            ..Self::default()
-        }
+        Self { records_surveyed: true, ..Self::default() }
     }
 
     /// Continues the run without the ledger.

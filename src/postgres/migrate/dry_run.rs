@@ -156,15 +156,10 @@ pub(crate) async fn run(
     progress: &Progress,
 ) -> Result<DryRunOutcome, BatchError> {
     let (schema, table) = (&target.schema, &options.history_table);
-    let mut snapshot = LockSnapshot::read(session, opened)
-        .await
-        .map_err(BatchError::Internal)?;
+    let mut snapshot = LockSnapshot::read(session, opened).await.map_err(BatchError::Internal)?;
     if !opened.has_history {
-        let create = format!(
-            "{}; {}",
-            history::NO_PARALLEL_BUILD,
-            history::create_table(schema, table)
-        );
+        let create =
+            format!("{}; {}", history::NO_PARALLEL_BUILD, history::create_table(schema, table));
         session.rows(&create).await.map_err(BatchError::Internal)?;
     }
     let nonce = nonce();
@@ -172,13 +167,8 @@ pub(crate) async fn run(
     let mut effects = Vec::new();
     for (index, script) in scripts.iter().enumerate() {
         let reference = script.id.reference();
-        progress.send(EventKind::ScriptStarted {
-            script: reference.clone(),
-        });
-        session
-            .rows(&claim(schema, table, script, NOW))
-            .await
-            .map_err(BatchError::Internal)?;
+        progress.send(EventKind::ScriptStarted { script: reference.clone() });
+        session.rows(&claim(schema, table, script, NOW)).await.map_err(BatchError::Internal)?;
         let mut whole = Duration::ZERO;
         for statement in timed_statements(script) {
             let before = format!("SELECT '{nonce}', {CLOCK}; ");
@@ -190,10 +180,8 @@ pub(crate) async fn run(
                 .map_err(|error| statement.failure(script, index, offset, error))?;
             let took = time_between(&rows, &nonce);
             whole += took;
-            let (locks, rewritten) = snapshot
-                .update(session)
-                .await
-                .map_err(BatchError::Internal)?;
+            let (locks, rewritten) =
+                snapshot.update(session).await.map_err(BatchError::Internal)?;
             effects.push(StatementEffect {
                 script: index,
                 statement: statement.index,
@@ -202,21 +190,12 @@ pub(crate) async fn run(
                 rewritten,
             });
         }
-        let script = AppliedScript {
-            script: reference,
-            took: whole,
-        };
-        progress.send(EventKind::ScriptFinished {
-            script: script.clone(),
-        });
+        let script = AppliedScript { script: reference, took: whole };
+        progress.send(EventKind::ScriptFinished { script: script.clone() });
         applied.push(script);
     }
     let findings = final_findings(session, opened, target, scripts, check).await?;
-    Ok(DryRunOutcome {
-        applied,
-        effects,
-        findings,
-    })
+    Ok(DryRunOutcome { applied, effects, findings })
 }
 
 /// Runs deferred constraints and the final check.
@@ -232,9 +211,7 @@ async fn final_findings(
     let deferred = session.rows("SET CONSTRAINTS ALL IMMEDIATE").await;
     deferred.map_err(|error| BatchError::Script(last, None, error))?;
     let unread = scripts.iter().any(|script| script.runs_code());
-    let guard = check
-        .column(opened, unread)
-        .map_or_else(String::new, |guard| format!(", {guard}"));
+    let guard = check.column(opened, unread).map_or_else(String::new, |guard| format!(", {guard}"));
     let sql = format!(
         "SELECT NULL, pg_current_xact_id(), current_user, session_user, current_schema(){guard}"
     );
@@ -261,10 +238,7 @@ fn timed_statements(script: &Script) -> Vec<TimedStatement> {
         return vec![TimedStatement { index: 0, sql }];
     }
     (0..script.statements.len())
-        .map(|index| TimedStatement {
-            index,
-            sql: script.statement(index).to_owned(),
-        })
+        .map(|index| TimedStatement { index, sql: script.statement(index).to_owned() })
         .collect()
 }
 
@@ -312,9 +286,7 @@ impl LockSnapshot {
             opened.schema_oid
         );
         let rows = session.rows(&sql).await?;
-        let files = rows
-            .iter()
-            .map(|row| Ok((row.parse(0)?, row.text(1)?.to_owned())));
+        let files = rows.iter().map(|row| Ok((row.parse(0)?, row.text(1)?.to_owned())));
         let mut snapshot = Self {
             schema_oid: opened.schema_oid,
             files: files.collect::<Result<_, Error>>()?,

@@ -56,13 +56,7 @@ impl FailedAttempt<'_> {
                     ));
                 }
                 let doing = format!("recording migrations in {schema}");
-                (
-                    MigrateError::Database {
-                        doing,
-                        error: cause,
-                    },
-                    Some(error),
-                )
+                (MigrateError::Database { doing, error: cause }, Some(error))
             }
         }
     }

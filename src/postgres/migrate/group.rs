@@ -55,13 +55,7 @@ pub(crate) async fn migrate(
             .ok()?,
     };
     let schemas: Vec<&SchemaName> = members.iter().map(|member| &member.target.schema).collect();
-    let mut group = SchemaGroup {
-        context,
-        members,
-        schemas,
-        interrupts,
-        is_cancelled: false,
-    };
+    let mut group = SchemaGroup { context, members, schemas, interrupts, is_cancelled: false };
     let Ok(Some(uncommitted)) = group.run(&session).await else {
         // Before another session asks for these locks.
         if rollback(&session).await.is_err() || group.is_cancelled {
@@ -154,12 +148,8 @@ impl<'a> SchemaGroup<'a> {
     async fn open(&self, session: &Session) -> Result<Option<OpenGroup<'a>>, Error> {
         let (options, schemas) = (&self.context.options, &self.schemas);
         let table = &options.history_table;
-        let quoted = schemas
-            .iter()
-            .map(|schema| escape_literal(&schema.quoted().to_string()));
-        let tables = schemas
-            .iter()
-            .map(|schema| history::qualified(schema, table));
+        let quoted = schemas.iter().map(|schema| escape_literal(&schema.quoted().to_string()));
+        let tables = schemas.iter().map(|schema| history::qualified(schema, table));
         let positions: Vec<usize> = (0..schemas.len()).collect();
         // A transaction that waits for one lock holds the locks of all other schemas meanwhile.
         let lock_timeout = shorter(options.lock_timeout, options.group_limit.time);
@@ -178,11 +168,8 @@ impl<'a> SchemaGroup<'a> {
             history::select_each(schemas, table)
         );
         let session_setup = session_setup(session, options);
-        let session_setup = try_join_all(
-            session_setup
-                .iter()
-                .map(|sql| session.client().simple_query(sql)),
-        );
+        let session_setup =
+            try_join_all(session_setup.iter().map(|sql| session.client().simple_query(sql)));
         let (session_setup, rows) =
             futures_util::future::join(session_setup, session.rows(&opening)).await;
         session_setup?;
@@ -200,10 +187,8 @@ impl<'a> SchemaGroup<'a> {
             return Ok(None);
         }
         let mut found = history::parse_several(&applied, &positions);
-        let found: Option<Vec<Vec<Applied>>> = positions
-            .iter()
-            .map(|position| found.remove(position)?.ok())
-            .collect();
+        let found: Option<Vec<Vec<Applied>>> =
+            positions.iter().map(|position| found.remove(position)?.ok()).collect();
         let Some((pending, after)) = found.and_then(|found| self.pending(&found)) else {
             return Ok(None);
         };
@@ -227,20 +212,14 @@ impl<'a> SchemaGroup<'a> {
         let set = self.context.set(Scope::Tenant);
         let (first, others) = found.split_first()?;
         let is_same = |other: &Vec<Applied>| {
-            other
-                .iter()
-                .map(without_time)
-                .eq(first.iter().map(without_time))
+            other.iter().map(without_time).eq(first.iter().map(without_time))
         };
         if first.is_empty() || !others.iter().all(is_same) {
             return None;
         }
         let plan = Plan::compare(set.ids(), first, self.context.options.goal).ok()?;
-        let pending: Vec<&Script> = plan
-            .pending
-            .iter()
-            .map(|&index| &set.scripts()[index])
-            .collect();
+        let pending: Vec<&Script> =
+            plan.pending.iter().map(|&index| &set.scripts()[index]).collect();
         if pending.is_empty() || !self.context.sample.is(&pending) {
             return None;
         }
@@ -255,11 +234,7 @@ impl<'a> SchemaGroup<'a> {
         let mut sql = String::new();
         for member in self.members {
             let schema = &member.target.schema;
-            sql.push_str(&schema_settings(
-                options,
-                &member.target,
-                SettingScope::Transaction,
-            ));
+            sql.push_str(&schema_settings(options, &member.target, SettingScope::Transaction));
             for script in &opened.pending {
                 let claim = claim(schema, &options.history_table, script, &opened.now);
                 // The text may end in a comment or without a semicolon.
@@ -277,11 +252,7 @@ impl<'a> SchemaGroup<'a> {
 
     /// Returns how long the scripts of all schemas may take.
     fn time_limit(&self) -> Duration {
-        self.context
-            .options
-            .group_limit
-            .time
-            .saturating_mul(TIME_LIMIT_FACTOR)
+        self.context.options.group_limit.time.saturating_mul(TIME_LIMIT_FACTOR)
     }
 
     /// Waits for the replies; on timeout or the second interrupt it cancels the statements.
@@ -308,21 +279,17 @@ impl<'a> SchemaGroup<'a> {
         // Scripts that only define return no rows.
         let [check] = rows else { return None };
         let cell = |column: usize| check.optional(column).unwrap_or_default().to_owned();
-        let now = GroupIdentity {
-            transaction: cell(1),
-            role: cell(2),
-            session_role: cell(3),
-        };
+        let now = GroupIdentity { transaction: cell(1), role: cell(2), session_role: cell(3) };
         if now != opened.identity || check.optional(4) != Some("f") {
             return None;
         }
         let scripts = opened.pending.len() * self.members.len();
         let took = Duration::try_from_secs_f64(number(check, 0)).unwrap_or_default();
         let took = took / u32::try_from(scripts).unwrap_or(1);
-        let applied = opened.pending.iter().map(|script| AppliedScript {
-            script: script.id.reference(),
-            took,
-        });
+        let applied = opened
+            .pending
+            .iter()
+            .map(|script| AppliedScript { script: script.id.reference(), took });
         Some(applied.collect())
     }
 

@@ -59,21 +59,12 @@ impl SchemaJob for PostgresMigrator {
             Ok(Some(why)) => Ok(JobSuccess::Skipped(why)),
             Ok(None) if migration.committed.is_empty() => Ok(JobSuccess::UpToDate),
             Ok(None) => Ok(JobSuccess::Migrated(migration.committed)),
-            Err(error) => Err(JobFailure {
-                error,
-                applied: migration.committed,
-            }),
+            Err(error) => Err(JobFailure { error, applied: migration.committed }),
         }
     }
 
     fn group_limit(&self) -> GroupLimit {
-        let Context {
-            options,
-            mode,
-            ledger,
-            sample,
-            ..
-        } = &*self.context;
+        let Context { options, mode, ledger, sample, .. } = &*self.context;
         let never = options.route == Route::Pooled
             || options.atomic == Atomic::Migration
             || !matches!(mode, Mode::Apply)
@@ -116,9 +107,7 @@ impl PostgresMigrator {
             last_was_new: Arc::default(),
             sample: Arc::default(),
         };
-        Self {
-            context: Arc::new(context),
-        }
+        Self { context: Arc::new(context) }
     }
 
     /// Sets what is done with pending files. Default: [`Mode::Apply`].
@@ -229,11 +218,7 @@ impl PostgresMigrator {
         schema: &SchemaName,
         baseline: &Baseline,
     ) -> Result<Vec<String>, ServerError> {
-        let Context {
-            database, options, ..
-        } = &*self.context;
-        baseline
-            .missing_in(database, schema, &options.history_table)
-            .await
+        let Context { database, options, .. } = &*self.context;
+        baseline.missing_in(database, schema, &options.history_table).await
     }
 }

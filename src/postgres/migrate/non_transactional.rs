@@ -106,21 +106,12 @@ impl NonTransactional<'_> {
         let Some(row) = rows.first() else {
             return Err(failed(MigrateError::SchemaMissing));
         };
-        let owner = LockOwner {
-            pid: row.parse(0)?,
-            schema_oid: row.parse(1)?,
-        };
+        let owner = LockOwner { pid: row.parse(0)?, schema_oid: row.parse(1)? };
         if !row.is_true(2) {
             return Ok(ScriptOutcome::Busy(owner.schema_oid));
         }
         self.check_session(session, &owner).await?;
-        session
-            .rows(&settings(
-                &self.context.options,
-                self.target,
-                SettingScope::Session,
-            ))
-            .await?;
+        session.rows(&settings(&self.context.options, self.target, SettingScope::Session)).await?;
         if !has_history {
             session.rows(&history::create_table(schema, table)).await?;
         }
@@ -128,29 +119,19 @@ impl NonTransactional<'_> {
         let history = session.rows(&history::select(schema, table)).await?;
         let history =
             history::parse(&history).map_err(|why| failed(MigrateError::DamagedHistory { why }))?;
-        if history
-            .iter()
-            .any(|row| row.version == self.script.id.version)
-        {
+        if history.iter().any(|row| row.version == self.script.id.version) {
             return Ok(ScriptOutcome::AlreadyApplied);
         }
         let started = Instant::now();
         let script = self.script.id.reference();
-        self.progress.send(EventKind::ScriptStarted {
-            script: script.clone(),
-        });
+        self.progress.send(EventKind::ScriptStarted { script: script.clone() });
         self.run_statements(session, &owner).await?;
         let recorded = self.record(session, &owner, history).await;
-        let applied = AppliedScript {
-            script,
-            took: started.elapsed(),
-        };
+        let applied = AppliedScript { script, took: started.elapsed() };
         if let Err(error) = recorded {
             return Err(ScriptFailure::Recording(applied, error));
         }
-        self.progress.send(EventKind::ScriptFinished {
-            script: applied.clone(),
-        });
+        self.progress.send(EventKind::ScriptFinished { script: applied.clone() });
         Ok(ScriptOutcome::Applied(applied))
     }
 
@@ -170,8 +151,7 @@ impl NonTransactional<'_> {
             if self.context.direct.facts().route == Route::Pooled {
                 self.check_session(session, owner).await?;
             }
-            self.statement(session, owner, index, unconfirmed.as_deref())
-                .await?;
+            self.statement(session, owner, index, unconfirmed.as_deref()).await?;
             self.note_finished(session, owner, index).await?;
         }
         Ok(())
@@ -277,16 +257,8 @@ impl NonTransactional<'_> {
         let same = !finished.is_empty() && self.script.text.starts_with(finished);
         let ends_with =
             |statement: &crate::migrations::Statement| statement.range.end == finished.len();
-        let done = self
-            .script
-            .statements
-            .iter()
-            .position(ends_with)
-            .filter(|_| same);
-        Ok((
-            done.map_or(0, |index| index + 1),
-            cell(1).map(str::to_owned),
-        ))
+        let done = self.script.statements.iter().position(ends_with).filter(|_| same);
+        Ok((done.map_or(0, |index| index + 1), cell(1).map(str::to_owned)))
     }
 
     /// Repeats the `SET` statements of the part that was finished in another session.
@@ -343,13 +315,8 @@ impl NonTransactional<'_> {
         let result = match self.script.statements[index].concurrent_index() {
             Some(name) => self.build(session, owner, index, name, unconfirmed).await?,
             None => {
-                self.monitored(
-                    session,
-                    owner,
-                    self.text(index),
-                    self.context.options.lock_timeout,
-                )
-                .await
+                self.monitored(session, owner, self.text(index), self.context.options.lock_timeout)
+                    .await
             }
         };
         result.map_err(|error| self.statement_failed(index, error))
@@ -360,11 +327,7 @@ impl NonTransactional<'_> {
         index: usize,
         StatementError { error, blockers }: StatementError,
     ) -> ScriptFailure {
-        ScriptFailure::Server(
-            error,
-            Some(self.script.location_of_statement(index)),
-            blockers,
-        )
+        ScriptFailure::Server(error, Some(self.script.location_of_statement(index)), blockers)
     }
 
     /// Runs SQL; waits for locks are reported, and the second interrupt cancels it.
@@ -385,9 +348,7 @@ impl NonTransactional<'_> {
         );
         let result = monitor.during(session.client().simple_query(sql)).await;
         let blockers = monitor.blockers;
-        result
-            .map(drop)
-            .map_err(|error| StatementError { error, blockers })
+        result.map(drop).map_err(|error| StatementError { error, blockers })
     }
 }
 

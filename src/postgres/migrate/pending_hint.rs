@@ -41,11 +41,7 @@ impl PendingHint {
     /// Returns the hints for these tenants.
     #[must_use]
     pub fn new(migrator: Option<Arc<PostgresMigrator>>, targets: Vec<Arc<Target>>) -> Self {
-        Self {
-            migrator,
-            targets,
-            pending: OnceCell::new(),
-        }
+        Self { migrator, targets, pending: OnceCell::new() }
     }
 
     /// Returns how many migrations are pending; `None` without files, without a schema, or if the history
@@ -64,10 +60,7 @@ impl PendingHint {
         };
         Some(Hint::command(
             format!("tenant '{}' is {migrations} behind", target.label),
-            format!(
-                "migrate-schemas {}",
-                Target::option(std::iter::once(target))
-            ),
+            format!("migrate-schemas {}", Target::option(std::iter::once(target))),
         ))
     }
 

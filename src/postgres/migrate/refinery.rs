@@ -40,16 +40,9 @@ pub(crate) async fn run(
     check: &FinalCheck,
     progress: &Progress,
 ) -> Result<BatchOutcome, BatchError> {
-    let migrations: Vec<Migration> = selection
-        .scripts
-        .iter()
-        .map(|script| script.refinery.clone())
-        .collect();
-    let goal = if selection.fake {
-        RefineryTarget::Fake
-    } else {
-        RefineryTarget::Latest
-    };
+    let migrations: Vec<Migration> =
+        selection.scripts.iter().map(|script| script.refinery.clone()).collect();
+    let goal = if selection.fake { RefineryTarget::Fake } else { RefineryTarget::Latest };
     let mut runner = Runner::new(&migrations).set_grouped(true).set_target(goal);
     runner.set_migration_table_name(qualified(&target.schema, &options.history_table));
     let mut connection = SchemaConnection {
@@ -139,13 +132,7 @@ impl AsyncTransaction for SchemaConnection<'_> {
             self.selection.fake,
         );
         let result = batch
-            .run(
-                self.session,
-                self.opened,
-                &self.target.schema,
-                self.check,
-                self.progress,
-            )
+            .run(self.session, self.opened, &self.target.schema, self.check, self.progress)
             .await;
         self.outcome = Some(result);
         match self.outcome {
@@ -178,12 +165,7 @@ impl SchemaConnection<'_> {
             .iter()
             .find(|script| script.id.version == row.version && script.id.accepts(row.checksum))
             .map_or(row.checksum, |script| script.id.checksum);
-        Migration::applied(
-            row.version,
-            row.name.clone(),
-            OffsetDateTime::UNIX_EPOCH,
-            checksum,
-        )
+        Migration::applied(row.version, row.name.clone(), OffsetDateTime::UNIX_EPOCH, checksum)
     }
 }
 

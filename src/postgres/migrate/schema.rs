@@ -104,9 +104,7 @@ impl From<MigrateError> for StepError {
 /// Returns the error that is retried.
 fn contention(error: MigrateError) -> StepError {
     let (cause, blockers) = match &error {
-        MigrateError::Script {
-            error, blockers, ..
-        } => (error.clone(), blockers.clone()),
+        MigrateError::Script { error, blockers, .. } => (error.clone(), blockers.clone()),
         MigrateError::Database { error, .. } => (error.clone(), Vec::new()),
         _ => Default::default(),
     };
@@ -282,10 +280,7 @@ impl<'a> SchemaMigration<'a> {
             keeps_ledger: self.keeps_ledger,
         };
         let outcome = run.run(&session, has_history).await;
-        if matches!(
-            outcome,
-            Ok(ScriptOutcome::Busy(_) | ScriptOutcome::AlreadyApplied)
-        ) {
+        if matches!(outcome, Ok(ScriptOutcome::Busy(_) | ScriptOutcome::AlreadyApplied)) {
             drop(session);
         } else {
             session.discard();
@@ -320,18 +315,12 @@ impl<'a> SchemaMigration<'a> {
 
     /// Borrows a connection. `all_known`: no COMMIT of this schema is in doubt.
     async fn session(&self, all_known: bool) -> Result<Session, StepError> {
-        let Context {
-            database,
-            session_cache,
-            ..
-        } = self.context;
+        let Context { database, session_cache, .. } = self.context;
         if let Some(session) = session_cache.take() {
             return Ok(session);
         }
         let session = database.session_for_job(RECONNECT_TIMEOUT, session_cache);
-        session
-            .await
-            .map_err(|error| self.not_connected(error, all_known))
+        session.await.map_err(|error| self.not_connected(error, all_known))
     }
 
     /// Rolls back and returns the connection to the pool, or closes it if that fails.
@@ -373,10 +362,7 @@ impl<'a> SchemaMigration<'a> {
         if is_connection_lost(error) {
             return self.lost(Vec::new(), cause);
         }
-        let failed = MigrateError::Database {
-            doing: self.opening(),
-            error: cause,
-        };
+        let failed = MigrateError::Database { doing: self.opening(), error: cause };
         if is_worth_retrying(error) {
             return contention(failed);
         }

@@ -49,9 +49,7 @@ pub(super) async fn survey(
     targets: &[Arc<Target>],
 ) -> Result<Vec<SchemaState>, MigrateError> {
     let session = surveying_session(context).await?;
-    survey_with(context, &session, targets)
-        .await
-        .map_err(|error| surveying_failed(&error))
+    survey_with(context, &session, targets).await.map_err(|error| surveying_failed(&error))
 }
 
 /// Uses the ledger's digests where they are trusted. For each digest that no prefix of the files has, the
@@ -120,9 +118,7 @@ async fn survey_with(
         target.scope == Scope::Tenant
             && matches!(state, SchemaState::Known(plan) if plan.version.is_none() && !plan.pending.is_empty())
     };
-    context
-        .templates
-        .expect(states.iter().zip(targets).filter(is_new).count());
+    context.templates.expect(states.iter().zip(targets).filter(is_new).count());
     Ok(states)
 }
 
@@ -132,9 +128,7 @@ pub(super) async fn verify(
     targets: &[Arc<Target>],
 ) -> Result<LedgerCheck, MigrateError> {
     let session = surveying_session(context).await?;
-    verify_with(context, &session, targets)
-        .await
-        .map_err(|error| surveying_failed(&error))
+    verify_with(context, &session, targets).await.map_err(|error| surveying_failed(&error))
 }
 
 /// Reads schemas that are out of sync again: a transaction that commits between reading the ledger and
@@ -204,10 +198,8 @@ async fn explain_missing(
         Err(error) if ledger::is_absent(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let missing: HashMap<&str, bool> = rows
-        .iter()
-        .map(|row| Ok((row.text(0)?, row.is_true(1))))
-        .collect::<Result<_, Error>>()?;
+    let missing: HashMap<&str, bool> =
+        rows.iter().map(|row| Ok((row.text(0)?, row.is_true(1)))).collect::<Result<_, Error>>()?;
     for (target, state) in targets.iter().zip(states) {
         if *state == SchemaState::Missing && target.scope == Scope::Tenant {
             match missing.get(target.schema.as_str()) {
@@ -229,21 +221,14 @@ pub(super) async fn rebuild_ledger(
     let session = surveying_session(context).await?;
     let failed = |error: Error| surveying_failed(&error);
     let table = &context.options.history_table;
-    ledger::delete_untrusted(&session, table)
-        .await
-        .map_err(failed)?;
+    ledger::delete_untrusted(&session, table).await.map_err(failed)?;
     let schemas: Vec<&SchemaName> = targets.iter().map(|target| &target.schema).collect();
-    ledger::record_histories(&session, &schemas, table)
-        .await
-        .map_err(failed)
+    ledger::record_histories(&session, &schemas, table).await.map_err(failed)
 }
 
 async fn surveying_session(context: &Context) -> Result<Session, MigrateError> {
     let session = context.database.session(RECONNECT_TIMEOUT).await;
-    session.map_err(|error| MigrateError::InDoubt {
-        doing: SURVEYING.to_owned(),
-        error,
-    })
+    session.map_err(|error| MigrateError::InDoubt { doing: SURVEYING.to_owned(), error })
 }
 
 async fn read(
@@ -252,10 +237,8 @@ async fn read(
     targets: &[Arc<Target>],
     positions: &[usize],
 ) -> Result<Vec<(usize, SchemaHistory)>, Error> {
-    let schemas: Vec<&SchemaName> = positions
-        .iter()
-        .map(|&position| &targets[position].schema)
-        .collect();
+    let schemas: Vec<&SchemaName> =
+        positions.iter().map(|&position| &targets[position].schema).collect();
     let found = read_all(session, &schemas, &context.options.history_table).await?;
     Ok(positions.iter().copied().zip(found).collect())
 }
@@ -289,8 +272,5 @@ fn compare(context: &Context, rows: &[Applied], scope: Scope) -> SchemaState {
     }
 }
 fn surveying_failed(error: &Error) -> MigrateError {
-    MigrateError::Database {
-        doing: SURVEYING.to_owned(),
-        error: server_error(error),
-    }
+    MigrateError::Database { doing: SURVEYING.to_owned(), error: server_error(error) }
 }

@@ -59,10 +59,7 @@ impl Shape {
             let lines = lines.iter().filter(|line| of.binary_search(line).is_err());
             lines.map(String::as_str).collect()
         };
-        (
-            missing(&self.lines, &other.lines),
-            missing(&other.lines, &self.lines),
-        )
+        (missing(&self.lines, &other.lines), missing(&other.lines, &self.lines))
     }
 }
 
@@ -121,10 +118,8 @@ impl ShapeReader {
             return Ok(String::new());
         }
         let history = qualified(schema, &self.history_table);
-        let sql = format!(
-            "SELECT pg_catalog.to_regclass({}) IS NOT NULL",
-            escape_literal(&history)
-        );
+        let sql =
+            format!("SELECT pg_catalog.to_regclass({}) IS NOT NULL", escape_literal(&history));
         if !session.rows(&sql).await?.iter().any(|row| row.is_true(0)) {
             return Ok(String::new());
         }
@@ -137,14 +132,12 @@ impl ShapeReader {
     fn keep(&self, target: &Target, version: String, lines: Vec<String>) {
         let digest = digest(lines.iter().map(String::as_str));
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
-        let shape = shapes
-            .entry((version.clone(), digest.clone()))
-            .or_insert_with(|| Shape {
-                version,
-                digest,
-                lines,
-                members: Vec::new(),
-            });
+        let shape = shapes.entry((version.clone(), digest.clone())).or_insert_with(|| Shape {
+            version,
+            digest,
+            lines,
+            members: Vec::new(),
+        });
         shape.members.push(target.label.clone());
     }
 }
@@ -156,11 +149,8 @@ const OWN_NAME: &str = "<its schema>";
 /// name or is in a `search_path`: with `SET search_path FROM CURRENT` the server writes it into each of them.
 /// Changes nothing where a relation, column or type has the same name.
 fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> {
-    let is_text = |line: &str| {
-        ["function ", "trigger ", "rule "]
-            .iter()
-            .any(|kind| line.starts_with(kind))
-    };
+    let is_text =
+        |line: &str| ["function ", "trigger ", "rule "].iter().any(|kind| line.starts_with(kind));
     let quoted = schema.as_str().replace('"', "\"\"");
     // The name of a function is never followed by a dot.
     let is_other = |line: &&String| !is_text(line) && !line.starts_with("member function ");
@@ -183,15 +173,9 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
 impl SchemaJob for ShapeReader {
     async fn run(&self, target: &Target, _: &Progress, _: Interrupts) -> JobResult {
         let doing = || format!("reading the structure of {}", target.schema);
-        let session = self
-            .database
-            .session(RECONNECT_TIMEOUT)
-            .await
-            .map_err(|error| {
-                JobFailure::from(MigrateError::Database {
-                    doing: doing(),
-                    error,
-                })
+        let session =
+            self.database.session(RECONNECT_TIMEOUT).await.map_err(|error| {
+                JobFailure::from(MigrateError::Database { doing: doing(), error })
             })?;
         let mut read = self.read(&session, target).await;
         // The tenant may be dropped and created again while its schema is being read.
@@ -211,11 +195,9 @@ impl SchemaJob for ShapeReader {
                 Ok(JobSuccess::Finished(String::new()))
             }
             Ok(None) => Err(MigrateError::SchemaMissing.into()),
-            Err(error) => Err(MigrateError::Database {
-                doing: doing(),
-                error: server_error(&error),
+            Err(error) => {
+                Err(MigrateError::Database { doing: doing(), error: server_error(&error) }.into())
             }
-            .into()),
         }
     }
 }

@@ -57,10 +57,7 @@ pub async fn measure(database: &Database) -> Result<Measured, ServerError> {
             return Err(server_error(&error));
         }
     };
-    let stamps: Vec<u64> = rows
-        .iter()
-        .filter_map(|row| row.optional(0)?.parse().ok())
-        .collect();
+    let stamps: Vec<u64> = rows.iter().filter_map(|row| row.optional(0)?.parse().ok()).collect();
     let median = |step: usize| {
         let mut times: Vec<u64> = stamps
             .chunks_exact(4)
@@ -69,9 +66,5 @@ pub async fn measure(database: &Database) -> Result<Measured, ServerError> {
         times.sort_unstable();
         Duration::from_micros(times.get(times.len() / 2).copied().unwrap_or_default())
     };
-    Ok(Measured {
-        with_default: median(0),
-        default_apart: median(1),
-        alter_type: median(2),
-    })
+    Ok(Measured { with_default: median(0), default_apart: median(1), alter_type: median(2) })
 }

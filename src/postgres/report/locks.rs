@@ -49,10 +49,7 @@ pub struct Waiter {
 ///
 /// The driver's error.
 pub async fn held(session: &Session) -> Result<Vec<SchemaLock>, Error> {
-    let held = filled(
-        include_str!("locks/held.sql"),
-        &[("{class}", CLASS.to_string())],
-    );
+    let held = filled(include_str!("locks/held.sql"), &[("{class}", CLASS.to_string())]);
     let rows = session.read(&held).await?;
     if rows.is_empty() {
         return Ok(Vec::new());

@@ -88,13 +88,10 @@ pub(crate) fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text.as_bytes());
     }
-    hasher
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Runs a query in the open transaction, in whose result the names of a schema are not qualified, and
@@ -107,10 +104,7 @@ pub(crate) async fn relative_to(
     schema: &SchemaName,
     query: &str,
 ) -> Result<Vec<Row>, Error> {
-    let values = [
-        ("{query}", query.to_owned()),
-        ("{schema}", schema.quoted().to_string()),
-    ];
+    let values = [("{query}", query.to_owned()), ("{schema}", schema.quoted().to_string())];
     let sql = filled(include_str!("relative_to.sql"), &values);
     session.rows(&sql).await
 }

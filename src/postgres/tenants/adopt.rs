@@ -51,10 +51,7 @@ impl PostgresCatalog {
             MigrateError::Database { doing, error }.into()
         };
         let adopted = self.retry(options).run(refused, attempt).await?;
-        Ok(Created {
-            tenant: self.with_id(adopted.tenant).await?,
-            ..adopted
-        })
+        Ok(Created { tenant: self.with_id(adopted.tenant).await?, ..adopted })
     }
 
     /// Opens the transaction in the schema, under its lock.
@@ -79,9 +76,9 @@ impl PostgresCatalog {
                 })
                 .into(),
             )),
-            OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => Err(
-                TxError::Refused(CatalogError::SchemaMissing(schema.clone()).into()),
-            ),
+            OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => {
+                Err(TxError::Refused(CatalogError::SchemaMissing(schema.clone()).into()))
+            }
         }
     }
 
@@ -95,15 +92,10 @@ impl PostgresCatalog {
         let (schema, table) = (&new.schema, &options.history_table);
         let opened = self.open_schema(session, creation, true).await?;
         let catalog_failed = |error: Error| {
-            TxError::of(
-                server_error(&error),
-                ChangeError::from(catalog_error(&error)),
-            )
+            TxError::of(server_error(&error), ChangeError::from(catalog_error(&error)))
         };
-        if let Some(conflict) = self
-            .find_conflict(session, new, true)
-            .await
-            .map_err(catalog_failed)?
+        if let Some(conflict) =
+            self.find_conflict(session, new, true).await.map_err(catalog_failed)?
         {
             return Err(TxError::Refused(conflict.into()));
         }
@@ -128,14 +120,12 @@ impl PostgresCatalog {
         let applied = if scripts.is_empty() {
             Vec::new()
         } else {
-            self.run_files(session, creation, &opened, &scripts, number)
-                .await?
+            self.run_files(session, creation, &opened, &scripts, number).await?
         };
         history.extend(scripts.iter().map(|script| script.id.claimed()));
         let left = pending.len() - scripts.len();
         let history = (!history.is_empty()).then_some(history);
-        self.commit_created(session, creation, &opened, history, applied, left)
-            .await
+        self.commit_created(session, creation, &opened, history, applied, left).await
     }
 }
 

@@ -113,9 +113,7 @@ impl InvalidIndex {
     /// ends in `_ccnew` or `_ccold`, followed by a number if that name was taken.
     #[must_use]
     pub fn is_reindex_leftover(&self) -> bool {
-        let name = self
-            .index
-            .trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let name = self.index.trim_end_matches(|letter: char| letter.is_ascii_digit());
         name.ends_with("_ccnew") || name.ends_with("_ccold")
     }
 }
@@ -125,11 +123,7 @@ impl PostgresCatalog {
     #[must_use]
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
         let tables = Tables::new(layout);
-        Self {
-            database,
-            tables,
-            progress: Progress::channel().0,
-        }
+        Self { database, tables, progress: Progress::channel().0 }
     }
 
     /// Returns the same catalog, which reports lock waits and progress to `progress`.
@@ -158,10 +152,7 @@ impl PostgresCatalog {
     }
 
     pub(crate) async fn session(&self) -> Result<Session, CatalogError> {
-        self.database
-            .session(std::time::Duration::ZERO)
-            .await
-            .map_err(unreachable_error)
+        self.database.session(std::time::Duration::ZERO).await.map_err(unreachable_error)
     }
 
     /// Runs a query in a transaction of its own and returns its rows.
@@ -193,10 +184,8 @@ impl PostgresCatalog {
         history_table: &str,
         shared: &[SchemaName],
     ) -> Result<Vec<String>, CatalogError> {
-        let shared: Vec<String> = shared
-            .iter()
-            .map(|schema| escape_literal(schema.as_str()))
-            .collect();
+        let shared: Vec<String> =
+            shared.iter().map(|schema| escape_literal(schema.as_str())).collect();
         let sql = format!(
             "SELECT n.nspname FROM pg_namespace n \
              WHERE (starts_with(n.nspname::text, {}) OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p'))) \
@@ -315,10 +304,8 @@ impl PostgresCatalog {
         adopts: bool,
     ) -> Result<Option<CatalogError>, Error> {
         let Tables { rows, hosts, .. } = &self.tables;
-        let (slug, schema) = (
-            escape_literal(new.slug.as_str()),
-            escape_literal(new.schema.as_str()),
-        );
+        let (slug, schema) =
+            (escape_literal(new.slug.as_str()), escape_literal(new.schema.as_str()));
         let new_hosts: Vec<String> = new
             .hostnames
             .iter()
@@ -400,16 +387,13 @@ impl TenantCatalog for PostgresCatalog {
             escape_literal(host.as_str())
         );
         let session = self.session().await?;
-        let rows = session
-            .read(&self.select(&condition))
-            .await
-            .map_err(|error| {
-                if is_connection_lost(&error) {
-                    unreachable_error(server_error(&error))
-                } else {
-                    catalog_error(&error)
-                }
-            })?;
+        let rows = session.read(&self.select(&condition)).await.map_err(|error| {
+            if is_connection_lost(&error) {
+                unreachable_error(server_error(&error))
+            } else {
+                catalog_error(&error)
+            }
+        })?;
         let mut list = TenantList::default();
         for row in &rows {
             read_tenant(row, &mut list)?;

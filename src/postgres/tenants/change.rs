@@ -60,11 +60,9 @@ impl From<GaveUp> for ChangeError {
             GaveUp::Locked { holder, waited } => Self::Locked { holder, waited },
             GaveUp::NotConnected(error) => unreachable_error(error).into(),
             GaveUp::Lost(error) => database_error(error).into(),
-            GaveUp::Unknown(error) => MigrateError::InDoubt {
-                doing: "committing".to_owned(),
-                error,
+            GaveUp::Unknown(error) => {
+                MigrateError::InDoubt { doing: "committing".to_owned(), error }.into()
             }
-            .into(),
             GaveUp::Cancelled => database_error(ServerError {
                 message: "interrupted; nothing was committed".to_owned(),
                 ..ServerError::default()

@@ -61,15 +61,11 @@ impl fmt::Display for TenantError {
                 "schema '{schema}' does not exist, or the role has no USAGE privilege on it"
             ),
             Self::Refused(error) => error.fmt(f),
-            Self::Ended(schema) => write!(
-                f,
-                "a statement ended the transaction in schema '{schema}' early"
-            ),
+            Self::Ended(schema) => {
+                write!(f, "a statement ended the transaction in schema '{schema}' early")
+            }
             Self::InDoubt(error) => {
-                write!(
-                    f,
-                    "whether the transaction is committed is unknown: {error}"
-                )
+                write!(f, "whether the transaction is committed is unknown: {error}")
             }
         }
     }
@@ -109,10 +105,7 @@ impl Database {
             escape_literal(schema.as_str())
         );
         loop {
-            let session = self
-                .session(Duration::ZERO)
-                .await
-                .map_err(TenantError::NoConnection)?;
+            let session = self.session(Duration::ZERO).await.map_err(TenantError::NoConnection)?;
             let was_used = session.was_used();
             let mut context = TenantContext {
                 session: Some(session),

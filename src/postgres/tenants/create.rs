@@ -69,22 +69,13 @@ impl<'a> Creation<'a> {
         options: &'a EngineOptions,
         progress: &'a Progress,
     ) -> Self {
-        let keeps_ledger = bookkeeping::ensure(catalog.database(), options)
-            .await
-            .is_ok();
+        let keeps_ledger = bookkeeping::ensure(catalog.database(), options).await.is_ok();
         let target = Target {
             schema: new.schema.clone(),
             label: new.slug.as_str().to_owned(),
             scope: Scope::Tenant,
         };
-        Self {
-            new,
-            set,
-            options,
-            keeps_ledger,
-            progress,
-            target,
-        }
+        Self { new, set, options, keeps_ledger, progress, target }
     }
 }
 
@@ -149,10 +140,7 @@ impl PostgresCatalog {
         &self,
         attempt: u32,
     ) -> Result<Session, TxError<E, T>> {
-        let session = self
-            .database()
-            .session(GaveUp::connect_timeout(attempt))
-            .await;
+        let session = self.database().session(GaveUp::connect_timeout(attempt)).await;
         session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))
     }
 
@@ -200,16 +188,13 @@ impl PostgresCatalog {
         template: Option<&Template>,
         number: u32,
     ) -> Result<Created, CreateFailed> {
-        let Creation {
-            new, set, options, ..
-        } = *creation;
+        let Creation { new, set, options, .. } = *creation;
         let opened = self.create_schema_for(session, creation).await?;
         let transactional = set.map_or_else(Vec::new, template::in_one_transaction);
         let applied = match (set, template) {
             (None, _) => Vec::new(),
             (Some(_), None) => {
-                self.run_files(session, creation, &opened, &transactional, number)
-                    .await?
+                self.run_files(session, creation, &opened, &transactional, number).await?
             }
             (Some(_), Some(template)) => {
                 let template_run = TemplateRun {
@@ -222,17 +207,15 @@ impl PostgresCatalog {
                     is_verified: true,
                 };
                 // The guard ran when the template was compiled.
-                let outcome = template_run
-                    .run(session, &opened, &FinalCheck::Skip, creation.progress)
-                    .await;
+                let outcome =
+                    template_run.run(session, &opened, &FinalCheck::Skip, creation.progress).await;
                 outcome.map_err(template_failed)?.applied
             }
         };
         let history = transactional.iter().map(|script| script.id.claimed());
         let history = set.map(|_| history.collect());
         let left = set.map_or(0, |set| set.scripts().len()) - transactional.len();
-        self.commit_created(session, creation, &opened, history, applied, left)
-            .await
+        self.commit_created(session, creation, &opened, history, applied, left).await
     }
 
     /// Inserts the tenant's row, writes `history` to the ledger and commits. The row comes last, so
@@ -250,16 +233,10 @@ impl PostgresCatalog {
         let note = history
             .filter(|_| creation.keeps_ledger)
             .map(|history| ledger::note(&new.schema, &options.history_table, &history));
-        let created = |tenant| Created {
-            tenant,
-            applied,
-            left,
-            lacks_template: false,
-        };
+        let created = |tenant| Created { tenant, applied, left, lacks_template: false };
         let insert = self.tables().insert(new);
         let note = note.unwrap_or_default();
-        self.commit_new(session, new, opened, &insert, &note, created)
-            .await
+        self.commit_new(session, new, opened, &insert, &note, created).await
     }
 
     /// Opens the transaction and creates the schema, unless the slug, schema or a host is taken.
@@ -308,9 +285,7 @@ impl PostgresCatalog {
         scripts: &[&Script],
         number: u32,
     ) -> Result<Vec<AppliedScript>, CreateFailed> {
-        let Creation {
-            options, target, ..
-        } = creation;
+        let Creation { options, target, .. } = creation;
         let (schema, table) = (&target.schema, &options.history_table);
         let batch = Batch::new(schema, table, opened.has_history, scripts, false);
         let check = FinalCheck::Guard(options.references.clone());
@@ -322,9 +297,7 @@ impl PostgresCatalog {
             Interrupts::never(),
         );
         let run = batch.run(session, opened, schema, &check, creation.progress);
-        let BatchOutcome {
-            applied, findings, ..
-        } = match monitor.during(run).await {
+        let BatchOutcome { applied, findings, .. } = match monitor.during(run).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 let failed = FailedAttempt {
@@ -344,10 +317,7 @@ impl PostgresCatalog {
         let touched = escape_guard::outside(self.database(), None, schema, findings).await;
         let touched = touched.map_err(|error| {
             let doing = "checking for changes outside the schema".to_owned();
-            let failed = MigrateError::Database {
-                doing,
-                error: error.clone(),
-            };
+            let failed = MigrateError::Database { doing, error: error.clone() };
             TxError::of(error, failed.into())
         })?;
         if touched.is_empty() {

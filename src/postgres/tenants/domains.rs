@@ -240,9 +240,7 @@ impl PostgresCatalog {
         work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<DomainError>>,
     ) -> Result<T, DomainError> {
         let refused = |error: &Error| catalog_error(error).into();
-        self.retry(options)
-            .run_transaction(None, refused, work)
-            .await
+        self.retry(options).run_transaction(None, refused, work).await
     }
 
     fn table(&self) -> Result<&Domains, DomainError> {
@@ -374,10 +372,8 @@ fn find_row<'a>(
     host: &Hostname,
     tenant: &Tenant,
 ) -> Result<&'a DomainRow, DomainError> {
-    rows.iter()
-        .find(|row| row.is_host(host))
-        .ok_or_else(|| DomainError::NotFound {
-            host: host.to_string(),
-            tenant: tenant.slug.to_string(),
-        })
+    rows.iter().find(|row| row.is_host(host)).ok_or_else(|| DomainError::NotFound {
+        host: host.to_string(),
+        tenant: tenant.slug.to_string(),
+    })
 }

@@ -53,10 +53,7 @@ impl PostgresCatalog {
                 cause: Box::new(cause),
             });
         }
-        Err(TxError::of(
-            cause,
-            insert_error(&error, new, self.tables()).into(),
-        ))
+        Err(TxError::of(cause, insert_error(&error, new, self.tables()).into()))
     }
 
     /// Reads the id of a tenant whose INSERT was committed but whose reply was lost.
@@ -77,9 +74,7 @@ impl PostgresCatalog {
 
 /// Returns the id that `INSERT ... RETURNING` returned, 0 if none.
 pub(crate) fn inserted_id(rows: &[Row]) -> i64 {
-    rows.first()
-        .and_then(|row| row.parse(0).ok())
-        .unwrap_or_default()
+    rows.first().and_then(|row| row.parse(0).ok()).unwrap_or_default()
 }
 
 fn new_tenant(id: i64, new: &NewTenant) -> Tenant {
@@ -112,10 +107,9 @@ pub(crate) fn insert_error(error: &Error, new: &NewTenant, tables: &Tables) -> C
         Some(sqlstate::UNIQUE_VIOLATION) if tables.is_slug_key(key) => {
             (Taken::Slug, new.slug.as_str())
         }
-        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_host_key(key) => (
-            Taken::Hostname,
-            new.hostnames.first().map_or("", |host| host.as_str()),
-        ),
+        Some(sqlstate::UNIQUE_VIOLATION) if tables.is_host_key(key) => {
+            (Taken::Hostname, new.hostnames.first().map_or("", |host| host.as_str()))
+        }
         Some(sqlstate::NOT_NULL_VIOLATION) => {
             let column = db.and_then(|db| db.column()).unwrap_or_default();
             return CatalogError::ColumnRequired {

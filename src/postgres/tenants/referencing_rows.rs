@@ -71,10 +71,7 @@ pub(crate) async fn find(
     let id = tenant.id;
     let mut parents = vec![(tables.tenants.clone(), format!("{} = '{id}'", tables.id))];
     if let Some(domains) = &tables.domains {
-        parents.push((
-            domains.table.clone(),
-            format!("{} = '{id}'", domains.tenant),
-        ));
+        parents.push((domains.table.clone(), format!("{} = '{id}'", domains.tenant)));
     }
     let mut result = ReferencingKeys::default();
     let mut locks = HashMap::new();
@@ -140,10 +137,9 @@ fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows
     };
     // Hosts are deleted with the row in any case.
     let hosts = match &tables.domains {
-        Some(domains) if parent == tables.tenants => format!(
-            "AND k.conrelid <> {}::regclass",
-            escape_literal(&domains.table)
-        ),
+        Some(domains) if parent == tables.tenants => {
+            format!("AND k.conrelid <> {}::regclass", escape_literal(&domains.table))
+        }
         _ => String::new(),
     };
     let columns = |numbers: &str, relation: &str| {
@@ -185,8 +181,5 @@ fn read(row: &Row) -> Result<Key, Error> {
 }
 
 fn exists((place, key): (usize, &Key)) -> String {
-    format!(
-        "SELECT {place} WHERE EXISTS (SELECT FROM {} WHERE {})",
-        key.reference.table, key.rows
-    )
+    format!("SELECT {place} WHERE EXISTS (SELECT FROM {} WHERE {})", key.reference.table, key.rows)
 }

@@ -35,13 +35,10 @@ impl PostgresCatalog {
         options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let work = async |transaction: &mut Transaction<'_>| {
-            self.rename_in(transaction, tenant, new, ignore_references, options)
-                .await
+            self.rename_in(transaction, tenant, new, ignore_references, options).await
         };
         let refused = |error: &Error| self.rename_error(error, new);
-        self.retry(options)
-            .run_locked(&tenant.schema, refused, work)
-            .await
+        self.retry(options).run_locked(&tenant.schema, refused, work).await
     }
 
     /// Returns the error of a transaction that changes a tenant's names to those of `new`.
@@ -63,11 +60,7 @@ impl PostgresCatalog {
         let refused = |error: CatalogError| Stop::Refused(error.into());
         let session = transaction.session();
         // The tenant may have been renamed or dropped since it was read.
-        if transaction
-            .rows(&self.owner(tenant).query)
-            .await?
-            .is_empty()
-        {
+        if transaction.rows(&self.owner(tenant).query).await?.is_empty() {
             return Err(refused(CatalogError::NotFound(tenant.slug.to_string())));
         }
         let existing = format!(
@@ -87,17 +80,10 @@ impl PostgresCatalog {
         if schema_changes && !ignore_references {
             let found = name_references::of_schema(session, &tenant.schema).await?;
             if !found.is_empty() {
-                return Err(refused(CatalogError::NameReferenced(
-                    tenant.schema.clone(),
-                    found,
-                )));
+                return Err(refused(CatalogError::NameReferenced(tenant.schema.clone(), found)));
             }
         }
-        let mut statements = vec![
-            catalog_search_path(options)
-                .trim_end_matches("; ")
-                .to_owned(),
-        ];
+        let mut statements = vec![catalog_search_path(options).trim_end_matches("; ").to_owned()];
         statements.extend(self.tables().update(tenant, new));
         if schema_changes {
             statements.push(format!(
@@ -122,10 +108,8 @@ impl PostgresCatalog {
         new: &NewTenant,
     ) -> Result<Option<CatalogError>, Error> {
         let rows = &self.tables().rows;
-        let (slug, schema) = (
-            escape_literal(new.slug.as_str()),
-            escape_literal(new.schema.as_str()),
-        );
+        let (slug, schema) =
+            (escape_literal(new.slug.as_str()), escape_literal(new.schema.as_str()));
         let (id, old) = (tenant.id, escape_literal(tenant.schema.as_str()));
         let (slug_changes, schema_changes) = (new.slug != tenant.slug, new.schema != tenant.schema);
         let mut sql = format!(

@@ -77,11 +77,7 @@ impl Trashed {
             name: self.name.clone(),
             slug: Slug::from_catalog(self.slug.clone()),
             schema,
-            hostnames: self
-                .hosts
-                .iter()
-                .map(|host| Hostname::from_catalog(host.clone()))
-                .collect(),
+            hostnames: self.hosts.iter().map(|host| Hostname::from_catalog(host.clone())).collect(),
             columns: Vec::new(),
         })
     }
@@ -107,8 +103,7 @@ impl PostgresCatalog {
         if contents.is_dropping() {
             return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
         }
-        self.check_references(tenant, SearchScope::Everywhere, |_| true, options)
-            .await?;
+        self.check_references(tenant, SearchScope::Everywhere, |_| true, options).await?;
         self.ensure_bookkeeping(options).await?;
         let session = self.session().await?;
         let next = format!(
@@ -153,12 +148,10 @@ impl PostgresCatalog {
     }
 
     async fn ensure_bookkeeping(&self, options: &EngineOptions) -> Result<(), ChangeError> {
-        bookkeeping::ensure(self.database(), options)
-            .await
-            .map_err(|error| match error {
-                MigrateError::Database { error, .. } => database_error(error).into(),
-                error => error.into(),
-            })
+        bookkeeping::ensure(self.database(), options).await.map_err(|error| match error {
+            MigrateError::Database { error, .. } => database_error(error).into(),
+            error => error.into(),
+        })
     }
 
     /// Returns the tenants in the trash, newest first; none if the bookkeeping tables are missing.
@@ -249,9 +242,7 @@ impl PostgresCatalog {
             self.undrop_in(transaction, trashed, &new, options).await
         };
         let refused = |error: &Error| self.rename_error(error, &new);
-        self.retry(options)
-            .run_locked(&trashed.trash_schema(), refused, work)
-            .await?;
+        self.retry(options).run_locked(&trashed.trash_schema(), refused, work).await?;
         Ok(Tenant {
             id: trashed.tenant_id,
             name: new.name,
@@ -290,10 +281,9 @@ impl PostgresCatalog {
             trashed.trash_schema().quoted(),
             new.schema.quoted()
         )];
-        for (table, list) in [
-            (Some(&tables.tenants), "json_build_array(r.tenant)"),
-            (domains, "r.domains"),
-        ] {
+        for (table, list) in
+            [(Some(&tables.tenants), "json_build_array(r.tenant)"), (domains, "r.domains")]
+        {
             let Some(table) = table else { continue };
             // Columns in both the table and the record: one that was added since gets its default.
             let sql = format!(
@@ -303,10 +293,7 @@ impl PostgresCatalog {
                 escape_literal(table)
             );
             let rows = session.rows(&sql).await?;
-            let columns = rows
-                .first()
-                .and_then(|row| row.optional(0))
-                .unwrap_or_default();
+            let columns = rows.first().and_then(|row| row.optional(0)).unwrap_or_default();
             if columns.is_empty() {
                 continue;
             }
@@ -352,16 +339,12 @@ impl PostgresCatalog {
                 trashed.id
             ),
             owner: Owner {
-                query: format!(
-                    "SELECT FROM pricesync.trash WHERE id = {} FOR UPDATE",
-                    trashed.id
-                ),
+                query: format!("SELECT FROM pricesync.trash WHERE id = {} FOR UPDATE", trashed.id),
                 name: trashed.slug.clone(),
             },
         };
         let last = format!("; DELETE FROM pricesync.trash WHERE id = {}", trashed.id);
-        self.drop_schema(&schema, Some(mark), cascade_outside, &last, options)
-            .await
+        self.drop_schema(&schema, Some(mark), cascade_outside, &last, options).await
     }
 }
 
@@ -373,11 +356,7 @@ fn read_trashed(row: &Row) -> Result<Trashed, Error> {
         name: row.text(3)?.to_owned(),
         schema: row.text(4)?.to_owned(),
         // A host contains no blank.
-        hosts: row
-            .text(10)?
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
+        hosts: row.text(10)?.split_whitespace().map(str::to_owned).collect(),
         tables: row.parse(5)?,
         bytes: row.parse(6)?,
         trashed_at: row.text(7)?.to_owned(),

@@ -125,9 +125,7 @@ impl Database {
         let rows = context.session().rows(&opening).await?;
         let transaction = rows.first().and_then(|row| row.optional(0));
         // Dropping the context rolls back.
-        insert(&context, tenant, columns, user)
-            .await
-            .map_err(failed)?;
+        insert(&context, tenant, columns, user).await.map_err(failed)?;
         match context.commit().await {
             Err(TenantError::InDoubt(cause)) => Err(TxError::InDoubt {
                 transaction: transaction.unwrap_or_default().to_owned(),
@@ -176,10 +174,7 @@ async fn insert(
     let existing = existing?;
     for column in [&columns.username, &columns.password] {
         if !existing.contains_key(column) {
-            return Err(UserError::NoColumn {
-                table: shown,
-                column: column.clone(),
-            });
+            return Err(UserError::NoColumn { table: shown, column: column.clone() });
         }
     }
     let username = escape_literal(user.username);
@@ -213,15 +208,9 @@ async fn insert(
         .iter()
         .filter(|(column, required)| **required && !given.contains(&column.as_str()));
     values.extend(required.map(|(column, _)| (column.as_str(), "''".to_owned())));
-    let (names, texts): (Vec<String>, Vec<String>) = values
-        .into_iter()
-        .map(|(column, value)| (name(column).to_string(), value))
-        .unzip();
-    let sql = format!(
-        "INSERT INTO {table} ({}) VALUES ({})",
-        names.join(", "),
-        texts.join(", ")
-    );
+    let (names, texts): (Vec<String>, Vec<String>) =
+        values.into_iter().map(|(column, value)| (name(column).to_string(), value)).unzip();
+    let sql = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), texts.join(", "));
     match context.client().simple_query(&sql).await {
         Ok(_) => Ok(()),
         // Another session inserted the name meanwhile.

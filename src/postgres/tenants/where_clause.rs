@@ -84,20 +84,14 @@ async fn evaluate(
         TIMEOUT.as_millis()
     );
     session.rows(&begin).await.map_err(|error| failed(&error))?;
-    let head = format!(
-        "SELECT t.{} FROM {} t WHERE (",
-        tables.schema, tables.tenants
-    );
+    let head = format!("SELECT t.{} FROM {} t WHERE (", tables.schema, tables.tenants);
     let query = format!("{head}{}\n)", predicate.as_str());
     let rows = session.rows(&query).await;
     let ended = session.rows("ROLLBACK").await;
     match rows {
         Ok(rows) => {
             ended.map_err(|error| failed(&error))?;
-            Ok(rows
-                .iter()
-                .filter_map(|row| SchemaName::parse(row.optional(0)?).ok())
-                .collect())
+            Ok(rows.iter().filter_map(|row| SchemaName::parse(row.optional(0)?).ok()).collect())
         }
         Err(error) => Err(classify(&error, &head, predicate)),
     }

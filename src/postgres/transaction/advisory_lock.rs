@@ -27,12 +27,7 @@ pub(crate) async fn holder(session: &Session, schema_oid: u32) -> Result<Option<
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {CLASS} AND l.objid = {schema_oid} \
          AND l.objsubid = 2 AND a.datname = current_database() LIMIT 1"
     );
-    session
-        .read(&sql)
-        .await?
-        .first()
-        .map(read_holder)
-        .transpose()
+    session.read(&sql).await?.first().map(read_holder).transpose()
 }
 
 /// Returns the schemas of this database whose lock a session holds.
@@ -43,9 +38,7 @@ pub(crate) async fn locked_schemas(session: &Session) -> Result<Vec<String>, Err
          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     );
     let rows = session.read(&sql).await?;
-    rows.iter()
-        .map(|row| row.text(0).map(str::to_owned))
-        .collect()
+    rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
 }
 
 /// Returns a session that blocks reading this table.
@@ -59,12 +52,7 @@ pub(crate) async fn holder_of_table(
          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1",
         escape_literal(table)
     );
-    session
-        .read(&sql)
-        .await?
-        .first()
-        .map(read_holder)
-        .transpose()
+    session.read(&sql).await?.first().map(read_holder).transpose()
 }
 
 /// Returns the sessions that a backend waits for.

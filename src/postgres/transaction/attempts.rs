@@ -30,12 +30,7 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(retry: &'a Retry<'a>) -> Self {
-        Self {
-            retry,
-            started: Instant::now(),
-            failed: 0,
-            reported: None,
-        }
+        Self { retry, started: Instant::now(), failed: 0, reported: None }
     }
 
     /// Returns the number of the current attempt, from 1.
@@ -57,11 +52,7 @@ impl<'a> Attempts<'a> {
                     Err(gave_up) => ControlFlow::Break(Err(gave_up.into())),
                 };
             }
-            Err(TxError::Contention {
-                error,
-                cause,
-                blockers,
-            }) => {
+            Err(TxError::Contention { error, cause, blockers }) => {
                 self.failed += 1;
                 if self.is_exhausted() || !self.pause(*cause, blockers).await {
                     return ControlFlow::Break(Err(error));
@@ -69,15 +60,13 @@ impl<'a> Attempts<'a> {
                 return ControlFlow::Continue(());
             }
             Err(TxError::Lost(cause)) => cause,
-            Err(TxError::InDoubt {
-                transaction,
-                value,
-                cause,
-            }) => match was_committed(self.retry.database, &transaction, (*cause).clone()).await {
-                Ok(true) => return ControlFlow::Break(Ok(value)),
-                Ok(false) => cause,
-                Err(error) => return ControlFlow::Break(Err(GaveUp::Unknown(error).into())),
-            },
+            Err(TxError::InDoubt { transaction, value, cause }) => {
+                match was_committed(self.retry.database, &transaction, (*cause).clone()).await {
+                    Ok(true) => return ControlFlow::Break(Ok(value)),
+                    Ok(false) => cause,
+                    Err(error) => return ControlFlow::Break(Err(GaveUp::Unknown(error).into())),
+                }
+            }
             Err(TxError::Refused(error)) => return ControlFlow::Break(Err(error)),
             Err(TxError::Server(error)) => return ControlFlow::Break(Err(refused(&error))),
         };
@@ -105,10 +94,7 @@ impl<'a> Attempts<'a> {
         let retry = self.retry;
         if retry.is_brief {
             let waited = self.started.elapsed();
-            self.report(EventKind::WaitingForLock {
-                holder: None,
-                waited,
-            });
+            self.report(EventKind::WaitingForLock { holder: None, waited });
             return retry.sleep(jittered(POLL_INTERVAL)).await;
         }
         let pause = backoff(self.failed);
@@ -144,8 +130,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn is_due(&self) -> bool {
-        self.reported
-            .is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)
+        self.reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)
     }
 
     /// Reports a wait, unless one was reported just now.

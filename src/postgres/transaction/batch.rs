@@ -96,11 +96,8 @@ impl<'a> Batch<'a> {
             let create = history::create_table(schema, history_table);
             format!("{NO_PARALLEL_BUILD}; {}", create.trim_end_matches(';'))
         });
-        let mut batch = Self {
-            create_history,
-            nonce: nonce(),
-            scripts: Vec::with_capacity(scripts.len()),
-        };
+        let mut batch =
+            Self { create_history, nonce: nonce(), scripts: Vec::with_capacity(scripts.len()) };
         for script in scripts {
             batch.push(schema, history_table, script, fake);
         }
@@ -121,12 +118,7 @@ impl<'a> Batch<'a> {
         };
         let text_offset = sql.chars().count() + inner;
         sql.push_str(&text);
-        self.scripts.push(ClaimedScript {
-            script,
-            sql,
-            text_offset,
-            fake,
-        });
+        self.scripts.push(ClaimedScript { script, sql, text_offset, fake });
     }
 
     /// Returns the messages. The last script, and each that may change the identity of the
@@ -217,11 +209,7 @@ impl<'a> Batch<'a> {
         }
         let (applied, is_suspect) = (reader.applied, reader.is_suspect);
         let (findings, ledger_written) = check.inspect(session, schema, is_suspect, unread).await?;
-        Ok(BatchOutcome {
-            applied,
-            findings,
-            ledger_written,
-        })
+        Ok(BatchOutcome { applied, findings, ledger_written })
     }
 }
 
@@ -236,10 +224,7 @@ pub(crate) struct BatchOutcome {
 
 /// Returns a text that no script can know, which marks the row of a check.
 pub(crate) fn nonce() -> String {
-    format!(
-        "pricesync-{:016x}",
-        RandomState::new().hash_one(Instant::now())
-    )
+    format!("pricesync-{:016x}", RandomState::new().hash_one(Instant::now()))
 }
 
 /// The server's clock in seconds: the time of a script is measured without the network.
@@ -307,10 +292,7 @@ impl ReplyReader<'_> {
             }
             // Scripts that only define return no rows, so this is the row of the next claim.
             SimpleQueryMessage::Row(row)
-                if message
-                    .claims
-                    .last()
-                    .is_some_and(|last| last.0 > self.index) =>
+                if message.claims.last().is_some_and(|last| last.0 > self.index) =>
             {
                 self.start(self.index + 1);
                 self.claim(&row);
@@ -334,9 +316,7 @@ impl ReplyReader<'_> {
                 script: self.batch.scripts[self.applied.len()].script.id.reference(),
                 took: Duration::try_from_secs_f64(took).unwrap_or_default(),
             };
-            self.progress.send(EventKind::ScriptFinished {
-                script: script.clone(),
-            });
+            self.progress.send(EventKind::ScriptFinished { script: script.clone() });
             self.applied.push(script);
         }
     }
@@ -412,7 +392,5 @@ impl ReplyReader<'_> {
 
 /// Returns the number in a column; 0 where it is missing.
 pub(crate) fn number(row: &SimpleQueryRow, column: usize) -> f64 {
-    row.get(column)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default()
+    row.get(column).and_then(|text| text.parse().ok()).unwrap_or_default()
 }

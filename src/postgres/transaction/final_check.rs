@@ -53,10 +53,7 @@ impl FinalCheck {
                 references
             }
             _ => {
-                return Ok((
-                    Findings::default(),
-                    matches!(self, Self::GuardAndLedger(..)),
-                ));
+                return Ok((Findings::default(), matches!(self, Self::GuardAndLedger(..))));
             }
         };
         let findings = escape_guard::inspect(session, schema, references, unread).await;

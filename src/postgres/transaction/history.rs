@@ -103,10 +103,8 @@ async fn existing(
     let mut existing = HashMap::new();
     // Literals need only the simple query protocol, which every pooler supports.
     for chunk in schemas.chunks(10_000) {
-        let names: Vec<String> = chunk
-            .iter()
-            .map(|schema| escape_literal(schema.as_str()))
-            .collect();
+        let names: Vec<String> =
+            chunk.iter().map(|schema| escape_literal(schema.as_str())).collect();
         let sql = format!(
             "SELECT n.nspname, c.oid IS NOT NULL FROM pg_namespace n \
              LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p') \
@@ -147,9 +145,7 @@ async fn read_one(
     {
         Ok(mut histories) => {
             let history = histories.remove(&position);
-            return Ok(SchemaHistory::Schema(
-                history.unwrap_or_else(|| Ok(Vec::new())),
-            ));
+            return Ok(SchemaHistory::Schema(history.unwrap_or_else(|| Ok(Vec::new()))));
         }
         Err(error) => error,
     };
@@ -185,20 +181,16 @@ pub(crate) fn select_each(schemas: &[&SchemaName], table: &str) -> String {
     let mut sql = String::new();
     for (position, schema) in schemas.iter().enumerate() {
         let history = qualified(schema, table);
-        let _ = write!(
-            sql,
-            "SELECT {position}, version, name, applied_on, checksum FROM {history}; "
-        );
+        let _ =
+            write!(sql, "SELECT {position}, version, name, applied_on, checksum FROM {history}; ");
     }
     sql
 }
 
 /// Returns the histories that [`select_several`] or [`select_each`] read, by position, ordered by version.
 pub(crate) fn parse_several(rows: &[Row], batch: &[usize]) -> HashMap<usize, History> {
-    let mut histories: HashMap<usize, History> = batch
-        .iter()
-        .map(|&position| (position, Ok(Vec::new())))
-        .collect();
+    let mut histories: HashMap<usize, History> =
+        batch.iter().map(|&position| (position, Ok(Vec::new()))).collect();
     for row in rows {
         let position = row.parse::<usize>(0).ok();
         let Some(history) = position.and_then(|position| histories.get_mut(&position)) else {
@@ -218,18 +210,13 @@ pub(crate) fn parse_several(rows: &[Row], batch: &[usize]) -> HashMap<usize, His
 
 /// Returns the statement that reads one history, for [`parse`].
 pub(crate) fn select(schema: &SchemaName, table: &str) -> String {
-    format!(
-        "SELECT version, name, applied_on, checksum FROM {}",
-        qualified(schema, table)
-    )
+    format!("SELECT version, name, applied_on, checksum FROM {}", qualified(schema, table))
 }
 
 /// Returns the history that [`select`] read, ordered by version.
 pub(crate) fn parse(rows: &[Row]) -> History {
-    let mut rows: Vec<Applied> = rows
-        .iter()
-        .map(|row| read_row(row, 0))
-        .collect::<Result<_, _>>()?;
+    let mut rows: Vec<Applied> =
+        rows.iter().map(|row| read_row(row, 0)).collect::<Result<_, _>>()?;
     rows.sort_by_key(|row| row.version);
     Ok(rows)
 }
@@ -249,9 +236,7 @@ fn read_row(row: &Row, first: usize) -> Result<Applied, String> {
         version,
         name: cell(1).ok_or_else(|| damaged("has no name"))?.to_owned(),
         checksum: checksum_text.parse().map_err(|_| {
-            damaged(&format!(
-                "has the checksum '{checksum_text}', which is not a number"
-            ))
+            damaged(&format!("has the checksum '{checksum_text}', which is not a number"))
         })?,
         applied_on: cell(2).ok_or_else(|| damaged("has no time"))?.to_owned(),
     })

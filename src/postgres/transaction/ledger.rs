@@ -209,10 +209,7 @@ async fn record_batch(
     batch: &[&SchemaName],
     table: &str,
 ) -> Result<usize, Error> {
-    let names: Vec<String> = batch
-        .iter()
-        .map(|schema| escape_literal(schema.as_str()))
-        .collect();
+    let names: Vec<String> = batch.iter().map(|schema| escape_literal(schema.as_str())).collect();
     let sql = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {ASYNC_COMMIT}; SET LOCAL search_path TO pg_catalog; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO {}; \
          SELECT n.nspname, pg_try_advisory_xact_lock({CLASS}, n.oid::int4) FROM pg_namespace n \
@@ -223,20 +220,14 @@ async fn record_batch(
         names.join(",")
     );
     let rows = session.rows(&sql).await?;
-    let locked: HashSet<&str> = rows
-        .iter()
-        .filter(|row| row.is_true(1))
-        .filter_map(|row| row.optional(0))
-        .collect();
-    let positions: Vec<usize> = (0..batch.len())
-        .filter(|&position| locked.contains(batch[position].as_str()))
-        .collect();
+    let locked: HashSet<&str> =
+        rows.iter().filter(|row| row.is_true(1)).filter_map(|row| row.optional(0)).collect();
+    let positions: Vec<usize> =
+        (0..batch.len()).filter(|&position| locked.contains(batch[position].as_str())).collect();
     if positions.is_empty() {
         return Ok(0);
     }
-    let rows = session
-        .rows(&history::select_several(batch, &positions, table))
-        .await?;
+    let rows = session.rows(&history::select_several(batch, &positions, table)).await?;
     let found: Vec<String> = history::parse_several(&rows, &positions)
         .into_iter()
         .filter_map(|(position, history)| Some(values(batch[position], table, &history.ok()?)))

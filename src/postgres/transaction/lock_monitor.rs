@@ -41,15 +41,7 @@ impl<'a> LockMonitor<'a> {
         } else {
             (lock_timeout / 3).clamp(Duration::from_millis(50), Duration::from_secs(1))
         };
-        Self {
-            database,
-            pid,
-            every,
-            progress,
-            interrupts,
-            reported: None,
-            blockers: Vec::new(),
-        }
+        Self { database, pid, every, progress, interrupts, reported: None, blockers: Vec::new() }
     }
 
     /// Waits for the statements. Meanwhile it reports which sessions block them, and at the second interrupt
@@ -102,9 +94,7 @@ impl<'a> LockMonitor<'a> {
                 Ok(false) => return,
                 Err(_) => return session.discard(),
             }
-            self.report(EventKind::WaitingForStandby {
-                waited: started.elapsed(),
-            });
+            self.report(EventKind::WaitingForStandby { waited: started.elapsed() });
             // A cancel request before this wait had no effect on it.
             if self.interrupts.level() == Interrupt::Cancel {
                 drop(session);
@@ -120,10 +110,7 @@ impl<'a> LockMonitor<'a> {
     }
 
     fn report(&mut self, wait: EventKind) {
-        if self
-            .reported
-            .is_none_or(|last| last.elapsed() >= REPORT_INTERVAL)
-        {
+        if self.reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
             self.reported = Some(Instant::now());
             self.progress.send(wait);
         }

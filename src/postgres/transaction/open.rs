@@ -46,15 +46,10 @@ impl OpenTransaction {
     /// Returns whether the second to fifth columns are the identity with which the transaction started.
     pub(crate) fn is_unchanged(&self, row: &Row) -> bool {
         let identity = &self.identity;
-        [
-            &identity.transaction,
-            &identity.role,
-            &identity.session_role,
-            &identity.schema,
-        ]
-        .into_iter()
-        .enumerate()
-        .all(|(index, before)| row.optional(index + 1) == Some(before))
+        [&identity.transaction, &identity.role, &identity.session_role, &identity.schema]
+            .into_iter()
+            .enumerate()
+            .all(|(index, before)| row.optional(index + 1) == Some(before))
     }
 }
 
@@ -163,10 +158,7 @@ async fn explain_missing_schema(
 /// The lock is a statement of its own, because one that also read the catalog would see it as of before
 /// the previous holder committed. No table is read, so there is almost nothing to plan.
 pub(crate) fn probe(schema: &SchemaName, history_table: &str) -> String {
-    let oid = format!(
-        "{}::regnamespace::oid",
-        escape_literal(&schema.quoted().to_string())
-    );
+    let oid = format!("{}::regnamespace::oid", escape_literal(&schema.quoted().to_string()));
     format!(
         "SELECT {oid}, pg_try_advisory_xact_lock({CLASS}, {oid}::int4); \
          SELECT pg_backend_pid(), current_schema(), to_regclass({})::oid, current_user, session_user, pg_current_xact_id()",

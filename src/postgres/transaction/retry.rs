@@ -43,11 +43,7 @@ pub(crate) enum TxError<E, T = ()> {
     /// The connection was lost before COMMIT was sent.
     Lost(Box<ServerError>),
     /// The reply to COMMIT was lost; `value` is the result if this transaction is committed.
-    InDoubt {
-        transaction: String,
-        value: T,
-        cause: Box<ServerError>,
-    },
+    InDoubt { transaction: String, value: T, cause: Box<ServerError> },
     /// The server refused a statement; contention and lost connections are distinguished from the rest
     /// by the error itself.
     Server(Error),
@@ -89,25 +85,13 @@ impl<E, T> TxError<E, T> {
     pub(crate) fn map<F: From<E>>(self) -> TxError<F, T> {
         match self {
             Self::Busy(oid) => TxError::Busy(oid),
-            Self::Contention {
-                error,
-                cause,
-                blockers,
-            } => TxError::Contention {
-                error: error.into(),
-                cause,
-                blockers,
-            },
+            Self::Contention { error, cause, blockers } => {
+                TxError::Contention { error: error.into(), cause, blockers }
+            }
             Self::Lost(cause) => TxError::Lost(cause),
-            Self::InDoubt {
-                transaction,
-                value,
-                cause,
-            } => TxError::InDoubt {
-                transaction,
-                value,
-                cause,
-            },
+            Self::InDoubt { transaction, value, cause } => {
+                TxError::InDoubt { transaction, value, cause }
+            }
             Self::Server(error) => TxError::Server(error),
             Self::Refused(error) => TxError::Refused(error.into()),
         }
@@ -118,11 +102,9 @@ impl<E, T> TxError<E, T> {
         match cause.sqlstate.as_deref() {
             None => Self::Lost(Box::new(cause)),
             Some(code) if sqlstate::is_connection_lost(code) => Self::Lost(Box::new(cause)),
-            Some(code) if sqlstate::is_contention(code) => Self::Contention {
-                error,
-                cause: Box::new(cause),
-                blockers: Vec::new(),
-            },
+            Some(code) if sqlstate::is_contention(code) => {
+                Self::Contention { error, cause: Box::new(cause), blockers: Vec::new() }
+            }
             Some(_) => Self::Refused(error),
         }
     }
@@ -132,10 +114,7 @@ impl<E, T> TxError<E, T> {
 #[derive(Debug)]
 pub(crate) enum GaveUp {
     /// Another session held the schema's advisory lock for longer than `lock_wait`.
-    Locked {
-        holder: Option<Holder>,
-        waited: Duration,
-    },
+    Locked { holder: Option<Holder>, waited: Duration },
     /// There was no connection to begin with.
     NotConnected(ServerError),
     /// The connection was lost in every attempt.
@@ -149,11 +128,7 @@ pub(crate) enum GaveUp {
 impl GaveUp {
     /// Returns how long an attempt waits for a connection; the first one does not wait.
     pub(crate) fn connect_timeout(attempt: u32) -> Duration {
-        if attempt == 1 {
-            Duration::ZERO
-        } else {
-            RECONNECT_TIMEOUT
-        }
+        if attempt == 1 { Duration::ZERO } else { RECONNECT_TIMEOUT }
     }
 }
 
@@ -173,22 +148,13 @@ impl<'a> Retry<'a> {
         progress: &'a Progress,
         interrupts: Interrupts,
     ) -> Self {
-        Self {
-            database,
-            options,
-            progress,
-            interrupts,
-            is_brief: false,
-        }
+        Self { database, options, progress, interrupts, is_brief: false }
     }
 
     /// Makes many short attempts instead of few long ones: for locks that other sessions queue
     /// behind. All attempts together take as long as the usual ones.
     pub(crate) fn brief(self) -> Self {
-        Self {
-            is_brief: true,
-            ..self
-        }
+        Self { is_brief: true, ..self }
     }
 
     /// Runs `attempt`, which is given its number from 1, until it returns a value or an error that
@@ -339,10 +305,7 @@ impl<'a> Retry<'a> {
         let pid = own.and_then(|row| row.optional(0)?.parse().ok());
         Ok(Transaction {
             session,
-            id: own
-                .and_then(|row| row.optional(1))
-                .unwrap_or_default()
-                .to_owned(),
+            id: own.and_then(|row| row.optional(1)).unwrap_or_default().to_owned(),
             schema_oid,
             monitor: LockMonitor::new(
                 self.database,

@@ -17,16 +17,9 @@ struct Growing(Mutex<Vec<Vec<&'static str>>>);
 impl TenantCatalog for Growing {
     async fn list(&self) -> Result<TenantList, CatalogError> {
         let mut lists = self.0.lock().unwrap();
-        let slugs = if lists.len() > 1 {
-            lists.remove(0)
-        } else {
-            lists[0].clone()
-        };
+        let slugs = if lists.len() > 1 { lists.remove(0) } else { lists[0].clone() };
         Ok(TenantList {
-            tenants: (1..)
-                .zip(slugs)
-                .map(|(id, slug)| tenant(id, slug))
-                .collect(),
+            tenants: (1..).zip(slugs).map(|(id, slug)| tenant(id, slug)).collect(),
             refused: Vec::new(),
         })
     }
@@ -37,9 +30,7 @@ impl TenantCatalog for Growing {
 }
 
 async fn run(acts: &[(&str, Act)], lists: &[&[&'static str]], scopes: Scopes) -> Vec<String> {
-    staged(acts, lists, scopes, Stages::default(), OnFailure::Stop)
-        .await
-        .0
+    staged(acts, lists, scopes, Stages::default(), OnFailure::Stop).await.0
 }
 
 /// Returns the outcome of every schema, and the events about stages and starts.
@@ -70,12 +61,9 @@ async fn staged(
     let mut listen = async || {
         while let Some(event) = events.recv().await {
             emitted.push(match event.kind {
-                EventKind::StageStarted {
-                    stage,
-                    number,
-                    of,
-                    schemas,
-                } => format!("{stage:?} {number}/{of}: {schemas}"),
+                EventKind::StageStarted { stage, number, of, schemas } => {
+                    format!("{stage:?} {number}/{of}: {schemas}")
+                }
                 EventKind::SchemaStarted { number, of } => format!("{number}/{of}"),
                 EventKind::Pausing { before, of, .. } => {
                     interrupter.raise();
@@ -87,9 +75,7 @@ async fn staged(
     };
     let (summary, ()) = tokio::join!(
         async {
-            let summary = rollout
-                .run(rollout.survey().await.expect("begins"), &progress)
-                .await;
+            let summary = rollout.run(rollout.survey().await.expect("begins"), &progress).await;
             drop(progress);
             summary
         },
@@ -117,27 +103,17 @@ fn canary(words: &[&str]) -> Stages {
 #[tokio::test]
 async fn canaries_run_first_and_outcomes_keep_the_order_of_the_catalog() {
     let everything = Scopes::Everything;
-    let (outcomes, emitted) = staged(
-        &[],
-        &[&["a", "b", "c"]],
-        everything,
-        canary(&["c"]),
-        OnFailure::Stop,
-    )
-    .await;
+    let (outcomes, emitted) =
+        staged(&[], &[&["a", "b", "c"]], everything, canary(&["c"]), OnFailure::Stop).await;
     assert_eq!(outcomes, ["public ok", "a ok", "b ok", "c ok"]);
-    assert_eq!(
-        emitted,
-        ["0/1", "Canary 1/2: 1", "1/3", "Batch 2/2: 2", "2/3", "3/3"]
-    );
+    assert_eq!(emitted, ["0/1", "Canary 1/2: 1", "1/3", "Batch 2/2: 2", "2/3", "3/3"]);
 }
 
 #[tokio::test]
 async fn a_canary_that_fails_ends_the_run_even_with_continue() {
-    for (schema, act) in [
-        ("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION)),
-        ("tenant_b", Act::Missing),
-    ] {
+    for (schema, act) in
+        [("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION)), ("tenant_b", Act::Missing)]
+    {
         let (outcomes, _) = staged(
             &[(schema, act)],
             &[&["a", "b", "c"]],
@@ -155,24 +131,12 @@ async fn a_canary_that_fails_ends_the_run_even_with_continue() {
 
 #[tokio::test]
 async fn a_failure_in_a_batch_stops_the_run() {
-    let stages = || Stages {
-        batches: vec!["2".parse().expect("a count")],
-        ..Stages::default()
-    };
+    let stages = || Stages { batches: vec!["2".parse().expect("a count")], ..Stages::default() };
     let acts = [("tenant_b", Act::Fail(sqlstate::UNIQUE_VIOLATION))];
     let lists: [&[&str]; 1] = [&["a", "b", "c", "d"]];
     let (stopped, emitted) =
         staged(&acts, &lists, Scopes::Everything, stages(), OnFailure::Stop).await;
-    assert_eq!(
-        stopped,
-        [
-            "public ok",
-            "a ok",
-            "b failed",
-            "c EarlierFailure",
-            "d EarlierFailure"
-        ]
-    );
+    assert_eq!(stopped, ["public ok", "a ok", "b failed", "c EarlierFailure", "d EarlierFailure"]);
     assert_eq!(emitted, ["0/1", "Batch 1/2: 2", "1/4", "2/4"]);
     let most = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
     let (went_on, _) = staged(&acts, &lists, Scopes::Everything, stages(), most).await;
@@ -186,14 +150,8 @@ async fn an_interrupted_pause_ends_the_run_between_the_stages() {
         pause: Duration::from_hours(1),
         ..Stages::default()
     };
-    let (outcomes, emitted) = staged(
-        &[],
-        &[&["a", "b"]],
-        Scopes::Everything,
-        stages,
-        OnFailure::Stop,
-    )
-    .await;
+    let (outcomes, emitted) =
+        staged(&[], &[&["a", "b"]], Scopes::Everything, stages, OnFailure::Stop).await;
     assert_eq!(outcomes, ["public ok", "a ok", "b Interrupted"]);
     assert_eq!(emitted, ["0/1", "Batch 1/2: 1", "1/2", "pause before 2/2"]);
 }
@@ -213,18 +171,12 @@ async fn a_retry_may_be_public_alone() {
     let lists: [&[&str]; 1] = [&["a", "b"]];
     assert_eq!(run(&[], &lists, retry(true, &[])).await, ["public ok"]);
     assert_eq!(run(&[], &lists, retry(false, &["b"])).await, ["b ok"]);
-    assert_eq!(
-        run(&[], &lists, retry(true, &["b"])).await,
-        ["public ok", "b ok"]
-    );
+    assert_eq!(run(&[], &lists, retry(true, &["b"])).await, ["public ok", "b ok"]);
 }
 
 #[tokio::test]
 async fn a_failure_of_public_ends_the_run_before_any_tenant() {
-    assert_eq!(
-        run(&[], &[&["a", "b"]], Scopes::Everything).await,
-        ["public ok", "a ok", "b ok"]
-    );
+    assert_eq!(run(&[], &[&["a", "b"]], Scopes::Everything).await, ["public ok", "a ok", "b ok"]);
     assert_eq!(
         run(
             &[("public", Act::Fail(sqlstate::UNDEFINED_TABLE))],
@@ -239,12 +191,7 @@ async fn a_failure_of_public_ends_the_run_before_any_tenant() {
 #[tokio::test]
 async fn a_tenant_that_is_created_during_the_run_is_migrated() {
     assert_eq!(
-        run(
-            &[],
-            &[&["a"], &["a"], &["a", "b"], &["a", "b", "c"]],
-            Scopes::Everything
-        )
-        .await,
+        run(&[], &[&["a"], &["a"], &["a", "b"], &["a", "b", "c"]], Scopes::Everything).await,
         ["public ok", "a ok", "b ok", "c ok"]
     );
 }
@@ -252,12 +199,7 @@ async fn a_tenant_that_is_created_during_the_run_is_migrated() {
 #[tokio::test]
 async fn a_missing_schema_is_its_tenants_failure_alone() {
     assert_eq!(
-        run(
-            &[("tenant_a", Act::Missing)],
-            &[&["a", "b"]],
-            Scopes::Everything
-        )
-        .await,
+        run(&[("tenant_a", Act::Missing)], &[&["a", "b"]], Scopes::Everything).await,
         ["public ok", "a failed", "b ok"]
     );
 }
@@ -265,12 +207,6 @@ async fn a_missing_schema_is_its_tenants_failure_alone() {
 #[tokio::test]
 async fn shared_means_public_alone_and_a_selection_leaves_public_out() {
     assert_eq!(run(&[], &[&["a"]], Scopes::Shared).await, ["public ok"]);
-    let selection = Selection {
-        include: vec!["b".to_owned()],
-        ..Selection::default()
-    };
-    assert_eq!(
-        run(&[], &[&["a", "b"]], Scopes::Selected(selection)).await,
-        ["b ok"]
-    );
+    let selection = Selection { include: vec!["b".to_owned()], ..Selection::default() };
+    assert_eq!(run(&[], &[&["a", "b"]], Scopes::Selected(selection)).await, ["b ok"]);
 }

@@ -33,11 +33,7 @@ impl Excerpt {
                 (escaped(before), Some(escaped(from)))
             }
         };
-        Self {
-            line: place.line,
-            before,
-            from,
-        }
+        Self { line: place.line, before, from }
     }
 
     /// Returns the line and, below it, the caret, cut to `width` columns (at least 30) around the
@@ -55,17 +51,8 @@ impl Excerpt {
         let caret = columns(&before);
         let margin = format!("  {} | ", " ".repeat(number.len()));
         vec![
-            format!(
-                "{}{before}{}",
-                style.dim(&gutter),
-                fit(from, room.saturating_sub(caret))
-            ),
-            format!(
-                "{}{}{}",
-                style.dim(&margin),
-                " ".repeat(caret),
-                style.bad("^")
-            ),
+            format!("{}{before}{}", style.dim(&gutter), fit(from, room.saturating_sub(caret))),
+            format!("{}{}{}", style.dim(&margin), " ".repeat(caret), style.bad("^")),
         ]
     }
 }
@@ -87,14 +74,8 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     fn shown(line: usize, column: Option<usize>, text: &str, width: usize) -> String {
-        let place = Location {
-            line,
-            column,
-            text: text.to_owned(),
-        };
-        Excerpt::new(&place)
-            .render(Style::plain(), width)
-            .join("\n")
+        let place = Location { line, column, text: text.to_owned() };
+        Excerpt::new(&place).render(Style::plain(), width).join("\n")
     }
 
     #[test]

@@ -36,9 +36,7 @@ pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation 
     let mut explanation = one(error, target, &[], "migrate the tenant", "--lock-wait");
     let option = Target::option(std::iter::once(target));
     let args = format!("migrate-schemas {option}");
-    explanation
-        .hints
-        .push(Hint::command("migrate the tenant", args));
+    explanation.hints.push(Hint::command("migrate the tenant", args));
     explanation
 }
 
@@ -302,11 +300,8 @@ impl Subject<'_> {
     /// Returns the query that lists duplicate keys. Keys with a null are never duplicates.
     fn find_duplicates(&self, error: &ServerError) -> Option<Hint> {
         let found = error.duplicates.as_ref()?;
-        let names: Vec<String> = found
-            .columns
-            .iter()
-            .map(|column| QuotedIdentifier::new(column).to_string())
-            .collect();
+        let names: Vec<String> =
+            found.columns.iter().map(|column| QuotedIdentifier::new(column).to_string()).collect();
         let (columns, key) = match names.as_slice() {
             [only] => (only.clone(), only.clone()),
             several => (several.join(", "), format!("({})", several.join(", "))),
@@ -340,13 +335,7 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         format!("gave up after {}", count(attempts, "attempt"))
     });
-    error
-        .detail
-        .clone()
-        .into_iter()
-        .chain(blocked)
-        .chain(tried)
-        .collect()
+    error.detail.clone().into_iter().chain(blocked).chain(tried).collect()
 }
 
 /// Returns what the migration files say about a relation that does not exist.
@@ -396,11 +385,7 @@ fn one_of(scripts: &[ScriptRef]) -> String {
         [only] => only.to_string(),
         several => format!(
             "one of {}",
-            several
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
+            several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ),
     }
 }
@@ -435,13 +420,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
 
     #[test]
     fn a_lock_timeout_names_who_was_in_the_way() {
-        let MigrateError::Script {
-            script,
-            file,
-            place,
-            ..
-        } = missing_relation()
-        else {
+        let MigrateError::Script { script, file, place, .. } = missing_relation() else {
             unreachable!()
         };
         let error = MigrateError::Script {
@@ -470,10 +449,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
 
     #[test]
     fn a_held_lock_names_its_holder_and_the_way_to_wait_longer() {
-        let error = MigrateError::Locked {
-            holder: Some(holder()),
-            waited: Duration::from_mins(1),
-        };
+        let error = MigrateError::Locked { holder: Some(holder()), waited: Duration::from_mins(1) };
         assert_data_eq!(
             read(&error),
             str![[r#"
@@ -490,15 +466,8 @@ error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
     fn every_drift_is_named_with_what_to_do_about_it() {
         let error = MigrateError::Drift {
             drifts: vec![
-                Drift::Edited {
-                    script: "V1__a".into(),
-                    recorded: 1,
-                    found: 2,
-                },
-                Drift::OutOfOrder {
-                    script: "V2__b".into(),
-                    newest: 4,
-                },
+                Drift::Edited { script: "V1__a".into(), recorded: 1, found: 2 },
+                Drift::OutOfOrder { script: "V2__b".into(), newest: 4 },
             ],
         };
         assert_data_eq!(read(&error), str![[r#"
@@ -565,9 +534,7 @@ error: tenant_globex: reading the history failed
                     ..ServerError::default()
                 },
             },
-            MigrateError::Panicked {
-                message: "index out of bounds".into(),
-            },
+            MigrateError::Panicked { message: "index out of bounds".into() },
         ];
         let all: String = errors.iter().map(read).collect();
         assert_data_eq!(all, str![[r#"
@@ -600,15 +567,9 @@ error: tenant_globex: pricesync has a bug and gave up on this schema
     fn a_failure_of_several_schemas_names_none_of_them() {
         let error = missing_relation();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let explanation = explain_group(&FailureGroup {
-            error: &error,
-            targets: vec![&acme, &globex],
-        });
+        let explanation =
+            explain_group(&FailureGroup { error: &error, targets: vec![&acme, &globex] });
         let hints = explanation.hints.iter();
-        assert!(
-            !hints
-                .map(|hint| hint.render(""))
-                .any(|hint| hint.contains("acme"))
-        );
+        assert!(!hints.map(|hint| hint.render("")).any(|hint| hint.contains("acme")));
     }
 }

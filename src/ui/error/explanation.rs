@@ -87,11 +87,7 @@ impl Explanation {
         }
         if detail == Detail::Full {
             for hint in &self.hints {
-                labelled(
-                    &mut out,
-                    &style.advice("hint:"),
-                    &hint.render(layout.program),
-                );
+                labelled(&mut out, &style.advice("hint:"), &hint.render(layout.program));
             }
         }
         out
@@ -134,10 +130,6 @@ error: tenant_x: V1__a\nfailed
 "#]]
             .raw()
         );
-        assert!(
-            !explanation
-                .render(None, Detail::Brief, PLAIN)
-                .contains("hint")
-        );
+        assert!(!explanation.render(None, Detail::Brief, PLAIN).contains("hint"));
     }
 }

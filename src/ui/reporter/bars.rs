@@ -68,14 +68,7 @@ impl<W: Write> BarsReporter<W> {
         let state = Arc::new(Mutex::new(ProgressState::default()));
         let bar = ProgressBar::with_draw_target(Some(0), target);
         bar.set_style(template(&state, width, style));
-        Self {
-            bar,
-            state,
-            format,
-            out,
-            is_drawn: false,
-            tick: None,
-        }
+        Self { bar, state, format, out, is_drawn: false, tick: None }
     }
 
     fn clear(&mut self) {
@@ -96,11 +89,7 @@ impl<W: Write> BarsReporter<W> {
             out.flush()
         };
         // Suspending draws the bar again, even one that was never drawn.
-        if self.is_drawn {
-            self.bar.suspend(write)
-        } else {
-            write()
-        }
+        if self.is_drawn { self.bar.suspend(write) } else { write() }
     }
 }
 
@@ -163,20 +152,14 @@ fn template(
     ProgressStyle::with_template("{head}\n{running}")
         // Does not fail: the template above is a constant.
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key(
-            "head",
-            move |bar: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
-                let state = lock(&of_head);
-                let _ = out.write_str(&head(&state, bar, head_width(), style));
-            },
-        )
-        .with_key(
-            "running",
-            move |_: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
-                let lines = lock(&of_lines).lines(Instant::now(), width(), style);
-                let _ = out.write_str(&lines);
-            },
-        )
+        .with_key("head", move |bar: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
+            let state = lock(&of_head);
+            let _ = out.write_str(&head(&state, bar, head_width(), style));
+        })
+        .with_key("running", move |_: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
+            let lines = lock(&of_lines).lines(Instant::now(), width(), style);
+            let _ = out.write_str(&lines);
+        })
 }
 
 /// Returns the line of the whole run, most important first; what does not fit is left out.
@@ -278,22 +261,16 @@ mod tests {
             bars.on(&started(tenant, number + 1, 20)).unwrap();
         }
         for tenant in &tenants[..3] {
-            bars.on(&finished(tenant, migrated(&[applied(1, "products", 9)])))
-                .unwrap();
+            bars.on(&finished(tenant, migrated(&[applied(1, "products", 9)]))).unwrap();
         }
         bars.on(&of(
             &tenants[3],
-            EventKind::ScriptStarted {
-                script: script(8, "price_hiformat_index"),
-            },
+            EventKind::ScriptStarted { script: script(8, "price_hiformat_index") },
         ))
         .unwrap();
         bars.on(&of(
             &tenants[4],
-            EventKind::WaitingForLock {
-                holder: Some(holder()),
-                waited: Duration::from_secs(12),
-            },
+            EventKind::WaitingForLock { holder: Some(holder()), waited: Duration::from_secs(12) },
         ))
         .unwrap();
 
@@ -301,10 +278,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("migrating   3/20  ━━"), "{text}");
         assert_eq!(lines[1], "  tenant_t4   V8__price_hiformat_index");
-        assert_eq!(
-            lines[2],
-            "  tenant_t5   waiting for lock (held by pid 4121, 12 s)"
-        );
+        assert_eq!(lines[2], "  tenant_t5   waiting for lock (held by pid 4121, 12 s)");
         assert_eq!(lines.len(), 10, "{text}");
         assert_eq!(lines[9], "  … 3 more");
     }
@@ -317,14 +291,10 @@ mod tests {
         bars.on(&run_started(1, 1, 1)).unwrap();
         bars.on(&started(&acme, 1, 1)).unwrap();
         let waited = Duration::from_secs(4);
-        bars.on(&of(&acme, EventKind::WaitingForStandby { waited }))
-            .unwrap();
+        bars.on(&of(&acme, EventKind::WaitingForStandby { waited })).unwrap();
         let text = draw(&bars, &screen);
         assert!(text.starts_with("tenant_acme: waiting for a standby, 4 s"));
-        assert!(
-            text.contains("  tenant_acme  waiting for a standby (4 s)"),
-            "{text}"
-        );
+        assert!(text.contains("  tenant_acme  waiting for a standby (4 s)"), "{text}");
     }
 
     #[test]
@@ -371,22 +341,14 @@ mod tests {
         tell(
             &mut bars,
             &[
-                run(EventKind::RunStarted {
-                    work: RESTORE,
-                    schemas: 1,
-                    pending: 1,
-                    jobs: 1,
-                }),
+                run(EventKind::RunStarted { work: RESTORE, schemas: 1, pending: 1, jobs: 1 }),
                 started(&acme, 1, 1),
                 of(&acme, step(4, "table products", 20_000)),
             ],
         );
         let text = draw(&bars, &screen);
         assert!(text.starts_with("restoring   3/12  ━━━"), "{text}");
-        assert!(
-            text.ends_with("\n  tenant_acme  table products, 20000 rows, 1953 KiB"),
-            "{text}"
-        );
+        assert!(text.ends_with("\n  tenant_acme  table products, 20000 rows, 1953 KiB"), "{text}");
         bars.finish(&Summary {
             work: RESTORE,
             ..summary(vec![(&acme, failed(missing_relation()))])
@@ -403,18 +365,11 @@ mod tests {
         let acme = tenant("acme");
         tell(
             &mut bars,
-            &[
-                run_started(3, 3, 2),
-                started(&acme, 1, 3),
-                of(&acme, step(4, "table products", 0)),
-            ],
+            &[run_started(3, 3, 2), started(&acme, 1, 3), of(&acme, step(4, "table products", 0))],
         );
         let text = draw(&bars, &screen);
         assert!(text.starts_with("migrating  0/3  "), "{text}");
-        assert!(
-            text.ends_with("\n  tenant_acme  4/12 table products"),
-            "{text}"
-        );
+        assert!(text.ends_with("\n  tenant_acme  4/12 table products"), "{text}");
     }
 
     #[test]
@@ -428,12 +383,7 @@ mod tests {
             &[
                 run_started(1, 1, 1),
                 started(&long, 1, 1),
-                of(
-                    &long,
-                    EventKind::ScriptStarted {
-                        script: script(20_261_123_101_500, name),
-                    },
-                ),
+                of(&long, EventKind::ScriptStarted { script: script(20_261_123_101_500, name) }),
             ],
         );
         let text = draw(&bars, &screen);
@@ -455,17 +405,10 @@ mod tests {
     fn a_pause_counts_down_in_place_of_schemas() {
         let screen = Screen::new();
         let mut bars = bars(&screen, LogLevel::Progress);
-        let pausing = EventKind::Pausing {
-            before: 2,
-            of: 3,
-            left: Duration::from_mins(2),
-        };
+        let pausing = EventKind::Pausing { before: 2, of: 3, left: Duration::from_mins(2) };
         tell(&mut bars, &[run_started(2, 2, 1), run(pausing)]);
         let text = draw(&bars, &screen);
-        assert!(
-            text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"),
-            "{text}"
-        );
+        assert!(text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"), "{text}");
         let next = EventKind::StageStarted {
             stage: crate::service::stages::StageKind::Batch,
             number: 2,
@@ -486,10 +429,7 @@ mod tests {
         for number in 1..=10_000 {
             let tenant = tenant(&format!("t{number}"));
             let done = migrated(&[]);
-            tell(
-                &mut bars,
-                &[started(&tenant, number, 10_000), finished(&tenant, done)],
-            );
+            tell(&mut bars, &[started(&tenant, number, 10_000), finished(&tenant, done)]);
         }
         let text = draw(&bars, &screen);
         assert!(text.starts_with("migrating  10000/10000 "), "{text}");

@@ -41,10 +41,7 @@ impl<W: Write> Reporter for JsonReporter<W> {
     fn on(&mut self, event: &Event) -> io::Result<()> {
         let kind = fields(&event.kind)?;
         let mut object = head(event.elapsed);
-        object.extend(
-            kind.get_key_value("event")
-                .map(|(k, v)| (k.clone(), v.clone())),
-        );
+        object.extend(kind.get_key_value("event").map(|(k, v)| (k.clone(), v.clone())));
         if let Some(target) = &event.target {
             object.extend(names(target));
         }
@@ -139,10 +136,7 @@ fn totals(summary: &Summary) -> io::Result<Map<String, Value>> {
     object.extend(summary.run.map(|run| ("run".to_owned(), run.into())));
     object.insert("counts".into(), serde_json::to_value(summary.counts())?);
     object.insert("took".into(), seconds(summary.took));
-    object.insert(
-        "interrupted".into(),
-        serde_json::to_value(summary.interrupted)?,
-    );
+    object.insert("interrupted".into(), serde_json::to_value(summary.interrupted)?);
     Ok(object)
 }
 
@@ -200,12 +194,7 @@ mod tests {
         let events = [
             run_started(2, 2, 4),
             started(&public, 0, 1),
-            of(
-                &acme,
-                EventKind::ScriptFinished {
-                    script: script.clone(),
-                },
-            ),
+            of(&acme, EventKind::ScriptFinished { script: script.clone() }),
             finished(&acme, migrated(&[script])),
             finished(&acme, failed(missing_relation())),
         ];
@@ -233,10 +222,7 @@ mod tests {
         );
         let text = written(&[event], &Summary::default());
         let line = text.lines().next().unwrap();
-        assert!(
-            line.contains(r"a\u001b[2J\u009b2J\u007f\n\u202eế"),
-            "{line}"
-        );
+        assert!(line.contains(r"a\u001b[2J\u009b2J\u007f\n\u202eế"), "{line}");
         let back: Value = serde_json::from_str(line).unwrap();
         assert_eq!(back["message"], "a\u{1b}[2J\u{9b}2J\u{7f}\n\u{202e}ế");
     }
@@ -253,10 +239,7 @@ mod tests {
         assert_eq!(document["counts"]["failed"], 2);
         assert_eq!(document["schemas"].as_array().unwrap().len(), 3);
         assert_eq!(document["schemas"][1]["error"]["kind"], "script");
-        assert_eq!(
-            document["failures"][0]["schemas"],
-            json!(["tenant_globex", "tenant_initech"])
-        );
+        assert_eq!(document["failures"][0]["schemas"], json!(["tenant_globex", "tenant_initech"]));
 
         let mut out = Vec::new();
         write_document(&mut out, &summary_document(&summary)).unwrap();

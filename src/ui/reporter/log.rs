@@ -77,21 +77,13 @@ mod tests {
             started(&public, 0, 2),
             finished(&public, shared.clone()),
             started(&acme, 1, 2),
-            of(
-                &acme,
-                EventKind::ScriptFinished {
-                    script: applied(1, "products", 9),
-                },
-            ),
+            of(&acme, EventKind::ScriptFinished { script: applied(1, "products", 9) }),
             finished(&acme, first.clone()),
             started(&globex, 2, 2),
             finished(&globex, Outcome::UpToDate),
         ];
-        let summary = summary(vec![
-            (&public, shared),
-            (&acme, first),
-            (&globex, Outcome::UpToDate),
-        ]);
+        let summary =
+            summary(vec![(&public, shared), (&acme, first), (&globex, Outcome::UpToDate)]);
         assert_data_eq!(
             written(LogLevel::Progress, &events, &summary),
             str![[r#"
@@ -114,16 +106,10 @@ Running migrations for schema 'public'...
 
     #[test]
     fn other_operations_have_a_line_for_each_schema() {
-        let work = Operation {
-            command: "backup",
-            doing: "backing up",
-            done: Some("backed up"),
-        };
+        let work = Operation { command: "backup", doing: "backing up", done: Some("backed up") };
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let good = Outcome::Done {
-            result: "3 tables, 12 MB".to_owned(),
-            took: Duration::from_millis(9),
-        };
+        let good =
+            Outcome::Done { result: "3 tables, 12 MB".to_owned(), took: Duration::from_millis(9) };
         let bad = failed(MigrateError::Job {
             doing: "reading products".to_owned(),
             error: server_error(
@@ -133,21 +119,13 @@ Running migrations for schema 'public'...
             hints: vec!["use a role that may read it".into()],
         });
         let events = [
-            run(EventKind::RunStarted {
-                work,
-                schemas: 2,
-                pending: 2,
-                jobs: 2,
-            }),
+            run(EventKind::RunStarted { work, schemas: 2, pending: 2, jobs: 2 }),
             started(&acme, 1, 2),
             started(&globex, 2, 2),
             finished(&globex, bad.clone()),
             finished(&acme, good.clone()),
         ];
-        let summary = Summary {
-            work,
-            ..summary(vec![(&acme, good), (&globex, bad)])
-        };
+        let summary = Summary { work, ..summary(vec![(&acme, good), (&globex, bad)]) };
         assert_data_eq!(
             written(LogLevel::Progress, &events, &summary),
             str![[r#"
@@ -167,17 +145,10 @@ tenant_globex:   hint: use a role that may read it
     fn steps_have_a_line_every_few_seconds_or_each_on_request() {
         let acme = tenant("acme");
         let events = |pending| {
-            let at = |seconds, kind| Event {
-                elapsed: Duration::from_secs(seconds),
-                ..of(&acme, kind)
-            };
+            let at =
+                |seconds, kind| Event { elapsed: Duration::from_secs(seconds), ..of(&acme, kind) };
             [
-                run(EventKind::RunStarted {
-                    work: RESTORE,
-                    schemas: pending,
-                    pending,
-                    jobs: 1,
-                }),
+                run(EventKind::RunStarted { work: RESTORE, schemas: pending, pending, jobs: 1 }),
                 at(0, EventKind::SchemaStarted { number: 1, of: 1 }),
                 at(0, step(1, "structure", 0)),
                 at(1, step(2, "table a\u{1b}b", 0)),
@@ -209,10 +180,7 @@ tenant_acme: step 3 of 12: constraints
 
 "#]]
         .raw();
-        assert_data_eq!(
-            written(LogLevel::Progress, &events(1), &summary),
-            long.clone()
-        );
+        assert_data_eq!(written(LogLevel::Progress, &events(1), &summary), long.clone());
         assert_data_eq!(written(LogLevel::Steps, &events(2), &summary), long);
         assert_eq!(written(LogLevel::Warnings, &events(1), &summary), "");
         assert_eq!(written(LogLevel::Failures, &events(1), &summary), "");
@@ -262,18 +230,8 @@ tenant_acme: step 3 of 12: constraints
                     waited: Duration::from_secs(5),
                 },
             ),
-            of(
-                &acme,
-                EventKind::ScriptFinished {
-                    script: applied(1, "products", 9),
-                },
-            ),
-            of(
-                &acme,
-                EventKind::WaitingForStandby {
-                    waited: Duration::from_secs(3),
-                },
-            ),
+            of(&acme, EventKind::ScriptFinished { script: applied(1, "products", 9) }),
+            of(&acme, EventKind::WaitingForStandby { waited: Duration::from_secs(3) }),
             of(&ha_noi, retry),
             finished(&globex, failed(missing_relation())),
             finished(&acme, good.clone()),
@@ -349,11 +307,8 @@ error: tenant_acme: V8__price_history_index failed at migrations/tenant/prices/V
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let missing = || failed(MigrateError::SchemaMissing);
         let summary = summary(vec![(&acme, missing()), (&globex, missing())]);
-        let events = [
-            run_started(2, 2, 2),
-            finished(&acme, missing()),
-            finished(&globex, missing()),
-        ];
+        let events =
+            [run_started(2, 2, 2), finished(&acme, missing()), finished(&globex, missing())];
         assert_data_eq!(
             written(LogLevel::Failures, &events, &summary),
             str![[r#"
@@ -389,30 +344,18 @@ retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
     #[test]
     fn the_summary_says_why_schemas_were_left_out() {
         let (acme, globex, initech) = (tenant("acme"), tenant("globex"), tenant("initech"));
-        let interrupted = || Outcome::NotStarted {
-            why: NotStarted::Interrupted,
-        };
-        let skipped = Outcome::Skipped {
-            why: Skipped::Interrupted,
-        };
+        let interrupted = || Outcome::NotStarted { why: NotStarted::Interrupted };
+        let skipped = Outcome::Skipped { why: Skipped::Interrupted };
         let events = [
             run_started(3, 3, 1),
             started(&acme, 1, 3),
-            run(EventKind::Interrupted {
-                level: Interrupt::Drain,
-            }),
-            run(EventKind::Interrupted {
-                level: Interrupt::Cancel,
-            }),
+            run(EventKind::Interrupted { level: Interrupt::Drain }),
+            run(EventKind::Interrupted { level: Interrupt::Cancel }),
             finished(&acme, skipped.clone()),
         ];
         let summary = Summary {
             interrupted: Interrupt::Cancel,
-            ..summary(vec![
-                (&acme, skipped),
-                (&globex, interrupted()),
-                (&initech, interrupted()),
-            ])
+            ..summary(vec![(&acme, skipped), (&globex, interrupted()), (&initech, interrupted())])
         };
         assert_data_eq!(
             written(LogLevel::Progress, &events, &summary),
@@ -436,29 +379,15 @@ continue with the rest: run the same command again
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let events = [
             run_started(2, 2, 1),
-            run(EventKind::StageStarted {
-                stage: StageKind::Canary,
-                number: 1,
-                of: 2,
-                schemas: 2,
-            }),
-            run(EventKind::Pausing {
-                before: 2,
-                of: 2,
-                left: Duration::from_millis(119_999),
-            }),
+            run(EventKind::StageStarted { stage: StageKind::Canary, number: 1, of: 2, schemas: 2 }),
+            run(EventKind::Pausing { before: 2, of: 2, left: Duration::from_millis(119_999) }),
             run(EventKind::JobsChanged { jobs: 4, most: 8 }),
         ];
         let summary = Summary {
             command: Some("pricesync migrate-schemas --canary acme".into()),
             ..summary(vec![
                 (&acme, failed(missing_relation())),
-                (
-                    &globex,
-                    Outcome::NotStarted {
-                        why: NotStarted::CanaryFailed,
-                    },
-                ),
+                (&globex, Outcome::NotStarted { why: NotStarted::CanaryFailed }),
             ])
         };
         let text = written(LogLevel::All, &events, &summary);
@@ -484,13 +413,7 @@ continue with the rest: run the same command again
     fn notices_need_verbose_and_warnings_do_not() {
         let acme = tenant("acme");
         let notice = |severity: &str, message: &str| {
-            of(
-                &acme,
-                EventKind::Notice {
-                    severity: severity.into(),
-                    message: message.into(),
-                },
-            )
+            of(&acme, EventKind::Notice { severity: severity.into(), message: message.into() })
         };
         let events = [
             run_started(1, 1, 1),
@@ -499,10 +422,7 @@ continue with the rest: run the same command again
         ];
         let text = |level| {
             let all = written(level, &events, &summary(vec![]));
-            all.lines()
-                .filter(|line| line.starts_with("tenant_"))
-                .collect::<Vec<_>>()
-                .join("\n")
+            all.lines().filter(|line| line.starts_with("tenant_")).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(
             text(LogLevel::Progress),

@@ -91,11 +91,7 @@ impl LogFormatter {
     }
 
     fn layout(&self) -> Layout<'_> {
-        Layout {
-            style: self.style,
-            width: self.width,
-            program: &self.program,
-        }
+        Layout { style: self.style, width: self.width, program: &self.program }
     }
 
     /// Returns the lines for an event; empty if it has none at this level.
@@ -150,10 +146,7 @@ impl LogFormatter {
         let mut text = summary::failures(summary, shown, self.layout());
         text += &summary::left_out(summary);
         text += &summary::resume(summary);
-        text += &self
-            .waits
-            .line(self.shows(LogLevel::All))
-            .unwrap_or_default();
+        text += &self.waits.line(self.shows(LogLevel::All)).unwrap_or_default();
         text += &summary::counts(summary, self.style);
         text
     }
@@ -199,11 +192,8 @@ impl LogFormatter {
         let schema = clean(target.schema.as_str());
         match kind {
             EventKind::SchemaStarted { number, of } => {
-                let running = SchemaLines {
-                    number: format!("[{number}/{of}] "),
-                    step: 0,
-                    shown: now,
-                };
+                let running =
+                    SchemaLines { number: format!("[{number}/{of}] "), step: 0, shown: now };
                 self.running.insert(target.schema.clone(), running);
                 if !self.work.has_scripts() {
                     return if self.shows(LogLevel::All) {
@@ -227,13 +217,7 @@ impl LogFormatter {
                 "{schema}: {} (interrupting twice ends the wait, what is committed stays)\n",
                 waiting_for_standby(*waited)
             ),
-            EventKind::Step {
-                step,
-                number,
-                of,
-                rows,
-                bytes,
-            } => {
+            EventKind::Step { step, number, of, rows, bytes } => {
                 let at_once =
                     self.shows(LogLevel::All) || self.is_single && self.shows(LogLevel::Steps);
                 let Some(running) = self.running.get_mut(&target.schema) else {
@@ -252,13 +236,9 @@ impl LogFormatter {
             EventKind::ScriptStarted { script } if self.shows(LogLevel::All) => {
                 format!("{schema}: {} started\n", clean(&script.to_string()))
             }
-            EventKind::Retrying {
-                attempt,
-                limit,
-                error,
-                blockers,
-                pause,
-            } if self.shows(LogLevel::Progress) => {
+            EventKind::Retrying { attempt, limit, error, blockers, pause }
+                if self.shows(LogLevel::Progress) =>
+            {
                 let next = took(*pause);
                 let why = retrying(error, blockers);
                 format!("{schema}: attempt {attempt} of {limit} failed, next in {next}: {why}\n")
@@ -300,11 +280,9 @@ impl LogFormatter {
                 self.finished_line(name.trim_end(), *time)
             }
             Outcome::Failed { error, applied } => self.failed(target, error, applied),
-            Outcome::Skipped { why } if self.shows(LogLevel::Warnings) => format!(
-                "{}: skipped ({})\n",
-                clean(target.schema.as_str()),
-                summary::skipped(*why)
-            ),
+            Outcome::Skipped { why } if self.shows(LogLevel::Warnings) => {
+                format!("{}: skipped ({})\n", clean(target.schema.as_str()), summary::skipped(*why))
+            }
             _ => String::new(),
         }
     }
@@ -317,11 +295,7 @@ impl LogFormatter {
         applied: &[AppliedScript],
     ) -> String {
         let key = error.group_key();
-        let detail = if self.explained.contains_key(&key) {
-            Detail::Brief
-        } else {
-            Detail::Full
-        };
+        let detail = if self.explained.contains_key(&key) { Detail::Brief } else { Detail::Full };
         let with_headline = self.shows(LogLevel::Progress);
         let explanation = explain(error, target, applied);
         // The prefix of interleaved lines names the schema already.
@@ -340,14 +314,11 @@ impl LogFormatter {
                 }
                 _ => format!("{failed}\n"),
             };
-            let applied = applied
-                .iter()
-                .map(|applied| (&applied.script, applied.took));
+            let applied = applied.iter().map(|applied| (&applied.script, applied.took));
             text = self.prefixed(target, &(self.migrated(applied) + &headline + &text));
         }
         if detail == Detail::Full {
-            self.explained
-                .insert(key, self.lines + text.lines().count());
+            self.explained.insert(key, self.lines + text.lines().count());
         }
         text
     }
@@ -356,11 +327,7 @@ impl LogFormatter {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            let verb = if self.work == Operation::DRY_RUN {
-                "Tried"
-            } else {
-                "Migrated"
-            };
+            let verb = if self.work == Operation::DRY_RUN { "Tried" } else { "Migrated" };
             text += &self.finished_line(&format!("{verb} {}", clean(&name)), time);
         }
         text
@@ -375,11 +342,7 @@ impl LogFormatter {
     }
 
     fn notice(&self, schema: Option<&str>, severity: &str, message: &str) -> String {
-        let level = if severity == "WARNING" {
-            LogLevel::Warnings
-        } else {
-            LogLevel::All
-        };
+        let level = if severity == "WARNING" { LogLevel::Warnings } else { LogLevel::All };
         if !self.shows(level) {
             return String::new();
         }
@@ -427,21 +390,16 @@ pub(in crate::ui) fn amount(rows: u64, bytes: u64) -> String {
 fn waiting_for_lock(holder: Option<&Holder>, waited: Duration) -> String {
     let waited = whole(waited);
     match holder {
-        Some(holder) => format!(
-            "waiting for lock, {waited} so far, held by {}",
-            clean(&holder.to_string())
-        ),
+        Some(holder) => {
+            format!("waiting for lock, {waited} so far, held by {}", clean(&holder.to_string()))
+        }
         None => format!("waiting for lock, {waited} so far"),
     }
 }
 
 fn retrying(error: &ServerError, blockers: &[Holder]) -> String {
     let why = std::iter::once(error.to_string())
-        .chain(
-            blockers
-                .iter()
-                .map(|blocker| held_by("blocked by", blocker)),
-        )
+        .chain(blockers.iter().map(|blocker| held_by("blocked by", blocker)))
         .collect::<Vec<_>>()
         .join("; ");
     clean(&why).into_owned()

@@ -96,23 +96,14 @@ impl ProgressState {
                 let activity = "waiting for a standby (".to_owned();
                 self.set(&target.schema, activity, since, Clock::Inside);
             }
-            EventKind::Step {
-                step,
-                number,
-                of,
-                rows,
-                bytes,
-            } => {
+            EventKind::Step { step, number, of, rows, bytes } => {
                 self.step = (self.total == 1).then_some((*number, *of));
                 let running = self.running.iter().find(|one| one.schema == target.schema);
                 let since = running
                     .filter(|running| running.step == *number)
                     .map_or(now, |running| running.since);
-                let place = if self.step.is_some() {
-                    String::new()
-                } else {
-                    format!("{number}/{of} ")
-                };
+                let place =
+                    if self.step.is_some() { String::new() } else { format!("{number}/{of} ") };
                 let activity = format!("{place}{}{}", clean(step), amount(*rows, *bytes));
                 self.set(&target.schema, activity, since, Clock::After);
                 if let Some(running) = self.running(&target.schema) {
@@ -127,13 +118,7 @@ impl ProgressState {
                 // The next activity must not start with the elapsed time of this one.
                 self.set(&target.schema, String::new(), now, Clock::After);
             }
-            EventKind::Retrying {
-                attempt,
-                limit,
-                error,
-                blockers,
-                ..
-            } => {
+            EventKind::Retrying { attempt, limit, error, blockers, .. } => {
                 let why = error.to_string();
                 let by = blockers
                     .first()

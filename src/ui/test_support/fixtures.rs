@@ -17,11 +17,8 @@ use crate::ui::reporter::Reporter;
 use crate::ui::style::Style;
 
 /// The layout of explanations in tests.
-pub(in crate::ui) const PLAIN: Layout<'_> = Layout {
-    style: Style::plain(),
-    width: 100,
-    program: "pricesync",
-};
+pub(in crate::ui) const PLAIN: Layout<'_> =
+    Layout { style: Style::plain(), width: 100, program: "pricesync" };
 
 pub(in crate::ui) fn tenant(slug: &str) -> Arc<Target> {
     Arc::new(Target {
@@ -36,18 +33,11 @@ pub(in crate::ui) fn public() -> Arc<Target> {
 }
 
 pub(in crate::ui) fn script(version: i64, name: &str) -> ScriptRef {
-    ScriptRef {
-        prefix: Prefix::Versioned,
-        version,
-        name: name.to_owned(),
-    }
+    ScriptRef { prefix: Prefix::Versioned, version, name: name.to_owned() }
 }
 
 pub(in crate::ui) fn applied(version: i64, name: &str, millis: u64) -> AppliedScript {
-    AppliedScript {
-        script: script(version, name),
-        took: Duration::from_millis(millis),
-    }
+    AppliedScript { script: script(version, name), took: Duration::from_millis(millis) }
 }
 
 pub(in crate::ui) fn migrated(scripts: &[AppliedScript]) -> Outcome {
@@ -58,10 +48,7 @@ pub(in crate::ui) fn migrated(scripts: &[AppliedScript]) -> Outcome {
 }
 
 pub(in crate::ui) fn failed(error: MigrateError) -> Outcome {
-    Outcome::Failed {
-        error: Box::new(error),
-        applied: Vec::new(),
-    }
+    Outcome::Failed { error: Box::new(error), applied: Vec::new() }
 }
 
 pub(in crate::ui) fn server_error(sqlstate: &str, message: &str) -> ServerError {
@@ -85,10 +72,7 @@ pub(in crate::ui) fn missing_relation() -> MigrateError {
             column: Some(17),
             text: "create index on prices (product_id);".to_owned(),
         }),
-        error: server_error(
-            sqlstate::UNDEFINED_TABLE,
-            "relation \"prices\" does not exist",
-        ),
+        error: server_error(sqlstate::UNDEFINED_TABLE, "relation \"prices\" does not exist"),
         blockers: Vec::new(),
         attempts: 1,
         rolled_back: true,
@@ -106,44 +90,23 @@ pub(in crate::ui) fn holder() -> Holder {
 }
 
 pub(in crate::ui) fn run(kind: EventKind) -> Event {
-    Event {
-        elapsed: Duration::from_millis(41_207),
-        target: None,
-        kind,
-    }
+    Event { elapsed: Duration::from_millis(41_207), target: None, kind }
 }
 
 pub(in crate::ui) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
-    Event {
-        target: Some(Arc::clone(target)),
-        ..run(kind)
-    }
+    Event { target: Some(Arc::clone(target)), ..run(kind) }
 }
 
 /// Work whose command tells people itself how it ended.
-pub(in crate::ui) const RESTORE: Operation = Operation {
-    command: "restore",
-    doing: "restoring",
-    done: None,
-};
+pub(in crate::ui) const RESTORE: Operation =
+    Operation { command: "restore", doing: "restoring", done: None };
 
 pub(in crate::ui) fn step(number: usize, step: &str, rows: u64) -> EventKind {
-    EventKind::Step {
-        step: step.to_owned(),
-        number,
-        of: 12,
-        rows,
-        bytes: rows * 100,
-    }
+    EventKind::Step { step: step.to_owned(), number, of: 12, rows, bytes: rows * 100 }
 }
 
 pub(in crate::ui) fn run_started(schemas: usize, pending: usize, jobs: usize) -> Event {
-    run(EventKind::RunStarted {
-        work: Operation::MIGRATION,
-        schemas,
-        pending,
-        jobs,
-    })
+    run(EventKind::RunStarted { work: Operation::MIGRATION, schemas, pending, jobs })
 }
 
 pub(in crate::ui) fn started(target: &Arc<Target>, number: usize, of_all: usize) -> Event {
@@ -158,10 +121,7 @@ pub(in crate::ui) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary 
     Summary {
         outcomes: outcomes
             .into_iter()
-            .map(|(target, outcome)| SchemaOutcome {
-                target: Arc::clone(target),
-                outcome,
-            })
+            .map(|(target, outcome)| SchemaOutcome { target: Arc::clone(target), outcome })
             .collect(),
         took: Duration::from_millis(210),
         program: Some("pricesync".to_owned()),

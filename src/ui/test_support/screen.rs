@@ -16,11 +16,7 @@ pub(in crate::ui) const WIDTH: u16 = 70;
 impl Screen {
     pub(in crate::ui) fn new() -> Self {
         let size = |n| NonZeroU16::new(n).unwrap();
-        Self(Arc::new(Mutex::new(vt100::Parser::new(
-            size(40),
-            size(WIDTH),
-            0,
-        ))))
+        Self(Arc::new(Mutex::new(vt100::Parser::new(size(40), size(WIDTH), 0))))
     }
 
     fn feed(&self, text: &str) {

@@ -68,14 +68,8 @@ error: none
 #[test]
 fn restore_brings_back_and_refuses() {
     let given = Given::shop();
-    given
-        .run(&["backup", "--tenant=acme", "--out=b", "-o=names"])
-        .exits(0);
-    let file = std::fs::read_dir(given.dir.path().join("b"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
+    given.run(&["backup", "--tenant=acme", "--out=b", "-o=names"]).exits(0);
+    let file = std::fs::read_dir(given.dir.path().join("b")).unwrap().next().unwrap().unwrap();
     std::fs::rename(file.path(), given.dir.path().join("acme.backup")).unwrap();
     let shown = transcript(
         &given,

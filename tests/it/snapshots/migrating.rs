@@ -477,10 +477,7 @@ fn migrate_schemas_names_who_holds_a_lock() {
     given.run(&["migrate-schemas"]).exits(0);
     given.tenant_file("V2__more.sql", "ALTER TABLE products ADD price int;\n");
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
-    let holder = Holder::of(
-        &given,
-        "LOCK TABLE tenant_acme.products IN ACCESS SHARE MODE",
-    );
+    let holder = Holder::of(&given, "LOCK TABLE tenant_acme.products IN ACCESS SHARE MODE");
     let shown = transcript(&given, &["migrate-schemas --jobs 1 --lock-timeout 100ms"]);
     assert_data_eq!(shown, str![[r#"
 $ pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
@@ -511,9 +508,7 @@ run 3: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started Â
 fn baseline_records_what_is_there() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1__products.sql", "CREATE TABLE products (id int);\n");
-    given
-        .database
-        .execute("CREATE TABLE tenant_acme.products (id int)");
+    given.database.execute("CREATE TABLE tenant_acme.products (id int)");
     let shown = transcript(
         &given,
         &[
@@ -609,10 +604,7 @@ nothing found
         .raw()
     );
     given.tenant_file("V2__slow.sql", "ALTER TABLE products ADD CONSTRAINT positive CHECK (id > 0);\nCREATE INDEX products_id ON products (id);\n");
-    let shown = transcript(
-        &given,
-        &["lint", "lint --deny hint", "lint -o json", "lint none.sql"],
-    );
+    let shown = transcript(&given, &["lint", "lint --deny hint", "lint -o json", "lint none.sql"]);
     assert_data_eq!(shown, str![[r#"
 $ pricesync lint
 --- stdout

@@ -266,10 +266,7 @@ error: [FOLDER]/pricesync.toml:1: not valid TOML: unclosed table, expected `]`
 #[test]
 fn server_without_one() {
     let given = Given::nothing();
-    let shown = transcript(
-        &given,
-        &["server status", "server stop", "server destroy --force"],
-    );
+    let shown = transcript(&given, &["server status", "server stop", "server destroy --force"]);
     assert_data_eq!(
         shown,
         str![[r#"

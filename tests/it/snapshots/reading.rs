@@ -242,17 +242,10 @@ error: no tenant has the slug, schema or host 'none'
 #[test]
 fn status_reports_a_ledger_that_is_wrong() {
     let given = Given::shop();
-    given
-        .database
-        .execute("DELETE FROM tenant_acme.refinery_schema_history WHERE version > 1");
+    given.database.execute("DELETE FROM tenant_acme.refinery_schema_history WHERE version > 1");
     let shown = transcript(
         &given,
-        &[
-            "status --verify",
-            "doctor",
-            "doctor --fix ledger",
-            "status --verify",
-        ],
+        &["status --verify", "doctor", "doctor --fix ledger", "status --verify"],
     );
     assert_data_eq!(
         shown,
@@ -334,13 +327,7 @@ no runs
     given.run(&["migrate-schemas"]).exits(10);
     let shown = transcript(
         &given,
-        &[
-            "runs",
-            "runs show 2",
-            "runs show 3",
-            "runs show 99",
-            "runs -o names",
-        ],
+        &["runs", "runs show 2", "runs show 3", "runs show 99", "runs -o names"],
     );
     assert_data_eq!(shown, str![[r#"
 $ pricesync runs
@@ -419,13 +406,8 @@ $ pricesync drift -j 1
 "#]]
         .raw()
     );
-    given
-        .database
-        .execute("ALTER TABLE tenant_globex.products ADD note text");
-    let shown = transcript(
-        &given,
-        &["drift -j 1", "drift -j 1 -o names", "drift --tenant none"],
-    );
+    given.database.execute("ALTER TABLE tenant_globex.products ADD note text");
+    let shown = transcript(&given, &["drift -j 1", "drift -j 1 -o names", "drift --tenant none"]);
     assert_data_eq!(
         shown,
         str![[r#"
@@ -483,9 +465,7 @@ nothing found
 "#]]
         .raw()
     );
-    given
-        .database
-        .execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_stray");
+    given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_stray");
     let shown = transcript(
         &given,
         &[

@@ -161,9 +161,7 @@ error: no tenant has the slug, schema or host 'acme'
 #[test]
 fn drop_schema_refuses_what_others_need() {
     let given = Given::shop();
-    given
-        .database
-        .execute("CREATE VIEW public.seen AS SELECT * FROM tenant_acme.products");
+    given.database.execute("CREATE VIEW public.seen AS SELECT * FROM tenant_acme.products");
     let shown = transcript(&given, &["drop-schema --tenant acme --force"]);
     assert_data_eq!(shown, str![[r#"
 $ pricesync drop-schema --tenant acme --force

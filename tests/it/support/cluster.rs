@@ -29,9 +29,7 @@ impl Cluster {
         let owner = fs::metadata(&shared).unwrap();
         let cluster = Self {
             bin: program.parent().unwrap().to_owned(),
-            owner: rustix::process::geteuid()
-                .is_root()
-                .then(|| (owner.uid(), owner.gid())),
+            owner: rustix::process::geteuid().is_root().then(|| (owner.uid(), owner.gid())),
             dir: tempfile::tempdir().unwrap(),
         };
         fs::set_permissions(cluster.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -40,18 +38,7 @@ impl Cluster {
         }
         cluster.run(
             "initdb",
-            &[
-                "-D",
-                "data",
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-N",
-                "--locale=C",
-                "-E",
-                "UTF8",
-            ],
+            &["-D", "data", "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"],
         );
         let file = cluster.dir.path().join("data/postgresql.conf");
         let mut text = fs::read_to_string(&file).unwrap();
@@ -67,10 +54,7 @@ impl Cluster {
 
     /// Returns the URL of a database on it.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!(
-            "postgresql:///{database}?host={}&user=postgres",
-            self.dir.path().display()
-        )
+        format!("postgresql:///{database}?host={}&user=postgres", self.dir.path().display())
     }
 
     /// Restarts it as a hot standby, which has no primary and so never gets on.
@@ -89,20 +73,15 @@ impl Cluster {
 
     /// Goes back to what was kept, as when a standby takes over that had not got everything.
     pub(crate) fn goes_back(&self) {
-        self.run(
-            "pg_ctl",
-            &["-D", "data", "-w", "-s", "-m", "immediate", "stop"],
-        );
+        self.run("pg_ctl", &["-D", "data", "-w", "-s", "-m", "immediate", "stop"]);
         fs::remove_dir_all(self.dir.path().join("data")).unwrap();
         self.copy("kept", "data");
         self.run("pg_ctl", &["-D", "data", "-w", "-s", "-l", "log", "start"]);
     }
 
     fn copy(&self, from: &str, to: &str) {
-        let status = Command::new("cp")
-            .current_dir(self.dir.path())
-            .args(["-a", from, to])
-            .status();
+        let status =
+            Command::new("cp").current_dir(self.dir.path()).args(["-a", from, to]).status();
         assert!(status.unwrap().success());
     }
 

@@ -28,11 +28,7 @@ fn steps(page: &str) -> Vec<Step> {
             inside = line == "```console";
         } else if !inside {
         } else if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step {
-                line: index + 1,
-                command: command.to_owned(),
-                output: Vec::new(),
-            });
+            steps.push(Step { line: index + 1, command: command.to_owned(), output: Vec::new() });
         } else {
             let step = steps.last_mut().expect("a block begins with a command");
             step.output.push(line.to_owned());
@@ -56,9 +52,7 @@ impl Folder {
     fn run(&self, command: &str) -> Vec<String> {
         let programs = Path::new(PROGRAM).parent().unwrap();
         let path = env::var_os("PATH").unwrap_or_default();
-        let folders = [programs.to_owned()]
-            .into_iter()
-            .chain(env::split_paths(&path));
+        let folders = [programs.to_owned()].into_iter().chain(env::split_paths(&path));
         let output = Command::new("sh")
             .args(["-c", &format!("exec 2>&1 </dev/null; {command}")])
             .current_dir(self.0.path())

@@ -30,22 +30,13 @@ impl Database {
         let name = format!(
             "{PREFIX}_{}_{}_{}",
             process::id(),
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("the clock is past 1970")
-                .as_secs(),
+            SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
         // template0: no session can be connected to it and block the copy.
-        run(
-            &server,
-            &format!("CREATE DATABASE {name} TEMPLATE template0"),
-        )
-        .expect("a test database can be created");
-        Self {
-            url: with_database(&server, &name),
-            name,
-        }
+        run(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .expect("a test database can be created");
+        Self { url: with_database(&server, &name), name }
     }
 
     /// Returns the URL of this database.
@@ -66,16 +57,7 @@ impl Database {
     /// Runs psql with these arguments and returns what it printed, unaligned and without headings.
     pub(crate) fn psql(&self, args: &[&str]) -> String {
         let output = Command::new("psql")
-            .args([
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                &self.url,
-            ])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url])
             .args(args)
             .output()
             .expect("psql is installed");
@@ -123,11 +105,9 @@ async fn run_here(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, toki
     drop(client);
     let _ = driving.await;
     let rows = messages?.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(
-            (0..row.len())
-                .map(|column| row.get(column).map(str::to_owned))
-                .collect(),
-        ),
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+        }
         _ => None,
     });
     Ok(rows.collect())
@@ -143,10 +123,7 @@ fn sweep(server: &str) {
     for name in names.into_iter().flatten().flatten() {
         if maker(&name).is_some_and(|pid| test_kill_process(pid).is_err()) {
             // Another process may be sweeping the same.
-            let _ = run(
-                server,
-                &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-            );
+            let _ = run(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
 }
@@ -154,10 +131,8 @@ fn sweep(server: &str) {
 /// Returns the process that made a database, if it is a test's.
 fn maker(name: &str) -> Option<Pid> {
     let rest = name.strip_prefix(PREFIX)?.strip_prefix('_')?;
-    let numbers: Vec<u32> = rest
-        .split('_')
-        .map(|number| number.parse().ok())
-        .collect::<Option<_>>()?;
+    let numbers: Vec<u32> =
+        rest.split('_').map(|number| number.parse().ok()).collect::<Option<_>>()?;
     let [pid, _second, _count] = numbers[..] else {
         return None;
     };
@@ -211,10 +186,7 @@ fn what_a_killed_run_left_is_swept_and_nothing_else() {
     let kept = format!("{PREFIX}_{}_1_mine", dead.id());
     for name in [&left, &kept] {
         // Fails if an earlier run of this very test was killed; that is as good.
-        let _ = run(
-            &server,
-            &format!("CREATE DATABASE {name} TEMPLATE template0"),
-        );
+        let _ = run(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"));
     }
     sweep(&server);
     let names = run(&server, "SELECT datname FROM pg_database").unwrap();

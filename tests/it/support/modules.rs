@@ -92,10 +92,7 @@ impl Imports {
             .collect();
         let mut exports = BTreeMap::new();
         for module in modules {
-            let public = module
-                .code
-                .split("pub ")
-                .chain(module.code.split("pub(crate) "));
+            let public = module.code.split("pub ").chain(module.code.split("pub(crate) "));
             for text in public.chain(module.code.split("pub(super) ")) {
                 let Some(path) = text.strip_prefix("use ") else {
                     continue;
@@ -114,9 +111,7 @@ impl Imports {
                     while let Some(origin) = exports.get(&path).filter(|origin| **origin != path) {
                         path.clone_from(origin);
                     }
-                    (0..=path.len())
-                        .rev()
-                        .find_map(|end| named.get(&path[..end]))
+                    (0..=path.len()).rev().find_map(|end| named.get(&path[..end]))
                 })
                 .filter(|other| !other.path.starts_with(&module.path))
                 .map(|other| other.file.clone());
@@ -127,11 +122,8 @@ impl Imports {
 
     /// Returns the groups of files that all import each other, directly or through others.
     pub(crate) fn cycles(&self) -> Vec<Vec<String>> {
-        let reached: BTreeMap<&str, BTreeSet<&str>> = self
-            .0
-            .keys()
-            .map(|file| (file.as_str(), self.reached_from(file)))
-            .collect();
+        let reached: BTreeMap<&str, BTreeSet<&str>> =
+            self.0.keys().map(|file| (file.as_str(), self.reached_from(file))).collect();
         let mut cycles: Vec<Vec<String>> = Vec::new();
         for (file, others) in &reached {
             let cycle: Vec<String> = others
@@ -194,9 +186,7 @@ fn paths(code: &str, module: &[String], children: &[&str]) -> Vec<Vec<String>> {
 }
 
 fn leading_name(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
     &text[..end]
 }
 
@@ -238,19 +228,7 @@ fn tree<'a>(text: &'a str, mut base: Vec<String>, found: &mut Vec<Vec<String>>) 
 fn paths_are_read_from_declarations_and_expressions() {
     let module = ["a".to_owned(), "b".to_owned()];
     let code = "mod own;\nuse crate::x::{self, y::{Z, w as v}, k};\nfn f() { super::c::call::<u8>(std::mem::take(own::g())) }";
-    let shown: Vec<String> = paths(code, &module, &children(code))
-        .iter()
-        .map(|path| path.join("::"))
-        .collect();
-    assert_eq!(
-        shown,
-        [
-            "x",
-            "x::y::Z",
-            "x::y::w",
-            "x::k",
-            "a::c::call",
-            "a::b::own::g"
-        ]
-    );
+    let shown: Vec<String> =
+        paths(code, &module, &children(code)).iter().map(|path| path.join("::")).collect();
+    assert_eq!(shown, ["x", "x::y::Z", "x::y::w", "x::k", "a::c::call", "a::b::own::g"]);
 }

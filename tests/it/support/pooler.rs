@@ -53,9 +53,7 @@ impl Pooler {
         }
         let process = command.spawn().unwrap();
         let pooler = Self { process, dir };
-        eventually("PgBouncer listens", || {
-            pooler.dir.path().join(".s.PGSQL.6432").exists()
-        });
+        eventually("PgBouncer listens", || pooler.dir.path().join(".s.PGSQL.6432").exists());
         Some(pooler)
     }
 

@@ -32,10 +32,7 @@ pub(crate) struct Given {
 impl Given {
     /// A project without any migration, and an empty database.
     pub(crate) fn nothing() -> Self {
-        let given = Self {
-            database: Database::create(),
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let given = Self { database: Database::create(), dir: tempfile::tempdir().unwrap() };
         given.file("pricesync.toml", "");
         for set in ["shared", "tenant"] {
             fs::create_dir_all(given.dir.path().join("migrations").join(set)).unwrap();
@@ -156,9 +153,7 @@ impl Given {
     /// Returns the first column of what a query brings, NULL as an empty text.
     pub(crate) fn column(&self, sql: &str) -> Vec<String> {
         let rows = self.database.query(sql);
-        rows.into_iter()
-            .map(|mut row| row.swap_remove(0).unwrap_or_default())
-            .collect()
+        rows.into_iter().map(|mut row| row.swap_remove(0).unwrap_or_default()).collect()
     }
 
     /// Returns the first value that a query brings.
@@ -268,12 +263,7 @@ impl Ran {
     /// Expects an exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Told {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "the exit code of {}",
-            self.told.everything()
-        );
+        assert_eq!(self.code, Some(code), "the exit code of {}", self.told.everything());
         self.told
     }
 
@@ -304,13 +294,8 @@ pub(crate) struct Counts {
 }
 
 /// No schema in any state.
-pub(crate) const NONE: Counts = Counts {
-    migrated: 0,
-    up_to_date: 0,
-    failed: 0,
-    skipped: 0,
-    not_started: 0,
-};
+pub(crate) const NONE: Counts =
+    Counts { migrated: 0, up_to_date: 0, failed: 0, skipped: 0, not_started: 0 };
 
 /// What the program said.
 pub(crate) struct Told {
@@ -363,13 +348,7 @@ impl Told {
     /// Expects the summary line of a run.
     #[track_caller]
     pub(crate) fn counts(self, counts: Counts) -> Self {
-        let Counts {
-            migrated,
-            up_to_date,
-            failed,
-            skipped,
-            not_started,
-        } = counts;
+        let Counts { migrated, up_to_date, failed, skipped, not_started } = counts;
         let line = format!(
             " {migrated} migrated, {up_to_date} up to date, {failed} failed, {skipped} skipped, {not_started} not started"
         );
@@ -377,10 +356,7 @@ impl Told {
     }
 
     fn everything(&self) -> String {
-        format!(
-            "{}\n--- stdout\n{}\n--- stderr\n{}",
-            self.line, self.stdout, self.stderr
-        )
+        format!("{}\n--- stdout\n{}\n--- stderr\n{}", self.line, self.stdout, self.stderr)
     }
 }
 
@@ -389,9 +365,7 @@ pub(crate) fn redact(text: &str) -> String {
     text.lines().fold(String::new(), |mut out, line| {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         for at in 1..words.len() {
-            let unit = words[at]
-                .trim_end_matches(|c: char| !c.is_alphanumeric())
-                .to_owned();
+            let unit = words[at].trim_end_matches(|c: char| !c.is_alphanumeric()).to_owned();
             let number = words[at - 1].trim_start_matches('(');
             if ["ms", "s", "min"].contains(&unit.as_str()) && number.parse::<f64>().is_ok() {
                 "TIME".clone_into(&mut words[at - 1]);

@@ -94,11 +94,7 @@ impl Project {
              chmod 755 . initdb postgres"
         );
         // By a shell: a file that we write ourselves is "busy" while another test forks.
-        let status = Command::new("sh")
-            .args(["-c", &script, "sh"])
-            .arg(&dir)
-            .status()
-            .unwrap();
+        let status = Command::new("sh").args(["-c", &script, "sh"]).arg(&dir).status().unwrap();
         assert!(status.success());
         dir
     }

@@ -24,11 +24,7 @@ pub(crate) struct OnTerminal {
 impl OnTerminal {
     /// Starts the program on a terminal of 24 rows and 100 columns.
     pub(crate) fn start(given: &Given, args: &[&str]) -> Self {
-        let size = PtySize {
-            rows: 24,
-            cols: 100,
-            ..PtySize::default()
-        };
+        let size = PtySize { rows: 24, cols: 100, ..PtySize::default() };
         let pair = native_pty_system().openpty(size).unwrap();
         let like = given.command(args);
         let mut command = CommandBuilder::new(like.get_program());
@@ -65,10 +61,7 @@ impl OnTerminal {
         // Bars are drawn again and again, so that the output never pauses.
         let deadline = Instant::now() + PATIENCE;
         while !holds(&self.screen.screen().contents()) {
-            match self
-                .output
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.screen.process(&bytes),
                 Err(RecvTimeoutError::Timeout) => panic!("{what}: {}", self.contents()),
                 Err(RecvTimeoutError::Disconnected) => {

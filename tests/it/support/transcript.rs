@@ -49,18 +49,13 @@ fn words(line: &str) -> Vec<String> {
 fn lasting(given: &Given, original: &str) -> String {
     let url = given.database.url();
     let name = url.split('?').next().and_then(|url| url.rsplit('/').next());
-    let host = url
-        .split("host=")
-        .nth(1)
-        .and_then(|rest| rest.split('&').next());
+    let host = url.split("host=").nth(1).and_then(|rest| rest.split('&').next());
     let folder = given.dir.path().to_str().unwrap();
     let mut text = original.replace(url, "[URL]").replace(folder, "[FOLDER]");
     for (found, placeholder) in [(name, "[DATABASE]"), (host, "[SOCKET]")] {
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             let encoded = found.replace('/', "%2F");
-            text = text
-                .replace(found, placeholder)
-                .replace(&encoded, placeholder);
+            text = text.replace(found, placeholder).replace(&encoded, placeholder);
         }
     }
     let host = rustix::system::uname();
@@ -69,10 +64,8 @@ fn lasting(given: &Given, original: &str) -> String {
         text = text.replace(&format!("uid {user}@{host}"), "[USER]");
     }
     let mut columns = Vec::new();
-    let redacted: Vec<String> = text
-        .lines()
-        .map(|line| redact(&redact_cells(line, &mut columns)))
-        .collect();
+    let redacted: Vec<String> =
+        text.lines().map(|line| redact(&redact_cells(line, &mut columns))).collect();
     let is_narrowed = redacted.iter().map(String::as_str).ne(original.lines());
     redacted.into_iter().fold(String::new(), |mut all, line| {
         // Columns are as wide as what was in them.
@@ -99,13 +92,7 @@ fn redact_cells(line: &str, columns: &mut Vec<bool>) -> String {
     let cells: Vec<&str> = cells
         .into_iter()
         .zip(columns.iter())
-        .map(|(cell, &is_volatile)| {
-            if is_volatile && cell.trim() != "-" {
-                " [..] "
-            } else {
-                cell
-            }
-        })
+        .map(|(cell, &is_volatile)| if is_volatile && cell.trim() != "-" { " [..] " } else { cell })
         .collect();
     format!("│{}│", cells.join("┆"))
 }
@@ -146,10 +133,8 @@ fn redact(line: &str) -> String {
             rest = &rest[8..];
             continue;
         }
-        let number = rest.len()
-            - rest
-                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
-                .len();
+        let number =
+            rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         if number == 0 || !c.is_ascii_digit() || out.ends_with(is_word) {
             out.push(c);
             rest = &rest[c.len_utf8()..];
@@ -159,9 +144,7 @@ fn redact(line: &str) -> String {
         let unit = behind.strip_prefix(' ').unwrap_or_default();
         let letters = unit.len() - unit.trim_start_matches(char::is_alphabetic).len();
         let moment = rest.len()
-            - rest
-                .trim_start_matches(|c: char| c.is_ascii_digit() || "-:T.Z".contains(c))
-                .len();
+            - rest.trim_start_matches(|c: char| c.is_ascii_digit() || "-:T.Z".contains(c)).len();
         let key = |keys: &[&str]| keys.iter().any(|key| out.ends_with(key));
         if moment >= 16 && rest[..moment].contains('T') {
             out.push_str("[MOMENT]");
@@ -170,9 +153,7 @@ fn redact(line: &str) -> String {
             out.push_str("[MOMENT]");
             let time = rest[10..].strip_prefix(' ').unwrap_or(&rest[10..]);
             let end = time.len()
-                - time
-                    .trim_start_matches(|c: char| c.is_ascii_digit() || ":.Z+".contains(c))
-                    .len();
+                - time.trim_start_matches(|c: char| c.is_ascii_digit() || ":.Z+".contains(c)).len();
             rest = if end >= 5 { &time[end..] } else { &rest[10..] };
         } else if key(&["pid ", "process ", "\"pid\":", "\"pid\": "]) {
             out.push_str("[PID]");
@@ -220,10 +201,7 @@ fn is_compact_moment(text: &str) -> bool {
 
 #[test]
 fn command_lines_are_split_at_spaces_outside_of_quotes() {
-    assert_eq!(
-        words("exec  -c 'SELECT 1' ''"),
-        ["exec", "-c", "SELECT 1", ""]
-    );
+    assert_eq!(words("exec  -c 'SELECT 1' ''"), ["exec", "-c", "SELECT 1", ""]);
 }
 
 #[test]

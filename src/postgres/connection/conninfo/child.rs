@@ -59,11 +59,8 @@ impl ConnectOptions {
             let targets: Vec<String> = self.targets.iter().map(ToString::to_string).collect();
             url += &targets.join(",");
         } else {
-            let ports: Vec<String> = self
-                .targets
-                .iter()
-                .map(|target| target.port.to_string())
-                .collect();
+            let ports: Vec<String> =
+                self.targets.iter().map(|target| target.port.to_string()).collect();
             query.push(format!("host={}", percent_encoded(&sockets.join(","))));
             query.push(format!("port={}", ports.join(",")));
         }

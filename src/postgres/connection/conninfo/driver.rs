@@ -19,9 +19,8 @@ impl ConnectOptions {
     /// each attempt by [`ConnectOptions::connect_timeout`].
     #[must_use]
     pub fn attempts(&self) -> Vec<Config> {
-        let mut attempts: Vec<Config> = (0..self.targets.len())
-            .map(|index| self.attempt(index))
-            .collect();
+        let mut attempts: Vec<Config> =
+            (0..self.targets.len()).map(|index| self.attempt(index)).collect();
         if self.requirements.load_balancing == LoadBalanceHosts::Random {
             let mut keyed: Vec<(u64, Config)> = attempts
                 .into_iter()
@@ -117,9 +116,7 @@ fn add_host(config: &mut Config, target: &HostPort) {
             // Without a name the driver refuses TLS. A name that starts with '/' would be taken for a
             // socket folder.
             let name = name.clone().filter(|name| !name.starts_with('/'));
-            config
-                .host(name.unwrap_or_else(|| address.to_string()))
-                .hostaddr(*address)
+            config.host(name.unwrap_or_else(|| address.to_string())).hostaddr(*address)
         }
     };
     config.port(target.port);

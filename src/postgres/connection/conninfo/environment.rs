@@ -44,25 +44,15 @@ impl Environment {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let variables: BTreeMap<OsString, OsString> = pairs
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        let filled = |name: &str| {
-            variables
-                .get(OsStr::new(name))
-                .filter(|value| !value.is_empty())
-        };
+        let variables: BTreeMap<OsString, OsString> =
+            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let filled = |name: &str| variables.get(OsStr::new(name)).filter(|value| !value.is_empty());
         let user = filled("USER")
             .or_else(|| filled("LOGNAME"))
             .and_then(|name| name.to_str())
             .map(str::to_owned);
         let home = filled("HOME").map(PathBuf::from);
-        Self {
-            variables,
-            user,
-            home,
-        }
+        Self { variables, user, home }
     }
 
     /// Returns whether a variable says which server or database is meant.
@@ -77,9 +67,7 @@ impl Environment {
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<&OsStr> {
-        self.variables
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
     pub(super) fn user(&self) -> Option<&str> {

@@ -143,10 +143,9 @@ impl ConnInfoError {
                 "quote values that contain spaces: password='two words'; inside, write \\' and \\\\"
                     .to_owned()
             }
-            Self::UnknownParameter {
-                nearest: Some(nearest),
-                ..
-            } => format!("did you mean '{nearest}'?"),
+            Self::UnknownParameter { nearest: Some(nearest), .. } => {
+                format!("did you mean '{nearest}'?")
+            }
             Self::UnknownService { .. } => {
                 "define it in ~/.pg_service.conf or point PGSERVICEFILE at the file".to_owned()
             }
@@ -182,43 +181,23 @@ impl fmt::Display for ConnInfoError {
             Self::UrlSyntax(what) => write!(f, "the URL is malformed: {what}"),
             Self::UrlPort => f.write_str("the URL's port is not a number from 1 to 65535"),
             Self::KeyValueSyntax { what, position } => {
-                write!(
-                    f,
-                    "the connection string is malformed: {what} (character {position})"
-                )
+                write!(f, "the connection string is malformed: {what} (character {position})")
             }
             Self::UnknownParameter { parameter, .. } => {
-                write!(
-                    f,
-                    "unknown connection parameter '{}'",
-                    parameter.escape_debug()
-                )
+                write!(f, "unknown connection parameter '{}'", parameter.escape_debug())
             }
             Self::UnquotedPassword => {
                 f.write_str("an unknown parameter follows the password in the connection string")
             }
-            Self::InvalidValue {
-                parameter,
-                value,
-                expected,
-                origin,
-            } => write!(
+            Self::InvalidValue { parameter, value, expected, origin } => write!(
                 f,
                 "{parameter} '{}' ({origin}) is not valid: expected {expected}",
                 value.escape_debug()
             ),
-            Self::Unsupported {
-                parameter,
-                why,
-                origin,
-            } => {
+            Self::Unsupported { parameter, why, origin } => {
                 write!(f, "cannot use {parameter} ({origin}): {why}")
             }
-            Self::ListLengths {
-                parameter,
-                found,
-                hosts,
-            } => write!(
+            Self::ListLengths { parameter, found, hosts } => write!(
                 f,
                 "{parameter} lists {found} {}, but there {} {hosts} {}",
                 plural(*found, "value", "values"),

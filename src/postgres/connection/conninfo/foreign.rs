@@ -57,10 +57,8 @@ const FOREIGN: &[&str] = &[
 
 /// Returns whether a parameter belongs to another tool and can be ignored.
 pub(super) fn owns(name: &str) -> bool {
-    FOREIGN
-        .iter()
-        .any(|foreign| match foreign.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == *foreign,
-        })
+    FOREIGN.iter().any(|foreign| match foreign.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == *foreign,
+    })
 }

@@ -45,10 +45,7 @@ impl HostPort {
         match &self.host {
             Host::Socket(folder) if folder == default_socket_folder() => "localhost".to_owned(),
             Host::Socket(folder) => folder.display().to_string(),
-            Host::Name(name)
-            | Host::Address {
-                name: Some(name), ..
-            } => name.clone(),
+            Host::Name(name) | Host::Address { name: Some(name), .. } => name.clone(),
             Host::Address { address, .. } => address.to_string(),
         }
     }
@@ -66,9 +63,7 @@ impl HostPort {
             Host::Socket(_) => true,
             Host::Name(name) => {
                 name == "localhost"
-                    || name
-                        .parse()
-                        .is_ok_and(|address: IpAddr| address.is_loopback())
+                    || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
             }
             Host::Address { address, .. } => address.is_loopback(),
         }
@@ -80,14 +75,10 @@ impl fmt::Display for HostPort {
         match &self.host {
             Host::Socket(folder) => write!(f, "{}", folder.display().to_string().escape_debug())?,
             Host::Name(name) if name.contains(':') => write!(f, "[{}]", name.escape_debug())?,
-            Host::Name(name)
-            | Host::Address {
-                name: Some(name), ..
-            } => write!(f, "{}", name.escape_debug())?,
-            Host::Address {
-                address: IpAddr::V6(address),
-                ..
-            } => write!(f, "[{address}]")?,
+            Host::Name(name) | Host::Address { name: Some(name), .. } => {
+                write!(f, "{}", name.escape_debug())?;
+            }
+            Host::Address { address: IpAddr::V6(address), .. } => write!(f, "[{address}]")?,
             Host::Address { address, .. } => write!(f, "{address}")?,
         }
         write!(f, ":{}", self.port)
@@ -96,37 +87,25 @@ impl fmt::Display for HostPort {
 
 /// Pairs the lists of `host`, `hostaddr` and `port`, and sets the defaults that it used.
 pub(super) fn targets(parameters: &mut Parameters) -> Result<Vec<HostPort>, ConnInfoError> {
-    let list = |parameter| {
-        parameters
-            .given(parameter)
-            .map(|text| text.split(',').collect::<Vec<_>>())
-    };
+    let list =
+        |parameter| parameters.given(parameter).map(|text| text.split(',').collect::<Vec<_>>());
     let names = list("host");
     let addresses = list("hostaddr");
     let ports = list("port").unwrap_or_else(|| vec![""]);
-    let count = addresses
-        .as_ref()
-        .or(names.as_ref())
-        .map_or(1, std::vec::Vec::len);
+    let count = addresses.as_ref().or(names.as_ref()).map_or(1, std::vec::Vec::len);
     for (parameter, found) in [
         ("host", names.as_ref().map_or(count, Vec::len)),
         ("port", if ports.len() == 1 { count } else { ports.len() }),
     ] {
         if found != count {
-            return Err(ConnInfoError::ListLengths {
-                parameter,
-                found,
-                hosts: count,
-            });
+            return Err(ConnInfoError::ListLengths { parameter, found, hosts: count });
         }
     }
 
     let mut targets = Vec::with_capacity(count);
     for index in 0..count {
         let at = |list: &Option<Vec<&str>>| {
-            list.as_ref()
-                .map(|list| list[index].to_owned())
-                .filter(|entry| !entry.is_empty())
+            list.as_ref().map(|list| list[index].to_owned()).filter(|entry| !entry.is_empty())
         };
         let name = at(&names);
         let host = match at(&addresses) {
@@ -185,11 +164,7 @@ mod tests {
             parameters.set(name, *value, Origin::Text);
         }
         match targets(&mut parameters) {
-            Ok(targets) => targets
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" "),
+            Ok(targets) => targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             Err(error) => format!("error: {error}"),
         }
     }
@@ -202,14 +177,8 @@ mod tests {
             (&[("host", "a,b"), ("port", "1,")], "a:1 b:5432"),
             (&[("host", "a,/s,::1")], "a:5432 /s:5432 [::1]:5432"),
             (&[("hostaddr", "1.2.3.4"), ("port", " 6 ")], "1.2.3.4:6"),
-            (
-                &[("host", "a,b"), ("hostaddr", "1.2.3.4,")],
-                "a:5432 b:5432",
-            ),
-            (
-                &[("host", "a"), ("port", "1,2")],
-                "error: port lists 2 values, but there is 1 host",
-            ),
+            (&[("host", "a,b"), ("hostaddr", "1.2.3.4,")], "a:5432 b:5432"),
+            (&[("host", "a"), ("port", "1,2")], "error: port lists 2 values, but there is 1 host"),
             (
                 &[("host", "a"), ("hostaddr", "1.1.1.1,2.2.2.2")],
                 "error: host lists 1 value, but there are 2 hosts",
@@ -231,14 +200,8 @@ mod tests {
     fn without_a_host_the_default_socket_is_meant() {
         let folder = default_socket_folder().display();
         assert_eq!(shown(&[]), format!("{folder}:5432"));
-        assert_eq!(
-            shown(&[("host", ""), ("port", "")]),
-            format!("{folder}:5432")
-        );
-        assert_eq!(
-            shown(&[("host", ","), ("port", "1,2")]),
-            format!("{folder}:1 {folder}:2")
-        );
+        assert_eq!(shown(&[("host", ""), ("port", "")]), format!("{folder}:5432"));
+        assert_eq!(shown(&[("host", ","), ("port", "1,2")]), format!("{folder}:1 {folder}:2"));
     }
 
     #[test]

@@ -10,10 +10,7 @@ use super::parameters::{Origin, Parameters};
 /// Parses `key=value` pairs. White space is allowed around `=`; values with spaces are single-quoted; a
 /// backslash escapes the next character. The last value of a parameter counts.
 pub(super) fn parse(text: &str, parameters: &mut Parameters) -> Result<(), ConnInfoError> {
-    let mut reader = Reader {
-        rest: text.chars().peekable(),
-        position: 0,
-    };
+    let mut reader = Reader { rest: text.chars().peekable(), position: 0 };
     let mut after_password = false;
     loop {
         reader.skip_space();

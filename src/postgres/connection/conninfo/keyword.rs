@@ -34,11 +34,7 @@ const fn parameter(
     variable: Option<&'static str>,
     treatment: Treatment,
 ) -> Keyword {
-    Keyword {
-        name,
-        variable,
-        treatment,
-    }
+    Keyword { name, variable, treatment }
 }
 
 /// A parameter that is refused unless it is empty.
@@ -78,32 +74,12 @@ pub(super) static KEYWORDS: &[Keyword] = &[
     // libpq ignores it too when the key is not encrypted; encrypted keys are refused by `tls`.
     parameter("sslpassword", None, Ignored),
     parameter("sslrootcert", Some("PGSSLROOTCERT"), Honoured),
-    refused(
-        "sslcrl",
-        Some("PGSSLCRL"),
-        "certificate revocation lists are not supported",
-    ),
-    refused(
-        "sslcrldir",
-        Some("PGSSLCRLDIR"),
-        "certificate revocation lists are not supported",
-    ),
+    refused("sslcrl", Some("PGSSLCRL"), "certificate revocation lists are not supported"),
+    refused("sslcrldir", Some("PGSSLCRLDIR"), "certificate revocation lists are not supported"),
     parameter("sslsni", Some("PGSSLSNI"), Honoured),
-    refused(
-        "sslkeylogfile",
-        None,
-        "TLS secrets are not written to a file",
-    ),
-    parameter(
-        "ssl_min_protocol_version",
-        Some("PGSSLMINPROTOCOLVERSION"),
-        Honoured,
-    ),
-    parameter(
-        "ssl_max_protocol_version",
-        Some("PGSSLMAXPROTOCOLVERSION"),
-        Honoured,
-    ),
+    refused("sslkeylogfile", None, "TLS secrets are not written to a file"),
+    parameter("ssl_min_protocol_version", Some("PGSSLMINPROTOCOLVERSION"), Honoured),
+    parameter("ssl_max_protocol_version", Some("PGSSLMAXPROTOCOLVERSION"), Honoured),
     refused(
         "requirepeer",
         Some("PGREQUIREPEER"),
@@ -133,25 +109,14 @@ pub(super) static KEYWORDS: &[Keyword] = &[
             why: "migrations do not run on a replication connection",
         },
     ),
-    parameter(
-        "target_session_attrs",
-        Some("PGTARGETSESSIONATTRS"),
-        Honoured,
-    ),
+    parameter("target_session_attrs", Some("PGTARGETSESSIONATTRS"), Honoured),
     parameter("load_balance_hosts", Some("PGLOADBALANCEHOSTS"), Honoured),
     parameter(
         "min_protocol_version",
         Some("PGMINPROTOCOLVERSION"),
-        Refused {
-            harmless: &["", "3.0"],
-            why: "the driver speaks protocol 3.0",
-        },
+        Refused { harmless: &["", "3.0"], why: "the driver speaks protocol 3.0" },
     ),
-    parameter(
-        "max_protocol_version",
-        Some("PGMAXPROTOCOLVERSION"),
-        Ignored,
-    ),
+    parameter("max_protocol_version", Some("PGMAXPROTOCOLVERSION"), Ignored),
     refused("scram_client_key", None, NO_KEY_LOGIN),
     refused("scram_server_key", None, NO_KEY_LOGIN),
     refused("oauth_issuer", None, NO_OAUTH),

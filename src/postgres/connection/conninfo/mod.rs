@@ -101,10 +101,8 @@ impl ConnectOptions {
             parameters.set("dbname", user.as_str(), Origin::Default);
         }
         let database = parameters.get("dbname").unwrap_or_default().to_owned();
-        let fallback = parameters
-            .given("fallback_application_name")
-            .unwrap_or(APPLICATION_NAME)
-            .to_owned();
+        let fallback =
+            parameters.given("fallback_application_name").unwrap_or(APPLICATION_NAME).to_owned();
         parameters.offer("application_name", fallback, Origin::Default);
 
         let mut options = Self {
@@ -149,8 +147,7 @@ impl ConnectOptions {
         }
         if let Some(password) = self.passwords.iter().flatten().next() {
             let password = password.clone();
-            self.parameters
-                .set("password", password, Origin::PasswordFile(path));
+            self.parameters.set("password", password, Origin::PasswordFile(path));
         }
     }
 
@@ -163,8 +160,7 @@ impl ConnectOptions {
                 Origin::Default | Origin::Caller
             );
         if !named_by_user {
-            self.parameters
-                .set("application_name", name, Origin::Caller);
+            self.parameters.set("application_name", name, Origin::Caller);
         }
         self
     }
@@ -281,9 +277,7 @@ impl ConnectOptions {
 
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.parameters().map(|(name, value, _)| (name, value)))
-            .finish()
+        f.debug_map().entries(self.parameters().map(|(name, value, _)| (name, value))).finish()
     }
 }
 

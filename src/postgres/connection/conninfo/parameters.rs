@@ -75,9 +75,7 @@ impl Parameters {
 
     /// Returns the origin of a parameter, `Default` if it is not set.
     pub(super) fn origin(&self, name: &str) -> &Origin {
-        self.0
-            .get(name)
-            .map_or(&Origin::Default, |parameter| &parameter.origin)
+        self.0.get(name).map_or(&Origin::Default, |parameter| &parameter.origin)
     }
 
     /// Returns every parameter that has a value, in libpq's order.
@@ -100,11 +98,7 @@ impl Parameters {
 
     /// Returns the error for a parameter that is not supported.
     pub(super) fn unsupported(&self, name: &'static str, why: &'static str) -> ConnInfoError {
-        ConnInfoError::Unsupported {
-            parameter: name,
-            why,
-            origin: self.origin(name).to_string(),
-        }
+        ConnInfoError::Unsupported { parameter: name, why, origin: self.origin(name).to_string() }
     }
 
     /// Rejects parameters that are not supported and cannot be ignored safely.

@@ -109,12 +109,7 @@ mod tests {
 
     fn password(file: &str, host: &str, database: &str) -> Option<String> {
         let lines = file.lines().map(str::to_owned).collect();
-        PassFile { lines }.password(&Login {
-            host,
-            port: 5432,
-            database,
-            user: "app",
-        })
+        PassFile { lines }.password(&Login { host, port: 5432, database, user: "app" })
     }
 
     #[test]
@@ -149,11 +144,7 @@ mod tests {
         assert!(warning.contains("chmod 0600"), "{warning}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
         assert!(PassFile::read(&path).expect("read").is_some());
-        assert!(
-            PassFile::read(&folder.path().join("none"))
-                .expect("none")
-                .is_none()
-        );
+        assert!(PassFile::read(&folder.path().join("none")).expect("none").is_none());
         assert!(PassFile::read(folder.path()).is_err());
     }
 }

@@ -52,10 +52,7 @@ impl Requirements {
         let load_balancing = parameters.choice(
             "load_balance_hosts",
             LoadBalanceHosts::Disable,
-            &[
-                ("disable", LoadBalanceHosts::Disable),
-                ("random", LoadBalanceHosts::Random),
-            ],
+            &[("disable", LoadBalanceHosts::Disable), ("random", LoadBalanceHosts::Random)],
             "disable or random",
         )?;
         if let Some(encoding) = parameters.given("client_encoding")
@@ -70,10 +67,6 @@ impl Requirements {
                 parameters.origin("client_encoding")
             ));
         }
-        Ok(Self {
-            attributes,
-            channel_binding,
-            load_balancing,
-        })
+        Ok(Self { attributes, channel_binding, load_balancing })
     }
 }

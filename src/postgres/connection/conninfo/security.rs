@@ -29,11 +29,7 @@ impl SslMode {
     /// Reads `sslmode` and sets its default, which depends on the roots.
     fn read(parameters: &mut Parameters, roots: &Roots) -> Result<Self, ConnInfoError> {
         // As libpq 16: with the system's many authorities only the host name makes a certificate safe.
-        let default = if *roots == Roots::System {
-            Self::VerifyFull
-        } else {
-            Self::Prefer
-        };
+        let default = if *roots == Roots::System { Self::VerifyFull } else { Self::Prefer };
         let mode = parameters.choice(
             "sslmode",
             default,
@@ -50,9 +46,7 @@ impl SslMode {
         )?;
         parameters.offer("sslmode", mode.name(), Origin::Default);
         if *roots == Roots::System && mode < Self::VerifyFull {
-            return Err(ConnInfoError::WeakSystemRoot {
-                sslmode: mode.name(),
-            });
+            return Err(ConnInfoError::WeakSystemRoot { sslmode: mode.name() });
         }
         Ok(mode)
     }
@@ -118,11 +112,7 @@ impl TlsVersion {
         let newest = parameters.choice(
             "ssl_max_protocol_version",
             Self::V13,
-            &[
-                ("", Self::V13),
-                ("TLSv1.2", Self::V12),
-                ("TLSv1.3", Self::V13),
-            ],
+            &[("", Self::V13), ("TLSv1.2", Self::V12), ("TLSv1.3", Self::V13)],
             "TLSv1.2 or TLSv1.3",
         )?;
         if newest < oldest {
@@ -224,18 +214,12 @@ impl Security {
             "postgres or direct",
         )?;
         if is_direct && mode < SslMode::Require {
-            return Err(ConnInfoError::WeakDirectNegotiation {
-                sslmode: mode.name(),
-            });
+            return Err(ConnInfoError::WeakDirectNegotiation { sslmode: mode.name() });
         }
         let shows_certificate = parameters.choice(
             "sslcertmode",
             Some(true),
-            &[
-                ("disable", Some(false)),
-                ("allow", Some(true)),
-                ("require", None),
-            ],
+            &[("disable", Some(false)), ("allow", Some(true)), ("require", None)],
             "disable or allow",
         )?;
         let Some(shows_certificate) = shows_certificate else {
@@ -252,15 +236,7 @@ impl Security {
         } else {
             None
         };
-        Ok(Self {
-            mode,
-            roots,
-            identity,
-            names_host,
-            is_direct,
-            oldest,
-            newest,
-        })
+        Ok(Self { mode, roots, identity, names_host, is_direct, oldest, newest })
     }
 
     /// Rejects `verify-full` for a target without a host name.

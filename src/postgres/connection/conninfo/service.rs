@@ -40,11 +40,8 @@ pub(super) fn fill(
     candidates.extend(named.or_else(|| environment.at_home(".pg_service.conf")));
     match environment.variable("PGSYSCONFDIR") {
         Some(folder) => candidates.push(Path::new(folder).join("pg_service.conf")),
-        None => candidates.extend(
-            SYSTEM_FOLDERS
-                .iter()
-                .map(|folder| Path::new(folder).join("pg_service.conf")),
-        ),
+        None => candidates
+            .extend(SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join("pg_service.conf"))),
     }
 
     let mut read = Vec::new();
@@ -83,11 +80,8 @@ fn fill_from(
 ) -> Result<bool, ConnInfoError> {
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {
-        let wrong = |what| ConnInfoError::ServiceFile {
-            path: path.to_owned(),
-            line: index + 1,
-            what,
-        };
+        let wrong =
+            |what| ConnInfoError::ServiceFile { path: path.to_owned(), line: index + 1, what };
         let line = line.trim_matches(|c: char| c.is_ascii_whitespace());
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -96,9 +90,7 @@ fn fill_from(
             if inside {
                 return Ok(true);
             }
-            inside = section
-                .strip_prefix(service)
-                .is_some_and(|after| after.starts_with(']'));
+            inside = section.strip_prefix(service).is_some_and(|after| after.starts_with(']'));
             continue;
         }
         if !inside {
@@ -107,9 +99,7 @@ fn fill_from(
         if line.starts_with("ldap") {
             return Err(wrong("a service cannot be looked up in LDAP"));
         }
-        let (name, value) = line
-            .split_once('=')
-            .ok_or_else(|| wrong("the line has no '='"))?;
+        let (name, value) = line.split_once('=').ok_or_else(|| wrong("the line has no '='"))?;
         if matches!(name, "service" | "servicefile") {
             return Err(wrong("a service cannot refer to another service"));
         }
@@ -144,21 +134,15 @@ mod tests {
         assert_eq!(parameters.get("host"), Some("h"));
         assert_eq!(parameters.get("port"), Some("6000"));
         assert_eq!(parameters.get("user"), Some("given"));
-        assert_eq!(
-            parameters.origin("host"),
-            &Origin::Service("app".to_owned())
-        );
+        assert_eq!(parameters.origin("host"), &Origin::Service("app".to_owned()));
         assert!(read(FILE, "ap").expect("valid").is_none());
     }
 
     #[test]
     fn a_bad_line_is_named_by_number_and_not_quoted() {
-        for text in [
-            "[a]\nhunter2\n",
-            "[a]\npassword =hunter2\n",
-            "[a]\nhunter2=x\n",
-            "[a]\nservice=b\n",
-        ] {
+        for text in
+            ["[a]\nhunter2\n", "[a]\npassword =hunter2\n", "[a]\nhunter2=x\n", "[a]\nservice=b\n"]
+        {
             let error = read(text, "a").map(|_| ()).expect_err(text).to_string();
             assert!(error.starts_with("s.conf:2: "), "{error}");
             assert!(!error.contains("hunter2"), "{error}");

@@ -71,20 +71,14 @@ fn text_wins_over_service_over_environment_over_default() {
 fn a_service_that_nobody_defines_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().display().to_string();
-    let environment = Environment::from_pairs([
-        ("HOME", &*home),
-        ("PGSYSCONFDIR", &*home),
-        ("PGSERVICE", "x"),
-    ]);
+    let environment =
+        Environment::from_pairs([("HOME", &*home), ("PGSYSCONFDIR", &*home), ("PGSERVICE", "x")]);
     let error = ConnectOptions::resolve(None, &environment).expect_err("undefined");
     assert_eq!(error.to_string(), "service 'x' is not defined");
     let environment =
         Environment::from_pairs([("PGSERVICEFILE", "/nowhere/services"), ("PGSERVICE", "x")]);
     let error = ConnectOptions::resolve(None, &environment).expect_err("no file");
-    assert_eq!(
-        error.to_string(),
-        "service file /nowhere/services cannot be read"
-    );
+    assert_eq!(error.to_string(), "service file /nowhere/services cannot be read");
 }
 
 #[test]
@@ -96,24 +90,15 @@ fn the_defaults_are_libpqs() {
     assert_eq!((options.user(), options.database()), ("me", "me"));
     assert_eq!(options.protection(), Protection::LocalSocket);
     let empty = Environment::from_pairs::<&str, &str>([]);
-    assert!(matches!(
-        ConnectOptions::resolve(None, &empty),
-        Err(ConnInfoError::NoUser)
-    ));
+    assert!(matches!(ConnectOptions::resolve(None, &empty), Err(ConnInfoError::NoUser)));
 }
 
 #[test]
 fn the_place_is_described_without_the_password() {
     for (text, place) in [
-        (
-            "postgresql://app:s3cret@db.example.com/saas",
-            "app@db.example.com:5432/saas",
-        ),
+        ("postgresql://app:s3cret@db.example.com/saas", "app@db.example.com:5432/saas"),
         ("postgres://a:s3cret@x:1,y:2/d", "a@x:1,y:2/d"),
-        (
-            "host=/run/pg port=6 user=a dbname=d password=s3cret",
-            "a@/run/pg:6/d",
-        ),
+        ("host=/run/pg port=6 user=a dbname=d password=s3cret", "a@/run/pg:6/d"),
         ("postgresql://a@[::1]/d", "a@[::1]:5432/d"),
         ("hostaddr=10.0.0.1 host=db password=s3cret", "me@db:5432/me"),
         ("  postgresql://h/d\n", "me@h:5432/d"),
@@ -161,10 +146,7 @@ fn unsupported_parameters_are_refused() {
             "sslmode=require sslrootcert=system",
             "sslmode=require is too weak for sslrootcert=system",
         ),
-        (
-            "sslnegotiation=direct",
-            "sslmode=prefer is too weak for sslnegotiation=direct",
-        ),
+        ("sslnegotiation=direct", "sslmode=prefer is too weak for sslnegotiation=direct"),
         (
             "hostaddr=1.2.3.4 sslmode=verify-full",
             "sslmode=verify-full needs a host name, and only hostaddr is given",
@@ -177,14 +159,8 @@ fn unsupported_parameters_are_refused() {
             "channel_binding=",
             "channel_binding '' (connection string) is not valid: expected disable, prefer or require",
         ),
-        (
-            "mydb",
-            "the connection string is neither a postgresql:// URL nor key=value pairs",
-        ),
-        (
-            "postgresql+asyncpg://u:p@h/d",
-            "'postgresql+asyncpg://' is not a URL for PostgreSQL",
-        ),
+        ("mydb", "the connection string is neither a postgresql:// URL nor key=value pairs"),
+        ("postgresql+asyncpg://u:p@h/d", "'postgresql+asyncpg://' is not a URL for PostgreSQL"),
     ] {
         assert_eq!(refusal(text), message);
     }
@@ -209,10 +185,7 @@ fn protection_is_said_in_words() {
         ("host=h", Protection::Opportunistic),
         ("host=/s,h", Protection::Opportunistic),
         ("host=h sslmode=require", Protection::Unverified),
-        (
-            "host=h sslmode=require sslrootcert=/etc/passwd",
-            Protection::AuthorityVerified,
-        ),
+        ("host=h sslmode=require sslrootcert=/etc/passwd", Protection::AuthorityVerified),
         ("host=h sslmode=verify-full", Protection::Verified),
         ("host=h sslrootcert=system", Protection::Verified),
     ] {
@@ -267,19 +240,9 @@ fn the_driver_is_told_everything() {
 fn sockets_are_plain_and_addresses_have_a_name_for_tls() {
     let attempts = resolved("host=/s,h,:: sslmode=require").attempts();
     let modes: Vec<_> = attempts.iter().map(Config::get_ssl_mode).collect();
-    assert_eq!(
-        modes,
-        [
-            DriverMode::Disable,
-            DriverMode::Require,
-            DriverMode::Require
-        ]
-    );
+    assert_eq!(modes, [DriverMode::Disable, DriverMode::Require, DriverMode::Require]);
     let driver = resolved("host=h,/s,i port=1,2,3 sslmode=require").to_driver();
-    assert_eq!(
-        driver.get_hosts(),
-        [DriverHost::Tcp("h".into()), DriverHost::Tcp("i".into())]
-    );
+    assert_eq!(driver.get_hosts(), [DriverHost::Tcp("h".into()), DriverHost::Tcp("i".into())]);
     assert_eq!(driver.get_ports(), [1, 3]);
     let driver = resolved("hostaddr=127.0.0.1 sslmode=require").to_driver();
     assert_eq!(driver.get_hosts(), [DriverHost::Tcp("127.0.0.1".into())]);
@@ -293,26 +256,16 @@ fn each_host_has_its_own_password_from_the_password_file() {
     private(&path, "a:*:*:*:one\nb:*:*:*:two\n");
     let text = format!("host=a,b,c user=u dbname=d passfile={}", path.display());
     let options = resolved(&text);
-    let passwords: Vec<_> = options
-        .attempts()
-        .iter()
-        .map(|config| config.get_password().map(<[u8]>::to_vec))
-        .collect();
-    assert_eq!(
-        passwords,
-        [Some(b"one".to_vec()), Some(b"two".to_vec()), None]
-    );
+    let passwords: Vec<_> =
+        options.attempts().iter().map(|config| config.get_password().map(<[u8]>::to_vec)).collect();
+    assert_eq!(passwords, [Some(b"one".to_vec()), Some(b"two".to_vec()), None]);
     assert_eq!(options.to_driver().get_hosts().len(), 1);
     let child = options.child_environment();
     assert!(child.iter().all(|(name, _)| *name != "PGPASSWORD"));
     assert!(child.iter().any(|(name, _)| *name == "PGPASSFILE"));
-    assert!(
-        options
-            .parameters()
-            .any(|(name, value, origin)| name == "password"
-                && value == "********"
-                && *origin == Origin::PasswordFile(path.clone()))
-    );
+    assert!(options.parameters().any(|(name, value, origin)| name == "password"
+        && value == "********"
+        && *origin == Origin::PasswordFile(path.clone())));
 }
 
 #[test]
@@ -326,10 +279,7 @@ fn a_given_password_keeps_the_password_file_shut() {
     assert!(!resolved(&text).has_password());
     let options = resolved(&format!("{text} password=text"));
     assert_eq!(options.warnings(), [""; 0]);
-    assert_eq!(
-        options.with_password("typed").to_driver().get_password(),
-        Some(&b"typed"[..])
-    );
+    assert_eq!(options.with_password("typed").to_driver().get_password(), Some(&b"typed"[..]));
 }
 
 #[test]
@@ -357,11 +307,7 @@ fn children_get_the_same_place_and_nothing_else() {
             "PGUSER=u",
         ]
     );
-    assert!(
-        command
-            .get_envs()
-            .any(|(name, value)| name == "PGSERVICE" && value.is_none())
-    );
+    assert!(command.get_envs().any(|(name, value)| name == "PGSERVICE" && value.is_none()));
     assert_eq!(command.get_args().count(), 0);
 }
 

@@ -26,13 +26,9 @@ pub(super) fn strip_scheme(text: &str) -> Result<Option<&str>, ConnInfoError> {
     match text.split_once("://") {
         // Anything else before "://" is a value of a key=value text.
         Some((scheme, _))
-            if scheme
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "+.-:".contains(c)) =>
+            if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-:".contains(c)) =>
         {
-            Err(ConnInfoError::ForeignScheme {
-                scheme: scheme.to_owned(),
-            })
+            Err(ConnInfoError::ForeignScheme { scheme: scheme.to_owned() })
         }
         _ => Ok(None),
     }
@@ -96,9 +92,9 @@ fn hosts(authority: &str) -> Result<(String, String), ConnInfoError> {
     let mut ports = Vec::new();
     for entry in authority.split(',') {
         let (host, port) = if let Some(bracketed) = entry.strip_prefix('[') {
-            let (address, after) = bracketed.split_once(']').ok_or(ConnInfoError::UrlSyntax(
-                "an IPv6 address has no closing ']'",
-            ))?;
+            let (address, after) = bracketed
+                .split_once(']')
+                .ok_or(ConnInfoError::UrlSyntax("an IPv6 address has no closing ']'"))?;
             if address.is_empty() {
                 return Err(ConnInfoError::UrlSyntax("an IPv6 address is empty"));
             }
@@ -130,9 +126,8 @@ fn read_query(query: &str, parameters: &mut Parameters) -> Result<Remarks, ConnI
     while !rest.is_empty() {
         let (pair, after) = rest.split_once('&').unwrap_or((rest, ""));
         rest = after;
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or(ConnInfoError::UrlSyntax("a query parameter has no '='"))?;
+        let (name, value) =
+            pair.split_once('=').ok_or(ConnInfoError::UrlSyntax("a query parameter has no '='"))?;
         if value.contains('=') {
             return Err(ConnInfoError::UrlSyntax(
                 "a query parameter has more than one '='; write %3D",
@@ -241,18 +236,12 @@ mod tests {
             ("postgresql://a,b/d", "dbname=d host=a,b port=,"),
             ("postgresql://[::1]:5/d", "dbname=d host=::1 port=5"),
             ("postgresql://%2Frun%2Fpg/d", "dbname=d host=/run/pg"),
-            (
-                "postgres://localhost/d?host=/sock&port=6000",
-                "dbname=d host=/sock port=6000",
-            ),
+            ("postgres://localhost/d?host=/sock&port=6000", "dbname=d host=/sock port=6000"),
             (
                 "postgresql://[::1/d",
                 "error: the URL is malformed: an IPv6 address has no closing ']'",
             ),
-            (
-                "postgresql://[]/d",
-                "error: the URL is malformed: an IPv6 address is empty",
-            ),
+            ("postgresql://[]/d", "error: the URL is malformed: an IPv6 address is empty"),
         ] {
             assert_eq!(shown(url), parameters, "{url}");
         }
@@ -276,28 +265,15 @@ mod tests {
         ] {
             let error = read(url).map(|_| ()).expect_err(url);
             let said = format!("{error} {error:?} {:?}", error.hint());
-            assert!(
-                !said.contains("hun") && !said.contains("er2"),
-                "{url}: {said}"
-            );
+            assert!(!said.contains("hun") && !said.contains("er2"), "{url}: {said}");
         }
-        let unescaped = read("postgresql://u:p@ss@h/d")
-            .map(|_| ())
-            .expect_err("cut");
-        assert!(
-            unescaped
-                .hint()
-                .expect("a hint")
-                .starts_with("percent-encode")
-        );
+        let unescaped = read("postgresql://u:p@ss@h/d").map(|_| ()).expect_err("cut");
+        assert!(unescaped.hint().expect("a hint").starts_with("percent-encode"));
     }
 
     #[test]
     fn characters_that_cut_nothing_need_no_escape() {
-        assert_eq!(
-            shown("postgresql://u:p#s?s@h"),
-            "user=u password=p#s?s host=h"
-        );
+        assert_eq!(shown("postgresql://u:p#s?s@h"), "user=u password=p#s?s host=h");
         assert_eq!(shown("postgresql://h/d@x"), "dbname=d@x host=h");
     }
 
@@ -307,18 +283,12 @@ mod tests {
             read("postgresql://h/d?schema=public&pgbouncer=true&sslmode=require").expect("skipped");
         assert_eq!(remarks.warnings.len(), 2);
         assert!(remarks.pooled);
-        assert!(
-            remarks.warnings[0].contains("'schema'"),
-            "{:?}",
-            remarks.warnings
-        );
+        assert!(remarks.warnings[0].contains("'schema'"), "{:?}", remarks.warnings);
     }
 
     #[test]
     fn unknown_parameters_and_schemes_are_errors_with_a_way_out() {
-        let error = read("postgresql://h/d?sslmod=require")
-            .map(|_| ())
-            .expect_err("unknown");
+        let error = read("postgresql://h/d?sslmod=require").map(|_| ()).expect_err("unknown");
         assert_eq!(error.hint().as_deref(), Some("did you mean 'sslmode'?"));
         let error = strip_scheme("postgresql+psycopg2://u:p@h/d").expect_err("a driver");
         assert_eq!(

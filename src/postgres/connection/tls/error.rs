@@ -92,19 +92,13 @@ impl TlsError {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoots {
-                sslmode,
-                looked_for: Some(path),
-            } => write!(
+            Self::NoRoots { sslmode, looked_for: Some(path) } => write!(
                 f,
                 "sslmode={sslmode} requires a root certificate, and {} does not exist",
                 path.display()
             ),
             Self::NoRoots { sslmode, .. } => {
-                write!(
-                    f,
-                    "sslmode={sslmode} requires a root certificate, and none is set"
-                )
+                write!(f, "sslmode={sslmode} requires a root certificate, and none is set")
             }
             Self::NoSystemRoots => f.write_str(
                 "sslrootcert=system, but the operating system has no usable certificates",
@@ -112,11 +106,7 @@ impl fmt::Display for TlsError {
             Self::UnreadablePem { path, .. } => write!(f, "{} cannot be read", path.display()),
             Self::NoCertificate { path } => write!(f, "{} contains no certificate", path.display()),
             Self::UnusableRoot { path, .. } => {
-                write!(
-                    f,
-                    "{} contains a certificate that cannot be used",
-                    path.display()
-                )
+                write!(f, "{} contains a certificate that cannot be used", path.display())
             }
             Self::NoKey { identity } => write!(
                 f,
@@ -127,11 +117,9 @@ impl fmt::Display for TlsError {
             Self::ExposedKey { path } => {
                 write!(f, "private key {} may be read by others", path.display())
             }
-            Self::EncryptedKey { path } => write!(
-                f,
-                "private key {} is encrypted, which is not supported",
-                path.display()
-            ),
+            Self::EncryptedKey { path } => {
+                write!(f, "private key {} is encrypted, which is not supported", path.display())
+            }
             Self::UnusableIdentity { identity, .. } => write!(
                 f,
                 "client certificate {} cannot be used with key {}",

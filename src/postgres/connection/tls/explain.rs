@@ -37,10 +37,7 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<Cause<'a>> {
         return Some(Cause::NotOffered);
     }
     // `source` of an io error skips the error that it wraps.
-    match error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => cause(inner),
         None => cause(error.source()?),
     }
@@ -53,10 +50,9 @@ fn of_certificate(reason: &CertificateError) -> String {
              file of the authority that signed it, or find out which server answers"
                 .to_owned()
         }
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => of_name(expected, presented),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            of_name(expected, presented)
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired: renew it".to_owned()
         }
@@ -103,10 +99,8 @@ fn of_name(expected: &ServerName<'_>, presented: &[String]) -> String {
 
 /// Turns rustls's `DnsName("db")` into `db`, escaped for terminals.
 fn plain_name(presented: &str) -> String {
-    let inner = presented
-        .split_once('(')
-        .and_then(|(_, rest)| rest.strip_suffix(')'))
-        .unwrap_or(presented);
+    let inner =
+        presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(presented);
     inner.trim_matches('"').escape_debug().to_string()
 }
 

@@ -17,24 +17,17 @@ use crate::postgres::connection::conninfo::ClientCertificate;
 pub(super) fn load(
     identity: &ClientCertificate,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let unreadable = |path: &Path, error| TlsError::UnreadablePem {
-        path: path.to_owned(),
-        error,
-    };
+    let unreadable = |path: &Path, error| TlsError::UnreadablePem { path: path.to_owned(), error };
     let chain = CertificateDer::pem_file_iter(&identity.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unreadable(&identity.certificate, error))?;
     if chain.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: identity.certificate.clone(),
-        });
+        return Err(TlsError::NoCertificate { path: identity.certificate.clone() });
     }
 
     let path = &identity.key;
     let Ok(metadata) = fs::metadata(path) else {
-        return Err(TlsError::NoKey {
-            identity: identity.clone(),
-        });
+        return Err(TlsError::NoKey { identity: identity.clone() });
     };
     if is_exposed(metadata.mode(), metadata.uid()) {
         return Err(TlsError::ExposedKey { path: path.clone() });

@@ -38,21 +38,14 @@ pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect, TlsError
     let verifier = if uses_tls {
         verifier(security, algorithms)?
     } else {
-        ServerVerifier::new(
-            Check::Nothing,
-            RootCertStore::empty(),
-            Vec::new(),
-            algorithms,
-        )
+        ServerVerifier::new(Check::Nothing, RootCertStore::empty(), Vec::new(), algorithms)
     };
-    let versions: Vec<&'static rustls::SupportedProtocolVersion> = [
-        (TlsVersion::V12, &rustls::version::TLS12),
-        (TlsVersion::V13, &rustls::version::TLS13),
-    ]
-    .into_iter()
-    .filter(|(version, _)| (security.oldest..=security.newest).contains(version))
-    .map(|(_, version)| version)
-    .collect();
+    let versions: Vec<&'static rustls::SupportedProtocolVersion> =
+        [(TlsVersion::V12, &rustls::version::TLS12), (TlsVersion::V13, &rustls::version::TLS13)]
+            .into_iter()
+            .filter(|(version, _)| (security.oldest..=security.newest).contains(version))
+            .map(|(_, version)| version)
+            .collect();
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .map_err(TlsError::Library)?
@@ -61,12 +54,9 @@ pub fn connector(options: &ConnectOptions) -> Result<MakeRustlsConnect, TlsError
     let mut config = match &security.identity {
         Some(identity) if uses_tls => {
             let (chain, key) = identity::load(identity)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| {
-                TlsError::UnusableIdentity {
-                    identity: identity.clone(),
-                    error,
-                }
-            })?
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| TlsError::UnusableIdentity { identity: identity.clone(), error })?
         }
         _ => builder.with_no_client_auth(),
     };
@@ -106,20 +96,14 @@ fn verifier(
         (_, Roots::File(path)) => {
             trusted = CertificateDer::pem_file_iter(path)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| TlsError::UnreadablePem {
-                    path: path.clone(),
-                    error,
-                })?;
+                .map_err(|error| TlsError::UnreadablePem { path: path.clone(), error })?;
             if trusted.is_empty() {
                 return Err(TlsError::NoCertificate { path: path.clone() });
             }
             for certificate in &trusted {
                 store
                     .add(certificate.clone())
-                    .map_err(|error| TlsError::UnusableRoot {
-                        path: path.clone(),
-                        error,
-                    })?;
+                    .map_err(|error| TlsError::UnusableRoot { path: path.clone(), error })?;
             }
         }
     }

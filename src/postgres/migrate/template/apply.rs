@@ -67,9 +67,7 @@ impl TemplateRun<'_> {
             if self.is_verified {
                 return Ok(None);
             }
-            Fingerprint::read(session, self.schema, &self.options.history_table)
-                .await
-                .map(Some)
+            Fingerprint::read(session, self.schema, &self.options.history_table).await.map(Some)
         };
         // Both are sent before the first reply.
         let (rows, found) = join(session.rows(&message), compare).await;
@@ -95,21 +93,15 @@ impl TemplateRun<'_> {
         let took = Duration::try_from_secs_f64(clock(row, 6) - clock(row, 5));
         let share =
             took.unwrap_or_default() / u32::try_from(self.scripts.len()).unwrap_or(1).max(1);
-        let applied = self.scripts.iter().map(|script| AppliedScript {
-            script: script.id.reference(),
-            took: share,
-        });
+        let applied = self
+            .scripts
+            .iter()
+            .map(|script| AppliedScript { script: script.id.reference(), took: share });
         let applied: Vec<AppliedScript> = applied.collect();
         for script in &applied {
-            progress.send(EventKind::ScriptFinished {
-                script: script.clone(),
-            });
+            progress.send(EventKind::ScriptFinished { script: script.clone() });
         }
-        Ok(BatchOutcome {
-            applied,
-            findings,
-            ledger_written,
-        })
+        Ok(BatchOutcome { applied, findings, ledger_written })
     }
 
     fn message(&self, nonce: &str, guard: Option<String>) -> String {
@@ -155,7 +147,5 @@ impl TemplateRun<'_> {
 }
 
 fn clock(row: &Row, column: usize) -> f64 {
-    row.optional(column)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default()
+    row.optional(column).and_then(|text| text.parse().ok()).unwrap_or_default()
 }

@@ -143,10 +143,7 @@ async fn columns_in(
     );
     let rows = session.rows(&sql).await.map_err(reason)?;
     let pair = |row: &Row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()));
-    rows.iter()
-        .map(pair)
-        .collect::<Result<_, _>>()
-        .map_err(reason)
+    rows.iter().map(pair).collect::<Result<_, _>>().map_err(reason)
 }
 
 async fn compile_in(
@@ -175,10 +172,7 @@ async fn compile_in(
     // The guard would report the locks of the first schema.
     rollback(session).await.map_err(reason)?;
 
-    let template = Template {
-        sql,
-        fingerprint: expected.hash(),
-    };
+    let template = Template { sql, fingerprint: expected.hash() };
     let schema = scratch_schema();
     let opened = open_scratch(session, options, &schema).await?;
     let template_run = TemplateRun {
@@ -237,11 +231,8 @@ async fn open_scratch(
     options: &EngineOptions,
     schema: &SchemaName,
 ) -> Result<OpenTransaction, String> {
-    let target = Target {
-        schema: schema.clone(),
-        label: "template".to_owned(),
-        scope: Scope::Tenant,
-    };
+    let target =
+        Target { schema: schema.clone(), label: "template".to_owned(), scope: Scope::Tenant };
     session.rows("DISCARD ALL").await.map_err(reason)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",

@@ -63,15 +63,10 @@ pub(crate) async fn load(
         // The table is missing or not readable: nothing is stored.
         Err(_) => session.read(&format!("SELECT {public}")).await?,
     };
-    let state = rows
-        .first()
-        .and_then(|row| row.optional(0))
-        .unwrap_or_default();
+    let state = rows.first().and_then(|row| row.optional(0)).unwrap_or_default();
     let key = key(scripts, options, role, state);
     let cell = |row: &Row, column| row.optional(column).map(str::to_owned);
-    let row = rows
-        .iter()
-        .find(|row| row.len() > 1 && row.optional(1) == Some(&key));
+    let row = rows.iter().find(|row| row.len() > 1 && row.optional(1) == Some(&key));
     let compiled = row.and_then(|row| {
         let (sql, fingerprint, reason) = (cell(row, 2), cell(row, 3), cell(row, 4));
         let compiled = match (sql, fingerprint, reason) {
@@ -88,9 +83,7 @@ pub(crate) async fn load(
 fn public_state(options: &EngineOptions) -> String {
     let table = qualified(&SchemaName::public(), &options.history_table);
     let table_literal = escape_literal(&table);
-    let query = escape_literal(&format!(
-        "SELECT version, checksum FROM {table} ORDER BY version"
-    ));
+    let query = escape_literal(&format!("SELECT version, checksum FROM {table} ORDER BY version"));
     format!(
         "CASE WHEN to_regclass({table_literal}) IS NOT NULL THEN encode(sha256(convert_to(\
          query_to_xml({query}, false, false, '')::text, 'UTF8')), 'hex') ELSE '' END"
@@ -116,10 +109,7 @@ pub(crate) async fn store(
             MigrateError::Database { error, .. } => return Err(error),
             other => format!("{other:?}"),
         };
-        return Err(ServerError {
-            message,
-            ..ServerError::default()
-        });
+        return Err(ServerError { message, ..ServerError::default() });
     }
     let session = database.session(Duration::ZERO).await?;
     let literal = |text: Option<&str>| text.map_or_else(|| "NULL".to_owned(), escape_literal);
@@ -138,10 +128,7 @@ pub(crate) async fn store(
         literal(reason),
         literal(Some(&seal(key, compiled)))
     );
-    session
-        .rows("DISCARD ALL")
-        .await
-        .map_err(|error| server_error(&error))?;
+    session.rows("DISCARD ALL").await.map_err(|error| server_error(&error))?;
     let stored = session.rows(&store).await;
     stored.map(drop).map_err(|error| server_error(&error))
 }
@@ -178,10 +165,7 @@ impl Templates {
         }
         let find = || async {
             // On every error the files can be run.
-            self.find(database, options, scripts, empty)
-                .await
-                .ok()
-                .flatten()
+            self.find(database, options, scripts, empty).await.ok().flatten()
         };
         self.found.get_or_init(find).await.as_ref()
     }

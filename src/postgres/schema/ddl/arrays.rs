@@ -68,10 +68,10 @@ impl<'a> Array<'a> {
                 None if letter == ']' => {
                     let (_, element_type) = text[..at].rsplit_once("::")?;
                     let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == ' ';
-                    return element_type.chars().all(plain).then_some(Self {
-                        length: at + 1,
-                        element_type,
-                    });
+                    return element_type
+                        .chars()
+                        .all(plain)
+                        .then_some(Self { length: at + 1, element_type });
                 }
                 _ => {}
             }

@@ -57,10 +57,7 @@ pub(crate) async fn read(
 ) -> Result<Structure, Error> {
     let values = [
         ("{schema}", escape_literal(schema.as_str())),
-        (
-            "{history}",
-            escape_literal(without_table.unwrap_or_default()),
-        ),
+        ("{history}", escape_literal(without_table.unwrap_or_default())),
     ];
     let rows = relative_to(session, schema, &filled(PARTS, &values)).await?;
     Ok(Structure::of(&rows))
@@ -152,9 +149,7 @@ impl Structure {
 }
 
 fn joined(statements: &[String]) -> String {
-    statements
-        .iter()
-        .fold(String::new(), |text, statement| text + statement + ";\n")
+    statements.iter().fold(String::new(), |text, statement| text + statement + ";\n")
 }
 
 /// The position of the first foreign key. Foreign keys come last, because they lock shared tables until the
@@ -265,19 +260,15 @@ impl Parts {
     /// Returns the statements before and after the rows: every node as soon as its dependencies exist, in
     /// the order of the original.
     fn write(mut self, written: Keys) -> Result<(Vec<String>, Vec<String>), String> {
-        let mut waiting: BTreeSet<(i64, String)> = self
-            .nodes
-            .iter()
-            .map(|(name, node)| (node.position, name.clone()))
-            .collect();
+        let mut waiting: BTreeSet<(i64, String)> =
+            self.nodes.iter().map(|(name, node)| (node.position, name.clone())).collect();
         let mut made: HashSet<String> = HashSet::new();
         let (mut before, mut after, mut refreshes) = (Vec::new(), Vec::new(), Vec::new());
         let mut has_rows = false;
         while !waiting.is_empty() {
             let is_first = |name: &str| has_rows || !Self::follows_rows(name);
-            let ready = waiting
-                .iter()
-                .find(|(_, name)| is_first(name) && self.can(name, &made, None));
+            let ready =
+                waiting.iter().find(|(_, name)| is_first(name) && self.can(name, &made, None));
             let Some(next) = ready.cloned() else {
                 if has_rows {
                     return Err("objects that depend on each other".to_owned());
@@ -303,12 +294,7 @@ impl Parts {
                         node.sql
                     ));
                 }
-                Form::Table {
-                    inside,
-                    parenthesised,
-                    end,
-                    keys,
-                } => {
+                Form::Table { inside, parenthesised, end, keys } => {
                     let mut lines: Vec<&str> = inside.values().map(String::as_str).collect();
                     for key in keys {
                         let Some(constraint) = self.nodes.get(&key.1) else {

@@ -89,10 +89,9 @@ impl Chunk {
                     return Err(refused(CatalogError::SchemaAppeared(self.schema.clone())));
                 }
                 LockedTables::None => None,
-                LockedTables::These(oids) => Some((
-                    Start::Relations(oids),
-                    format!("c.oid IN ({})", oids.join(", ")),
-                )),
+                LockedTables::These(oids) => {
+                    Some((Start::Relations(oids), format!("c.oid IN ({})", oids.join(", "))))
+                }
                 LockedTables::All => Some((Start::Schemas, format!("c.relnamespace = {oid}"))),
             };
             if let Some((start, which)) = start {
@@ -149,10 +148,7 @@ pub(super) async fn chunks(
     schema: &SchemaName,
     name: &SchemaName,
 ) -> Result<Vec<Chunk>, Error> {
-    let (literal, name_literal) = (
-        escape_literal(schema.as_str()),
-        escape_literal(name.as_str()),
-    );
+    let (literal, name_literal) = (escape_literal(schema.as_str()), escape_literal(name.as_str()));
     let keys = format!(
         "SELECT format('ALTER TABLE %I.%I DROP CONSTRAINT IF EXISTS %I', {name_literal}, c.relname, k.conname), \
          format('key %s of table %s', k.conname, c.relname) \

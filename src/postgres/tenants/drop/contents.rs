@@ -124,10 +124,7 @@ pub(crate) async fn contents_of(
     session: &Session,
     names: &[SchemaName],
 ) -> Result<Contents, CatalogError> {
-    let literals: Vec<String> = names
-        .iter()
-        .map(|name| escape_literal(name.as_str()))
-        .collect();
+    let literals: Vec<String> = names.iter().map(|name| escape_literal(name.as_str())).collect();
     let select = |size: &str| {
         format!(
             "SET LOCAL lock_timeout TO {}; SELECT n.nspname, n.oid, (SELECT count(*) FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), \
@@ -152,10 +149,7 @@ pub(crate) async fn contents_of(
     };
     let mut oids = Vec::new();
     for name in names {
-        let Some(row) = rows
-            .iter()
-            .find(|row| row.optional(0) == Some(name.as_str()))
-        else {
+        let Some(row) = rows.iter().find(|row| row.optional(0) == Some(name.as_str())) else {
             continue;
         };
         contents.schemas.push(name.clone());

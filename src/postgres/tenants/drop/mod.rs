@@ -86,11 +86,7 @@ impl PostgresCatalog {
         }
         let available = self.lock_table_size().await?;
         if references.locks > available {
-            return Err(CatalogError::TooManyLocks {
-                needed: references.locks,
-                available,
-            }
-            .into());
+            return Err(CatalogError::TooManyLocks { needed: references.locks, available }.into());
         }
         Ok(())
     }
@@ -138,8 +134,7 @@ impl PostgresCatalog {
                 owner: owner.clone(),
             });
             let last = if is_last { &*last } else { "" };
-            self.drop_schema(schema, mark, drop.cascade_outside, last, options)
-                .await?;
+            self.drop_schema(schema, mark, drop.cascade_outside, last, options).await?;
         }
         if !contents.exists() {
             // The schema may have been renamed or moved to the trash.
@@ -151,8 +146,7 @@ impl PostgresCatalog {
                 statements: last,
                 is_brief: false,
             };
-            self.run_chunk(&chunk, drop.cascade_outside, options)
-                .await?;
+            self.run_chunk(&chunk, drop.cascade_outside, options).await?;
         }
         // Without this the rows would be stale, but harmless.
         if let Ok(session) = self.session().await {
@@ -189,9 +183,8 @@ impl PostgresCatalog {
     ) -> Result<(), ChangeError> {
         let session = self.session().await?;
         let name = mark.as_ref().map_or(schema, |mark| &mark.name);
-        let mut chunks = chunks::chunks(&session, schema, name)
-            .await
-            .map_err(|error| catalog_error(&error))?;
+        let mut chunks =
+            chunks::chunks(&session, schema, name).await.map_err(|error| catalog_error(&error))?;
         drop(session);
         let mut renamed = schema;
         let mut owner = mark.as_ref().map(|mark| mark.owner.clone());
@@ -201,11 +194,7 @@ impl PostgresCatalog {
             let rename = if mark.name == *schema {
                 String::new()
             } else {
-                format!(
-                    "ALTER SCHEMA {} RENAME TO {}; ",
-                    schema.quoted(),
-                    mark.name.quoted()
-                )
+                format!("ALTER SCHEMA {} RENAME TO {}; ", schema.quoted(), mark.name.quoted())
             };
             first.statements = format!("{}{rename}{}", mark.statement, first.statements);
             renamed = &mark.name;

@@ -54,9 +54,7 @@ pub(crate) fn quick_question(schema_oid: u32, wide: bool) -> String {
         ("is_wide", if wide { "true" } else { "false" }),
     ]
     .iter()
-    .fold(format!("\n{steps}"), |text, (from, to)| {
-        text.replace(from, to)
-    });
+    .fold(format!("\n{steps}"), |text, (from, to)| text.replace(from, to));
     format!("({steps} false)")
 }
 
@@ -81,10 +79,8 @@ fn full_question(schema: &SchemaName, references: &References, wide: bool) -> St
             .replace("{shared}", &shared_object("l.relation", "{schema}"))
             .replace("{foreign}", &foreign_to("{schema}"));
         for alias in ["a", "b", "c", "d", "k", "p", "r", "t", "x", "y"] {
-            text = text.replace(
-                &format!("{{own {alias}}}"),
-                &written_here(&format!("{alias}.xmin")),
-            );
+            text =
+                text.replace(&format!("{{own {alias}}}"), &written_here(&format!("{alias}.xmin")));
         }
         text.replace("{schema}", &escape_literal(schema.as_str()))
     };
@@ -255,8 +251,7 @@ impl Findings {
                     }));
                 }
                 (Some(schema), Some(object), Some(how)) => {
-                    self.outside
-                        .push(format!("{schema}.{object} ({})", change(how)));
+                    self.outside.push(format!("{schema}.{object} ({})", change(how)));
                 }
                 (Some(schema), None, Some(how)) => {
                     self.outside.push(format!("schema {schema} ({how})"));
@@ -265,8 +260,7 @@ impl Findings {
                     self.privileges.extend(oid.map(|oid| (oid, now.to_owned())));
                 }
                 (None, Some(now), Some("subscription")) => {
-                    self.subscriptions
-                        .extend(oid.map(|oid| (oid, now.to_owned())));
+                    self.subscriptions.extend(oid.map(|oid| (oid, now.to_owned())));
                 }
                 (None, Some(catalog), Some("written")) => self.written.push(catalog.to_owned()),
                 (None, Some(object), Some("named")) => {
@@ -279,8 +273,7 @@ impl Findings {
                         // The oid of another catalog, or the lock mode of a relation.
                         how => how.and_then(|how| how.parse().ok()).unwrap_or(1259),
                     };
-                    self.dropped
-                        .extend(oid.map(|oid| DroppedObject { catalog, oid }));
+                    self.dropped.extend(oid.map(|oid| DroppedObject { catalog, oid }));
                 }
                 _ => {}
             }

@@ -73,12 +73,7 @@ impl ServerVerifier {
         trusted: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        Self {
-            check,
-            roots,
-            trusted,
-            algorithms,
-        }
+        Self { check, roots, trusted, algorithms }
     }
 
     fn verify_authority(
@@ -100,13 +95,11 @@ impl ServerVerifier {
             now,
             self.algorithms.all,
         )
-        .map_err(|error| {
-            if is_authority(certificate) {
-                Fault::Authority.into()
-            } else {
-                error
-            }
-        })
+        .map_err(
+            |error| {
+                if is_authority(certificate) { Fault::Authority.into() } else { error }
+            },
+        )
     }
 }
 
@@ -184,13 +177,7 @@ fn parse<'a>(certificate: &'a CertificateDer<'a>) -> Result<ParsedCertificate<'a
 
 fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     decoded(certificate)
-        .and_then(|decoded| {
-            decoded
-                .tbs_certificate
-                .get::<BasicConstraints>()
-                .ok()
-                .flatten()
-        })
+        .and_then(|decoded| decoded.tbs_certificate.get::<BasicConstraints>().ok().flatten())
         .is_some_and(|(_, constraints)| constraints.ca)
 }
 

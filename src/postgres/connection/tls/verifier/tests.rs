@@ -19,14 +19,9 @@ fn authority() -> Authority {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("valid");
     params.is_ca = IsCa::Ca(Constraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "authority");
+    params.distinguished_name.push(DnType::CommonName, "authority");
     let certificate = params.self_signed(&key).expect("signed").der().clone();
-    Authority {
-        certificate,
-        issuer: Issuer::new(params, key),
-    }
+    Authority { certificate, issuer: Issuer::new(params, key) }
 }
 
 fn server(authority: &Authority, names: &[&str]) -> CertificateDer<'static> {
@@ -54,13 +49,7 @@ fn verify(
         vec![trusted.clone()],
         ring::default_provider().signature_verification_algorithms,
     )
-    .verify_server_cert(
-        certificate,
-        &[],
-        &ServerName::try_from(name).expect("a name"),
-        &[],
-        now,
-    )
+    .verify_server_cert(certificate, &[], &ServerName::try_from(name).expect("a name"), &[], now)
     .map(|_| ())
     .map_err(|error| error.to_string())
 }
