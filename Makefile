@@ -1,6 +1,6 @@
 # Shortcuts for cargo and the scripts in scripts/.
 
-.PHONY: demo test django properties test-matrix torture lint picture bench coverage deb needs
+.PHONY: demo test django properties test-matrix torture fuzz lint picture bench coverage deb needs
 
 # Creates, migrates and lists a sample fleet on a private server.
 demo: needs
@@ -24,6 +24,11 @@ test-matrix: needs
 # minutes. make torture ARGS=--help lists the options, such as --seed to repeat a run.
 torture: needs
 	cargo test --test torture -- --long $(ARGS)
+
+# Fuzzes each reader of foreign input for a minute. SECONDS_EACH=1800 takes longer, TARGETS=sql_text
+# selects targets.
+fuzz: needs
+	scripts/fuzz.sh
 
 # Tests both directions with django-tenants, which it installs from PyPI into target/django.
 django: needs

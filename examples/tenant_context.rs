@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         std::io::stdout(),
         "{}: {products} products in {schema}; afterwards the connection sees {}",
         tenant.name,
-        after[0].get(0).unwrap_or("nothing")
+        after[0].try_get(0)?.unwrap_or("nothing")
     )?;
     Ok(())
 }

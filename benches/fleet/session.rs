@@ -31,7 +31,7 @@ impl Session {
     pub(crate) async fn value(&self, sql: &str) -> Result<Option<String>> {
         let messages = self.client.simple_query(sql).await.map_err(|error| refused(&error, sql))?;
         Ok(messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            SimpleQueryMessage::Row(row) => row.try_get(0).ok()?.map(str::to_owned),
             _ => None,
         }))
     }

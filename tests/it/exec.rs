@@ -385,3 +385,11 @@ fn a_document_that_spans_lines_is_json_still() {
     let rows: serde_json::Value = serde_json::from_str(ran.stdout()).unwrap();
     assert_eq!(rows[0]["doc"], serde_json::json!({"a\tb": [1, 2]}));
 }
+
+#[test]
+fn a_value_that_is_not_utf_8_is_an_error() {
+    let given = with_products(&["a"]);
+    let sql = "SET client_encoding TO 'LATIN1'; SELECT chr(228)";
+    let ran = given.run(&["exec", "-t", "a", "-c", sql]);
+    ran.exits(10).says("1 schema: 0 executed, 1 failed");
+}

@@ -478,3 +478,13 @@ fn a_comment_left_open_is_refused_with_its_line() {
         .exits(2)
         .says("V1__a.sql:1:26: the comment that starts here is not closed");
 }
+
+#[test]
+fn a_script_may_select_text_that_is_not_utf_8() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file(
+        "V1__latin.sql",
+        "CREATE TABLE a (id int);\nSET LOCAL client_encoding TO 'LATIN1';\nSELECT chr(228);\n",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+}

@@ -86,7 +86,7 @@ impl Two {
     async fn outside(&self, sql: &str) -> String {
         let session = self.database.session(Duration::ZERO).await.unwrap();
         let rows = session.rows(sql).await.unwrap();
-        rows[0].get(0).unwrap().to_owned()
+        rows[0].try_get(0).unwrap().unwrap().to_owned()
     }
 }
 

@@ -4,9 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::entries::backup_files::backup_files;
 use crate::entries::connection_strings::connection_strings;
 use crate::entries::directives::directives;
 use crate::entries::file_names::file_names;
+use crate::entries::server_answers::server_answers;
 use crate::entries::sql_text::sql_text;
 use crate::holds;
 
@@ -38,6 +40,17 @@ const SQL: &[&str] = &[
     "DO $seal0$ BEGIN EXECUTE $file0$ COMMIT $file0$; END $seal0$; SELECT $1 /* /* ; */ */ ;;",
     "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SET search_path = x",
     "SELECT U&'\\0061' UESCAPE '!' , x'1F', 1.5e-3::numeric <@ a.b[1:2] -- \n; COPY a FROM STDIN;\n1\n\\.\n",
+];
+
+const BACKUPS: &[&str] = &[
+    "-- pricesync backup 1\n-- header {\"tool\":\"pricesync 0.1.0\",\"server_version\":150018,\"taken_at\":\"2026-12-01T00:00:00Z\",\"role\":\"me\",\"slug\":\"acme\",\"name\":\"Acme\",\"schema\":\"acme\",\"tenant\":{\"id\":1},\"domains\":[],\"hosts\":[\"a.test\"],\"migrations\":[1],\"fingerprint\":\"f\",\"structure\":[],\"mentions\":[],\"about_schema\":[]}\n\
+     -- section before 19\nCREATE TABLE a ();\n\n-- table {\"table\":\"a\",\"columns\":[\"id\"]}\nCOPY \"a\" (\"id\") FROM stdin;\n1\n\\.\n-- section sequences 0\n-- section after 0\n\
+     -- end {\"tables\":[{\"table\":\"a\",\"rows\":1,\"bytes\":2,\"sha256\":\"\"}],\"sha256\":\"\"}\n",
+];
+
+const SERVER_ANSWERS: &[&str] = &[
+    "150018\tf\tf\t90\tme\tt\x1e1\x1e1\t2\x1eacme\tt\x1e0\t1\tproducts\t2026-12-01T00:00:00Z\t123\x1e1\tAcme\tacme\tacme\t\\N\ta.test",
+    "E28000no such role\x1eE57P03starting up\x1e!Z\0\0\0\x05I",
 ];
 
 /// A change of a text at a place: bytes that are taken out, and others that are put in.
@@ -88,4 +101,33 @@ fn spoilt_directives_are_read_or_refused() {
 #[test]
 fn spoilt_sql_is_read_or_refused() {
     none_panics("spoilt SQL", SQL, sql_text);
+}
+
+#[test]
+fn spoilt_backups_are_read_or_refused() {
+    none_panics("spoilt backups", BACKUPS, backup_files);
+}
+
+#[test]
+fn spoilt_server_answers_are_read_or_refused() {
+    none_panics("spoilt server answers", SERVER_ANSWERS, server_answers);
+}
+
+#[test]
+#[ignore = "writes files into fuzz/corpus, for make fuzz"]
+fn write_seeds() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (target, seeds) in [
+        ("file_names", FILE_NAMES),
+        ("connection_strings", CONNECTION_STRINGS),
+        ("directives", DIRECTIVES),
+        ("sql_text", SQL),
+        ("backup_files", BACKUPS),
+        ("server_answers", SERVER_ANSWERS),
+    ] {
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(corpus.join(target).join(format!("seed-{number}")), seed).unwrap();
+        }
+    }
 }

@@ -157,7 +157,8 @@ pub(crate) fn query(
         let _ = driving.await;
         let rows = messages?.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+                let value = |column| row.try_get(column).ok()?.map(str::to_owned);
+                Some((0..row.len()).map(value).collect())
             }
             _ => None,
         });

@@ -250,8 +250,8 @@ impl Exec {
                 }
                 SimpleQueryMessage::Row(row) => {
                     rows += 1;
-                    let values = (0..row.len()).map(|at| row.get(at).map(str::to_owned));
-                    writer.row(values.collect()).await;
+                    let values = (0..row.len()).map(|at| Ok(row.try_get(at)?.map(str::to_owned)));
+                    writer.row(values.collect::<Result<_, Error>>().map_err(failed)?).await;
                 }
                 SimpleQueryMessage::CommandComplete(count) => affected = count,
                 _ => {}

@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, SimpleQuer
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::ConnectOptions;
-use super::session::Notices;
+use super::session::{Notices, value};
 use crate::service::event::EventKind;
 
 /// Connects to the first host that answers.
@@ -77,7 +77,7 @@ impl Connect for Connector {
             });
             let answer = client.simple_query("SELECT pg_backend_pid()").await?;
             if let Some(number) = answer.iter().find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                SimpleQueryMessage::Row(row) => value(row, 0)?.parse().ok(),
                 _ => None,
             }) {
                 pid.get_or_init(|| number);

@@ -110,6 +110,12 @@ impl Drop for Session {
     }
 }
 
+/// Returns a value, or `None` where it is NULL, is not UTF-8 or there is no such column. The driver's
+/// own `get` panics at the last two, and a script may select anything in any `client_encoding`.
+pub(crate) fn value(row: &SimpleQueryRow, column: usize) -> Option<&str> {
+    row.try_get(column).ok().flatten()
+}
+
 /// A row of a query's result, whose values are text.
 #[derive(Debug)]
 pub struct Row {
@@ -131,7 +137,7 @@ impl Row {
 
     /// Returns a value, or `None` where it is NULL or there is no such column.
     pub(crate) fn optional(&self, column: usize) -> Option<&str> {
-        self.row.try_get(column).ok().flatten()
+        value(&self.row, column)
     }
 
     /// Returns a value that is not NULL.

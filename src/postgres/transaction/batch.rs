@@ -18,7 +18,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
 use crate::migrations::{Script, wrap_in_do};
-use crate::postgres::connection::session::Session;
+use crate::postgres::connection::session::{Session, value};
 use crate::service::event::{EventKind, Progress};
 
 /// Why the scripts of a transaction failed.
@@ -281,13 +281,10 @@ impl ReplyReader<'_> {
                 self.completed = Some(self.completed.map_or(0, |completed| completed + 1));
             }
             SimpleQueryMessage::Row(row) if !self.is_claimed => self.claim(&row),
-            // `get` panics past the last column, and a script may select a row without columns.
-            SimpleQueryMessage::Row(row)
-                if !row.is_empty() && row.get(0) == Some(&self.batch.nonce) =>
-            {
+            SimpleQueryMessage::Row(row) if value(&row, 0) == Some(&self.batch.nonce) => {
                 self.check(&row)?;
                 // Only the last check contains the guard.
-                self.is_suspect |= row.len() > 6 && row.get(6) == Some("t");
+                self.is_suspect |= value(&row, 6) == Some("t");
                 self.finish_until(self.index + 1, number(&row, 5));
             }
             // Scripts that only define return no rows, so this is the row of the next claim.
@@ -323,7 +320,7 @@ impl ReplyReader<'_> {
 
     /// Compares the row of a check with the identity with which the transaction started.
     fn check(&self, row: &SimpleQueryRow) -> Result<(), BatchError> {
-        let cell = |column: usize| row.get(column).unwrap_or_default().to_owned();
+        let cell = |column: usize| value(row, column).unwrap_or_default().to_owned();
         let before = self.identity;
         let now = TransactionIdentity {
             transaction: cell(1),
@@ -392,5 +389,5 @@ impl ReplyReader<'_> {
 
 /// Returns the number in a column; 0 where it is missing.
 pub(crate) fn number(row: &SimpleQueryRow, column: usize) -> f64 {
-    row.get(column).and_then(|text| text.parse().ok()).unwrap_or_default()
+    value(row, column).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
