@@ -1,5 +1,7 @@
 //! Command-line options of the benchmark.
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 
 /// Measures pricesync against the raw limit of the server and other tools.
@@ -28,6 +30,9 @@ pub(crate) struct Args {
     /// Measure only with fsync off
     #[arg(long)]
     pub(crate) fast: bool,
+    /// Compare with this build of pricesync, in turns; measures only the row `builds`
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "only")]
+    pub(crate) against: Option<PathBuf>,
     /// Exit with 3 if a ratio exceeds its limit
     #[arg(long)]
     pub(crate) strict: bool,
@@ -57,12 +62,15 @@ pub(crate) enum RowName {
     Drop,
     /// Backing up one tenant
     Backup,
+    /// Another build of pricesync, given by `--against`
+    #[value(skip)]
+    Builds,
 }
 
 impl Args {
     /// Returns whether this is a complete run with default sizes.
     pub(crate) fn is_everything(&self) -> bool {
-        let as_usual = self.schemas.is_none() && self.rounds.is_none();
+        let as_usual = self.schemas.is_none() && self.rounds.is_none() && self.against.is_none();
         as_usual && self.only.is_empty() && !self.quick && !self.durable && !self.fast
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Bench<'a> {
     durable: Cell<bool>,
     built: RefCell<BTreeSet<String>>,
     copies: Cell<usize>,
+    /// The build that runs until another is chosen.
+    program: RefCell<PathBuf>,
     templates: bool,
     psql: PathBuf,
 }
@@ -53,6 +55,7 @@ impl<'a> Bench<'a> {
             durable: Cell::new(true),
             built: RefCell::default(),
             copies: Cell::default(),
+            program: RefCell::new(PROGRAM.into()),
             templates: String::from_utf8_lossy(&help.stdout).contains("--no-template"),
             psql: server::program("psql").context("psql is needed; make needs installs it")?,
         };
@@ -106,7 +109,7 @@ impl<'a> Bench<'a> {
 
     /// Returns a command that runs pricesync in a project against a database.
     pub(crate) fn pricesync(&self, project: &Path, database: &str, args: &[&str]) -> Command {
-        let mut command = process::command(PROGRAM);
+        let mut command = process::command(&*self.program.borrow());
         command.args(args).current_dir(project).env("DATABASE_URL", self.url(database));
         command
     }
@@ -124,9 +127,28 @@ impl<'a> Bench<'a> {
         process::seconds(command, &self.log())
     }
 
+    /// Runs `job` with another build of pricesync, which has its own databases.
+    pub(crate) fn with_program<T>(&self, program: &Path, job: impl FnOnce() -> T) -> T {
+        let usual = self.program.replace(program.to_owned());
+        let result = job();
+        self.program.replace(usual);
+        result
+    }
+
+    /// Returns whether another build of pricesync runs.
+    pub(crate) fn is_other(&self) -> bool {
+        self.program.borrow().as_path() != Path::new(PROGRAM)
+    }
+
+    /// Returns the name of a database of this kind, which depends on the build that makes it.
+    pub(crate) fn name(&self, base: Base) -> String {
+        let other = if self.is_other() { "other_" } else { "" };
+        format!("{other}{}", base.name())
+    }
+
     /// Returns a database of this kind, which is built on first use.
     pub(crate) fn base(&self, base: Base) -> Result<String> {
-        let name = base.name();
+        let name = self.name(base);
         if !self.built.borrow().contains(&name) {
             self.wait_for_disk(false)?;
             base.build(self)?;

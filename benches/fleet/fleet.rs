@@ -49,7 +49,7 @@ impl Base {
 
     /// Builds the database.
     pub(crate) fn build(self, bench: &Bench) -> Result<()> {
-        let name = self.name();
+        let name = bench.name(self);
         crate::say(&format!("building {name}"));
         let place = bench.in_memory();
         let migrate = |args: &[&str]| {

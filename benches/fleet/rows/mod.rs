@@ -1,6 +1,7 @@
 //! The rows of the report, one file each.
 
 mod backup;
+mod builds;
 mod cold;
 mod create;
 mod drop;
@@ -19,6 +20,9 @@ use crate::measure::Measured;
 
 /// Returns the selected rows, in the order of the report.
 pub(crate) fn chosen(args: &Args) -> Vec<RowName> {
+    if args.against.is_some() {
+        return vec![RowName::Builds];
+    }
     let mut rows = RowName::value_variants().to_vec();
     rows.retain(|row| args.only.is_empty() || args.only.contains(row));
     rows
@@ -48,11 +52,13 @@ impl RowName {
             Self::Memory => memory::measure(bench),
             Self::Drop => drop::measure(bench),
             Self::Backup => backup::measure(bench),
+            Self::Builds => builds::measure(bench),
         }
     }
 
     /// Returns the row's name for `--only`.
     pub(crate) fn key(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        let value = self.to_possible_value();
+        value.map_or_else(|| "builds".to_owned(), |value| value.get_name().to_owned())
     }
 }
