@@ -273,7 +273,7 @@ async fn ask(options: &ConnectOptions) -> Result<String, String> {
             Ok(rows) => Ok(rows
                 .iter()
                 .find_map(|row| match row {
-                    SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                    SimpleQueryMessage::Row(row) => row.try_get(0).ok()?.map(str::to_owned),
                     _ => None,
                 })
                 .expect("one row")),
