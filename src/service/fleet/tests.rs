@@ -21,13 +21,13 @@ pub(crate) enum Act {
     Fail(&'static str),
     Missing,
     Panic,
-    /// Meets a lock once, then migrates.
+    /// Reports lock contention once, then migrates.
     Collide,
-    /// Waits until the test lets it go, or until it is cancelled.
+    /// Waits until the test releases it, or until it is cancelled.
     Block,
 }
 
-/// A migrator that does as the test says, so that scheduling is tested without a server.
+/// A migrator that does what the test scripts, so that scheduling is tested without a server.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) acts: HashMap<String, Act>,
@@ -35,21 +35,20 @@ pub(crate) struct Scripted {
     pub(crate) started: Mutex<Vec<String>>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) most_in_flight: AtomicUsize,
-    /// How many it takes together.
-    together: usize,
-    /// Those that were done together.
+    /// The size of its groups.
+    group_size: usize,
+    /// The groups that were committed.
     groups: Mutex<Vec<Vec<String>>>,
 }
 
 impl Scripted {
     pub(crate) fn new(acts: &[(&str, Act)]) -> Arc<Self> {
-        Self::taking(1, acts)
+        Self::grouped(1, acts)
     }
 
-    /// The same, which takes so many at once.
-    fn taking(together: usize, acts: &[(&str, Act)]) -> Arc<Self> {
+    fn grouped(group_size: usize, acts: &[(&str, Act)]) -> Arc<Self> {
         Arc::new(Self {
-            together,
+            group_size,
             acts: acts.iter().map(|(schema, act)| ((*schema).to_owned(), act.clone())).collect(),
             ..Self::default()
         })
@@ -116,7 +115,7 @@ impl SchemaJob for Scripted {
     }
 
     fn group_limit(&self) -> GroupLimit {
-        GroupLimit { schemas: self.together, time: Duration::MAX }
+        GroupLimit { schemas: self.group_size, time: Duration::MAX }
     }
 
     async fn run_group(
@@ -168,7 +167,7 @@ fn words(slugs: &[&str], outcomes: &[Outcome]) -> Vec<String> {
         .collect()
 }
 
-/// Runs the fleet to its end, and returns the outcomes and everything that was told.
+/// Runs the fleet to its end, and returns the outcomes and the events.
 async fn emitted(
     migrator: &Arc<Scripted>,
     slugs: &[&str],
@@ -213,7 +212,7 @@ async fn changes(pace: ConcurrencyLimit, acts: &[(&str, Act)], slugs: &[&str]) -
 }
 
 #[tokio::test]
-async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
+async fn contention_halves_the_limit_and_its_absence_restores_it() {
     let slugs = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let collisions = [("a", Act::Collide), ("b", Act::Collide)];
     let adaptive = ConcurrencyLimit::adaptive(NonZeroUsize::new(4).expect("not 0"));
@@ -222,7 +221,7 @@ async fn contention_halves_an_adaptive_pace_and_calm_brings_it_back() {
 }
 
 #[tokio::test]
-async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends() {
+async fn the_limit_of_failures_starts_nothing_new() {
     let acts = ["a", "b", "c", "d", "e"].map(|slug| (slug, Act::Fail(sqlstate::UNIQUE_VIOLATION)));
     let two = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
     let slugs = ["a", "b", "c", "d", "e"];
@@ -236,7 +235,7 @@ async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends
             "e not started: TooManyFailures",
         ]
     );
-    // Three at a time: when two have failed, at most two more are already under way.
+    // Three at a time: when two have failed, at most two more are running.
     let outcomes = run(&Scripted::new(&acts), &slugs, 3, two).await;
     let failed = outcomes.iter().filter(|word| word.ends_with("failed"));
     assert!((2..=4).contains(&failed.count()), "{outcomes:?}");
@@ -244,67 +243,36 @@ async fn nothing_begins_once_the_limit_of_failures_is_reached_and_what_runs_ends
 }
 
 #[tokio::test]
-async fn every_target_gets_one_outcome_in_the_order_given() {
-    let migrator = Scripted::new(&[("b", Act::Fail(sqlstate::UNIQUE_VIOLATION))]);
-    assert_eq!(
-        run(&migrator, &["a", "b", "c"], 3, OnFailure::Continue).await,
-        ["a migrated", "b failed", "c migrated"]
-    );
-}
-
-/// Runs these over one connection, several together, and returns the outcomes and the groups.
-async fn run_together(
-    acts: &[(&str, Act)],
-    slugs: &[&str],
-    on_failure: OnFailure,
-) -> (Vec<String>, Vec<Vec<String>>) {
-    let migrator = Scripted::taking(3, acts);
-    let outcomes = run(&migrator, slugs, 1, on_failure).await;
-    let groups = migrator.groups.lock().unwrap().clone();
-    (outcomes, groups)
-}
-
-#[tokio::test]
-async fn several_go_together_once_one_went_alone() {
+async fn groups_follow_the_first_schema_and_a_rolled_back_one_is_split() {
     let slugs = ["a", "b", "c", "d", "e", "f", "g"];
-    let (outcomes, groups) = run_together(&[], &slugs, OnFailure::Stop).await;
+    let groups_of = async |acts: &[(&str, Act)]| {
+        let migrator = Scripted::grouped(3, acts);
+        let outcomes = run(&migrator, &slugs, 1, OnFailure::Stop).await;
+        (outcomes, migrator.groups.lock().unwrap().clone())
+    };
+    let expected = |words: [&str; 3]| {
+        let all = ["migrated", "migrated", "migrated", "migrated", words[0], words[1], words[2]];
+        slugs.iter().zip(all).map(|(slug, word)| format!("{slug} {word}")).collect::<Vec<_>>()
+    };
+    let (outcomes, groups) = groups_of(&[]).await;
     assert_eq!(groups, [vec!["b", "c"], vec!["d", "e", "f"]]);
-    let migrated: Vec<String> = slugs.iter().map(|slug| format!("{slug} migrated")).collect();
-    assert_eq!(outcomes, migrated);
-}
-
-#[tokio::test]
-async fn what_is_given_back_undone_goes_one_by_one_and_ends_as_it_would_have() {
-    let slugs = ["a", "b", "c", "d", "e", "f", "g"];
+    assert_eq!(outcomes, expected(["migrated"; 3]));
     for (act, word) in
         [(Act::Fail(sqlstate::UNIQUE_VIOLATION), "failed"), (Act::Panic, "panicked: scripted")]
     {
-        let acts = [("e", act)];
-        let (outcomes, groups) = run_together(&acts, &slugs, OnFailure::Stop).await;
+        let (outcomes, groups) = groups_of(&[("e", act)]).await;
         assert_eq!(groups, [vec!["b", "c"]]);
-        let failed = format!("e {word}");
-        let left = "not started: EarlierFailure";
-        assert_eq!(
-            outcomes,
-            [
-                "a migrated",
-                "b migrated",
-                "c migrated",
-                "d migrated",
-                failed.as_str(),
-                &format!("f {left}"),
-                &format!("g {left}"),
-            ]
-        );
+        let not_started = "not started: EarlierFailure";
+        assert_eq!(outcomes, expected([word, not_started, not_started]));
     }
 }
 
 #[tokio::test]
-async fn each_of_several_has_its_story_told_as_if_it_were_alone() {
-    let migrator = Scripted::taking(3, &[]);
+async fn the_events_of_a_group_read_as_if_each_ran_alone() {
+    let migrator = Scripted::grouped(3, &[]);
     let slugs = ["a", "b", "c"];
     let (_, events) = emitted(&migrator, &slugs, fixed(1), OnFailure::Stop).await;
-    let stories: Vec<String> = events
+    let emitted: Vec<String> = events
         .into_iter()
         .map(|event| {
             let label = event.target.map(|target| target.label.clone());
@@ -317,14 +285,27 @@ async fn each_of_several_has_its_story_told_as_if_it_were_alone() {
         })
         .collect();
     assert_eq!(
-        stories,
+        emitted,
         ["a started 1", "a finished", "b started 2", "b finished", "c started 3", "c finished"]
     );
 }
 
 #[tokio::test]
-async fn an_empty_fleet_is_no_error() {
-    assert!(run(&Scripted::new(&[]), &[], 3, OnFailure::Stop).await.is_empty());
+async fn the_kind_of_a_failure_decides_about_the_rest() {
+    use OnFailure::{Continue, Stop};
+    let duplicate = Act::Fail(sqlstate::UNIQUE_VIOLATION);
+    for (act, on_failure, first, second) in [
+        (duplicate.clone(), Continue, "failed", "migrated"),
+        (duplicate, Stop, "failed", "not started: EarlierFailure"),
+        (Act::Missing, Stop, "failed", "migrated"),
+        (Act::Panic, Continue, "panicked: scripted", "migrated"),
+        (Act::Fail(sqlstate::DISK_FULL), Continue, "failed", "not started: DiskFull"),
+        (Act::Fail(sqlstate::ADMIN_SHUTDOWN), Continue, "failed", "not started: ServerUnavailable"),
+    ] {
+        let outcomes = run(&Scripted::new(&[("a", act)]), &["a", "b"], 1, on_failure).await;
+        assert_eq!(outcomes, [format!("a {first}"), format!("b {second}")]);
+    }
+    assert!(run(&Scripted::new(&[]), &[], 3, Stop).await.is_empty());
 }
 
 #[tokio::test]
@@ -338,49 +319,7 @@ async fn never_more_than_jobs_are_in_flight() {
 }
 
 #[tokio::test]
-async fn a_failure_stops_the_rest_when_asked_to() {
-    let migrator = Scripted::new(&[("b", Act::Fail(sqlstate::UNIQUE_VIOLATION))]);
-    assert_eq!(
-        run(&migrator, &["a", "b", "c"], 1, OnFailure::Stop).await,
-        ["a migrated", "b failed", "c not started: EarlierFailure"]
-    );
-}
-
-#[tokio::test]
-async fn a_missing_schema_does_not_stop_the_others() {
-    let migrator = Scripted::new(&[("a", Act::Missing)]);
-    assert_eq!(run(&migrator, &["a", "b"], 1, OnFailure::Stop).await, ["a failed", "b migrated"]);
-}
-
-#[tokio::test]
-async fn a_full_disk_ends_the_run_even_when_it_should_continue() {
-    let migrator = Scripted::new(&[("a", Act::Fail(sqlstate::DISK_FULL))]);
-    assert_eq!(
-        run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
-        ["a failed", "b not started: DiskFull"]
-    );
-}
-
-#[tokio::test]
-async fn a_server_that_shuts_down_ends_the_run() {
-    let migrator = Scripted::new(&[("a", Act::Fail(sqlstate::ADMIN_SHUTDOWN))]);
-    assert_eq!(
-        run(&migrator, &["a", "b"], 1, OnFailure::Continue).await,
-        ["a failed", "b not started: ServerUnavailable"]
-    );
-}
-
-#[tokio::test]
-async fn a_panic_is_that_targets_failure() {
-    let migrator = Scripted::new(&[("a", Act::Panic)]);
-    assert_eq!(
-        run(&migrator, &["a", "b"], 2, OnFailure::Continue).await,
-        ["a panicked: scripted", "b migrated"]
-    );
-}
-
-#[tokio::test]
-async fn the_first_interrupt_lets_the_running_finish_and_the_second_cancels_them() {
+async fn the_first_interrupt_drains_and_the_second_cancels() {
     for (presses, running) in [(1, "a migrated"), (2, "a skipped: Interrupted")] {
         let migrator = Scripted::new(&[("a", Act::Block)]);
         let (interrupter, interrupts) = Interrupts::new();

@@ -75,7 +75,8 @@ async fn staged(
     };
     let (summary, ()) = tokio::join!(
         async {
-            let summary = rollout.run(rollout.survey().await.expect("begins"), &progress).await;
+            let summary =
+                rollout.run(rollout.survey().await.expect("the run starts"), &progress).await;
             drop(progress);
             summary
         },
@@ -86,7 +87,7 @@ async fn staged(
         Outcome::NotStarted { why } => format!("{} {why:?}", item.target.label),
         _ => format!("{} ok", item.target.label),
     };
-    let summary = summary.expect("begins");
+    let summary = summary.expect("the run starts");
     (summary.outcomes.iter().map(word).collect(), emitted)
 }
 
@@ -175,38 +176,20 @@ async fn a_retry_may_be_public_alone() {
 }
 
 #[tokio::test]
-async fn a_failure_of_public_ends_the_run_before_any_tenant() {
-    assert_eq!(run(&[], &[&["a", "b"]], Scopes::Everything).await, ["public ok", "a ok", "b ok"]);
-    assert_eq!(
-        run(
-            &[("public", Act::Fail(sqlstate::UNDEFINED_TABLE))],
-            &[&["a", "b"]],
-            Scopes::Everything
-        )
-        .await,
-        ["public failed", "a PublicFailed", "b PublicFailed"]
-    );
-}
-
-#[tokio::test]
-async fn a_tenant_that_is_created_during_the_run_is_migrated() {
-    assert_eq!(
-        run(&[], &[&["a"], &["a"], &["a", "b"], &["a", "b", "c"]], Scopes::Everything).await,
-        ["public ok", "a ok", "b ok", "c ok"]
-    );
-}
-
-#[tokio::test]
-async fn a_missing_schema_is_its_tenants_failure_alone() {
-    assert_eq!(
-        run(&[("tenant_a", Act::Missing)], &[&["a", "b"]], Scopes::Everything).await,
-        ["public ok", "a failed", "b ok"]
-    );
-}
-
-#[tokio::test]
-async fn shared_means_public_alone_and_a_selection_leaves_public_out() {
-    assert_eq!(run(&[], &[&["a"]], Scopes::Shared).await, ["public ok"]);
-    let selection = Selection { include: vec!["b".to_owned()], ..Selection::default() };
-    assert_eq!(run(&[], &[&["a", "b"]], Scopes::Selected(selection)).await, ["b ok"]);
+async fn public_comes_first_and_created_tenants_last() {
+    let check = async |acts: &[(&str, Act)], lists: &[&[&'static str]], scopes, expected: &str| {
+        assert_eq!(run(acts, lists, scopes).await.join(", "), expected);
+    };
+    let public_fails = [("public", Act::Fail(sqlstate::UNDEFINED_TABLE))];
+    let two: [&[&'static str]; 1] = [&["a", "b"]];
+    let b = Selection { include: vec!["b".to_owned()], ..Selection::default() };
+    check(&[], &two, Scopes::Everything, "public ok, a ok, b ok").await;
+    check(&[], &two, Scopes::Shared, "public ok").await;
+    check(&[], &two, Scopes::Selected(b), "b ok").await;
+    let skipped = "public failed, a PublicFailed, b PublicFailed";
+    check(&public_fails, &two, Scopes::Everything, skipped).await;
+    let missing = [("tenant_a", Act::Missing)];
+    check(&missing, &two, Scopes::Everything, "public ok, a failed, b ok").await;
+    let growing: [&[&'static str]; 4] = [&["a"], &["a"], &["a", "b"], &["a", "b", "c"]];
+    check(&[], &growing, Scopes::Everything, "public ok, a ok, b ok, c ok").await;
 }
