@@ -133,10 +133,25 @@ impl Failure {
         Self::new(exit, anyhow::anyhow!("{words}"))
     }
 
+    /// Returns a failure whose message is `context`, with the error as its cause.
+    pub fn with_context(
+        exit: Exit,
+        error: impl std::error::Error + Send + Sync + 'static,
+        context: impl fmt::Display,
+    ) -> Self {
+        Self::new(exit, anyhow::Error::new(error).context(context.to_string()))
+    }
+
     /// Adds a hint.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
-        self.hints.push(hint.into());
+    pub fn hint(self, hint: impl Into<Hint>) -> Self {
+        self.hints([hint.into()])
+    }
+
+    /// Adds hints.
+    #[must_use]
+    pub fn hints(mut self, hints: impl IntoIterator<Item = impl Into<Hint>>) -> Self {
+        self.hints.extend(hints.into_iter().map(Into::into));
         self
     }
 
@@ -156,13 +171,8 @@ impl Failure {
             Some(WhereError::Refused { place, .. }) => place.as_ref().map(Excerpt::new),
             _ => None,
         };
-        Explanation {
-            headline,
-            excerpt,
-            caused_by,
-            hints: self.hints.clone(),
-            ..Explanation::default()
-        }
+        let hints = self.hints.clone();
+        Explanation { headline, excerpt, caused_by, hints, ..Explanation::default() }
     }
 }
 
@@ -353,11 +363,7 @@ impl From<BackupError> for Failure {
             BackupError::Server { .. } | BackupError::Change(_) => Exit::Unexpected,
         };
         let hint = error.hint();
-        let failure = Self::new(exit, error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Self::new(exit, error).hints(hint)
     }
 }
 

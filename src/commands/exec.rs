@@ -98,8 +98,7 @@ impl Args {
             (None, None) => return Ok(None),
         };
         let sql = AdhocSql::read(&text).map_err(|error| {
-            let cause = anyhow::Error::new(error).context(format!("cannot run {name}"));
-            Failure::new(Exit::Usage, cause)
+            Failure::with_context(Exit::Usage, error, format!("cannot run {name}"))
         })?;
         Ok(Some(sql))
     }
@@ -211,16 +210,15 @@ impl ExecRun<'_> {
         let stop = self.interrupter.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let mut rows = QueryRows::on_stdout(&terminal, format);
-            let merged = merge.run(|columns, position, values| {
-                rows.row(columns, &names[position].label, &values)
-            });
+            let merged = merge
+                .run(|columns, position, values| rows.row(columns, &names[position].label, values));
             let ended = merged.and_then(|columns| rows.end(columns.as_deref()));
             if ended.is_err() {
                 // stdout is closed: drain the run, then cancel its statements.
                 stop.raise();
                 stop.raise();
             }
-            ended.map(drop)
+            ended
         });
         let streams = format != OutputFormat::Table;
         self.report(job, writing, streams).await

@@ -126,24 +126,10 @@ fn blockers_of(error: &MigrateError) -> Option<&[Holder]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::sqlstate;
     use crate::ui::test_support::*;
 
     fn at(millis: u64, event: Event) -> Event {
         Event { elapsed: Duration::from_millis(millis), ..event }
-    }
-
-    fn retrying(pause: u64) -> EventKind {
-        EventKind::Retrying {
-            attempt: 1,
-            limit: 5,
-            error: server_error(
-                sqlstate::LOCK_NOT_AVAILABLE,
-                "canceling statement due to lock timeout",
-            ),
-            blockers: vec![holder()],
-            pause: Duration::from_millis(pause),
-        }
     }
 
     #[test]
@@ -157,10 +143,10 @@ mod tests {
         for event in [
             at(0, started(&acme, 1, 2)),
             at(0, started(&globex, 2, 2)),
-            // LockWaitStats from 0.3 s to 2 s.
+            // Waits from 0.3 s to 2 s.
             at(1000, of(&acme, waiting)),
             at(2000, finished(&acme, migrated(&[]))),
-            // An attempt of 2 s, a pause of 0.5 s, and then it works.
+            // An attempt of 2 s, a pause of 0.5 s, then success.
             at(2000, of(&globex, retrying(500))),
             at(2600, finished(&globex, migrated(&[]))),
         ] {

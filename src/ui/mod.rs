@@ -29,6 +29,6 @@ pub use reporter::log_format::waiting_for_standby;
 pub use reporter::{ProgressMode, Reporter, Verbosity};
 pub use style::{ColorChoice, Style};
 pub use summary::{not_started, skipped};
-pub use table::{Cell, Listing, ListingWriter, OutputFormat};
+pub use table::{Cell, Listing, OutputFormat};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
 pub use text::{clean, clean_lines, count, shell_word, size, took};

@@ -1,170 +1,61 @@
 //! Rows of a query, from many tenants: their values as the server returns them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
-use serde_json::value::RawValue;
-
-use super::json::encode;
-use super::table::OutputFormat;
+use super::table::{Cell, Listing, ListingWriter, OutputFormat};
 use super::terminal::Terminal;
-use super::text::clean;
-use crate::service::exec_results::{Column, ColumnType, Value};
+use crate::service::exec_results::{Column, Value};
 
 /// The header of the first column.
 const TENANT: &str = "tenant";
 
-/// Writes the rows of a query, each with its tenant in front. A table is kept until the end; other
-/// formats are written row by row.
+/// Writes the rows of a query, each with its tenant in front.
 #[derive(Debug)]
-pub struct QueryRows<W: Write> {
-    out: W,
+pub struct QueryRows<W> {
+    writer: ListingWriter<W>,
     format: OutputFormat,
-    is_terminal: bool,
-    width: Option<u16>,
-    heads: Vec<String>,
-    table: Table,
-    last: Option<String>,
-    written: usize,
+    last: String,
 }
 
 impl QueryRows<io::Sink> {
     /// Starts a result on stdout.
     pub fn on_stdout(terminal: &Terminal, format: OutputFormat) -> QueryRows<impl Write + use<>> {
-        let stdout = terminal.stdout();
-        let width = stdout.width.filter(|_| stdout.is_terminal);
-        QueryRows::new(terminal.out(), format, stdout.is_terminal, width)
+        let listing = Listing::new(&[TENANT], "");
+        let writer = ListingWriter::new(listing, terminal.out(), terminal.stdout(), format);
+        QueryRows { writer, format, last: String::new() }
     }
 }
 
 impl<W: Write> QueryRows<W> {
-    fn new(out: W, format: OutputFormat, is_terminal: bool, width: Option<u16>) -> Self {
-        Self {
-            out,
-            format,
-            is_terminal,
-            width,
-            heads: Vec::new(),
-            table: Table::new(),
-            last: None,
-            written: 0,
-        }
-    }
-
     /// Adds a row.
-    pub fn row(&mut self, columns: &[Column], tenant: &str, values: &[Value]) -> io::Result<()> {
-        if self.written == 0 {
-            self.start(columns)?;
+    pub fn row(&mut self, columns: &[Column], tenant: &str, values: Vec<Value>) -> io::Result<()> {
+        if self.writer.rows == 0 {
+            self.writer.listing.columns = heads(columns);
+        } else if self.format == OutputFormat::Names && self.last == tenant {
+            return Ok(());
         }
-        match self.format {
-            OutputFormat::Table => {
-                let mut cells = vec![comfy_table::Cell::new(clean(tenant))];
-                for (column, value) in columns.iter().zip(values) {
-                    let cell = comfy_table::Cell::new(match value {
-                        Some(text) => clean(text),
-                        None => "NULL".into(),
-                    });
-                    cells.push(match column.kind {
-                        ColumnType::Number => cell.set_alignment(CellAlignment::Right),
-                        _ => cell,
-                    });
-                }
-                self.table.add_row(cells);
-            }
-            OutputFormat::Json => {
-                let comma = if self.written == 0 { "" } else { "," };
-                write!(self.out, "{comma}\n  {{{}:{}", encode(&TENANT)?, encode(&tenant)?)?;
-                for ((head, column), value) in self.heads[1..].iter().zip(columns).zip(values) {
-                    write!(self.out, ",{}:{}", encode(head)?, json(column.kind, value)?)?;
-                }
-                self.out.write_all(b"}")?;
-            }
-            OutputFormat::Csv => {
-                let mut line = self.field(Some(tenant));
-                for value in values {
-                    line.push(',');
-                    line += &self.field(value.as_deref());
-                }
-                writeln!(self.out, "{line}")?;
-            }
-            OutputFormat::Names => {
-                if self.last.as_deref() != Some(tenant) {
-                    writeln!(self.out, "{}", clean(tenant))?;
-                    self.last = Some(tenant.to_owned());
-                }
-            }
-        }
-        self.written += 1;
-        Ok(())
+        tenant.clone_into(&mut self.last);
+        let values =
+            columns.iter().zip(values).map(|(column, value)| Cell::Value(column.kind, value));
+        self.writer.row(std::iter::once(Cell::Text(tenant.to_owned())).chain(values).collect())
     }
 
-    /// Finishes the result and returns the number of rows. `columns` are the headers if there are no rows.
-    pub fn end(mut self, columns: Option<&[Column]>) -> io::Result<usize> {
-        if self.written == 0 {
-            self.start(columns.unwrap_or_default())?;
+    /// Finishes the result. `columns` are the headers if there are no rows.
+    pub fn end(mut self, columns: Option<&[Column]>) -> io::Result<()> {
+        if self.writer.rows == 0 {
+            self.writer.listing.columns = heads(columns.unwrap_or_default());
         }
-        match self.format {
-            OutputFormat::Table if self.written > 0 => {
-                for line in self.table.lines() {
-                    writeln!(self.out, "{}", line.trim_end())?;
-                }
-            }
-            OutputFormat::Json => {
-                self.out.write_all(if self.written == 0 { b"]\n" } else { b"\n]\n" })?;
-            }
-            _ => {}
-        }
-        self.out.flush()?;
-        Ok(self.written)
-    }
-
-    fn start(&mut self, columns: &[Column]) -> io::Result<()> {
-        self.heads = heads(columns);
-        match self.format {
-            OutputFormat::Table => {
-                self.table.load_style(UTF8_FULL_CONDENSED);
-                self.table.set_header(self.heads.iter().map(|head| clean(head).into_owned()));
-                match self.width {
-                    Some(width) => self
-                        .table
-                        .set_content_arrangement(ContentArrangement::Dynamic)
-                        .set_width(width),
-                    None => self.table.set_content_arrangement(ContentArrangement::Disabled),
-                };
-            }
-            OutputFormat::Json => self.out.write_all(b"[")?,
-            OutputFormat::Csv => {
-                let heads: Vec<String> =
-                    self.heads.iter().map(|head| self.field(Some(head))).collect();
-                writeln!(self.out, "{}", heads.join(","))?;
-            }
-            OutputFormat::Names => {}
-        }
-        Ok(())
-    }
-
-    /// Returns a field as COPY writes it: nothing for NULL, two quotes for an empty text.
-    fn field(&self, value: Option<&str>) -> String {
-        let Some(text) = value else {
-            return String::new();
-        };
-        // A file gets the value unchanged; a terminal must not act on it.
-        let text = if self.is_terminal { clean(text) } else { text.into() };
-        if text.is_empty() || text.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        } else {
-            text.into_owned()
-        }
+        self.writer.end().map(drop)
     }
 }
 
 /// Returns the headers: the tenant and the columns. A repeated name gets a number, because each is a
 /// key in JSON.
-fn heads(columns: &[Column]) -> Vec<String> {
+fn heads(columns: &[Column]) -> Vec<Cow<'static, str>> {
     let mut taken = HashSet::from([TENANT.to_owned()]);
-    let mut heads = vec![TENANT.to_owned()];
+    let mut heads = vec![TENANT.into()];
     for column in columns {
         let mut head = column.name.clone();
         let mut number = 2;
@@ -172,28 +63,9 @@ fn heads(columns: &[Column]) -> Vec<String> {
             head = format!("{}_{number}", column.name);
             number += 1;
         }
-        heads.push(head);
+        heads.push(head.into());
     }
     heads
-}
-
-fn json(kind: ColumnType, value: &Value) -> io::Result<String> {
-    let Some(text) = value else {
-        return Ok("null".to_owned());
-    };
-    match kind {
-        ColumnType::Flag => Ok(if text == "t" { "true" } else { "false" }.to_owned()),
-        // JSON has no NaN and no Infinity.
-        ColumnType::Number | ColumnType::Json => match serde_json::from_str::<&RawValue>(text) {
-            // Line breaks between tokens; those in strings are escaped.
-            Ok(raw) => {
-                let line = raw.get().replace(['\n', '\r', '\t'], " ");
-                encode(&RawValue::from_string(line)?)
-            }
-            Err(_) => encode(text),
-        },
-        ColumnType::Text => encode(text),
-    }
 }
 
 #[cfg(test)]
@@ -201,6 +73,8 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     use super::*;
+    use crate::service::exec_results::ColumnType;
+    use crate::ui::Stream;
 
     fn columns() -> Vec<Column> {
         [
@@ -213,17 +87,19 @@ mod tests {
         .into()
     }
 
+    fn rows(out: &mut Vec<u8>, format: OutputFormat, is_terminal: bool) -> QueryRows<&mut Vec<u8>> {
+        let stream = Stream { is_terminal, ..Stream::default() };
+        let writer = ListingWriter::new(Listing::new(&[TENANT], ""), out, stream, format);
+        QueryRows { writer, format, last: String::new() }
+    }
+
     fn written(format: OutputFormat, is_terminal: bool) -> String {
         let mut out = Vec::new();
-        let mut rows = QueryRows::new(&mut out, format, is_terminal, None);
+        let mut rows = rows(&mut out, format, is_terminal);
         let text = |text: &str| Some(text.to_owned());
-        rows.row(
-            &columns(),
-            "acme",
-            &[text("1.50"), text("a,\"b\"\u{1b}[2J"), text("t"), text("{\"a\": [1]}")],
-        )
-        .unwrap();
-        rows.row(&columns(), "globex", &[text("NaN"), text(""), None, None]).unwrap();
+        let first = vec![text("1.50"), text("a,\"b\"\u{1b}[2J"), text("t"), text("{\"a\": [1]}")];
+        rows.row(&columns(), "acme", first).unwrap();
+        rows.row(&columns(), "globex", vec![text("NaN"), text(""), None, None]).unwrap();
         rows.end(None).unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -272,7 +148,7 @@ globex,NaN,"",,
     fn a_result_without_rows_has_its_columns_in_csv() {
         let ended = |format| {
             let mut out = Vec::new();
-            QueryRows::new(&mut out, format, false, None).end(Some(&columns())).unwrap();
+            rows(&mut out, format, false).end(Some(&columns())).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(ended(OutputFormat::Csv), "tenant,id,name,tenant_2,name_2\n");

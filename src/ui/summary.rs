@@ -62,15 +62,12 @@ pub(super) fn failures(
         }
     }
     for row in &summary.refused {
-        let refused = Explanation {
-            headline: format!(
-                "tenant '{}' (row {} of the tenant table) cannot be migrated",
-                row.slug, row.id
-            ),
-            caused_by: vec![row.reason.to_string()],
-            hints: vec!["correct the schema name in that row".into()],
-            ..Explanation::default()
-        };
+        let refused = Explanation::new(format!(
+            "tenant '{}' (row {} of the tenant table) cannot be migrated",
+            row.slug, row.id
+        ))
+        .cause(&row.reason)
+        .hint("correct the schema name in that row");
         out += &refused.render(None, Detail::Full, layout);
     }
     if groups.len() > MAX_KINDS {
@@ -208,9 +205,7 @@ pub fn not_started(why: NotStarted) -> &'static str {
 fn shared(group: &FailureGroup<'_>, shown: Shown) -> Explanation {
     let explanation = explain_group(group);
     match shown {
-        Shown::Recently => {
-            Explanation { headline: explanation.message(), ..Explanation::default() }
-        }
+        Shown::Recently => Explanation::new(explanation.message()),
         Shown::Never | Shown::LongAgo => explanation,
     }
 }

@@ -5,11 +5,12 @@ use std::io::{self, Write};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::json::encode;
-use super::terminal::Terminal;
+use super::terminal::{Stream, Terminal};
 use super::text::clean;
+use crate::service::exec_results::{ColumnType, Value};
 
 /// The format of a listing: `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,9 @@ pub enum Cell {
     List(Vec<String>),
     /// No value: `-` in tables, empty in CSV, `null` in JSON.
     Absent,
+    /// A value of a query as the server writes it. NULL is `NULL` in tables and, as in COPY, empty
+    /// in CSV, where an empty text has quotes.
+    Value(ColumnType, Value),
 }
 
 /// The columns of a listing.
@@ -49,26 +53,6 @@ pub struct Listing {
     pub name: usize,
     /// The note on stderr if there are no rows, such as `no tenants`.
     pub empty: &'static str,
-}
-
-/// Writes a listing. A table is kept until [`ListingWriter::end`], which knows the widths of its
-/// columns; other formats are written row by row.
-#[derive(Debug)]
-pub struct ListingWriter<W: Write> {
-    form: Form<W>,
-    columns: Vec<Cow<'static, str>>,
-    name: usize,
-    /// Whether the output is a terminal, so that CSV is escaped too.
-    is_terminal: bool,
-    rows: usize,
-}
-
-#[derive(Debug)]
-enum Form<W: Write> {
-    Table(Box<Table>, W),
-    Json(W),
-    Csv(Box<csv::Writer<W>>),
-    Names(W),
 }
 
 impl Listing {
@@ -86,132 +70,136 @@ impl Listing {
 
     /// Writes a listing to stdout, and a note to stderr if a table is empty.
     pub fn write(
-        &self,
+        self,
         terminal: &Terminal,
         format: OutputFormat,
         rows: impl IntoIterator<Item = Vec<Cell>>,
     ) -> io::Result<()> {
-        let mut sheet = self.begin(terminal, format)?;
+        let empty = self.empty;
+        let mut writer = ListingWriter::new(self, terminal.out(), terminal.stdout(), format);
         for row in rows {
-            sheet.row(row)?;
+            writer.row(row)?;
         }
-        if sheet.end()? == 0 && format == OutputFormat::Table {
-            terminal.note(self.empty);
+        if writer.end()? == 0 && format == OutputFormat::Table {
+            terminal.note(empty);
         }
         Ok(())
     }
+}
 
-    /// Starts a listing on stdout whose rows are added one by one.
-    pub fn begin(
-        &self,
-        terminal: &Terminal,
-        format: OutputFormat,
-    ) -> io::Result<ListingWriter<impl Write + use<>>> {
-        let width = terminal.stdout().width.filter(|_| terminal.stdout().is_terminal);
-        self.begin_in(terminal.out(), format, terminal.stdout().is_terminal, width)
-    }
-
-    /// Starts a listing in a writer; `width` limits a table.
-    pub fn begin_in<W: Write>(
-        &self,
-        mut out: W,
-        format: OutputFormat,
-        is_terminal: bool,
-        width: Option<u16>,
-    ) -> io::Result<ListingWriter<W>> {
-        let form = match format {
-            OutputFormat::Table => {
-                let mut table = Table::new();
-                table.load_style(UTF8_FULL_CONDENSED);
-                table.set_header(self.columns.iter().map(|key| clean(key).into_owned()));
-                match width {
-                    Some(width) => {
-                        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)
-                    }
-                    None => table.set_content_arrangement(ContentArrangement::Disabled),
-                };
-                Form::Table(Box::new(table), out)
-            }
-            OutputFormat::Json => {
-                out.write_all(b"[")?;
-                Form::Json(out)
-            }
-            OutputFormat::Csv => {
-                let mut writer = csv::Writer::from_writer(out);
-                let heads = self.columns.iter().map(|key| key.as_bytes());
-                writer.write_record(heads).map_err(plain)?;
-                Form::Csv(Box::new(writer))
-            }
-            OutputFormat::Names => Form::Names(out),
-        };
-        Ok(ListingWriter {
-            form,
-            columns: self.columns.clone(),
-            name: self.name,
-            is_terminal,
-            rows: 0,
-        })
-    }
+/// Writes a listing. A table is kept until [`ListingWriter::end`], which knows the widths of its
+/// columns; other formats are written row by row.
+#[derive(Debug)]
+pub(super) struct ListingWriter<W> {
+    /// The columns can be changed until the first row.
+    pub(super) listing: Listing,
+    out: W,
+    stream: Stream,
+    format: OutputFormat,
+    table: Table,
+    pub(super) rows: usize,
 }
 
 impl<W: Write> ListingWriter<W> {
+    /// Returns a writer to `out`; `stream` says whether that is a terminal, and how wide.
+    pub(super) fn new(listing: Listing, out: W, stream: Stream, format: OutputFormat) -> Self {
+        Self { listing, out, stream, format, table: Table::new(), rows: 0 }
+    }
+
     /// Adds a row: one cell for each column, in their order.
-    pub fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
-        match &mut self.form {
-            Form::Table(table, _) => {
-                table.add_row(cells.iter().map(Cell::in_table).collect::<Vec<_>>());
+    pub(super) fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
+        if self.rows == 0 {
+            self.start()?;
+        }
+        match self.format {
+            OutputFormat::Table => {
+                self.table.add_row(cells.iter().map(Cell::in_table));
             }
-            Form::Json(out) => {
-                let keys = self.columns.iter().map(|key| key.clone().into_owned());
-                let object: Map<_, _> = keys.zip(cells.into_iter().map(Value::from)).collect();
-                out.write_all(if self.rows == 0 { b"\n  " } else { b",\n  " })?;
-                out.write_all(encode(&object)?.as_bytes())?;
-            }
-            Form::Csv(writer) => {
-                let is_terminal = self.is_terminal;
-                let fields = cells.iter().map(|cell| {
-                    let text = cell.plain(";");
-                    // A file gets the value unchanged; a terminal must not act on it.
-                    if is_terminal { clean(&text).into_owned() } else { text.into_owned() }
-                });
-                writer.write_record(fields.map(String::into_bytes)).map_err(plain)?;
-            }
-            Form::Names(out) => {
-                // xargs would read a name with a line break as two names.
-                match cells.get(self.name) {
-                    Some(Cell::List(names)) => {
-                        for name in names {
-                            writeln!(out, "{}", clean(name))?;
-                        }
-                    }
-                    Some(name) => writeln!(out, "{}", clean(&name.plain(" ")))?,
-                    None => {}
+            OutputFormat::Json => {
+                let mut before = if self.rows == 0 { "\n  {" } else { ",\n  {" };
+                for (key, cell) in self.listing.columns.iter().zip(cells) {
+                    write!(self.out, "{before}{}:{}", encode(key)?, cell.json()?)?;
+                    before = ",";
                 }
+                self.out.write_all(b"}")?;
             }
+            OutputFormat::Csv => {
+                let fields: Vec<String> = cells.iter().map(|cell| self.field(cell)).collect();
+                writeln!(self.out, "{}", fields.join(","))?;
+            }
+            // xargs would read a name with a line break as two names.
+            OutputFormat::Names => match cells.get(self.listing.name) {
+                Some(Cell::List(names)) => {
+                    for name in names {
+                        writeln!(self.out, "{}", clean(name))?;
+                    }
+                }
+                Some(name) => writeln!(self.out, "{}", clean(&name.plain(" ")))?,
+                None => {}
+            },
         }
         self.rows += 1;
         Ok(())
     }
 
     /// Finishes the listing and returns the number of rows.
-    pub fn end(self) -> io::Result<usize> {
-        match self.form {
-            // An empty table prints nothing, as in kubectl and gh.
-            Form::Table(_, mut out) if self.rows == 0 => out.flush()?,
-            Form::Table(table, mut out) => {
-                for line in table.lines() {
-                    writeln!(out, "{}", line.trim_end())?;
-                }
-                out.flush()?;
-            }
-            Form::Json(mut out) => {
-                out.write_all(if self.rows == 0 { b"]\n" } else { b"\n]\n" })?;
-                out.flush()?;
-            }
-            Form::Csv(mut writer) => writer.flush()?,
-            Form::Names(mut out) => out.flush()?,
+    pub(super) fn end(mut self) -> io::Result<usize> {
+        if self.rows == 0 {
+            self.start()?;
         }
+        match self.format {
+            // An empty table prints nothing, as in kubectl and gh.
+            OutputFormat::Table if self.rows > 0 => {
+                for line in self.table.lines() {
+                    writeln!(self.out, "{}", line.trim_end())?;
+                }
+            }
+            OutputFormat::Json => {
+                self.out.write_all(if self.rows == 0 { b"]\n" } else { b"\n]\n" })?;
+            }
+            _ => {}
+        }
+        self.out.flush()?;
         Ok(self.rows)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        let columns = &self.listing.columns;
+        match self.format {
+            OutputFormat::Table => {
+                self.table.load_style(UTF8_FULL_CONDENSED);
+                self.table.set_header(columns.iter().map(|key| clean(key)));
+                self.table.set_content_arrangement(ContentArrangement::Disabled);
+                if let Some(width) = self.stream.width.filter(|_| self.stream.is_terminal) {
+                    self.table
+                        .set_content_arrangement(ContentArrangement::Dynamic)
+                        .set_width(width);
+                }
+            }
+            OutputFormat::Json => self.out.write_all(b"[")?,
+            OutputFormat::Csv => {
+                let heads = columns.iter().map(|key| self.quoted(key, false));
+                let heads: Vec<String> = heads.collect();
+                writeln!(self.out, "{}", heads.join(","))?;
+            }
+            OutputFormat::Names => {}
+        }
+        Ok(())
+    }
+
+    fn field(&self, cell: &Cell) -> String {
+        self.quoted(&cell.plain(";"), matches!(cell, Cell::Value(_, Some(_))))
+    }
+
+    /// Returns a field of CSV, in quotes where RFC 4180 requires them.
+    fn quoted(&self, text: &str, even_empty: bool) -> String {
+        // A file gets the value unchanged; a terminal must not act on it.
+        let text = if self.stream.is_terminal { clean(text) } else { text.into() };
+        if text.contains([',', '"', '\n', '\r']) || even_empty && text.is_empty() {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text.into_owned()
+        }
     }
 }
 
@@ -222,48 +210,59 @@ impl Cell {
         text.map_or(Self::Absent, |text| Self::Text(text.into()))
     }
 
+    /// Returns a cell with a number of things.
+    #[must_use]
+    pub fn count(number: impl TryInto<i64>) -> Self {
+        Self::Number(number.try_into().unwrap_or(i64::MAX))
+    }
+
     fn plain(&self, separator: &str) -> Cow<'_, str> {
         match self {
-            Self::Text(text) => Cow::Borrowed(text),
+            Self::Text(text) | Self::Value(_, Some(text)) => Cow::Borrowed(text),
             Self::Number(number) => Cow::Owned(number.to_string()),
             Self::Flag(flag) => Cow::Borrowed(if *flag { "true" } else { "false" }),
             Self::List(items) => Cow::Owned(items.join(separator)),
-            Self::Absent => Cow::Borrowed(""),
+            Self::Absent | Self::Value(_, None) => Cow::Borrowed(""),
         }
     }
 
     fn in_table(&self) -> comfy_table::Cell {
+        let text = match self {
+            Self::Flag(flag) => Cow::Borrowed(if *flag { "yes" } else { "no" }),
+            Self::Absent => Cow::Borrowed("-"),
+            Self::List(items) if items.is_empty() => Cow::Borrowed("-"),
+            Self::Value(_, None) => Cow::Borrowed("NULL"),
+            other => other.plain(", "),
+        };
+        let cell = comfy_table::Cell::new(clean(&text));
         match self {
-            Self::Number(_) => {
-                comfy_table::Cell::new(self.plain("")).set_alignment(CellAlignment::Right)
+            Self::Number(_) | Self::Value(ColumnType::Number, _) => {
+                cell.set_alignment(CellAlignment::Right)
             }
-            Self::Flag(flag) => comfy_table::Cell::new(if *flag { "yes" } else { "no" }),
-            Self::Absent => comfy_table::Cell::new("-"),
-            Self::List(items) if items.is_empty() => comfy_table::Cell::new("-"),
-            Self::Text(_) | Self::List(_) => comfy_table::Cell::new(clean(&self.plain(", "))),
+            _ => cell,
         }
     }
-}
 
-impl From<Cell> for Value {
-    fn from(cell: Cell) -> Self {
-        match cell {
-            Cell::Text(text) => text.into(),
-            Cell::Number(number) => number.into(),
-            Cell::Flag(flag) => flag.into(),
-            Cell::List(items) => items.into(),
-            Cell::Absent => Self::Null,
+    fn json(&self) -> io::Result<String> {
+        match self {
+            Self::List(items) => encode(items),
+            Self::Absent | Self::Value(_, None) => Ok("null".to_owned()),
+            Self::Value(ColumnType::Flag, Some(text)) => Ok((text == "t").to_string()),
+            Self::Value(ColumnType::Number | ColumnType::Json, Some(text)) => {
+                match serde_json::from_str::<&RawValue>(text) {
+                    // Line breaks between tokens; those in strings are escaped.
+                    Ok(raw) => {
+                        let line = raw.get().replace(['\n', '\r', '\t'], " ");
+                        encode(&RawValue::from_string(line)?)
+                    }
+                    // JSON has no NaN and no Infinity.
+                    Err(_) => encode(text),
+                }
+            }
+            Self::Text(text) | Self::Value(ColumnType::Text, Some(text)) => encode(text),
+            other @ (Self::Number(_) | Self::Flag(_)) => Ok(other.plain("").into_owned()),
         }
     }
-}
-
-/// Keeps the kind of an I/O error, which the conversion of the csv crate drops.
-fn plain(error: csv::Error) -> io::Error {
-    let kind = match error.kind() {
-        csv::ErrorKind::Io(error) => error.kind(),
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error)
 }
 
 #[cfg(test)]
@@ -271,6 +270,8 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     use super::*;
+    use crate::ui::is_broken_pipe;
+    use crate::ui::test_support::Closed;
 
     fn rows() -> Vec<Vec<Cell>> {
         vec![
@@ -297,11 +298,12 @@ mod tests {
 
     fn written(format: OutputFormat, rows: Vec<Vec<Cell>>, width: Option<u16>) -> String {
         let mut out = Vec::new();
-        let mut sheet = listing().begin_in(&mut out, format, width.is_some(), width).unwrap();
+        let stream = Stream { is_terminal: width.is_some(), width, ..Stream::default() };
+        let mut writer = ListingWriter::new(listing(), &mut out, stream, format);
         for row in rows {
-            sheet.row(row).unwrap();
+            writer.row(row).unwrap();
         }
-        sheet.end().unwrap();
+        writer.end().unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -365,26 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_away_is_a_broken_pipe_in_every_format() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
+    fn a_closed_pipe_is_an_error_in_every_format() {
         for format in
             [OutputFormat::Table, OutputFormat::Json, OutputFormat::Csv, OutputFormat::Names]
         {
-            let ended = listing().begin_in(Closed, format, false, None).and_then(|mut sheet| {
-                for row in rows() {
-                    sheet.row(row)?;
-                }
-                sheet.end()
-            });
-            assert!(super::super::is_broken_pipe(&ended.unwrap_err()), "{format:?}");
+            let mut writer = ListingWriter::new(listing(), Closed, Stream::default(), format);
+            let written = rows().into_iter().try_for_each(|row| writer.row(row));
+            let ended = written.and_then(|()| writer.end());
+            assert!(is_broken_pipe(&ended.unwrap_err()), "{format:?}");
         }
     }
 }

@@ -33,11 +33,9 @@ pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
 /// Returns the explanation of a tenant that was created but lacks migrations.
 #[must_use]
 pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
-    let mut explanation = one(error, target, &[], "migrate the tenant", "--lock-wait");
-    let option = Target::option(std::iter::once(target));
-    let args = format!("migrate-schemas {option}");
-    explanation.hints.push(Hint::command("migrate the tenant", args));
-    explanation
+    let args = format!("migrate-schemas {}", Target::option(std::iter::once(target)));
+    one(error, target, &[], "migrate the tenant", "--lock-wait")
+        .hint(Hint::command("migrate the tenant", args))
 }
 
 fn one(
@@ -104,156 +102,89 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn explain(&self, error: &MigrateError) -> Explanation {
+        let rerun = self.rerun;
+        let failed = |doing: &str, error: &ServerError| Explanation {
+            details: details(error, &[], 1),
+            ..Explanation::new(format!("{doing} failed")).cause(error)
+        };
         match error {
-            MigrateError::SchemaMissing => Explanation {
-                headline: self.missing.clone(),
-                hints: vec![SchemaState::missing_hint()],
-                ..Explanation::default()
-            },
-            MigrateError::Script {
-                script,
-                file,
-                place,
-                error,
-                blockers,
-                attempts,
-                rolled_back,
-            } => Explanation {
-                headline: match place {
+            MigrateError::SchemaMissing => {
+                Explanation::new(&self.missing).hint(SchemaState::missing_hint())
+            }
+            MigrateError::Script { script, file, place, error, blockers, attempts, rolled_back } => {
+                let headline = match place {
                     Some(place) => format!("{script} failed at {}", position(file, place)),
                     None => format!("{script} failed ({file})"),
-                },
-                excerpt: place.as_ref().map(Excerpt::new),
-                details: details(error, blockers, *attempts),
-                hints: self.script_hints(script, error, blockers, *rolled_back),
-                caused_by: vec![error.to_string()],
-            },
+                };
+                Explanation {
+                    excerpt: place.as_ref().map(Excerpt::new),
+                    details: details(error, blockers, *attempts),
+                    hints: self.script_hints(script, error, blockers, *rolled_back),
+                    ..Explanation::new(headline).cause(error)
+                }
+            }
             MigrateError::LeftSchema { scripts, touched } => Explanation {
-                headline: format!("{} reached outside its schema", one_of(scripts)),
                 caused_by: touched.clone(),
-                hints: vec![format!(
-                    "a tenant's migration may change only its own schema, so move this statement to the shared set and {}; {}",
-                    self.rerun,
-                    self.what_stays()
-                ).into()],
-                ..Explanation::default()
-            },
-            MigrateError::LeftTransaction { scripts, why } => Explanation {
-                headline: format!(
-                    "{} changed the state of its transaction",
-                    one_of(scripts)
-                ),
-                caused_by: vec![why.clone()],
-                hints: vec![format!(
-                    "take transaction control, SET ROLE and SET search_path out of the file; check what was committed in {} before you {}",
-                    self.name, self.rerun
-                ).into()],
-                ..Explanation::default()
-            },
+                ..Explanation::new(format!("{} reached outside its schema", one_of(scripts)))
+            }
+            .hint(format!("a tenant's migration may change only its own schema, so move this statement to the shared set and {rerun}; {}", self.what_stays())),
+            MigrateError::LeftTransaction { scripts, why } => {
+                Explanation::new(format!("{} changed the state of its transaction", one_of(scripts)))
+                    .cause(why)
+                    .hint(format!("take transaction control, SET ROLE and SET search_path out of the file; check what was committed in {} before you {rerun}", self.name))
+            }
             MigrateError::Drift { drifts } => Explanation {
-                headline: "files and history disagree, nothing was run".to_owned(),
                 caused_by: drifts.iter().map(ToString::to_string).collect(),
                 hints: drift_hints(drifts),
-                ..Explanation::default()
+                ..Explanation::new("files and history disagree, nothing was run")
             },
-            MigrateError::DamagedHistory { why } => Explanation {
-                headline: "the migration history cannot be read, nothing was run".to_owned(),
-                caused_by: vec![why.clone()],
-                hints: vec![format!(
-                    "repair that row of the history table (keep a copy of it), then {}",
-                    self.rerun
-                ).into()],
-                ..Explanation::default()
-            },
-            MigrateError::HasHistory { version } => Explanation {
-                headline: match version {
-                    Some(version) => format!("the schema has a migration history already, at version {version}"),
-                    None => "the schema has a migration history already".to_owned(),
-                },
-                hints: vec!["another session created it in the meantime; nothing was changed".into()],
-                ..Explanation::default()
-            },
+            MigrateError::DamagedHistory { why } => {
+                Explanation::new("the migration history cannot be read, nothing was run")
+                    .cause(why)
+                    .hint(format!("repair that row of the history table (keep a copy of it), then {rerun}"))
+            }
+            MigrateError::HasHistory { version } => {
+                let at = version.map(|version| format!(", at version {version}"));
+                let at = at.unwrap_or_default();
+                Explanation::new(format!("the schema has a migration history already{at}"))
+                    .hint("another session created it in the meantime; nothing was changed")
+            }
             MigrateError::SchemaIncomplete { missing } => Explanation {
-                headline: "the schema lacks objects that the migrations create, nothing was recorded"
-                    .to_owned(),
                 caused_by: missing.iter().map(|what| format!("it lacks {what}")).collect(),
-                hints: vec![
-                    "choose a lower --to, or skip this check with --unchecked".into(),
-                ],
-                ..Explanation::default()
-            },
+                ..Explanation::new("the schema lacks objects that the migrations create, nothing was recorded")
+            }
+            .hint("choose a lower --to, or skip this check with --unchecked"),
             MigrateError::Locked { holder, waited } => Explanation {
-                headline: format!(
-                    "another session holds the schema's lock, waited {}",
-                    whole(*waited)
-                ),
                 caused_by: holder.iter().map(|holder| held_by("held by", holder)).collect(),
-                hints: vec![format!(
-                    "let that session finish and {}, or wait longer with {}",
-                    self.rerun, self.lock_wait
-                ).into()],
-                ..Explanation::default()
-            },
-            MigrateError::InvalidIndex { script, indexes } => Explanation {
-                headline: format!("{script} left an invalid index"),
-                caused_by: vec![format!("invalid: {}", indexes.join(", "))],
-                hints: vec![format!(
-                    "a unique index stays invalid while the data has duplicates: fix the data and {}, which drops the index and builds it again",
-                    self.rerun
-                ).into()],
-                ..Explanation::default()
-            },
-            MigrateError::Database { doing, error } => Explanation {
-                headline: format!("{doing} failed"),
-                caused_by: vec![error.to_string()],
-                details: details(error, &[], 1),
-                hints: hint_of_server(error)
-                    .chain([Hint::from(match remedy(error) {
-                        Some(remedy) => format!("{remedy}, then {}", self.rerun),
-                        None => format!("fix the cause and {}", self.rerun),
-                    })])
-                    .collect(),
-                ..Explanation::default()
-            },
+                ..Explanation::new(format!("another session holds the schema's lock, waited {}", whole(*waited)))
+            }
+            .hint(format!("let that session finish and {rerun}, or wait longer with {}", self.lock_wait)),
+            MigrateError::InvalidIndex { script, indexes } => {
+                Explanation::new(format!("{script} left an invalid index"))
+                    .cause(&format!("invalid: {}", indexes.join(", ")))
+                    .hint(format!("a unique index stays invalid while the data has duplicates: fix the data and {rerun}, which drops the index and builds it again"))
+            }
+            MigrateError::Database { doing, error } => {
+                let next = match remedy(error) {
+                    Some(remedy) => format!("{remedy}, then {rerun}"),
+                    None => format!("fix the cause and {rerun}"),
+                };
+                failed(doing, error).hints(hint_of_server(error)).hint(next)
+            }
             MigrateError::InDoubt { doing, error } => Explanation {
-                headline: format!(
-                    "the connection was lost while {doing}, so the outcome is not known"
-                ),
-                caused_by: vec![error.to_string()],
-                details: details(error, &[], 1),
-                hints: vec![format!(
-                    "the server kept the whole transaction or nothing of it; {}, which reads the history and continues from there",
-                    self.rerun
-                ).into()],
-                ..Explanation::default()
-            },
-            MigrateError::Job {
-                doing,
-                error,
-                hints,
-            } => Explanation {
-                headline: format!("{doing} failed"),
-                caused_by: vec![error.to_string()],
-                details: details(error, &[], 1),
-                hints: hint_of_server(error)
-                    .chain(self.find_duplicates(error))
-                    .chain(hints.iter().cloned())
-                    .collect(),
-                ..Explanation::default()
-            },
-            MigrateError::Panicked { message } => Explanation {
-                headline: "pricesync has a bug and gave up on this schema".to_owned(),
-                caused_by: vec![message.clone()],
-                hints: vec![
-                    "report it with this message and the output of pricesync --version".into(),
-                    format!(
-                        "the server rolls back what was not committed; {} once it is fixed",
-                        self.rerun
-                    )
-                    .into(),
-                ],
-                ..Explanation::default()
-            },
+                headline: format!("the connection was lost while {doing}, so the outcome is not known"),
+                ..failed(doing, error)
+            }
+            .hint(format!("the server kept the whole transaction or nothing of it; {rerun}, which reads the history and continues from there")),
+            MigrateError::Job { doing, error, hints } => failed(doing, error)
+                .hints(hint_of_server(error).chain(self.find_duplicates(error)))
+                .hints(hints.iter().cloned()),
+            MigrateError::Panicked { message } => {
+                Explanation::new("pricesync has a bug and gave up on this schema")
+                    .cause(message)
+                    .hint("report it with this message and the output of pricesync --version")
+                    .hint(format!("the server rolls back what was not committed; {rerun} once it is fixed"))
+            }
         }
     }
 
@@ -420,22 +351,11 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
 
     #[test]
     fn a_lock_timeout_names_who_was_in_the_way() {
-        let MigrateError::Script { script, file, place, .. } = missing_relation() else {
-            unreachable!()
-        };
-        let error = MigrateError::Script {
-            script,
-            file,
-            place,
-            error: server_error(
-                sqlstate::LOCK_NOT_AVAILABLE,
-                "canceling statement due to lock timeout",
-            ),
-            blockers: vec![holder()],
-            attempts: 5,
-            rolled_back: true,
-        };
-        assert_data_eq!(read(&error), str![[r#"
+        let mut failed = missing_relation();
+        if let MigrateError::Script { error, blockers, attempts, .. } = &mut failed {
+            (*error, *blockers, *attempts) = (lock_timeout(), vec![holder()], 5);
+        }
+        assert_data_eq!(read(&failed), str![[r#"
 error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices/V8__price_history_index.sql:12:17
   12 | create index on prices (product_id);
      |                 ^
@@ -448,70 +368,25 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
     }
 
     #[test]
-    fn a_held_lock_names_its_holder_and_the_way_to_wait_longer() {
-        let error = MigrateError::Locked { holder: Some(holder()), waited: Duration::from_mins(1) };
-        assert_data_eq!(
-            read(&error),
-            str![[r#"
-error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
-  caused by: held by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
-  hint: let that session finish and rerun with --tenant=globex, or wait longer with --lock-wait
-
-"#]]
-            .raw()
-        );
-    }
-
-    #[test]
-    fn every_drift_is_named_with_what_to_do_about_it() {
-        let error = MigrateError::Drift {
-            drifts: vec![
-                Drift::Edited { script: "V1__a".into(), recorded: 1, found: 2 },
-                Drift::OutOfOrder { script: "V2__b".into(), newest: 4 },
-            ],
-        };
-        assert_data_eq!(read(&error), str![[r#"
-error: tenant_globex: files and history disagree, nothing was run
-  caused by: V1__a.sql was edited after it had been applied
-  caused by: V2__b.sql is older than the newest applied version 4 and was never applied
-  hint: restore the file as it was applied and put the change into a new one: pricesync make-migration
-  hint: give the file a version above 4
-
-"#]].raw());
-    }
-
-    #[test]
-    fn the_servers_detail_and_hint_are_kept() {
-        let error = MigrateError::Database {
-            doing: "reading the history".into(),
-            error: ServerError {
-                detail: Some("some detail\nof two lines".into()),
-                hint: Some("the server's hint".into()),
-                ..server_error(
-                    sqlstate::INSUFFICIENT_PRIVILEGE,
-                    "permission denied for schema tenant_globex",
-                )
-            },
-        };
-        assert_data_eq!(
-            read(&error),
-            str![[r#"
-error: tenant_globex: reading the history failed
-  caused by: permission denied for schema tenant_globex (42501)
-  detail: some detail
-    of two lines
-  hint: the server's hint
-  hint: grant the missing privilege to the role that runs migrations, then rerun with --tenant=globex
-
-"#]]
-            .raw()
-        );
-    }
-
-    #[test]
     fn every_other_failure_has_a_cause_and_a_next_step() {
+        let refused = server_error(sqlstate::INSUFFICIENT_PRIVILEGE, "permission denied");
         let errors = [
             MigrateError::SchemaMissing,
+            MigrateError::Locked { holder: Some(holder()), waited: Duration::from_mins(1) },
+            MigrateError::Drift {
+                drifts: vec![
+                    Drift::Edited { script: "V1__a".into(), recorded: 1, found: 2 },
+                    Drift::OutOfOrder { script: "V2__b".into(), newest: 4 },
+                ],
+            },
+            MigrateError::Database {
+                doing: "reading the history".into(),
+                error: ServerError {
+                    detail: Some("some detail\nof two lines".into()),
+                    hint: Some("the server's hint".into()),
+                    ..refused
+                },
+            },
             MigrateError::LeftSchema {
                 scripts: vec![script(7, "a"), script(8, "b")],
                 touched: vec!["public.countries was written".into()],
@@ -540,6 +415,20 @@ error: tenant_globex: reading the history failed
         assert_data_eq!(all, str![[r#"
 error: tenant_globex: the schema of tenant 'globex' does not exist
   hint: restore a backup, or create the schema without data: pricesync doctor --fix missing
+error: tenant_globex: another session holds the schema's lock, waited 1 min 00 s
+  caused by: held by pid 4121 (psql) from 10.0.0.7, for 75 s: update products set price = 1
+  hint: let that session finish and rerun with --tenant=globex, or wait longer with --lock-wait
+error: tenant_globex: files and history disagree, nothing was run
+  caused by: V1__a.sql was edited after it had been applied
+  caused by: V2__b.sql is older than the newest applied version 4 and was never applied
+  hint: restore the file as it was applied and put the change into a new one: pricesync make-migration
+  hint: give the file a version above 4
+error: tenant_globex: reading the history failed
+  caused by: permission denied (42501)
+  detail: some detail
+    of two lines
+  hint: the server's hint
+  hint: grant the missing privilege to the role that runs migrations, then rerun with --tenant=globex
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
   caused by: public.countries was written
   hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex

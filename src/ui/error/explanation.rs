@@ -52,6 +52,31 @@ pub struct Layout<'a> {
 }
 
 impl Explanation {
+    /// Returns an explanation that is a headline only.
+    pub fn new(headline: impl Into<String>) -> Self {
+        Self { headline: headline.into(), ..Self::default() }
+    }
+
+    /// Adds a cause.
+    #[must_use]
+    pub fn cause(mut self, cause: &(impl ToString + ?Sized)) -> Self {
+        self.caused_by.push(cause.to_string());
+        self
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<Hint>) -> Self {
+        self.hints([hint.into()])
+    }
+
+    /// Adds hints.
+    #[must_use]
+    pub fn hints(mut self, hints: impl IntoIterator<Item = Hint>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
     /// Returns headline and causes on one line, for JSON and for lists. Not escaped.
     #[must_use]
     pub fn message(&self) -> String {

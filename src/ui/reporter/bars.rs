@@ -235,26 +235,24 @@ mod tests {
     use crate::service::event::Outcome;
     use crate::ui::test_support::*;
 
-    fn bars(screen: &Screen, level: LogLevel) -> BarsReporter<Screen> {
-        let style = Style::plain();
-        BarsReporter::new(
-            ProgressDrawTarget::term_like(Box::new(screen.clone())),
-            screen.clone(),
-            || usize::from(WIDTH),
-            LogFormatter::new(above_bars(level), style, usize::from(WIDTH), "pricesync"),
-            style,
-        )
+    fn bars() -> (Screen, BarsReporter<Screen>) {
+        let (screen, style, width) = (Screen::new(), Style::plain(), usize::from(WIDTH));
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let format = LogFormatter::new(above_bars(LogLevel::Progress), style, width, "pricesync");
+        let bars = BarsReporter::new(target, screen.clone(), move || width, format, style);
+        (screen, bars)
     }
 
-    fn draw(bars: &BarsReporter<Screen>, screen: &Screen) -> String {
+    /// Reports the events and returns what the terminal shows.
+    fn drawn(bars: &mut BarsReporter<Screen>, screen: &Screen, events: &[Event]) -> String {
+        report(bars, events);
         bars.bar.tick();
         screen.text()
     }
 
     #[test]
     fn the_total_counts_and_at_most_eight_schemas_have_a_line() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let tenants: Vec<_> = (1..=14).map(|n| tenant(&format!("t{n}"))).collect();
         bars.on(&run_started(20, 20, 14)).unwrap();
         for (number, tenant) in tenants.iter().enumerate() {
@@ -263,18 +261,14 @@ mod tests {
         for tenant in &tenants[..3] {
             bars.on(&finished(tenant, migrated(&[applied(1, "products", 9)]))).unwrap();
         }
-        bars.on(&of(
-            &tenants[3],
-            EventKind::ScriptStarted { script: script(8, "price_hiformat_index") },
-        ))
-        .unwrap();
-        bars.on(&of(
-            &tenants[4],
-            EventKind::WaitingForLock { holder: Some(holder()), waited: Duration::from_secs(12) },
-        ))
-        .unwrap();
-
-        let text = draw(&bars, &screen);
+        let script = script(8, "price_hiformat_index");
+        let waiting =
+            EventKind::WaitingForLock { holder: Some(holder()), waited: Duration::from_secs(12) };
+        let text = drawn(
+            &mut bars,
+            &screen,
+            &[of(&tenants[3], EventKind::ScriptStarted { script }), of(&tenants[4], waiting)],
+        );
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("migrating   3/20  ━━"), "{text}");
         assert_eq!(lines[1], "  tenant_t4   V8__price_hiformat_index");
@@ -285,26 +279,26 @@ mod tests {
 
     #[test]
     fn a_missing_standby_is_shown_above_the_bars_too() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let acme = tenant("acme");
-        bars.on(&run_started(1, 1, 1)).unwrap();
-        bars.on(&started(&acme, 1, 1)).unwrap();
-        let waited = Duration::from_secs(4);
-        bars.on(&of(&acme, EventKind::WaitingForStandby { waited })).unwrap();
-        let text = draw(&bars, &screen);
+        let waiting = EventKind::WaitingForStandby { waited: Duration::from_secs(4) };
+        let text = drawn(
+            &mut bars,
+            &screen,
+            &[run_started(1, 1, 1), started(&acme, 1, 1), of(&acme, waiting)],
+        );
         assert!(text.starts_with("tenant_acme: waiting for a standby, 4 s"));
         assert!(text.contains("  tenant_acme  waiting for a standby (4 s)"), "{text}");
     }
 
     #[test]
     fn failures_stay_above_and_the_summary_comes_once() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let good = migrated(&[applied(1, "products", 9)]);
-        tell(
+        let text = drawn(
             &mut bars,
+            &screen,
             &[
                 run_started(3, 2, 2),
                 started(&acme, 1, 2),
@@ -312,7 +306,6 @@ mod tests {
                 finished(&globex, failed(missing_relation())),
             ],
         );
-        let text = draw(&bars, &screen);
         assert!(text.starts_with("error: tenant_globex: V8__"), "{text}");
         assert!(text.contains("\nmigrating  1/2 "), "{text}");
         assert!(text.contains("  1 failed  00:0"), "{text}");
@@ -335,18 +328,17 @@ mod tests {
 
     #[test]
     fn the_bar_of_one_schema_counts_its_steps() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let acme = tenant("acme");
-        tell(
+        let text = drawn(
             &mut bars,
+            &screen,
             &[
                 run(EventKind::RunStarted { work: RESTORE, schemas: 1, pending: 1, jobs: 1 }),
                 started(&acme, 1, 1),
                 of(&acme, step(4, "table products", 20_000)),
             ],
         );
-        let text = draw(&bars, &screen);
         assert!(text.starts_with("restoring   3/12  ━━━"), "{text}");
         assert!(text.ends_with("\n  tenant_acme  table products, 20000 rows, 1953 KiB"), "{text}");
         bars.finish(&Summary {
@@ -360,54 +352,49 @@ mod tests {
 
     #[test]
     fn one_of_many_schemas_shows_its_step_in_its_line() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let acme = tenant("acme");
-        tell(
+        let text = drawn(
             &mut bars,
+            &screen,
             &[run_started(3, 3, 2), started(&acme, 1, 3), of(&acme, step(4, "table products", 0))],
         );
-        let text = draw(&bars, &screen);
         assert!(text.starts_with("migrating  0/3  "), "{text}");
         assert!(text.ends_with("\n  tenant_acme  4/12 table products"), "{text}");
     }
 
     #[test]
     fn names_longer_than_the_terminal_do_not_wrap() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let long = tenant(&"株式会社ế".repeat(3));
         let name = "a_name_that_goes_on_and_on_and_on_and_on_until_it_is_cut_off";
-        tell(
+        let text = drawn(
             &mut bars,
+            &screen,
             &[
                 run_started(1, 1, 1),
                 started(&long, 1, 1),
                 of(&long, EventKind::ScriptStarted { script: script(20_261_123_101_500, name) }),
             ],
         );
-        let text = draw(&bars, &screen);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.ends_with('…'), "{text}");
     }
 
     #[test]
     fn a_run_with_nothing_to_do_draws_no_bar() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let acme = tenant("acme");
         let missing = failed(crate::service::failure::MigrateError::SchemaMissing);
-        tell(&mut bars, &[run_started(1, 0, 4), finished(&acme, missing)]);
+        report(&mut bars, &[run_started(1, 0, 4), finished(&acme, missing)]);
         assert!(!screen.text().contains("migrating"), "{}", screen.text());
     }
 
     #[test]
     fn a_pause_counts_down_in_place_of_schemas() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         let pausing = EventKind::Pausing { before: 2, of: 3, left: Duration::from_mins(2) };
-        tell(&mut bars, &[run_started(2, 2, 1), run(pausing)]);
-        let text = draw(&bars, &screen);
+        let text = drawn(&mut bars, &screen, &[run_started(2, 2, 1), run(pausing)]);
         assert!(text.ends_with("\n  pausing before stage 2 of 3, 2 min 00 s left"), "{text}");
         let next = EventKind::StageStarted {
             stage: crate::service::stages::StageKind::Batch,
@@ -415,23 +402,21 @@ mod tests {
             of: 3,
             schemas: 1,
         };
-        bars.on(&run(next)).unwrap();
-        let text = draw(&bars, &screen);
+        let text = drawn(&mut bars, &screen, &[run(next)]);
         assert!(text.starts_with("stage 2 of 3  0/2 "), "{text}");
         assert!(!text.contains("pausing"), "{text}");
     }
 
     #[test]
     fn ten_thousand_schemas_leave_nothing_behind() {
-        let screen = Screen::new();
-        let mut bars = bars(&screen, LogLevel::Progress);
+        let (screen, mut bars) = bars();
         bars.on(&run_started(10_000, 10_000, 4)).unwrap();
         for number in 1..=10_000 {
             let tenant = tenant(&format!("t{number}"));
             let done = migrated(&[]);
-            tell(&mut bars, &[started(&tenant, number, 10_000), finished(&tenant, done)]);
+            report(&mut bars, &[started(&tenant, number, 10_000), finished(&tenant, done)]);
         }
-        let text = draw(&bars, &screen);
+        let text = drawn(&mut bars, &screen, &[]);
         assert!(text.starts_with("migrating  10000/10000 "), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }

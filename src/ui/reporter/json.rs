@@ -182,7 +182,7 @@ mod tests {
 
     fn written(events: &[Event], summary: &Summary) -> String {
         let mut lines = JsonReporter::new(Vec::new());
-        tell(&mut lines, events);
+        report(&mut lines, events);
         lines.finish(summary).unwrap();
         String::from_utf8(lines.out).unwrap()
     }

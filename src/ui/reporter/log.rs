@@ -62,7 +62,7 @@ mod tests {
             Vec::new(),
             LogFormatter::new(level, Style::plain(), 100, "pricesync"),
         );
-        tell(&mut lines, events);
+        report(&mut lines, events);
         lines.finish(summary).unwrap();
         String::from_utf8(lines.out).unwrap()
     }
@@ -208,16 +208,6 @@ tenant_acme: step 3 of 12: constraints
     fn interleaved_lines_all_carry_their_schema() {
         let (acme, globex, ha_noi) = (tenant("acme"), tenant("globex"), tenant("hà_nội"));
         let good = migrated(&[applied(1, "products", 9)]);
-        let retry = EventKind::Retrying {
-            attempt: 1,
-            limit: 5,
-            error: server_error(
-                sqlstate::LOCK_NOT_AVAILABLE,
-                "canceling statement due to lock timeout",
-            ),
-            blockers: vec![holder()],
-            pause: Duration::from_millis(1500),
-        };
         let events = [
             run_started(3, 3, 4),
             started(&acme, 1, 3),
@@ -232,7 +222,7 @@ tenant_acme: step 3 of 12: constraints
             ),
             of(&acme, EventKind::ScriptFinished { script: applied(1, "products", 9) }),
             of(&acme, EventKind::WaitingForStandby { waited: Duration::from_secs(3) }),
-            of(&ha_noi, retry),
+            of(&ha_noi, retrying(1500)),
             finished(&globex, failed(missing_relation())),
             finished(&acme, good.clone()),
             finished(&ha_noi, failed(missing_relation())),
@@ -432,16 +422,7 @@ continue with the rest: run the same command again
     }
 
     #[test]
-    fn a_broken_stream_is_an_error_of_the_reporter() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
+    fn a_closed_pipe_is_an_error_of_the_reporter() {
         let mut lines = LogReporter::new(
             Closed,
             LogFormatter::new(LogLevel::Progress, Style::plain(), 80, "pricesync"),

@@ -1,4 +1,4 @@
-//! Runs for tests to tell.
+//! Events, outcomes and failures of runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,14 +55,25 @@ pub(in crate::ui) fn server_error(sqlstate: &str, message: &str) -> ServerError 
     ServerError {
         sqlstate: Some(sqlstate.to_owned()),
         message: message.to_owned(),
-        detail: None,
-        hint: None,
-        duplicates: None,
-        defined_in: None,
+        ..ServerError::default()
     }
 }
 
-/// The failure of the design's picture.
+pub(in crate::ui) fn lock_timeout() -> ServerError {
+    server_error(sqlstate::LOCK_NOT_AVAILABLE, "canceling statement due to lock timeout")
+}
+
+pub(in crate::ui) fn retrying(pause: u64) -> EventKind {
+    EventKind::Retrying {
+        attempt: 1,
+        limit: 5,
+        error: lock_timeout(),
+        blockers: vec![holder()],
+        pause: Duration::from_millis(pause),
+    }
+}
+
+/// The failure that the guides show.
 pub(in crate::ui) fn missing_relation() -> MigrateError {
     MigrateError::Script {
         script: script(8, "price_history_index"),
@@ -97,7 +108,7 @@ pub(in crate::ui) fn of(target: &Arc<Target>, kind: EventKind) -> Event {
     Event { target: Some(Arc::clone(target)), ..run(kind) }
 }
 
-/// Work whose command tells people itself how it ended.
+/// An operation whose command prints its own summary.
 pub(in crate::ui) const RESTORE: Operation =
     Operation { command: "restore", doing: "restoring", done: None };
 
@@ -129,7 +140,7 @@ pub(in crate::ui) fn summary(outcomes: Vec<(&Arc<Target>, Outcome)>) -> Summary 
     }
 }
 
-pub(in crate::ui) fn tell(reporter: &mut impl Reporter, events: &[Event]) {
+pub(in crate::ui) fn report(reporter: &mut impl Reporter, events: &[Event]) {
     for event in events {
         reporter.on(event).unwrap();
     }

@@ -6,4 +6,4 @@ mod fixtures;
 mod screen;
 
 pub(super) use fixtures::*;
-pub(super) use screen::{Screen, WIDTH};
+pub(super) use screen::{Closed, Screen, WIDTH};

@@ -49,6 +49,20 @@ impl Write for Screen {
     }
 }
 
+/// A stream whose reader has closed it.
+#[derive(Debug)]
+pub(in crate::ui) struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl TermLike for Screen {
     fn width(&self) -> u16 {
         WIDTH
