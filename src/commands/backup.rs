@@ -165,7 +165,7 @@ impl Args {
     /// Lists the files and their total size.
     fn print(&self, job: &BackupJob, app: &App) -> Result<(), Failure> {
         let files = job.files();
-        let number = |number: u64| Cell::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let number = |number: u64| Cell::count(number);
         // A digest is too wide for a table.
         let columns: &[&str] = match self.output.format() {
             OutputFormat::Table => &["tenant", "tables", "rows", "bytes", "file"],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::select::SelectArgs;
 use super::run::CommandRun;
 use super::run::app::{Access, App};
-use super::run::migration::Migration;
+use super::run::migration::{Migration, no_such_version};
 use crate::domain::plan::Goal;
 use crate::domain::run_options::{Atomic, OnFailure};
 use crate::domain::schema_state::SchemaState;
@@ -51,12 +51,7 @@ impl CommandRun for Args {
             Scope::Tenant => &sets.tenant,
         };
         if !set.ids().iter().any(|id| id.version == self.to) {
-            let failure =
-                Failure::words(Exit::Usage, format!("no migration has version {}", self.to));
-            return Err(match set.ids().iter().map(|id| id.version).max() {
-                Some(newest) => failure.hint(format!("the newest version is {newest}")),
-                None => failure,
-            });
+            return Err(no_such_version(self.to, set));
         }
         let selectors = self.select.read()?;
         let access = if self.dry_run { Access::Read } else { Access::Write };

@@ -26,7 +26,7 @@ use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creat
 /// or too long, or a migration fails, nothing is changed.
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
-  pricesync create-tenant --name 'Acme Inc.' --slug acme --domain acme.example.com
+  pricesync create-tenant --name Acme --slug acme --domain acme.example.com
   pricesync create-tenant --name Acme --slug acme --schema legacy_acme --adopt")]
 pub(super) struct Args {
     /// Display name, such as 'Acme Inc.'

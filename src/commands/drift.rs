@@ -163,7 +163,7 @@ fn print_table(shapes: &[Shape], app: &App) -> Result<(), Failure> {
         vec![
             version(shape),
             Cell::Text(short(shape).to_owned()),
-            Cell::Number(i64::try_from(shape.members.len()).unwrap_or(i64::MAX)),
+            Cell::count(shape.members.len()),
             Cell::List(names),
         ]
     });

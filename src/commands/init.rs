@@ -46,10 +46,8 @@ pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<Exit, Failure> {
     for (name, text) in FILES {
         let path = args.folder.join(name);
         let made = write_new(&path, text).map_err(|error| {
-            Failure::new(
-                Exit::Unexpected,
-                anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
-            )
+            let context = format!("cannot write {}", path.display());
+            Failure::with_context(Exit::Unexpected, error, context)
         })?;
         if terminal.verbosity() == Verbosity::Quiet {
             continue;

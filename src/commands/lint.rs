@@ -44,7 +44,7 @@ pub(super) struct Args {
     files: Vec<PathBuf>,
     /// Exit 2 for a finding of this severity or above
     #[arg(long, value_enum, value_name = "SEVERITY")]
-    deny: Option<Level>,
+    deny: Option<Severity>,
     /// Only pending files; files of one transaction are checked together
     #[arg(long)]
     pending: bool,
@@ -57,16 +57,6 @@ pub(super) struct Args {
     /// Format of the findings
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: FindingsFormat,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
-    /// All findings
-    Hint,
-    /// Warnings and errors
-    Warning,
-    /// Errors only
-    Error,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -104,12 +94,8 @@ impl CommandRun for Args {
             FindingsFormat::Json => write_json(&reported, app)?,
         }
         app.terminal.note(&summary(&findings));
-        let denied = self.deny.map(|level| match level {
-            Level::Hint => Severity::Hint,
-            Level::Warning => Severity::Warning,
-            Level::Error => Severity::Error,
-        });
-        let is_denied = |finding: &Finding| denied.is_some_and(|denied| finding.severity >= denied);
+        let is_denied =
+            |finding: &Finding| self.deny.is_some_and(|denied| finding.severity >= denied);
         Ok(if findings.iter().any(is_denied) { Exit::Usage } else { Exit::Done })
     }
 }

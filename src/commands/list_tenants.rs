@@ -117,7 +117,7 @@ async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {
             Cell::List(trashed.hosts),
             Cell::Text(place),
             Cell::Number(trashed.tables),
-            Cell::Number(i64::try_from(trashed.bytes).unwrap_or(i64::MAX)),
+            Cell::count(trashed.bytes),
             Cell::Text(
                 match trashed.state {
                     TrashState::Complete => "whole",

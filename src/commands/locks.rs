@@ -54,7 +54,7 @@ fn row(lock: SchemaLock) -> Vec<Cell> {
         Cell::Text(lock.application),
         Cell::Text(lock.client),
         Cell::Text(lock.since),
-        Cell::Number(i64::try_from(lock.held.as_secs()).unwrap_or(i64::MAX)),
+        Cell::count(lock.held.as_secs()),
         Cell::Text(lock.state),
         Cell::Text(lock.query),
         Cell::List(lock.waiting.into_iter().map(waiter).collect()),

@@ -12,7 +12,7 @@ use super::args::rollout::RolloutArgs;
 use super::args::select::{SelectArgs, Selectors};
 use super::run::CommandRun;
 use super::run::app::{Access, App, Sets};
-use super::run::migration::Migration;
+use super::run::migration::{Migration, no_such_version};
 use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
@@ -44,7 +44,7 @@ use crate::ui::{Cell, Listing, OutputFormat, count, summary_document, write_docu
   pricesync migrate-schemas --tenant acme,globex --dry-run=sql
   pricesync migrate-schemas --on-failure continue -o json
   pricesync migrate-schemas --canary acme --batches 5%,25% --pause 2m
-  pricesync list-tenants --pending -o names | pricesync migrate-schemas --from-file -")]
+  pricesync migrate-schemas --from-file tenants.txt --dry-run")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Args {
     /// Migrate public only
@@ -270,12 +270,7 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
     if version == 0 || has_version(set.ids()) || (has_public && has_version(sets.shared.ids())) {
         return Ok(());
     }
-    let newest = set.ids().iter().map(|id| id.version).max();
-    let failure = Failure::words(Exit::Usage, format!("no migration has version {version}"));
-    Err(match newest {
-        Some(newest) => failure.hint(format!("the newest version is {newest}")),
-        None => failure,
-    })
+    Err(no_such_version(version, set))
 }
 
 fn check(survey: &Survey, app: &App) -> Exit {

@@ -44,7 +44,7 @@ pub use process::main;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use run::CommandRun;
 use run::app::{App, LOCAL};
@@ -89,10 +89,10 @@ struct GlobalArgs {
     wait: Option<Duration>,
     /// How to report progress on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "MODE")]
-    progress: Progress,
+    progress: ProgressMode,
     /// When to use colors
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    color: Color,
+    color: ColorChoice,
     /// Print only failures on stderr; results on stdout stay
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -133,8 +133,8 @@ impl GlobalArgs {
         let folder = std::env::current_dir()?;
         let variables = |name: &str| std::env::var(name).ok();
         let settings = Settings::resolve(overrides, &variables, &folder)?;
-        let (progress, wait) = (self.progress.into(), self.wait.unwrap_or_default());
-        Ok(App::new(settings, terminal.clone(), progress, wait, program))
+        let wait = self.wait.unwrap_or_default();
+        Ok(App::new(settings, terminal.clone(), self.progress, wait, program))
     }
 
     /// Returns the program with the options that select the same database and files; `None` for an
@@ -157,32 +157,6 @@ impl GlobalArgs {
 
 /// The setting that selects the database.
 const DATABASE: &str = "database.url";
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Progress {
-    /// Bars on a terminal, else lines
-    #[default]
-    Auto,
-    /// One bar for the run and a line for each running schema
-    Bars,
-    /// A line for each event
-    Lines,
-    /// JSON lines on stderr
-    Json,
-    /// Only failures and the summary
-    None,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Color {
-    /// On terminals, unless `NO_COLOR` is set
-    #[default]
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -238,40 +212,24 @@ enum Command {
 /// [`Failure`], which has not been printed yet.
 pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Result<Exit, Failure> {
     let program = cli.global.program(&cli.command);
-    let global = cli.global;
-    match cli.command {
-        Command::MigrateSchemas(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::CreateTenant(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::ListTenants(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::DropSchema(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::RenameTenant(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Undrop(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::CloneTenant(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Backup(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Restore(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Purge(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Shell(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Exec(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Env(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Status(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::MakeMigration(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Baseline(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Runs(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Lint(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Drift(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Doctor(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Locks(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Domains(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::CreateSuperuser(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Resolve(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Server(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Demo(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Config(args) => global.run(&args, program, dotenv, terminal).await,
-        Command::Init(args) => init::run(&args, terminal),
-        Command::Completions(args) => completions::run(&args, terminal),
-        Command::Man(args) => man::run(&args, terminal),
-        Command::ExitCodes(args) => exit_codes::run(&args, terminal),
-        Command::Supervise(args) => server::supervise(&args),
+    macro_rules! dispatch {
+        ($($command:ident)*) => {
+            match cli.command {
+                Command::Init(args) => init::run(&args, terminal),
+                Command::Completions(args) => completions::run(&args, terminal),
+                Command::Man(args) => man::run(&args, terminal),
+                Command::ExitCodes(args) => exit_codes::run(&args, terminal),
+                Command::Supervise(args) => server::supervise(&args),
+                $(Command::$command(args) => {
+                    cli.global.run(&args, program, dotenv, terminal).await
+                })*
+            }
+        };
+    }
+    dispatch! {
+        MigrateSchemas CreateTenant ListTenants DropSchema RenameTenant Undrop CloneTenant Backup
+        Restore Purge Shell Exec Env Status MakeMigration Baseline Runs Lint Drift Doctor Locks
+        Domains CreateSuperuser Resolve Server Demo Config
     }
 }
 
@@ -296,36 +254,18 @@ impl Cli {
     /// Returns the terminal with the options for colors and verbosity.
     #[must_use]
     pub fn terminal(&self) -> Terminal {
-        let color = match self.global.color {
-            Color::Auto => ColorChoice::Auto,
-            Color::Always => ColorChoice::Always,
-            Color::Never => ColorChoice::Never,
-        };
         let verbosity = match (self.global.quiet, self.global.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
             (false, 1) => Verbosity::Verbose,
             (false, _) => Verbosity::VeryVerbose,
         };
-        Terminal::detect(color, verbosity).proposing(self.global.program(&self.command))
-    }
-}
-
-impl From<Progress> for ProgressMode {
-    fn from(progress: Progress) -> Self {
-        match progress {
-            Progress::Auto => Self::Auto,
-            Progress::Bars => Self::Bars,
-            Progress::Lines => Self::Lines,
-            Progress::Json => Self::Json,
-            Progress::None => Self::None,
-        }
+        Terminal::detect(self.global.color, verbosity).proposing(self.global.program(&self.command))
     }
 }
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     /// Takes a command apart as a shell does, as far as our examples need it.
@@ -353,6 +293,7 @@ mod tests {
             let help = command.get_after_long_help();
             let help = help.map(ToString::to_string).unwrap_or_default();
             for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.len() <= 80, "wrapped, it could not be pasted: {line}");
                 for example in line.trim().split(" | ") {
                     let parsed = Cli::try_parse_from(words(example));
                     assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
@@ -361,5 +302,25 @@ mod tests {
             }
         }
         assert!(tried > 20, "the examples are found");
+    }
+
+    #[test]
+    fn every_line_of_help_fits_80_columns() {
+        fn check(command: &mut clap::Command, checked: &mut usize) {
+            for help in [command.render_help(), command.render_long_help()] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+                    *checked += 1;
+                }
+            }
+            for command in command.get_subcommands_mut() {
+                check(command, checked);
+            }
+        }
+        let mut command = <Cli as clap::CommandFactory>::command().term_width(80);
+        command.build();
+        let mut checked = 0;
+        check(&mut command, &mut checked);
+        assert!(checked > 1000, "every command has a help: {checked} lines");
     }
 }

@@ -28,7 +28,7 @@ use crate::ui::{count, shell_word, took};
 #[derive(clap::Args, Debug)]
 #[command(after_long_help = "Examples:
   pricesync restore acme.20261125T120000Z.backup
-  pricesync restore acme.20261125T120000Z.backup --as acme2 --domain acme2.example.com")]
+  pricesync restore acme.20261125T120000Z.backup --as acme2 --domain acme2.test")]
 pub(super) struct Args {
     /// A file of pricesync backup
     #[arg(value_name = "FILE")]

@@ -85,10 +85,7 @@ impl CommandRun for Args {
                 }
                 command.args(arguments);
                 let status = tokio::task::block_in_place(|| command.status()).map_err(|error| {
-                    Failure::new(
-                        Exit::Unexpected,
-                        anyhow::Error::new(error).context("cannot run psql"),
-                    )
+                    Failure::with_context(Exit::Unexpected, error, "cannot run psql")
                 })?;
                 Ok(if status.success() { Exit::Done } else { Exit::Unexpected })
             }

@@ -290,7 +290,7 @@ fn group_row(key: GroupKey, group: Group) -> Vec<Cell> {
         Cell::Text(set.to_owned()),
         key.version.0.map_or(Cell::Absent, Cell::Number),
         Cell::Text(key.state),
-        Cell::Number(i64::try_from(group.schemas).unwrap_or(i64::MAX)),
+        Cell::count(group.schemas),
         Cell::List(names),
         Cell::maybe(group.reason),
     ]

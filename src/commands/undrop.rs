@@ -45,12 +45,10 @@ impl CommandRun for Args {
                         trashed.slug
                     ));
                 }
-                let failure = rolled_back(error);
-                if trashed.state == TrashState::SchemaMissing {
-                    failure.hint(Hint::command("remove its record", format!("purge --tenant {place}")))
-                } else {
-                    failure
-                }
+                let is_gone = trashed.state == TrashState::SchemaMissing;
+                rolled_back(error).hints(is_gone.then(|| {
+                    Hint::command("remove its record", format!("purge --tenant {place}"))
+                }))
             })?;
         let line = format!(
             "✓ Restored: {} (slug={}, schema={}, {})",

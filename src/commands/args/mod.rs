@@ -12,6 +12,7 @@ pub(crate) mod overrides;
 pub(crate) mod rollout;
 pub(crate) mod select;
 pub(crate) mod tenant;
+mod values;
 
 /// Reads a file, or stdin for `-`; returns its name in messages and its text.
 ///
@@ -28,9 +29,6 @@ pub(crate) fn read_file_or_stdin(path: &Path) -> Result<(String, String), Failur
     };
     match text {
         Ok(text) => Ok((name, text)),
-        Err(error) => {
-            let cause = anyhow::Error::new(error).context(format!("cannot read {name}"));
-            Err(Failure::new(Exit::Usage, cause))
-        }
+        Err(error) => Err(Failure::with_context(Exit::Usage, error, format!("cannot read {name}"))),
     }
 }

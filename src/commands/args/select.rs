@@ -68,8 +68,7 @@ impl SelectArgs {
         };
         let condition = self.condition.as_deref().map(|text| {
             WhereClause::parse(text).map_err(|error| {
-                let cause = anyhow::Error::new(error).context("--where is not a valid condition");
-                Failure::new(Exit::Usage, cause)
+                Failure::with_context(Exit::Usage, error, "--where is not a valid condition")
             })
         });
         Ok(Selectors {
@@ -108,12 +107,7 @@ impl From<WhereError> for Failure {
                     WhereError::Refused { said, .. } => said.hint.clone(),
                     _ => None,
                 };
-                let cause = anyhow::Error::new(refused).context("the server rejects --where");
-                let failure = Self::new(Exit::Usage, cause);
-                match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                }
+                Self::with_context(Exit::Usage, refused, "the server rejects --where").hints(hint)
             }
         }
     }

@@ -91,9 +91,9 @@ fn table(tried: &[StatementReport], app: &App) -> Result<(), Failure> {
             .collect();
         vec![
             Cell::Text(one.script.to_string()),
-            Cell::Number(i64::try_from(one.place.line).unwrap_or(i64::MAX)),
+            Cell::count(one.place.line),
             Cell::Text(shortened(&one.place.text)),
-            Cell::Number(i64::try_from(one.times.len()).unwrap_or(i64::MAX)),
+            Cell::count(one.times.len()),
             Cell::Text(took(median(&one.times))),
             Cell::Text(took(one.slowest.0)),
             Cell::Text(one.slowest.1.to_string()),

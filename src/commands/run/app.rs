@@ -173,11 +173,7 @@ impl App {
     ) -> Result<Database, Failure> {
         let connector = tls::connector(options).map_err(|error| {
             let hint = error.hint();
-            let failure = Failure::new(Exit::Usage, error);
-            match hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
+            Failure::new(Exit::Usage, error).hints(hint)
         })?;
         let connections = NonZeroUsize::new(connections).unwrap_or(NonZeroUsize::MIN);
         let database = Database::open(options, connector, connections, self.wait)
@@ -389,11 +385,7 @@ async fn print_standby_waits(mut events: UnboundedReceiver<Event>, terminal: Ter
 
 fn bad_address(error: ConnInfoError) -> Failure {
     let hint = error.hint();
-    let failure = Failure::new(Exit::Usage, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::new(Exit::Usage, error).hints(hint)
 }
 
 fn nothing_configured() -> Failure {
@@ -409,13 +401,10 @@ fn unreachable(options: &ConnectOptions, error: ConnectError) -> Failure {
         ConnectError::Unsuitable(_) => return Failure::new(Exit::Refused, error),
     };
     let ServerError { sqlstate, hint, detail, .. } = said;
-    let whose = options.describe();
-    let mut failure = Failure::new(
-        Exit::Unreachable,
-        anyhow::Error::new(error).context(format!("cannot connect to {whose}")),
-    );
+    let context = format!("cannot connect to {}", options.describe());
     let is_explained = hint.is_some();
-    failure.hints.extend(detail.into_iter().chain(hint).map(Hint::from));
+    let mut failure =
+        Failure::with_context(Exit::Unreachable, error, context).hints(detail).hints(hint);
     let origin = "show where the address comes from";
     let purpose = match sqlstate.as_deref() {
         Some(sqlstate::INVALID_CATALOG_NAME) => {

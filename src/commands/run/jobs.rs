@@ -107,13 +107,43 @@ pub(crate) async fn run_in_turn<T>(
     targets: &[Target],
     mut job: impl AsyncFnMut(usize, Progress) -> Result<(T, String), Failure>,
 ) -> Result<Vec<Result<T, Failure>>, Failure> {
-    let mut turns = Turns::start(app, work, targets.len())?;
-    let mut results = Vec::with_capacity(targets.len());
+    let mut signals = Signals::listen()?;
+    let (reporter, progress) = ReporterTask::start(app, app.progress, None);
+    let of = targets.len();
+    progress.send(EventKind::RunStarted { work, schemas: of, pending: of, jobs: 1 });
+    let mut summary = Summary { work, program: app.program.clone(), ..Summary::default() };
+    let mut results = Vec::with_capacity(of);
     for (place, target) in targets.iter().enumerate() {
-        let job = async |progress| job(place, progress).await;
-        results.extend(turns.next(target, job).await);
+        let target = Arc::new(target.clone());
+        if summary.interrupted != Interrupt::None {
+            let outcome = Outcome::NotStarted { why: NotStarted::Interrupted };
+            summary.outcomes.push(SchemaOutcome { target, outcome });
+            continue;
+        }
+        let events = progress.of(&target);
+        events.send(EventKind::SchemaStarted { number: place + 1, of });
+        let started = Instant::now();
+        let done = tokio::select! {
+            done = job(place, events.clone()) => done,
+            () = signals.next() => {
+                summary.interrupted = Interrupt::Cancel;
+                Err(interrupted())
+            }
+        };
+        let (result, outcome) = match done {
+            Ok((value, result)) => (Ok(value), Outcome::Done { result, took: started.elapsed() }),
+            Err(failure) => {
+                let outcome = failed(work, &failure);
+                (Err(failure), outcome)
+            }
+        };
+        events.send(EventKind::SchemaFinished { outcome: outcome.clone() });
+        summary.outcomes.push(SchemaOutcome { target, outcome });
+        results.push(result);
     }
-    turns.finish().await;
+    summary.took = progress.elapsed();
+    drop(progress);
+    reporter.finish(&mut summary).await;
     Ok(results)
 }
 
@@ -128,92 +158,13 @@ pub(crate) async fn run_in_one<T>(
     target: &Target,
     job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
 ) -> Result<T, Failure> {
-    let mut turns = Turns::start(app, work, 1)?;
-    let result = turns.next(target, job).await;
-    turns.finish().await;
-    result.unwrap_or_else(|| Err(interrupted()))
-}
-
-/// Schemas that are worked on one after the other.
-struct Turns<'a> {
-    app: &'a App,
-    work: Operation,
-    schemas: usize,
-    signals: Signals,
-    reporter: ReporterTask,
-    progress: Progress,
-    outcomes: Vec<SchemaOutcome>,
-    interrupt: Interrupt,
-}
-
-impl<'a> Turns<'a> {
-    fn start(app: &'a App, work: Operation, schemas: usize) -> Result<Self, Failure> {
-        let signals = Signals::listen()?;
-        let (reporter, progress) = ReporterTask::start(app, app.progress, None);
-        progress.send(EventKind::RunStarted { work, schemas, pending: schemas, jobs: 1 });
-        Ok(Self {
-            app,
-            work,
-            schemas,
-            signals,
-            reporter,
-            progress,
-            outcomes: Vec::with_capacity(schemas),
-            interrupt: Interrupt::None,
-        })
-    }
-
-    /// Runs a job in the next schema; `None` after a signal.
-    async fn next<T>(
-        &mut self,
-        target: &Target,
-        job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
-    ) -> Option<Result<T, Failure>> {
-        let target = Arc::new(target.clone());
-        if self.interrupt != Interrupt::None {
-            let why = NotStarted::Interrupted;
-            let outcome = Outcome::NotStarted { why };
-            self.outcomes.push(SchemaOutcome { target, outcome });
-            return None;
-        }
-        let progress = self.progress.of(&target);
-        progress
-            .send(EventKind::SchemaStarted { number: self.outcomes.len() + 1, of: self.schemas });
-        let started = Instant::now();
-        let done = tokio::select! {
-            done = job(progress.clone()) => done,
-            () = self.signals.next() => {
-                self.interrupt = Interrupt::Cancel;
-                Err(interrupted())
-            }
-        };
-        let (result, outcome) = match done {
-            Ok((value, result)) => {
-                let took = started.elapsed();
-                (Ok(value), Outcome::Done { result, took })
-            }
-            Err(failure) => {
-                let outcome = failed(self.work, &failure);
-                (Err(failure), outcome)
-            }
-        };
-        progress.send(EventKind::SchemaFinished { outcome: outcome.clone() });
-        self.outcomes.push(SchemaOutcome { target, outcome });
-        Some(result)
-    }
-
-    async fn finish(self) {
-        let mut summary = Summary {
-            work: self.work,
-            outcomes: self.outcomes,
-            took: self.progress.elapsed(),
-            interrupted: self.interrupt,
-            program: self.app.program.clone(),
-            ..Summary::default()
-        };
-        drop(self.progress);
-        self.reporter.finish(&mut summary).await;
-    }
+    let mut job = Some(job);
+    let job = async |_, progress| match job.take() {
+        Some(job) => job(progress).await,
+        None => Err(interrupted()),
+    };
+    let results = run_in_turn(app, work, std::slice::from_ref(target), job).await?;
+    results.into_iter().next().unwrap_or_else(|| Err(interrupted()))
 }
 
 fn interrupted() -> Failure {

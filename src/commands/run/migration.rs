@@ -9,7 +9,8 @@ use super::reporter_task::ReporterTask;
 use super::signals::interruptible;
 use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
+use crate::migrations::MigrationSet;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
@@ -29,6 +30,13 @@ pub(crate) struct Migration<'a> {
     pub(crate) stages: Stages,
     /// Whether the migrator rolls back each transaction; such a run is not stored.
     pub(crate) dry_run: bool,
+}
+
+/// Returns the failure of a command for a version that no file of the set has.
+pub(crate) fn no_such_version(version: i64, set: &MigrationSet) -> Failure {
+    let newest = set.ids().iter().map(|id| id.version).max();
+    Failure::words(Exit::Usage, format!("no migration has version {version}"))
+        .hints(newest.map(|newest| format!("the newest version is {newest}")))
 }
 
 impl Migration<'_> {

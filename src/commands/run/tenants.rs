@@ -27,11 +27,9 @@ pub(crate) fn find_tenant(word: &str, list: TenantList) -> Result<Tenant, Failur
     let slugs = list.tenants.iter().map(|tenant| tenant.slug.to_string());
     let slugs: Vec<String> = slugs.collect();
     find(word, list).map_err(|error| {
-        let failure = Failure::from(error);
-        match nearest(word, &slugs) {
-            near if near.is_empty() => failure,
-            near => failure.hint(format!("did you mean {}?", near.join(", "))),
-        }
+        let near = nearest(word, &slugs);
+        let hint = (!near.is_empty()).then(|| format!("did you mean {}?", near.join(", ")));
+        Failure::from(error).hints(hint)
     })
 }
 
