@@ -32,7 +32,7 @@ pub struct AppliedScript {
 }
 
 impl ScriptId {
-    /// Returns the history row that applying the script makes; its time is the server's affair.
+    /// Returns the history row that applying the script inserts; the server sets its time.
     #[must_use]
     pub fn claimed(&self) -> Applied {
         Applied {

@@ -1,4 +1,4 @@
-//! The digest of a history, 32 characters, to compare schemas without their rows.
+//! The digest of a history, 32 hexadecimal characters, to compare schemas without reading the rows.
 
 use std::fmt::Write as _;
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_has_the_digest_of_its_scripts_whatever_its_order() {
+    fn the_digest_of_a_history_does_not_depend_on_its_order() {
         let script = |version: i64| ScriptId {
             prefix: Prefix::Versioned,
             version,

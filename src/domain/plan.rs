@@ -7,18 +7,18 @@ use serde::Serialize;
 use super::applied::Applied;
 use super::script::{Prefix, ScriptId};
 
-/// How far a run is asked to go.
+/// The last version that a run applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Goal {
-    /// Everything that is pending.
+    /// The newest one.
     #[default]
     Latest,
-    /// Nothing newer than this version.
+    /// This one.
     Version(i64),
 }
 
 impl Goal {
-    /// Returns whether a script of this version is wanted.
+    /// Returns whether a script of this version is applied.
     #[must_use]
     pub const fn includes(self, version: i64) -> bool {
         match self {
@@ -28,18 +28,18 @@ impl Goal {
     }
 }
 
-/// What is to be done in one schema.
+/// The pending migrations of one schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Positions of the pending scripts in the set that was compared, in the order of versions.
     pub pending: Vec<usize>,
-    /// How many scripts of the set stand in the history.
+    /// How many scripts of the set are in the history.
     pub applied: usize,
     /// The highest applied version, or `None` where nothing is applied.
     pub version: Option<i64>,
 }
 
-/// One way in which files and history disagree. Running on would make it worse.
+/// A difference between files and history, which stops the migration of a schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "drift", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -53,7 +53,7 @@ pub enum Drift {
         /// The checksum of the file.
         found: u64,
     },
-    /// The history has a version whose file is gone.
+    /// The history has a version without a file.
     Vanished {
         /// The row, as `V3__name`.
         script: String,

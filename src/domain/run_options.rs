@@ -3,14 +3,14 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// What a failed schema means for the schemas that were not started yet.
+/// Whether a failed schema stops the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     /// No further schema is started.
     Stop,
-    /// They are migrated.
+    /// The others are migrated.
     Continue,
-    /// They are migrated until this many schemas have failed.
+    /// No further schema is started once this many have failed.
     StopAfter(NonZeroUsize),
 }
 
@@ -28,7 +28,7 @@ pub enum Atomic {
 pub struct GroupLimit {
     /// At most how many schemas.
     pub schemas: usize,
-    /// How long such a transaction should take: it keeps the locks of all its schemas until it ends.
+    /// The time that such a transaction should take at most: it holds the locks of all its schemas.
     pub time: Duration,
 }
 

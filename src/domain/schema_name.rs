@@ -7,54 +7,63 @@ use std::fmt;
 /// (`NAMEDATALEN - 1`, manual section 4.1.1), so longer ones are refused here.
 pub const MAX_IDENTIFIER_BYTES: usize = 63;
 
-/// The schema in which pricesync keeps its own bookkeeping; never a tenant.
+/// The schema of pricesync's own tables; never a tenant.
 pub const BOOKKEEPING_SCHEMA: &str = "pricesync";
 
-/// What the name of a schema in the trash begins with; the number of its record follows.
+/// The prefix of a schema in the trash; the number of its record follows.
 pub const TRASH_PREFIX: &str = "pricesync_trash_";
 
-/// What the name of a schema begins with that is being dropped in pieces; the id of its
-/// tenant's row follows, so that nothing else is needed to find it again.
+/// The prefix of a schema that is being dropped in several transactions; the id of its tenant's row
+/// follows, which is enough to find it again.
 pub const DROPPING_PREFIX: &str = "pricesync_dropping_";
 
 /// The name of a tenant's schema or of `public`.
 ///
 /// It is not empty, has at most [`MAX_IDENTIFIER_BYTES`] bytes, holds no control
-/// character and is none of the server's or pricesync's own schemas. `Display` writes it
+/// character and is not a schema of the server or of pricesync. `Display` writes it
 /// bare, for messages; only [`SchemaName::quoted`] may be written into SQL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SchemaName(Cow<'static, str>);
 
-/// Why a text is not a tenant's schema name.
+/// Why a text is not a valid name of a schema, a tenant or a host, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SchemaNameError {
-    /// The text is empty.
-    Empty,
-    /// The text is longer than `PostgreSQL` keeps; holds its length in bytes.
-    TooLong(String, usize),
-    /// The text holds a control character (a NUL ends a C string, an escape moves the cursor).
-    ControlCharacter(String),
-    /// The name is reserved by the server, for shared tables or by pricesync.
-    Reserved(String),
+pub struct NameError(String);
+
+impl NameError {
+    /// Returns an error with this message, which escapes the name where that may hold any character.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
 }
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NameError {}
 
 impl SchemaName {
     /// Returns the name of a tenant's schema.
     ///
     /// # Errors
     ///
-    /// One [`SchemaNameError`] for each rule; `public`, `pg_*` (in any case),
+    /// [`NameError`] for the first rule that the text breaks; `public`, `pg_*` (in any case),
     /// `information_schema`, `pricesync` and the names of dropped schemas are reserved.
-    pub fn parse(text: &str) -> Result<Self, SchemaNameError> {
+    pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
-            return Err(SchemaNameError::Empty);
+            return Err(NameError::new("a schema name may not be empty"));
         }
         if text.chars().any(char::is_control) {
-            return Err(SchemaNameError::ControlCharacter(text.to_owned()));
+            let name = text.escape_debug();
+            return Err(NameError(format!("schema name '{name}' holds a control character")));
         }
-        if text.len() > MAX_IDENTIFIER_BYTES {
-            return Err(SchemaNameError::TooLong(text.to_owned(), text.len()));
+        let bytes = text.len();
+        if bytes > MAX_IDENTIFIER_BYTES {
+            return Err(NameError(format!(
+                "schema name '{text}' has {bytes} bytes; PostgreSQL keeps {MAX_IDENTIFIER_BYTES}"
+            )));
         }
         let folded = text.to_lowercase();
         if folded.starts_with("pg_")
@@ -62,11 +71,11 @@ impl SchemaName {
             || folded.starts_with(DROPPING_PREFIX)
             || matches!(
                 folded.as_str(),
-                // The server takes the last for the role's name wherever it stands in a search_path.
+                // The server replaces the last by the role's name in a search_path.
                 "public" | "information_schema" | BOOKKEEPING_SCHEMA | "$user"
             )
         {
-            return Err(SchemaNameError::Reserved(text.to_owned()));
+            return Err(NameError(format!("schema name '{text}' is reserved")));
         }
         Ok(Self(Cow::Owned(text.to_owned())))
     }
@@ -77,19 +86,19 @@ impl SchemaName {
         Self(Cow::Borrowed("public"))
     }
 
-    /// Returns the schema in which pricesync keeps its own tables.
+    /// Returns the schema of pricesync's own tables.
     #[must_use]
     pub const fn bookkeeping() -> Self {
         Self(Cow::Borrowed(BOOKKEEPING_SCHEMA))
     }
 
-    /// Returns the name under which a schema lies in the trash.
+    /// Returns the name of a schema in the trash.
     #[must_use]
     pub fn trashed(record: i64) -> Self {
         Self(Cow::Owned(format!("{TRASH_PREFIX}{record}")))
     }
 
-    /// Returns the name under which a schema is dropped in pieces.
+    /// Returns the name of a schema that is being dropped in several transactions.
     #[must_use]
     pub fn dropping(tenant: i64) -> Self {
         Self(Cow::Owned(format!("{DROPPING_PREFIX}{tenant}")))
@@ -138,24 +147,6 @@ impl fmt::Display for QuotedIdentifier<'_> {
     }
 }
 
-impl fmt::Display for SchemaNameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a schema name may not be empty"),
-            Self::TooLong(name, bytes) => write!(
-                f,
-                "schema name '{name}' has {bytes} bytes; PostgreSQL keeps {MAX_IDENTIFIER_BYTES}"
-            ),
-            Self::ControlCharacter(name) => {
-                write!(f, "schema name '{}' holds a control character", name.escape_debug())
-            }
-            Self::Reserved(name) => write!(f, "schema name '{name}' is reserved"),
-        }
-    }
-}
-
-impl std::error::Error for SchemaNameError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,14 +161,12 @@ mod tests {
     #[test]
     fn length_is_counted_in_bytes_not_in_characters() {
         assert!(SchemaName::parse(&"a".repeat(63)).is_ok());
-        assert_eq!(
-            SchemaName::parse(&"ü".repeat(32)),
-            Err(SchemaNameError::TooLong("ü".repeat(32), 64))
-        );
+        let error = SchemaName::parse(&"ü".repeat(32)).expect_err("64 bytes").to_string();
+        assert!(error.ends_with("has 64 bytes; PostgreSQL keeps 63"), "{error}");
     }
 
     #[test]
-    fn the_servers_names_and_ours_are_reserved_in_any_case() {
+    fn names_of_the_server_and_of_pricesync_are_reserved() {
         for name in [
             "public",
             "Public",
@@ -189,11 +178,8 @@ mod tests {
             "Pricesync_Dropping_7",
             "$user",
         ] {
-            assert_eq!(
-                SchemaName::parse(name),
-                Err(SchemaNameError::Reserved(name.to_owned())),
-                "{name}"
-            );
+            let error = SchemaName::parse(name).expect_err(name).to_string();
+            assert_eq!(error, format!("schema name '{name}' is reserved"));
         }
         assert!(SchemaName::parse("publications").is_ok());
         assert!(SchemaName::parse("pricesync_saas").is_ok());
@@ -201,10 +187,8 @@ mod tests {
 
     #[test]
     fn control_characters_are_refused() {
-        assert!(matches!(SchemaName::parse("a\0b"), Err(SchemaNameError::ControlCharacter(_))));
-        assert!(matches!(
-            SchemaName::parse("a\u{1b}[2Jb"),
-            Err(SchemaNameError::ControlCharacter(_))
-        ));
+        let error = SchemaName::parse("a\u{1b}[2Jb").expect_err("an escape").to_string();
+        assert_eq!(error, r"schema name 'a\u{1b}[2Jb' holds a control character");
+        assert!(SchemaName::parse("a\0b").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A migration file by its words: which set, which version, which place in it.
+//! What identifies a migration file: its set, its version, a position in it.
 
 use std::fmt;
 
@@ -24,14 +24,14 @@ pub enum Prefix {
     Unversioned,
 }
 
-/// A migration file by what identifies it in a history.
+/// What identifies a migration file in a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptId {
     /// `V` or `U`.
     pub prefix: Prefix,
     /// Unique within the set, 64 bits.
     pub version: i64,
-    /// The part of the file name behind the two underscores.
+    /// The part of the file name after the two underscores.
     pub name: String,
     /// refinery's checksum over name, version and the normalised text.
     pub checksum: u64,
@@ -74,7 +74,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// A migration by version and name, as events and outcomes mention it.
+/// A migration by version and name, for events and outcomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScriptRef {
     /// `V` or `U`.
@@ -82,7 +82,7 @@ pub struct ScriptRef {
     pub prefix: Prefix,
     /// Version within its set.
     pub version: i64,
-    /// The part of the file name behind the two underscores.
+    /// The part of the file name after the two underscores.
     pub name: String,
 }
 

@@ -37,7 +37,7 @@ impl Target {
         if list.chars().all(plain) {
             format!("--tenant={list}")
         } else {
-            // Labels of an adopted database may hold blanks; the line is there to be copied.
+            // Slugs of an adopted database may contain blanks.
             format!("--tenant='{}'", list.replace('\'', r"'\''"))
         }
     }

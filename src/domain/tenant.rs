@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName, SchemaNameError};
+use super::schema_name::{MAX_IDENTIFIER_BYTES, NameError, SchemaName};
 
 /// The short name of a tenant, unique in the catalog.
 ///
@@ -14,38 +14,29 @@ use super::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName, SchemaNameError};
 #[serde(transparent)]
 pub struct Slug(String);
 
-/// Why a text cannot become the slug of a new tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SlugError {
-    /// The text is empty.
-    Empty,
-    /// Longer than an identifier may be; holds its length in bytes.
-    TooLong(String, usize),
-    /// A character outside `a-z 0-9 _ -`, or a first character that is neither letter nor digit.
-    Characters(String, char),
-}
-
 impl Slug {
     /// Returns the slug for a new tenant.
     ///
     /// # Errors
     ///
-    /// One [`SlugError`] for each rule.
-    pub fn parse(text: &str) -> Result<Self, SlugError> {
+    /// [`NameError`] for the first rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let (name, bytes) = (text.escape_debug(), text.len());
         let Some(first) = text.chars().next() else {
-            return Err(SlugError::Empty);
+            return Err(NameError::new("a slug may not be empty"));
         };
-        if text.len() > MAX_IDENTIFIER_BYTES {
-            return Err(SlugError::TooLong(text.to_owned(), text.len()));
+        if bytes > MAX_IDENTIFIER_BYTES {
+            return Err(NameError::new(format!(
+                "slug '{name}' has {bytes} bytes; at most {MAX_IDENTIFIER_BYTES} fit"
+            )));
         }
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if let Some(bad) = text.chars().find(|&c| !allowed(c)) {
-            return Err(SlugError::Characters(text.to_owned(), bad));
-        }
-        if first == '_' || first == '-' {
-            return Err(SlugError::Characters(text.to_owned(), first));
+        let allowed = |c: &char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
+        let bad = text.chars().find(|c| !allowed(c));
+        if let Some(bad) = bad.or_else(|| matches!(first, '_' | '-').then_some(first)) {
+            return Err(NameError::new(format!(
+                "slug '{name}' may not hold '{}' there: use a-z, 0-9, '_' and '-', a letter or digit first",
+                bad.escape_debug()
+            )));
         }
         Ok(Self(text.to_owned()))
     }
@@ -66,8 +57,8 @@ impl Slug {
     ///
     /// # Errors
     ///
-    /// [`SchemaNameError`], chiefly when prefix and slug together exceed 63 bytes.
-    pub fn schema(&self, prefix: &str) -> Result<SchemaName, SchemaNameError> {
+    /// [`NameError`], chiefly when prefix and slug together exceed 63 bytes.
+    pub fn schema(&self, prefix: &str) -> Result<SchemaName, NameError> {
         SchemaName::parse(&format!("{prefix}{}", self.0))
     }
 }
@@ -78,50 +69,11 @@ impl fmt::Display for Slug {
     }
 }
 
-impl fmt::Display for SlugError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a slug may not be empty"),
-            Self::TooLong(slug, bytes) => write!(
-                f,
-                "slug '{}' has {bytes} bytes; at most {MAX_IDENTIFIER_BYTES} fit",
-                slug.escape_debug()
-            ),
-            Self::Characters(slug, bad) => write!(
-                f,
-                "slug '{}' may not hold '{}' there: use a-z, 0-9, '_' and '-', a letter or digit first",
-                slug.escape_debug(),
-                bad.escape_debug()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SlugError {}
-
 /// A host name as requests are matched against it: lower case, no port, no final dot, and in
 /// ASCII, as browsers send names outside of it (UTS 46: `công-ty.vn` is `xn--cng-ty-ixa.vn`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Hostname(String);
-
-/// Why a text is not a host name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostnameError {
-    /// Nothing is left without port and final dot.
-    Empty,
-    /// Longer than the 253 characters that DNS and the catalog's column hold.
-    TooLong(String),
-    /// A character that no host name has, such as a space, a slash or a quote.
-    Characters(String, char),
-    /// Two dots in a row, a dot in front, or a label longer than 63 bytes.
-    Label(String),
-    /// The part behind the last colon is not a port number.
-    Port(String),
-    /// A name without an ASCII form, or an invalid `xn--` form.
-    International(String),
-}
 
 /// The steps from a host to its normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +84,7 @@ pub struct HostSteps {
     pub without_dot: String,
     /// In lower case.
     pub lower: String,
-    /// In ASCII: what the catalog is asked for.
+    /// In ASCII: the form that is compared with the catalog.
     pub host: Hostname,
 }
 
@@ -141,48 +93,58 @@ impl HostSteps {
     ///
     /// # Errors
     ///
-    /// One [`HostnameError`] for each rule.
-    pub fn of(text: &str) -> Result<Self, HostnameError> {
+    /// [`NameError`] for the first rule that the text breaks.
+    pub fn of(text: &str) -> Result<Self, NameError> {
+        let invalid =
+            |host: &str, why: &str| NameError::new(format!("host '{}' {why}", host.escape_debug()));
+        let character = |host: &str, bad: char| {
+            invalid(host, &format!("may not hold '{}'", bad.escape_debug()))
+        };
+        let parts = "has an empty part or one longer than 63 bytes";
+        let long = "is longer than 253 characters";
         let without_port = match text.rsplit_once(':') {
-            // The number's own reader would take a sign.
+            // `parse` accepts a sign.
             Some((host, port)) if !port.starts_with('+') && port.parse::<u16>().is_ok() => host,
-            Some(_) => return Err(HostnameError::Port(text.to_owned())),
+            Some(_) => return Err(invalid(text, "has an invalid port")),
             None => text,
         };
         let without_dot = without_port.strip_suffix('.').unwrap_or(without_port);
         let lower = without_dot.to_lowercase();
         if lower.is_empty() {
-            return Err(HostnameError::Empty);
+            return Err(NameError::new("a host name may not be empty"));
         }
         let visible = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.') || is_mark(*c);
         if let Some(bad) = lower.chars().find(|c| !visible(c)) {
-            return Err(HostnameError::Characters(lower, bad));
+            return Err(character(&lower, bad));
         }
-        // A long text would take the conversion long.
+        // The conversion is slow for a long text.
         if lower.chars().count() > MAX_HOST {
-            return Err(HostnameError::TooLong(lower));
+            return Err(invalid(&lower, long));
         }
         let Ok(ascii) = idna::domain_to_ascii(&lower) else {
             return Err(if lower.split('.').any(str::is_empty) {
-                HostnameError::Label(lower)
+                invalid(&lower, parts)
             } else {
-                HostnameError::International(lower)
+                let host = lower.escape_debug();
+                NameError::new(format!(
+                    "invalid internationalized host '{host}': IDNA has no ASCII form of it"
+                ))
             });
         };
         if ascii.len() > MAX_HOST {
-            return Err(HostnameError::TooLong(lower));
+            return Err(invalid(&lower, long));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if let Some(bad) = ascii.chars().find(|&c| !allowed(c)) {
-            return Err(HostnameError::Characters(ascii, bad));
+            return Err(character(&ascii, bad));
         }
-        // `¼` is a number that IDNA writes as `1⁄4`, whose slash is none that may be typed.
+        // `¼` is a number that IDNA writes as `1⁄4`, whose slash is not the one that is typed.
         let (unicode, _) = idna::domain_to_unicode(&ascii);
         if let Some(bad) = unicode.chars().find(|c| !visible(c)) {
-            return Err(HostnameError::Characters(unicode, bad));
+            return Err(character(&unicode, bad));
         }
         if ascii.split('.').any(|label| label.is_empty() || label.len() > 63) {
-            return Err(HostnameError::Label(lower));
+            return Err(invalid(&lower, parts));
         }
         Ok(Self {
             without_port: without_port.to_owned(),
@@ -193,7 +155,7 @@ impl HostSteps {
     }
 }
 
-/// As many characters as DNS and the catalog's column hold.
+/// The maximum length in DNS and in the catalog's column.
 const MAX_HOST: usize = 253;
 
 impl Hostname {
@@ -201,8 +163,8 @@ impl Hostname {
     ///
     /// # Errors
     ///
-    /// One [`HostnameError`] for each rule.
-    pub fn parse(text: &str) -> Result<Self, HostnameError> {
+    /// [`NameError`] for the first rule that the text breaks.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
         HostSteps::of(text).map(|steps| steps.host)
     }
 
@@ -218,7 +180,7 @@ impl Hostname {
         &self.0
     }
 
-    /// Returns the name as people write it, where that is not the same: `công-ty.vn`.
+    /// Returns the Unicode form, if it differs: `công-ty.vn`.
     #[must_use]
     pub fn unicode(&self) -> Option<String> {
         let (unicode, valid) = idna::domain_to_unicode(&self.0);
@@ -236,31 +198,6 @@ impl fmt::Display for Hostname {
         f.write_str(&self.0)
     }
 }
-
-impl fmt::Display for HostnameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a host name may not be empty"),
-            Self::TooLong(host) => {
-                write!(f, "host '{}' is longer than 253 characters", host.escape_debug())
-            }
-            Self::Characters(host, bad) => {
-                write!(f, "host '{}' may not hold '{}'", host.escape_debug(), bad.escape_debug())
-            }
-            Self::Label(host) => {
-                write!(f, "host '{host}' has an empty part or one longer than 63 bytes")
-            }
-            Self::International(host) => write!(
-                f,
-                "invalid internationalized host '{}': IDNA has no ASCII form of it",
-                host.escape_debug()
-            ),
-            Self::Port(host) => write!(f, "host '{}' has an invalid port", host.escape_debug()),
-        }
-    }
-}
-
-impl std::error::Error for HostnameError {}
 
 /// A tenant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,7 +241,7 @@ pub struct RefusedRow {
     /// Its schema name, as stored.
     pub schema: String,
     /// The rule that the schema name breaks.
-    pub reason: SchemaNameError,
+    pub reason: NameError,
 }
 
 /// The contents of the tenant table, ordered by slug.
@@ -335,7 +272,7 @@ mod tests {
         let slug = Slug::parse("acme").expect("fine");
         assert_eq!(slug.schema("tenant_").expect("fits").as_str(), "tenant_acme");
         let long = Slug::parse(&"a".repeat(57)).expect("fits alone");
-        assert!(matches!(long.schema("tenant_"), Err(SchemaNameError::TooLong(_, 64))));
+        assert!(long.schema("tenant_").is_err());
     }
 
     #[test]

@@ -87,68 +87,40 @@ impl ConcurrencyLimit {
 mod tests {
     use super::*;
 
-    fn adaptive(most: usize) -> ConcurrencyLimit {
-        ConcurrencyLimit::adaptive(NonZeroUsize::new(most).expect("not 0"))
+    fn jobs(jobs: usize) -> NonZeroUsize {
+        NonZeroUsize::new(jobs).expect("not 0")
+    }
+
+    /// Returns the limit after each step: `-` is a task that met contention, `+` one that did not.
+    fn steps(mut limit: ConcurrencyLimit, steps: &str) -> Vec<usize> {
+        let step = |step| {
+            let epoch = limit.epoch();
+            if step == '-' {
+                limit.decrease(epoch)
+            } else {
+                limit.increase()
+            };
+            limit.jobs()
+        };
+        steps.chars().map(step).collect()
     }
 
     #[test]
-    fn contention_halves_the_limit_down_to_one() {
-        let mut limit = adaptive(8);
-        let mut seen = vec![limit.jobs()];
-        for _ in 0..5 {
-            let epoch = limit.epoch();
-            limit.decrease(epoch);
-            seen.push(limit.jobs());
-        }
-        assert_eq!(seen, [8, 4, 2, 1, 1, 1]);
+    fn an_adaptive_limit_halves_and_grows_by_one() {
+        let adaptive = |most| ConcurrencyLimit::adaptive(jobs(most));
+        assert_eq!(steps(adaptive(8), "-----"), [4, 2, 1, 1, 1]);
+        assert_eq!(steps(adaptive(4), "-++++++++"), [2, 2, 3, 3, 3, 4, 4, 4, 4]);
+        // Contention resets the count of tasks without it.
+        assert_eq!(steps(adaptive(8), "-+++-++"), [4, 4, 4, 4, 2, 2, 3]);
+        assert_eq!(steps(ConcurrencyLimit::fixed(jobs(3)), "-+"), [3, 3]);
     }
 
     #[test]
     fn tasks_of_one_epoch_halve_the_limit_once() {
-        let mut limit = adaptive(8);
+        let mut limit = ConcurrencyLimit::adaptive(jobs(8));
         let epoch = limit.epoch();
         let changed: Vec<bool> = (0..4).map(|_| limit.decrease(epoch)).collect();
         assert_eq!(changed, [true, false, false, false]);
         assert_eq!(limit.jobs(), 4);
-    }
-
-    #[test]
-    fn it_grows_back_by_one_up_to_where_it_started() {
-        let mut limit = adaptive(4);
-        let epoch = limit.epoch();
-        limit.decrease(epoch);
-        assert_eq!(limit.jobs(), 2);
-        let mut seen = Vec::new();
-        for _ in 0..8 {
-            limit.increase();
-            seen.push(limit.jobs());
-        }
-        assert_eq!(seen, [2, 3, 3, 3, 4, 4, 4, 4]);
-    }
-
-    #[test]
-    fn contention_resets_the_count_of_uncontended_tasks() {
-        let mut limit = adaptive(2);
-        let epoch = limit.epoch();
-        limit.decrease(epoch);
-        let mut slow = adaptive(8);
-        let epoch = slow.epoch();
-        slow.decrease(epoch);
-        for _ in 0..3 {
-            slow.increase();
-        }
-        let epoch = slow.epoch();
-        slow.decrease(epoch);
-        assert!(!slow.increase());
-        assert_eq!((limit.jobs(), slow.jobs()), (1, 2));
-    }
-
-    #[test]
-    fn a_fixed_limit_never_changes() {
-        let mut limit = ConcurrencyLimit::fixed(NonZeroUsize::new(3).expect("not 0"));
-        let epoch = limit.epoch();
-        assert!(!limit.decrease(epoch));
-        assert!(!limit.increase());
-        assert_eq!(limit.jobs(), 3);
     }
 }

@@ -183,14 +183,11 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
         }
         Ok(Summary {
             work: self.work(),
-            run: None,
             outcomes: run.outcomes,
             refused: run.refused,
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
-            command: None,
-            options: String::new(),
-            program: None,
+            ..Summary::default()
         })
     }
 

@@ -34,7 +34,7 @@ impl RolloutArgs {
             pause: self.pause.unwrap_or_default(),
         };
         stages.check().map_err(|error| {
-            Failure::new(Exit::Usage, error)
+            Failure::words(Exit::Usage, error)
                 .hint("for example: --canary acme --batches 5%,25% --pause 2m")
         })?;
         Ok(stages)

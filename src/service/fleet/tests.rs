@@ -243,7 +243,7 @@ async fn the_limit_of_failures_starts_nothing_new() {
 }
 
 #[tokio::test]
-async fn groups_follow_the_first_schema_and_a_rolled_back_one_is_split() {
+async fn a_group_that_is_rolled_back_runs_one_by_one() {
     let slugs = ["a", "b", "c", "d", "e", "f", "g"];
     let groups_of = async |acts: &[(&str, Act)]| {
         let migrator = Scripted::grouped(3, acts);

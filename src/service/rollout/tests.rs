@@ -102,7 +102,7 @@ fn canary(words: &[&str]) -> Stages {
 }
 
 #[tokio::test]
-async fn canaries_run_first_and_outcomes_keep_the_order_of_the_catalog() {
+async fn canaries_run_first_and_outcomes_keep_the_catalogs_order() {
     let everything = Scopes::Everything;
     let (outcomes, emitted) =
         staged(&[], &[&["a", "b", "c"]], everything, canary(&["c"]), OnFailure::Stop).await;
