@@ -1,4 +1,4 @@
-//! `.env`: variables of the project that the environment does not have.
+//! Loads the project's `.env` file into the environment.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use super::error::SettingsError;
 use super::file;
 
-/// A `.env` file whose variables are in the environment now, as far as that had none of the name.
+/// A `.env` file that was loaded into the environment of this process.
 #[derive(Clone, Debug)]
 pub struct DotEnv {
     /// The file.
     pub path: PathBuf,
-    /// The variables that come from it.
+    /// The variables that it set: those that the environment did not have.
     pub names: HashSet<String>,
 }
 
 impl DotEnv {
-    /// Puts the variables of the project's `.env` into the environment of this process: the one
-    /// beside the configuration file, or the one in `folder`. What is set already stays. To be
-    /// called before there are threads.
+    /// Loads the `.env` file next to the configuration file, or the one in `folder`, into the
+    /// environment of this process. Variables that are set already stay. Must be called before a
+    /// thread is started.
     ///
     /// # Errors
     ///

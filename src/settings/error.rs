@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use super::Origin;
 
-/// Why the configuration cannot be used; nothing has been touched.
+/// Why the configuration is invalid; nothing was changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// The file that was named cannot be read.
     Unreadable(PathBuf, std::io::Error),
-    /// The file is not TOML: where, and the parser's word for it.
+    /// The file is not TOML; holds the line and the parser's message.
     Syntax(PathBuf, usize, String),
-    /// A key that does not exist: where, which, and the nearest one that does.
+    /// A key that does not exist; holds the line, the key and the most similar existing one.
     UnknownKey(PathBuf, usize, String, Option<&'static str>),
-    /// An invalid value: its origin, key and text, and what is expected.
+    /// An invalid value; holds its origin, key and text, and what is expected.
     BadValue(Origin, &'static str, String, String),
-    /// A `.env` file cannot be read; why.
+    /// A `.env` file cannot be read; holds the reason.
     BadDotEnv(PathBuf, String),
-    /// A password stands in a file that others may read.
+    /// A file with a password can be read by other users.
     OpenPassword(PathBuf),
 }
 

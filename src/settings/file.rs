@@ -1,4 +1,4 @@
-//! `pricesync.toml`: where it is, what it says, and who may read it.
+//! Finds and parses `pricesync.toml`, and checks who can read it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::error::SettingsError;
 use super::keys::{KEYS, nearest};
 use super::{FILE_NAME, Origin, Variables};
 
-/// The file that is named, or the nearest one upwards.
+/// Returns the file that `--config` or `PRICESYNC_CONFIG` names, or the nearest one upwards.
 pub(super) fn find(
     named: Option<&Path>,
     variable: Variables<'_>,
@@ -28,7 +28,7 @@ pub(super) fn find(
     }
 }
 
-/// Reads a configuration file into texts with their lines.
+/// Returns the values of a configuration file by key, as texts with their lines.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, (String, usize)>, SettingsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| SettingsError::Unreadable(path.to_path_buf(), error))?;
@@ -74,7 +74,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, (String, usize)>, Set
     Ok(values)
 }
 
-/// Returns a scalar as text, a list of texts joined by commas, and nothing for the rest.
+/// Returns a text or a number as text, and a list joined by commas; `None` for other types.
 fn plain(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -88,13 +88,13 @@ fn plain(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// A URL with something between `:` and `@`, or words with `password=`.
+/// Returns whether a URL has a password before its `@`, or a key=value string has `password=`.
 pub(super) fn holds_password(url: &str) -> bool {
     let in_url = url
         .split_once("://")
         .and_then(|(_, rest)| rest.rsplit_once('@'))
         .is_some_and(|(user, _)| user.contains(':'));
-    // Spaces may stand around the sign of equality (manual section 34.1.1.1).
+    // Spaces are allowed around the equal sign (manual section 34.1.1.1).
     let in_words = |words: &str| words.trim_start().starts_with('=');
     in_url || url.split("password").skip(1).any(in_words)
 }

@@ -1,15 +1,15 @@
-//! Where tenants stand in the database: tables and columns, whatever another tool called them.
+//! Names of the tables and columns of the tenant catalog.
 
 use super::TableName;
 
-/// The tables and columns of the catalog; the default is what `migrations/shared` makes.
+/// The tables and columns of the catalog; by default those of `migrations/shared`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogLayout {
     /// The tenants.
     pub tenants: TenantTable,
-    /// Their hosts; `None` where nothing of the kind is kept.
+    /// Their hosts; `None` if the database stores no hosts.
     pub domains: Option<DomainTable>,
-    /// What precedes the slug in the name of a schema.
+    /// The part of a schema's name before the slug.
     pub schema_prefix: String,
 }
 
@@ -18,15 +18,15 @@ pub struct CatalogLayout {
 pub struct TenantTable {
     /// The table.
     pub table: TableName,
-    /// The column with the primary key, a whole number.
+    /// The column with the primary key, an integer.
     pub id: String,
     /// The column with the name of the schema.
     pub schema: String,
-    /// The column with the slug; without one it is the schema's name without the prefix.
+    /// The column with the slug; `None` if the slug is the schema's name without the prefix.
     pub slug: Option<String>,
-    /// The column with the name that people read.
+    /// The column with the display name.
     pub name: Option<String>,
-    /// The column that says when the row was made: a date or a time, with or without a zone.
+    /// The column with the time of creation: a date or a timestamp, with or without time zone.
     pub created: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct DomainTable {
     pub domain: String,
     /// The column that refers to the tenant's id.
     pub tenant: String,
-    /// The column that says whether it is the tenant's primary host.
+    /// The boolean column that marks the tenant's primary host.
     pub primary: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Default for CatalogLayout {
 }
 
 impl CatalogLayout {
-    /// Returns the slug that a schema's name stands for where no column keeps one.
+    /// Returns the slug of a schema for catalogs without a column for it.
     #[must_use]
     pub fn slug_of<'a>(&self, schema: &'a str) -> &'a str {
         match schema.strip_prefix(&self.schema_prefix) {

@@ -28,10 +28,10 @@ pub use overrides::Overrides;
 pub use types::{Hasher, Jobs, TableName, UseTemplate, UserColumns};
 pub use value::{age, duration};
 
-/// The file that is looked for, from the current folder upwards.
+/// The name of the configuration file, searched from the current folder upwards.
 pub const FILE_NAME: &str = "pricesync.toml";
 
-/// Everything a command needs to know before it starts, resolved once.
+/// The settings of a command.
 #[derive(Clone)]
 pub struct Settings {
     /// The configuration file that was read, if any.
@@ -40,13 +40,13 @@ pub struct Settings {
     pub root: PathBuf,
     /// `database.url`: a URL, key=value pairs, or `local`.
     pub database_url: Option<String>,
-    /// `database.direct_url`: past a pooler; `None` also where `database.url` comes from a source
-    /// with higher precedence, because it may lead to another database then.
+    /// `database.direct_url`: an address without a pooler; `None` also if `database.url` comes from a
+    /// source with higher precedence, because that may be another database.
     pub direct_url: Option<String>,
-    /// `catalog.*`: the tables that name tenants and hosts, their columns, the prefix of schemas.
+    /// `catalog.*`: the tables of tenants and hosts, their columns, the prefix of schemas.
     pub catalog: CatalogLayout,
-    /// `catalog.shared_references`: the tables that keys of tenants may point to; every table
-    /// of `public` where it is not set.
+    /// `catalog.shared_references`: the tables that tenants' foreign keys may reference; every table
+    /// of `public` if it is not set.
     pub shared_references: Option<Vec<TableName>>,
     /// `migrations.shared`, as a path to open.
     pub shared_dir: PathBuf,
@@ -58,11 +58,11 @@ pub struct Settings {
     pub jobs: Jobs,
     /// `run.lock_timeout`: how long a DDL statement waits for a lock; zero waits indefinitely.
     pub lock_timeout: Duration,
-    /// `run.lock_retries`: how often a transaction that met a lock or a deadlock is tried again.
+    /// `run.lock_retries`: how often a transaction is retried after a lock timeout or a deadlock.
     pub lock_retries: u32,
-    /// `run.lock_wait`: how long to wait for a schema that another run holds.
+    /// `run.lock_wait`: how long to wait for a schema that another run has locked.
     pub lock_wait: Duration,
-    /// `run.statement_timeout`; zero is none.
+    /// `run.statement_timeout`; zero disables it.
     pub statement_timeout: Duration,
     /// `run.on_failure`.
     pub on_failure: OnFailure,
@@ -73,9 +73,9 @@ pub struct Settings {
     pub group_limit: GroupLimit,
     /// `run.template`: whether an empty schema may be filled by a template.
     pub template: UseTemplate,
-    /// `run.search_path`: what follows the tenant itself.
+    /// `run.search_path`: the schemas after the tenant's own.
     pub search_path: Vec<SchemaName>,
-    /// `users.*`: where `create-superuser` puts people.
+    /// `users.*`: the table that `create-superuser` inserts into.
     pub users: UserColumns,
     /// `users.hasher`.
     pub hasher: Hasher,
@@ -106,6 +106,12 @@ impl Settings {
     /// Returns the origin of `database.url`.
     #[must_use]
     pub fn database_origin(&self) -> &Origin {
-        &self.effective[0].origin
+        &find(&self.effective, "database.url").origin
     }
+}
+
+/// Returns the value of a key; every name in the code is one of `keys::KEYS`.
+fn find<'a>(effective: &'a [Effective], key: &str) -> &'a Effective {
+    let found = effective.iter().find(|effective| effective.key == key);
+    found.unwrap_or_else(|| unreachable!("{key} is not in KEYS"))
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::keys::KEYS;
+use super::keys::{KEYS, Key};
 use super::layout::{CatalogLayout, DomainTable, TenantTable};
-use super::value::{duration, identifier, jobs, maybe, search_path, table_name, table_names};
+use super::value::{
+    choice, duration, identifier, jobs, maybe, search_path, table_name, table_names,
+};
 use super::{
     Effective, Hasher, Origin, Overrides, Settings, SettingsError, UseTemplate, UserColumns,
     Variables, file,
@@ -29,48 +31,18 @@ impl Settings {
             Some(path) => file::read(path)?,
             None => BTreeMap::new(),
         };
-        let effective: Vec<Effective> = KEYS
-            .iter()
-            .map(|key| {
-                let from_flag = overrides
-                    .values
-                    .iter()
-                    .find(|(name, _, _)| *name == key.name)
-                    .map(|(_, flag, value)| (value.clone(), Origin::Flag(flag)));
-                let from_environment = || {
-                    key.environment.iter().find_map(|&name| {
-                        let value = variables(name);
-                        let value = value.filter(|value| key.may_be_empty || !value.is_empty());
-                        Some((value?, overrides.origin_of(name)))
-                    })
-                };
-                let from_file = || {
-                    let (value, line) = in_file.get(key.name)?;
-                    let path = file.clone()?;
-                    Some((value.clone(), Origin::File(path, *line)))
-                };
-                let from_default = || Some((key.default?.to_owned(), Origin::Default));
-                let (value, origin) = from_flag
-                    .or_else(from_environment)
-                    .or_else(from_file)
-                    .or_else(from_default)
-                    .map_or((None, Origin::Default), |(value, origin)| (Some(value), origin));
-                Effective { key: key.name, value, origin }
-            })
-            .collect();
+        let source = Sources { overrides, variables, file: file.as_deref(), in_file: &in_file };
+        let effective: Vec<Effective> = KEYS.iter().map(|key| source.effective(key)).collect();
         let root = file
             .as_deref()
             .and_then(Path::parent)
             .map_or_else(|| folder.to_path_buf(), Path::to_path_buf);
         let read = Reader { effective: &effective, root: &root, folder };
-        let addresses = ["database.url", "database.direct_url"];
-        if let Some(path) = &file
-            && addresses
-                .iter()
-                .filter_map(|key| in_file.get(*key))
-                .any(|(address, _)| file::holds_password(address))
-            && file::others_may_read(path)
-        {
+        let is_secret = ["database.url", "database.direct_url"]
+            .iter()
+            .filter_map(|key| in_file.get(*key))
+            .any(|(address, _)| file::holds_password(address));
+        if let Some(path) = file.as_ref().filter(|path| is_secret && file::others_may_read(path)) {
             return Err(SettingsError::OpenPassword(path.clone()));
         }
         Ok(Self {
@@ -87,16 +59,14 @@ impl Settings {
             })?,
             lock_wait: read.parsed("run.lock_wait", duration)?,
             statement_timeout: read.parsed("run.statement_timeout", duration)?,
-            on_failure: read.parsed("run.on_failure", |text| match text {
-                "stop" => Ok(OnFailure::Stop),
-                "continue" => Ok(OnFailure::Continue),
-                _ => Err("'stop' or 'continue'".to_owned()),
-            })?,
-            atomic: read.parsed("run.atomic", |text| match text {
-                "schema" => Ok(Atomic::Schema),
-                "migration" => Ok(Atomic::Migration),
-                _ => Err("'schema' or 'migration'".to_owned()),
-            })?,
+            on_failure: read.parsed(
+                "run.on_failure",
+                choice([("stop", OnFailure::Stop), ("continue", OnFailure::Continue)]),
+            )?,
+            atomic: read.parsed(
+                "run.atomic",
+                choice([("schema", Atomic::Schema), ("migration", Atomic::Migration)]),
+            )?,
             group_limit: GroupLimit {
                 schemas: read.parsed("run.group_size", |text| {
                     text.parse()
@@ -105,26 +75,16 @@ impl Settings {
                 })?,
                 time: read.parsed("run.group_time", duration)?,
             },
-            template: read.parsed("run.template", |text| match text {
-                "auto" => Ok(UseTemplate::Auto),
-                "off" => Ok(UseTemplate::Off),
-                _ => Err("'auto' or 'off'".to_owned()),
-            })?,
+            template: read.parsed(
+                "run.template",
+                choice([("auto", UseTemplate::Auto), ("off", UseTemplate::Off)]),
+            )?,
             search_path: read.parsed("run.search_path", search_path)?,
             shared_references: match read.text("catalog.shared_references") {
                 Some(_) => Some(read.parsed("catalog.shared_references", table_names)?),
                 None => None,
             },
-            users: UserColumns {
-                table: read.parsed("users.table", identifier)?,
-                username: read.parsed("users.username", identifier)?,
-                password: read.parsed("users.password", identifier)?,
-                email: read.parsed("users.email", identifier)?,
-                is_superuser: read.parsed("users.is_superuser", identifier)?,
-                is_staff: read.parsed("users.is_staff", identifier)?,
-                is_active: read.parsed("users.is_active", identifier)?,
-                joined_at: read.parsed("users.joined_at", identifier)?,
-            },
+            users: read.users()?,
             hasher: read.parsed("users.hasher", |text| match text {
                 "argon2id" => Ok(Hasher::Argon2id),
                 "pbkdf2_sha256" => Ok(Hasher::Pbkdf2Sha256),
@@ -139,6 +99,40 @@ impl Settings {
     }
 }
 
+/// Where values come from, the one with the highest precedence first.
+struct Sources<'a> {
+    overrides: &'a Overrides,
+    variables: Variables<'a>,
+    file: Option<&'a Path>,
+    in_file: &'a BTreeMap<String, (String, usize)>,
+}
+
+impl Sources<'_> {
+    fn effective(&self, key: &Key) -> Effective {
+        let mut flags = self.overrides.values.iter();
+        let from_flag = flags.find(|(name, ..)| *name == key.name);
+        let from_flag = from_flag.map(|(_, flag, value)| (value.clone(), Origin::Flag(flag)));
+        let from_environment = || {
+            key.environment.iter().find_map(|&name| {
+                let value = (self.variables)(name);
+                let value = value.filter(|value| key.may_be_empty || !value.is_empty());
+                Some((value?, self.overrides.origin_of(name)))
+            })
+        };
+        let from_file = || {
+            let (value, line) = self.in_file.get(key.name)?;
+            Some((value.clone(), Origin::File(self.file?.to_path_buf(), *line)))
+        };
+        let (value, origin) = from_flag
+            .or_else(from_environment)
+            .or_else(from_file)
+            .map_or((key.default.map(str::to_owned), Origin::Default), |(value, origin)| {
+                (Some(value), origin)
+            });
+        Effective { key: key.name, value, origin }
+    }
+}
+
 /// Reads typed values out of texts, with errors that name the origin.
 struct Reader<'a> {
     effective: &'a [Effective],
@@ -148,10 +142,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn find(&self, key: &str) -> &Effective {
-        self.effective
-            .iter()
-            .find(|effective| effective.key == key)
-            .expect("every key that is read stands in KEYS")
+        super::find(self.effective, key)
     }
 
     fn text(&self, key: &str) -> Option<&str> {
@@ -219,6 +210,19 @@ impl Reader<'_> {
         Ok(CatalogLayout { tenants, domains, schema_prefix })
     }
 
+    fn users(&self) -> Result<UserColumns, SettingsError> {
+        Ok(UserColumns {
+            table: self.parsed("users.table", identifier)?,
+            username: self.parsed("users.username", identifier)?,
+            password: self.parsed("users.password", identifier)?,
+            email: self.parsed("users.email", identifier)?,
+            is_superuser: self.parsed("users.is_superuser", identifier)?,
+            is_staff: self.parsed("users.is_staff", identifier)?,
+            is_active: self.parsed("users.is_active", identifier)?,
+            joined_at: self.parsed("users.joined_at", identifier)?,
+        })
+    }
+
     /// Paths of a file are relative to the file, those of flags and environment to the current folder.
     fn path(&self, key: &str) -> PathBuf {
         let effective = self.find(key);
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_line_and_neighbour() {
+    fn an_unknown_key_is_refused_with_its_line_and_a_similar_one() {
         assert_eq!(
             resolve("[run]\njobs = 1\nlock_timeot = \"1s\"\n", &[], &Overrides::default())
                 .expect_err("unknown"),
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_names_file_line_and_what_would_fit() {
+    fn a_bad_value_names_file_line_and_what_is_expected() {
         assert_eq!(
             resolve("[run]\n\njobs = \"many\"\n", &[], &Overrides::default()).expect_err("bad"),
             "DIR/pricesync.toml:3: run.jobs = 'many' is invalid: expected 'auto' or a number from 1 to 1000"
@@ -335,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_past_the_pooler_belongs_to_the_database_beside_it() {
+    fn a_direct_url_is_used_only_with_the_database_next_to_it() {
         let content = "[database]\nurl = \"host=pooler\"\ndirect_url = \"host=direct\"\n";
         let direct = |variables: &[(&str, &str)], flags: &Overrides| {
             let settings = resolve(content, variables, flags).expect("fine");
@@ -365,7 +369,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_password_in_a_file_that_others_may_read_is_refused() {
+    fn a_password_in_a_file_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let folder = folder("[database]\nurl = \"postgresql://app:secret@db/x\"\n");
         let path = folder.path().join(FILE_NAME);

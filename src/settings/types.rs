@@ -3,51 +3,51 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-/// How many schemas are worked on at once.
+/// `run.jobs`: how many schemas are migrated at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jobs {
-    /// As many as the server has use and room for.
+    /// Depends on the server's cores and free connections.
     Auto,
-    /// Exactly so many.
+    /// This number.
     Fixed(NonZeroUsize),
 }
 
-/// Whether empty schemas get the final shape at once or file by file.
+/// `run.template`: whether an empty schema is created from a template or file by file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UseTemplate {
-    /// By a template, where there is one that makes the same.
+    /// From a template, if there is one with the same result.
     Auto,
     /// Always file by file.
     Off,
 }
 
-/// How passwords of users are hashed.
+/// `users.hasher`: how passwords are hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hasher {
     /// Argon2id as a PHC string: `$argon2id$v=19$...`.
     Argon2id,
-    /// What Django makes and reads: `pbkdf2_sha256$iterations$salt$hash`.
+    /// Django's default, `pbkdf2_sha256$iterations$salt$hash`.
     Pbkdf2Sha256,
 }
 
-/// Where the people of a tenant are: a table of its schema, and its columns.
+/// The table of users in a tenant's schema, and its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserColumns {
     /// The table's name in the tenant's schema.
     pub table: String,
-    /// What they log in with.
+    /// The login name.
     pub username: String,
-    /// The password's hash.
+    /// The hash of the password.
     pub password: String,
-    /// Where they get letters; the table need not have this and the following columns.
+    /// The email address; the table need not have this and the following columns.
     pub email: String,
-    /// Whether they may do everything.
+    /// Whether the user has all permissions.
     pub is_superuser: String,
-    /// Whether they may enter the administration.
+    /// Whether the user can use the administration site.
     pub is_staff: String,
-    /// Whether they may log in.
+    /// Whether the user can log in.
     pub is_active: String,
-    /// When they came.
+    /// The time of creation.
     pub joined_at: String,
 }
 

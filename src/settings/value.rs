@@ -1,4 +1,4 @@
-//! Parses values; an error holds what is expected.
+//! Parses values; an error says what is expected.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
 /// What is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let time = age(text)?;
-    // PostgreSQL keeps timeouts in a 32-bit number of milliseconds.
+    // PostgreSQL stores timeouts as a 32-bit number of milliseconds.
     if i32::try_from(time.as_millis()).is_err() {
         return Err("at most 24 days".to_owned());
     }
@@ -44,6 +44,15 @@ pub fn age(text: &str) -> Result<Duration, String> {
         .filter(|&millis| millis <= 1_000 * 366 * 86_400_000)
         .map(Duration::from_millis)
         .ok_or_else(|| "at most 1000 years".to_owned())
+}
+
+/// Parses one of two words.
+pub(super) fn choice<T: Copy>(words: [(&str, T); 2]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let chosen = words.iter().find(|(word, _)| *word == text);
+        let [(first, _), (second, _)] = words;
+        chosen.map(|(_, value)| *value).ok_or_else(|| format!("'{first}' or '{second}'"))
+    }
 }
 
 pub(super) fn jobs(text: &str) -> Result<Jobs, String> {
@@ -100,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_postgresql_reads_them() {
+    fn durations_are_parsed_as_postgresql_does() {
         assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("2min"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
