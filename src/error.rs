@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_or_a_drift_has_its_own_code_only_when_nothing_else_happened() {
+    fn a_lock_or_a_drift_alone_has_its_own_code() {
         let drift = || {
             failed(MigrateError::Drift { drifts: vec![Drift::Vanished { script: "V1__x".into() }] })
         };

@@ -43,7 +43,7 @@ const EXEC: Operation = Operation { command: "exec", doing: "executing", done: S
 /// the first column, in the order of the tenants; of several statements, the last one's result.
 /// A program gets DATABASE_URL, the PG* variables, PGOPTIONS with search_path, PRICESYNC_TENANT
 /// and PRICESYNC_SCHEMA; its lines are printed after the tenant's slug.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = "Examples:
   pricesync exec --all -c 'SELECT count(*) FROM products' -o csv
   pricesync exec --tenant acme --write -f fix.sql
@@ -121,16 +121,9 @@ pub(super) async fn instead_of_psql(
 ) -> Result<Exit, Failure> {
     let args = Args {
         select: SelectArgs { tenants: vec![slug.to_owned()], ..SelectArgs::default() },
-        all: false,
         command: Some(sql),
-        file: None,
-        config: ConfigWithoutShort::default(),
-        program: Vec::new(),
         write: !read_only,
-        output: OutputArg::default(),
-        jobs: JobsArg::default(),
-        timeout: None,
-        on_failure: None,
+        ..Args::default()
     };
     args.run(app).await
 }

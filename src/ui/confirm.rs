@@ -39,31 +39,24 @@ pub(super) fn ask(
 mod tests {
     use super::*;
 
-    fn typed(line: &str) -> (Answer, String) {
-        let mut prompt = Vec::new();
-        let answer = ask("drop it?", "acme", &mut prompt, &mut line.as_bytes()).unwrap();
-        (answer, String::from_utf8(prompt).unwrap())
-    }
-
     #[test]
     fn only_the_expected_name_is_a_yes() {
-        assert_eq!(typed("acme\n").0, Answer::Yes);
-        assert_eq!(typed("acme\r\n").0, Answer::Yes);
-        assert_eq!(typed("Acme\n").0, Answer::No);
-        assert_eq!(typed("y\n").0, Answer::No);
-        assert_eq!(typed("\n").0, Answer::No);
-    }
-
-    #[test]
-    fn an_empty_name_is_never_confirmed() {
-        let answer = ask("drop it?", "", &mut Vec::new(), &mut "\n".as_bytes());
-        assert_eq!(answer.unwrap(), Answer::No);
-    }
-
-    #[test]
-    fn the_end_of_the_input_is_a_no() {
-        let (answer, prompt) = typed("");
-        assert_eq!(answer, Answer::No);
-        assert_eq!(prompt, "drop it?\ntype 'acme' to confirm: \n");
+        let typed = |expected: &str, line: &str| {
+            let mut prompt = Vec::new();
+            let answer = ask("drop it?", expected, &mut prompt, &mut line.as_bytes()).unwrap();
+            (answer, String::from_utf8(prompt).unwrap())
+        };
+        for (expected, line, answer) in [
+            ("acme", "acme\n", Answer::Yes),
+            ("acme", "acme\r\n", Answer::Yes),
+            ("acme", "Acme\n", Answer::No),
+            ("acme", "y\n", Answer::No),
+            ("acme", "\n", Answer::No),
+            ("", "\n", Answer::No),
+        ] {
+            assert_eq!(typed(expected, line).0, answer, "{line:?}");
+        }
+        let prompt = "drop it?\ntype 'acme' to confirm: \n".to_owned();
+        assert_eq!(typed("acme", ""), (Answer::No, prompt));
     }
 }

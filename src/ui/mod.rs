@@ -18,7 +18,6 @@ mod text;
 mod test_support;
 
 pub use confirm::Answer;
-pub use error::diagnostic::{Diagnostic, DiagnosticLevel};
 pub use error::excerpt::Excerpt;
 pub use error::explain::{explain, explain_completion, explain_creation, explain_group};
 pub use error::explanation::Explanation;

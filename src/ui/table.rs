@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_quotes_what_needs_it_and_keeps_the_rest() {
+    fn csv_quotes_only_where_necessary() {
         assert_eq!(
             written(OutputFormat::Csv, rows(), None),
             "id,slug,name,domains,pending\n\
@@ -353,12 +353,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_one_on_each_line() {
+    fn names_are_one_a_line() {
         assert_eq!(written(OutputFormat::Names, rows(), None), "acme\nhà_nội\n");
     }
 
     #[test]
-    fn an_empty_listing_is_what_programs_expect_of_it() {
+    fn an_empty_listing_is_valid_in_every_format() {
         let empty = |format| written(format, vec![], None);
         assert_eq!(empty(OutputFormat::Table), "");
         assert_eq!(empty(OutputFormat::Json), "[]\n");

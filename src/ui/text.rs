@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_that_act_are_shown_instead() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             clean("a\u{1b}[2Jb\rc\u{7}d\0e\nf\tg\u{9b}h\u{202e}i"),
             "a\\u{1b}[2Jb\\rc\\u{7}d\\0e\\nf\\tg\\u{9b}h\\u{202e}i"
@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_text_of_any_language_is_left_alone() {
+    fn text_of_any_language_stays_as_it_is() {
         let text = "Công ty Tiếng Việt · 株式会社 · क्\u{200d}ष · 👩\u{200d}💻";
         assert!(matches!(clean(text), Cow::Borrowed(same) if same == text));
     }
 
     #[test]
-    fn several_lines_stay_several_lines() {
+    fn line_breaks_are_kept_on_request() {
         assert_eq!(clean_lines("a\n\tb\r\n"), "a\n    b\\r\n");
     }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_read_like_speech() {
+    fn durations_have_the_largest_fitting_unit() {
         let ms = Duration::from_millis;
         assert_eq!(took(Duration::from_micros(300)), "< 1 ms");
         assert_eq!(took(ms(12)), "12 ms");

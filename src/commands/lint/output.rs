@@ -1,5 +1,6 @@
 //! Prints findings on stdout, as diagnostics or as JSON.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use super::fleet_data::FleetData;
 use crate::commands::run::app::App;
 use crate::error::Failure;
 use crate::migrations::lint::{Finding, Severity};
-use crate::ui::{Diagnostic, DiagnosticLevel, write_document};
+use crate::ui::{Excerpt, Style, clean, clean_lines, write_document};
 
 /// Width of an excerpt without a terminal.
 const PAGE: usize = 120;
@@ -29,23 +30,32 @@ impl<'a> Reported<'a> {
         }
     }
 
-    fn remark(&self) -> Diagnostic<'_> {
-        let finding = self.finding;
-        let mut notes = vec![("cost", finding.cost.as_str())];
-        notes.extend(self.forecast.as_deref().map(|words| ("forecast", words)));
-        notes.push(("safer", &finding.safer));
-        Diagnostic {
-            path: &self.path,
-            place: &finding.location,
-            level: match finding.severity {
-                Severity::Hint => DiagnosticLevel::Hint,
-                Severity::Warning => DiagnosticLevel::Warning,
-                Severity::Error => DiagnosticLevel::Error,
-            },
-            rule: finding.rule.name(),
-            message: &finding.message,
-            notes,
+    /// Returns the finding as lines. The first starts with `file:line:column`, which editors
+    /// recognise; only the excerpt is cut to `width`.
+    fn render(&self, style: Style, width: usize) -> String {
+        let Finding { location, message, cost, safer, .. } = self.finding;
+        let level = match self.finding.severity {
+            Severity::Hint => style.advice("hint:"),
+            Severity::Warning => style.warning("warning:"),
+            Severity::Error => style.bad("error:"),
+        };
+        let (path, line) = (clean(&self.path), location.line);
+        let column = location.column.unwrap_or(1);
+        let rule = style.dim(&format!("[{}]", self.finding.rule.name()));
+        let mut out = format!("{path}:{line}:{column}: {level} {} {rule}\n", clean(message));
+        for line in Excerpt::new(location).render(style, width) {
+            out += &line;
+            out.push('\n');
         }
+        let notes =
+            [("cost", Some(cost)), ("forecast", self.forecast.as_ref()), ("safer", Some(safer))];
+        for (label, text) in notes {
+            if let Some(text) = text {
+                let label = style.advice(&format!("{label}:"));
+                let _ = writeln!(out, "  {label} {}", clean_lines(text));
+            }
+        }
+        out
     }
 
     fn json(&self) -> Value {
@@ -73,7 +83,7 @@ pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<
         if number > 0 {
             out.write_all(b"\n")?;
         }
-        out.write_all(item.remark().render(stdout.style, width).as_bytes())?;
+        out.write_all(item.render(stdout.style, width).as_bytes())?;
     }
     Ok(out.flush()?)
 }

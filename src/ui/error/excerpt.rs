@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_characters_and_carets_are_cells() {
+    fn columns_are_characters_and_the_caret_counts_cells() {
         // 価格 is two characters in four cells, "ế" three characters in one.
         let text = "select '価格', 'gie\u{302}\u{301}', x";
         let column = text.chars().position(|c| c == 'x').unwrap() + 1;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_behind_the_end_points_behind_the_end() {
+    fn a_column_after_the_end_points_just_after_it() {
         assert_data_eq!(
             shown(2, Some(99), "select (", 80),
             str![[r#"
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_column_the_line_stands_alone() {
+    fn a_line_without_a_column_has_no_caret() {
         assert_eq!(shown(2, None, "select 1", 80), "  2 | select 1");
     }
 }

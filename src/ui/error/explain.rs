@@ -350,7 +350,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
     }
 
     #[test]
-    fn a_lock_timeout_names_who_was_in_the_way() {
+    fn a_lock_timeout_names_the_blocking_session() {
         let mut failed = missing_relation();
         if let MigrateError::Script { error, blockers, attempts, .. } = &mut failed {
             (*error, *blockers, *attempts) = (lock_timeout(), vec![holder()], 5);

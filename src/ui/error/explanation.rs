@@ -137,7 +137,7 @@ mod tests {
     use snapbox::{IntoData, assert_data_eq, str};
 
     #[test]
-    fn texts_of_several_lines_are_indented_and_harmless() {
+    fn lines_are_indented_and_escaped() {
         let explanation = Explanation {
             headline: "V1__a\nfailed".into(),
             caused_by: vec!["first\nsecond \u{1b}[31m\n".into()],

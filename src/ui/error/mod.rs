@@ -2,7 +2,6 @@
 //! Imports `domain`, `service`, and `style` and `text` of `ui`.
 //! Start with `explanation.rs` (the layout), then `explain.rs` (the words for each kind of failure).
 
-pub(super) mod diagnostic;
 pub(super) mod excerpt;
 pub(super) mod explain;
 pub(super) mod explanation;

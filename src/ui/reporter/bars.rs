@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_counts_and_at_most_eight_schemas_have_a_line() {
+    fn at_most_eight_schemas_have_a_line() {
         let (screen, mut bars) = bars();
         let tenants: Vec<_> = (1..=14).map(|n| tenant(&format!("t{n}"))).collect();
         bars.on(&run_started(20, 20, 14)).unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_stay_above_and_the_summary_comes_once() {
+    fn failures_stay_above_the_bars_and_the_summary_is_last() {
         let (screen, mut bars) = bars();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
         let good = migrated(&[applied(1, "products", 9)]);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_schemas_leave_nothing_behind() {
+    fn ten_thousand_schemas_leave_one_line() {
         let (screen, mut bars) = bars();
         bars.on(&run_started(10_000, 10_000, 4)).unwrap();
         for number in 1..=10_000 {

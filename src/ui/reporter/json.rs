@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_has_every_schema_once_and_equal_failures_together() {
+    fn the_document_lists_each_schema_and_groups_failures() {
         let (acme, globex, initech) = (tenant("acme"), tenant("globex"), tenant("initech"));
         let summary = summary(vec![
             (&acme, migrated(&[applied(1, "products", 9)])),
