@@ -96,13 +96,13 @@ struct GlobalArgs {
     /// Print only failures on stderr; results on stdout stay
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print more on stderr; -vv prints everything
+    /// Print more on stderr
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 }
 
 impl GlobalArgs {
-    /// Runs a command that works with settings.
+    /// Resolves the settings and runs a command with them.
     async fn run(
         self,
         args: &impl CommandRun,
@@ -110,31 +110,15 @@ impl GlobalArgs {
         dotenv: Option<DotEnv>,
         terminal: &Terminal,
     ) -> Result<Exit, Failure> {
-        let mut overrides =
-            Overrides { config: self.config.clone(), dotenv, ..Overrides::default() };
-        overrides.set(DATABASE, "--database-url", self.database_url.as_deref());
+        let mut overrides = Overrides { config: self.config, dotenv, ..Overrides::default() };
+        overrides.set(DATABASE, "--database-url", self.database_url);
         overrides.set(DATABASE, "--local", self.local.then_some(LOCAL));
         args.override_settings(&mut overrides);
-        let app = self.app(&overrides, program, terminal)?;
-        args.run(&app).await
-    }
-
-    /// Resolves the settings and returns the application.
-    ///
-    /// # Errors
-    ///
-    /// Exit 2 for an invalid configuration.
-    fn app(
-        self,
-        overrides: &Overrides,
-        program: Option<String>,
-        terminal: &Terminal,
-    ) -> Result<App, Failure> {
-        let folder = std::env::current_dir()?;
         let variables = |name: &str| std::env::var(name).ok();
-        let settings = Settings::resolve(overrides, &variables, &folder)?;
+        let settings = Settings::resolve(&overrides, &variables, &std::env::current_dir()?)?;
         let wait = self.wait.unwrap_or_default();
-        Ok(App::new(settings, terminal.clone(), self.progress, wait, program))
+        let app = App::new(settings, terminal.clone(), self.progress, wait, program);
+        args.run(&app).await
     }
 
     /// Returns the program with the options that select the same database and files; `None` for an
@@ -257,8 +241,7 @@ impl Cli {
         let verbosity = match (self.global.quiet, self.global.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
-            (false, 1) => Verbosity::Verbose,
-            (false, _) => Verbosity::VeryVerbose,
+            (false, _) => Verbosity::Verbose,
         };
         Terminal::detect(self.global.color, verbosity).proposing(self.global.program(&self.command))
     }

@@ -30,4 +30,4 @@ pub use style::{ColorChoice, Style};
 pub use summary::{not_started, skipped};
 pub use table::{Cell, Listing, OutputFormat};
 pub use terminal::{Stream, Terminal, is_broken_pipe};
-pub use text::{clean, clean_lines, count, shell_word, size, took};
+pub use text::{clean, clean_lines, count, fit, shell_word, size, took};

@@ -173,7 +173,7 @@ impl Terminal {
             (_, ProgressMode::None) => LogLevel::Warnings,
             (Verbosity::Normal, ProgressMode::Lines) => LogLevel::Steps,
             (Verbosity::Normal, _) => LogLevel::Progress,
-            (Verbosity::Verbose | Verbosity::VeryVerbose, _) => LogLevel::All,
+            (Verbosity::Verbose, _) => LogLevel::All,
         };
         let style = self.stderr.style;
         match self.resolve(mode) {

@@ -69,7 +69,7 @@ pub(super) fn columns(text: &str) -> usize {
 
 /// Returns the text cut to `limit` columns; a cut text ends in `…`.
 #[must_use]
-pub(super) fn fit(text: &str, limit: usize) -> Cow<'_, str> {
+pub fn fit(text: &str, limit: usize) -> Cow<'_, str> {
     if columns(text) <= limit {
         return Cow::Borrowed(text);
     }

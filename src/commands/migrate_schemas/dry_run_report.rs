@@ -11,7 +11,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::migrate::dry_run::{Lock, StatementReport};
 use crate::service::summary::Summary;
 use crate::ui::{
-    Cell, Listing, OutputFormat, SummaryDocument, summary_document, took, write_document,
+    Cell, Listing, OutputFormat, SummaryDocument, fit, summary_document, took, write_document,
 };
 
 /// Columns of a statement's first line in the table.
@@ -92,13 +92,13 @@ fn table(tried: &[StatementReport], app: &App) -> Result<(), Failure> {
         vec![
             Cell::Text(one.script.to_string()),
             Cell::count(one.place.line),
-            Cell::Text(shortened(&one.place.text)),
+            Cell::Text(fit(one.place.text.trim(), STATEMENT_WIDTH).into_owned()),
             Cell::count(one.times.len()),
             Cell::Text(took(median(&one.times))),
             Cell::Text(took(one.slowest.0)),
             Cell::Text(one.slowest.1.to_string()),
-            list(locks),
-            list(one.rewritten.iter().cloned().collect()),
+            Cell::List(locks),
+            Cell::List(one.rewritten.iter().cloned().collect()),
         ]
     });
     listing.write(&app.terminal, OutputFormat::Table, rows)?;
@@ -127,19 +127,4 @@ fn median(times: &[Duration]) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-fn list(words: Vec<String>) -> Cell {
-    if words.is_empty() {
-        return Cell::Absent;
-    }
-    Cell::List(words)
-}
-
-fn shortened(line: &str) -> String {
-    let line = line.trim();
-    if line.chars().count() <= STATEMENT_WIDTH {
-        return line.to_owned();
-    }
-    line.chars().take(STATEMENT_WIDTH - 1).chain(['…']).collect()
 }

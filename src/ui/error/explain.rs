@@ -103,24 +103,16 @@ struct Subject<'a> {
 impl Subject<'_> {
     fn explain(&self, error: &MigrateError) -> Explanation {
         let rerun = self.rerun;
-        let failed = |doing: &str, error: &ServerError| Explanation {
-            details: details(error, &[], 1),
-            ..Explanation::new(format!("{doing} failed")).cause(error)
-        };
         match error {
             MigrateError::SchemaMissing => {
                 Explanation::new(&self.missing).hint(SchemaState::missing_hint())
             }
             MigrateError::Script { script, file, place, error, blockers, attempts, rolled_back } => {
-                let headline = match place {
-                    Some(place) => format!("{script} failed at {}", position(file, place)),
-                    None => format!("{script} failed ({file})"),
-                };
                 Explanation {
                     excerpt: place.as_ref().map(Excerpt::new),
                     details: details(error, blockers, *attempts),
                     hints: self.script_hints(script, error, blockers, *rolled_back),
-                    ..Explanation::new(headline).cause(error)
+                    ..Explanation::new(script_failed(script, file, place.as_ref())).cause(error)
                 }
             }
             MigrateError::LeftSchema { scripts, touched } => Explanation {
@@ -302,10 +294,18 @@ pub(in crate::ui) fn held_by(how: &str, holder: &Holder) -> String {
     }
 }
 
-fn position(file: &str, place: &Location) -> String {
-    match place.column {
-        Some(column) => format!("{file}:{}:{column}", place.line),
-        None => format!("{file}:{}", place.line),
+fn failed(doing: &str, error: &ServerError) -> Explanation {
+    let details = details(error, &[], 1);
+    Explanation { details, ..Explanation::new(format!("{doing} failed")).cause(error) }
+}
+
+fn script_failed(script: &ScriptRef, file: &str, place: Option<&Location>) -> String {
+    match place {
+        Some(Location { line, column: Some(column), .. }) => {
+            format!("{script} failed at {file}:{line}:{column}")
+        }
+        Some(Location { line, .. }) => format!("{script} failed at {file}:{line}"),
+        None => format!("{script} failed ({file})"),
     }
 }
 

@@ -40,7 +40,7 @@ pub enum ProgressMode {
     None,
 }
 
-/// How much is shown: `-q`, `-v`, `-vv`.
+/// How much is shown: `-q`, `-v`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Failures only.
@@ -48,8 +48,6 @@ pub enum Verbosity {
     /// Also progress and results.
     #[default]
     Normal,
-    /// Also the start of each file, and the server's notices.
+    /// Everything: also the start of each file, and the server's notices.
     Verbose,
-    /// Everything.
-    VeryVerbose,
 }

@@ -388,7 +388,7 @@ Global options:
       --color <WHEN>        When to use colors [default: auto] [possible values: auto, always,
                             never]
   -q, --quiet               Print only failures on stderr; results on stdout stay
-  -v, --verbose...          Print more on stderr; -vv prints everything
+  -v, --verbose...          Print more on stderr
 
 Exit codes: pricesync help exit-codes
 --- exit 2
