@@ -106,7 +106,6 @@ impl GlobalArgs {
     async fn run(
         self,
         args: &impl CommandRun,
-        program: Option<String>,
         dotenv: Option<DotEnv>,
         terminal: &Terminal,
     ) -> Result<Exit, Failure> {
@@ -117,7 +116,7 @@ impl GlobalArgs {
         let variables = |name: &str| std::env::var(name).ok();
         let settings = Settings::resolve(&overrides, &variables, &std::env::current_dir()?)?;
         let wait = self.wait.unwrap_or_default();
-        let app = App::new(settings, terminal.clone(), self.progress, wait, program);
+        let app = App::new(settings, terminal.clone(), self.progress, wait);
         args.run(&app).await
     }
 
@@ -195,7 +194,6 @@ enum Command {
 ///
 /// [`Failure`], which has not been printed yet.
 pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Result<Exit, Failure> {
-    let program = cli.global.program(&cli.command);
     macro_rules! dispatch {
         ($($command:ident)*) => {
             match cli.command {
@@ -205,7 +203,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
                 Command::ExitCodes(args) => exit_codes::run(&args, terminal),
                 Command::Supervise(args) => server::supervise(&args),
                 $(Command::$command(args) => {
-                    cli.global.run(&args, program, dotenv, terminal).await
+                    cli.global.run(&args, dotenv, terminal).await
                 })*
             }
         };

@@ -39,8 +39,7 @@ pub struct Terminal {
     /// Whether bars can be drawn: not on a dumb terminal, and not in CI.
     can_draw: bool,
     verbosity: Verbosity,
-    /// The program in proposed commands, with the options that select the database and the files.
-    program: String,
+    program: Option<String>,
 }
 
 /// Excerpts are cut to this width if stderr is not a terminal.
@@ -86,17 +85,27 @@ impl Terminal {
         self
     }
 
-    /// Sets the program in proposed commands, such as `pricesync --local`.
+    /// Sets the program in proposed commands, with the options that select the database and the
+    /// files, such as `pricesync --local`; `None` if these may contain a password.
     #[must_use]
-    pub fn proposing(mut self, program: Option<String>) -> Self {
-        self.program = program.unwrap_or_else(|| "pricesync".to_owned());
-        self
+    pub fn proposing(self, program: Option<String>) -> Self {
+        Self { program, ..self }
+    }
+
+    /// Returns the program in proposed commands; see [`Terminal::proposing`].
+    #[must_use]
+    pub fn program(&self) -> Option<&str> {
+        self.program.as_deref()
+    }
+
+    fn program_or_name(&self) -> &str {
+        self.program().unwrap_or("pricesync")
     }
 
     /// Returns a hint as text, with a command that acts on the same database and files.
     #[must_use]
     pub fn render(&self, hint: &Hint) -> String {
-        hint.render(&self.program)
+        hint.render(self.program_or_name())
     }
 
     /// Returns what is wrong with a schema, each problem as text; see [`SchemaState::problems`].
@@ -179,12 +188,12 @@ impl Terminal {
         match self.resolve(mode) {
             ProgressMode::Json => Box::new(JsonReporter::new(io::stderr())),
             ProgressMode::Bars => {
-                Box::new(BarsReporter::on_stderr(level, style, &self.program, || {
+                Box::new(BarsReporter::on_stderr(level, style, self.program_or_name(), || {
                     window(&io::stderr()).map_or(80, usize::from)
                 }))
             }
             _ => {
-                let format = LogFormatter::new(level, style, self.width(), &self.program);
+                let format = LogFormatter::new(level, style, self.width(), self.program_or_name());
                 Box::new(LogReporter::new(io::stderr(), format))
             }
         }
@@ -227,7 +236,7 @@ impl Terminal {
     }
 
     fn layout(&self) -> Layout<'_> {
-        Layout { style: self.stderr.style, width: self.width(), program: &self.program }
+        Layout { style: self.stderr.style, width: self.width(), program: self.program_or_name() }
     }
 
     fn width(&self) -> usize {

@@ -47,9 +47,6 @@ pub(crate) struct App {
     pub(crate) progress: ProgressMode,
     /// `--wait`: time to wait for a server that does not accept connections yet.
     pub(crate) wait: Duration,
-    /// The program with the options that select the same database and files; `None` for an address on
-    /// the command line, which may contain a password.
-    pub(crate) program: Option<String>,
     /// The local server, which stays up while this exists.
     local: OnceLock<LocalServer>,
     /// Where catalogs without a reporter of their own send events.
@@ -75,7 +72,6 @@ impl App {
         terminal: Terminal,
         progress: ProgressMode,
         wait: Duration,
-        program: Option<String>,
     ) -> Self {
         let (progress_of_catalogs, events) = Progress::channel();
         let mut printer = JoinSet::new();
@@ -85,7 +81,6 @@ impl App {
             terminal,
             progress,
             wait,
-            program,
             local: OnceLock::new(),
             progress_of_catalogs,
             _printer: printer,

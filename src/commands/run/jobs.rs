@@ -94,7 +94,8 @@ pub(crate) async fn run_in_each<J: SchemaJob>(
 
 /// Returns the summary with the command lines that its hints are made of.
 pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
-    Summary { command: command_line(), program: app.program.clone(), ..summary }
+    let program = app.terminal.program().map(str::to_owned);
+    Summary { command: command_line(), program, ..summary }
 }
 
 /// Runs a job in one schema after the other, and returns a result for each that was started. The
@@ -111,7 +112,8 @@ pub(crate) async fn run_in_turn<T>(
     let (reporter, progress) = ReporterTask::start(app, app.progress, None);
     let of = targets.len();
     progress.send(EventKind::RunStarted { work, schemas: of, pending: of, jobs: 1 });
-    let mut summary = Summary { work, program: app.program.clone(), ..Summary::default() };
+    let program = app.terminal.program().map(str::to_owned);
+    let mut summary = Summary { work, program, ..Summary::default() };
     let mut results = Vec::with_capacity(of);
     for (place, target) in targets.iter().enumerate() {
         let target = Arc::new(target.clone());
