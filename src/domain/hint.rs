@@ -39,6 +39,12 @@ impl From<&str> for Hint {
     }
 }
 
+impl From<Box<str>> for Hint {
+    fn from(text: Box<str>) -> Self {
+        Self::Text(text.into())
+    }
+}
+
 impl From<String> for Hint {
     fn from(text: String) -> Self {
         Self::Text(text)

@@ -21,5 +21,6 @@ pub use policy::adhoc::{AdhocSql, AdhocSqlError};
 pub use policy::refusal::Refusal;
 pub use policy::wrap_in_do::{DoBlock, wrap_in_do};
 pub use sql::directives::Transaction;
+pub use sql::do_block::InnerError;
 pub use sql::split::Statement;
 pub use sql::where_clause::{WhereClause, WhereClauseError};

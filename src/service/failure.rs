@@ -22,10 +22,13 @@ pub struct ServerError {
     pub message: String,
     /// `DETAIL`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// `HINT`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
+    /// `CONTEXT`: the functions and statements in which the error occurred, the innermost first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<str>>,
     /// The duplicate key, where a unique index could not be built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Box<Duplicates>>,

@@ -236,7 +236,12 @@ impl Terminal {
     }
 
     fn layout(&self) -> Layout<'_> {
-        Layout { style: self.stderr.style, width: self.width(), program: self.program_or_name() }
+        Layout {
+            style: self.stderr.style,
+            width: self.width(),
+            with_context: self.verbosity == Verbosity::Verbose,
+            program: self.program_or_name(),
+        }
     }
 
     fn width(&self) -> usize {

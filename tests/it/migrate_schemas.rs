@@ -257,6 +257,42 @@ fn an_error_is_shown_with_line_column_and_caret() {
     );
 }
 
+/// The server reports a line of the block and a position in the statement that failed.
+#[test]
+fn an_error_in_a_do_block_is_shown_at_its_line() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__t.sql", "CREATE TABLE t (id int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file(
+        "V2__b.sql",
+        "DO $$\nBEGIN\n  PERFORM 1;\n  INSERT INTO t SELECT no_such FROM t;\nEND $$;\n",
+    );
+    let place = "V2__b failed at migrations/tenant/V2__b.sql:4:24\n  \
+                 4 |   INSERT INTO t SELECT no_such FROM t;\n    |                        ^\n";
+    let create: &[&str] = &["create-tenant", "--name", "New", "--slug", "new"];
+    for args in [&["migrate-schemas"][..], &["migrate-schemas", "--dry-run=execute"], create] {
+        given.run(args).exits(10).says(place).never_says("context:");
+    }
+    let context = "PL/pgSQL function inline_code_block line 4 at SQL statement";
+    let verbose: [&[&str]; 2] =
+        [&["-v", "migrate-schemas"], &["-v", "migrate-schemas", "--dry-run=execute"]];
+    for args in verbose {
+        given.run(args).exits(10).says(place).says(&format!("  context: {context}\n"));
+    }
+    let told = given.run(&["migrate-schemas", "-o", "json"]).exits(10);
+    let document: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(document["failures"][0]["error"]["error"]["context"], context);
+    // A block that fails without a position, below other statements and without a transaction.
+    given.tenant_file(
+        "V2__b.sql",
+        "-- pricesync: no-transaction\n\nSELECT 1;\nDO $$\nBEGIN\n  RAISE EXCEPTION 'stop';\nEND $$;\n",
+    );
+    given
+        .run(&["migrate-schemas"])
+        .exits(10)
+        .says("V2__b.sql:6:3\n  6 |   RAISE EXCEPTION 'stop';\n    |   ^\n");
+}
+
 /// An empty schema gets the files that only define in one message.
 #[test]
 fn of_several_files_at_once_the_right_one_is_told_with_its_place() {

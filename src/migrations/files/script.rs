@@ -11,6 +11,7 @@ use crate::domain::script::{Location, Scope, ScriptId};
 use crate::migrations::policy::check::check;
 use crate::migrations::policy::deterministic;
 use crate::migrations::sql::directives::{Transaction, allowed_rules, directive};
+use crate::migrations::sql::do_block::{InnerError, byte_in_block};
 use crate::migrations::sql::position::{byte_of_position, location_of_byte};
 use crate::migrations::sql::split::Statement;
 
@@ -137,6 +138,18 @@ impl Script {
     #[must_use]
     pub fn location_of_statement(&self, statement: usize) -> Location {
         self.location_in_statement(statement, 1)
+    }
+
+    /// Returns the location of an error in the code of a statement, by its index: inside the block of
+    /// a `DO`, else the start of the statement.
+    #[must_use]
+    pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Location {
+        match (self.statements.get(statement), byte_in_block(self.statement(statement), error)) {
+            (Some(statement), Some(byte)) => {
+                location_of_byte(&self.text, statement.range.start + byte)
+            }
+            _ => self.location_of_statement(statement),
+        }
     }
 
     /// Returns the text of a statement by its index; empty past the end.

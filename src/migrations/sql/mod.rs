@@ -4,6 +4,7 @@
 //! Start reading at: `lexer.rs`, then `split.rs`.
 
 pub(crate) mod directives;
+pub(crate) mod do_block;
 pub(crate) mod keywords;
 pub(crate) mod lexer;
 pub(crate) mod parser;

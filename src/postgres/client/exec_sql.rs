@@ -313,10 +313,10 @@ impl Exec {
                     _ => format!("the SQL at line {}", place.line),
                 };
                 if server.has_sqlstate(sqlstate::QUERY_CANCELED) && !self.timeout.is_zero() {
-                    server.hint = Some("raise --timeout, the limit for each statement".to_owned());
+                    server.hint = Some("raise --timeout, the limit for each statement".into());
                 }
                 if server.has_sqlstate(sqlstate::READ_ONLY_SQL_TRANSACTION) && !self.write {
-                    server.hint = Some("exec is read-only; to change rows, add --write".to_owned());
+                    server.hint = Some("exec is read-only; to change rows, add --write".into());
                 }
                 let hints = self.pending_hint.hint(target, &server).await.into_iter().collect();
                 failed(&at, server, hints)

@@ -251,9 +251,7 @@ fn no_free_connection(message: String) -> ServerError {
     ServerError {
         sqlstate: Some(sqlstate::TOO_MANY_CONNECTIONS.to_owned()),
         message,
-        hint: Some(
-            "--jobs may exceed the connections that the server or its pooler allows".to_owned(),
-        ),
+        hint: Some("--jobs may exceed the connections that the server or its pooler allows".into()),
         ..ServerError::default()
     }
 }
@@ -262,7 +260,10 @@ fn pool_error(error: PoolError) -> ServerError {
     match error {
         PoolError::Backend(error) => {
             let said = server_error(&error);
-            ServerError { hint: said.hint.clone().or_else(|| tls::explain(&error)), ..said }
+            ServerError {
+                hint: said.hint.clone().or_else(|| tls::explain(&error).map(Into::into)),
+                ..said
+            }
         }
         PoolError::Timeout(_) => no_free_connection(format!(
             "timed out waiting for a connection ({} s)",

@@ -9,6 +9,9 @@ use crate::domain::os_error::without_number;
 use crate::domain::sqlstate;
 use crate::service::failure::{Duplicates, ServerError};
 
+/// Bytes of a context that are kept.
+const MAX_CONTEXT: usize = 4096;
+
 /// Returns the server's error message and details, or the driver's error with its causes.
 ///
 /// The driver's own `Display` of a server error is only `db error`.
@@ -18,10 +21,10 @@ pub fn server_error(error: &Error) -> ServerError {
         return ServerError {
             sqlstate: Some(db.code().code().to_owned()),
             message: db.message().to_owned(),
-            detail: db.detail().map(str::to_owned),
-            hint: db.hint().map(str::to_owned),
-            duplicates: None,
-            defined_in: None,
+            detail: db.detail().map(Into::into),
+            hint: db.hint().map(Into::into),
+            context: db.where_().map(shortened),
+            ..ServerError::default()
         };
     }
     let mut message = error.to_string();
@@ -35,6 +38,14 @@ pub fn server_error(error: &Error) -> ServerError {
         source = cause.source();
     }
     ServerError { message: without_number(&message).to_owned(), ..ServerError::default() }
+}
+
+/// Returns the start of a context, which quotes statements of any length.
+fn shortened(context: &str) -> Box<str> {
+    match context.floor_char_boundary(MAX_CONTEXT) {
+        end if end < context.len() => format!("{}…", &context[..end]).into(),
+        _ => context.into(),
+    }
 }
 
 /// Returns the SQLSTATE, or `None` where the error is the driver's own.

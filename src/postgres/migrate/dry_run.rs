@@ -15,7 +15,9 @@ use crate::domain::target::Target;
 use crate::migrations::{Script, wrap_in_do};
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::transaction::batch::{BatchError, CLOCK, NOW, claim, nonce};
+use crate::postgres::transaction::batch::{
+    BatchError, CLOCK, NOW, claim, location_of_failure, nonce,
+};
 use crate::postgres::transaction::escape_guard::Findings;
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history;
@@ -252,7 +254,7 @@ impl TimedStatement {
             Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
                 Some(script.location(*position as usize))
             }
-            _ if script.is_parsed => Some(script.location_of_statement(self.index)),
+            _ if script.is_parsed => Some(location_of_failure(script, self.index, &error)),
             _ => None,
         };
         BatchError::Script(index, place, error)

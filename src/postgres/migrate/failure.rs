@@ -50,10 +50,11 @@ impl FailedAttempt<'_> {
                 let schema = &self.target.schema;
                 let mut cause = server_error(&error);
                 if sqlstate_of(&error) == Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE) {
-                    cause.hint = Some(format!(
+                    let hint = format!(
                         "the history's column version is 32 bits wide; run: ALTER TABLE {} ALTER COLUMN version TYPE bigint",
                         history::qualified(schema, self.history_table)
-                    ));
+                    );
+                    cause.hint = Some(hint.into());
                 }
                 let doing = format!("recording migrations in {schema}");
                 (MigrateError::Database { doing, error: cause }, Some(error))

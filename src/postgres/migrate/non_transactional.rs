@@ -15,7 +15,7 @@ use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
-use crate::postgres::transaction::batch::{NOW, claim};
+use crate::postgres::transaction::batch::{NOW, claim, location_of_failure};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::settings::{SettingScope, settings};
 use crate::postgres::transaction::{history, ledger};
@@ -203,7 +203,7 @@ impl NonTransactional<'_> {
             message: "the connection goes through a pooler that shares sessions".to_owned(),
             hint: Some(
                 "set database.direct_url, next to database.url, to an address without the pooler"
-                    .to_owned(),
+                    .into(),
             ),
             ..ServerError::default()
         })
@@ -327,7 +327,8 @@ impl NonTransactional<'_> {
         index: usize,
         StatementError { error, blockers }: StatementError,
     ) -> ScriptFailure {
-        ScriptFailure::Server(error, Some(self.script.location_of_statement(index)), blockers)
+        let place = location_of_failure(self.script, index, &error);
+        ScriptFailure::Server(error, Some(place), blockers)
     }
 
     /// Runs SQL; waits for locks are reported, and the second interrupt cancels it.

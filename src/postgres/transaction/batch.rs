@@ -17,7 +17,7 @@ use super::open::{OpenTransaction, TransactionIdentity};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
-use crate::migrations::{Script, wrap_in_do};
+use crate::migrations::{InnerError, Script, wrap_in_do};
 use crate::postgres::connection::session::{Session, value};
 use crate::service::event::{EventKind, Progress};
 
@@ -379,12 +379,26 @@ impl ReplyReader<'_> {
                 return self.check.failure(error);
             }
             (_, Some(completed)) if completed < script.statements.len() && script.is_parsed => {
-                Some(script.location_of_statement(completed))
+                Some(location_of_failure(script, completed, &error))
             }
             _ => None,
         };
         BatchError::Script(self.index, place, error)
     }
+}
+
+/// Returns the location of an error that has no position in the statement itself, by the index of the
+/// statement.
+pub(crate) fn location_of_failure(script: &Script, statement: usize, error: &Error) -> Location {
+    let Some(db) = error.as_db_error() else {
+        return script.location_of_statement(statement);
+    };
+    let query = match db.position() {
+        Some(ErrorPosition::Internal { position, query }) => Some((&**query, *position as usize)),
+        _ => None,
+    };
+    let context = db.where_().unwrap_or_default();
+    script.location_in_code(statement, InnerError { context, query })
 }
 
 /// Returns the number in a column; 0 where it is missing.

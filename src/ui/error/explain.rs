@@ -111,6 +111,7 @@ impl Subject<'_> {
                 Explanation {
                     excerpt: place.as_ref().map(Excerpt::new),
                     details: details(error, blockers, *attempts),
+                    context: error.context.clone(),
                     hints: self.script_hints(script, error, blockers, *rolled_back),
                     ..Explanation::new(script_failed(script, file, place.as_ref())).cause(error)
                 }
@@ -258,7 +259,7 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         let attempts = usize::try_from(attempts).unwrap_or(usize::MAX);
         format!("gave up after {}", count(attempts, "attempt"))
     });
-    error.detail.clone().into_iter().chain(blocked).chain(tried).collect()
+    error.detail.clone().map(String::from).into_iter().chain(blocked).chain(tried).collect()
 }
 
 /// Returns what the migration files say about a relation that does not exist.
@@ -295,8 +296,11 @@ pub(in crate::ui) fn held_by(how: &str, holder: &Holder) -> String {
 }
 
 fn failed(doing: &str, error: &ServerError) -> Explanation {
-    let details = details(error, &[], 1);
-    Explanation { details, ..Explanation::new(format!("{doing} failed")).cause(error) }
+    Explanation {
+        details: details(error, &[], 1),
+        context: error.context.clone(),
+        ..Explanation::new(format!("{doing} failed")).cause(error)
+    }
 }
 
 fn script_failed(script: &ScriptRef, file: &str, place: Option<&Location>) -> String {

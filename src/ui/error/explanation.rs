@@ -27,6 +27,8 @@ pub struct Explanation {
     pub caused_by: Vec<String>,
     /// Other facts, such as the blocking sessions.
     pub details: Vec<String>,
+    /// The server's `CONTEXT`.
+    pub context: Option<Box<str>>,
     /// What to do next.
     pub hints: Vec<Hint>,
 }
@@ -47,6 +49,8 @@ pub struct Layout<'a> {
     pub style: Style,
     /// Columns to which the excerpt is cut; other lines are left to the terminal.
     pub width: usize,
+    /// Whether the context is shown.
+    pub with_context: bool,
     /// The program in proposed commands, such as `pricesync --local`.
     pub program: &'a str,
 }
@@ -109,6 +113,9 @@ impl Explanation {
         }
         for detail in &self.details {
             labelled(&mut out, "detail:", detail);
+        }
+        if let Some(context) = self.context.as_ref().filter(|_| layout.with_context) {
+            labelled(&mut out, "context:", context);
         }
         if detail == Detail::Full {
             for hint in &self.hints {

@@ -91,7 +91,8 @@ impl LogFormatter {
     }
 
     fn layout(&self) -> Layout<'_> {
-        Layout { style: self.style, width: self.width, program: &self.program }
+        let with_context = self.shows(LogLevel::All);
+        Layout { style: self.style, width: self.width, with_context, program: &self.program }
     }
 
     /// Returns the lines for an event; empty if it has none at this level.

@@ -18,7 +18,7 @@ use crate::ui::style::Style;
 
 /// The layout of explanations in tests.
 pub(in crate::ui) const PLAIN: Layout<'_> =
-    Layout { style: Style::plain(), width: 100, program: "pricesync" };
+    Layout { style: Style::plain(), width: 100, with_context: true, program: "pricesync" };
 
 pub(in crate::ui) fn tenant(slug: &str) -> Arc<Target> {
     Arc::new(Target {
