@@ -24,7 +24,7 @@ pub struct LoadError {
     pub problem: Problem,
 }
 
-/// All errors in a set, ordered by path and location. Never empty.
+/// All errors in a set, ordered by version and location. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadErrors(pub Vec<LoadError>);
 

@@ -1,5 +1,6 @@
 //! Loads a folder of migrations as an ordered set.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ impl MigrationSet {
     ///
     /// # Errors
     ///
-    /// All errors of all files, ordered by path.
+    /// All errors of all files, ordered by version.
     pub fn load(dir: &Path, scope: Scope) -> Result<Self, LoadErrors> {
         let missing = |problem| LoadErrors(vec![LoadError::new(dir, problem)]);
         if !dir.is_dir() {
@@ -96,7 +97,7 @@ impl MigrationSet {
         }
         if !errors.is_empty() {
             // A stable sort keeps the errors of a file in the order of its lines.
-            errors.sort_by(|a, b| a.path.cmp(&b.path));
+            errors.sort_by(|a, b| in_order(&a.path, &b.path));
             return Err(LoadErrors(errors));
         }
         scripts.sort_by_key(|script| script.id.version);
@@ -106,7 +107,7 @@ impl MigrationSet {
             .chain(ignored.into_iter().map(|path| (path, WarningKind::Ignored)))
             .map(|(path, kind)| Warning { path, kind })
             .collect();
-        warnings.sort_by(|a, b| a.path.cmp(&b.path));
+        warnings.sort_by(|a, b| in_order(&a.path, &b.path));
         Ok(Self {
             scope,
             dir: dir.into(),
@@ -140,7 +141,7 @@ impl MigrationSet {
         &self.ids
     }
 
-    /// Returns the warnings, ordered by path.
+    /// Returns the warnings, ordered by version.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -174,6 +175,17 @@ fn in_shared_folder(path: &Path, dir: &Path) -> bool {
         .filter(|relative| relative.components().count() > 1)
         .and_then(|relative| relative.components().next())
         .is_some_and(|first| first.as_os_str().eq_ignore_ascii_case("shared"))
+}
+
+/// Compares files by the number after the first character of their names, even of invalid ones such
+/// as `v3_x.sql`, then by path. Files without a number come last.
+fn in_order(a: &Path, b: &Path) -> Ordering {
+    let number = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let digits: String = name.chars().skip(1).take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(i64::MAX)
+    };
+    (number(a), a).cmp(&(number(b), b))
 }
 
 fn duplicates(paths: &[PathBuf]) -> Vec<LoadError> {
@@ -248,23 +260,30 @@ mod tests {
     }
 
     #[test]
-    fn every_error_is_reported_in_the_order_of_paths() {
+    fn every_error_is_reported_in_the_order_of_versions() {
         let dir = folder(&[
             ("b/V1__one.sql", "commit;\nreset all"),
             ("a/V01__eins.sql", "select 1"),
             ("U1__uno.sql", "select 1"),
             ("z/v3__lower.sql", "select 1"),
             ("V5__x.SQL", "select 1"),
+            ("V100__c.sql", "reset all"),
+            ("V10__b.sql", "reset all"),
+            ("z/V2__a.sql", "reset all"),
         ]);
+        let reset = "RESET ALL is not allowed in a migration: it would reset the settings that keep the file in its schema";
         assert_eq!(
             errors(dir.path(), Scope::Tenant),
             [
-                "V5__x.SQL: invalid file name: must end in .sql, in lower case",
                 "a/V01__eins.sql: version 1 is also used by U1__uno.sql",
                 "b/V1__one.sql: version 1 is also used by U1__uno.sql",
                 "b/V1__one.sql:1:1: COMMIT is not allowed in a migration: it would end the transaction that applies the file",
-                "b/V1__one.sql:2:1: RESET ALL is not allowed in a migration: it would reset the settings that keep the file in its schema",
+                &format!("b/V1__one.sql:2:1: {reset}"),
+                &format!("z/V2__a.sql:1:1: {reset}"),
                 "z/v3__lower.sql: invalid file name: must begin with an upper-case V or U",
+                "V5__x.SQL: invalid file name: must end in .sql, in lower case",
+                &format!("V10__b.sql:1:1: {reset}"),
+                &format!("V100__c.sql:1:1: {reset}"),
             ]
         );
     }

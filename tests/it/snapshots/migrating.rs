@@ -438,12 +438,12 @@ fn migrate_schemas_refuses_forbidden_statements() {
 $ pricesync migrate-schemas --jobs 1
 --- stderr
 error: 3 problems in the migration files
-  caused by: migrations/tenant/4.sql: invalid file name: must begin with an upper-case V or U
   caused by: migrations/tenant/V2__commit.sql:1:1: COMMIT is not allowed in a migration: it would end the transaction that applies the file
   caused by: migrations/tenant/V3__wrong-name.sql: invalid file name: '-' is not a letter, digit or underscore
-  hint: name it V<version>__<name>.sql, or move it out of the folder
+  caused by: migrations/tenant/4.sql: invalid file name: must begin with an upper-case V or U
   hint: remove it: pricesync commits the file together with its history row
   hint: rename it to V3__wrong_name.sql
+  hint: name it V<version>__<name>.sql, or move it out of the folder
   hint: nothing was changed; the database was not contacted
 --- exit 2
 
