@@ -58,10 +58,10 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Engine {
-    /// pricesync, which reads only the tenant's part of the catalog
+    /// pricesync; reads only the tenant's part of the catalog
     #[default]
     Native,
-    /// pg_dump -Fc, for pg_restore: schema and rows only; reads the whole catalog for each tenant
+    /// pg_dump -Fc, for pg_restore; schema and rows only
     #[value(name = "pg_dump")]
     PgDump,
 }

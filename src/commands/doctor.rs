@@ -46,7 +46,7 @@ enum Fix {
     Missing,
     /// Rebuild the ledger from the histories
     Ledger,
-    /// Register schemas without a tenant; slug and name are the schema's name
+    /// Register schemas without a tenant, named after the schema
     Orphans,
 }
 

@@ -76,8 +76,8 @@ pub(super) struct Args {
     /// Timeout of a statement or the program, such as 30s [default: none]
     #[arg(long, value_name = "TIME", value_parser = settings::duration)]
     timeout: Option<Duration>,
-    /// After a failure: stop or continue [default: continue; with --write: run.on_failure]
-    #[arg(long, value_name = "WHAT")]
+    /// After a failure [default: continue; with --write: run.on_failure]
+    #[arg(long, value_name = "stop|continue")]
     on_failure: Option<String>,
 }
 

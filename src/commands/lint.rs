@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// Only pending files; files of one transaction are checked together
     #[arg(long)]
     pending: bool,
-    /// Measure the cost for all tenants on the server, in a rolled-back schema
+    /// Measure the cost for all tenants on the server, then roll back
     #[arg(long)]
     fleet: bool,
     /// List the rules

@@ -57,10 +57,10 @@ pub(super) struct Args {
     retry_failed: bool,
     #[command(flatten)]
     stages: RolloutArgs,
-    /// Only check: exit 3 if migrations are pending, 11 for drift, 6 for a lock
+    /// Only check: exit 3 if files are pending, 11 for drift, 6 for a lock
     #[arg(long, conflicts_with = "dry_run")]
     check: bool,
-    /// Change nothing: list what would run, print its SQL, or run it and roll back
+    /// Change nothing: list the files, print the SQL, or run and roll back
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "list", value_name = "WHAT")]
     dry_run: Option<DryRun>,
     /// Stop at this version
@@ -71,11 +71,11 @@ pub(super) struct Args {
     fake: bool,
     #[command(flatten)]
     jobs: JobsArg,
-    /// Maximum schemas in one transaction [default: 16] [env: PRICESYNC_GROUP_SIZE]
+    /// Schemas per transaction [default: 16] [env: PRICESYNC_GROUP_SIZE]
     #[arg(long, value_name = "N")]
     group_size: Option<String>,
-    /// After a failure: stop or continue [default: stop] [env: PRICESYNC_ON_FAILURE]
-    #[arg(long, value_name = "WHAT")]
+    /// What to do after a failure [default: stop] [env: PRICESYNC_ON_FAILURE]
+    #[arg(long, value_name = "stop|continue")]
     on_failure: Option<String>,
     /// Continue after failures, but start nothing new after N of them
     #[arg(long, value_name = "N")]
@@ -84,7 +84,7 @@ pub(super) struct Args {
     lock_timeout: LockTimeoutArg,
     #[command(flatten)]
     lock_wait: LockWaitArg,
-    /// Statement timeout, 0: none [default: 0] [env: PRICESYNC_STATEMENT_TIMEOUT]
+    /// Statement timeout [default: none] [env: PRICESYNC_STATEMENT_TIMEOUT]
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<String>,
     #[command(flatten)]
@@ -100,7 +100,7 @@ enum DryRun {
     List,
     /// The SQL that would run
     Sql,
-    /// Time and locks of each statement, run and rolled back in each schema
+    /// Run and roll back; prints time and locks of each statement
     Execute,
 }
 

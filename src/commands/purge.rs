@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// The tenant: its slug, its schema, or its schema's name in the trash
     #[arg(long, short = 't', value_name = "TENANT", group = "which")]
     tenant: Option<String>,
-    /// All tenants that have been in the trash for at least this time, such as 30d
+    /// All tenants in the trash for at least this time, such as 30d
     #[arg(long, value_name = "TIME", value_parser = age, group = "which")]
     older_than: Option<Duration>,
     /// All tenants in the trash

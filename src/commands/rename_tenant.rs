@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// New display name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// New schema [default: prefix and new slug, if it is prefix and slug now]
+    /// New schema [default: prefix and new slug, if it was prefix and slug]
     #[arg(long, value_name = "SCHEMA", conflicts_with = "keep_schema")]
     schema: Option<String>,
     /// Keep the name of the schema

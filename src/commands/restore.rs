@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Restore it as another tenant, with this slug
     #[arg(long = "as", value_name = "SLUG")]
     slug: Option<String>,
-    /// Host name; repeatable, replaces the hosts in the backup [default with --as: none]
+    /// Host; repeatable, replaces the backup's [default with --as: none]
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
     #[command(flatten)]

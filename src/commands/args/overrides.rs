@@ -5,7 +5,7 @@ use crate::settings::Overrides;
 /// `--jobs`.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct JobsArg {
-    /// Schemas in parallel: a number or auto [default: auto] [env: PRICESYNC_JOBS]
+    /// Schemas in parallel [default: auto] [env: PRICESYNC_JOBS]
     #[arg(short, long, value_name = "N")]
     jobs: Option<String>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct JobsArg {
 /// `--lock-timeout`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct LockTimeoutArg {
-    /// Lock timeout of a statement, 0: none [default: 2s] [env: PRICESYNC_LOCK_TIMEOUT]
+    /// Lock timeout, 0: none [default: 2s] [env: PRICESYNC_LOCK_TIMEOUT]
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<String>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct LockWaitArg {
 /// `--no-template`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct TemplateArg {
-    /// Run the files one by one in empty schemas too [env: PRICESYNC_TEMPLATE=off]
+    /// Run each file in empty schemas too [env: PRICESYNC_TEMPLATE=off]
     #[arg(long)]
     no_template: bool,
 }

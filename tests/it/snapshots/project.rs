@@ -377,10 +377,8 @@ Options:
   -V, --version  Print version
 
 Global options:
-  -c, --config <FILE>       Configuration file [default: nearest pricesync.toml] [env:
-                            PRICESYNC_CONFIG]
-  -d, --database-url <URL>  URL, key=value string or `local` [env: PRICESYNC_DATABASE_URL,
-                            DATABASE_URL, PG*]
+  -c, --config <FILE>       Config file [default: nearest pricesync.toml] [env: PRICESYNC_CONFIG]
+  -d, --database-url <URL>  URL or key=value [env: PRICESYNC_DATABASE_URL, DATABASE_URL, PG*]
       --local               Use the local PostgreSQL server of this folder; start it if necessary
       --wait[=<TIME>]       Wait until the server accepts connections; without TIME, up to 60s
       --progress <MODE>     How to report progress on stderr [default: auto] [possible values: auto,
