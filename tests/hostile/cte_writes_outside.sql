@@ -1,2 +1,2 @@
--- refused by the guard
+-- refused at load
 WITH gone AS (DELETE FROM public.rates RETURNING id) SELECT count(*) FROM gone;

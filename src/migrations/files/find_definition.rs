@@ -115,7 +115,8 @@ pub(crate) fn created_by_tenants(tenant: &MigrationSet) -> HashSet<String> {
             }
             let named_after = (1..keywords.len()).filter(|&index| {
                 let before = index - 1;
-                let into = keywords.is(before, "into") && !keywords.is_any(0, &["insert", "merge"]);
+                let adds_rows = before > 0 && keywords.is_any(before - 1, &["insert", "merge"]);
+                let into = keywords.is(before, "into") && !adds_rows;
                 let renamed = keywords.is(before, "to") && keywords.is(0, "alter");
                 into || renamed || keywords.is(before, "partition")
             });

@@ -9,8 +9,28 @@ pub(super) enum Effect {
         table: RelationName,
         if_not_exists: bool,
     },
+    CreateType {
+        name: String,
+    },
     ForeignKey {
         to: RelationName,
+    },
+    /// `CHECK` in the `CREATE TABLE`.
+    DeclareCheck {
+        table: RelationName,
+    },
+    AttachPartition {
+        table: RelationName,
+        partition: RelationName,
+    },
+    AddEnumValue {
+        to: RelationName,
+        /// The literal as it is written.
+        value: String,
+    },
+    /// A catalog is read without a condition on the schema.
+    ReadCatalog {
+        catalog: &'static str,
     },
     AddColumn {
         table: RelationName,
@@ -159,6 +179,7 @@ impl Effect {
             | Self::AddConstraint { table, .. }
             | Self::Rewrite { table, .. }
             | Self::Rename { table, .. }
+            | Self::AttachPartition { table, .. }
             | Self::Alter { table } => Some(table),
             _ => None,
         }

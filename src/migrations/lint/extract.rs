@@ -94,110 +94,32 @@ impl Extractor {
 
     fn statement(&mut self, statement: ast::Stmt, keywords: Keywords<'_>) {
         use ast::Stmt;
+        let node = statement.syntax().clone();
         match statement {
             Stmt::CreateTable(create) => self.create_table(&create),
             Stmt::CreateTableAs(create) => {
-                self.creates(
-                    name(create.table_name()),
-                    create.if_not_exists().is_some(),
-                    create.syntax(),
-                );
+                self.creates(create.table_name(), create.if_not_exists().is_some(), &node);
+            }
+            Stmt::CreateMaterializedView(create) => {
+                self.creates(create.view(), create.if_not_exists().is_some(), &node);
+                self.stored_expression("a materialized view", &node);
+            }
+            Stmt::CreateType(_) => self.creates_type(keywords, &node),
+            Stmt::CreateIndex(create) => self.create_index(&create),
+            Stmt::CreateFunction(create) => self.function(create.name(), &node, keywords),
+            Stmt::CreateTrigger(create) => {
+                let on = create.on_relation().and_then(|on| on.relation_name_ref());
+                if let Some(table) = name(on) {
+                    self.add(&node, Effect::Alter { table });
+                }
             }
             Stmt::AlterTable(alter) => self.alter_table(&alter),
-            Stmt::CreateIndex(create) => {
-                if let Some(table) = name(create.table_relation_name()) {
-                    let concurrently = create.concurrently_token().is_some();
-                    let if_not_exists = create.if_not_exists().is_some();
-                    self.add(
-                        create.syntax(),
-                        Effect::CreateIndex { table, concurrently, if_not_exists },
-                    );
-                }
-                self.stored_expression("an index", create.syntax());
-            }
-            Stmt::DropIndex(drop) if drop.concurrently_token().is_none() => {
-                let command = "DROP INDEX";
-                self.add(drop.syntax(), Effect::LockIndex { command });
-            }
-            Stmt::Reindex(reindex) if keywords.positions("concurrently").next().is_none() => {
-                let command = "REINDEX";
-                self.add(reindex.syntax(), Effect::LockIndex { command });
-            }
-            Stmt::Refresh(refresh) if refresh.concurrently_token().is_none() => {
-                if let Some(view) = name(refresh.view_ref()) {
-                    self.add(refresh.syntax(), Effect::Refresh { view });
-                }
-            }
-            Stmt::DropView(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Effect::Cascade { kind: "view" });
-            }
-            Stmt::DropMaterializedView(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Effect::Cascade { kind: "materialized view" });
-            }
-            Stmt::DropFunction(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Effect::Cascade { kind: "function" });
-            }
-            Stmt::DropSequence(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Effect::Cascade { kind: "sequence" });
-            }
-            Stmt::DropType(drop) if cascades(drop.drop_behavior().as_ref()) => {
-                self.add(drop.syntax(), Effect::Cascade { kind: "type" });
-            }
             Stmt::AlterView(alter) => {
                 if let Some(ast::AlterViewAction::ViewRenameTo(_)) = alter.action() {
                     self.renamed("view", alter.view_ref());
                 }
             }
-            Stmt::AlterType(alter) => {
-                if let Some(ast::AlterTypeAction::TypeRenameTo(_)) = alter.action() {
-                    self.renamed("type", alter.type_name_ref());
-                }
-            }
-            Stmt::CreateMaterializedView(create) => {
-                self.creates(
-                    name(create.view()),
-                    create.if_not_exists().is_some(),
-                    create.syntax(),
-                );
-                self.stored_expression("a materialized view", create.syntax());
-            }
-            Stmt::CreateFunction(create) => self.function(create.name(), create.syntax(), keywords),
-            Stmt::CreateTrigger(create) => {
-                let on = create.on_relation().and_then(|on| on.relation_name_ref());
-                if let Some(table) = name(on) {
-                    self.add(create.syntax(), Effect::Alter { table });
-                }
-            }
-            Stmt::DropTable(drop) => {
-                for table in drop.table_name_refs() {
-                    if let Some(table_name) = named(&table) {
-                        let what = format!("table {table_name}");
-                        self.add(table.syntax(), Effect::Remove { table: table_name, what });
-                    }
-                }
-            }
-            Stmt::Truncate(truncate) => {
-                let cascade = cascades(truncate.drop_behavior().as_ref());
-                let list = truncate.table_list();
-                let tables = list.iter().flat_map(ast::TableList::table_relation_names);
-                let tables = tables.filter_map(|table| name(Some(table))).collect();
-                self.add(truncate.syntax(), Effect::Truncate { tables, cascade });
-            }
-            Stmt::Lock(lock) => {
-                let list = lock.relation_list();
-                let tables = list.iter().flat_map(ast::RelationList::relation_names);
-                let tables = tables.filter_map(|table| name(Some(table))).collect();
-                self.add(lock.syntax(), Effect::Lock { tables });
-            }
-            Stmt::Vacuum(vacuum)
-                if vacuum.full_token().is_some() || keywords.has_option("full") =>
-            {
-                let command = "VACUUM FULL";
-                self.add(vacuum.syntax(), Effect::VacuumFull { command });
-            }
-            Stmt::Cluster(cluster) => {
-                self.add(cluster.syntax(), Effect::VacuumFull { command: "CLUSTER" });
-            }
+            Stmt::AlterType(alter) => self.alter_type(&alter),
             Stmt::Insert(insert) => self.write(insert.relation_name_ref(), "INSERT", false),
             Stmt::Update(update) => {
                 let all_rows =
@@ -210,6 +132,52 @@ impl Extractor {
                 self.write(delete.relation_name(), "DELETE", all_rows);
             }
             Stmt::Merge(merge) => self.write(merge.table_relation_name(), "MERGE", false),
+            Stmt::DropTable(drop) => {
+                for table in drop.table_name_refs() {
+                    if let Some(table_name) = named(&table) {
+                        let what = format!("table {table_name}");
+                        self.add(table.syntax(), Effect::Remove { table: table_name, what });
+                    }
+                }
+            }
+            _ => {
+                if let Some(effect) = command(&statement, keywords) {
+                    self.add(&node, effect);
+                }
+            }
+        }
+        if let Some(catalog) = catalog_without_schema(keywords, &node) {
+            self.add(&node, Effect::ReadCatalog { catalog });
+        }
+    }
+
+    fn create_index(&mut self, create: &ast::CreateIndex) {
+        if let Some(table) = name(create.table_relation_name()) {
+            let concurrently = create.concurrently_token().is_some();
+            let if_not_exists = create.if_not_exists().is_some();
+            let effect = Effect::CreateIndex { table, concurrently, if_not_exists };
+            self.add(create.syntax(), effect);
+        }
+        self.stored_expression("an index", create.syntax());
+    }
+
+    fn creates_type(&mut self, keywords: Keywords<'_>, node: &SyntaxNode) {
+        if let Some(name) = keywords.identifier(if keywords.text(3) == "." { 4 } else { 2 }) {
+            self.add(node, Effect::CreateType { name });
+        }
+    }
+
+    fn alter_type(&mut self, alter: &ast::AlterType) {
+        match alter.action() {
+            Some(ast::AlterTypeAction::TypeRenameTo(_)) => {
+                self.renamed("type", alter.type_name_ref());
+            }
+            Some(ast::AlterTypeAction::AddValue(add)) => {
+                if let (Some(to), Some(value)) = (name(alter.type_name_ref()), add.literal()) {
+                    let value = value.syntax().text().to_string();
+                    self.add(alter.syntax(), Effect::AddEnumValue { to, value });
+                }
+            }
             _ => {}
         }
     }
@@ -232,19 +200,23 @@ impl Extractor {
         }
     }
 
-    fn creates(&mut self, table: Option<RelationName>, if_not_exists: bool, node: &SyntaxNode) {
-        if let Some(table) = table {
+    fn creates(&mut self, table: Option<impl AstNode>, if_not_exists: bool, node: &SyntaxNode) {
+        if let Some(table) = name(table) {
             self.add(node, Effect::CreateTable { table, if_not_exists });
         }
     }
 
     fn create_table(&mut self, create: &ast::CreateTable) {
-        self.creates(name(create.table_name()), create.if_not_exists().is_some(), create.syntax());
+        self.creates(create.table_name(), create.if_not_exists().is_some(), create.syntax());
         for node in create.syntax().descendants() {
             if let Some(key) = ast::ReferencesConstraint::cast(node.clone()) {
                 self.foreign_key(key.table(), key.references_token());
-            } else if let Some(key) = ast::ForeignKeyConstraint::cast(node) {
+            } else if let Some(key) = ast::ForeignKeyConstraint::cast(node.clone()) {
                 self.foreign_key(key.table_name_ref(), key.references_token());
+            } else if ast::CheckConstraint::can_cast(node.kind())
+                && let Some(table) = name(create.table_name())
+            {
+                self.add(&node, Effect::DeclareCheck { table });
             }
         }
     }
@@ -287,8 +259,75 @@ impl Extractor {
     }
 }
 
-fn cascades(behavior: Option<&ast::DropBehavior>) -> bool {
-    matches!(behavior, Some(ast::DropBehavior::Cascade(_)))
+/// Returns the effect of a command that is an effect as a whole.
+fn command(statement: &ast::Stmt, keywords: Keywords<'_>) -> Option<Effect> {
+    use ast::Stmt;
+    let cascades = keywords.is(keywords.len() - 1, "cascade");
+    let concurrently = keywords.positions("concurrently").next().is_some();
+    let cascade = |kind| cascades.then_some(Effect::Cascade { kind });
+    match statement {
+        Stmt::DropIndex(_) if !concurrently => Some(Effect::LockIndex { command: "DROP INDEX" }),
+        Stmt::Reindex(_) if !concurrently => Some(Effect::LockIndex { command: "REINDEX" }),
+        Stmt::Refresh(refresh) if !concurrently => {
+            Some(Effect::Refresh { view: name(refresh.view_ref())? })
+        }
+        Stmt::DropView(_) => cascade("view"),
+        Stmt::DropMaterializedView(_) => cascade("materialized view"),
+        Stmt::DropFunction(_) => cascade("function"),
+        Stmt::DropSequence(_) => cascade("sequence"),
+        Stmt::DropType(_) => cascade("type"),
+        Stmt::Truncate(truncate) => {
+            let list = truncate.table_list();
+            let tables = list.iter().flat_map(ast::TableList::table_relation_names);
+            let tables = tables.filter_map(|table| named(&table)).collect();
+            Some(Effect::Truncate { tables, cascade: cascades })
+        }
+        Stmt::Lock(lock) => {
+            let list = lock.relation_list();
+            let tables = list.iter().flat_map(ast::RelationList::relation_names);
+            Some(Effect::Lock { tables: tables.filter_map(|table| named(&table)).collect() })
+        }
+        Stmt::Vacuum(vacuum) if vacuum.full_token().is_some() || keywords.has_option("full") => {
+            Some(Effect::VacuumFull { command: "VACUUM FULL" })
+        }
+        Stmt::Cluster(_) => Some(Effect::VacuumFull { command: "CLUSTER" }),
+        _ => None,
+    }
+}
+
+/// Catalogs and views that list the objects of all schemas.
+const CATALOGS: [&str; 14] = [
+    "information_schema",
+    "pg_class",
+    "pg_constraint",
+    "pg_enum",
+    "pg_indexes",
+    "pg_matviews",
+    "pg_policies",
+    "pg_policy",
+    "pg_proc",
+    "pg_sequences",
+    "pg_tables",
+    "pg_trigger",
+    "pg_type",
+    "pg_views",
+];
+
+/// What a query contains that asks for the objects of one schema.
+const SCHEMA_CONDITIONS: [&str; 7] =
+    ["_schema", "schemaname", "namespace", "regclass", "regtype", "regproc", "_is_visible"];
+
+/// Returns the catalog that a query or a block reads without a condition on the schema.
+fn catalog_without_schema(keywords: Keywords<'_>, node: &SyntaxNode) -> Option<&'static str> {
+    if !keywords.is_any(0, &["do", "select", "with", "insert", "update", "delete", "merge"]) {
+        return None;
+    }
+    let text = node.text().to_string().to_ascii_lowercase();
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut words = text.split(|letter| !is_letter(letter));
+    let catalog = words.find_map(|word| CATALOGS.into_iter().find(|catalog| *catalog == word))?;
+    let rest = text.replace("information_schema", "");
+    (!SCHEMA_CONDITIONS.iter().any(|condition| rest.contains(condition))).then_some(catalog)
 }
 
 pub(super) fn name(node: Option<impl AstNode>) -> Option<RelationName> {

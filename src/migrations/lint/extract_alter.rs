@@ -50,6 +50,10 @@ impl Extractor {
                 what: format!("column {}", text_of(rename.column_name_ref())),
                 table,
             },
+            Action::AttachPartition(attach) => match name(attach.table_name_ref()) {
+                Some(partition) => Effect::AttachPartition { table, partition },
+                None => return,
+            },
             Action::TableRenameTo(_) => Effect::Rename { what: format!("table {table}"), table },
             Action::SetSchema(_) => Effect::Remove { what: format!("table {table}"), table },
             Action::SetLogged(_) => rewrite("SET LOGGED"),

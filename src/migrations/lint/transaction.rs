@@ -19,6 +19,8 @@ pub(super) struct TransactionState<'a> {
     holds_locks: bool,
     /// Tables that are created here, so that other sessions cannot see them.
     created: HashSet<String>,
+    /// Tables whose rows are all deleted here and that got no new ones.
+    emptied: HashSet<String>,
     /// Constraints that are added here without checking existing rows.
     not_valid: HashSet<String>,
     /// Tables in use that are locked so far.
@@ -46,6 +48,7 @@ impl<'a> TransactionState<'a> {
             holds_locks: (files.iter())
                 .all(|&file| set.files[file].transaction == Transaction::Inside),
             created: HashSet::new(),
+            emptied: HashSet::new(),
             not_valid: HashSet::new(),
             locked: Vec::new(),
             last_work: work.last().map_or(0, |(number, _)| number),
@@ -59,8 +62,18 @@ impl<'a> TransactionState<'a> {
     pub(super) fn record(&mut self, effect: &Effect) {
         self.locked.extend(self.newly_locked(effect));
         match effect {
-            Effect::CreateTable { table, .. } => {
-                self.created.insert(table.relation.clone());
+            Effect::CreateTable { table: RelationName { relation: name, .. }, .. }
+            | Effect::CreateType { name } => {
+                self.created.insert(name.clone());
+            }
+            Effect::Truncate { tables, .. } => {
+                self.emptied.extend(tables.iter().map(|table| table.relation.clone()));
+            }
+            Effect::Write { table, command: "DELETE", all_rows: true } => {
+                self.emptied.insert(table.relation.clone());
+            }
+            Effect::Write { table, .. } => {
+                self.emptied.remove(&table.relation);
             }
             Effect::AddConstraint { name: Some(name), checks_rows: false, .. } => {
                 self.not_valid.insert(name.clone());
@@ -72,6 +85,37 @@ impl<'a> TransactionState<'a> {
     /// Returns whether programs may use a table: it existed before this transaction.
     pub(super) fn in_use(&self, table: &RelationName) -> bool {
         !self.created.contains(&table.relation)
+    }
+
+    /// Returns whether the transaction deleted all rows of a table and added none.
+    pub(super) fn is_emptied(&self, table: &RelationName) -> bool {
+        self.holds_locks && self.emptied.contains(&table.relation)
+    }
+
+    /// Returns whether the transaction of the current file uses an enum value after adding it.
+    pub(super) fn uses_after_adding(&self, value: &str) -> bool {
+        let script = &self.set.scripts.scripts()[self.file];
+        let mut texts = script.statements.iter().map(|it| &script.text[it.range.clone()]);
+        let adds = |text: &str| {
+            text.get(..5).is_some_and(|it| it.eq_ignore_ascii_case("alter")) && text.contains(value)
+        };
+        texts.by_ref().any(adds) && texts.any(|text| text.contains(value))
+    }
+
+    /// Returns whether locks last until COMMIT.
+    pub(super) const fn is_one_transaction(&self) -> bool {
+        self.holds_locks
+    }
+
+    /// Returns whether a `CHECK` of a table is declared in a file up to the current one.
+    pub(super) fn has_check(&self, table: &RelationName) -> bool {
+        self.effects_so_far().any(|effect| match effect {
+            Effect::DeclareCheck { table: other }
+            | Effect::AddConstraint { table: other, kind: ConstraintKind::Check, .. } => {
+                other == table
+            }
+            _ => false,
+        })
     }
 
     /// Returns the table in use that an effect locks and that is not locked yet.

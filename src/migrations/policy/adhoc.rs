@@ -57,7 +57,7 @@ impl fmt::Display for AdhocSqlError {
             Refusal::MetaCommand(sql) => {
                 return write!(f, "{sql} is a psql meta-command; use pricesync shell");
             }
-            Refusal::Unclosed(_) => return refusal.fmt(f),
+            Refusal::Unclosed(_) | Refusal::DownSection(_) => return refusal.fmt(f),
             Refusal::NeedsNoTransaction(sql) => {
                 return write!(f, "{sql} cannot run inside a transaction");
             }

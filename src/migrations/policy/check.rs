@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::forbidden::classify;
 use super::refusal::Refusal;
 use crate::domain::script::Scope;
-use crate::migrations::sql::directives::{Transaction, directive};
+use crate::migrations::sql::directives::{Transaction, directive, starts_down_section};
 use crate::migrations::sql::lexer::{Lexer, TokenKind};
 use crate::migrations::sql::parser::{self, Limits};
 use crate::migrations::sql::split::{Splitter, Statement};
@@ -39,12 +39,16 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
     let mut parsable = Limits::allow_file(text);
     let mut splitter = Splitter::default();
     let mut lexer = Lexer::new(text);
+    let mut down = None;
     loop {
         let next = lexer.next();
         if let Some(token) = next {
             if token.kind == TokenKind::LineComment {
-                if directive(&text[token.start..token.end]).is_some() {
+                let comment = &text[token.start..token.end];
+                if directive(comment).is_some() {
                     checked.directives.push(token.start..token.end);
+                } else if starts_down_section(comment) {
+                    down.get_or_insert((token.start, comment.trim()));
                 }
                 continue;
             }
@@ -67,6 +71,11 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
             checked.reject(keywords.offset(0).unwrap_or_default(), refusal);
         }
         parsable &= Limits::allow_statement(splitter.count(), splitter.max_depth());
+        if let Some((offset, comment)) = down.take() {
+            // What follows must go, so it is not checked.
+            checked.reject(offset, Refusal::DownSection(comment.to_owned()));
+            break;
+        }
         checked.statements.push(splitter.finish(text));
     }
     if let Some(offset) = lexer.unclosed {
@@ -134,6 +143,32 @@ mod tests {
         ] {
             let found = refused(text, Scope::Tenant, Inside).join("|");
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_statements_that_undo_a_file_are_rejected() {
+        for mark in [
+            "-- +goose Down",
+            "--+goose down",
+            "-- +migrate Down notransaction",
+            "-- +micrate Down",
+            "-- migrate:down transaction:false",
+            "-- rambler down",
+            "---- create above / drop below ----",
+            "--//@UNDO",
+            "-- --- !Downs",
+        ] {
+            let text = format!("create table t ();\n  {mark}\n-- more\ndrop table t; commit");
+            let found = check(&text, Scope::Tenant, Inside);
+            assert_eq!(found.refusals, [(21, Refusal::DownSection(mark.to_owned()))], "{mark}");
+            let nothing = format!("-- +goose Up\ncreate table t ();\n{mark}\n\n-- none\n");
+            assert!(check(&nothing, Scope::Tenant, Inside).refusals.is_empty(), "{mark}");
+        }
+        for text in
+            ["-- migrate:up\nselect 1", "-- the way down\nselect 1", "select '\n-- +goose Down\n'"]
+        {
+            assert!(check(text, Scope::Tenant, Inside).refusals.is_empty(), "{text}");
         }
     }
 
@@ -259,6 +294,31 @@ mod tests {
             ("drop table \"Tenant_x\".t", "Tenant_x"),
             ("alter domain public.d drop not null", "public"),
             ("create unique index concurrently public.i on t (a)", "public"),
+            ("create index on public.t (a)", "public"),
+            ("create unique index if not exists i on only public.t (a)", "public"),
+            ("create trigger r after insert on public.t execute function f()", "public"),
+            ("create policy p on \"Tenant_x\".t using (true)", "Tenant_x"),
+            ("drop policy p on public.t", "public"),
+            ("create rule r as on insert to public.t do nothing", "public"),
+            ("drop rule if exists r on public.t", "public"),
+            ("create statistics s on a, b from public.t", "public"),
+            ("alter table t attach partition public.p default", "public"),
+            ("drop table a, public.b", "public"),
+            ("comment on table public.t is 'x'", "public"),
+            ("comment on column public.t.a is 'x'", "public"),
+            ("comment on function public.f(int) is 'x'", "public"),
+            ("comment on constraint c on public.t is 'x'", "public"),
+            ("refresh materialized view concurrently public.v", "public"),
+            ("select 1 as a into public.n", "public"),
+            ("select 1 as a into unlogged table public.n from t", "public"),
+            ("with x as (insert into public.t values (1) returning a) select * from x", "public"),
+            ("with x as (delete from only public.t returning a) select * from x", "public"),
+            ("with x as (select 1) update public.t set a = 1", "public"),
+            ("explain analyze update public.t set a = 1", "public"),
+            ("merge into public.t using u on true when matched then delete", "public"),
+            ("truncate a, public.b", "public"),
+            ("lock table only public.t", "public"),
+            ("copy public.t from '/tmp/x'", "public"),
         ] {
             let found = check(text, Scope::Tenant, Transaction::Outside).refusals;
             assert_eq!(found.len(), 1, "{text}");
@@ -271,6 +331,13 @@ mod tests {
             "create temporary table pg_temp.t (id int)",
             "create view v as select * from public.c",
             "alter table t add foreign key (a) references public.c",
+            "comment on column t.a is 'public.t'",
+            "insert into t select * from public.c on conflict (a) do update set a = 1",
+            "select * from public.c for update of t",
+            "update t set a = c.a from public.c",
+            "select 1 as a into temp n from public.c",
+            "copy public.c to '/tmp/x'; merge into t using public.c on true when matched then update set a = 1",
+            "create index i on t (public.f(a)); create trigger r before insert on t execute function public.f()",
         ] {
             assert!(check(text, Scope::Tenant, Transaction::Inside).refusals.is_empty(), "{text}");
         }

@@ -1,10 +1,13 @@
 //! Classifies a statement by its keywords: is it forbidden in a migration?
 
+use std::ops::Range;
+
 use super::refusal::Refusal;
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::Transaction;
 use crate::migrations::sql::keywords::Keywords;
 use crate::migrations::sql::lexer::TokenKind;
+use crate::migrations::sql::relations::changed;
 
 /// Keywords that can stand between `CREATE`, `ALTER` or `DROP` and the name of the object.
 const BEFORE_A_NAME: &str = "or replace temp temporary unlogged unique materialized recursive global local \
@@ -39,14 +42,12 @@ pub(crate) fn classify(
         "REASSIGN" | "LOAD" if is_tenant => {
             Some(Refusal::SharedObjectInTenant(keywords.leading(2)))
         }
-        "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "MERGE" | "LOCK" if is_tenant => {
-            named_schema(keywords, "into from table only").or_else(|| set_config(keywords))
-        }
         "COMMENT" | "SECURITY" if is_tenant => comment(keywords),
         "CREATE" | "DROP" | "ALTER" => {
             definition(keywords, scope).or_else(|| outside_only(keywords, transaction))
         }
         "VACUUM" | "CLUSTER" | "REINDEX" => outside_only(keywords, transaction),
+        _ if is_tenant => changed_schema(keywords).or_else(|| set_config(keywords)),
         _ => set_config(keywords),
     }
 }
@@ -110,24 +111,7 @@ fn set_config(keywords: Keywords<'_>) -> Option<Refusal> {
 /// Rejects a `GRANT` or `REVOKE` on anything but a bare name, which resolves to the tenant's
 /// schema first: a role, the database, or an object of a named schema.
 fn privileges(keywords: Keywords<'_>, first: &str) -> Option<Refusal> {
-    let mut depth = 0_usize;
-    let mut on = None;
-    for index in 1..keywords.len() {
-        match keywords.kind(index) {
-            Some(TokenKind::Open) => depth += 1,
-            Some(TokenKind::Close) => depth = depth.saturating_sub(1),
-            _ if depth > 0 => {}
-            _ if on.is_none() && keywords.is(index, "on") => on = Some(index),
-            _ if on.is_some() && keywords.is_any(index, &["to", "from"]) => break,
-            _ if on.is_some() && keywords.text(index) == "." && keywords.text(index - 2) != "." => {
-                let schema = keywords.identifier(index - 1)?;
-                if schema != "pg_temp" {
-                    return Some(Refusal::NamedSchemaInTenant(schema));
-                }
-            }
-            _ => {}
-        }
-    }
+    let on = keywords.positions("on").next();
     let Some(on) = on else {
         return Some(Refusal::SharedObjectInTenant(format!("{first} of a role")));
     };
@@ -142,17 +126,47 @@ fn privileges(keywords: Keywords<'_>, first: &str) -> Option<Refusal> {
     {
         on + 5
     } else {
-        return None;
+        let end = (on..keywords.len()).find(|&index| keywords.is_any(index, &["to", "from"]));
+        return qualified(keywords, on + 1..end.unwrap_or(keywords.len()), 1);
     };
     keywords.identifier(schema).map(Refusal::NamedSchemaInTenant)
 }
 
 fn comment(keywords: Keywords<'_>) -> Option<Refusal> {
     let on = keywords.positions("on").next()?;
-    keywords.is_any(on + 1, &SHARED_COMMENT).then(|| {
+    if keywords.is_any(on + 1, &SHARED_COMMENT) {
         let kind = keywords.text(on + 1).to_ascii_uppercase();
-        Refusal::SharedObjectInTenant(format!("{} ON {kind}", keywords.leading(1)))
-    })
+        let sql = format!("{} ON {kind}", keywords.leading(1));
+        return Some(Refusal::SharedObjectInTenant(sql));
+    }
+    // The name of a column begins with its table.
+    let dots = if keywords.is(on + 1, "column") { 2 } else { 1 };
+    let end = keywords.positions("is").next().unwrap_or(keywords.len());
+    qualified(keywords, on + 2..end, dots)
+}
+
+/// Rejects the first name outside of parentheses that has at least this many dots.
+fn qualified(keywords: Keywords<'_>, names: Range<usize>, dots: usize) -> Option<Refusal> {
+    let mut depth = 0_usize;
+    for index in names {
+        match keywords.kind(index) {
+            Some(TokenKind::Open) => depth += 1,
+            Some(TokenKind::Close) => depth = depth.saturating_sub(1),
+            _ if depth > 0 || index > 0 && keywords.text(index - 1) == "." => {}
+            _ if (0..dots).all(|dot| keywords.text(index + 1 + 2 * dot) == ".") => {
+                let schema = keywords.identifier(index)?;
+                return (schema != "pg_temp").then_some(Refusal::NamedSchemaInTenant(schema));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Rejects a change of a relation whose name has a schema. `REFERENCES` and `FROM` may name one.
+fn changed_schema(keywords: Keywords<'_>) -> Option<Refusal> {
+    let schemas = changed(keywords).into_iter().filter_map(|(_, name)| name.schema);
+    schemas.filter(|schema| schema != "pg_temp").map(Refusal::NamedSchemaInTenant).next()
 }
 
 fn copy(keywords: Keywords<'_>, scope: Scope) -> Option<Refusal> {
@@ -169,6 +183,7 @@ fn copy(keywords: Keywords<'_>, scope: Scope) -> Option<Refusal> {
         .map(|(direction, client)| {
             Refusal::CopyThroughClient(format!("COPY {direction} {client}").to_uppercase())
         })
+        .or_else(|| changed_schema(keywords).filter(|_| scope == Scope::Tenant))
 }
 
 fn definition(keywords: Keywords<'_>, scope: Scope) -> Option<Refusal> {
@@ -195,17 +210,20 @@ fn definition(keywords: Keywords<'_>, scope: Scope) -> Option<Refusal> {
         {
             2
         }
-        _ => return named_schema(keywords, BEFORE_A_NAME),
+        _ => {
+            return named_schema(keywords).or_else(|| changed_schema(keywords));
+        }
     };
     Some(Refusal::SharedObjectInTenant(keywords.leading(length)))
 }
 
-/// Returns the schema that qualifies the first name after the `skipped` keywords.
+/// Returns the schema that qualifies the name of the object that is defined.
 ///
 /// The escape guard sees most of these when they run; functions and domains take no lock that
 /// would show their schema.
-fn named_schema(keywords: Keywords<'_>, skipped: &str) -> Option<Refusal> {
-    let is_skipped = |index| skipped.split_ascii_whitespace().any(|it| keywords.is(index, it));
+fn named_schema(keywords: Keywords<'_>) -> Option<Refusal> {
+    let is_skipped =
+        |index| BEFORE_A_NAME.split_ascii_whitespace().any(|it| keywords.is(index, it));
     let name = (1..keywords.len()).find(|&index| !is_skipped(index))?;
     let schema = keywords.identifier(name)?;
     (keywords.text(name + 1) == "." && schema != "pg_temp")

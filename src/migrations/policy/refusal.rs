@@ -25,6 +25,9 @@ pub enum Refusal {
     CopyThroughClient(String),
     /// A comment, string or quoted identifier that the file does not close. Holds what it is.
     Unclosed(&'static str),
+    /// The comment of another tool behind which the statements follow that undo the file. Holds the
+    /// comment.
+    DownSection(String),
     /// Affects the whole server.
     ServerWide(String),
     /// Creates, alters or drops an extension in the tenant set; extensions belong to the database.
@@ -66,6 +69,9 @@ impl Refusal {
             }
             Self::CopyThroughClient(_) => "write the rows as INSERT, or load them after migrating",
             Self::Unclosed(_) => "close it: the server would read to the end of the file",
+            Self::DownSection(_) => {
+                "remove it and all that follows: to undo a migration, write another one"
+            }
             Self::ServerWide(_) => "run it outside of the migrations",
             Self::ExtensionInTenant(_) | Self::SharedObjectInTenant(_) => {
                 "move it to a file in the shared set"
@@ -115,6 +121,12 @@ impl fmt::Display for Refusal {
             }
             Self::MetaCommand(sql) => return write!(f, "psql meta-command {sql} is not SQL"),
             Self::Unclosed(what) => return write!(f, "the {what} that starts here is not closed"),
+            Self::DownSection(comment) => {
+                return write!(
+                    f,
+                    "'{comment}' starts the statements that undo this file, which would run too"
+                );
+            }
             Self::NamedSchemaInTenant(schema) => {
                 return write!(
                     f,

@@ -26,3 +26,13 @@ pub(crate) fn allowed_rules(directive: &str) -> Option<impl Iterator<Item = &str
         .starts_with(char::is_whitespace)
         .then(|| rules.split([',', ' ', '\t']).filter(|rule| !rule.is_empty()))
 }
+
+/// Returns whether a comment is another tool's mark before the statements that undo a file: those of
+/// goose, sql-migrate, micrate, dbmate, Rambler, tern, `MyBatis` and Play.
+pub(crate) fn starts_down_section(comment: &str) -> bool {
+    let words = comment.trim_matches(|c: char| c == '-' || c.is_whitespace()).to_ascii_lowercase();
+    let first = |count| words.split_whitespace().take(count).collect::<Vec<_>>().join(" ");
+    ["+goose down", "+migrate down", "+micrate down", "rambler down"].contains(&&*first(2))
+        || ["migrate:down", "//@undo", "!downs"].contains(&&*first(1))
+        || words == "create above / drop below"
+}

@@ -116,7 +116,8 @@ pub(crate) fn change(keywords: Keywords<'_>) -> Option<RelationChange> {
     }
 }
 
-/// Returns the relations whose rows or definition a statement changes.
+/// Returns the relations whose rows or definition a statement changes, and those that it creates by
+/// a query.
 pub(crate) fn changed(keywords: Keywords<'_>) -> Vec<NameAt> {
     let at = |index: usize| {
         let index = index + usize::from(keywords.is(index, "only"));
@@ -125,27 +126,59 @@ pub(crate) fn changed(keywords: Keywords<'_>) -> Vec<NameAt> {
     // The first ON of an index, a trigger or a policy precedes its table.
     let after = |word: &'static str| at(keywords.positions(word).next()? + 1);
     let name = match keywords.text(0).to_ascii_lowercase().as_str() {
-        "insert" | "merge" if keywords.is(1, "into") => at(2),
-        "delete" if keywords.is(1, "from") => at(2),
-        "update" => at(1),
-        "truncate" => return list(keywords, 1 + usize::from(keywords.is(1, "table"))),
+        "truncate" | "lock" => return list(keywords, 1 + usize::from(keywords.is(1, "table"))),
         "copy" if keywords.positions("from").next().is_some() => at(1),
-        "create" => {
+        "refresh" => at(3 + usize::from(keywords.is(3, "concurrently"))),
+        "create" | "alter" | "drop" => {
             let kind = (1..keywords.len())
-                .find(|&index| !keywords.is_any(index, &["or", "replace", "unique", "constraint"]));
-            match kind {
-                Some(kind) if keywords.is_any(kind, &["index", "trigger", "policy"]) => after("on"),
-                Some(kind) if keywords.is(kind, "rule") => after("to"),
-                _ => None,
+                .find(|&index| !keywords.is_any(index, &["or", "replace", "unique", "constraint"]))
+                .unwrap_or_default();
+            let creates = keywords.is(0, "create");
+            if keywords.is_any(kind, &["trigger", "policy", if creates { "index" } else { "rule" }])
+            {
+                after("on")
+            } else if creates && keywords.is(kind, "rule") {
+                after("to")
+            } else if creates && keywords.is(kind, "statistics") {
+                keywords.positions("from").last().and_then(|index| at(index + 1))
+            } else {
+                return match change(keywords) {
+                    Some(RelationChange::Drop(names)) => names,
+                    Some(RelationChange::Alter { name, .. }) => {
+                        let attached = (keywords.positions("attach"))
+                            .filter(|&index| keywords.is(index + 1, "partition"))
+                            .find_map(|index| at(index + 2));
+                        std::iter::once(name).chain(attached).collect()
+                    }
+                    _ => Vec::new(),
+                };
             }
         }
-        _ => match change(keywords) {
-            Some(RelationChange::Drop(names)) => return names,
-            Some(RelationChange::Alter { name, .. }) => Some(name),
-            _ => None,
-        },
+        _ => return written(keywords),
     };
     name.into_iter().collect()
+}
+
+/// Returns the relations that a query or a change of rows writes, in `WITH` too, and the one that
+/// `SELECT INTO` creates.
+fn written(keywords: Keywords<'_>) -> Vec<NameAt> {
+    let at = |index: usize, skipped: &[&str]| {
+        let name = (index..keywords.len()).find(|&index| !keywords.is_any(index, skipped))?;
+        RelationName::at(keywords, name).map(|(name, _)| name)
+    };
+    let name = |index: usize| {
+        let follows = |words: &[&str]| index > 0 && keywords.is_any(index - 1, words);
+        if keywords.is(index, "into") {
+            at(index + 1, &["temp", "temporary", "unlogged", "table"])
+        } else if keywords.is(index, "from") && follows(&["delete"])
+            || keywords.is(index, "update") && !follows(&["for", "key", "do", "then"])
+        {
+            at(index + 1, &["only"])
+        } else {
+            None
+        }
+    };
+    (0..keywords.len()).filter_map(name).collect()
 }
 
 /// Reads a list such as `a, ONLY b *, c.d`.

@@ -208,7 +208,9 @@ impl Subject<'_> {
             None => "fix the file or the data".to_owned(),
         };
         // Undefined table, function or object: often the search path is the cause.
+        let elsewhere = name_with_schema(&error.message);
         let looked = match state {
+            _ if elsewhere.is_some() => String::new(),
             sqlstate::UNDEFINED_TABLE
             | sqlstate::UNDEFINED_FUNCTION
             | sqlstate::UNDEFINED_OBJECT => format!("names were looked up in {}; ", self.lookup),
@@ -216,7 +218,15 @@ impl Subject<'_> {
         };
         hint_of_server(error)
             .chain(self.find_duplicates(error))
-            .chain(error.defined_in.as_deref().map(made_by))
+            .chain(match elsewhere {
+                Some(name) => Some(
+                    format!(
+                        "{name} was looked up only in the schema that is written before it; for an object of the tenant write the bare name"
+                    )
+                    .into(),
+                ),
+                None => error.defined_in.as_deref().map(made_by),
+            })
             .chain([format!("{looked}{stays} {next} and {}", self.rerun).into()])
             .collect()
     }
@@ -260,6 +270,14 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         format!("gave up after {}", count(attempts, "attempt"))
     });
     error.detail.clone().map(String::from).into_iter().chain(blocked).chain(tried).collect()
+}
+
+/// Returns the name of an object that does not exist, if it is written with its schema.
+fn name_with_schema(message: &str) -> Option<&str> {
+    let object = message.strip_suffix(" does not exist")?;
+    let (_, name) = object.split_once(' ')?;
+    let name = name.split('(').next()?.trim_matches('"');
+    name.contains('.').then_some(name)
 }
 
 /// Returns what the migration files say about a relation that does not exist.
@@ -351,6 +369,24 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
   hint: names were looked up in tenant_globex, then in [run] search_path; nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex
 
 "#]].raw());
+    }
+
+    #[test]
+    fn a_name_with_a_schema_is_not_said_to_be_looked_up_elsewhere() {
+        let mut failed = missing_relation();
+        if let MigrateError::Script { error, .. } = &mut failed {
+            error.message = "relation \"public.prices\" does not exist".to_owned();
+            error.defined_in = Some(Box::new(DefinedIn::NoFile));
+        }
+        let text = read(&failed);
+        let hints: Vec<&str> = text.lines().filter(|line| line.contains("hint: ")).collect();
+        assert_eq!(
+            hints,
+            [
+                "  hint: public.prices was looked up only in the schema that is written before it; for an object of the tenant write the bare name",
+                "  hint: nothing of this run stays in tenant_globex, fix the file or the data and rerun with --tenant=globex",
+            ]
+        );
     }
 
     #[test]

@@ -9,10 +9,17 @@ pub(super) const RULE: Definition = Definition {
     summary: "ADD COLUMN ... NOT NULL without a value for existing rows",
     why: "It succeeds in tenants whose table is empty and fails in the others.",
     server: "All versions: SQLSTATE 23502 if the table has rows.",
-    found: &["ALTER TABLE orders ADD COLUMN state int NOT NULL"],
+    found: &[
+        "ALTER TABLE orders ADD COLUMN state int NOT NULL",
+        "TRUNCATE items; ALTER TABLE orders ADD COLUMN state int NOT NULL",
+        "DELETE FROM orders WHERE total = 0; ALTER TABLE orders ADD COLUMN state int NOT NULL",
+        "DELETE FROM orders; INSERT INTO orders VALUES (1); ALTER TABLE orders ADD COLUMN state int NOT NULL",
+    ],
     accepted: &[
         "ALTER TABLE orders ADD COLUMN state int",
         "CREATE TABLE n (id int); ALTER TABLE n ADD COLUMN state int NOT NULL",
+        "TRUNCATE items, orders; ALTER TABLE orders ADD COLUMN state int NOT NULL",
+        "DELETE FROM orders; ALTER TABLE orders ADD COLUMN state int NOT NULL",
     ],
     check,
 };
@@ -21,7 +28,8 @@ fn check(now: &TransactionState<'_>, effect: &Effect) -> Option<Violation> {
     let Effect::AddColumn { table, column } = effect else {
         return None;
     };
-    if !column.not_null || column.value != ColumnValue::Null || !now.in_use(table) {
+    let fails = column.not_null && column.value == ColumnValue::Null;
+    if !fails || !now.in_use(table) || now.is_emptied(table) {
         return None;
     }
     let name = &column.name;

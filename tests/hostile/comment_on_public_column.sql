@@ -1,0 +1,2 @@
+-- refused at load
+COMMENT ON COLUMN public.rates.rate IS 'ours';

@@ -1,0 +1,4 @@
+-- refused at load
+CREATE TABLE a (id int);
+-- +goose Down
+DROP TABLE a;

@@ -1,0 +1,2 @@
+-- refused at load
+CREATE INDEX ON public.rates (rate);

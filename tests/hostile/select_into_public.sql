@@ -1,0 +1,2 @@
+-- refused at load
+SELECT 1 AS a INTO public.hostile;
