@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::event::{Interrupt, Operation, Outcome};
 use super::failure::MigrateError;
+use crate::domain::applied::AppliedScript;
 use crate::domain::target::Target;
 use crate::domain::tenant::RefusedRow;
 
@@ -89,6 +90,8 @@ impl Counts {
 pub struct FailureGroup<'a> {
     /// The error of the first schema of the group.
     pub error: &'a MigrateError,
+    /// Scripts that were committed in that schema before.
+    pub applied: &'a [AppliedScript],
     /// Every schema of the group.
     pub targets: Vec<&'a Target>,
 }
@@ -110,10 +113,10 @@ impl Summary {
     pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
         let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();
         for item in &self.outcomes {
-            if let Outcome::Failed { error, .. } = &item.outcome {
+            if let Outcome::Failed { error, applied } = &item.outcome {
                 groups
                     .entry(error.group_key())
-                    .or_insert_with(|| FailureGroup { error, targets: Vec::new() })
+                    .or_insert_with(|| FailureGroup { error, applied, targets: Vec::new() })
                     .targets
                     .push(&item.target);
             }

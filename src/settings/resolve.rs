@@ -261,6 +261,10 @@ mod tests {
             .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "DIR"))
     }
 
+    fn refused(content: &str, variables: &[(&str, &str)]) -> String {
+        resolve(content, variables, &Overrides::default()).expect_err(content)
+    }
+
     #[test]
     fn flag_beats_environment_beats_file_beats_default() {
         let mut flags = Overrides::default();
@@ -281,12 +285,11 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_line_and_a_similar_one() {
         assert_eq!(
-            resolve("[run]\njobs = 1\nlock_timeot = \"1s\"\n", &[], &Overrides::default())
-                .expect_err("unknown"),
+            refused("[run]\njobs = 1\nlock_timeot = \"1s\"\n", &[]),
             "DIR/pricesync.toml:3: unknown key 'run.lock_timeot'; did you mean 'run.lock_timeout'?"
         );
         assert_eq!(
-            resolve("[runs]\njobs = 1\n", &[], &Overrides::default()).expect_err("unknown section"),
+            refused("[runs]\njobs = 1\n", &[]),
             "DIR/pricesync.toml:1: unknown key 'runs'; did you mean 'run'?"
         );
     }
@@ -294,15 +297,14 @@ mod tests {
     #[test]
     fn a_bad_value_names_file_line_and_what_is_expected() {
         assert_eq!(
-            resolve("[run]\n\njobs = \"many\"\n", &[], &Overrides::default()).expect_err("bad"),
+            refused("[run]\n\njobs = \"many\"\n", &[]),
             "DIR/pricesync.toml:3: run.jobs = 'many' is invalid: expected 'auto' or a number from 1 to 1000"
         );
         assert_eq!(
-            resolve("[run]\n", &[("PRICESYNC_LOCK_WAIT", "soon")], &Overrides::default())
-                .expect_err("bad"),
+            refused("[run]\n", &[("PRICESYNC_LOCK_WAIT", "soon")]),
             "$PRICESYNC_LOCK_WAIT: run.lock_wait = 'soon' is invalid: expected a time such as 500ms, 2s, 5m or 0"
         );
-        let broken = resolve("[run\n", &[], &Overrides::default()).expect_err("not TOML");
+        let broken = refused("[run\n", &[]);
         assert!(broken.starts_with("DIR/pricesync.toml:1: not valid TOML: "), "{broken}");
     }
 
@@ -320,8 +322,7 @@ mod tests {
         let standard = resolve("", &[], &Overrides::default());
         assert_eq!(standard.expect("fine").catalog, CatalogLayout::default());
         assert_eq!(
-            resolve("[catalog]\nslug_column = \"schema_name\"\n", &[], &Overrides::default())
-                .expect_err("twice"),
+            refused("[catalog]\nslug_column = \"schema_name\"\n", &[]),
             "DIR/pricesync.toml:2: catalog.slug_column = 'schema_name' is invalid: expected a column that no other key names, or \"\" where there is none"
         );
         assert!(resolve("[catalog]\nid_column = \"\"\n", &[], &Overrides::default()).is_err());

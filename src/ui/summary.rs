@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::domain::applied::AppliedScript;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::service::event::{Interrupt, NotStarted, Operation, Outcome, Skipped};
-use crate::service::summary::{FailureGroup, SchemaOutcome, Summary};
+use crate::service::summary::{SchemaOutcome, Summary};
 
-use super::error::explain::{explain, explain_group};
+use super::error::explain::explain_group;
 use super::error::explanation::{Detail, Explanation, Layout};
 use super::style::Style;
 use super::text::{clean, count, plural, some_of, total};
@@ -45,12 +44,15 @@ pub(super) fn failures(
         match group.targets.as_slice() {
             [_] if shown == Shown::Recently => {}
             [target] => {
-                let explanation = explain(group.error, target, applied_in(summary, target));
                 let schema = Some(target.schema.as_str());
-                out += &explanation.render(schema, Detail::Full, layout);
+                out += &explain_group(group).render(schema, Detail::Full, layout);
             }
             targets => {
-                out += &shared(group, shown).render(None, Detail::Full, layout);
+                let mut explanation = explain_group(group);
+                if shown == Shown::Recently {
+                    explanation = Explanation::new(explanation.message());
+                }
+                out += &explanation.render(None, Detail::Full, layout);
                 let schemas = targets.iter().map(|target| target.schema.as_str());
                 let _ = writeln!(
                     out,
@@ -82,8 +84,17 @@ pub(super) fn failures(
 
 /// Returns why schemas were skipped or not started, a line for each reason.
 pub(super) fn left_out(summary: &Summary) -> String {
+    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for item in &summary.outcomes {
+        let why = match &item.outcome {
+            Outcome::Skipped { why } => format!("skipped ({})", skipped(*why)),
+            Outcome::NotStarted { why } => format!("not started ({})", not_started(*why)),
+            _ => continue,
+        };
+        reasons.entry(why).or_default().push(item.target.schema.as_str());
+    }
     let mut out = String::new();
-    for (why, schemas) in reasons(summary) {
+    for (why, schemas) in reasons {
         let _ = writeln!(
             out,
             "{} {why}: {}",
@@ -201,28 +212,6 @@ pub fn not_started(why: NotStarted) -> &'static str {
     }
 }
 
-/// Returns the explanation of a group, on one line if it was shown recently.
-fn shared(group: &FailureGroup<'_>, shown: Shown) -> Explanation {
-    let explanation = explain_group(group);
-    match shown {
-        Shown::Recently => Explanation::new(explanation.message()),
-        Shown::Never | Shown::LongAgo => explanation,
-    }
-}
-
-fn reasons(summary: &Summary) -> BTreeMap<String, Vec<&str>> {
-    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for item in &summary.outcomes {
-        let why = match &item.outcome {
-            Outcome::Skipped { why } => format!("skipped ({})", skipped(*why)),
-            Outcome::NotStarted { why } => format!("not started ({})", not_started(*why)),
-            _ => continue,
-        };
-        reasons.entry(why).or_default().push(item.target.schema.as_str());
-    }
-    reasons
-}
-
 /// Returns the command that retries the failed schemas; `None` for a single failure, whose hint has it.
 fn rerun(summary: &Summary) -> Option<String> {
     let failed: Vec<&Target> = summary
@@ -243,15 +232,4 @@ fn rerun(summary: &Summary) -> Option<String> {
         _ if is_stored => Some(proposed(summary, "--retry-failed")),
         _ => None,
     }
-}
-
-fn applied_in<'a>(summary: &'a Summary, target: &Target) -> &'a [AppliedScript] {
-    summary
-        .outcomes
-        .iter()
-        .find_map(|item| match &item.outcome {
-            Outcome::Failed { applied, .. } if *item.target == *target => Some(applied.as_slice()),
-            _ => None,
-        })
-        .unwrap_or_default()
 }

@@ -79,18 +79,6 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_the_column() {
-        assert_data_eq!(
-            shown(12, Some(17), "create index on prices (product_id);", 80),
-            str![[r#"
-  12 | create index on prices (product_id);
-     |                 ^
-"#]]
-            .raw()
-        );
-    }
-
-    #[test]
     fn columns_are_characters_and_the_caret_counts_cells() {
         // 価格 is two characters in four cells, "ế" three characters in one.
         let text = "select '価格', 'gie\u{302}\u{301}', x";
@@ -104,45 +92,32 @@ mod tests {
     }
 
     #[test]
-    fn a_tab_is_one_blank_and_an_escape_is_visible() {
-        assert_data_eq!(
+    fn the_caret_is_under_the_column() {
+        let long = format!("select {}, here, {};", "a".repeat(60), "b".repeat(60));
+        let shown = [
+            shown(12, Some(17), "create index on prices (product_id);", 80),
+            // A tab is one blank, and an escape is visible.
             shown(7, Some(3), "\t\tdrop\u{1b}[0m", 80),
+            // A long line is cut around the caret.
+            shown(1, long.find("here").map(|at| at + 1), &long, 40),
+            // A column after the end points just after it.
+            shown(2, Some(99), "select (", 80),
+            shown(3, None, "no column, no caret", 80),
+        ];
+        assert_data_eq!(
+            shown.join("\n"),
             str![[r#"
+  12 | create index on prices (product_id);
+     |                 ^
   7 |   drop\u{1b}[0m
     |   ^
-"#]]
-            .raw()
-        );
-    }
-
-    #[test]
-    fn a_long_line_is_cut_around_the_caret() {
-        let text = format!("select {}, here, {};", "a".repeat(60), "b".repeat(60));
-        let column = text.find("here").unwrap() + 1;
-        assert_data_eq!(
-            shown(1, Some(column), &text, 40),
-            str![[r#"
   1 | …aaaaaaaaaaaaaaaaaaaa, here, bbbb…
     |                        ^
-"#]]
-            .raw()
-        );
-    }
-
-    #[test]
-    fn a_column_after_the_end_points_just_after_it() {
-        assert_data_eq!(
-            shown(2, Some(99), "select (", 80),
-            str![[r#"
   2 | select (
     |         ^
+  3 | no column, no caret
 "#]]
             .raw()
         );
-    }
-
-    #[test]
-    fn a_line_without_a_column_has_no_caret() {
-        assert_eq!(shown(2, None, "select 1", 80), "  2 | select 1");
     }
 }

@@ -67,7 +67,7 @@ fn one(
 #[must_use]
 pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     if let [target] = group.targets.as_slice() {
-        return explain(group.error, target, &[]);
+        return explain(group.error, target, group.applied);
     }
     Subject {
         name: "these schemas".to_owned(),
@@ -496,8 +496,11 @@ error: tenant_globex: pricesync has a bug and gave up on this schema
     fn a_failure_of_several_schemas_names_none_of_them() {
         let error = missing_relation();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let explanation =
-            explain_group(&FailureGroup { error: &error, targets: vec![&acme, &globex] });
+        let explanation = explain_group(&FailureGroup {
+            error: &error,
+            applied: &[],
+            targets: vec![&acme, &globex],
+        });
         let hints = explanation.hints.iter();
         assert!(!hints.map(|hint| hint.render("")).any(|hint| hint.contains("acme")));
     }

@@ -68,43 +68,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sequential_run_reads_as_in_the_guide() {
-        let (public, acme, globex) = (public(), tenant("acme"), tenant("globex"));
-        let shared = migrated(&[applied(1, "tenants", 12)]);
-        let first = migrated(&[applied(1, "products", 9), applied(2, "prices", 1900)]);
-        let events = [
-            run_started(3, 3, 1),
-            started(&public, 0, 2),
-            finished(&public, shared.clone()),
-            started(&acme, 1, 2),
-            of(&acme, EventKind::ScriptFinished { script: applied(1, "products", 9) }),
-            finished(&acme, first.clone()),
-            started(&globex, 2, 2),
-            finished(&globex, Outcome::UpToDate),
-        ];
-        let summary =
-            summary(vec![(&public, shared), (&acme, first), (&globex, Outcome::UpToDate)]);
-        assert_data_eq!(
-            written(LogLevel::Progress, &events, &summary),
-            str![[r#"
-Running migrations for schema 'public'...
-✓ Migrated V1__tenants                              12 ms
-✓ Done
-[1/2] Running migrations for schema 'tenant_acme'...
-✓ Migrated V1__products                              9 ms
-✓ Migrated V2__prices                               1.9 s
-✓ Done
-[2/2] Running migrations for schema 'tenant_globex'...
-✓ Done
-3 schemas: 2 migrated, 1 up to date, 0 failed, 0 skipped, 0 not started · 0.21 s
-
-"#]]
-            .raw()
-        );
-        assert_eq!(written(LogLevel::Failures, &events, &summary), "");
-    }
-
-    #[test]
     fn other_operations_have_a_line_for_each_schema() {
         let work = Operation { command: "backup", doing: "backing up", done: Some("backed up") };
         let (acme, globex) = (tenant("acme"), tenant("globex"));
