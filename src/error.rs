@@ -52,18 +52,12 @@ impl Exit {
     pub const TABLE: [(Self, &'static str); 11] = [
         (Self::Done, "done, or nothing to do (an empty fleet included)"),
         (Self::Unexpected, "unexpected error: a bug, or the environment broke in the middle"),
-        (Self::Usage, "usage, configuration or migration files are wrong; nothing was touched"),
+        (Self::Usage, "usage, configuration or migration files are wrong; nothing was changed"),
         (Self::Pending, "--check: migrations are pending"),
         (Self::NotFound, "no such tenant, schema, host or backup"),
         (Self::Unreachable, "the server could not be reached or refused the login"),
-        (
-            Self::Locked,
-            "another session holds a lock, and the time to wait for it passed (--lock-wait for a run, lock_timeout and retries for a table); --check, status --tenant: the history is locked",
-        ),
-        (
-            Self::Refused,
-            "refused: needs confirmation, would damage something else, is taken, or the role or the server does not allow it",
-        ),
+        (Self::Locked, "timed out waiting for a lock; --check, status: the history is locked"),
+        (Self::Refused, "refused: not confirmed, taken, not permitted, or needed by other objects"),
         (
             Self::SchemasFailed,
             "the run finished, but at least one schema failed (the others are done)",

@@ -19,7 +19,7 @@ use crate::service::rollout::{Scopes, Survey};
 use crate::service::stages::Stages;
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Record migrations as applied in schemas that another tool created
+/// Record migrations as applied in schemas of another tool
 ///
 /// Each selected schema without a history gets one up to the given version, in a transaction of
 /// its own; no migration runs. The schema must contain the tables and columns that the files up to

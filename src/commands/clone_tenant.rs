@@ -15,7 +15,7 @@ use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::took;
 
-/// Copy a tenant into a new one: its schema, with or without rows, and its row
+/// Copy a tenant into a new one, with or without its rows
 ///
 /// Copies one snapshot in one transaction, while the tenant is in use. All references inside the
 /// copy point to the new schema. Refuses, with a list, if a text such as a function body

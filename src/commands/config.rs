@@ -7,7 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::connection::conninfo::{ConnectOptions, Environment};
 use crate::ui::{Cell, Listing};
 
-/// Show every effective setting with its origin; secrets are masked
+/// Show every setting with its origin; secrets are masked
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     #[command(flatten)]

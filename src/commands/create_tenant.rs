@@ -20,7 +20,7 @@ use crate::service::fleet::{Interrupts, JobSuccess, SchemaJob as _};
 use crate::settings::Overrides;
 use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creation, took};
 
-/// Create a tenant: its row, its hosts, its schema, and all migrations
+/// Create a tenant: row, hosts, schema and all migrations
 ///
 /// Creates all of it or nothing: if the slug, the schema or a host is taken, a name is reserved
 /// or too long, or a migration fails, nothing is changed.

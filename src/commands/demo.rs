@@ -23,7 +23,7 @@ use crate::ui::{count, explain};
 /// Up to this number the tenants are listed; above it, only counted.
 const LISTED: u32 = 100;
 
-/// Try pricesync: create, migrate and list tenants on the local server
+/// Try pricesync with some tenants on the local server
 ///
 /// Uses the local server of this folder, whatever is configured. Keeps the tenants that
 /// exist. Counts more than 100 tenants instead of listing them.

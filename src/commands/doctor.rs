@@ -27,7 +27,7 @@ use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
 use crate::ui::{Cell, Listing, count, explain};
 
-/// Find missing schemas, schemas without a tenant, and invalid indexes
+/// Find missing schemas, orphaned schemas and invalid indexes
 ///
 /// Also finds unfinished drops, damaged histories, and a ledger that disagrees with a history.
 /// Changes nothing without --fix, and never drops anything. Exit 11 if a finding remains.

@@ -44,7 +44,7 @@ enum What {
         #[arg(required = true, value_name = "HOST")]
         hosts: Vec<String>,
     },
-    /// Remove hosts; the oldest remaining one replaces a removed primary host
+    /// Remove hosts; the oldest other one replaces a primary host
     Remove {
         #[command(flatten)]
         tenant: TenantArg,

@@ -31,7 +31,7 @@ const LINES: usize = 12;
 /// Maximum number of tenants in the table for a shape.
 const NAMES: usize = 6;
 
-/// Compare the structure of tenants' schemas at the same version
+/// Compare the structure of schemas at the same version
 ///
 /// Reads the structure of each selected schema (tables, columns, constraints, indexes,
 /// functions, privileges and all other objects, but no rows) and groups the schemas of a version

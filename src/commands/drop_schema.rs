@@ -19,7 +19,7 @@ use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{clean, count, shell_word};
 
-/// Drop a tenant: its schema with all objects, its hosts, its row
+/// Drop a tenant: schema with all objects, hosts and row
 ///
 /// Shows what would be lost and asks you to type the slug; without a terminal it requires
 /// --force. Refuses if an object outside the schema depends on it. An interrupted drop is

@@ -10,7 +10,7 @@ use crate::error::{Exit, Failure};
 use crate::postgres::client::environment::TenantEnvironment;
 use crate::ui::shell_word;
 
-/// Print the environment variables that select one tenant in psql
+/// Print the environment variables that select one tenant
 ///
 /// For a shell: eval "$(pricesync env --tenant acme)"; psql. Other programs that use libpq read
 /// the same variables. The password is not printed; keep it in ~/.pgpass, a service file or

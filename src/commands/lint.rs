@@ -22,7 +22,7 @@ use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Linter, Rule, Severity};
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Find migrations that lock, rewrite, or change objects outside their schema
+/// Find migrations that lock, rewrite or leave their schema
 ///
 /// Reads the files of both sets and prints each statement that is costly on a busy table or on
 /// many tenants, its cost, and a safer form. Needs no database without --pending and --fleet.

@@ -13,7 +13,7 @@ use crate::service::fleet::SchemaMigrator as _;
 use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat};
 
-/// List tenants with their schemas, hosts, versions and pending migrations
+/// List tenants with schema, hosts, version and pending files
 #[derive(clap::Args, Debug, Default)]
 #[command(after_long_help = "Examples:
   pricesync list-tenants --pending -o names

@@ -8,7 +8,7 @@ use crate::postgres::connection::server_error::server_error;
 use crate::postgres::report::locks::{SchemaLock, Waiter, held};
 use crate::ui::{Cell, Listing};
 
-/// List locked schemas, the sessions that hold them and the sessions that wait
+/// List locked schemas, their holders and waiting sessions
 ///
 /// A run holds a lock on each schema that it changes until the transaction ends. The command
 /// only reads; to end a session use pg_terminate_backend(pid).

@@ -7,7 +7,7 @@ use crate::error::{Exit, Failure};
 use crate::migrations::NewScriptError;
 use crate::migrations::{NewScript, Transaction};
 
-/// Write an empty migration with the next free version, and print its path
+/// Write an empty migration with the next free version
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Name, such as 'add brand'; the name of a subfolder selects that folder

@@ -20,7 +20,7 @@ use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::{count, shell_word, took};
 
-/// Restore a tenant from a backup: its row, its hosts, its schema with all rows
+/// Restore a tenant from a backup: row, hosts, schema with rows
 ///
 /// Restores all of it in one transaction. Slug, schema and hosts must not be in use. The result is
 /// compared with the backup: digests and numbers of rows, values of sequences, the structure of

@@ -12,7 +12,7 @@ use crate::error::{Exit, Failure};
 use crate::local::{self, LocalError, LocalOptions, LocalServer, Status};
 use crate::ui::Terminal;
 
-/// Start, stop and inspect the local PostgreSQL server of this folder
+/// Start, stop and inspect this folder's PostgreSQL server
 ///
 /// It uses the PostgreSQL programs of this machine, listens on a unix socket only, keeps its data
 /// in .pricesync/, and stops ten minutes after the last command that used it. It runs without

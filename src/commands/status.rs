@@ -28,7 +28,7 @@ use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
-/// Show the number of schemas at each version, or the migrations of one schema
+/// Show the versions of all schemas, or the migrations of one
 ///
 /// Reads all schemas from the ledger, in one query.
 #[derive(clap::Args, Debug, Default)]

@@ -11,7 +11,7 @@ use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::trash::{TrashState, Trashed};
 use crate::ui::count;
 
-/// Restore a tenant from the trash: its schema, its row, its hosts
+/// Restore a tenant from the trash: schema, row and hosts
 ///
 /// If another tenant has the slug, the schema or a host by now, nothing is changed.
 /// pricesync list-tenants --trashed lists the trash.

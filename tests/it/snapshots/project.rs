@@ -341,32 +341,32 @@ Usage: pricesync [OPTIONS] <COMMAND>
 
 Commands:
   migrate-schemas   Migrate the shared schema, then every tenant
-  create-tenant     Create a tenant: its row, its hosts, its schema, and all migrations
-  list-tenants      List tenants with their schemas, hosts, versions and pending migrations
-  drop-schema       Drop a tenant: its schema with all objects, its hosts, its row
+  create-tenant     Create a tenant: row, hosts, schema and all migrations
+  list-tenants      List tenants with schema, hosts, version and pending files
+  drop-schema       Drop a tenant: schema with all objects, hosts and row
   rename-tenant     Change the slug, the name or the schema of a tenant
-  undrop            Restore a tenant from the trash: its schema, its row, its hosts
-  clone-tenant      Copy a tenant into a new one: its schema, with or without rows, and its row
+  undrop            Restore a tenant from the trash: schema, row and hosts
+  clone-tenant      Copy a tenant into a new one, with or without its rows
   backup            Back up tenants, each into its own file
-  restore           Restore a tenant from a backup: its row, its hosts, its schema with all rows
+  restore           Restore a tenant from a backup: row, hosts, schema with rows
   purge             Permanently drop tenants in the trash
   shell             Open psql in a tenant's schema
   exec              Run SQL or a program for many tenants
-  env               Print the environment variables that select one tenant in psql
-  status            Show the number of schemas at each version, or the migrations of one schema
-  make-migration    Write an empty migration with the next free version, and print its path
-  baseline          Record migrations as applied in schemas that another tool created
+  env               Print the environment variables that select one tenant
+  status            Show the versions of all schemas, or the migrations of one
+  make-migration    Write an empty migration with the next free version
+  baseline          Record migrations as applied in schemas of another tool
   runs              List the last migration runs, or show one
-  lint              Find migrations that lock, rewrite, or change objects outside their schema
-  drift             Compare the structure of tenants' schemas at the same version
-  doctor            Find missing schemas, schemas without a tenant, and invalid indexes
-  locks             List locked schemas, the sessions that hold them and the sessions that wait
+  lint              Find migrations that lock, rewrite or leave their schema
+  drift             Compare the structure of schemas at the same version
+  doctor            Find missing schemas, orphaned schemas and invalid indexes
+  locks             List locked schemas, their holders and waiting sessions
   domains           List and change the hosts of tenants
   create-superuser  Create a superuser in a tenant's table of users
   resolve           Find the tenant and the schema of a host
-  server            Start, stop and inspect the local PostgreSQL server of this folder
-  demo              Try pricesync: create, migrate and list tenants on the local server
-  config            Show every effective setting with its origin; secrets are masked
+  server            Start, stop and inspect this folder's PostgreSQL server
+  demo              Try pricesync with some tenants on the local server
+  config            Show every setting with its origin; secrets are masked
   init              Write pricesync.toml and the first migrations into a folder
   completions       Print a completion script for a shell
   man               Print the manual page, or write one page for each command
