@@ -1,6 +1,6 @@
 # Shortcuts for cargo and the scripts in scripts/.
 
-.PHONY: demo test django properties test-matrix torture fuzz lint picture bench coverage deb needs
+.PHONY: demo test test-real django properties test-matrix torture fuzz lint picture bench coverage deb needs
 
 # Creates, migrates and lists a sample fleet on a private server.
 demo: needs
@@ -33,6 +33,12 @@ fuzz: needs
 # Tests both directions with django-tenants, which it installs from PyPI into target/django.
 django: needs
 	cargo test --test it django -- --ignored --nocapture
+
+# Runs the migration sets of other projects, downloaded into target/real-sets, as those of tenants.
+# PRICESYNC_REAL_SETS=DIR adds source trees, one folder a set.
+test-real: needs
+	scripts/real-sets.sh
+	cargo test --test it real_sets -- --ignored --nocapture
 
 # Checks formatting, clippy and the documentation.
 lint:

@@ -37,6 +37,7 @@ mod output;
 mod picture;
 mod poolers;
 mod readme;
+mod real_sets;
 mod rehearsal;
 mod rename_tenant;
 mod rollout;
