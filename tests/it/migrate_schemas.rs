@@ -282,6 +282,14 @@ fn an_error_in_a_do_block_is_shown_at_its_line() {
     let told = given.run(&["migrate-schemas", "-o", "json"]).exits(10);
     let document: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
     assert_eq!(document["failures"][0]["error"]["error"]["context"], context);
+    // A file that the parser does not confirm is wrapped in DO itself.
+    let long = format!("SELECT 1{};\n", "+1".repeat(1_200));
+    let block = "DO $$ BEGIN\n  PERFORM no_such FROM t;\nEND $$;\n";
+    given.tenant_file("V2__b.sql", format!("{long}{block}"));
+    let place = "V2__b.sql:3:11\n  3 |   PERFORM no_such FROM t;\n    |           ^\n";
+    for args in [&["migrate-schemas"][..], &["migrate-schemas", "--dry-run=execute"]] {
+        given.run(args).exits(10).says(place);
+    }
     // A block that fails without a position, below other statements and without a transaction.
     given.tenant_file(
         "V2__b.sql",

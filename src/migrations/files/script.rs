@@ -141,15 +141,23 @@ impl Script {
     }
 
     /// Returns the location of an error in the code of a statement, by its index: inside the block of
-    /// a `DO`, else the start of the statement.
+    /// a `DO`, else the start of the statement. In a file that is wrapped in `DO`, the index is not
+    /// known: the location is inside its only block, or `None`.
     #[must_use]
-    pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Location {
-        match (self.statements.get(statement), byte_in_block(self.statement(statement), error)) {
-            (Some(statement), Some(byte)) => {
-                location_of_byte(&self.text, statement.range.start + byte)
-            }
-            _ => self.location_of_statement(statement),
+    pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Option<Location> {
+        let place = |statement: &Statement, error| {
+            let byte = byte_in_block(&self.text[statement.range.clone()], error)?;
+            Some(location_of_byte(&self.text, statement.range.start + byte))
+        };
+        if self.is_parsed {
+            let inside = place(self.statements.get(statement)?, error);
+            return inside.or_else(|| Some(self.location_of_statement(statement)));
         }
+        // The outermost call is that of the wrapping block.
+        let context = error.context.rsplit_once('\n')?.0;
+        let error = InnerError { context, ..error };
+        let mut places = self.statements.iter().filter_map(|statement| place(statement, error));
+        places.next().filter(|_| places.next().is_none())
     }
 
     /// Returns the text of a statement by its index; empty past the end.

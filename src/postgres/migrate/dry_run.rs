@@ -254,8 +254,7 @@ impl TimedStatement {
             Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
                 Some(script.location(*position as usize))
             }
-            _ if script.is_parsed => Some(location_of_failure(script, self.index, &error)),
-            _ => None,
+            _ => location_of_failure(script, self.index, &error),
         };
         BatchError::Script(index, place, error)
     }

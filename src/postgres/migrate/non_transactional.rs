@@ -328,7 +328,7 @@ impl NonTransactional<'_> {
         StatementError { error, blockers }: StatementError,
     ) -> ScriptFailure {
         let place = location_of_failure(self.script, index, &error);
-        ScriptFailure::Server(error, Some(place), blockers)
+        ScriptFailure::Server(error, place, blockers)
     }
 
     /// Runs SQL; waits for locks are reported, and the second interrupt cancels it.

@@ -378,10 +378,7 @@ impl ReplyReader<'_> {
                 }
                 return self.check.failure(error);
             }
-            (_, Some(completed)) if completed < script.statements.len() && script.is_parsed => {
-                Some(location_of_failure(script, completed, &error))
-            }
-            _ => None,
+            (_, Some(completed)) => location_of_failure(script, completed, &error),
         };
         BatchError::Script(self.index, place, error)
     }
@@ -389,15 +386,17 @@ impl ReplyReader<'_> {
 
 /// Returns the location of an error that has no position in the statement itself, by the index of the
 /// statement.
-pub(crate) fn location_of_failure(script: &Script, statement: usize, error: &Error) -> Location {
-    let Some(db) = error.as_db_error() else {
-        return script.location_of_statement(statement);
-    };
-    let query = match db.position() {
+pub(crate) fn location_of_failure(
+    script: &Script,
+    statement: usize,
+    error: &Error,
+) -> Option<Location> {
+    let db = error.as_db_error();
+    let query = match db.and_then(|db| db.position()) {
         Some(ErrorPosition::Internal { position, query }) => Some((&**query, *position as usize)),
         _ => None,
     };
-    let context = db.where_().unwrap_or_default();
+    let context = db.and_then(|db| db.where_()).unwrap_or_default();
     script.location_in_code(statement, InnerError { context, query })
 }
 
