@@ -2,9 +2,8 @@
 
 use crate::domain::applied::AppliedScript;
 use crate::domain::hint::Hint;
-use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::schema_state::SchemaState;
-use crate::domain::script::{DefinedIn, Location, Scope, ScriptRef};
+use crate::domain::script::{Location, Scope, ScriptRef};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -12,7 +11,9 @@ use crate::service::summary::FailureGroup;
 
 use super::excerpt::Excerpt;
 use super::explanation::Explanation;
-use super::hints::{drift_hints, remedy};
+use super::hints::{
+    drift_hints, find_definition, find_duplicates, name_with_schema, of_server, remedy,
+};
 use crate::ui::text::{count, fit, whole};
 
 /// Returns the explanation of one schema's failure; `applied` is what the same run committed in the
@@ -162,7 +163,7 @@ impl Subject<'_> {
                     Some(remedy) => format!("{remedy}, then {rerun}"),
                     None => format!("fix the cause and {rerun}"),
                 };
-                failed(doing, error).hints(hint_of_server(error)).hint(next)
+                failed(doing, error).hints(of_server(error)).hint(next)
             }
             MigrateError::InDoubt { doing, error } => Explanation {
                 headline: format!("the connection was lost while {doing}, so the outcome is not known"),
@@ -170,7 +171,7 @@ impl Subject<'_> {
             }
             .hint(format!("the server kept the whole transaction or nothing of it; {rerun}, which reads the history and continues from there")),
             MigrateError::Job { doing, error, hints } => failed(doing, error)
-                .hints(hint_of_server(error).chain(self.find_duplicates(error)))
+                .hints(of_server(error).chain(find_duplicates(error, self.is_one)))
                 .hints(hints.iter().cloned()),
             MigrateError::Panicked { message } => {
                 Explanation::new("pricesync has a bug and gave up on this schema")
@@ -216,8 +217,8 @@ impl Subject<'_> {
             | sqlstate::UNDEFINED_OBJECT => format!("names were looked up in {}; ", self.lookup),
             _ => String::new(),
         };
-        hint_of_server(error)
-            .chain(self.find_duplicates(error))
+        of_server(error)
+            .chain(find_duplicates(error, self.is_one))
             .chain(match elsewhere {
                 Some(name) => Some(
                     format!(
@@ -225,30 +226,10 @@ impl Subject<'_> {
                     )
                     .into(),
                 ),
-                None => error.defined_in.as_deref().map(made_by),
+                None => error.defined_in.as_deref().map(find_definition),
             })
             .chain([format!("{looked}{stays} {next} and {}", self.rerun).into()])
             .collect()
-    }
-
-    /// Returns the query that lists duplicate keys. Keys with a null are never duplicates.
-    fn find_duplicates(&self, error: &ServerError) -> Option<Hint> {
-        let found = error.duplicates.as_ref()?;
-        let names: Vec<String> =
-            found.columns.iter().map(|column| QuotedIdentifier::new(column).to_string()).collect();
-        let (columns, key) = match names.as_slice() {
-            [only] => (only.clone(), only.clone()),
-            several => (several.join(", "), format!("({})", several.join(", "))),
-        };
-        let numbers: Vec<String> = (1..=names.len()).map(|number| number.to_string()).collect();
-        let mut table = QuotedIdentifier::new(&found.table).to_string();
-        if self.is_one {
-            table = format!("{}.{table}", QuotedIdentifier::new(&found.schema));
-        }
-        Some(format!(
-            "find the rows: SELECT {columns}, count(*) FROM {table} WHERE {key} IS NOT NULL GROUP BY {} HAVING count(*) > 1",
-            numbers.join(", ")
-        ).into())
     }
 
     fn what_stays(&self) -> String {
@@ -270,38 +251,6 @@ fn details(error: &ServerError, blockers: &[Holder], attempts: u32) -> Vec<Strin
         format!("gave up after {}", count(attempts, "attempt"))
     });
     error.detail.clone().map(String::from).into_iter().chain(blocked).chain(tried).collect()
-}
-
-/// Returns the name of an object that does not exist, if it is written with its schema.
-fn name_with_schema(message: &str) -> Option<&str> {
-    let object = message.strip_suffix(" does not exist")?;
-    let (_, name) = object.split_once(' ')?;
-    let name = name.split('(').next()?.trim_matches('"');
-    name.contains('.').then_some(name)
-}
-
-/// Returns what the migration files say about a relation that does not exist.
-fn made_by(maker: &DefinedIn) -> Hint {
-    match maker {
-        DefinedIn::LaterFile(script) => format!(
-            "{script}, a later file, creates it; a file can use only what earlier files create"
-        )
-        .into(),
-        DefinedIn::AppliedFile(script) => Hint::command(
-            format!(
-                "{script} creates it and is recorded as applied, so it was dropped or renamed later, or the file was recorded without being run; compare the tenants"
-            ),
-            "drift",
-        ),
-        DefinedIn::NoFile => {
-            "no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name"
-                .into()
-        }
-    }
-}
-
-fn hint_of_server(error: &ServerError) -> impl Iterator<Item = Hint> {
-    error.hint.clone().map(Hint::from).into_iter()
 }
 
 /// Returns a blocking session and the start of its statement.
@@ -376,7 +325,7 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
         let mut failed = missing_relation();
         if let MigrateError::Script { error, .. } = &mut failed {
             error.message = "relation \"public.prices\" does not exist".to_owned();
-            error.defined_in = Some(Box::new(DefinedIn::NoFile));
+            error.defined_in = Some(Box::new(crate::domain::script::DefinedIn::NoFile));
         }
         let text = read(&failed);
         let hints: Vec<&str> = text.lines().filter(|line| line.contains("hint: ")).collect();

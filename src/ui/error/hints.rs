@@ -1,7 +1,9 @@
-//! Hints that depend on the kind of error alone.
+//! Hints that depend on the error alone.
 
 use crate::domain::hint::Hint;
 use crate::domain::plan::Drift;
+use crate::domain::schema_name::QuotedIdentifier;
+use crate::domain::script::DefinedIn;
 use crate::domain::sqlstate;
 use crate::service::failure::ServerError;
 
@@ -54,4 +56,56 @@ pub(super) fn drift_hints(drifts: &[Drift]) -> Vec<Hint> {
         }
     }
     hints
+}
+
+/// Returns the server's own hint.
+pub(super) fn of_server(error: &ServerError) -> impl Iterator<Item = Hint> {
+    error.hint.clone().map(Hint::from).into_iter()
+}
+
+/// Returns the query that lists duplicate keys, with the schema if `is_one`. Keys with a null are never
+/// duplicates.
+pub(super) fn find_duplicates(error: &ServerError, is_one: bool) -> Option<Hint> {
+    let found = error.duplicates.as_ref()?;
+    let names: Vec<String> =
+        found.columns.iter().map(|column| QuotedIdentifier::new(column).to_string()).collect();
+    let columns = names.join(", ");
+    let key = if names.len() == 1 { columns.clone() } else { format!("({columns})") };
+    let numbers: Vec<String> = (1..=names.len()).map(|number| number.to_string()).collect();
+    let mut table = QuotedIdentifier::new(&found.table).to_string();
+    if is_one {
+        table = format!("{}.{table}", QuotedIdentifier::new(&found.schema));
+    }
+    Some(format!(
+        "find the rows: SELECT {columns}, count(*) FROM {table} WHERE {key} IS NOT NULL GROUP BY {} HAVING count(*) > 1",
+        numbers.join(", ")
+    ).into())
+}
+
+/// Returns the name of an object that does not exist, if it is written with its schema.
+pub(super) fn name_with_schema(message: &str) -> Option<&str> {
+    let object = message.strip_suffix(" does not exist")?;
+    let (_, name) = object.split_once(' ')?;
+    let name = name.split('(').next()?.trim_matches('"');
+    name.contains('.').then_some(name)
+}
+
+/// Returns what the migration files say about a relation that does not exist.
+pub(super) fn find_definition(definition: &DefinedIn) -> Hint {
+    match definition {
+        DefinedIn::LaterFile(script) => format!(
+            "{script}, a later file, creates it; a file can use only what earlier files create"
+        )
+        .into(),
+        DefinedIn::AppliedFile(script) => Hint::command(
+            format!(
+                "{script} creates it and is recorded as applied, so it was dropped or renamed later, or the file was recorded without being run; compare the tenants"
+            ),
+            "drift",
+        ),
+        DefinedIn::NoFile => {
+            "no CREATE TABLE or CREATE VIEW in the migration files creates it; check the name"
+                .into()
+        }
+    }
 }
