@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::domain::hint::Hint;
+use crate::domain::os_error::without_number;
 use crate::domain::schema_state::SchemaState;
 
 use super::confirm::{self, Answer};
@@ -155,14 +156,14 @@ impl Terminal {
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             let label = self.stderr.style.warning("warning:");
-            write_stderr(&format!("{label} {}\n", clean_lines(text)));
+            write_stderr(&format!("{label} {}\n", clean_lines(without_number(text))));
         }
     }
 
     /// Writes an error to stderr. For causes and hints see [`Terminal::explain`].
     pub fn error(&self, text: &str) {
         let label = self.stderr.style.bad("error:");
-        write_stderr(&format!("{label} {}\n", clean_lines(text)));
+        write_stderr(&format!("{label} {}\n", clean_lines(without_number(text))));
     }
 
     /// Writes an error with its causes and hints to stderr.

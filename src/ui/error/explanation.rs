@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::excerpt::Excerpt;
 use crate::domain::hint::Hint;
+use crate::domain::os_error::without_number;
 use crate::ui::style::Style;
 use crate::ui::text::{clean, clean_lines};
 
@@ -99,7 +100,7 @@ impl Explanation {
         if let Some(subject) = subject {
             let _ = write!(out, "{}: ", clean(subject));
         }
-        out.push_str(&clean(&self.headline));
+        out.push_str(&clean(without_number(&self.headline)));
         out.push('\n');
 
         if let (Some(excerpt), Detail::Full) = (&self.excerpt, detail) {
@@ -127,7 +128,7 @@ impl Explanation {
 }
 
 fn labelled(out: &mut String, label: &str, text: &str) {
-    let text = clean_lines(text.trim_end());
+    let text = clean_lines(without_number(text.trim_end()));
     for (number, line) in text.lines().enumerate() {
         let _ = if number == 0 {
             writeln!(out, "  {label} {line}")
@@ -147,7 +148,7 @@ mod tests {
     fn lines_are_indented_and_escaped() {
         let explanation = Explanation {
             headline: "V1__a\nfailed".into(),
-            caused_by: vec!["first\nsecond \u{1b}[31m\n".into()],
+            caused_by: vec!["first\nsecond \u{1b}[31m\n".into(), "not found (os error 2)".into()],
             hints: vec!["try".into()],
             ..Explanation::default()
         };
@@ -157,6 +158,7 @@ mod tests {
 error: tenant_x: V1__a\nfailed
   caused by: first
     second \u{1b}[31m
+  caused by: not found
   hint: try
 
 "#]]

@@ -216,7 +216,7 @@ error: the server rejects --where
 $ pricesync migrate-schemas --from-file none
 --- stderr
 error: cannot read none
-  caused by: No such file or directory (os error 2)
+  caused by: No such file or directory
 --- exit 2
 
 
