@@ -91,7 +91,7 @@ impl CommandRun for Args {
             findings.iter().map(|finding| Reported::new(finding, &fleet)).collect();
         match self.output {
             FindingsFormat::Table => write_diagnostics(&reported, app)?,
-            FindingsFormat::Json => write_json(&reported, app)?,
+            FindingsFormat::Json => write_json(&reported, by_severity(&findings), app)?,
         }
         app.terminal.note(&summary(&findings));
         let is_denied =
@@ -112,10 +112,9 @@ fn selected_files(given: &[PathBuf], sets: &Sets) -> Result<Option<BTreeSet<Path
     let mut chosen = BTreeSet::new();
     for path in given {
         let wanted = real(path);
-        let before = chosen.len();
         let below = known.iter().filter(|(real, _)| real.starts_with(&wanted));
         let mut found = below.map(|(_, path)| PathBuf::clone(path)).peekable();
-        if found.peek().is_none() && before == chosen.len() {
+        if found.peek().is_none() {
             let words = format!("{} is not a migration of either set", path.display());
             return Err(Failure::words(Exit::Usage, words)
                 .hint(Hint::command("show the folders of the sets", "config")));
@@ -129,17 +128,20 @@ fn summary(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "nothing found".to_owned();
     }
-    let of = |severity| {
-        let same = |finding: &&Finding| finding.severity == severity;
-        findings.iter().filter(same).count()
-    };
+    let [errors, warnings, hints] = by_severity(findings);
     format!(
         "{}: {}, {}, {}",
         count(findings.len(), "finding"),
-        count(of(Severity::Error), "error"),
-        count(of(Severity::Warning), "warning"),
-        count(of(Severity::Hint), "hint")
+        count(errors, "error"),
+        count(warnings, "warning"),
+        count(hints, "hint")
     )
+}
+
+/// Returns the numbers of errors, warnings and hints.
+fn by_severity<'a>(findings: impl IntoIterator<Item = &'a Finding> + Copy) -> [usize; 3] {
+    [Severity::Error, Severity::Warning, Severity::Hint]
+        .map(|severity| findings.into_iter().filter(|finding| finding.severity == severity).count())
 }
 
 fn list_rules(args: &Args, app: &App) -> Result<Exit, Failure> {

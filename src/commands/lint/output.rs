@@ -88,18 +88,14 @@ pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<
     Ok(out.flush()?)
 }
 
-pub(super) fn write_json(reported: &[Reported<'_>], app: &App) -> Result<(), Failure> {
-    let of = |severity| {
-        let same = |item: &&Reported<'_>| item.finding.severity == severity;
-        reported.iter().filter(same).count()
-    };
+pub(super) fn write_json(
+    reported: &[Reported<'_>],
+    [errors, warnings, hints]: [usize; 3],
+    app: &App,
+) -> Result<(), Failure> {
     let document = json!({
         "v": 1,
-        "counts": {
-            "error": of(Severity::Error),
-            "warning": of(Severity::Warning),
-            "hint": of(Severity::Hint),
-        },
+        "counts": { "error": errors, "warning": warnings, "hint": hints },
         "findings": reported.iter().map(Reported::json).collect::<Vec<_>>(),
     });
     let mut out = app.terminal.out();

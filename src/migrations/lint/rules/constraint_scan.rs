@@ -1,8 +1,4 @@
-use super::SEPARATE_FILE;
-use crate::migrations::lint::effect::{ConstraintKind, Effect};
-use crate::migrations::lint::rule::{Definition, Severity, Violation};
-use crate::migrations::lint::transaction::TransactionState;
-use crate::migrations::sql::relations::RelationName;
+use super::prelude::*;
 
 pub(super) const RULE: Definition = Definition {
     name: "constraint-scan",

@@ -1,7 +1,4 @@
-use super::SEPARATE_FILE;
-use crate::migrations::lint::effect::Effect;
-use crate::migrations::lint::rule::{Definition, Severity, Violation};
-use crate::migrations::lint::transaction::TransactionState;
+use super::prelude::*;
 
 pub(super) const RULE: Definition = Definition {
     name: "index-without-concurrently",

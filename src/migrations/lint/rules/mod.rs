@@ -53,5 +53,15 @@ rules! {
     NotRead = not_read,
 }
 
+/// What rules import.
+mod prelude {
+    pub(super) use super::SEPARATE_FILE;
+    pub(super) use crate::domain::script::Scope;
+    pub(super) use crate::migrations::lint::effect::{ColumnValue, ConstraintKind, Effect, listed};
+    pub(super) use crate::migrations::lint::rule::{Definition, Severity, Violation};
+    pub(super) use crate::migrations::lint::transaction::{TransactionState, in_public};
+    pub(super) use crate::migrations::sql::relations::RelationName;
+}
+
 /// How the safer forms refer to a file without a transaction.
 const SEPARATE_FILE: &str = "in a file that begins with '-- pricesync: no-transaction'";

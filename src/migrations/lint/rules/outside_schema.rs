@@ -1,8 +1,4 @@
-use crate::domain::script::Scope;
-use crate::migrations::lint::effect::{Effect, listed};
-use crate::migrations::lint::rule::{Definition, Severity, Violation};
-use crate::migrations::lint::transaction::{TransactionState, in_public};
-use crate::migrations::sql::relations::RelationName;
+use super::prelude::*;
 
 pub(super) const RULE: Definition = Definition {
     name: "outside-schema",

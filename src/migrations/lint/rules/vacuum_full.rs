@@ -1,6 +1,4 @@
-use crate::migrations::lint::effect::Effect;
-use crate::migrations::lint::rule::{Definition, Severity, Violation};
-use crate::migrations::lint::transaction::TransactionState;
+use super::prelude::*;
 
 pub(super) const RULE: Definition = Definition {
     name: "vacuum-full",
