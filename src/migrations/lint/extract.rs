@@ -146,8 +146,8 @@ impl Extractor {
                 }
             }
         }
-        if let Some(catalog) = catalog_without_schema(keywords, &node) {
-            self.add(&node, Effect::ReadCatalog { catalog });
+        if let Some((at, catalog)) = catalog_without_schema(keywords, &node) {
+            self.effects.push((self.start + at, Effect::ReadCatalog { catalog }));
         }
     }
 
@@ -317,9 +317,14 @@ const CATALOGS: [&str; 14] = [
 const SCHEMA_CONDITIONS: [&str; 7] =
     ["_schema", "schemaname", "namespace", "regclass", "regtype", "regproc", "_is_visible"];
 
-/// Returns the catalog that a query or a block reads without a condition on the schema.
-fn catalog_without_schema(keywords: Keywords<'_>, node: &SyntaxNode) -> Option<&'static str> {
-    if !keywords.is_any(0, &["do", "select", "with", "insert", "update", "delete", "merge"]) {
+/// Returns the catalog that a query, a block or a function reads without a condition on the schema,
+/// and where its name begins.
+fn catalog_without_schema(
+    keywords: Keywords<'_>,
+    node: &SyntaxNode,
+) -> Option<(usize, &'static str)> {
+    let queries = ["do", "select", "with", "insert", "update", "delete", "merge"];
+    if !keywords.is_any(0, &queries) && !keywords.creates_routine() {
         return None;
     }
     let text = node.text().to_string().to_ascii_lowercase();
@@ -327,7 +332,11 @@ fn catalog_without_schema(keywords: Keywords<'_>, node: &SyntaxNode) -> Option<&
     let mut words = text.split(|letter| !is_letter(letter));
     let catalog = words.find_map(|word| CATALOGS.into_iter().find(|catalog| *catalog == word))?;
     let rest = text.replace("information_schema", "");
-    (!SCHEMA_CONDITIONS.iter().any(|condition| rest.contains(condition))).then_some(catalog)
+    if SCHEMA_CONDITIONS.iter().any(|condition| rest.contains(condition)) {
+        return None;
+    }
+    let at = usize::from(node.text_range().start()) + text.find(catalog)?;
+    Some((at, catalog))
 }
 
 pub(super) fn name(node: Option<impl AstNode>) -> Option<RelationName> {

@@ -124,6 +124,10 @@ fn a_finding_is_located_at_its_clause() {
         in_file("create table o (\n  plan int\n    references public.plans\n);\nselect 1"),
         ["3:5 fk-to-shared"]
     );
+    assert_eq!(
+        in_file("select 1;\ndo $$ begin\n  perform 1 from pg_type;\nend $$"),
+        ["3:18 catalog-without-schema"]
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) const RULE: Definition = Definition {
         "INSERT INTO orders SELECT 1 FROM information_schema.tables WHERE table_name = 'items'",
         "SELECT 1 FROM pg_catalog.pg_tables WHERE tablename = 'items'",
         "DELETE FROM orders WHERE EXISTS (SELECT FROM pg_class)",
+        "CREATE FUNCTION f(name text) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM pg_tables WHERE tablename = name)'",
     ],
     accepted: &[
         "DO $$ BEGIN\n  IF to_regtype('mood') IS NULL THEN\n    CREATE TYPE mood AS ENUM ('calm');\n  END IF;\nEND $$;",
