@@ -1,6 +1,7 @@
 #!/bin/sh
 # Downloads the migrations of packages into target/real-sets, one folder a set, for "make test-real":
-# graphile-worker (npm) and procrastinate (PyPI), both job queues, in pinned versions.
+# the job queues graphile-worker (npm), procrastinate (PyPI) and sqlxmq (crates.io), and the server of
+# atuin (crates.io), in pinned versions.
 set -eu
 cd "$(dirname "$0")/.."
 sets=$PWD/target/real-sets
@@ -42,3 +43,16 @@ if missing procrastinate; then
     cp "$download"/procrastinate/sql/migrations/*.sql "$sets/procrastinate.new"
     finish procrastinate
 fi
+
+# Copies the migrations of a crate in this version. "cargo info" downloads and unpacks the crate alone.
+crate() {
+    missing "$1" || return 0
+    cargo info --quiet "$1@$2" >/dev/null 2>&1
+    for file in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$2"/migrations/*.sql; do
+        cp "$file" "$sets/$1.new"
+    done
+    finish "$1"
+}
+
+crate sqlxmq 0.6.0
+crate atuin-server-postgres 18.20.1
