@@ -23,6 +23,22 @@ fn schemas_that_are_made_alike_are_no_drift_whatever_is_in_them() {
 }
 
 #[test]
+fn an_index_may_call_a_function_that_needs_public() {
+    let given = Given::tenants(&["a", "b"]);
+    given.database.execute(
+        "CREATE FUNCTION public.nothing() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 0'",
+    );
+    given.tenant_file(
+        "V1__t.sql",
+        "CREATE TABLE t (id int); CREATE FUNCTION used(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1 <> nothing()';\
+         CREATE INDEX ON t (id) WHERE used(id);",
+    );
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["drift"]).exits(0).says("2 compared");
+    given.run(&["clone-tenant", "--from=a", "--slug=c"]).exits(0);
+}
+
+#[test]
 fn what_a_schema_has_more_or_less_than_the_others_of_its_version_is_said() {
     let given = fleet();
     given.database.execute(

@@ -15,12 +15,9 @@ use crate::support::pricesync::Given;
 const SLUGS: [&str; 5] = ["t1", "t2", "t3", "t4", "t5"];
 
 /// Sets that fail, and with which message: each is a fault of pricesync that is not fixed yet.
-const KNOWN_FAULTS: [(&str, &str); 2] = [
+const KNOWN_FAULTS: [(&str, &str); 1] = [
     // A value that one file adds to an enum is used by a later file of the same run.
     ("procrastinate", "unsafe use of new value \"aborting\" of enum type"),
-    // The structure is read without public in the path, and an index calls a function in SQL that
-    // calls one of an extension by its bare name.
-    ("sqlxmq", "function uuid_nil() does not exist"),
 ];
 
 /// The files of a set, in its own order: by leading number, then by path.

@@ -76,7 +76,12 @@ FROM rel
 UNION ALL
 SELECT concat_ws(' ', 'state', quote_ident(relname), CASE
     WHEN relname = {history} THEN 'history'
-    WHEN query_to_xml(format('SELECT 1 FROM %I.%I LIMIT 1', ns.nspname, relname), false, true, '')::text = '' THEN 'empty'
+    -- Planning inlines SQL functions of partial indexes, whose bodies may use names of public.
+    WHEN (ARRAY[
+        set_config('search_path', quote_ident(ns.nspname) || ', public', true),
+        query_to_xml(format('SELECT 1 FROM %I.%I LIMIT 1', ns.nspname, relname), false, true, '')::text,
+        set_config('search_path', quote_ident(ns.nspname), true)
+    ])[2] = '' THEN 'empty'
     ELSE 'filled' END)
 FROM rel, ns WHERE relkind IN ('r', 'p')
 UNION ALL
