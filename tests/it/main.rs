@@ -18,6 +18,7 @@ mod escapes;
 mod examples;
 mod exec;
 mod false_accusations;
+mod file_state;
 mod histories;
 mod hostile;
 mod interrupt;

@@ -32,6 +32,8 @@ pub struct Script {
     /// Otherwise run the text through [`wrap_in_do`](crate::migrations::wrap_in_do), so that the
     /// server rejects transaction commands.
     pub is_parsed: bool,
+    /// Whether its text mentions deferrable constraints, so that it may create one.
+    pub mentions_deferral: bool,
     /// The file as refinery's migration, with the normalised text.
     pub refinery: Migration,
 }
@@ -81,6 +83,7 @@ impl Script {
         Ok(Self {
             id,
             path: path.to_owned(),
+            mentions_deferral: text.to_ascii_lowercase().contains("defer"),
             text: text.into(),
             transaction,
             statements: checked.statements,

@@ -175,10 +175,9 @@ async fn upgrade(
         .map_err(|drifts| failed(MigrateError::Drift { drifts }))?;
     let pending = plan.pending.iter().map(|&index| &set.scripts()[index]);
     let pending: Vec<&Script> = pending.collect();
-    let (schema, table) = (&target.schema, &options.history_table);
-    let batch = Batch::new(schema, table, opened.has_history, &pending, false);
+    let batch = Batch::new(options, target, opened.has_history, &pending, false);
     let (silent, _) = Progress::channel();
-    let outcome = batch.run(session, opened, schema, &FinalCheck::Skip, &silent).await;
+    let outcome = batch.run(session, opened, &target.schema, &FinalCheck::Skip, &silent).await;
     match outcome {
         Ok(_) => {}
         Err(BatchError::Script(_, _, error) | BatchError::Internal(error)) => {

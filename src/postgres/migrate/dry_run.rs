@@ -19,6 +19,7 @@ use crate::postgres::transaction::batch::{
     BatchError, CLOCK, NOW, claim, location_of_failure, nonce,
 };
 use crate::postgres::transaction::escape_guard::Findings;
+use crate::postgres::transaction::file_end::{RUN_DEFERRED, file_end, may_defer};
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::open::OpenTransaction;
@@ -192,6 +193,13 @@ pub(crate) async fn run(
                 rewritten,
             });
         }
+        if index + 1 < scripts.len() && !script.only_defines() {
+            let deferred = session.rows(RUN_DEFERRED).await;
+            deferred.map_err(|error| BatchError::Script(index, None, error))?;
+            check_identity(session, opened, index, "", check).await?;
+            let end = file_end(options, target, may_defer(opened.has_history, scripts));
+            session.rows(&end).await.map_err(BatchError::Internal)?;
+        }
         let script = AppliedScript { script: reference, took: whole };
         progress.send(EventKind::ScriptFinished { script: script.clone() });
         applied.push(script);
@@ -210,21 +218,32 @@ async fn final_findings(
 ) -> Result<Findings, BatchError> {
     let last = scripts.len().saturating_sub(1);
     // Deferred constraints are checked at COMMIT, and a dry run has none.
-    let deferred = session.rows("SET CONSTRAINTS ALL IMMEDIATE").await;
+    let deferred = session.rows(RUN_DEFERRED).await;
     deferred.map_err(|error| BatchError::Script(last, None, error))?;
     let unread = scripts.iter().any(|script| script.runs_code());
     let guard = check.column(opened, unread).map_or_else(String::new, |guard| format!(", {guard}"));
+    let row = check_identity(session, opened, last, &guard, check).await?;
+    let inspected = check.inspect(session, &target.schema, row.is_true(5), unread);
+    Ok(inspected.await?.0)
+}
+
+/// Fails if the script with this index changed transaction, role or schema. Returns the row of the
+/// query, whose last columns are `guard`.
+async fn check_identity(
+    session: &Session,
+    opened: &OpenTransaction,
+    script: usize,
+    guard: &str,
+    check: &FinalCheck,
+) -> Result<Row, BatchError> {
     let sql = format!(
         "SELECT NULL, pg_current_xact_id(), current_user, session_user, current_schema(){guard}"
     );
-    let rows = session.rows(&sql).await;
-    let rows = rows.map_err(|error| check.failure(error))?;
-    let Some(row) = rows.first().filter(|row| opened.is_unchanged(row)) else {
+    let rows = session.rows(&sql).await.map_err(|error| check.failure(error))?;
+    rows.into_iter().next().filter(|row| opened.is_unchanged(row)).ok_or_else(|| {
         let why = "it ended the transaction that it ran in, or left its schema or role";
-        return Err(BatchError::Identity(last, why.to_owned()));
-    };
-    let inspected = check.inspect(session, &target.schema, row.is_true(5), unread);
-    Ok(inspected.await?.0)
+        BatchError::Identity(script, why.to_owned())
+    })
 }
 
 /// A statement that is sent and timed on its own.

@@ -125,8 +125,8 @@ impl AsyncTransaction for SchemaConnection<'_> {
             return Err(RefineryError("refinery chose other scripts than the plan"));
         }
         let batch = Batch::new(
-            &self.target.schema,
-            &self.options.history_table,
+            self.options,
+            self.target,
             self.opened.has_history,
             self.selection.pending,
             self.selection.fake,

@@ -287,7 +287,7 @@ impl PostgresCatalog {
     ) -> Result<Vec<AppliedScript>, CreateFailed> {
         let Creation { options, target, .. } = creation;
         let (schema, table) = (&target.schema, &options.history_table);
-        let batch = Batch::new(schema, table, opened.has_history, scripts, false);
+        let batch = Batch::new(options, target, opened.has_history, scripts, false);
         let check = FinalCheck::Guard(options.references.clone());
         let mut monitor = LockMonitor::new(
             self.database(),

@@ -11,13 +11,16 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::escape_guard::Findings;
+use super::file_end::{RUN_DEFERRED, file_end, may_defer};
 use super::final_check::FinalCheck;
 use super::history::{self, NO_PARALLEL_BUILD};
 use super::open::{OpenTransaction, TransactionIdentity};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
+use crate::domain::target::Target;
 use crate::migrations::{InnerError, Script, wrap_in_do};
+use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Session, value};
 use crate::service::event::{EventKind, Progress};
 
@@ -42,6 +45,8 @@ pub(crate) enum BatchError {
 pub(crate) struct Batch<'a> {
     create_history: Option<String>,
     nonce: String,
+    /// What follows the check of a script that another one follows.
+    file_end: String,
     scripts: Vec<ClaimedScript<'a>>,
 }
 
@@ -86,28 +91,33 @@ impl<'a> Batch<'a> {
     /// Returns a batch of these scripts, preceded by the creation of the history table unless it exists.
     /// With `fake` only the history rows are written.
     pub(crate) fn new(
-        schema: &SchemaName,
-        history_table: &str,
+        options: &EngineOptions,
+        target: &Target,
         has_history: bool,
         scripts: &[&'a Script],
         fake: bool,
     ) -> Self {
         let create_history = (!has_history).then(|| {
-            let create = history::create_table(schema, history_table);
+            let create = history::create_table(&target.schema, &options.history_table);
             format!("{NO_PARALLEL_BUILD}; {}", create.trim_end_matches(';'))
         });
-        let mut batch =
-            Self { create_history, nonce: nonce(), scripts: Vec::with_capacity(scripts.len()) };
+        let mut batch = Self {
+            create_history,
+            nonce: nonce(),
+            file_end: file_end(options, target, may_defer(has_history, scripts)),
+            scripts: Vec::with_capacity(scripts.len()),
+        };
         for script in scripts {
-            batch.push(schema, history_table, script, fake);
+            batch.push(options, target, script, fake);
         }
         batch
     }
 
     /// Adds a script. Its history row comes first, so that the session that inserted the row owns the
     /// script.
-    fn push(&mut self, schema: &SchemaName, table: &str, script: &'a Script, fake: bool) {
-        let mut sql = format!("{} RETURNING {CLOCK};\n", claim(schema, table, script, NOW));
+    fn push(&mut self, options: &EngineOptions, target: &Target, script: &'a Script, fake: bool) {
+        let claim = claim(&target.schema, &options.history_table, script, NOW);
+        let mut sql = format!("{claim} RETURNING {CLOCK};\n");
         let (text, inner) = if fake {
             (Cow::Borrowed(""), 0)
         } else if script.is_parsed {
@@ -141,8 +151,10 @@ impl<'a> Batch<'a> {
             message.claims.push((index, message.sql.chars().count()));
             // The text may end in a comment or without a semicolon.
             let _ = write!(message.sql, "{}\n;\n", script.sql);
-            if is_last && self.may_defer() {
-                message.sql.push_str("SET CONSTRAINTS ALL IMMEDIATE;\n");
+            // Deferred triggers must not run at COMMIT, behind the guard's check, nor see what later
+            // scripts change.
+            if !script.only_defines() {
+                message.sql.push_str(RUN_DEFERRED);
             }
             if is_last || !script.only_defines() {
                 let _ = write!(
@@ -151,17 +163,14 @@ impl<'a> Batch<'a> {
                     self.nonce
                 );
             }
+            if !is_last && !script.only_defines() {
+                let _ = write!(message.sql, ";\n{}", self.file_end);
+            }
             if let Some(guard) = guard.filter(|_| is_last) {
                 let _ = write!(message.sql, ", {guard}");
             }
         }
         messages
-    }
-
-    /// Returns whether a script may have deferred triggers to COMMIT, which would run code after the
-    /// guard's check.
-    fn may_defer(&self) -> bool {
-        !self.scripts.iter().all(ClaimedScript::only_defines)
     }
 
     /// Sends all messages, then reads the replies.
@@ -372,8 +381,7 @@ impl ReplyReader<'_> {
             (_, None) => return BatchError::Internal(error),
             // Only deferred triggers and the check are left.
             (_, Some(completed)) if completed >= part.statements() => {
-                let is_last = self.index + 1 == self.batch.scripts.len();
-                if is_last && self.batch.may_defer() && completed == part.statements() {
+                if !part.only_defines() && completed == part.statements() {
                     return BatchError::Script(self.index, None, error);
                 }
                 return self.check.failure(error);

@@ -7,6 +7,7 @@ mod attempts;
 pub(crate) mod batch;
 pub(crate) mod commit;
 pub(crate) mod escape_guard;
+pub(crate) mod file_end;
 pub(crate) mod final_check;
 pub mod history;
 pub(crate) mod ledger;

@@ -174,7 +174,7 @@ async fn compile_in(
 
     let template = Template { sql, fingerprint: expected.hash() };
     let schema = scratch_schema();
-    let opened = open_scratch(session, options, &schema).await?;
+    let opened = open_scratch(session, options, &scratch_target(&schema)).await?;
     let template_run = TemplateRun {
         template: &template,
         scripts,
@@ -214,8 +214,9 @@ async fn run_files(
     scripts: &[&Script],
     check: &FinalCheck,
 ) -> Result<Findings, String> {
-    let opened = open_scratch(session, options, schema).await?;
-    let batch = Batch::new(schema, &options.history_table, false, scripts, false);
+    let target = scratch_target(schema);
+    let opened = open_scratch(session, options, &target).await?;
+    let batch = Batch::new(options, &target, false, scripts, false);
     let (silent, _receiver) = Progress::channel();
     match batch.run(session, &opened, schema, check, &silent).await {
         Ok(outcome) => Ok(outcome.findings),
@@ -225,18 +226,21 @@ async fn run_files(
     }
 }
 
+fn scratch_target(schema: &SchemaName) -> Target {
+    Target { schema: schema.clone(), label: "template".to_owned(), scope: Scope::Tenant }
+}
+
 /// Opens a transaction and creates a scratch schema in it, as for a tenant.
 async fn open_scratch(
     session: &Session,
     options: &EngineOptions,
-    schema: &SchemaName,
+    target: &Target,
 ) -> Result<OpenTransaction, String> {
-    let target =
-        Target { schema: schema.clone(), label: "template".to_owned(), scope: Scope::Tenant };
+    let schema = &target.schema;
     session.rows("DISCARD ALL").await.map_err(reason)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
-        begin(options, &target),
+        begin(options, target),
         schema.quoted(),
         probe(schema, &options.history_table)
     );
