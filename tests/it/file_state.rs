@@ -8,7 +8,10 @@ const LEFT_BEHIND: &[(&str, &str)] = &[
     ("SET LOCAL datestyle = 'German'", "'2026-01-02'::date::text = '2026-01-02'"),
     ("SET check_function_bodies = off", "current_setting('check_function_bodies') = 'on'"),
     ("SET lock_timeout = '77s'", "current_setting('lock_timeout') <> '77s'"),
-    ("SELECT set_config('my.variable', 'x', false)", "coalesce(current_setting('my.variable', true), '') = ''"),
+    (
+        "SELECT set_config('my.variable', 'x', false)",
+        "coalesce(current_setting('my.variable', true), '') = ''",
+    ),
     ("DO $$ BEGIN SET bytea_output = escape; END $$", "current_setting('bytea_output') = 'hex'"),
     ("CREATE TEMPORARY TABLE leftover (a int)", "to_regclass('leftover') IS NULL"),
     ("PREPARE leftover AS SELECT 1", "NOT EXISTS (SELECT FROM pg_prepared_statements)"),
