@@ -118,6 +118,23 @@ fn what_others_leave_in_shared_sessions_reaches_no_migration() {
 }
 
 #[test]
+fn a_file_behind_a_pooler_does_not_see_what_an_earlier_one_left() {
+    let given = Given::tenants(&SLUGS);
+    let Some(pooler) = Pooler::start("transaction", 3) else {
+        return;
+    };
+    given.tenant_file(
+        "V1__leaves.sql",
+        "SET timezone = 'Asia/Tokyo'; CREATE TEMPORARY TABLE leftover (id int);\n",
+    );
+    given.tenant_file(
+        "V2__asks.sql",
+        "DO $$ BEGIN ASSERT current_setting('timezone') <> 'Asia/Tokyo' AND to_regclass('leftover') IS NULL; END $$;\n",
+    );
+    behind(&given, &pooler, &["migrate-schemas"]).exits(0);
+}
+
+#[test]
 fn two_runs_at_once_apply_each_file_once() {
     let given = Given::tenants(&SLUGS);
     let Some(pooler) = Pooler::start("transaction", 4) else {

@@ -12,13 +12,8 @@ use crate::domain::sqlstate;
 use crate::postgres::connection::database::{Database, Route};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
-use crate::postgres::transaction::settings::RESET;
+use crate::postgres::transaction::settings::{CLEAN, RESET};
 use crate::service::failure::ServerError;
-
-/// `DISCARD ALL` without `DEALLOCATE ALL`: the driver keeps prepared statements of its own, with
-/// which it reads the types of each tenant.
-const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
 
 /// A transaction whose `search_path` is one tenant's schema, followed by the given schemas.
 ///

@@ -45,7 +45,7 @@ pub(crate) enum BatchError {
 pub(crate) struct Batch<'a> {
     create_history: Option<String>,
     nonce: String,
-    /// What follows the check of a script that another one follows.
+    /// Follows the check of each script but the last, unless the script only defines.
     file_end: String,
     scripts: Vec<ClaimedScript<'a>>,
 }

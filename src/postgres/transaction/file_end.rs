@@ -3,9 +3,10 @@
 //!
 //! `docs/design.md` lists each kind of state, with how it ends.
 
-use super::settings::{SettingScope, settings};
+use super::settings::{CLEAN, SettingScope, settings};
 use crate::domain::target::Target;
 use crate::migrations::Script;
+use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::EngineOptions;
 
 /// Runs deferred triggers, as COMMIT would.
@@ -15,16 +16,19 @@ pub(crate) const RUN_DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE;\n";
 /// form that restores the defaults.
 const DEFER_AGAIN: &str = include_str!("file_end.sql");
 
-/// Does what `DISCARD ALL` does (manual, DISCARD), which cannot run in a transaction.
-const DISCARD: &str = "RESET ALL; CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; \
-     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP";
+/// The part of [`CLEAN`] that cannot affect other clients of a pooler.
+const CLEAN_POOLED: &str = "CLOSE ALL; RESET ALL; DISCARD TEMP; DISCARD SEQUENCES; ";
 
 /// Returns the statements between a script and the next one, behind [`RUN_DEFERRED`]. `may_defer`: the
 /// schema may have constraints that are `INITIALLY DEFERRED`.
 pub(crate) fn file_end(options: &EngineOptions, target: &Target, may_defer: bool) -> String {
+    let (clean, deallocate) = match options.route {
+        Route::Direct => (CLEAN, "DEALLOCATE ALL; "),
+        Route::Pooled => (CLEAN_POOLED, ""),
+    };
     let settings = settings(options, target, SettingScope::Transaction);
     let defer_again = if may_defer { DEFER_AGAIN } else { "" };
-    format!("{DISCARD}; {settings}{defer_again};\n")
+    format!("{clean}{deallocate}{settings}{defer_again};\n")
 }
 
 /// Returns whether a schema may have constraints that are `INITIALLY DEFERRED` once these scripts have

@@ -22,6 +22,12 @@ pub(crate) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
      THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the pooler shares a session that has temporary tables of another client'; \
      END IF; END $$; ";
 
+/// `DISCARD ALL`, which cannot run in a transaction, without `DEALLOCATE ALL`: the driver keeps prepared
+/// statements of its own, with which it reads the types of each tenant. Not for sessions of a pooler,
+/// whose channels and advisory locks may be another client's.
+pub(crate) const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
+
 /// Keeps COMMIT from waiting for a synchronous standby, in transactions that change only the tables of
 /// pricesync: their content can be restored, and a missing standby is reported before it is waited for.
 pub(crate) const ASYNC_COMMIT: &str = "SET LOCAL synchronous_commit TO local";
