@@ -165,7 +165,6 @@ impl Args {
     /// Lists the files and their total size.
     fn print(&self, job: &BackupJob, app: &App) -> Result<(), Failure> {
         let files = job.files();
-        let number = |number: u64| Cell::count(number);
         // A digest is too wide for a table.
         let columns: &[&str] = match self.output.format() {
             OutputFormat::Table => &["tenant", "tables", "rows", "bytes", "file"],
@@ -174,13 +173,13 @@ impl Args {
         let rows = files.iter().map(|file| {
             let trailer = file.trailer.as_ref();
             let counted = |count: fn(&Trailer) -> u64| {
-                trailer.map_or(Cell::Absent, |trailer| number(count(trailer)))
+                trailer.map_or(Cell::Absent, |trailer| Cell::count(count(trailer)))
             };
             let mut row = vec![
                 Cell::Text(file.slug.clone()),
                 counted(|trailer| trailer.tables.len() as u64),
                 counted(Trailer::rows),
-                number(file.bytes),
+                Cell::count(file.bytes),
                 Cell::Text(file.path.display().to_string()),
                 Cell::maybe(trailer.map(|trailer| trailer.sha256.clone())),
             ];

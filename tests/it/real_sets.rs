@@ -101,7 +101,7 @@ fn difference(one: &[String], other: &[String]) -> Option<String> {
     (one != other).then(|| format!("- {} + {}", missing(other, one), missing(one, other)))
 }
 
-/// What psql makes of the same files, each in a session and a transaction of its own.
+/// Returns a database in which psql ran the files, each in a session and a transaction of its own.
 fn by_psql(files: &[PathBuf], shared: &Path) -> Given {
     let given = Given::nothing();
     given.database.execute("CREATE SCHEMA tenant_t1");

@@ -92,7 +92,7 @@ impl<'a> TransactionState<'a> {
         self.holds_locks && self.emptied.contains(&table.relation)
     }
 
-    /// Returns whether the transaction of the current file uses an enum value after adding it.
+    /// Returns whether the current file uses an enum value after adding it.
     pub(super) fn uses_after_adding(&self, value: &str) -> bool {
         let script = &self.set.scripts.scripts()[self.file];
         let mut texts = script.statements.iter().map(|it| &script.text[it.range.clone()]);
@@ -102,7 +102,7 @@ impl<'a> TransactionState<'a> {
         texts.by_ref().any(adds) && texts.any(|text| text.contains(value))
     }
 
-    /// Returns whether locks last until COMMIT.
+    /// Returns whether all files run inside a transaction.
     pub(super) const fn is_one_transaction(&self) -> bool {
         self.holds_locks
     }

@@ -87,7 +87,7 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
     checked
 }
 
-/// Returns what a text starts with that is not closed.
+/// Returns the kind of the unclosed token with which a text starts.
 fn unclosed(text: &str) -> &'static str {
     match text.as_bytes() {
         [b'/', ..] => "comment",

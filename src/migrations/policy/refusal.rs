@@ -25,8 +25,7 @@ pub enum Refusal {
     CopyThroughClient(String),
     /// A comment, string or quoted identifier that the file does not close. Holds what it is.
     Unclosed(&'static str),
-    /// The comment of another tool behind which the statements follow that undo the file. Holds the
-    /// comment.
+    /// Another tool's comment, after which come the statements that undo the file. Holds the comment.
     DownSection(String),
     /// Affects the whole server.
     ServerWide(String),

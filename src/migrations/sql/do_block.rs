@@ -38,7 +38,7 @@ pub(crate) fn byte_in_block(statement: &str, error: InnerError<'_>) -> Option<us
     // In code that the block calls, the query is not part of the block.
     let is_innermost = error.context.lines().next() == Some(call);
     let exact = error.query.filter(|_| is_innermost).and_then(|(query, position)| {
-        // Of PERFORM, and before version 14 of an expression, the server makes a SELECT.
+        // The server turns PERFORM, and before version 14 every expression, into a SELECT.
         ["", "SELECT "].into_iter().find_map(|added| {
             let text = query.strip_prefix(added)?;
             let within = byte_of_position(query, position).checked_sub(added.len())?;

@@ -5,7 +5,7 @@ pub(super) const RULE: Definition = Definition {
     severity: Severity::Warning,
     grows_with_fleet: false,
     summary: "ATTACH PARTITION of a table that has no CHECK",
-    why: "The server reads all rows of the table to find out whether they belong into the partition.",
+    why: "The server reads all rows of the table to find out whether they belong in the partition.",
     server: "All versions: ACCESS EXCLUSIVE on the new partition and on the default one, which is read too. The scan is skipped if a valid \
              CHECK implies the partition's bounds.",
     found: &["ALTER TABLE orders ATTACH PARTITION items FOR VALUES FROM (1) TO (9)"],

@@ -29,7 +29,7 @@ fn check(now: &TransactionState<'_>, effect: &Effect) -> Option<Violation> {
     let violation = Violation::new(
         format!("{value} is added to {to} in a transaction, which cannot use it before COMMIT"),
         "a later statement of the same transaction that uses the value fails with SQLSTATE 55P04",
-        "use the value only in a later file",
+        format!("add the value {SEPARATE_FILE}, and use it in a later one"),
     );
     Some(if now.uses_after_adding(value) {
         violation.with_severity(Severity::Error)
