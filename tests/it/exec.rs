@@ -149,6 +149,19 @@ fn no_command_selects_all_tenants_by_accident() {
 }
 
 #[test]
+fn an_error_in_a_do_block_names_its_line() {
+    let given = with_products(&["a"]);
+    let sql = "DO $$\nBEGIN\n  PERFORM no_such FROM products;\nEND $$";
+    given
+        .run(&["exec", "--all", "-c", sql])
+        .exits(10)
+        .says("error: tenant_a: the SQL at 3:11 failed");
+    let sql = "SELECT 1;\nDO $$ BEGIN\n  RAISE 'stop';\nEND $$";
+    let ran = given.run(&["-v", "exec", "--all", "-c", sql]).exits(10);
+    ran.says("the SQL at 3:3 failed").says("  context: PL/pgSQL function inline_code_block line 2");
+}
+
+#[test]
 fn what_does_not_exist_is_explained_by_what_is_pending() {
     let given = with_products(&["a", "b"]);
     given.tenant_file("V2__prices.sql", "CREATE TABLE prices (id int);");

@@ -6,6 +6,7 @@ use super::check::check;
 use super::refusal::Refusal;
 use crate::domain::script::{Location, Scope};
 use crate::migrations::sql::directives::Transaction;
+use crate::migrations::sql::do_block::{InnerError, byte_in_block};
 use crate::migrations::sql::position::{byte_of_position, location_of_byte};
 use crate::migrations::sql::split::Statement;
 
@@ -98,6 +99,14 @@ impl AdhocSql {
     /// Returns the statements, without their semicolons.
     pub fn statements(&self) -> impl ExactSizeIterator<Item = &str> {
         self.statements.iter().map(|statement| &self.text[statement.range.clone()])
+    }
+
+    /// Returns the location of an error inside the block of a `DO`, by the index of the statement.
+    #[must_use]
+    pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Option<Location> {
+        let range = &self.statements.get(statement)?.range;
+        let byte = byte_in_block(&self.text[range.clone()], error)?;
+        Some(location_of_byte(&self.text, range.start + byte))
     }
 
     /// Returns the location in the text of a position in a statement, as the server counts it: in

@@ -12,12 +12,15 @@ use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
+use crate::domain::script::Location;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::AdhocSql;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
-use crate::postgres::connection::server_error::{error_in, is_connection_lost, server_error};
+use crate::postgres::connection::server_error::{
+    error_in, inner_error, is_connection_lost, server_error,
+};
 use crate::postgres::connection::session::Session;
 use crate::postgres::connection::sql_file::filled;
 use crate::postgres::migrate::pending_hint::PendingHint;
@@ -303,14 +306,17 @@ impl Exec {
             ExecError::Statement(number, error) => {
                 let sql = self.sql.statements().nth(number).unwrap_or_default();
                 let mut server = error_in(sql, &error);
-                let position = error.as_db_error().and_then(|db| match db.position() {
-                    Some(ErrorPosition::Original(position)) => Some(*position as usize),
-                    _ => None,
-                });
-                let place = self.sql.location(number, position.unwrap_or(1));
-                let at = match (position, place.column) {
-                    (Some(_), Some(column)) => format!("the SQL at {}:{column}", place.line),
-                    _ => format!("the SQL at line {}", place.line),
+                let place = match error.as_db_error().and_then(|db| db.position()) {
+                    Some(ErrorPosition::Original(position)) => {
+                        Some(self.sql.location(number, *position as usize))
+                    }
+                    _ => self.sql.location_in_code(number, inner_error(&error)),
+                };
+                let at = match place {
+                    Some(Location { line, column: Some(column), .. }) => {
+                        format!("the SQL at {line}:{column}")
+                    }
+                    _ => format!("the SQL at line {}", self.sql.location(number, 1).line),
                 };
                 if server.has_sqlstate(sqlstate::QUERY_CANCELED) && !self.timeout.is_zero() {
                     server.hint = Some("raise --timeout, the limit for each statement".into());

@@ -3,10 +3,11 @@
 use std::error::Error as _;
 
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use crate::domain::os_error::without_number;
 use crate::domain::sqlstate;
+use crate::migrations::InnerError;
 use crate::service::failure::{Duplicates, ServerError};
 
 /// Bytes of a context that are kept.
@@ -46,6 +47,17 @@ fn shortened(context: &str) -> Box<str> {
         end if end < context.len() => format!("{}…", &context[..end]).into(),
         _ => context.into(),
     }
+}
+
+/// Returns what the server reports about an error in code that a statement ran.
+#[must_use]
+pub fn inner_error(error: &Error) -> InnerError<'_> {
+    let db = error.as_db_error();
+    let query = match db.and_then(|db| db.position()) {
+        Some(ErrorPosition::Internal { position, query }) => Some((&**query, *position as usize)),
+        _ => None,
+    };
+    InnerError { context: db.and_then(|db| db.where_()).unwrap_or_default(), query }
 }
 
 /// Returns the SQLSTATE, or `None` where the error is the driver's own.

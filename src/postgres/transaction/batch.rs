@@ -19,8 +19,9 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
 use crate::domain::target::Target;
-use crate::migrations::{InnerError, Script, wrap_in_do};
+use crate::migrations::{Script, wrap_in_do};
 use crate::postgres::connection::options::EngineOptions;
+use crate::postgres::connection::server_error::inner_error;
 use crate::postgres::connection::session::{Session, value};
 use crate::service::event::{EventKind, Progress};
 
@@ -399,13 +400,7 @@ pub(crate) fn location_of_failure(
     statement: usize,
     error: &Error,
 ) -> Option<Location> {
-    let db = error.as_db_error();
-    let query = match db.and_then(|db| db.position()) {
-        Some(ErrorPosition::Internal { position, query }) => Some((&**query, *position as usize)),
-        _ => None,
-    };
-    let context = db.and_then(|db| db.where_()).unwrap_or_default();
-    script.location_in_code(statement, InnerError { context, query })
+    script.location_in_code(statement, inner_error(error))
 }
 
 /// Returns the number in a column; 0 where it is missing.
