@@ -118,6 +118,7 @@ impl CommandRun for Args {
             app.terminal.warn("catalog.name_column is \"\": the name is not stored");
         }
         let options = app.engine_options(&database);
+        app.check_guard(&database, Some(&sets.shared)).await?;
         let template_rules = options.clone();
         let set = (!self.no_migrate).then_some(&*sets.tenant);
         // Connects first, so that an unreachable server leaves no tenant behind.

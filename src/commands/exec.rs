@@ -181,6 +181,9 @@ impl ExecRun<'_> {
     async fn sql(self, args: &Args, sql: AdhocSql, database: Database) -> Result<Exit, Failure> {
         let (app, format) = (self.app, args.output.format());
         let options = app.engine_options(&database);
+        if args.write {
+            app.check_guard(&database, None).await?;
+        }
         let surveyor = app.surveyor(&database);
         let (shares, merge) = ordered_results();
         let positions = self.targets.iter().zip(0..);
@@ -190,7 +193,7 @@ impl ExecRun<'_> {
             write: args.write,
             timeout: self.timeout.unwrap_or(app.settings.statement_timeout),
             lock_timeout: options.lock_timeout,
-            references: options.references.clone(),
+            guard_rules: options.guard_rules.clone(),
             typed: format == OutputFormat::Json,
             shares,
             positions: positions

@@ -210,6 +210,7 @@ impl CommandRun for Args {
             app.terminal.note("no schema failed in its last run");
             return finish(&Summary::default(), self, app);
         };
+        app.check_guard(&database, Some(&sets.shared)).await?;
         // A dry run does not add histories to the ledger either.
         let writes = if dry_run.is_some() { Access::Read } else { access };
         let migrator = app.migrator(&database, options, &sets, writes, pace.jobs()).await?;

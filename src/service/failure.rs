@@ -130,8 +130,13 @@ pub enum MigrateError {
     LeftSchema {
         /// The scripts of the transaction.
         scripts: Vec<ScriptRef>,
-        /// What it changed and how, each in words.
+        /// What it changed, how, and through what, each in words.
         touched: Vec<String>,
+        /// The entries of `guard.allow_writes` that would allow it; empty if more than rows changed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        allow_writes: Vec<String>,
+        /// Whether an event trigger made a change.
+        by_event_trigger: bool,
     },
     /// A script ended the transaction it ran in, or changed role or schema; rolled back where possible.
     LeftTransaction {

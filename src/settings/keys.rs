@@ -50,6 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     key("run.group_size", &["PRICESYNC_GROUP_SIZE"], Some("16")),
     key("run.template", &["PRICESYNC_TEMPLATE"], Some("auto")),
     key("run.search_path", &["PRICESYNC_SEARCH_PATH"], Some("public")),
+    key("guard.allow_writes", &["PRICESYNC_GUARD_ALLOW_WRITES"], None).or_empty(),
     key("users.table", &["PRICESYNC_USERS_TABLE"], Some("users")),
     key("users.username", &["PRICESYNC_USERS_USERNAME"], Some("username")),
     key("users.email", &["PRICESYNC_USERS_EMAIL"], Some("email")),

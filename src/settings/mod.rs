@@ -48,6 +48,8 @@ pub struct Settings {
     /// `catalog.shared_references`: the tables that tenants' foreign keys may reference; every table
     /// of `public` if it is not set.
     pub shared_references: Option<Vec<TableName>>,
+    /// `guard.allow_writes`: the tables and sequences that tenants' files may write to.
+    pub allow_writes: Vec<TableName>,
     /// `migrations.shared`, as a path to open.
     pub shared_dir: PathBuf,
     /// `migrations.tenant`, as a path to open.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::keys::{KEYS, Key};
 use super::layout::{CatalogLayout, DomainTable, TenantTable};
 use super::value::{
-    choice, duration, identifier, jobs, maybe, search_path, table_name, table_names,
+    choice, duration, identifier, jobs, maybe, search_path, table_name, table_names, writable_names,
 };
 use super::{
     Effective, Hasher, Origin, Overrides, Settings, SettingsError, UseTemplate, UserColumns,
@@ -83,6 +83,10 @@ impl Settings {
             shared_references: match read.text("catalog.shared_references") {
                 Some(_) => Some(read.parsed("catalog.shared_references", table_names)?),
                 None => None,
+            },
+            allow_writes: match read.text("guard.allow_writes") {
+                Some(_) => read.parsed("guard.allow_writes", writable_names)?,
+                None => Vec::new(),
             },
             users: read.users()?,
             hasher: read.parsed("users.hasher", |text| match text {

@@ -90,6 +90,27 @@ pub(super) fn table_names(text: &str) -> Result<Vec<TableName>, String> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(table_name).collect()
 }
 
+/// Parses names of shared tables and sequences, which must contain their schema.
+pub(super) fn writable_names(text: &str) -> Result<Vec<TableName>, String> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let is_exact = name.matches('.').count() == 1 && !name.contains(['*', '%', '?', '"']);
+            if !is_exact {
+                return Err("schema-qualified names as in public.audit_log, without wildcards \
+                     and quotes"
+                    .to_owned());
+            }
+            let table = table_name(name)?;
+            let schema = table.schema.as_str();
+            if schema.starts_with("pg_") || ["pricesync", "information_schema"].contains(&schema) {
+                return Err(format!("no table of the schema {schema}"));
+            }
+            Ok(table)
+        })
+        .collect()
+}
+
 pub(super) fn search_path(text: &str) -> Result<Vec<SchemaName>, String> {
     text.split(',')
         .map(str::trim)
@@ -115,6 +136,29 @@ mod tests {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_writable_tables_are_exact() {
+        let tables = writable_names("public.ddl_log, shared.Numbers").expect("fine");
+        let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["public.ddl_log", "shared.Numbers"]);
+        assert_eq!(writable_names(""), Ok(Vec::new()));
+        for bad in [
+            "ddl_log",
+            "public.*",
+            "public.log_%",
+            "*.log",
+            "public.\"Log\"",
+            "a.b.c",
+            "public.",
+            ".log",
+            "pricesync.run",
+            "pg_catalog.pg_class",
+            "information_schema.tables",
+        ] {
+            assert!(writable_names(bad).is_err(), "{bad}");
         }
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
 mod adoption;
+mod allow_writes;
 mod architecture;
 mod backup;
 mod bars;

@@ -17,10 +17,11 @@ use crate::local::{LocalOptions, LocalServer};
 use crate::migrations::{LoadErrors, MigrationSet, check_apart, check_bare_names};
 use crate::postgres::connection::conninfo::{ConnInfoError, ConnectOptions, Environment};
 use crate::postgres::connection::database::{ConnectError, Database, Route};
-use crate::postgres::connection::options::{EngineOptions, References};
+use crate::postgres::connection::options::{EngineOptions, GuardRules};
 use crate::postgres::connection::tls;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::transaction::escape_guard::UnusableEntries;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{Event, EventKind, Progress};
 use crate::service::failure::ServerError;
@@ -200,10 +201,49 @@ impl App {
             group_limit: settings.group_limit,
             templates: settings.template == UseTemplate::Auto,
             search_path: settings.search_path.clone(),
-            references: References::new(settings.shared_references.clone()),
+            guard_rules: GuardRules {
+                references: settings.shared_references.clone(),
+                allow_writes: settings.allow_writes.clone(),
+            },
             history_table: settings.history_table.clone(),
             ..EngineOptions::new(database, &settings.catalog)
         }
+    }
+
+    /// Checks `guard.allow_writes` against the database. Warns of entries that do not exist and that no
+    /// shared file names, which may create them.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 for an entry in a tenant's schema; the server's error.
+    pub(crate) async fn check_guard(
+        &self,
+        database: &Database,
+        shared: Option<&MigrationSet>,
+    ) -> Result<(), Failure> {
+        let unusable = UnusableEntries::find(database, &self.engine_options(database))
+            .await
+            .map_err(|error| {
+                Failure::words(
+                    Exit::Unexpected,
+                    format!("checking guard.allow_writes failed: {error}"),
+                )
+            })?;
+        if let Some(entry) = unusable.of_tenants.first() {
+            return Err(Failure::words(
+                Exit::Usage,
+                format!("guard.allow_writes: {entry} lies in the schema of a tenant"),
+            )
+            .hint("list only shared tables and sequences; a tenant's files may not write to another tenant"));
+        }
+        let scripts = shared.map_or(&[][..], MigrationSet::scripts);
+        for entry in unusable.missing {
+            if !scripts.iter().any(|script| script.text.contains(&entry.table)) {
+                self.terminal
+                    .warn(&format!("guard.allow_writes: {entry} does not exist in this database"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the tenant catalog of a database.

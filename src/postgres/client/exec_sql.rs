@@ -17,7 +17,7 @@ use crate::domain::sqlstate;
 use crate::domain::target::Target;
 use crate::migrations::AdhocSql;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::{RECONNECT_TIMEOUT, References};
+use crate::postgres::connection::options::{GuardRules, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{
     error_in, inner_error, is_connection_lost, server_error,
 };
@@ -47,7 +47,7 @@ pub struct Exec {
     /// `lock_timeout`; zero means no limit.
     pub lock_timeout: Duration,
     /// The shared tables that foreign keys may reference.
-    pub references: References,
+    pub guard_rules: GuardRules,
     /// Whether the output needs the types of the columns.
     pub typed: bool,
     /// Where the rows of each tenant go.
@@ -281,7 +281,7 @@ impl Exec {
         let looking = |error| ExecError::Step("checking for changes outside the schema", error);
         let path = "SET LOCAL search_path TO pg_catalog";
         session.client().simple_query(path).await.map_err(looking)?;
-        let findings = escape_guard::inspect(session, &target.schema, &self.references, true)
+        let findings = escape_guard::inspect(session, &target.schema, &self.guard_rules, true)
             .await
             .map_err(looking)?;
         let outside = escape_guard::outside(&self.database, None, &target.schema, findings).await;
@@ -294,7 +294,10 @@ impl Exec {
         }
         Err(ExecError::refused(
             "running the SQL",
-            format!("it changed objects outside the tenant's schema: {}", outside.join(", ")),
+            format!(
+                "it changed objects outside the tenant's schema: {}",
+                outside.describe(&[]).join(", ")
+            ),
             "it was rolled back; change shared tables with a shared migration or psql",
         ))
     }

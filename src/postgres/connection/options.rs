@@ -55,8 +55,8 @@ pub struct EngineOptions {
     pub goal: Goal,
     /// The schemas behind the tenant's own in `search_path`. Default: `public`.
     pub search_path: Vec<SchemaName>,
-    /// The shared tables that foreign keys of tenants may reference. Default: all of `public`.
-    pub references: References,
+    /// What tenants' files may do outside their schema.
+    pub guard_rules: GuardRules,
     /// Name of the history table in every schema. Default: `refinery_schema_history`.
     pub history_table: String,
     /// The tenants, as a sub-select with the columns of the shipped table.
@@ -83,7 +83,7 @@ impl EngineOptions {
             atomic: Atomic::Schema,
             goal: Goal::Latest,
             search_path: vec![SchemaName::public()],
-            references: References::default(),
+            guard_rules: GuardRules::default(),
             history_table: "refinery_schema_history".to_owned(),
             tenants: Tables::new(layout).rows,
             templates: true,
@@ -94,29 +94,52 @@ impl EngineOptions {
     }
 }
 
-/// The tables outside a tenant's schema that its foreign keys may reference.
+/// What the escape guard allows outside a tenant's schema.
 #[derive(Clone, Debug, Default)]
-pub struct References(Option<Vec<TableName>>);
+pub struct GuardRules {
+    /// The tables that foreign keys may reference; `None`, the default, allows every table of `public`.
+    pub references: Option<Vec<TableName>>,
+    /// The tables whose rows may change, and the sequences that may be drawn from. Default: none.
+    pub allow_writes: Vec<TableName>,
+}
 
-impl References {
-    /// Allows only these tables; `None`, the default, allows every table of `public`.
-    pub const fn new(declared: Option<Vec<TableName>>) -> Self {
-        Self(declared)
+impl GuardRules {
+    /// Returns the same rules without `allow_writes`.
+    pub(crate) fn without_writes(&self) -> Self {
+        Self { allow_writes: Vec::new(), ..self.clone() }
     }
 
-    /// Returns the SQL condition on the relation `c` in the schema `n`.
-    pub(crate) fn condition(&self) -> String {
-        let Some(tables) = &self.0 else {
-            return "n.nspname = 'public'".to_owned();
-        };
-        let pair = |table: &TableName| {
-            format!("({}, {})", escape_literal(&table.schema), escape_literal(&table.table))
-        };
-        let pairs: Vec<String> = tables.iter().map(pair).collect();
-        if pairs.is_empty() {
-            "false".to_owned()
-        } else {
-            format!("(n.nspname, c.relname) IN ({})", pairs.join(", "))
+    /// Returns the SQL condition that foreign keys may reference the relation `c` in the schema `n`.
+    pub(crate) fn is_referable(&self) -> String {
+        match &self.references {
+            None => "n.nspname = 'public'".to_owned(),
+            Some(tables) => is_one_of("(n.nspname, c.relname)", tables),
         }
     }
+
+    /// Returns the SQL condition that rows of the relation `l.relation` may change: it is listed, or is a
+    /// partition, an index or the identity or serial sequence of a listed table.
+    pub(crate) fn is_writable(&self) -> String {
+        if self.allow_writes.is_empty() {
+            return "false".to_owned();
+        }
+        let is_listed = is_one_of("(s.nspname, w.relname)", &self.allow_writes);
+        include_str!("writable.sql").trim_end().replacen("{is_listed}", &is_listed, 1)
+    }
+}
+
+/// Returns the SQL condition that a pair of schema and name is in the list.
+fn is_one_of(pair: &str, tables: &[TableName]) -> String {
+    if tables.is_empty() {
+        return "false".to_owned();
+    }
+    format!("{pair} IN ({})", literals(tables))
+}
+
+/// Returns pairs of literals for schema and name.
+pub(crate) fn literals(tables: &[TableName]) -> String {
+    let pair = |table: &TableName| {
+        format!("({}, {})", escape_literal(&table.schema), escape_literal(&table.table))
+    };
+    tables.iter().map(pair).collect::<Vec<_>>().join(", ")
 }

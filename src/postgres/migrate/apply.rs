@@ -24,7 +24,6 @@ use crate::postgres::transaction::ledger::{self, FinishCall};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::OpenTransaction;
 use crate::service::event::Interrupt;
-use crate::service::failure::MigrateError;
 
 impl<'a> SchemaMigration<'a> {
     /// Applies as many of the pending scripts as share a transaction, and commits it.
@@ -187,13 +186,13 @@ impl<'a> SchemaMigration<'a> {
         if is_verified || !self.context.guards(self.target) {
             return FinalCheck::Skip;
         }
-        let references = options.references.clone();
+        let rules = options.guard_rules.clone();
         if !self.keeps_ledger {
-            return FinalCheck::Guard(references);
+            return FinalCheck::Guard(rules);
         }
         let schemas = [(opened.schema_oid, &self.target.schema)];
         let finish = FinishCall::new(&schemas, &options.history_table, after);
-        FinalCheck::GuardAndLedger(finish, references)
+        FinalCheck::GuardAndLedger(finish, rules)
     }
 
     /// Runs scripts in the open transaction, records their effects and rolls back.
@@ -207,7 +206,7 @@ impl<'a> SchemaMigration<'a> {
         let (context, target, progress) = (self.context, self.target, self.progress);
         let options = &context.options;
         let check = if context.guards(target) {
-            FinalCheck::Guard(options.references.clone())
+            FinalCheck::Guard(options.guard_rules.clone())
         } else {
             FinalCheck::Skip
         };
@@ -244,8 +243,7 @@ impl<'a> SchemaMigration<'a> {
         if touched.is_empty() {
             return Ok(());
         }
-        let scripts = scripts.iter().map(|script| script.id.reference()).collect();
-        Err(MigrateError::LeftSchema { scripts, touched }.into())
+        Err(touched.into_error(scripts).into())
     }
 
     /// Records the sample, and keeps the session of a committed transaction for the next schema if that

@@ -288,7 +288,7 @@ impl PostgresCatalog {
         let Creation { options, target, .. } = creation;
         let (schema, table) = (&target.schema, &options.history_table);
         let batch = Batch::new(options, target, opened.has_history, scripts, false);
-        let check = FinalCheck::Guard(options.references.clone());
+        let check = FinalCheck::Guard(options.guard_rules.clone());
         let mut monitor = LockMonitor::new(
             self.database(),
             opened.pid,
@@ -323,9 +323,7 @@ impl PostgresCatalog {
         if touched.is_empty() {
             return Ok(applied);
         }
-        let scripts = scripts.iter().map(|script| script.id.reference()).collect();
-        let left = MigrateError::LeftSchema { scripts, touched };
-        Err(TxError::Refused(left.into()))
+        Err(TxError::Refused(touched.into_error(scripts).into()))
     }
 }
 

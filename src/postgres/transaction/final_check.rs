@@ -7,16 +7,16 @@ use super::escape_guard::{self, Findings};
 use super::ledger::{FinishCall, is_absent};
 use super::open::OpenTransaction;
 use crate::domain::schema_name::SchemaName;
-use crate::postgres::connection::options::References;
+use crate::postgres::connection::options::GuardRules;
 use crate::postgres::connection::session::Session;
 
 /// What is checked after the last script.
 pub(crate) enum FinalCheck {
     Skip,
     /// Whether the transaction stayed in its schema.
-    Guard(References),
+    Guard(GuardRules),
     /// The same, by the function that also writes the ledger.
-    GuardAndLedger(FinishCall, References),
+    GuardAndLedger(FinishCall, GuardRules),
 }
 
 impl FinalCheck {
@@ -48,15 +48,13 @@ impl FinalCheck {
         is_suspect: bool,
         unread: bool,
     ) -> Result<(Findings, bool), BatchError> {
-        let references = match self {
-            Self::Guard(references) | Self::GuardAndLedger(_, references) if is_suspect => {
-                references
-            }
+        let rules = match self {
+            Self::Guard(rules) | Self::GuardAndLedger(_, rules) if is_suspect => rules,
             _ => {
                 return Ok((Findings::default(), matches!(self, Self::GuardAndLedger(..))));
             }
         };
-        let findings = escape_guard::inspect(session, schema, references, unread).await;
+        let findings = escape_guard::inspect(session, schema, rules, unread).await;
         Ok((findings.map_err(BatchError::Internal)?, false))
     }
 }

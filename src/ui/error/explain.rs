@@ -117,11 +117,30 @@ impl Subject<'_> {
                     ..Explanation::new(script_failed(script, file, place.as_ref())).cause(error)
                 }
             }
-            MigrateError::LeftSchema { scripts, touched } => Explanation {
-                caused_by: touched.clone(),
-                ..Explanation::new(format!("{} reached outside its schema", one_of(scripts)))
+            MigrateError::LeftSchema { scripts, touched, allow_writes, by_event_trigger } => {
+                let entries: Vec<String> =
+                    allow_writes.iter().map(|entry| format!("\"{entry}\"")).collect();
+                let allow = format!(
+                    "set allow_writes = [{}] under [guard] in pricesync.toml",
+                    entries.join(", ")
+                );
+                let mut hints = Vec::new();
+                if !by_event_trigger {
+                    hints.push(format!("a tenant's migration may change only its own schema, so move this statement to the shared set and {rerun}; {}", self.what_stays()));
+                }
+                if !entries.is_empty() {
+                    hints.push(if *by_event_trigger {
+                        format!("the event trigger runs with every migration; to let it write there, {allow}, then {rerun}; {}", self.what_stays())
+                    } else {
+                        format!("or, if tenants may write there, {allow}")
+                    });
+                }
+                Explanation {
+                    caused_by: touched.clone(),
+                    hints: hints.into_iter().map(Into::into).collect(),
+                    ..Explanation::new(format!("{} reached outside its schema", one_of(scripts)))
+                }
             }
-            .hint(format!("a tenant's migration may change only its own schema, so move this statement to the shared set and {rerun}; {}", self.what_stays())),
             MigrateError::LeftTransaction { scripts, why } => {
                 Explanation::new(format!("{} changed the state of its transaction", one_of(scripts)))
                     .cause(why)
@@ -378,7 +397,9 @@ error: tenant_globex: V8__price_history_index failed at migrations/tenant/prices
             },
             MigrateError::LeftSchema {
                 scripts: vec![script(7, "a"), script(8, "b")],
-                touched: vec!["public.countries was written".into()],
+                touched: vec!["public.countries (rows changed)".into()],
+                allow_writes: vec!["public.countries".into()],
+                by_event_trigger: false,
             },
             MigrateError::LeftTransaction {
                 scripts: vec![script(8, "b")],
@@ -419,8 +440,9 @@ error: tenant_globex: reading the history failed
   hint: the server's hint
   hint: grant the missing privilege to the role that runs migrations, then rerun with --tenant=globex
 error: tenant_globex: one of V7__a, V8__b reached outside its schema
-  caused by: public.countries was written
+  caused by: public.countries (rows changed)
   hint: a tenant's migration may change only its own schema, so move this statement to the shared set and rerun with --tenant=globex; nothing of this run stays in tenant_globex
+  hint: or, if tenants may write there, set allow_writes = ["public.countries"] under [guard] in pricesync.toml
 error: tenant_globex: V8__b changed the state of its transaction
   caused by: the transaction it ran in was ended
   hint: take transaction control, SET ROLE and SET search_path out of the file; check what was committed in tenant_globex before you rerun with --tenant=globex

@@ -145,6 +145,7 @@ $ pricesync config
 │ run.group_size ┆ 16 ┆ default │
 │ run.template ┆ auto ┆ default │
 │ run.search_path ┆ public ┆ default │
+│ guard.allow_writes ┆ - ┆ default │
 │ users.table ┆ users ┆ default │
 │ users.username ┆ username ┆ default │
 │ users.email ┆ email ┆ default │
@@ -196,6 +197,7 @@ run.group_time
 run.group_size
 run.template
 run.search_path
+guard.allow_writes
 users.table
 users.username
 users.email

@@ -72,7 +72,7 @@ fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -
         options.search_path.len().to_string(),
     ];
     texts.extend(options.search_path.iter().map(ToString::to_string));
-    texts.push(format!("{:?}", options.references));
+    texts.push(format!("{:?}", options.guard_rules));
     for script in scripts {
         texts.extend([script.id.to_string(), script.text.to_string()]);
     }
@@ -153,10 +153,10 @@ async fn compile_in(
     scripts: &[&Script],
 ) -> Compiled {
     let (schema, table) = (scratch_schema(), &options.history_table);
-    let check = FinalCheck::Guard(options.references.clone());
+    let check = FinalCheck::Guard(options.guard_rules.without_writes());
     let findings = run_files(session, options, &schema, scripts, &check).await?;
     let changed = outside(database, None, &schema, findings).await;
-    if let Some(what) = changed.map_err(|error| error.to_string())?.first() {
+    if let Some(what) = changed.map_err(|error| error.to_string())?.describe(&[]).first() {
         return Err(format!("the files change {what}"));
     }
     let expected = Fingerprint::read(session, &schema, table).await;
@@ -196,7 +196,7 @@ async fn compile_in(
         ) => return Err("the template left its schema".to_owned()),
     };
     let changed = outside(database, None, &schema, findings).await;
-    if let Some(what) = changed.map_err(|error| error.to_string())?.first() {
+    if let Some(what) = changed.map_err(|error| error.to_string())?.describe(&[]).first() {
         return Err(format!("the template changes {what}"));
     }
     let found = Fingerprint::read(session, &schema, table).await;

@@ -4,16 +4,22 @@
 //! the transaction's own locks name every object that it changed, even if the statement was hidden in a
 //! function. Some catalog rows change without such a lock; those are found by their `xmin`.
 
+mod change;
+mod unusable;
+
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
+pub(crate) use self::change::Changes;
+pub(crate) use self::unusable::UnusableEntries;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::database::{Database, no_second_session};
-use crate::postgres::connection::options::{References, SECOND_SESSION_TIMEOUT};
+use crate::postgres::connection::options::{GuardRules, SECOND_SESSION_TIMEOUT};
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::session_cache::SessionCache;
 use crate::service::failure::ServerError;
+use crate::settings::TableName;
 
 /// Catalogs whose rows change without a lock that lasts, by their fixed oids. A tenant's script may write
 /// only rows of its own schema in them, such as operators, collations, text search objects and casts.
@@ -60,10 +66,12 @@ pub(crate) fn quick_question(schema_oid: u32, wide: bool) -> String {
 
 const FULL: &str = include_str!("full.sql");
 
+const THROUGH: &str = include_str!("through.sql");
+
 /// Returns the statement that lists what the transaction changed outside the schema.
 ///
 /// `wide`: code ran that pricesync cannot read, so all relations and types are checked.
-fn full_question(schema: &SchemaName, references: &References, wide: bool) -> String {
+fn full_question(schema: &SchemaName, rules: &GuardRules, wide: bool) -> String {
     let visible = if wide {
         "true"
     } else {
@@ -85,8 +93,12 @@ fn full_question(schema: &SchemaName, references: &References, wide: bool) -> St
         text.replace("{schema}", &escape_literal(schema.as_str()))
     };
     // Last, because names that are filled in may contain braces.
-    let parts: Vec<String> = FULL.split("{referable}").map(fill).collect();
-    parts.join(&references.condition())
+    let fill = |text: &str| {
+        let parts: Vec<String> = text.split("{referable}").map(fill).collect();
+        parts.join(&rules.is_referable())
+    };
+    let parts: Vec<String> = FULL.split("{writable}").map(fill).collect();
+    parts.join(&rules.is_writable())
 }
 
 /// Returns the statement that names the rows that this transaction wrote to these catalogs.
@@ -176,8 +188,7 @@ fn shared_object(relation: &str, schema_literal: &str) -> String {
 /// confirm.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// Descriptions of changed objects.
-    outside: Vec<String>,
+    outside: Changes,
     /// Objects without a catalog row: created and dropped by this transaction, or existing and dropped.
     dropped: Vec<DroppedObject>,
     locked: Vec<LockedRelation>,
@@ -220,18 +231,25 @@ struct DroppedObject {
 pub(crate) async fn inspect(
     session: &Session,
     schema: &SchemaName,
-    references: &References,
+    rules: &GuardRules,
     wide: bool,
 ) -> Result<Findings, Error> {
     let mut findings = Findings::default();
-    let sql = full_question(schema, references, wide);
+    let sql = full_question(schema, rules, wide);
     findings.read(&session.rows(&sql).await?);
     if !findings.written.is_empty() {
         let rows = session.rows(&rows_of(schema, &findings.written)).await?;
         findings.read(&rows);
     }
-    findings.outside.sort();
-    findings.outside.dedup();
+    let written = findings.outside.written();
+    if !written.is_empty() {
+        let schema = escape_literal(schema.as_str());
+        let sql = THROUGH.replace("{{oids}}", &format!("{{{}}}", written.join(",")));
+        // Without the causes the finding is still right. The transaction is rolled back in any case.
+        if let Ok(rows) = session.rows(&sql.replace("{schema}", &schema)).await {
+            findings.outside.add_causes(&rows);
+        }
+    }
     Ok(findings)
 }
 
@@ -251,10 +269,11 @@ impl Findings {
                     }));
                 }
                 (Some(schema), Some(object), Some(how)) => {
-                    self.outside.push(format!("{schema}.{object} ({})", change(how)));
+                    let name = TableName { schema: schema.to_owned(), table: object.to_owned() };
+                    self.outside.add_relation(oid.unwrap_or_default(), name, change(how));
                 }
                 (Some(schema), None, Some(how)) => {
-                    self.outside.push(format!("schema {schema} ({how})"));
+                    self.outside.add(format!("schema {schema}"), how);
                 }
                 (None, Some(now), Some("privileges")) => {
                     self.privileges.extend(oid.map(|oid| (oid, now.to_owned())));
@@ -264,15 +283,11 @@ impl Findings {
                 }
                 (None, Some(catalog), Some("written")) => self.written.push(catalog.to_owned()),
                 (None, Some(object), Some("named")) => {
-                    self.outside.push(format!("{object} (changed)"));
+                    self.outside.add(object.to_owned(), "changed");
                 }
                 (None, _, how) => {
-                    let catalog = match how {
-                        Some("function") => 1255,
-                        Some("type") => 1247,
-                        // The oid of another catalog, or the lock mode of a relation.
-                        how => how.and_then(|how| how.parse().ok()).unwrap_or(1259),
-                    };
+                    // The oid of another catalog, or the lock mode of a relation.
+                    let catalog = how.and_then(|how| how.parse().ok()).unwrap_or(1259);
                     self.dropped.extend(oid.map(|oid| DroppedObject { catalog, oid }));
                 }
                 _ => {}
@@ -281,7 +296,7 @@ impl Findings {
     }
 }
 
-/// Returns descriptions of the objects that a transaction changed outside its schema. Suspects are
+/// Returns the objects that a transaction changed outside its schema. Suspects are
 /// checked from a cached or a second connection. The wait for it is short, because other sessions queue
 /// for the locks of this transaction.
 ///
@@ -292,8 +307,8 @@ pub(crate) async fn outside(
     database: &Database,
     cache: Option<&SessionCache>,
     schema: &SchemaName,
-    findings: Findings,
-) -> Result<Vec<String>, ServerError> {
+    mut findings: Findings,
+) -> Result<Changes, ServerError> {
     if !findings.has_suspects() {
         return Ok(findings.outside);
     }
@@ -307,20 +322,21 @@ pub(crate) async fn outside(
         other.discard();
         return Err(no_second_session());
     }
-    let confirmed = confirm(&other, schema, &findings).await;
-    let confirmed = confirmed.map_err(|error| server_error(&error))?;
-    Ok(findings.outside.into_iter().chain(confirmed).collect())
+    let mut outside = std::mem::take(&mut findings.outside);
+    let confirmed = confirm(&other, schema, &findings, &mut outside).await;
+    confirmed.map_err(|error| server_error(&error))?;
+    Ok(outside)
 }
 
-/// Returns the suspects that `other`, which does not see the transaction's changes, confirms: dropped
+/// Adds the suspects that `other`, which does not see the transaction's changes, confirms: dropped
 /// objects that existed before, relations that lost more than foreign keys of this schema, and changed
 /// privileges and subscriptions.
 async fn confirm(
     other: &Session,
     schema: &SchemaName,
     findings: &Findings,
-) -> Result<Vec<String>, Error> {
-    let mut outside = Vec::new();
+    outside: &mut Changes,
+) -> Result<(), Error> {
     if !findings.dropped.is_empty() {
         let pairs: Vec<String> = findings
             .dropped
@@ -336,7 +352,7 @@ async fn confirm(
         );
         let rows = other.read(&sql).await?;
         for row in &rows {
-            outside.push(format!("{} (dropped)", row.text(0)?));
+            outside.add(row.text(0)?.to_owned(), "dropped");
         }
     }
     for (oid, now) in &findings.privileges {
@@ -345,15 +361,16 @@ async fn confirm(
             escape_literal(now)
         );
         let rows = other.read(&sql).await?;
-        let name = rows.first().and_then(|row| row.optional(0));
-        outside.extend(name.map(|name| format!("{name} (privileges changed)")));
+        if let Some(row) = rows.first() {
+            outside.add(row.text(0)?.to_owned(), "privileges changed");
+        }
     }
     for (oid, now) in &findings.subscriptions {
         let sql = format!("SELECT {SUBSCRIPTION} FROM pg_subscription x WHERE x.oid = {oid}");
         let rows = other.read(&sql).await?;
         if rows.first().and_then(|row| row.optional(0)) != Some(now) {
             let name = now.split(' ').next().unwrap_or_default();
-            outside.push(format!("subscription {name} (changed)"));
+            outside.add(format!("subscription {name}"), "changed");
         }
     }
     for locked in &findings.locked {
@@ -369,10 +386,10 @@ async fn confirm(
         // A lock that no dropped key explains was taken for another change.
         let explained = locked.dropped_constraints || count(keys_before) > count(keys_now);
         if rest_now != rest_before || !explained {
-            outside.push(format!("{} (structure changed)", row.text(1)?));
+            outside.add(row.text(1)?.to_owned(), "structure changed");
         }
     }
-    Ok(outside)
+    Ok(())
 }
 
 /// Returns the change that a lock mode or a kind of finding stands for.
@@ -384,7 +401,6 @@ fn change(mode: &str) -> &str {
             "structure changed"
         }
         "ExclusiveLock" => "locked",
-        "function" | "type" => "changed",
         other => other,
     }
 }
