@@ -136,6 +136,13 @@ impl Failure {
         Self::new(exit, anyhow::Error::new(error).context(context.to_string()))
     }
 
+    /// Returns the failure of work that a signal ended.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, ChangeError::Interrupted)
+            .hint("run the same command again: it finishes the work, or starts it anew")
+    }
+
     /// Adds a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<Hint>) -> Self {
@@ -308,27 +315,12 @@ impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Catalog(error) => error.into(),
-            ChangeError::Migrate(error) => {
-                let words = match *error {
-                    MigrateError::InDoubt { doing, error } => format!(
-                        "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
-                    ),
-                    _ => "a migration failed".to_owned(),
-                };
-                Self::words(Exit::Unexpected, words)
-            }
-            ChangeError::Locked { holder, waited } => {
-                let holder = holder
-                    .map_or_else(|| "another session".to_owned(), |holder| holder.to_string());
-                let words =
-                    format!("the schema is locked by {holder}; waited {} s", waited.as_secs());
-                Self::words(Exit::Locked, words)
-                    .hint("wait for that run, or raise run.lock_wait (PRICESYNC_LOCK_WAIT)")
-            }
-            ChangeError::InUse(error) => {
-                Self::words(Exit::Locked, format!("timed out waiting for a lock: {error}"))
-                    .hint("another session uses it; retry when that session has finished")
-            }
+            ChangeError::Migrate(_) => Self::new(Exit::Unexpected, error),
+            ChangeError::Locked { .. } => Self::new(Exit::Locked, error)
+                .hint("wait for that run, or raise run.lock_wait (PRICESYNC_LOCK_WAIT)"),
+            ChangeError::InUse(_) => Self::new(Exit::Locked, error)
+                .hint("another session uses it; retry when that session has finished"),
+            ChangeError::Interrupted => Self::interrupted(),
         }
     }
 }
@@ -336,9 +328,11 @@ impl From<ChangeError> for Failure {
 impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let exit = match error {
-            BackupError::Change(ChangeError::Catalog(error)) => return error.into(),
+            BackupError::Change(error @ (ChangeError::Catalog(_) | ChangeError::Interrupted)) => {
+                return error.into();
+            }
             BackupError::TenantMissing => Exit::NotFound,
-            BackupError::Locked { .. } => Exit::Locked,
+            BackupError::Change(ChangeError::Locked { .. }) => Exit::Locked,
             BackupError::Unsupported(_) | BackupError::NameReferenced(_) => Exit::Refused,
             BackupError::Different(_) => Exit::Drift,
             BackupError::Archive(ref archive) => match archive {

@@ -11,8 +11,8 @@ use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::database::Database;
 use pricesync::postgres::connection::options::EngineOptions;
 use pricesync::postgres::connection::tls;
+use pricesync::postgres::tenants::admin::TenantAdmin;
 use pricesync::postgres::tenants::catalog::PostgresCatalog;
-use pricesync::service::event::Progress;
 use pricesync::settings::CatalogLayout;
 
 use crate::bench::Bench;
@@ -40,8 +40,7 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
     let database = Database::open(&options, tls, sessions, Duration::ZERO).await?;
     let layout = CatalogLayout::default();
     let catalog = PostgresCatalog::new(database.clone(), &layout);
-    let engine_options = EngineOptions::new(&database, &layout);
-    let (progress, _nobody) = Progress::channel();
+    let admin = TenantAdmin::new(catalog, EngineOptions::new(&database, &layout));
     let started = Instant::now();
     for slug in slugs {
         let slug = Slug::parse(slug)?;
@@ -52,8 +51,8 @@ async fn create_all(url: &str, files: &[File], slugs: &[String]) -> Result<f64> 
             slug,
             columns: Vec::new(),
         };
-        catalog
-            .create(&new, Some(&set), &engine_options, &progress)
+        admin
+            .create(&new, Some(&set))
             .await
             .map_err(|error| anyhow!("tenant {} was not created: {error:?}", new.slug))?;
     }

@@ -15,6 +15,7 @@ use crate::archive::{ArchivePart, ArchiveReader, Header, Trailer};
 use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupFile, BackupJob, DdlVerifier};
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::service::event::Operation;
 use crate::service::selection::target;
 use crate::settings::Overrides;
@@ -108,8 +109,7 @@ impl CommandRun for Args {
             Engine::PgDump => Some(app.connection().await?),
         };
         let job = Arc::new(BackupJob {
-            options: app.engine_options(&database),
-            catalog,
+            admin: TenantAdmin::new(catalog, app.engine_options(&database)),
             tenants,
             folder,
             timestamp: timestamp()?,
@@ -119,7 +119,7 @@ impl CommandRun for Args {
             files: Mutex::default(),
         });
         let targets: Vec<Arc<Target>> = job.tenants.iter().map(target).collect();
-        let ids = TenantIds::new(job.catalog.clone(), &job.tenants);
+        let ids = TenantIds::new(job.admin.catalog.clone(), &job.tenants);
         let summary = run_in_each(app, BACKUP, pace, ids, &job, &targets).await?;
         self.print(&job, app)?;
         Ok(Exit::of(&summary))

@@ -11,6 +11,7 @@ use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::postgres::backup::{BackupError, DdlVerifier, Destination, Source};
+use crate::postgres::tenants::change::ChangeError;
 use crate::service::event::Operation;
 use crate::settings::Overrides;
 use crate::ui::took;
@@ -73,18 +74,16 @@ impl CommandRun for Args {
             is_same_tenant: false,
             keeps_hosts: false,
         };
-        let options = app.engine_options(&database);
+        let target = new_target(&destination.new);
         let verifier = DdlVerifier::disabled();
-        let copied = run_in_one(app, CLONE, &new_target(&destination.new), async |progress| {
-            let catalog = catalog.clone().with_progress(progress);
+        let copied = run_in_one(app, &database, CLONE, &target, async |admin| {
             let source = Source {
-                catalog: &catalog,
+                admin: &admin,
                 tenant: &tenant,
-                options: &options,
                 verifier: &verifier,
                 schema_only: self.schema_only,
             };
-            let copied = catalog.copy_tenant(&source, &destination).await;
+            let copied = admin.copy_tenant(&source, &destination).await;
             let copied = copied.map_err(failure)?;
             let result = restored_size(&copied);
             Ok((copied, result))
@@ -109,7 +108,7 @@ const CLONE: Operation = Operation { command: "clone-tenant", doing: "copying", 
 
 fn failure(error: BackupError) -> Failure {
     let mentions = matches!(error, BackupError::NameReferenced(_));
-    if error.is_in_doubt() {
+    if error.is_in_doubt() || matches!(error, BackupError::Change(ChangeError::Interrupted)) {
         return Failure::from(error);
     }
     let failure = Failure::from(error).hint("nothing was changed");

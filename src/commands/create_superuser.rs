@@ -13,6 +13,7 @@ use crate::domain::tenant::Tenant;
 use crate::error::{Exit, Failure};
 use crate::postgres::connection::database::Database;
 use crate::postgres::migrate::pending_hint::PendingHint;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::context::TenantError;
 use crate::postgres::tenants::users::{NewUser, UserError};
 use crate::service::failure::ServerError;
@@ -64,9 +65,9 @@ impl CommandRun for Args {
         let hash = hash.ok_or_else(|| Failure::words(Exit::Unexpected, "cannot create a salt"))?;
         let user = NewUser { username: &self.username, email: &self.email, password_hash: &hash };
         let settings = &app.settings;
-        let created = database
-            .create_superuser(&tenant, &app.engine_options(&database), &settings.users, user)
-            .await;
+        let change =
+            async |admin: TenantAdmin| admin.create_superuser(&tenant, &settings.users, user).await;
+        let created = app.change(&database, change).await?;
         if let Err(error) = created {
             return Err(explain(error, &tenant, app, &database).await);
         }
@@ -87,6 +88,7 @@ async fn explain(error: UserError, tenant: &Tenant, app: &App, database: &Databa
     let is_locked = said.is_some_and(ServerError::is_contention);
     let is_forbidden = said.is_some_and(|said| said.has_sqlstate(sqlstate::INSUFFICIENT_PRIVILEGE));
     let exit = match &error {
+        UserError::Interrupted => return Failure::interrupted(),
         _ if is_locked => Exit::Locked,
         _ if is_forbidden => Exit::Refused,
         UserError::Taken(_) | UserError::Refused(_) => Exit::Refused,

@@ -8,15 +8,15 @@ use super::run::{CommandRun, print_line};
 use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::tenant::{NewTenant, Slug, Tenant};
+use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
 use crate::migrations::{MigrationSet, Transaction};
-use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::change::ChangeError;
-use crate::service::event::Progress;
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{Interrupts, JobSuccess, SchemaJob as _};
+use crate::service::fleet::{JobFailure, JobSuccess, SchemaJob as _};
+use crate::service::selection::target;
 use crate::settings::Overrides;
 use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creation, took};
 
@@ -119,7 +119,6 @@ impl CommandRun for Args {
         }
         let options = app.engine_options(&database);
         app.check_guard(&database, Some(&sets.shared)).await?;
-        let template_rules = options.clone();
         let set = (!self.no_migrate).then_some(&*sets.tenant);
         // Connects first, so that an unreachable server leaves no tenant behind.
         let migrator = match set {
@@ -128,13 +127,11 @@ impl CommandRun for Args {
             }
             _ => None,
         };
-        let (progress, _events) = Progress::channel();
         let started = std::time::Instant::now();
-        let made = if self.adopt {
-            catalog.adopt(&new, set, &options, &progress).await
-        } else {
-            catalog.create(&new, set, &options, &progress).await
+        let change = async |admin: TenantAdmin| {
+            if self.adopt { admin.adopt(&new, set).await } else { admin.create(&new, set).await }
         };
+        let made = app.change(&database, change).await?;
         let created = match made {
             Ok(created) => created,
             Err(ChangeError::Catalog(error)) => {
@@ -159,9 +156,14 @@ impl CommandRun for Args {
             && let Some(migrator) = migrator
         {
             // Files without a transaction run after the transaction that created the tenant.
-            match migrate_rest(&created.tenant, &migrator).await {
-                Ok(applied) => migrated += applied,
-                Err(error) => {
+            let rest = async |admin: TenantAdmin| {
+                let target = target(&created.tenant);
+                migrator.run(&target, &admin.progress, admin.interrupts).await
+            };
+            match app.change(&database, rest).await? {
+                Ok(JobSuccess::Migrated(applied)) => migrated += applied.len(),
+                Ok(_) => return Err(Failure::interrupted()),
+                Err(JobFailure { error, .. }) => {
                     let explanation = explain_completion(&error, &new_target(&new));
                     exit = failed(&error, &new, &explanation, app);
                 }
@@ -185,7 +187,8 @@ impl CommandRun for Args {
         }
         if created.lacks_template
             && let Some(set) = set
-            && let Err(why) = catalog.write_template(set, &template_rules).await
+            && let Err(why) =
+                app.change(&database, async |admin| admin.write_template(set).await).await?
             && app.terminal.verbosity() > Verbosity::Normal
         {
             app.terminal
@@ -220,21 +223,6 @@ async fn exists(new: &NewTenant, catalog: &PostgresCatalog, app: &App) -> Result
 fn has_more_than_one_transaction(set: &MigrationSet) -> bool {
     let mut scripts = set.scripts().iter();
     scripts.any(|script| script.transaction != Transaction::Inside)
-}
-
-/// Runs the migrations that the transaction of creation left, and returns their number.
-async fn migrate_rest(
-    tenant: &Tenant,
-    migrator: &PostgresMigrator,
-) -> Result<usize, Box<MigrateError>> {
-    let (progress, _events) = Progress::channel();
-    let (_interrupter, interrupts) = Interrupts::new();
-    let target = crate::service::selection::target(tenant);
-    match migrator.run(&target, &progress, interrupts).await {
-        Ok(JobSuccess::Migrated(applied)) => Ok(applied.len()),
-        Ok(_) => Ok(0),
-        Err(failed) => Err(failed.error),
-    }
 }
 
 fn failed(error: &MigrateError, new: &NewTenant, explanation: &Explanation, app: &App) -> Exit {

@@ -1,6 +1,5 @@
 //! `demo`: creates, migrates and lists tenants on the local server.
 
-use crate::postgres::connection::options::EngineOptions;
 use std::collections::HashSet;
 
 use super::run::CommandRun;
@@ -12,9 +11,9 @@ use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantList};
 use crate::error::{Exit, Failure};
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::change::ChangeError;
-use crate::service::event::Progress;
 use crate::service::rollout::Scopes;
 use crate::service::stages::Stages;
 use crate::settings::Overrides;
@@ -68,7 +67,7 @@ impl CommandRun for Args {
         let missing = missing_tenants(self.tenants, &catalog).await?;
         if !missing.is_empty() {
             note(&format!("Creating {}...", count(missing.len(), "tenant")));
-            create(&missing, &catalog, &options).await?;
+            create(&missing, &TenantAdmin::new(catalog.clone(), options)).await?;
             note(&format!(
                 "Created {} with empty schemas. Migrating them, {} at a time:",
                 count(missing.len(), "tenant"),
@@ -109,12 +108,7 @@ async fn missing_tenants(
 }
 
 /// Creates tenants with empty schemas.
-async fn create(
-    missing: &[(String, String)],
-    catalog: &PostgresCatalog,
-    engine_options: &EngineOptions,
-) -> Result<(), Failure> {
-    let (progress, _events) = Progress::channel();
+async fn create(missing: &[(String, String)], admin: &TenantAdmin) -> Result<(), Failure> {
     for (slug, name) in missing {
         let usage = |error: &dyn std::fmt::Display| Failure::words(Exit::Usage, error);
         let slug = Slug::parse(slug).map_err(|error| usage(&error))?;
@@ -127,7 +121,7 @@ async fn create(
             name: name.clone(),
             columns: Vec::new(),
         };
-        match catalog.create(&new, None, engine_options, &progress).await {
+        match admin.create(&new, None).await {
             Ok(_) => {}
             Err(ChangeError::Migrate(error)) => {
                 let explanation = explain(&error, &new_target(&new), &[]);

@@ -19,10 +19,10 @@ use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Slug, TenantList};
 use crate::error::{Exit, Failure};
 use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
 use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::tenants::trash::TrashState;
-use crate::service::event::Progress;
 use crate::service::rollout::RolloutError;
 use crate::service::selection::target;
 use crate::ui::{Cell, Listing, count, explain};
@@ -105,17 +105,19 @@ impl Args {
         finding: &mut Finding,
         inspection: &Inspection<'_>,
     ) -> Result<bool, Failure> {
-        let catalog = &inspection.catalog;
+        let Inspection { app, catalog, .. } = inspection;
+        let options = app.engine_options(catalog.database());
+        let admin = TenantAdmin::new(catalog.clone(), options);
         match (&finding.problem, self.fix) {
             (Problem::Ledger, Some(Fix::Ledger)) => {
                 "the ledger disagreed with its history; rebuilt".clone_into(&mut finding.text);
             }
             (Problem::Missing(schema), Some(Fix::Missing)) => {
-                catalog.create_schema(schema).await?;
+                admin.create_schema(schema).await?;
                 "the schema was missing; created, empty".clone_into(&mut finding.text);
             }
             (Problem::Orphan, Some(Fix::Orphans)) => {
-                match register(&finding.schema, inspection.app, catalog).await {
+                match register(&finding.schema, app, &admin).await {
                     Ok(slug) => {
                         finding.tenant = slug.to_string();
                         "registered as a tenant, without a host".clone_into(&mut finding.text);
@@ -330,7 +332,7 @@ fn index_finding(invalid: &InvalidIndex) -> String {
 }
 
 /// Registers a schema as a tenant; the error says why that is not possible.
-async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<Slug, String> {
+async fn register(orphan: &str, app: &App, admin: &TenantAdmin) -> Result<Slug, String> {
     let prefix = &app.settings.catalog.schema_prefix;
     let schema = SchemaName::parse(orphan).map_err(|error| error.to_string())?;
     let rest = orphan
@@ -344,9 +346,7 @@ async fn register(orphan: &str, app: &App, catalog: &PostgresCatalog) -> Result<
         hostnames: Vec::new(),
         columns: Vec::new(),
     };
-    let (progress, _events) = Progress::channel();
-    let options = app.engine_options(catalog.database());
-    match catalog.adopt(&new, None, &options, &progress).await {
+    match admin.adopt(&new, None).await {
         Ok(_) => Ok(new.slug),
         Err(ChangeError::Catalog(error)) => Err(error.to_string()),
         Err(ChangeError::Migrate(error)) => Err(explain(&error, &new_target(&new), &[]).message()),

@@ -10,7 +10,8 @@ use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::hint::Hint;
 use crate::domain::tenant::{Hostname, Tenant};
 use crate::error::{Exit, Failure};
-use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::connection::database::Database;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::domains::{Added, DomainError};
 use crate::ui::{Cell, Listing};
 
@@ -67,59 +68,49 @@ enum What {
 
 impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        let printed = |what: &str, host: &Hostname, tenant: &Tenant| {
+            print_line(&app.terminal, format!("✓ {what}: {}", describe(host, tenant)))
+        };
         match &self.what {
             What::List { select, output } => return list(select, *output, app).await,
             What::Add { tenant, primary, hosts } => {
                 let hosts = parse_hosts(hosts)?;
-                let (catalog, tenant) = open(&tenant.tenant, app).await?;
-                let options = app.engine_options(catalog.database());
-                let added = catalog.add_domains(&tenant, &hosts, *primary, &options).await?;
+                let (database, tenant) = open(&tenant.tenant, app).await?;
+                let change =
+                    async |admin: TenantAdmin| admin.add_domains(&tenant, &hosts, *primary).await;
+                let added = app.change(&database, change).await??;
                 for (host, added) in hosts.iter().zip(added) {
                     match added {
-                        Added::New => print_line(
-                            &app.terminal,
-                            format!("✓ Domain added: {}", describe(host, &tenant)),
-                        )?,
+                        Added::New => printed("Domain added", host, &tenant)?,
                         Added::Existing => app
                             .terminal
                             .note(&format!("tenant '{}' already has '{host}'", tenant.slug)),
                     }
                 }
                 if *primary {
-                    print_line(
-                        &app.terminal,
-                        format!("✓ Primary domain: {}", describe(&hosts[0], &tenant)),
-                    )?;
+                    printed("Primary domain", &hosts[0], &tenant)?;
                 }
             }
             What::Remove { tenant, force, hosts } => {
                 let hosts = parse_hosts(hosts)?;
-                let (catalog, tenant) = open(&tenant.tenant, app).await?;
-                let options = app.engine_options(catalog.database());
-                let successor = catalog.remove_domains(&tenant, &hosts, *force, &options).await?;
+                let (database, tenant) = open(&tenant.tenant, app).await?;
+                let change =
+                    async |admin: TenantAdmin| admin.remove_domains(&tenant, &hosts, *force).await;
+                let successor = app.change(&database, change).await??;
                 for host in &hosts {
-                    print_line(
-                        &app.terminal,
-                        format!("✓ Domain removed: {}", describe(host, &tenant)),
-                    )?;
+                    printed("Domain removed", host, &tenant)?;
                 }
                 if let Some(host) = successor {
-                    let host = Hostname::from_catalog(host);
-                    print_line(
-                        &app.terminal,
-                        format!("✓ Primary domain: {}", describe(&host, &tenant)),
-                    )?;
+                    printed("Primary domain", &Hostname::from_catalog(host), &tenant)?;
                 }
             }
             What::Primary { tenant, host } => {
                 let host = parse_hosts(std::slice::from_ref(host))?.swap_remove(0);
-                let (catalog, tenant) = open(&tenant.tenant, app).await?;
-                let options = app.engine_options(catalog.database());
-                catalog.set_primary_domain(&tenant, &host, &options).await?;
-                print_line(
-                    &app.terminal,
-                    format!("✓ Primary domain: {}", describe(&host, &tenant)),
-                )?;
+                let (database, tenant) = open(&tenant.tenant, app).await?;
+                let change =
+                    async |admin: TenantAdmin| admin.set_primary_domain(&tenant, &host).await;
+                app.change(&database, change).await??;
+                printed("Primary domain", &host, &tenant)?;
             }
         }
         Ok(Exit::Done)
@@ -148,11 +139,10 @@ async fn list(select: &SelectArgs, output: OutputArg, app: &App) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-async fn open(word: &str, app: &App) -> Result<(PostgresCatalog, Tenant), Failure> {
-    let database = app.database(Access::Write, 1).await?;
-    let catalog = app.catalog(&database);
-    let tenant = find_tenant(word, catalog.list().await?)?;
-    Ok((catalog, tenant))
+async fn open(word: &str, app: &App) -> Result<(Database, Tenant), Failure> {
+    let database = app.database(Access::Write, 2).await?;
+    let tenant = find_tenant(word, app.catalog(&database).list().await?)?;
+    Ok((database, tenant))
 }
 
 fn describe(host: &Hostname, tenant: &Tenant) -> String {
@@ -166,7 +156,7 @@ fn describe(host: &Hostname, tenant: &Tenant) -> String {
 impl From<DomainError> for Failure {
     fn from(error: DomainError) -> Self {
         match error {
-            DomainError::Catalog(error) => error.into(),
+            DomainError::Change(error) => error.into(),
             DomainError::NoTable | DomainError::NoPrimary => Self::new(Exit::Usage, error),
             DomainError::NotFound { .. } => Self::new(Exit::NotFound, error)
                 .hint(Hint::command("list the domains", "domains list")),

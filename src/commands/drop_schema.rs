@@ -71,20 +71,18 @@ impl CommandRun for Args {
             };
             confirm(&question, tenant.slug.as_str(), &action, &app.terminal)?;
         }
-        let options = app.engine_options(&database);
         let work = if self.trash { TRASH } else { DROP };
         let subject = describe_tenant(&tenant, &contents);
-        run_in_one(app, work, &target(&tenant), async |progress| {
-            let catalog = catalog.clone().with_progress(progress);
+        run_in_one(app, &database, work, &target(&tenant), async |admin| {
             if self.trash {
-                let moved = catalog.trash(&tenant, &contents, &options).await;
+                let moved = admin.trash(&tenant, &contents).await;
                 moved.map_err(rolled_back)?;
             } else {
                 let removal = DropOptions {
                     keep_record: self.keep_record,
                     cascade_outside: self.cascade_outside,
                 };
-                let dropped = catalog.drop(&tenant, removal, &options).await;
+                let dropped = admin.drop(&tenant, removal).await;
                 dropped.map_err(partly_done)?;
             }
             Ok(((), contents_size(&contents)))

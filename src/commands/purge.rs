@@ -87,11 +87,9 @@ impl CommandRun for Args {
             };
             confirm(&question, &expected, &action, &app.terminal)?;
         }
-        let options = app.engine_options(&database);
         let targets: Vec<Target> = chosen.iter().map(target).collect();
-        let results = run_in_turn(app, PURGE, &targets, async |place, progress| {
-            let catalog = catalog.clone().with_progress(progress);
-            let purged = catalog.purge(&chosen[place], self.cascade_outside, &options);
+        let results = run_in_turn(app, &database, PURGE, &targets, async |place, admin| {
+            let purged = admin.purge(&chosen[place], self.cascade_outside);
             purged.await.map_err(partly_done)?;
             Ok(((), words[place].clone()))
         })

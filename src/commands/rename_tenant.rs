@@ -105,9 +105,8 @@ impl CommandRun for Args {
             app.terminal.note(&format!("tenant '{}' already has these names", tenant.slug));
             return Ok(Exit::Done);
         }
-        catalog
-            .rename(&tenant, &new, self.leave_mentions, &app.engine_options(&database))
-            .await
+        app.change(&database, async |admin| admin.rename(&tenant, &new, self.leave_mentions).await)
+            .await?
             .map_err(rolled_back)?;
         let line =
             format!("✓ Tenant renamed: {} (slug={}, schema={})", new.name, new.slug, new.schema);

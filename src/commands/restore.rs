@@ -58,11 +58,9 @@ impl CommandRun for Args {
         let destination = destination(self, file.header(), app)?;
         let header = file.header().clone();
         let database = app.database(Access::Write, 2).await?;
-        let catalog = app.catalog(&database);
-        let options = app.engine_options(&database);
-        let restored = run_in_one(app, RESTORE, &new_target(&destination.new), async |progress| {
-            let catalog = catalog.clone().with_progress(progress);
-            let restored = catalog.restore_file(file, &destination, &options).await;
+        let target = new_target(&destination.new);
+        let restored = run_in_one(app, &database, RESTORE, &target, async |admin| {
+            let restored = admin.restore_file(file, &destination).await;
             let restored = restored.map_err(|error| failure(error, self))?;
             let result = restored_size(&restored);
             Ok((restored, result))
@@ -164,6 +162,7 @@ fn failure(error: BackupError, args: &Args) -> Failure {
         }
         BackupError::NameReferenced(_) => Failure::from(error)
             .hint("restore it without --as; drop-schema --trash makes room for it"),
+        BackupError::Change(ChangeError::Interrupted) => Failure::interrupted(),
         unknown if unknown.is_in_doubt() => Failure::from(unknown),
         other => Failure::from(other).hint("nothing was changed"),
     }

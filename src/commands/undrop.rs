@@ -28,9 +28,9 @@ impl CommandRun for Args {
         let catalog = app.catalog(&database);
         let trashed = find_in_trash(&self.tenant, &catalog.list_trash().await?)?;
         let place = trashed.trash_schema();
-        let tenant = catalog
-            .undrop(&trashed, &app.engine_options(&database))
-            .await
+        let tenant = app
+            .change(&database, async |admin| admin.undrop(&trashed).await)
+            .await?
             .map_err(|error| {
                 if let ChangeError::Catalog(taken @ CatalogError::AlreadyExists { .. }) = error {
                     // The usual hint is for create-tenant.

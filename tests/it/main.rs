@@ -23,6 +23,7 @@ mod file_state;
 mod histories;
 mod hostile;
 mod interrupt;
+mod interrupt_verbs;
 mod journey;
 mod language;
 mod ledger;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use super::signals::Cancellation;
+
 use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
@@ -20,11 +22,13 @@ use crate::postgres::connection::database::{ConnectError, Database, Route};
 use crate::postgres::connection::options::{EngineOptions, GuardRules};
 use crate::postgres::connection::tls;
 use crate::postgres::migrate::migrator::PostgresMigrator;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::transaction::escape_guard::UnusableEntries;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{Event, EventKind, Progress};
 use crate::service::failure::ServerError;
+use crate::service::fleet::Interrupts;
 use crate::settings::{Jobs, Origin, Settings, UseTemplate};
 use crate::ui::{ProgressMode, Terminal, waiting_for_standby};
 
@@ -50,8 +54,8 @@ pub(crate) struct App {
     pub(crate) wait: Duration,
     /// The local server, which stays up while this exists.
     local: OnceLock<LocalServer>,
-    /// Where catalogs without a reporter of their own send events.
-    progress_of_catalogs: Progress,
+    /// Where changes without a reporter send events.
+    progress_of_changes: Progress,
     /// Prints these events; aborted with the application.
     _printer: JoinSet<()>,
 }
@@ -74,7 +78,7 @@ impl App {
         progress: ProgressMode,
         wait: Duration,
     ) -> Self {
-        let (progress_of_catalogs, events) = Progress::channel();
+        let (progress_of_changes, events) = Progress::channel();
         let mut printer = JoinSet::new();
         printer.spawn(print_standby_waits(events, terminal.clone()));
         Self {
@@ -83,7 +87,7 @@ impl App {
             progress,
             wait,
             local: OnceLock::new(),
-            progress_of_catalogs,
+            progress_of_changes,
             _printer: printer,
         }
     }
@@ -250,7 +254,34 @@ impl App {
     #[must_use]
     pub(crate) fn catalog(&self, database: &Database) -> PostgresCatalog {
         PostgresCatalog::new(database.clone(), &self.settings.catalog)
-            .with_progress(self.progress_of_catalogs.clone())
+    }
+
+    /// Returns what changes the tenants of a database.
+    #[must_use]
+    pub(crate) fn admin(
+        &self,
+        database: &Database,
+        progress: Progress,
+        interrupts: Interrupts,
+    ) -> TenantAdmin {
+        let (catalog, options) = (self.catalog(database), self.engine_options(database));
+        TenantAdmin { catalog, options, progress, interrupts }
+    }
+
+    /// Changes a tenant without a reporter. The first signal cancels the change.
+    ///
+    /// # Errors
+    ///
+    /// Exit 130 for the second signal, which abandons the change.
+    pub(crate) async fn change<T>(
+        &self,
+        database: &Database,
+        work: impl AsyncFnOnce(TenantAdmin) -> T,
+    ) -> Result<T, Failure> {
+        let mut cancellation = Cancellation::listen()?;
+        let interrupts = cancellation.interrupts.clone();
+        let admin = self.admin(database, self.progress_of_changes.clone(), interrupts);
+        cancellation.run(Box::pin(work(admin))).await
     }
 
     /// Loads both sets of migration files, to run them.

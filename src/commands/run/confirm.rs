@@ -55,7 +55,7 @@ pub(crate) fn rolled_back(error: ChangeError) -> Failure {
 
 fn with_hint(error: ChangeError, hint: &str) -> Failure {
     match error {
-        ChangeError::Catalog(error) => Failure::from(error),
+        ChangeError::Catalog(_) | ChangeError::Interrupted => error.into(),
         busy => Failure::from(busy).hint(hint),
     }
 }

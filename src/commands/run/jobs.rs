@@ -7,12 +7,14 @@ use std::time::Instant;
 use super::app::App;
 use super::command_line::command_line;
 use super::reporter_task::ReporterTask;
-use super::signals::{Signals, interruptible};
+use super::signals::{Cancellation, interruptible};
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
 use crate::domain::tenant::Tenant;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
+use crate::postgres::connection::database::Database;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::event::{EventKind, Interrupt, NotStarted, Operation, Outcome, Progress};
@@ -98,80 +100,78 @@ pub(crate) fn with_commands(app: &App, summary: Summary) -> Summary {
     Summary { command: command_line(), program, ..summary }
 }
 
-/// Runs a job in one schema after the other, and returns a result for each that was started. The
-/// first signal ends the running job and starts no further one.
+/// Runs a change of one schema after the other, and returns a result for each that was started. The
+/// first signal cancels the running one and starts no further one.
 ///
 /// The command itself prints how each schema ended; the events are for `--progress json`.
 pub(crate) async fn run_in_turn<T>(
     app: &App,
+    database: &Database,
     work: Operation,
     targets: &[Target],
-    mut job: impl AsyncFnMut(usize, Progress) -> Result<(T, String), Failure>,
+    mut change: impl AsyncFnMut(usize, TenantAdmin) -> Result<(T, String), Failure>,
 ) -> Result<Vec<Result<T, Failure>>, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut cancellation = Cancellation::listen()?;
     let (reporter, progress) = ReporterTask::start(app, app.progress, None);
-    let of = targets.len();
-    progress.send(EventKind::RunStarted { work, schemas: of, pending: of, jobs: 1 });
-    let program = app.terminal.program().map(str::to_owned);
-    let mut summary = Summary { work, program, ..Summary::default() };
-    let mut results = Vec::with_capacity(of);
+    let schemas = targets.len();
+    progress.send(EventKind::RunStarted { work, schemas, pending: schemas, jobs: 1 });
+    let mut outcomes = Vec::with_capacity(schemas);
+    let mut results = Vec::with_capacity(schemas);
     for (place, target) in targets.iter().enumerate() {
         let target = Arc::new(target.clone());
-        if summary.interrupted != Interrupt::None {
+        if cancellation.interrupts.level() != Interrupt::None {
             let outcome = Outcome::NotStarted { why: NotStarted::Interrupted };
-            summary.outcomes.push(SchemaOutcome { target, outcome });
+            outcomes.push(SchemaOutcome { target, outcome });
             continue;
         }
-        let events = progress.of(&target);
-        events.send(EventKind::SchemaStarted { number: place + 1, of });
+        let progress = progress.of(&target);
+        progress.send(EventKind::SchemaStarted { number: place + 1, of: schemas });
         let started = Instant::now();
-        let done = tokio::select! {
-            done = job(place, events.clone()) => done,
-            () = signals.next() => {
-                summary.interrupted = Interrupt::Cancel;
-                Err(interrupted())
-            }
-        };
-        let (result, outcome) = match done {
+        let admin = app.admin(database, progress.clone(), cancellation.interrupts.clone());
+        let done = cancellation.run(Box::pin(change(place, admin))).await;
+        let (result, outcome) = match done.and_then(|done| done) {
             Ok((value, result)) => (Ok(value), Outcome::Done { result, took: started.elapsed() }),
             Err(failure) => {
                 let outcome = failed(work, &failure);
                 (Err(failure), outcome)
             }
         };
-        events.send(EventKind::SchemaFinished { outcome: outcome.clone() });
-        summary.outcomes.push(SchemaOutcome { target, outcome });
+        progress.send(EventKind::SchemaFinished { outcome: outcome.clone() });
+        outcomes.push(SchemaOutcome { target, outcome });
         results.push(result);
     }
-    summary.took = progress.elapsed();
+    let mut summary = Summary {
+        work,
+        outcomes,
+        took: progress.elapsed(),
+        interrupted: cancellation.interrupts.level(),
+        program: app.terminal.program().map(str::to_owned),
+        ..Summary::default()
+    };
     drop(progress);
     reporter.finish(&mut summary).await;
     Ok(results)
 }
 
-/// Runs a job in one schema, as [`run_in_turn`] does.
+/// Changes one schema, as [`run_in_turn`] does.
 ///
 /// # Errors
 ///
-/// The job's; exit 130 for a signal.
+/// The change's; exit 130 for a signal.
 pub(crate) async fn run_in_one<T>(
     app: &App,
+    database: &Database,
     work: Operation,
     target: &Target,
-    job: impl AsyncFnOnce(Progress) -> Result<(T, String), Failure>,
+    change: impl AsyncFnOnce(TenantAdmin) -> Result<(T, String), Failure>,
 ) -> Result<T, Failure> {
-    let mut job = Some(job);
-    let job = async |_, progress| match job.take() {
-        Some(job) => job(progress).await,
-        None => Err(interrupted()),
+    let mut change = Some(change);
+    let only = async |_, admin| match change.take() {
+        Some(change) => change(admin).await,
+        None => Err(Failure::interrupted()),
     };
-    let results = run_in_turn(app, work, std::slice::from_ref(target), job).await?;
-    results.into_iter().next().unwrap_or_else(|| Err(interrupted()))
-}
-
-fn interrupted() -> Failure {
-    Failure::words(Exit::Interrupted, "interrupted; the server rolls back what was not committed")
-        .hint("run the same command again: it finishes the work, or starts it anew")
+    let mut results = run_in_turn(app, database, work, std::slice::from_ref(target), only).await?;
+    results.pop().unwrap_or_else(|| Err(Failure::interrupted()))
 }
 
 fn failed(work: Operation, failure: &Failure) -> Outcome {

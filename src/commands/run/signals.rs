@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Exit, Failure};
 use crate::service::event::{EventKind, Interrupt, Progress};
-use crate::service::fleet::Interrupter;
+use crate::service::fleet::{Interrupter, Interrupts};
 
 /// Awaits work while each signal raises the level of interruption.
 ///
@@ -42,6 +42,40 @@ pub(crate) async fn interruptible<T>(
             "interrupted three times; the server rolls back running transactions",
         )
     })
+}
+
+/// A change that the first signal cancels.
+pub(crate) struct Cancellation {
+    signals: Signals,
+    interrupter: Interrupter,
+    pub(crate) interrupts: Interrupts,
+}
+
+impl Cancellation {
+    /// Starts to catch the signals.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let (interrupter, interrupts) = Interrupts::new();
+        Ok(Self { signals: Signals::listen()?, interrupter, interrupts })
+    }
+
+    /// Awaits work, and raises the level to [`Interrupt::Cancel`] at the first signal: the work cancels
+    /// what the server runs, and ends.
+    ///
+    /// # Errors
+    ///
+    /// Exit 130 for the second signal, which abandons the work.
+    pub(crate) async fn run<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = self.signals.next() => {}
+        }
+        while self.interrupter.raise() < Interrupt::Cancel {}
+        tokio::select! {
+            done = &mut work => Ok(done),
+            () = self.signals.next() => Err(Failure::interrupted()),
+        }
+    }
 }
 
 /// The three signals, which mean the same.

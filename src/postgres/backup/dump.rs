@@ -17,13 +17,13 @@ use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::connection::database::Route;
-use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
+use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::ddl::{self, SchemaCopy};
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::schema::name_references;
-use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::retry::TxError;
@@ -37,12 +37,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The tenant to dump.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// The catalog.
-    pub catalog: &'a PostgresCatalog,
+    /// The catalog, limits of lock waits, progress and interrupts.
+    pub admin: &'a TenantAdmin,
     /// The tenant.
     pub tenant: &'a Tenant,
-    /// Limits of lock waits, and the name of the history table.
-    pub options: &'a EngineOptions,
     /// Verifies the generated DDL.
     pub verifier: &'a DdlVerifier,
     /// Whether to leave out all rows but those of the history table.
@@ -54,7 +52,7 @@ pub struct Source<'a> {
 /// One `REPEATABLE READ` transaction locks the schema's tables before it takes its snapshot, so that
 /// no table is rewritten in between, and holds the schema's advisory lock in shared mode, so that no
 /// migration runs. Positions of sequences are read last, so that they are never behind the rows.
-/// Reports steps to `progress`, and lock waits to that of the catalog.
+/// Reports steps to `progress`, and lock waits to that of the source.
 ///
 /// # Errors
 ///
@@ -68,12 +66,9 @@ where
     B: FnOnce(Header) -> F,
     F: Future<Output = Result<PartSender, BackupError>>,
 {
-    let session = source
-        .catalog
-        .database()
-        .session(RECONNECT_TIMEOUT)
-        .await
-        .map_err(|error| BackupError::Server { doing: "connecting".to_owned(), error })?;
+    let session = source.admin.database().session(RECONNECT_TIMEOUT).await;
+    let session =
+        session.map_err(|error| BackupError::Server { doing: "connecting".to_owned(), error })?;
     let dumped = async {
         let structure = read_structure(&session, source).await?;
         let lines = &structure.header.structure;
@@ -81,10 +76,13 @@ where
         let (relations, copy) = (structure.relations, structure.copy);
         let sender = begin(structure.header).await?;
         send_parts(&session, source, &relations, copy, &sender, &mut progress).await
-    }
-    .await;
-    let ended = session.client().simple_query("ROLLBACK").await;
-    if dumped.is_err() || ended.is_err() {
+    };
+    let retry = source.admin.retry();
+    let dumped = match retry.until_cancelled(&session, dumped).await {
+        Ok(dumped) => dumped,
+        Err(gave_up) => Err(gave_up.into()),
+    };
+    if dumped.is_err() || session.client().simple_query("ROLLBACK").await.is_err() {
         session.discard();
     }
     dumped
@@ -114,7 +112,7 @@ async fn read_structure(session: &Session, source: &Source<'_>) -> Result<Struct
     let copy = structure.copy().map_err(BackupError::Unsupported)?;
     let lines = structure_lines(session, schema).await.map_err(reading())?;
     let verifier = source.verifier;
-    verifier.verify(source.catalog.database(), source.options, &copy, &lines).await?;
+    verifier.verify(source.admin, &copy, &lines).await?;
     let header = read_header(session, source, lines, mentions, &copy.about_schema).await?;
     Ok(Structure { relations, copy, header })
 }
@@ -131,7 +129,7 @@ async fn send_parts(
     let schema = &source.tenant.schema;
     send(sender, ArchivePart::Sql(Section::Before, copy.before)).await?;
     for relation in relations.iter().filter(|relation| relation.kind == "r") {
-        if !source.schema_only || relation.name == source.options.history_table {
+        if !source.schema_only || relation.name == source.admin.options.history_table {
             send_table(session, schema, relation, sender, progress).await?;
         }
     }
@@ -200,7 +198,7 @@ async fn open_snapshot(
     source: &Source<'_>,
 ) -> Result<Vec<Relation>, BackupError> {
     let opening = |error: &Error| BackupError::refused("taking a snapshot", error);
-    let retry = source.catalog.retry(source.options);
+    let retry = source.admin.retry();
     let mut attempts = retry.attempts();
     loop {
         let outcome = try_open_snapshot(session, source).await;
@@ -218,7 +216,7 @@ async fn try_open_snapshot(
     session: &Session,
     source: &Source<'_>,
 ) -> Result<Vec<Relation>, TxError<BackupError, Vec<Relation>>> {
-    let Source { tenant, options, .. } = source;
+    let (tenant, options) = (source.tenant, &source.admin.options);
     let schema = &tenant.schema;
     // A query before the locks would take the snapshot.
     let (first, reset) = match options.route {
@@ -327,9 +325,9 @@ async fn read_header(
     mentions: Vec<String>,
     about_schema: &[(String, String)],
 ) -> Result<Header, BackupError> {
-    let tables = source.catalog.tables();
+    let tables = source.admin.tables();
     let id = source.tenant.id;
-    let domains = source.catalog.domains_as_json(id);
+    let domains = source.admin.catalog.domains_as_json(id);
     let sql = format!(
         "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = '{id}'), {domains}, \
          t.slug, t.name, current_user, to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
@@ -357,7 +355,7 @@ async fn read_header(
     };
     Ok(Header {
         tool: concat!("pricesync ", env!("CARGO_PKG_VERSION")).to_owned(),
-        server_version: source.options.server_version,
+        server_version: source.admin.options.server_version,
         taken_at: taken_at.to_owned(),
         role: role.to_owned(),
         slug: slug.to_owned(),
@@ -380,7 +378,7 @@ async fn tenant_keys(
     session: &Session,
     source: &Source<'_>,
 ) -> Result<Vec<(String, String)>, BackupError> {
-    let tables = source.catalog.tables();
+    let tables = source.admin.tables();
     let sql = format!(
         "SELECT DISTINCT c.relname, a.attname FROM pg_constraint k \
          JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -403,7 +401,7 @@ async fn tenant_keys(
 
 /// Returns the versions in the history; none if the table is missing or of another form.
 async fn versions(session: &Session, source: &Source<'_>) -> Vec<i64> {
-    let history = qualified(&source.tenant.schema, &source.options.history_table);
+    let history = qualified(&source.tenant.schema, &source.admin.options.history_table);
     let sql = format!(
         "SAVEPOINT pricesync_versions; SELECT version FROM {history} ORDER BY version; RELEASE SAVEPOINT pricesync_versions"
     );

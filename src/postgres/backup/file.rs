@@ -10,8 +10,7 @@ use super::dump::{Source, dump};
 use super::restore::{Destination, Restored};
 use super::{BackupError, CHANNEL_CAPACITY, PartReceiver, PartSender};
 use crate::archive::{ArchiveError, ArchivePart, ArchiveReader, ArchiveWriter, WrittenArchive};
-use crate::postgres::connection::options::EngineOptions;
-use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::admin::TenantAdmin;
 
 type WriterTask = JoinHandle<Result<WrittenArchive, ArchiveError>>;
 
@@ -22,7 +21,7 @@ type WriterTask = JoinHandle<Result<WrittenArchive, ArchiveError>>;
 /// [`BackupError`]; there is no file then.
 pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive, BackupError> {
     let writer: Mutex<Option<WriterTask>> = Mutex::new(None);
-    let dumped = dump(source, source.catalog.progress(), async |header| {
+    let dumped = dump(source, &source.admin.progress, async |header| {
         let (sender, mut parts): (PartSender, PartReceiver) = mpsc::channel(CHANNEL_CAPACITY);
         let path = path.to_owned();
         let task = spawn_blocking(move || {
@@ -50,7 +49,13 @@ pub async fn back_up(source: &Source<'_>, path: &Path) -> Result<WrittenArchive,
             // The writer failed first and has the cause.
             Err(join(task).await.err().unwrap_or(error).into())
         }
-        (Err(error), _) => Err(error),
+        (Err(error), task) => {
+            // The writer removes the file that it started.
+            if let Some(task) = task {
+                let _ = join(task).await;
+            }
+            Err(error)
+        }
         (Ok(()), None) => Err(BackupError::TenantMissing),
     }
 }
@@ -62,7 +67,7 @@ async fn join(task: WriterTask) -> Result<WrittenArchive, ArchiveError> {
     }
 }
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Restores a tenant from an opened file.
     ///
     /// # Errors
@@ -72,7 +77,6 @@ impl PostgresCatalog {
         &self,
         mut file: ArchiveReader,
         destination: &Destination,
-        options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         let header = file.header().clone();
         let (sender, parts) = mpsc::channel(CHANNEL_CAPACITY);
@@ -91,6 +95,6 @@ impl PostgresCatalog {
                 }
             }
         });
-        self.restore_backup(&header, destination, parts, options).await
+        self.restore_backup(&header, destination, parts).await
     }
 }

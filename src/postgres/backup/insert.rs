@@ -13,7 +13,7 @@ impl RestoreTransaction<'_> {
     pub(super) fn id_before(&self) -> Option<String> {
         let row: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(self.header.tenant.get()).ok()?;
-        let quoted = &self.catalog.tables().id;
+        let quoted = &self.admin.tables().id;
         let name = quoted.get(1..quoted.len() - 1)?.replace("\"\"", "\"");
         match row.get(&name)? {
             serde_json::Value::String(id) => Some(id.clone()),
@@ -27,7 +27,7 @@ impl RestoreTransaction<'_> {
         let new = &self.destination.new;
         let rows = self.session.rows(&sql).await;
         let rows = rows
-            .map_err(|error| BackupError::from(insert_error(&error, new, self.catalog.tables())))?;
+            .map_err(|error| BackupError::from(insert_error(&error, new, self.admin.tables())))?;
         Ok(inserted_id(&rows))
     }
 
@@ -35,7 +35,7 @@ impl RestoreTransaction<'_> {
     async fn insert_statement(&self) -> Result<String, BackupError> {
         let reading = || BackupError::server("reading the tenant tables");
         let Destination { new, is_same_tenant, keeps_hosts } = self.destination;
-        let tables = self.catalog.tables();
+        let tables = self.admin.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
         let columns = self
             .columns(&tables.tenants, &tables.id, &row, *is_same_tenant)

@@ -8,14 +8,14 @@ use super::BackupError;
 use super::dump::Source;
 use super::file::back_up;
 use super::verify_ddl::DdlVerifier;
-use crate::archive::{EXTENSION, Trailer};
+use crate::archive::{EXTENSION, Trailer, WrittenArchive};
 use crate::domain::hint::Hint;
 use crate::domain::target::Target;
 use crate::domain::tenant::Tenant;
 use crate::postgres::client::pg_dump::{DumpError, pg_dump};
 use crate::postgres::connection::conninfo::ConnectOptions;
-use crate::postgres::connection::options::EngineOptions;
-use crate::postgres::tenants::catalog::PostgresCatalog;
+use crate::postgres::tenants::admin::TenantAdmin;
+use crate::postgres::tenants::change::ChangeError;
 use crate::service::event::{Interrupt, Progress};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::{Interrupts, JobResult, JobSuccess, SchemaJob};
@@ -23,10 +23,8 @@ use crate::service::fleet::{Interrupts, JobResult, JobSuccess, SchemaJob};
 /// Backs up each tenant into a file of its own.
 #[derive(Debug)]
 pub struct BackupJob {
-    /// The catalog.
-    pub catalog: PostgresCatalog,
-    /// Limits of lock waits, and the name of the history table.
-    pub options: EngineOptions,
+    /// The catalog, and limits of lock waits.
+    pub admin: TenantAdmin,
     /// The tenants.
     pub tenants: Vec<Tenant>,
     /// The folder for the files.
@@ -57,23 +55,15 @@ pub struct BackupFile {
 }
 
 impl SchemaJob for BackupJob {
-    async fn run(
-        &self,
-        target: &Target,
-        progress: &Progress,
-        mut interrupts: Interrupts,
-    ) -> JobResult {
+    async fn run(&self, target: &Target, progress: &Progress, interrupts: Interrupts) -> JobResult {
         let mut tenants = self.tenants.iter();
         let Some(tenant) = tenants.find(|one| one.schema == target.schema) else {
             return Err(MigrateError::SchemaMissing.into());
         };
-        let written = tokio::select! {
-            written = self.write_file(tenant, progress) => written,
-            () = interrupts.reaches(Interrupt::Cancel) => {
-                Err(failed("interrupted; no file was written".to_owned(), None))
-            }
-        };
-        let file = written?;
+        let file = match &self.pg_dump {
+            Some(options) => self.run_pg_dump(options, tenant, interrupts).await,
+            None => self.dump(tenant, progress, interrupts).await,
+        }?;
         let result = (self.describe)(&file);
         let files = self.files.lock();
         files.unwrap_or_else(PoisonError::into_inner).push(file);
@@ -91,28 +81,31 @@ impl BackupJob {
         files
     }
 
-    async fn write_file(
+    async fn run_pg_dump(
+        &self,
+        options: &ConnectOptions,
+        tenant: &Tenant,
+        mut interrupts: Interrupts,
+    ) -> Result<BackupFile, MigrateError> {
+        let path = self.path(tenant, "dump");
+        let bytes = tokio::select! {
+            bytes = pg_dump(options, &tenant.schema, &path) => bytes.map_err(|error| pg_dump_error(&error))?,
+            () = interrupts.reaches(Interrupt::Cancel) => return Err(interrupted()),
+        };
+        Ok(BackupFile { slug: tenant.slug.to_string(), path, bytes, trailer: None })
+    }
+
+    async fn dump(
         &self,
         tenant: &Tenant,
         progress: &Progress,
+        interrupts: Interrupts,
     ) -> Result<BackupFile, MigrateError> {
-        let (path, bytes, trailer) = if let Some(options) = &self.pg_dump {
-            let path = self.path(tenant, "dump");
-            let bytes = pg_dump(options, &tenant.schema, &path).await;
-            (path, bytes.map_err(|error| pg_dump_error(&error))?, None)
-        } else {
-            let source = Source {
-                catalog: &self.catalog.clone().with_progress(progress.clone()),
-                tenant,
-                options: &self.options,
-                verifier: &self.verifier,
-                schema_only: false,
-            };
-            let written = back_up(&source, &self.path(tenant, EXTENSION)).await;
-            let written = written.map_err(migrate_error)?;
-            (written.path, written.bytes, Some(written.ending))
-        };
-        Ok(BackupFile { slug: tenant.slug.to_string(), path, bytes, trailer })
+        let admin = TenantAdmin { progress: progress.clone(), interrupts, ..self.admin.clone() };
+        let source = Source { admin: &admin, tenant, verifier: &self.verifier, schema_only: false };
+        let written = back_up(&source, &self.path(tenant, EXTENSION)).await;
+        let WrittenArchive { path, bytes, ending } = written.map_err(migrate_error)?;
+        Ok(BackupFile { slug: tenant.slug.to_string(), path, bytes, trailer: Some(ending) })
     }
 
     /// Returns the path of a tenant's file. Characters of the slug that are unusual in names of files are
@@ -138,12 +131,19 @@ fn pg_dump_error(error: &DumpError) -> MigrateError {
 
 fn migrate_error(error: BackupError) -> MigrateError {
     match error {
-        BackupError::Locked { holder, waited } => MigrateError::Locked { holder, waited },
+        BackupError::Change(ChangeError::Locked { holder, waited }) => {
+            MigrateError::Locked { holder, waited }
+        }
+        BackupError::Change(ChangeError::Interrupted) => interrupted(),
         BackupError::Server { doing, error } => {
             MigrateError::Job { doing, error, hints: Vec::new() }
         }
         error => failed(error.to_string(), error.hint()),
     }
+}
+
+fn interrupted() -> MigrateError {
+    failed("interrupted; no file was written".to_owned(), None)
 }
 
 fn failed(message: String, hint: Option<Hint>) -> MigrateError {

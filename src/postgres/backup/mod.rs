@@ -20,7 +20,7 @@ use crate::domain::sqlstate;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::transaction::retry::GaveUp;
-use crate::service::failure::{Holder, MigrateError, ServerError};
+use crate::service::failure::{MigrateError, ServerError};
 
 pub use dump::Source;
 pub use file::back_up;
@@ -45,20 +45,13 @@ pub const CHANNEL_CAPACITY: usize = 16;
 pub enum BackupError {
     /// The schema or the tenant's row does not exist.
     TenantMissing,
-    /// Another session held the schema's lock for longer than `lock_wait`.
-    Locked {
-        /// That session, if the server named it.
-        holder: Option<Holder>,
-        /// The time waited.
-        waited: std::time::Duration,
-    },
     /// The schema contains objects that a backup does not support; holds their descriptions.
     Unsupported(Vec<String>),
     /// Texts of these objects contain the schema's name, and the new schema has another one.
     NameReferenced(Vec<String>),
     /// The restored schema differs from the backup; holds the first difference.
     Different(String),
-    /// The catalog rejected the new tenant, or its transaction failed.
+    /// The catalog rejected the new tenant, or its transaction failed or was interrupted.
     Change(ChangeError),
     /// The file could not be read or written.
     Archive(ArchiveError),
@@ -89,7 +82,7 @@ impl BackupError {
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {
             Self::TenantMissing => return Some(Hint::command("list the tenants", "list-tenants")),
-            Self::Locked { .. } => "wait for that run, or raise --lock-wait",
+            Self::Change(ChangeError::Locked { .. }) => "wait for that run, or raise --lock-wait",
             Self::Unsupported(_) => {
                 return Some(Hint::command("use pg_dump instead", "backup --engine pg_dump"));
             }
@@ -134,17 +127,7 @@ impl From<CatalogError> for BackupError {
 
 impl From<ChangeError> for BackupError {
     fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Migrate(error) => match *error {
-                MigrateError::Database { doing, error } => Self::Server { doing, error },
-                other => Self::Change(ChangeError::Migrate(Box::new(other))),
-            },
-            ChangeError::Locked { holder, waited } => Self::Locked { holder, waited },
-            ChangeError::InUse(error) => {
-                Self::Server { doing: "waiting for a lock".to_owned(), error }
-            }
-            catalog @ ChangeError::Catalog(_) => Self::Change(catalog),
-        }
+        Self::Change(error)
     }
 }
 
@@ -165,14 +148,6 @@ impl fmt::Display for BackupError {
             Self::TenantMissing => {
                 f.write_str("the tenant was dropped meanwhile, or has no schema")
             }
-            Self::Locked { holder, waited } => {
-                f.write_str("the schema is locked by ")?;
-                match holder {
-                    Some(holder) => holder.fmt(f)?,
-                    None => f.write_str("another session")?,
-                }
-                write!(f, "; waited {} s", waited.as_secs())
-            }
             Self::Unsupported(what) => write!(
                 f,
                 "the schema contains objects that a backup does not support: {}",
@@ -186,18 +161,7 @@ impl fmt::Display for BackupError {
             Self::Different(why) => {
                 write!(f, "the restored schema differs from the backup and was rolled back: {why}")
             }
-            Self::Change(ChangeError::Catalog(error)) => error.fmt(f),
-            Self::Change(ChangeError::Migrate(error)) => match &**error {
-                MigrateError::InDoubt { doing, error } => write!(
-                    f,
-                    "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
-                ),
-                // A restore runs no migration.
-                _ => f.write_str("a migration failed"),
-            },
-            Self::Change(ChangeError::Locked { .. } | ChangeError::InUse(_)) => {
-                f.write_str("another session holds a lock")
-            }
+            Self::Change(error) => error.fmt(f),
             Self::Archive(error) => error.fmt(f),
             Self::Server { doing, error } => {
                 write!(f, "{doing}: {error}")?;

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use futures_util::SinkExt as _;
-use futures_util::future::join4;
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Error;
@@ -15,18 +14,15 @@ use super::{BackupError, CHANNEL_CAPACITY, PartReceiver, about_schema, owner_of_
 use crate::archive::{
     ArchiveError, ArchivePart, Header, Section, SequenceRecord, TableHead, Trailer,
 };
-use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Row, Session};
-use crate::postgres::tenants::catalog::PostgresCatalog;
-use crate::postgres::tenants::change::ChangeError;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::new_row::insert_error;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
+use crate::postgres::transaction::open::OpenTransaction;
 use crate::postgres::transaction::retry::TxError;
 use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
@@ -61,7 +57,7 @@ pub struct Restored {
 /// Rows in the text format of COPY.
 type CopyChunk = std::io::Cursor<Vec<u8>>;
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Restores a tenant from the parts of a backup. Commits after the trailer was verified and the
     /// structure matches the header.
     ///
@@ -73,28 +69,27 @@ impl PostgresCatalog {
         header: &Header,
         destination: &Destination,
         parts: PartReceiver,
-        options: &EngineOptions,
     ) -> Result<Restored, BackupError> {
         if destination.new.schema.as_str() != header.schema && !header.mentions.is_empty() {
             return Err(BackupError::NameReferenced(header.mentions.clone()));
         }
-        let session = self.session().await?;
+        let retry = self.retry();
+        let session = retry.session(1).await?;
         let transaction =
-            RestoreTransaction { catalog: self, session: &session, header, destination, options };
-        let committed = match transaction.run(parts).await {
-            Ok(loaded) => transaction.commit(loaded).await,
-            Err(error) => Err(TxError::Refused(error)),
+            RestoreTransaction { admin: self, session: &session, header, destination };
+        let committed = match retry.until_cancelled(&session, transaction.run(parts)).await {
+            Ok(Ok(loaded)) => transaction.commit(loaded).await,
+            Ok(Err(error)) => Err(TxError::Refused(error)),
+            Err(gave_up) => Err(gave_up.into()),
         };
         if committed.is_err() {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
-        let refused = |error: &Error| BackupError::refused("restoring", error);
-        let restored = self.retry(options).settle(refused, committed).await;
-        match restored {
-            Err(BackupError::Change(ChangeError::Catalog(error))) => {
-                Err(self.describe_owner(error).await.into())
-            }
+        let refused =
+            |error: &Error| BackupError::from(insert_error(error, &destination.new, self.tables()));
+        match retry.settle(refused, committed).await {
+            Err(BackupError::Change(error)) => Err(self.describe_owner(error).await.into()),
             other => other,
         }
     }
@@ -120,9 +115,7 @@ impl PostgresCatalog {
         });
         let writing = async {
             match header.await {
-                Ok(header) => {
-                    self.restore_backup(&header, destination, parts, source.options).await.map(Some)
-                }
+                Ok(header) => self.restore_backup(&header, destination, parts).await.map(Some),
                 Err(_) => Ok(None),
             }
         };
@@ -149,11 +142,10 @@ struct Loaded {
 
 /// The open transaction of a restore.
 pub(super) struct RestoreTransaction<'a> {
-    pub(super) catalog: &'a PostgresCatalog,
+    pub(super) admin: &'a TenantAdmin,
     pub(super) session: &'a Session,
     pub(super) header: &'a Header,
     pub(super) destination: &'a Destination,
-    options: &'a EngineOptions,
 }
 
 impl RestoreTransaction<'_> {
@@ -163,7 +155,7 @@ impl RestoreTransaction<'_> {
         let (mut tables, mut rows) = (0, 0);
         let mut id = None;
         let mut stale_references = Vec::new();
-        let progress = self.catalog.progress().clone();
+        let progress = self.admin.progress.clone();
         let mut progress = StepProgress::new(progress, &self.header.structure, 2);
         let trailer = loop {
             match next_part(&mut parts).await? {
@@ -209,50 +201,26 @@ impl RestoreTransaction<'_> {
             differences: loaded.differences,
             stale_references: loaded.stale_references,
         };
-        let committed =
-            self.catalog.commit_new(self.session, new, &loaded.opened, &select, "", restored);
-        committed.await.map_err(TxError::map)
+        self.admin.commit_new(self.session, new, &loaded.opened, &select, "", restored).await
     }
 
     /// Opens the transaction and creates the schema, unless the slug, schema or a host is taken.
     async fn open(&self) -> Result<OpenTransaction, BackupError> {
         let new = &self.destination.new;
-        let opening = || BackupError::server("opening the transaction");
         let target = Target {
             schema: new.schema.clone(),
             label: new.slug.to_string(),
             scope: Scope::Tenant,
         };
-        let first = format!(
+        let opening = format!(
             "{}SET LOCAL check_function_bodies TO off; SET LOCAL row_security TO off; SET LOCAL xmloption TO content; \
              SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO postgres; SET LOCAL client_min_messages TO warning; \
              SET LOCAL idle_in_transaction_session_timeout TO 0; SET LOCAL statement_timeout TO 0",
-            begin(self.options, &target)
+            begin(&self.admin.options, &target)
         );
-        let create = format!(
-            "CREATE SCHEMA {}; {}",
-            new.schema.quoted(),
-            probe(&new.schema, &self.options.history_table)
-        );
-        // Pipelined. The conflict names what is taken; the failed CREATE SCHEMA does not.
-        let (reset, began, conflict, created) = join4(
-            self.session.client().simple_query("DISCARD ALL"),
-            self.session.rows(&first),
-            self.catalog.find_conflict(self.session, new, false),
-            self.session.rows(&create),
-        )
-        .await;
-        reset.map_err(opening())?;
-        began.map_err(opening())?;
-        if let Some(conflict) = conflict.map_err(CatalogError::from)? {
-            return Err(conflict.into());
-        }
-        let rows = created
-            .map_err(|error| BackupError::from(insert_error(&error, new, self.catalog.tables())))?;
-        match interpret(&rows, &new.schema).map_err(opening())? {
-            OpenOutcome::Ready(opened) => Ok(opened),
-            _ => Err(CatalogError::SchemaMissing(new.schema.clone()).into()),
-        }
+        let opened = self.admin.open_new(self.session, new, &opening).await;
+        let opened = opened.map_err(|error| insert_error(&error, new, self.admin.tables()))?;
+        Ok(opened?)
     }
 
     async fn statements(&self, section: Section, sql: &str) -> Result<(), BackupError> {
@@ -331,8 +299,7 @@ impl RestoreTransaction<'_> {
             }
             Err(error.into())
         };
-        let retry = self.catalog.retry(self.options);
-        retry.run(refused, attempt).await
+        self.admin.retry().run(refused, attempt).await
     }
 
     /// Copies rows into a table and returns their number.
@@ -379,7 +346,7 @@ impl RestoreTransaction<'_> {
         let difference = first_difference(&self.header.structure, &found);
         let mut differences = Vec::new();
         if let Some(line) = difference {
-            if self.header.major() == self.options.server_version / 10_000 {
+            if self.header.major() == self.admin.options.server_version / 10_000 {
                 return Err(BackupError::Different(line));
             }
             differences.push(line);

@@ -12,16 +12,15 @@ use super::{BackupError, about_schema, owner_of_schema};
 use crate::domain::script::Scope;
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::template::scratch_schema;
 use crate::postgres::schema::ddl::SchemaCopy;
 use crate::postgres::schema::fingerprint::digest;
+use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::transaction::retry::{Retry, TxError};
 use crate::postgres::transaction::settings::begin;
 use crate::service::event::Progress;
-use crate::service::fleet::Interrupts;
 
 /// The result of verifying the DDL of one structure.
 #[derive(Clone, Debug)]
@@ -61,8 +60,7 @@ impl DdlVerifier {
     /// Fails if the DDL restores another structure than that of `lines`.
     pub(super) async fn verify(
         &self,
-        database: &Database,
-        options: &EngineOptions,
+        admin: &TenantAdmin,
         copy: &SchemaCopy,
         lines: &[String],
     ) -> Result<(), BackupError> {
@@ -76,7 +74,7 @@ impl DdlVerifier {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(results.entry(key).or_default())
         };
-        let result = cell.get_or_try_init(|| verify(database, options, copy, lines)).await?;
+        let result = cell.get_or_try_init(|| verify(admin, copy, lines)).await?;
         match result {
             Verification::Identical | Verification::Skipped(_) => Ok(()),
             Verification::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
@@ -85,23 +83,30 @@ impl DdlVerifier {
 }
 
 async fn verify(
-    database: &Database,
-    options: &EngineOptions,
+    admin: &TenantAdmin,
     copy: &SchemaCopy,
     lines: &[String],
 ) -> Result<Verification, BackupError> {
-    let facts = database.facts();
+    let facts = admin.database().facts();
     if facts.in_recovery || facts.read_only {
         return Ok(Verification::Skipped("the server is read-only".to_owned()));
     }
     let lost = |error| BackupError::Server { doing: "verifying the DDL".to_owned(), error };
-    let session = database.session(RECONNECT_TIMEOUT).await.map_err(lost)?;
+    let session = admin.database().session(RECONNECT_TIMEOUT).await.map_err(lost)?;
     let (silent, _) = Progress::channel();
-    let retry = Retry::new(database, options, &silent, Interrupts::never());
+    let interrupts = admin.interrupts.clone();
+    let retry = Retry::new(admin.database(), &admin.options, &silent, interrupts);
     let refused = |error: &Error| BackupError::refused("verifying the DDL", error);
     let mut attempts = retry.attempts();
     let result = loop {
-        let result = restore_scratch(&session, options, copy, lines).await;
+        let restore = restore_scratch(&session, &admin.options, copy, lines);
+        let result = match retry.until_cancelled(&session, restore).await {
+            Ok(result) => result,
+            Err(gave_up) => {
+                session.discard();
+                return Err(gave_up.into());
+            }
+        };
         if result.is_err() {
             // If this fails too, so does the next attempt.
             let _ = session.client().simple_query("ROLLBACK").await;

@@ -57,7 +57,10 @@ impl From<GaveUp> for InstallError {
             GaveUp::NotConnected(error) | GaveUp::Lost(error) | GaveUp::Unknown(error) => {
                 Self::database(error)
             }
-            GaveUp::Cancelled => Self::database(ServerError::default()),
+            GaveUp::Cancelled => Self::database(ServerError {
+                message: "interrupted".to_owned(),
+                ..ServerError::default()
+            }),
         }
     }
 }
@@ -70,16 +73,21 @@ impl From<GaveUp> for InstallError {
 pub(crate) async fn ensure(
     database: &Database,
     options: &EngineOptions,
+    interrupts: Interrupts,
 ) -> Result<(), MigrateError> {
     let (silent, _) = Progress::channel();
-    let retry = Retry::new(database, options, &silent, Interrupts::never());
+    let retry = Retry::new(database, options, &silent, interrupts);
     let refused = |error: &Error| InstallError::database(server_error(error));
     let mut attempts = retry.attempts();
     loop {
         // A run that continues without the ledger after a lost connection would leave stale rows in it.
         let outcome = match database.session(RECONNECT_TIMEOUT).await {
             Ok(session) => {
-                let installed = install(&session, options).await;
+                let installed = retry.until_cancelled(&session, install(&session, options)).await;
+                let installed = match installed {
+                    Ok(installed) => installed,
+                    Err(gave_up) => Err(gave_up.into()),
+                };
                 if installed.is_err() {
                     session.discard();
                 }

@@ -233,6 +233,16 @@ impl Database {
             let _ = session.read(&format!("SELECT pg_cancel_backend({pid})")).await;
         }
     }
+
+    /// Cancels the statement that a session runs. Behind a pooler it does nothing: closing the session
+    /// makes the pooler close the server's connection.
+    pub(crate) async fn cancel_session(&self, session: &Session) {
+        if self.facts.route == Route::Direct
+            && let Some(pid) = pooler::process_id(session.client()).await
+        {
+            self.cancel(pid).await;
+        }
+    }
 }
 
 fn timeouts(wait: Duration) -> Timeouts {

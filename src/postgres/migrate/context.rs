@@ -22,6 +22,7 @@ use crate::postgres::connection::server_error::missing_relation;
 use crate::postgres::connection::session_cache::SessionCache;
 use crate::service::event::{EventKind, Progress};
 use crate::service::failure::MigrateError;
+use crate::service::fleet::Interrupts;
 
 /// What a migrator does with pending files.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +108,7 @@ impl Context {
 
     /// Creates the tables of pricesync unless they exist.
     pub(crate) async fn bookkeeping(&self) -> Result<(), MigrateError> {
-        let ensure = || bookkeeping::ensure(&self.database, &self.options);
+        let ensure = || bookkeeping::ensure(&self.database, &self.options, Interrupts::never());
         self.bookkeeping.get_or_try_init(ensure).await.copied()
     }
 

@@ -1,27 +1,29 @@
 //! Adopts an existing schema: applies pending migrations and inserts row and hosts in one
 //! transaction.
 
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error, database_error};
+use super::admin::TenantAdmin;
+use super::catalog::database_error;
 use super::change::ChangeError;
-use super::create::{CreateFailed, Created, Creation};
+use super::conflicts::NewValues;
+use super::create::{CreateFailed, Created, Creation, Prepared};
+use super::new_row::insert_error;
 use crate::domain::applied::Applied;
 use crate::domain::catalog::CatalogError;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::sqlstate;
 use crate::domain::tenant::NewTenant;
 use crate::migrations::{MigrationSet, Script, Transaction};
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
 use crate::postgres::transaction::retry::TxError;
-use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Registers an existing schema as a new tenant and applies its pending migrations. Without a
     /// set none are applied.
     ///
@@ -32,100 +34,90 @@ impl PostgresCatalog {
         &self,
         new: &NewTenant,
         set: Option<&MigrationSet>,
-        options: &EngineOptions,
-        progress: &Progress,
     ) -> Result<Created, ChangeError> {
-        let creation = Creation::new(self, new, set, options, progress).await;
+        let creation = Creation::new(self, new, set).await;
         let attempt = async |number| {
-            let session = self.session_for(number).await?;
-            let adopted = self.adopt_in(&session, &creation, number).await;
-            if adopted.is_err() {
-                // Closing the connection rolls back.
-                session.discard();
-            }
-            adopted
+            creation.attempt(number, async |session| creation.adopt_in(session, number).await).await
         };
-        let refused = |error: &Error| {
-            let doing = format!("reading the history of {}", new.schema);
-            let error = server_error(error);
-            MigrateError::Database { doing, error }.into()
-        };
-        let adopted = self.retry(options).run(refused, attempt).await?;
+        let refused = |error: &Error| insert_error(error, new, self.tables()).into();
+        let adopted = self.retry().run(refused, attempt).await?;
         Ok(Created { tenant: self.with_id(adopted.tenant).await?, ..adopted })
     }
+}
 
-    /// Opens the transaction in the schema, under its lock.
-    async fn open_schema(
-        &self,
-        session: &Session,
-        creation: &Creation<'_>,
-        expect_history: bool,
-    ) -> Result<OpenTransaction, CreateFailed> {
-        let schema = &creation.new.schema;
-        match open(session, creation.options, &creation.target, expect_history).await? {
-            OpenOutcome::Ready(opened) => Ok(opened),
-            OpenOutcome::Expect(history) => {
-                Box::pin(self.open_schema(session, creation, history)).await
-            }
-            OpenOutcome::Busy(oid) => Err(TxError::Busy(oid)),
-            OpenOutcome::NotUsable(role) => Err(TxError::Refused(
-                database_error(ServerError {
-                    sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
-                    message: format!("role '{role}' may not use schema '{schema}'"),
-                    ..ServerError::default()
-                })
-                .into(),
-            )),
-            OpenOutcome::NoSchema | OpenOutcome::NoTenant | OpenOutcome::Dropping => {
-                Err(TxError::Refused(CatalogError::SchemaMissing(schema.clone()).into()))
-            }
+impl Creation<'_> {
+    async fn adopt_in(&self, session: &Session, number: u32) -> Result<Prepared, CreateFailed> {
+        let refused = |error: CatalogError| TxError::Refused(ChangeError::from(error));
+        let schema = &self.new.schema;
+        let opened = self.open_schema(session).await?;
+        let catalog = &self.admin.catalog;
+        if let Some(taken) = catalog.find_conflict(session, self.new, NewValues::Adopt).await? {
+            return Err(refused(taken));
         }
-    }
-
-    async fn adopt_in(
-        &self,
-        session: &Session,
-        creation: &Creation<'_>,
-        number: u32,
-    ) -> Result<Created, CreateFailed> {
-        let Creation { new, options, .. } = *creation;
-        let (schema, table) = (&new.schema, &options.history_table);
-        let opened = self.open_schema(session, creation, true).await?;
-        let catalog_failed = |error: Error| {
-            TxError::of(server_error(&error), ChangeError::from(catalog_error(&error)))
-        };
-        if let Some(conflict) =
-            self.find_conflict(session, new, true).await.map_err(catalog_failed)?
-        {
-            return Err(TxError::Refused(conflict.into()));
-        }
-        let (mut history, pending) = compare(creation.set, &opened)
+        let (mut history, pending) = compare(self.set, &opened)
             .map_err(|error| TxError::Refused(ChangeError::Migrate(error)))?;
-        if history.is_empty() && !pending.is_empty() {
-            let sql = format!(
-                "SELECT count(*) FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::regclass AND refobjid = {} \
-                 AND NOT (classid = 'pg_catalog.pg_class'::regclass AND objid IS NOT DISTINCT FROM to_regclass({}))",
-                opened.schema_oid,
-                postgres_protocol::escape::escape_literal(&qualified(schema, table))
-            );
-            let rows = session.rows(&sql).await.map_err(catalog_failed)?;
-            let objects: Option<u64> = rows.first().map(|row| row.parse(0)).transpose()?;
-            if let Some(objects @ 1..) = objects {
-                let refused = CatalogError::NoHistory(schema.clone(), objects);
-                return Err(TxError::Refused(refused.into()));
-            }
+        if history.is_empty()
+            && !pending.is_empty()
+            && let objects @ 1.. = self.count_objects(session, &opened).await?
+        {
+            return Err(refused(CatalogError::NoHistory(schema.clone(), objects)));
         }
         let inside = |script: &&&Script| script.transaction == Transaction::Inside;
         let scripts: Vec<&Script> = pending.iter().take_while(inside).copied().collect();
         let applied = if scripts.is_empty() {
             Vec::new()
         } else {
-            self.run_files(session, creation, &opened, &scripts, number).await?
+            self.run_files(session, &opened, &scripts, number).await?
         };
         history.extend(scripts.iter().map(|script| script.id.claimed()));
         let left = pending.len() - scripts.len();
         let history = (!history.is_empty()).then_some(history);
-        self.commit_created(session, creation, &opened, history, applied, left).await
+        Ok(Prepared { opened, history, applied, left })
+    }
+
+    /// Opens the transaction in the schema, under its lock.
+    async fn open_schema(&self, session: &Session) -> Result<OpenTransaction, CreateFailed> {
+        let (schema, options) = (&self.new.schema, &self.admin.options);
+        let open = async |expect_history| {
+            let opened = open(session, options, &self.target, expect_history).await;
+            opened.map_err(|error| {
+                let (doing, error) =
+                    (format!("reading the history of {schema}"), server_error(&error));
+                TxError::of(error.clone(), MigrateError::Database { doing, error }.into())
+            })
+        };
+        let mut outcome = open(true).await?;
+        if let OpenOutcome::Expect(history) = outcome {
+            outcome = open(history).await?;
+        }
+        let refused = match outcome {
+            OpenOutcome::Ready(opened) => return Ok(opened),
+            OpenOutcome::Busy(oid) => return Err(TxError::Busy(oid)),
+            OpenOutcome::NotUsable(role) => database_error(ServerError {
+                sqlstate: Some(sqlstate::INSUFFICIENT_PRIVILEGE.to_owned()),
+                message: format!("role '{role}' may not use schema '{schema}'"),
+                ..ServerError::default()
+            }),
+            _ => CatalogError::SchemaMissing(schema.clone()),
+        };
+        Err(TxError::Refused(refused.into()))
+    }
+
+    /// Returns the number of objects in the schema other than the history table.
+    async fn count_objects(
+        &self,
+        session: &Session,
+        opened: &OpenTransaction,
+    ) -> Result<u64, Error> {
+        let history = qualified(&self.new.schema, &self.admin.options.history_table);
+        let sql = format!(
+            "SELECT count(*) FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::regclass AND refobjid = {} \
+             AND NOT (classid = 'pg_catalog.pg_class'::regclass AND objid IS NOT DISTINCT FROM to_regclass({}))",
+            opened.schema_oid,
+            escape_literal(&history)
+        );
+        let rows = session.rows(&sql).await?;
+        rows.first().map_or(Ok(0), |row| row.parse(0))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the tenant tables: tenants, their hosts, and values that are taken.
+//! Reads the tenant tables: tenants and their hosts, and what the database has besides them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,21 +7,18 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
-use crate::domain::catalog::{CatalogError, Taken, TenantCatalog};
+use crate::domain::catalog::{CatalogError, TenantCatalog};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
-use crate::domain::tenant::{Hostname, NewTenant, RefusedRow, Slug, Tenant, TenantList};
+use crate::domain::tenant::{Hostname, RefusedRow, Slug, Tenant, TenantList};
 use crate::postgres::connection::catalog_sql::Tables;
-use crate::postgres::connection::catalog_sql::select_missing;
 use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::sql_file::filled;
 use crate::postgres::transaction::advisory_lock;
-use crate::postgres::transaction::retry::Retry;
-use crate::service::event::{Progress, Skipped};
+use crate::service::event::Skipped;
 use crate::service::failure::ServerError;
-use crate::service::fleet::Interrupts;
 use crate::settings::CatalogLayout;
 
 /// Separates hosts in one text; no host name contains it.
@@ -38,7 +35,6 @@ const CREATED_AT: &str = "to_char(t.created_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'
 pub struct PostgresCatalog {
     database: Database,
     tables: Tables,
-    progress: Progress,
 }
 
 /// The server's error inside a [`CatalogError`].
@@ -119,26 +115,10 @@ impl InvalidIndex {
 }
 
 impl PostgresCatalog {
-    /// Returns the catalog in these tables. It reports no events.
+    /// Returns the catalog in these tables.
     #[must_use]
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
-        let tables = Tables::new(layout);
-        Self { database, tables, progress: Progress::channel().0 }
-    }
-
-    /// Returns the same catalog, which reports lock waits and progress to `progress`.
-    #[must_use]
-    pub fn with_progress(self, progress: Progress) -> Self {
-        Self { progress, ..self }
-    }
-
-    pub(crate) fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    /// Returns how transactions of the catalog's verbs are retried.
-    pub(crate) fn retry<'a>(&'a self, options: &'a EngineOptions) -> Retry<'a> {
-        Retry::new(&self.database, options, &self.progress, Interrupts::never())
+        Self { database, tables: Tables::new(layout) }
     }
 
     /// Returns the database that the catalog is in.
@@ -160,17 +140,6 @@ impl PostgresCatalog {
         Ok(self.session().await?.read(sql).await?)
     }
 
-    /// Creates an empty schema for a tenant whose schema does not exist. Does nothing if it exists.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
-    pub async fn create_schema(&self, schema: &SchemaName) -> Result<(), CatalogError> {
-        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted());
-        self.session().await?.rows(&sql).await?;
-        Ok(())
-    }
-
     /// Returns the schemas whose name has the prefix or that contain a history table, and that no
     /// tenant's row names. Leaves out those in `shared` and, if the prefix is empty, those that
     /// contain extensions.
@@ -186,21 +155,15 @@ impl PostgresCatalog {
     ) -> Result<Vec<String>, CatalogError> {
         let shared: Vec<String> =
             shared.iter().map(|schema| escape_literal(schema.as_str())).collect();
-        let sql = format!(
-            "SELECT n.nspname FROM pg_namespace n \
-             WHERE (starts_with(n.nspname::text, {}) OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = {} AND c.relkind IN ('r', 'p'))) \
-             AND n.nspname NOT IN ('public', 'pricesync', 'information_schema') AND NOT starts_with(n.nspname::text, 'pg_') \
-             AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid AND e.deptype = 'e') \
-             AND NOT n.nspname = ANY (ARRAY[{}]::name[]) \
-             AND ({} <> '' OR NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid)) \
-             AND NOT starts_with(n.nspname::text, '{TRASH_PREFIX}') AND NOT starts_with(n.nspname::text, '{DROPPING_PREFIX}') \
-             AND NOT EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text) ORDER BY 1",
-            escape_literal(prefix),
-            escape_literal(history_table),
-            shared.join(","),
-            escape_literal(prefix),
-            self.tables.rows
-        );
+        let values = [
+            ("{prefix}", escape_literal(prefix)),
+            ("{history_table}", escape_literal(history_table)),
+            ("{shared}", shared.join(",")),
+            ("{rows}", self.tables.rows.clone()),
+            ("{trash}", TRASH_PREFIX.to_owned()),
+            ("{dropping}", DROPPING_PREFIX.to_owned()),
+        ];
+        let sql = filled(include_str!("sql/orphans.sql"), &values);
         let schema = |row: &Row| Ok(row.text(0)?.to_owned());
         self.read(&sql).await?.iter().map(schema).collect()
     }
@@ -250,20 +213,8 @@ impl PostgresCatalog {
     ///
     /// The server's error.
     pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
-        // An index of a partitioned table is invalid until each partition has one. Any role can see the
-        // lock of a running build, but not its row in pg_stat_progress_create_index.
-        let sql = format!(
-            "SELECT n.nspname, c.relname, t.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-             JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE NOT i.indisvalid AND c.relkind = 'i' \
-             AND (n.nspname = 'public' OR EXISTS (SELECT FROM {} t WHERE t.schema_name::text = n.nspname::text)) \
-             AND NOT EXISTS (SELECT FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
-             WHERE l.locktype = 'relation' AND l.relation = t.oid AND l.mode = 'ShareUpdateExclusiveLock' \
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-             AND a.backend_type IS DISTINCT FROM 'autovacuum worker') \
-             ORDER BY 1, 2",
-            self.tables.rows
-        );
+        let values = [("{rows}", self.tables.rows.clone())];
+        let sql = filled(include_str!("sql/invalid_indexes.sql"), &values);
         let index = |row: &Row| {
             Ok(InvalidIndex {
                 schema: row.text(0)?.to_owned(),
@@ -293,70 +244,6 @@ impl PostgresCatalog {
              (SELECT {HOSTS} FROM {hosts} d WHERE d.tenant_id = t.id) \
              FROM {rows} t {condition} ORDER BY t.slug COLLATE \"C\""
         )
-    }
-
-    /// Returns an error if another tenant has the slug, schema or a host of the new one, ignoring
-    /// case. With `adopts` the schema may exist.
-    pub(crate) async fn find_conflict(
-        &self,
-        session: &Session,
-        new: &NewTenant,
-        adopts: bool,
-    ) -> Result<Option<CatalogError>, Error> {
-        let Tables { rows, hosts, .. } = &self.tables;
-        let (slug, schema) =
-            (escape_literal(new.slug.as_str()), escape_literal(new.schema.as_str()));
-        let new_hosts: Vec<String> = new
-            .hostnames
-            .iter()
-            .flat_map(|host| std::iter::once(host.to_string()).chain(host.unicode()))
-            .map(|host| escape_literal(&host))
-            .collect();
-        let sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.given_slug) = lower({slug}) \
-             UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) \
-             UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND NOT ({adopts} AND n.nspname = {schema}) \
-             UNION ALL SELECT 3, d.domain, 'tenant ''' || t.slug || '''' FROM {hosts} d JOIN {rows} t ON t.id = d.tenant_id \
-             WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) ORDER BY 1",
-            new_hosts.join(",")
-        );
-        // Not through `read`, which starts a transaction of its own.
-        let rows = session.rows(&sql).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        Ok(Some(CatalogError::AlreadyExists {
-            what: match row.text(0)? {
-                "1" => Taken::Slug,
-                "2" => Taken::Schema,
-                _ => Taken::Hostname,
-            },
-            value: row.text(1)?.to_owned(),
-            owner: row.text(2)?.to_owned(),
-        }))
-    }
-
-    /// Adds to an [`CatalogError::AlreadyExists`] error that its owner is being dropped, if so.
-    pub(crate) async fn describe_owner(&self, error: CatalogError) -> CatalogError {
-        let CatalogError::AlreadyExists { what, value, owner } = error else {
-            return error;
-        };
-        let column = match what {
-            Taken::Slug => "slug",
-            Taken::Schema => "schema_name",
-            Taken::Hostname => return CatalogError::AlreadyExists { what, value, owner },
-        };
-        let sql = format!(
-            "SELECT FROM ({}) m (schema_name, dropping) JOIN {} t ON t.schema_name = m.schema_name WHERE m.dropping AND t.{column} = {}",
-            select_missing(&self.tables.rows),
-            self.tables.rows,
-            escape_literal(&value)
-        );
-        let owner = match self.read(&sql).await {
-            Ok(rows) if !rows.is_empty() => format!("{owner}, which is being dropped"),
-            _ => owner,
-        };
-        CatalogError::AlreadyExists { what, value, owner }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The error of every change to a tenant.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::catalog::{database_error, unreachable_error};
@@ -23,6 +24,8 @@ pub enum ChangeError {
     },
     /// Other sessions held locks that the change requires, in every attempt.
     InUse(ServerError),
+    /// An interrupt ended it; what was not committed is rolled back.
+    Interrupted,
 }
 
 impl ChangeError {
@@ -38,9 +41,39 @@ impl ChangeError {
                 _ => false,
             },
             Self::Locked { .. } | Self::InUse(_) => true,
+            Self::Interrupted => false,
         }
     }
 }
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalog(error) => error.fmt(f),
+            Self::Migrate(error) => match &**error {
+                MigrateError::InDoubt { doing, error } => write!(
+                    f,
+                    "{doing}: the connection was lost, and whether the transaction is committed is unknown: {error}"
+                ),
+                _ => f.write_str("a migration failed"),
+            },
+            Self::Locked { holder, waited } => {
+                f.write_str("the schema is locked by ")?;
+                match holder {
+                    Some(holder) => holder.fmt(f)?,
+                    None => f.write_str("another session")?,
+                }
+                write!(f, "; waited {} s", waited.as_secs())
+            }
+            Self::InUse(error) => write!(f, "timed out waiting for a lock: {error}"),
+            Self::Interrupted => {
+                f.write_str("interrupted; the server rolls back what was not committed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
 
 impl From<CatalogError> for ChangeError {
     fn from(error: CatalogError) -> Self {
@@ -63,11 +96,7 @@ impl From<GaveUp> for ChangeError {
             GaveUp::Unknown(error) => {
                 MigrateError::InDoubt { doing: "committing".to_owned(), error }.into()
             }
-            GaveUp::Cancelled => database_error(ServerError {
-                message: "interrupted; nothing was committed".to_owned(),
-                ..ServerError::default()
-            })
-            .into(),
+            GaveUp::Cancelled => Self::Interrupted,
         }
     }
 }

@@ -3,22 +3,23 @@
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error, database_error, unreachable_error};
+use super::admin::TenantAdmin;
+use super::catalog::catalog_error;
+use super::change::ChangeError;
+use super::conflicts::spellings;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::tenant::{Hostname, Tenant};
 use crate::postgres::connection::catalog_sql::Domains;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::Row;
 use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
-use crate::service::failure::ServerError;
 
 /// Why the hosts of a tenant were not changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DomainError {
     /// Any other error, such as a host that is taken.
-    Catalog(CatalogError),
+    Change(ChangeError),
     /// No table for hosts is configured.
     NoTable,
     /// No column for the primary host is configured.
@@ -42,7 +43,7 @@ pub enum DomainError {
 impl std::fmt::Display for DomainError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Catalog(error) => error.fmt(f),
+            Self::Change(error) => error.fmt(f),
             Self::NoTable => {
                 f.write_str("no table for hosts of tenants is configured (catalog.domain_table is empty)")
             }
@@ -67,19 +68,19 @@ impl From<DomainError> for Stop<DomainError> {
 
 impl From<GaveUp> for DomainError {
     fn from(gave_up: GaveUp) -> Self {
-        match gave_up {
-            GaveUp::NotConnected(error) => unreachable_error(error),
-            GaveUp::Lost(error) | GaveUp::Unknown(error) => database_error(error),
-            // No schema is locked, and no interrupt reaches a transaction this short.
-            GaveUp::Locked { .. } | GaveUp::Cancelled => database_error(ServerError::default()),
-        }
-        .into()
+        Self::Change(gave_up.into())
+    }
+}
+
+impl From<ChangeError> for DomainError {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error)
     }
 }
 
 impl From<CatalogError> for DomainError {
     fn from(error: CatalogError) -> Self {
-        Self::Catalog(error)
+        Self::Change(error.into())
     }
 }
 
@@ -100,7 +101,7 @@ struct DomainRow {
     is_primary: bool,
 }
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Adds hosts to a tenant, all or none. The first host of a tenant without hosts becomes its
     /// primary one; with `primary` the first of `hosts` does.
     ///
@@ -113,13 +114,12 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         primary: bool,
-        options: &EngineOptions,
     ) -> Result<Vec<Added>, DomainError> {
         if primary {
             self.require_primary_column()?;
         }
         let work = async |transaction: &mut Transaction<'_>| {
-            let mut rows = self.lock_hosts(transaction, tenant, options).await?;
+            let mut rows = self.lock_hosts(transaction, tenant).await?;
             let mut added = Vec::with_capacity(hosts.len());
             for (position, host) in hosts.iter().enumerate() {
                 let becomes_primary = rows.is_empty() || (primary && position == 0);
@@ -160,7 +160,7 @@ impl PostgresCatalog {
             }
             Ok(added)
         };
-        self.in_transaction(options, work).await
+        self.in_transaction(work).await
     }
 
     /// Removes hosts from a tenant, all or none. If the primary one is among them, another one becomes
@@ -175,10 +175,9 @@ impl PostgresCatalog {
         tenant: &Tenant,
         hosts: &[Hostname],
         force: bool,
-        options: &EngineOptions,
     ) -> Result<Option<String>, DomainError> {
         let work = async |transaction: &mut Transaction<'_>| {
-            let mut rows = self.lock_hosts(transaction, tenant, options).await?;
+            let mut rows = self.lock_hosts(transaction, tenant).await?;
             for host in hosts {
                 let row = find_row(&rows, host, tenant)?;
                 if rows.len() == 1 && !force {
@@ -210,7 +209,7 @@ impl PostgresCatalog {
             };
             Ok(successor)
         };
-        self.in_transaction(options, work).await
+        self.in_transaction(work).await
     }
 
     /// Makes one of a tenant's hosts its primary one.
@@ -223,24 +222,22 @@ impl PostgresCatalog {
         &self,
         tenant: &Tenant,
         host: &Hostname,
-        options: &EngineOptions,
     ) -> Result<(), DomainError> {
         self.require_primary_column()?;
         let work = async |transaction: &mut Transaction<'_>| {
-            let rows = self.lock_hosts(transaction, tenant, options).await?;
+            let rows = self.lock_hosts(transaction, tenant).await?;
             let row = find_row(&rows, host, tenant)?;
             self.make_primary(transaction, tenant, &row.id).await
         };
-        self.in_transaction(options, work).await
+        self.in_transaction(work).await
     }
 
     async fn in_transaction<T>(
         &self,
-        options: &EngineOptions,
         work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<DomainError>>,
     ) -> Result<T, DomainError> {
-        let refused = |error: &Error| catalog_error(error).into();
-        self.retry(options).run_transaction(None, refused, work).await
+        let refused = |error: &Error| ChangeError::from(catalog_error(error)).into();
+        self.retry().run_transaction(None, refused, work).await
     }
 
     fn table(&self) -> Result<&Domains, DomainError> {
@@ -259,12 +256,11 @@ impl PostgresCatalog {
         &self,
         transaction: &mut Transaction<'_>,
         tenant: &Tenant,
-        options: &EngineOptions,
     ) -> Result<Vec<DomainRow>, Stop<DomainError>> {
         let tables = self.tables();
         let lock = format!(
             "{}LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-            catalog_search_path(options),
+            catalog_search_path(&self.options),
             self.table()?.table
         );
         transaction.rows(&lock).await?;
@@ -299,8 +295,7 @@ impl PostgresCatalog {
         host: &Hostname,
     ) -> Result<(), Stop<DomainError>> {
         let tables = self.tables();
-        let mut forms = vec![escape_literal(host.as_str())];
-        forms.extend(host.unicode().map(|unicode| escape_literal(&unicode)));
+        let forms: Vec<String> = spellings(host).map(|form| escape_literal(&form)).collect();
         let sql = format!(
             "SELECT d.domain, t.slug FROM {} d JOIN {} t ON t.id = d.tenant_id \
              WHERE lower(d.domain) = ANY (ARRAY[{}]::text[]) LIMIT 1",

@@ -1,10 +1,13 @@
 //! The catalog of tenants: reads it, and creates, adopts, renames and drops tenants.
 //!
-//! Imports `connection`, `transaction`, `schema`, `bookkeeping` and `migrate`. Start reading at [`catalog`].
+//! Imports `connection`, `transaction`, `schema`, `bookkeeping` and `migrate`. Start reading at [`catalog`],
+//! which reads, and [`admin`], which changes.
 
+pub mod admin;
 pub(crate) mod adopt;
 pub mod catalog;
 pub mod change;
+pub(crate) mod conflicts;
 pub mod context;
 pub mod create;
 pub mod domains;

@@ -1,11 +1,13 @@
-//! Inserts the row of a new tenant and explains why an insert was rejected.
+//! Opens a new tenant's transaction, inserts its row, and explains why an insert was rejected.
 
-use futures_util::future::join3;
+use futures_util::future::{join3, join4};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::{PostgresCatalog, catalog_error};
+use super::admin::TenantAdmin;
+use super::catalog::catalog_error;
 use super::change::ChangeError;
+use super::conflicts::NewValues;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::sqlstate;
 use crate::domain::tenant::{NewTenant, Tenant};
@@ -13,14 +15,42 @@ use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::open::OpenTransaction;
+use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
 use crate::postgres::transaction::retry::TxError;
-use crate::service::fleet::Interrupts;
 
-impl PostgresCatalog {
+impl TenantAdmin {
+    /// Runs `opening`, which opens a transaction, and creates the schema of a new tenant. Returns an
+    /// error inside the result if the slug, schema or a host is taken.
+    pub(crate) async fn open_new(
+        &self,
+        session: &Session,
+        new: &NewTenant,
+        opening: &str,
+    ) -> Result<Result<OpenTransaction, CatalogError>, Error> {
+        let probe = probe(&new.schema, &self.options.history_table);
+        let create = format!("CREATE SCHEMA {}; {probe}", new.schema.quoted());
+        // Pipelined. The conflict names what is taken; the failed CREATE SCHEMA does not.
+        let (reset, began, conflict, created) = join4(
+            session.client().simple_query("DISCARD ALL"),
+            session.rows(opening),
+            self.catalog.find_conflict(session, new, NewValues::Create),
+            session.rows(&create),
+        )
+        .await;
+        reset?;
+        began?;
+        if let Some(conflict) = conflict? {
+            return Ok(Err(conflict));
+        }
+        Ok(match interpret(&created?, &new.schema)? {
+            OpenOutcome::Ready(opened) => Ok(opened),
+            _ => Err(CatalogError::SchemaMissing(new.schema.clone())),
+        })
+    }
+
     /// Inserts the tenant, writes the ledger and commits, all pipelined, and returns `created` of the
     /// tenant. If a statement fails, the server rolls back at COMMIT.
-    pub(crate) async fn commit_new<T>(
+    pub(crate) async fn commit_new<T, E>(
         &self,
         session: &Session,
         new: &NewTenant,
@@ -28,12 +58,16 @@ impl PostgresCatalog {
         insert: &str,
         note: &str,
         created: impl FnOnce(Tenant) -> T,
-    ) -> Result<T, TxError<ChangeError, T>> {
+    ) -> Result<T, TxError<E, T>> {
         // A migration may have run SET CONSTRAINTS.
         let insert = format!("SET CONSTRAINTS ALL DEFERRED; {insert}");
-        let (timeout, never) = (std::time::Duration::ZERO, Interrupts::never());
-        let mut monitor =
-            LockMonitor::new(self.database(), opened.pid, timeout, self.progress(), never);
+        let mut monitor = LockMonitor::new(
+            self.database(),
+            opened.pid,
+            self.options.lock_timeout,
+            &self.progress,
+            self.interrupts.clone(),
+        );
         let all = join3(
             session.rows(&insert),
             session.client().simple_query(note),
@@ -45,15 +79,14 @@ impl PostgresCatalog {
             (Ok(_), Ok(_), Ok(_)) => return Ok(created(new_tenant(id, new))),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => error,
         };
-        let cause = server_error(&error);
         if is_connection_lost(&error) {
             return Err(TxError::InDoubt {
                 transaction: opened.identity.transaction.clone(),
                 value: created(new_tenant(id, new)),
-                cause: Box::new(cause),
+                cause: Box::new(server_error(&error)),
             });
         }
-        Err(TxError::of(cause, insert_error(&error, new, self.tables()).into()))
+        Err(error.into())
     }
 
     /// Reads the id of a tenant whose INSERT was committed but whose reply was lost.
@@ -67,7 +100,8 @@ impl PostgresCatalog {
             escape_literal(tenant.slug.as_str()),
             escape_literal(tenant.schema.as_str())
         );
-        let id = inserted_id(&self.read(&sql).await?);
+        let rows = self.read(async |session| session.read(&sql).await).await?;
+        let id = inserted_id(&rows);
         Ok(Tenant { id, ..tenant })
     }
 }

@@ -1,24 +1,21 @@
 //! Renames a tenant: slug, name and schema, in one transaction.
 
-use std::fmt::Write as _;
-
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::catalog::PostgresCatalog;
+use super::admin::TenantAdmin;
 use super::change::ChangeError;
+use super::conflicts::NewValues;
 use super::new_row::insert_error;
-use crate::domain::catalog::{CatalogError, Taken};
+use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Tenant};
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
-use crate::postgres::connection::session::Session;
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Changes a tenant's slug, name and schema to those of `new`; hosts and other columns stay. The
     /// ledger follows the schema. Fails if a text such as a function contains the old schema's name,
     /// unless `ignore_references`.
@@ -32,13 +29,12 @@ impl PostgresCatalog {
         tenant: &Tenant,
         new: &NewTenant,
         ignore_references: bool,
-        options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let work = async |transaction: &mut Transaction<'_>| {
-            self.rename_in(transaction, tenant, new, ignore_references, options).await
+            self.rename_in(transaction, tenant, new, ignore_references).await
         };
         let refused = |error: &Error| self.rename_error(error, new);
-        self.retry(options).run_locked(&tenant.schema, refused, work).await
+        self.retry().run_locked(&tenant.schema, refused, work).await
     }
 
     /// Returns the error of a transaction that changes a tenant's names to those of `new`.
@@ -55,7 +51,6 @@ impl PostgresCatalog {
         tenant: &Tenant,
         new: &NewTenant,
         ignore_references: bool,
-        options: &EngineOptions,
     ) -> Result<(), Stop<ChangeError>> {
         let refused = |error: CatalogError| Stop::Refused(error.into());
         let session = transaction.session();
@@ -73,8 +68,9 @@ impl PostgresCatalog {
             return Err(refused(CatalogError::SchemaMissing(tenant.schema.clone())));
         };
         let (oid, keeps_ledger) = (row.text(0)?, row.is_true(1));
-        if let Some(conflict) = self.rename_conflict(session, tenant, new).await? {
-            return Err(refused(conflict));
+        let names = NewValues::Rename(tenant);
+        if let Some(taken) = self.catalog.find_conflict(session, new, names).await? {
+            return Err(refused(taken));
         }
         let schema_changes = new.schema != tenant.schema;
         if schema_changes && !ignore_references {
@@ -83,7 +79,8 @@ impl PostgresCatalog {
                 return Err(refused(CatalogError::NameReferenced(tenant.schema.clone(), found)));
             }
         }
-        let mut statements = vec![catalog_search_path(options).trim_end_matches("; ").to_owned()];
+        let mut statements =
+            vec![catalog_search_path(&self.options).trim_end_matches("; ").to_owned()];
         statements.extend(self.tables().update(tenant, new));
         if schema_changes {
             statements.push(format!(
@@ -97,48 +94,6 @@ impl PostgresCatalog {
         }
         transaction.rows(&statements.join("; ")).await?;
         Ok(())
-    }
-
-    /// Returns an error if another tenant, also one in the trash, has the new slug or schema, ignoring
-    /// case.
-    async fn rename_conflict(
-        &self,
-        session: &Session,
-        tenant: &Tenant,
-        new: &NewTenant,
-    ) -> Result<Option<CatalogError>, Error> {
-        let rows = &self.tables().rows;
-        let (slug, schema) =
-            (escape_literal(new.slug.as_str()), escape_literal(new.schema.as_str()));
-        let (id, old) = (tenant.id, escape_literal(tenant.schema.as_str()));
-        let (slug_changes, schema_changes) = (new.slug != tenant.slug, new.schema != tenant.schema);
-        let mut sql = format!(
-            "SELECT 1, t.slug, 'tenant ''' || t.slug || ''' (' || t.name || ')' FROM {rows} t WHERE lower(t.given_slug) = lower({slug}) AND t.id <> '{id}' AND {slug_changes} \
-             UNION ALL SELECT 2, t.schema_name, 'tenant ''' || t.slug || '''' FROM {rows} t WHERE lower(t.schema_name) = lower({schema}) AND t.id <> '{id}' AND {schema_changes} \
-             UNION ALL SELECT 2, n.nspname, 'an existing schema' FROM pg_namespace n \
-             WHERE lower(n.nspname::text COLLATE pg_catalog.\"default\") = lower({schema}) AND n.nspname <> {old} AND {schema_changes}"
-        );
-        let trash = "SELECT has_table_privilege(to_regclass('pricesync.trash'), 'SELECT')";
-        let rows_of_trash = session.rows(trash).await?;
-        if rows_of_trash.first().is_some_and(|row| row.is_true(0)) {
-            let _ = write!(
-                sql,
-                " UNION ALL SELECT 1, r.slug, 'a tenant in the trash (pricesync_trash_' || r.id || ')' FROM pricesync.trash r WHERE lower(r.slug) = lower({slug}) AND {slug_changes} \
-                 UNION ALL SELECT 2, r.schema_name, 'a tenant in the trash (pricesync_trash_' || r.id || ')' FROM pricesync.trash r WHERE lower(r.schema_name) = lower({schema}) AND {schema_changes}"
-            );
-        }
-        let rows = session.rows(&format!("{sql} ORDER BY 1")).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        Ok(Some(CatalogError::AlreadyExists {
-            what: match row.text(0)? {
-                "1" => Taken::Slug,
-                _ => Taken::Schema,
-            },
-            value: row.text(1)?.to_owned(),
-            owner: row.text(2)?.to_owned(),
-        }))
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
+use super::admin::TenantAdmin;
 use super::catalog::{PostgresCatalog, database_error};
 use super::change::ChangeError;
+use super::conflicts::NewValues;
 use super::drop::{Chunk, Contents, LockedTables, Owner, PartlyDropped, contents_of};
 use super::new_row::inserted_id;
 use super::referencing_rows::SearchScope;
@@ -16,12 +18,13 @@ use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
 use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::run_log;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::Row;
+use crate::postgres::connection::sql_file::filled;
 use crate::postgres::transaction::ledger::is_absent;
 use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::postgres::transaction::settings::catalog_search_path;
+use crate::service::event::Interrupt;
 use crate::service::failure::MigrateError;
 
 /// A tenant in the trash.
@@ -84,76 +87,6 @@ impl Trashed {
 }
 
 impl PostgresCatalog {
-    /// Moves a tenant with its schema, row and hosts to the trash, in one transaction. Returns the new
-    /// name of the schema.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::SchemaMissing`]; [`CatalogError::ReferencedBy`] if rows, also the tenant's own,
-    /// block the deletion of its row or would be deleted with it and not restored.
-    pub async fn trash(
-        &self,
-        tenant: &Tenant,
-        contents: &Contents,
-        options: &EngineOptions,
-    ) -> Result<SchemaName, ChangeError> {
-        if !contents.exists() {
-            return Err(CatalogError::SchemaMissing(tenant.schema.clone()).into());
-        }
-        if contents.is_dropping() {
-            return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
-        }
-        self.check_references(tenant, SearchScope::Everywhere, |_| true, options).await?;
-        self.ensure_bookkeeping(options).await?;
-        let session = self.session().await?;
-        let next = format!(
-            "{ASYNC_COMMIT}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
-        );
-        let rows = session.rows(&next).await.map_err(CatalogError::from)?;
-        let number = inserted_id(&rows);
-        drop(session);
-        let trash_schema = SchemaName::trashed(number);
-        let tables = self.tables();
-        let id = tenant.id;
-        let domains = self.domains_as_json(id);
-        let statements = format!(
-            "SET LOCAL extra_float_digits TO 1; SET LOCAL IntervalStyle TO postgres; \
-             INSERT INTO pricesync.trash (id, tenant_id, slug, name, schema_name, tenant, domains, hosts, tables, bytes) \
-             SELECT {number}, t.id, coalesce(t.slug, t.schema_name), t.name, t.schema_name, \
-             (SELECT row_to_json(t) FROM {} t WHERE t.{} = '{id}'), {domains}, \
-             (SELECT coalesce(array_agg(d.domain ORDER BY d.is_primary DESC, d.id), '{{}}') FROM {} d WHERE d.tenant_id = t.id), \
-             {}, {} FROM {} t WHERE t.id = '{id}'; {}{}; ALTER SCHEMA {} RENAME TO {}; {}",
-            tables.tenants,
-            tables.id,
-            tables.hosts,
-            contents.tables,
-            contents.bytes,
-            tables.rows,
-            catalog_search_path(options),
-            tables.delete(id),
-            tenant.schema.quoted(),
-            trash_schema.quoted(),
-            run_log::forget(&tenant.schema),
-        );
-        let chunk = Chunk {
-            owner: Some(self.owner(tenant)),
-            what: "the tenant".to_owned(),
-            schema: tenant.schema.clone(),
-            tables: LockedTables::None,
-            statements,
-            is_brief: false,
-        };
-        self.run_chunk(&chunk, false, options).await?;
-        Ok(trash_schema)
-    }
-
-    async fn ensure_bookkeeping(&self, options: &EngineOptions) -> Result<(), ChangeError> {
-        bookkeeping::ensure(self.database(), options).await.map_err(|error| match error {
-            MigrateError::Database { error, .. } => database_error(error).into(),
-            error => error.into(),
-        })
-    }
-
     /// Returns the tenants in the trash, newest first; none if the bookkeeping tables are missing.
     ///
     /// # Errors
@@ -216,6 +149,83 @@ impl PostgresCatalog {
         self.read_trash(&sql, |row| row.parse(0)).await
     }
 
+    /// Returns the contents of a schema in the trash, and which objects outside depend on it.
+    ///
+    /// # Errors
+    ///
+    /// The server's error.
+    pub async fn contents_in_trash(&self, trashed: &Trashed) -> Result<Contents, CatalogError> {
+        let session = self.session().await?;
+        contents_of(&session, &[trashed.trash_schema()]).await
+    }
+}
+
+impl TenantAdmin {
+    /// Moves a tenant with its schema, row and hosts to the trash, in one transaction. Returns the new
+    /// name of the schema.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::SchemaMissing`]; [`CatalogError::ReferencedBy`] if rows, also the tenant's own,
+    /// block the deletion of its row or would be deleted with it and not restored.
+    pub async fn trash(
+        &self,
+        tenant: &Tenant,
+        contents: &Contents,
+    ) -> Result<SchemaName, ChangeError> {
+        if !contents.exists() {
+            return Err(CatalogError::SchemaMissing(tenant.schema.clone()).into());
+        }
+        if contents.is_dropping() {
+            return Err(CatalogError::PartlyDropped(tenant.slug.to_string()).into());
+        }
+        self.check_references(tenant, SearchScope::Everywhere, |_| true).await?;
+        self.ensure_bookkeeping().await?;
+        let next = format!(
+            "{ASYNC_COMMIT}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
+        );
+        let number = inserted_id(&self.read(async |session| session.rows(&next).await).await?);
+        let trash_schema = SchemaName::trashed(number);
+        let tables = self.tables();
+        let values = [
+            ("{number}", number.to_string()),
+            ("{id}", tenant.id.to_string()),
+            ("{tenants}", tables.tenants.clone()),
+            ("{id_column}", tables.id.clone()),
+            ("{domains}", self.catalog.domains_as_json(tenant.id)),
+            ("{hosts}", tables.hosts.clone()),
+            ("{tables}", contents.tables.to_string()),
+            ("{bytes}", contents.bytes.to_string()),
+            ("{rows}", tables.rows.clone()),
+            ("{search_path}", catalog_search_path(&self.options)),
+            ("{delete}", tables.delete(tenant.id)),
+            ("{schema}", tenant.schema.quoted().to_string()),
+            ("{trash_schema}", trash_schema.quoted().to_string()),
+            ("{forget}", run_log::forget(&tenant.schema)),
+        ];
+        let statements = filled(include_str!("sql/move_to_trash.sql"), &values);
+        let chunk = Chunk {
+            owner: Some(self.owner(tenant)),
+            what: "the tenant".to_owned(),
+            schema: tenant.schema.clone(),
+            tables: LockedTables::None,
+            statements,
+            is_brief: false,
+        };
+        self.run_chunk(&chunk, false).await?;
+        Ok(trash_schema)
+    }
+
+    async fn ensure_bookkeeping(&self) -> Result<(), ChangeError> {
+        let interrupts = self.interrupts.clone();
+        let ready = bookkeeping::ensure(self.database(), &self.options, interrupts).await;
+        ready.map_err(|error| match error {
+            _ if self.interrupts.level() == Interrupt::Cancel => ChangeError::Interrupted,
+            MigrateError::Database { error, .. } => database_error(error).into(),
+            error => error.into(),
+        })
+    }
+
     /// Restores a tenant from the trash: renames its schema and inserts its row and hosts, in one
     /// transaction.
     ///
@@ -223,11 +233,7 @@ impl PostgresCatalog {
     ///
     /// [`CatalogError::AlreadyExists`] if its slug, schema or a host is taken;
     /// [`ChangeError::Locked`] if another session holds the schema's lock for longer than `lock_wait`.
-    pub async fn undrop(
-        &self,
-        trashed: &Trashed,
-        options: &EngineOptions,
-    ) -> Result<Tenant, ChangeError> {
+    pub async fn undrop(&self, trashed: &Trashed) -> Result<Tenant, ChangeError> {
         let new = trashed.as_new()?;
         match trashed.state {
             TrashState::Complete => {}
@@ -239,10 +245,10 @@ impl PostgresCatalog {
             }
         }
         let work = async |transaction: &mut Transaction<'_>| {
-            self.undrop_in(transaction, trashed, &new, options).await
+            self.undrop_in(transaction, trashed, &new).await
         };
         let refused = |error: &Error| self.rename_error(error, &new);
-        self.retry(options).run_locked(&trashed.trash_schema(), refused, work).await?;
+        self.retry().run_locked(&trashed.trash_schema(), refused, work).await?;
         Ok(Tenant {
             id: trashed.tenant_id,
             name: new.name,
@@ -258,7 +264,6 @@ impl PostgresCatalog {
         transaction: &mut Transaction<'_>,
         trashed: &Trashed,
         new: &NewTenant,
-        options: &EngineOptions,
     ) -> Result<(), Stop<ChangeError>> {
         let refused = |error: CatalogError| Stop::Refused(error.into());
         let session = transaction.session();
@@ -270,14 +275,14 @@ impl PostgresCatalog {
         if transaction.rows(&record).await?.is_empty() {
             return Err(refused(CatalogError::NotFound(trashed.slug.clone())));
         }
-        if let Some(conflict) = self.find_conflict(session, new, false).await? {
+        if let Some(conflict) = self.catalog.find_conflict(session, new, NewValues::Create).await? {
             return Err(refused(conflict));
         }
         let tables = self.tables();
         let domains = tables.domains.as_ref().map(|domains| &domains.table);
         let mut statements = vec![format!(
             "{}ALTER SCHEMA {} RENAME TO {}",
-            catalog_search_path(options),
+            catalog_search_path(&self.options),
             trashed.trash_schema().quoted(),
             new.schema.quoted()
         )];
@@ -307,29 +312,14 @@ impl PostgresCatalog {
         Ok(())
     }
 
-    /// Returns the contents of a schema in the trash, and which objects outside depend on it.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
-    pub async fn contents_in_trash(&self, trashed: &Trashed) -> Result<Contents, CatalogError> {
-        let session = self.session().await?;
-        contents_of(&session, &[trashed.trash_schema()]).await
-    }
-
     /// Permanently drops a schema in the trash, then its record. Running it again finishes a purge
     /// that was killed.
     ///
     /// # Errors
     ///
-    /// As [`PostgresCatalog::drop`].
-    pub async fn purge(
-        &self,
-        trashed: &Trashed,
-        cascade_outside: bool,
-        options: &EngineOptions,
-    ) -> Result<(), ChangeError> {
-        let contents = self.contents_in_trash(trashed).await?;
+    /// As [`TenantAdmin::drop`].
+    pub async fn purge(&self, trashed: &Trashed, cascade_outside: bool) -> Result<(), ChangeError> {
+        let contents = self.catalog.contents_in_trash(trashed).await?;
         contents.check_dependents(cascade_outside)?;
         let schema = trashed.trash_schema();
         let mark = PartlyDropped {
@@ -344,7 +334,7 @@ impl PostgresCatalog {
             },
         };
         let last = format!("; DELETE FROM pricesync.trash WHERE id = {}", trashed.id);
-        self.drop_schema(&schema, Some(mark), cascade_outside, &last, options).await
+        self.drop_schema(&schema, Some(mark), cascade_outside, &last).await
     }
 }
 

@@ -5,18 +5,16 @@ use std::collections::HashMap;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
+use super::admin::TenantAdmin;
 use super::context::{TenantContext, TenantError};
 use crate::domain::schema_name::QuotedIdentifier;
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
-use crate::postgres::connection::database::Database;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
 use crate::postgres::connection::session::Row;
-use crate::postgres::transaction::retry::{GaveUp, Retry, TxError};
-use crate::service::event::Progress;
+use crate::postgres::transaction::lock_monitor::LockMonitor;
+use crate::postgres::transaction::retry::{GaveUp, TxError};
 use crate::service::failure::ServerError;
-use crate::service::fleet::Interrupts;
 use crate::settings::UserColumns;
 
 /// The values of a new superuser.
@@ -51,6 +49,8 @@ pub enum UserError {
     Database(ServerError),
     /// The tenant's transaction was not opened or not committed.
     Context(TenantError),
+    /// An interrupt ended it; the transaction is rolled back.
+    Interrupted,
 }
 
 impl std::fmt::Display for UserError {
@@ -70,6 +70,7 @@ impl std::fmt::Display for UserError {
             }
             Self::Database(error) => error.fmt(f),
             Self::Context(error) => error.fmt(f),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }
@@ -82,7 +83,7 @@ impl From<Error> for UserError {
     }
 }
 
-impl Database {
+impl TenantAdmin {
     /// Creates a superuser in the tenant's user table.
     ///
     /// Optional columns that the table does not have are left out. Other text columns that are NOT
@@ -94,41 +95,47 @@ impl Database {
     pub async fn create_superuser(
         &self,
         tenant: &Tenant,
-        options: &EngineOptions,
         columns: &UserColumns,
         user: NewUser<'_>,
     ) -> Result<(), UserError> {
-        let (silent, _) = Progress::channel();
-        let attempt = async |_| self.insert_user(tenant, options, columns, user).await;
-        Retry::new(self, options, &silent, Interrupts::never())
-            .run(|error| UserError::Database(server_error(error)), attempt)
-            .await
+        let attempt = async |_| self.insert_user(tenant, columns, user).await;
+        self.retry().run(|error| UserError::Database(server_error(error)), attempt).await
     }
 
     async fn insert_user(
         &self,
         tenant: &Tenant,
-        options: &EngineOptions,
         columns: &UserColumns,
         user: NewUser<'_>,
     ) -> Result<(), TxError<UserError>> {
-        let context = self.tenant(&tenant.schema, &options.search_path).await;
+        let (retry, options) = (self.retry(), &self.options);
+        let context = self.database().tenant(&tenant.schema, &options.search_path).await;
         let context = context.map_err(|error| TxError::Refused(UserError::Context(error)))?;
         let failed = |error| match error {
             UserError::Database(said) => TxError::of(said.clone(), UserError::Database(said)),
             error => TxError::Refused(error),
         };
         let opening = format!(
-            "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id()",
+            "SET LOCAL lock_timeout TO {}; SELECT pg_catalog.pg_current_xact_id(), pg_catalog.pg_backend_pid()",
             options.lock_timeout.as_millis()
         );
         let rows = context.session().rows(&opening).await?;
-        let transaction = rows.first().and_then(|row| row.optional(0));
+        let cell = |column| rows.first().and_then(|row| row.optional(column)).unwrap_or_default();
+        let pid = cell(1).parse().unwrap_or_default();
+        let insert = insert(&context, tenant, columns, user);
         // Dropping the context rolls back.
-        insert(&context, tenant, columns, user).await.map_err(failed)?;
-        match context.commit().await {
+        retry.until_cancelled(context.session(), insert).await?.map_err(failed)?;
+        let interrupts = self.interrupts.clone();
+        let mut monitor = LockMonitor::new(
+            self.database(),
+            pid,
+            options.lock_timeout,
+            &self.progress,
+            interrupts,
+        );
+        match monitor.during_commit(context.commit()).await {
             Err(TenantError::InDoubt(cause)) => Err(TxError::InDoubt {
-                transaction: transaction.unwrap_or_default().to_owned(),
+                transaction: cell(0).to_owned(),
                 value: (),
                 cause: Box::new(cause),
             }),
@@ -143,8 +150,8 @@ impl From<GaveUp> for UserError {
             GaveUp::NotConnected(error) | GaveUp::Lost(error) | GaveUp::Unknown(error) => {
                 Self::Database(error)
             }
-            // No schema is locked, and no interrupt reaches a transaction this short.
-            GaveUp::Locked { .. } | GaveUp::Cancelled => Self::Database(ServerError::default()),
+            GaveUp::Cancelled => Self::Interrupted,
+            GaveUp::Locked { .. } => unreachable!("no schema is locked"),
         }
     }
 }

@@ -9,9 +9,10 @@ use tokio_postgres::Error;
 use super::advisory_lock;
 use super::commit::was_committed;
 use super::retry::{GaveUp, Retry, TxError};
+use crate::domain::sqlstate;
 use crate::postgres::connection::options::{RECONNECT_TIMEOUT, REPORT_INTERVAL};
 use crate::postgres::connection::server_error::{
-    is_connection_lost, is_worth_retrying, server_error,
+    is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
 use crate::service::event::{EventKind, Interrupt};
 use crate::service::failure::{Holder, ServerError};
@@ -44,8 +45,18 @@ impl<'a> Attempts<'a> {
         refused: impl Fn(&Error) -> E,
         outcome: Result<T, TxError<E, T>>,
     ) -> ControlFlow<Result<T, E>> {
-        let lost = match classify(outcome, &refused) {
+        let outcome = classify(outcome, &refused);
+        let is_cancelled = self.retry.interrupts.level() == Interrupt::Cancel;
+        let lost = match outcome {
             Ok(value) => return ControlFlow::Break(Ok(value)),
+            Err(TxError::Server(error))
+                if is_cancelled && sqlstate_of(&error) == Some(sqlstate::QUERY_CANCELED) =>
+            {
+                return ControlFlow::Break(Err(GaveUp::Cancelled.into()));
+            }
+            Err(TxError::Busy(_) | TxError::Contention { .. }) if is_cancelled => {
+                return ControlFlow::Break(Err(GaveUp::Cancelled.into()));
+            }
             Err(TxError::Busy(oid)) => {
                 return match self.wait_for_holder(oid).await {
                     Ok(()) => ControlFlow::Continue(()),
@@ -54,14 +65,21 @@ impl<'a> Attempts<'a> {
             }
             Err(TxError::Contention { error, cause, blockers }) => {
                 self.failed += 1;
-                if self.is_exhausted() || !self.pause(*cause, blockers).await {
-                    return ControlFlow::Break(Err(error));
+                if !self.is_exhausted() && self.pause(*cause, blockers).await {
+                    return ControlFlow::Continue(());
                 }
-                return ControlFlow::Continue(());
+                let is_cancelled = self.retry.interrupts.level() == Interrupt::Cancel;
+                let error = if is_cancelled { GaveUp::Cancelled.into() } else { error };
+                return ControlFlow::Break(Err(error));
             }
             Err(TxError::Lost(cause)) => cause,
             Err(TxError::InDoubt { transaction, value, cause }) => {
-                match was_committed(self.retry.database, &transaction, (*cause).clone()).await {
+                let mut interrupts = self.retry.interrupts.clone();
+                let resolved = tokio::select! {
+                    resolved = was_committed(self.retry.database, &transaction, (*cause).clone()) => resolved,
+                    () = interrupts.reaches(Interrupt::Cancel) => Err((*cause).clone()),
+                };
+                match resolved {
                     Ok(true) => return ControlFlow::Break(Ok(value)),
                     Ok(false) => cause,
                     Err(error) => return ControlFlow::Break(Err(GaveUp::Unknown(error).into())),
@@ -74,7 +92,7 @@ impl<'a> Attempts<'a> {
         if self.failed > self.retry.options.lock_retries.max(1) {
             return ControlFlow::Break(Err(GaveUp::Lost(*lost).into()));
         }
-        if self.retry.interrupts.level() == Interrupt::Cancel {
+        if is_cancelled {
             return ControlFlow::Break(Err(GaveUp::Cancelled.into()));
         }
         ControlFlow::Continue(())

@@ -22,7 +22,7 @@ use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
-use crate::service::event::Progress;
+use crate::service::event::{Interrupt, Progress};
 use crate::service::failure::{Holder, ServerError};
 use crate::service::fleet::Interrupts;
 
@@ -71,6 +71,12 @@ impl<E> From<Error> for Stop<E> {
     }
 }
 
+impl<E: From<GaveUp>, T> From<GaveUp> for TxError<E, T> {
+    fn from(gave_up: GaveUp) -> Self {
+        Self::Refused(gave_up.into())
+    }
+}
+
 impl<E, T> From<Stop<E>> for TxError<E, T> {
     fn from(stop: Stop<E>) -> Self {
         match stop {
@@ -81,22 +87,6 @@ impl<E, T> From<Stop<E>> for TxError<E, T> {
 }
 
 impl<E, T> TxError<E, T> {
-    /// Converts the caller's error.
-    pub(crate) fn map<F: From<E>>(self) -> TxError<F, T> {
-        match self {
-            Self::Busy(oid) => TxError::Busy(oid),
-            Self::Contention { error, cause, blockers } => {
-                TxError::Contention { error: error.into(), cause, blockers }
-            }
-            Self::Lost(cause) => TxError::Lost(cause),
-            Self::InDoubt { transaction, value, cause } => {
-                TxError::InDoubt { transaction, value, cause }
-            }
-            Self::Server(error) => TxError::Server(error),
-            Self::Refused(error) => TxError::Refused(error.into()),
-        }
-    }
-
     /// Classifies an error by its SQLSTATE.
     pub(crate) fn of(cause: ServerError, error: E) -> Self {
         match cause.sqlstate.as_deref() {
@@ -123,13 +113,6 @@ pub(crate) enum GaveUp {
     Unknown(ServerError),
     /// The second interrupt came.
     Cancelled,
-}
-
-impl GaveUp {
-    /// Returns how long an attempt waits for a connection; the first one does not wait.
-    pub(crate) fn connect_timeout(attempt: u32) -> Duration {
-        if attempt == 1 { Duration::ZERO } else { RECONNECT_TIMEOUT }
-    }
 }
 
 /// How transactions are retried, what they report to, and what interrupts them.
@@ -174,6 +157,47 @@ impl<'a> Retry<'a> {
             if let ControlFlow::Break(result) = attempts.next(&refused, outcome).await {
                 return result;
             }
+        }
+    }
+
+    /// Returns a session for the attempt with this number; all but the first wait for a server that
+    /// restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp::NotConnected`]; [`GaveUp::Cancelled`] at the second interrupt.
+    pub(crate) async fn session(&self, attempt: u32) -> Result<Session, GaveUp> {
+        let timeout = if attempt == 1 { Duration::ZERO } else { RECONNECT_TIMEOUT };
+        let mut interrupts = self.interrupts.clone();
+        tokio::select! {
+            biased;
+            () = interrupts.reaches(Interrupt::Cancel) => Err(GaveUp::Cancelled),
+            session = self.database.session(timeout) => session.map_err(GaveUp::NotConnected),
+        }
+    }
+
+    /// Waits for work on a session whose COMMIT has not been sent. At the second interrupt it cancels
+    /// what the session runs, and returns; the caller must then close the session, which rolls back.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp::Cancelled`].
+    pub(crate) fn until_cancelled<F: Future>(
+        &self,
+        session: &Session,
+        work: F,
+    ) -> impl Future<Output = Result<F::Output, GaveUp>> {
+        // A future that holds another one by value is twice its size.
+        let work = Box::pin(work);
+        let mut interrupts = self.interrupts.clone();
+        async move {
+            tokio::select! {
+                biased;
+                () = interrupts.reaches(Interrupt::Cancel) => {}
+                output = work => return Ok(output),
+            }
+            self.database.cancel_session(session).await;
+            Err(GaveUp::Cancelled)
         }
     }
 
@@ -235,9 +259,7 @@ impl<'a> Retry<'a> {
         work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<E>>,
     ) -> Result<T, E> {
         self.run(&refused, async |number| {
-            let session = self.database.session(GaveUp::connect_timeout(number)).await;
-            let session =
-                session.map_err(|error| TxError::Refused(GaveUp::NotConnected(error).into()))?;
+            let session = self.session(number).await?;
             let committed = self.commit(&session, schema, &work).await;
             match &committed {
                 Ok(_) => {}
@@ -250,14 +272,18 @@ impl<'a> Retry<'a> {
         .await
     }
 
-    async fn commit<T, E>(
+    async fn commit<T, E: From<GaveUp>>(
         &self,
         session: &Session,
         schema: Option<&SchemaName>,
         work: &impl AsyncFn(&mut Transaction<'_>) -> Result<T, Stop<E>>,
     ) -> Result<T, TxError<E, T>> {
-        let mut transaction = self.begin(session, schema).await?;
-        let value = work(&mut transaction).await?;
+        let work = async {
+            let mut transaction = self.begin(session, schema).await?;
+            let value = work(&mut transaction).await?;
+            Ok::<_, TxError<E, T>>((transaction, value))
+        };
+        let (mut transaction, value) = self.until_cancelled(session, work).await??;
         let commit = session.client().simple_query("COMMIT");
         match transaction.monitor.during_commit(commit).await {
             Ok(_) => Ok(value),

@@ -19,6 +19,7 @@ use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
 use crate::service::failure::{MigrateError, ServerError};
+use crate::service::fleet::Interrupts;
 
 /// With fewer empty schemas than this, a run does not compile a template.
 const WORTH_COMPILING: usize = 20;
@@ -104,7 +105,7 @@ pub(crate) async fn store(
     key: &str,
     compiled: &Compiled,
 ) -> Result<(), ServerError> {
-    if let Err(error) = bookkeeping::ensure(database, options).await {
+    if let Err(error) = bookkeeping::ensure(database, options, Interrupts::never()).await {
         let message = match error {
             MigrateError::Database { error, .. } => return Err(error),
             other => format!("{other:?}"),

@@ -7,11 +7,11 @@ use super::contents::check_dependents;
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error, sqlstate_of};
 use crate::postgres::connection::session::Session;
 use crate::postgres::schema::dependencies::{self, Start};
-use crate::postgres::tenants::catalog::{PostgresCatalog, database_error};
+use crate::postgres::tenants::admin::TenantAdmin;
+use crate::postgres::tenants::catalog::database_error;
 use crate::postgres::tenants::change::ChangeError;
 use crate::postgres::transaction::retry::{Stop, Transaction};
 
@@ -54,15 +54,14 @@ pub(crate) enum LockedTables {
     All,
 }
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Runs a chunk until it commits.
     pub(crate) async fn run_chunk(
         &self,
         chunk: &Chunk,
         cascade_outside: bool,
-        options: &EngineOptions,
     ) -> Result<(), ChangeError> {
-        let retry = self.retry(options);
+        let retry = self.retry();
         let retry = if chunk.is_brief { retry.brief() } else { retry };
         let work =
             async |transaction: &mut Transaction<'_>| chunk.run(transaction, cascade_outside).await;

@@ -2,7 +2,7 @@
 //! briefly, and drops large schemas in several transactions.
 //!
 //! Imports [`catalog`](super::catalog), the retrying transaction and `schema::dependencies`. Start
-//! reading at [`PostgresCatalog::drop`]. The first transaction renames the schema after the row's id, so
+//! reading at [`TenantAdmin::drop`]. The first transaction renames the schema after the row's id, so
 //! that a drop that was killed is visible: the row names a schema that does not exist. Running the drop
 //! again finishes it.
 
@@ -17,7 +17,8 @@ use tokio_postgres::Error;
 pub(crate) use self::chunks::{Chunk, LockedTables, Owner};
 pub(crate) use self::contents::contents_of;
 pub use self::contents::{Contents, Presence};
-use super::catalog::{PostgresCatalog, catalog_error};
+use super::admin::TenantAdmin;
+use super::catalog::catalog_error;
 use super::change::ChangeError;
 pub use super::referencing_rows::ReferencingKey;
 use super::referencing_rows::{self, SearchScope};
@@ -26,7 +27,6 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::bookkeeping::run_log;
-use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error, sqlstate_of};
 use crate::postgres::transaction::retry::TxError;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
@@ -42,7 +42,7 @@ pub struct DropOptions {
     pub cascade_outside: bool,
 }
 
-impl PostgresCatalog {
+impl TenantAdmin {
     /// Fails if rows reference the tenant's row: rows of other tenants always, others if `matters` is
     /// true for their key.
     pub(crate) async fn check_references(
@@ -50,7 +50,6 @@ impl PostgresCatalog {
         tenant: &Tenant,
         scope: SearchScope,
         matters: impl Fn(&ReferencingKey) -> bool,
-        options: &EngineOptions,
     ) -> Result<(), ChangeError> {
         let refused = |error: &Error| {
             if is_worth_retrying(error) {
@@ -58,13 +57,16 @@ impl PostgresCatalog {
             }
             catalog_error(error).into()
         };
-        let find = async |_| {
-            let session = self.session().await;
-            let session = session.map_err(|error| TxError::Refused(error.into()))?;
-            let timeout = options.lock_timeout;
-            let found =
-                referencing_rows::find(&session, self.tables(), tenant, scope, timeout).await;
-            found.map_err(|error| match sqlstate_of(&error) {
+        let retry = self.retry();
+        let find = async |number| {
+            let session = retry.session(number).await?;
+            let timeout = self.options.lock_timeout;
+            let find = referencing_rows::find(&session, self.tables(), tenant, scope, timeout);
+            let found = retry.until_cancelled(&session, find).await;
+            if found.is_err() {
+                session.discard();
+            }
+            found?.map_err(|error| match sqlstate_of(&error) {
                 // Another session dropped the table; the next search does not find it.
                 Some(code) if sqlstate::is_missing_table(code) => TxError::Contention {
                     error: ChangeError::InUse(server_error(&error)),
@@ -74,7 +76,7 @@ impl PostgresCatalog {
                 _ => TxError::Server(error),
             })
         };
-        let references = self.retry(options).run(refused, find).await?;
+        let references = retry.run(refused, find).await?;
         let named: Vec<String> = references
             .found
             .iter()
@@ -92,12 +94,13 @@ impl PostgresCatalog {
     }
 
     /// Returns how many locks the server's lock table holds (manual, `max_locks_per_transaction`).
-    async fn lock_table_size(&self) -> Result<u64, CatalogError> {
+    async fn lock_table_size(&self) -> Result<u64, ChangeError> {
         let sql = "SELECT current_setting('max_locks_per_transaction')::int8 * \
                    (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
-        let rows = self.read(sql).await?;
-        let size = rows.first().map(|row| row.parse(0)).transpose()?;
-        Ok(size.unwrap_or(u64::MAX))
+        self.read(async |session| {
+            session.read(sql).await?.first().map_or(Ok(u64::MAX), |row| row.parse(0))
+        })
+        .await
     }
 
     /// Drops the schema, then deletes the tenant's row unless it is to be kept. Running it again
@@ -108,22 +111,16 @@ impl PostgresCatalog {
     /// [`CatalogError::Dependents`] if objects outside would be dropped too; [`CatalogError::ReferencedBy`]
     /// if rows block the deletion of the tenant's row, or rows of another tenant would be deleted with
     /// it; [`ChangeError::Locked`] if another session holds the schema's lock for longer than `lock_wait`.
-    pub async fn drop(
-        &self,
-        tenant: &Tenant,
-        drop: DropOptions,
-        options: &EngineOptions,
-    ) -> Result<(), ChangeError> {
+    pub async fn drop(&self, tenant: &Tenant, drop: DropOptions) -> Result<(), ChangeError> {
         let partly_dropped = SchemaName::dropping(tenant.id);
         let names = [partly_dropped.clone(), tenant.schema.clone()];
-        let contents = contents_of(&self.session().await?, &names).await?;
+        let contents = contents_of(&self.catalog.session().await?, &names).await?;
         contents.check_dependents(drop.cascade_outside)?;
         let mut last = String::new();
         if !drop.keep_record {
-            self.check_references(tenant, SearchScope::Elsewhere, |one| one.blocks, options)
-                .await?;
+            self.check_references(tenant, SearchScope::Elsewhere, |one| one.blocks).await?;
             let delete = self.tables().delete(tenant.id);
-            let _ = write!(last, "; {}{delete}", catalog_search_path(options));
+            let _ = write!(last, "; {}{delete}", catalog_search_path(&self.options));
         }
         let owner = self.owner(tenant);
         for (position, schema) in contents.schemas.iter().enumerate() {
@@ -134,7 +131,7 @@ impl PostgresCatalog {
                 owner: owner.clone(),
             });
             let last = if is_last { &*last } else { "" };
-            self.drop_schema(schema, mark, drop.cascade_outside, last, options).await?;
+            self.drop_schema(schema, mark, drop.cascade_outside, last).await?;
         }
         if !contents.exists() {
             // The schema may have been renamed or moved to the trash.
@@ -146,13 +143,11 @@ impl PostgresCatalog {
                 statements: last,
                 is_brief: false,
             };
-            self.run_chunk(&chunk, drop.cascade_outside, options).await?;
+            self.run_chunk(&chunk, drop.cascade_outside).await?;
         }
         // Without this the rows would be stale, but harmless.
-        if let Ok(session) = self.session().await {
-            let forget = format!("{ASYNC_COMMIT}; {}", run_log::forget(&tenant.schema));
-            let _ = session.rows(&forget).await;
-        }
+        let forget = format!("{ASYNC_COMMIT}; {}", run_log::forget(&tenant.schema));
+        let _ = self.read(async |session| session.rows(&forget).await).await;
         Ok(())
     }
 
@@ -179,13 +174,10 @@ impl PostgresCatalog {
         mark: Option<PartlyDropped>,
         cascade_outside: bool,
         last: &str,
-        options: &EngineOptions,
     ) -> Result<(), ChangeError> {
-        let session = self.session().await?;
         let name = mark.as_ref().map_or(schema, |mark| &mark.name);
         let mut chunks =
-            chunks::chunks(&session, schema, name).await.map_err(|error| catalog_error(&error))?;
-        drop(session);
+            self.read(async |session| chunks::chunks(session, schema, name).await).await?;
         let mut renamed = schema;
         let mut owner = mark.as_ref().map(|mark| mark.owner.clone());
         if let (Some(first), Some(mark)) = (chunks.first_mut(), &mark) {
@@ -208,14 +200,14 @@ impl PostgresCatalog {
             is_brief: false,
         });
         for (place, chunk) in chunks.iter().enumerate() {
-            self.progress().send(EventKind::Step {
+            self.progress.send(EventKind::Step {
                 step: chunk.what.clone(),
                 number: place + 1,
                 of: chunks.len(),
                 rows: 0,
                 bytes: 0,
             });
-            self.run_chunk(chunk, cascade_outside, options).await?;
+            self.run_chunk(chunk, cascade_outside).await?;
         }
         Ok(())
     }
