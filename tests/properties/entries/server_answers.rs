@@ -61,7 +61,8 @@ async fn serve(listener: &UnixListener, bytes: &[u8]) {
         }
         loop {
             let Some(answer) = answers.next() else { return };
-            if !reply(&mut stream, &encode(answer)).await {
+            // The client may wait for the rest of bytes that are no complete message.
+            if !reply(&mut stream, &encode(answer)).await || answer.starts_with(b"!") {
                 break;
             }
         }
