@@ -70,7 +70,6 @@ impl Exit {
     ///
     /// [`Self::Locked`] and [`Self::Drift`] require that nothing was migrated and that every failure
     /// is of that kind.
-    #[must_use]
     pub fn of(summary: &Summary) -> Self {
         if summary.interrupted > Interrupt::None {
             return Self::Interrupted;
@@ -137,7 +136,6 @@ impl Failure {
     }
 
     /// Returns the failure of work that a signal ended.
-    #[must_use]
     pub fn interrupted() -> Self {
         Self::new(Exit::Interrupted, ChangeError::Interrupted)
             .hint("run the same command again: it finishes the work, or starts it anew")
@@ -157,7 +155,6 @@ impl Failure {
     }
 
     /// Returns the failure as it is shown to the user.
-    #[must_use]
     pub fn explanation(&self) -> Explanation {
         let mut chain = self.cause.chain().map(ToString::to_string);
         let (headline, caused_by) = match self.cause.downcast_ref::<LoadErrors>() {

@@ -95,7 +95,6 @@ pub struct Header {
 
 impl Header {
     /// Returns the major version of the server that the backup comes from.
-    #[must_use]
     pub const fn major(&self) -> u32 {
         self.server_version / 10_000
     }
@@ -142,7 +141,6 @@ pub struct TableHead {
 
 impl TableHead {
     /// Returns what stands between `COPY` and its direction, with a bare table name.
-    #[must_use]
     pub fn target(&self) -> String {
         let mut text = QuotedIdentifier::new(&self.table).to_string();
         for (number, column) in self.columns.iter().enumerate() {
@@ -194,7 +192,6 @@ pub struct Trailer {
 
 impl Trailer {
     /// Returns how many rows all tables have.
-    #[must_use]
     pub fn rows(&self) -> u64 {
         self.tables.iter().map(|table| table.rows).sum()
     }
@@ -240,7 +237,6 @@ impl RowCount {
     }
 
     /// Returns the count and the digest.
-    #[must_use]
     pub fn record(self, table: &str) -> TableRecord {
         TableRecord {
             table: table.to_owned(),

@@ -101,10 +101,6 @@ pub struct ArchiveReader {
 
 impl ArchiveReader {
     /// Opens a file and reads its header.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let mut file = BufReader::new(File::open(path)?);
         if !file.fill_buf()?.starts_with(&MAGIC) {
@@ -134,16 +130,11 @@ impl ArchiveReader {
     }
 
     /// Returns the header.
-    #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
     /// Returns the next part; `None` after the end, once all counts and digests have matched.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError`].
     pub fn next_part(&mut self) -> Result<Option<ArchivePart>, ArchiveError> {
         if self.ended {
             return Ok(None);

@@ -228,13 +228,11 @@ impl Cli {
 
     /// Returns whether the command needs one thread only: it waits for servers, neither for programs
     /// nor for input. More threads would spend a quarter of the client's time waking each other.
-    #[must_use]
     pub fn is_single_threaded(&self) -> bool {
         matches!(self.command, Command::MigrateSchemas(_))
     }
 
     /// Returns the terminal with the options for colors and verbosity.
-    #[must_use]
     pub fn terminal(&self) -> Terminal {
         let verbosity = match (self.global.quiet, self.global.verbose) {
             (true, _) => Verbosity::Quiet,

@@ -7,7 +7,6 @@ use crate::error::{Exit, Failure};
 use crate::ui::{Terminal, is_broken_pipe};
 
 /// Runs the command line of this process and returns its exit code.
-#[must_use]
 pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -33,7 +33,6 @@ pub struct AppliedScript {
 
 impl ScriptId {
     /// Returns the history row that applying the script inserts; the server sets its time.
-    #[must_use]
     pub fn claimed(&self) -> Applied {
         Applied {
             version: self.version,

@@ -11,7 +11,6 @@ use super::script::ScriptId;
 ///
 /// It is stored in databases, so it never changes: SHA-256 over `version:checksum` lines, the
 /// first 128 bits in hexadecimal. Names are not part of it, because a checksum contains the name.
-#[must_use]
 pub fn of_history(rows: &[Applied]) -> String {
     let mut pairs: Vec<(i64, u64)> = rows.iter().map(|row| (row.version, row.checksum)).collect();
     pairs.sort_unstable();
@@ -24,7 +23,6 @@ pub fn of_history(rows: &[Applied]) -> String {
 
 /// Returns, for every length from none to all, the digest of a schema in which the first so
 /// many scripts of the set are applied.
-#[must_use]
 pub fn of_prefixes(scripts: &[ScriptId]) -> Vec<String> {
     let mut hash = Sha256::new();
     let mut digests = vec![shorten(&hash)];

@@ -24,7 +24,6 @@ impl Hint {
 
     /// Returns the hint as text. `program` holds the options that select the database and the files,
     /// such as `pricesync --local`: without them a pasted command would act on another database.
-    #[must_use]
     pub fn render(&self, program: &str) -> String {
         match self {
             Self::Text(text) => text.clone(),

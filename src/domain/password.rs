@@ -14,14 +14,12 @@ const BYTES: usize = 32;
 
 /// Returns an Argon2id hash in the PHC format, with the parameters that OWASP recommends
 /// (19 MiB, 2 passes, 1 lane) and a random salt; `None` without a source of randomness.
-#[must_use]
 pub fn argon2id(password: &str) -> Option<String> {
     let hash = Argon2::default().hash_password(password.as_bytes());
     hash.ok().map(|hash| hash.to_string())
 }
 
 /// Returns the hash that Django's `check_password` accepts: `pbkdf2_sha256$iterations$salt$hash`.
-#[must_use]
 pub fn django_pbkdf2(password: &str) -> Option<String> {
     let salt = Salt::generate().to_string();
     let mut hash = [0; BYTES];

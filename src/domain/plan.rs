@@ -19,7 +19,6 @@ pub enum Goal {
 
 impl Goal {
     /// Returns whether a script of this version is applied.
-    #[must_use]
     pub const fn includes(self, version: i64) -> bool {
         match self {
             Self::Latest => true,

@@ -81,43 +81,36 @@ impl SchemaName {
     }
 
     /// Returns `public`, the schema of the shared tables.
-    #[must_use]
     pub const fn public() -> Self {
         Self(Cow::Borrowed("public"))
     }
 
     /// Returns the schema of pricesync's own tables.
-    #[must_use]
     pub const fn bookkeeping() -> Self {
         Self(Cow::Borrowed(BOOKKEEPING_SCHEMA))
     }
 
     /// Returns the name of a schema in the trash.
-    #[must_use]
     pub fn trashed(record: i64) -> Self {
         Self(Cow::Owned(format!("{TRASH_PREFIX}{record}")))
     }
 
     /// Returns the name of a schema that is being dropped in several transactions.
-    #[must_use]
     pub fn dropping(tenant: i64) -> Self {
         Self(Cow::Owned(format!("{DROPPING_PREFIX}{tenant}")))
     }
 
     /// Returns whether this is the schema of the shared tables.
-    #[must_use]
     pub fn is_public(&self) -> bool {
         self.0 == "public"
     }
 
     /// Returns the bare text, for comparisons and bound parameters; never for SQL text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns an adaptor that displays the name as an SQL identifier in double quotes.
-    #[must_use]
     pub fn quoted(&self) -> QuotedIdentifier<'_> {
         QuotedIdentifier(&self.0)
     }
@@ -135,7 +128,6 @@ pub struct QuotedIdentifier<'a>(&'a str);
 
 impl<'a> QuotedIdentifier<'a> {
     /// Quotes any identifier that is not a schema name: a table, a column, a role.
-    #[must_use]
     pub const fn new(name: &'a str) -> Self {
         Self(name)
     }

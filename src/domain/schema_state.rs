@@ -39,7 +39,6 @@ pub enum Severity {
 
 impl SchemaState {
     /// Returns what the state means for a run.
-    #[must_use]
     pub const fn severity(&self) -> Severity {
         match self {
             Self::Known(plan) if plan.pending.is_empty() => Severity::UpToDate,
@@ -51,7 +50,6 @@ impl SchemaState {
     }
 
     /// Returns the state in one or two words, for listings.
-    #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Known(plan) if plan.pending.is_empty() => "up to date",
@@ -67,7 +65,6 @@ impl SchemaState {
 
     /// Returns what is wrong; empty where history and files agree. `selection` is the option that
     /// selects the tenant, such as `--tenant=acme`.
-    #[must_use]
     pub fn problems(&self, selection: &str) -> Vec<Hint> {
         match self {
             Self::Known(_) | Self::Dropped => Vec::new(),
@@ -80,7 +77,6 @@ impl SchemaState {
     }
 
     /// Returns what to do about the state, where a command helps.
-    #[must_use]
     pub fn hint(&self, selection: &str) -> Option<Hint> {
         let status = || format!("status {selection}");
         match self {
@@ -96,7 +92,6 @@ impl SchemaState {
     }
 
     /// Returns what to do about a tenant without a schema.
-    #[must_use]
     pub fn missing_hint() -> Hint {
         Hint::command("restore a backup, or create the schema without data", "doctor --fix missing")
     }

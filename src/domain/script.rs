@@ -45,7 +45,6 @@ pub struct ScriptId {
 
 impl ScriptId {
     /// Returns whether a history row with this checksum was made from this file.
-    #[must_use]
     pub fn accepts(&self, checksum: u64) -> bool {
         [self.checksum, self.raw_checksum, self.crlf_checksum].contains(&checksum)
     }
@@ -53,7 +52,6 @@ impl ScriptId {
 
 impl ScriptId {
     /// Returns version and name without the checksums.
-    #[must_use]
     pub fn reference(&self) -> ScriptRef {
         ScriptRef { prefix: self.prefix, version: self.version, name: self.name.clone() }
     }

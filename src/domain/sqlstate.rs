@@ -47,25 +47,21 @@ pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
 pub const INTERNAL_ERROR: &str = "XX000";
 
 /// Returns whether the same transaction may succeed when it is retried: another session held a lock.
-#[must_use]
 pub fn is_contention(code: &str) -> bool {
     matches!(code, LOCK_NOT_AVAILABLE | DEADLOCK_DETECTED | SERIALIZATION_FAILURE)
 }
 
 /// Returns whether a table, or the schema it is looked up in, does not exist.
-#[must_use]
 pub fn is_missing_table(code: &str) -> bool {
     matches!(code, UNDEFINED_TABLE | INVALID_SCHEMA_NAME)
 }
 
 /// Returns whether the server stops or starts, and ended or refused the connection for that.
-#[must_use]
 pub fn is_shutdown(code: &str) -> bool {
     matches!(code, ADMIN_SHUTDOWN | CRASH_SHUTDOWN | CANNOT_CONNECT_NOW)
 }
 
 /// Returns whether the connection is lost.
-#[must_use]
 pub fn is_connection_lost(code: &str) -> bool {
     code.starts_with(CONNECTION_EXCEPTION_CLASS)
         || is_shutdown(code)

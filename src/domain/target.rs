@@ -16,14 +16,12 @@ pub struct Target {
 
 impl Target {
     /// Returns the target for the shared tables.
-    #[must_use]
     pub fn public() -> Self {
         Self { schema: SchemaName::public(), label: "public".to_owned(), scope: Scope::Shared }
     }
 
     /// Returns the option that selects exactly these schemas: `--tenant=a,b`, or `--shared`
     /// for `public` alone.
-    #[must_use]
     pub fn option<'a>(targets: impl Iterator<Item = &'a Self>) -> String {
         let labels: Vec<&str> = targets
             .filter(|target| target.scope == Scope::Tenant)

@@ -42,13 +42,11 @@ impl Slug {
     }
 
     /// Returns a slug of the catalog, unchecked.
-    #[must_use]
     pub fn from_catalog(text: String) -> Self {
         Self(text)
     }
 
     /// Returns the text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -169,19 +167,16 @@ impl Hostname {
     }
 
     /// Returns a host of the catalog, unchecked.
-    #[must_use]
     pub fn from_catalog(text: String) -> Self {
         Self(text)
     }
 
     /// Returns the text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns the Unicode form, if it differs: `công-ty.vn`.
-    #[must_use]
     pub fn unicode(&self) -> Option<String> {
         let (unicode, valid) = idna::domain_to_unicode(&self.0);
         (valid.is_ok() && unicode != self.0).then_some(unicode)

@@ -77,7 +77,6 @@ pub struct LocalOptions {
 
 impl LocalOptions {
     /// Returns the defaults for a server in this directory.
-    #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),

@@ -66,38 +66,32 @@ impl LocalServer {
 
     /// Returns where the server's files are. This is not where they were asked for when root
     /// runs pricesync and the server's user cannot reach that place.
-    #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
     /// Returns the directory of the Unix socket, which only the server's user may enter.
-    #[must_use]
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
     /// Returns the port. Without [`LocalOptions::port`] it is 5432, and no more than a part of
     /// the socket's file name.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the superuser's name; it has no password.
-    #[must_use]
     pub fn user(&self) -> &str {
         USER
     }
 
     /// Returns the database's name.
-    #[must_use]
     pub fn database(&self) -> &str {
         DATABASE
     }
 
     /// Returns a connection URL that libpq's programs understand as well.
-    #[must_use]
     pub fn url(&self) -> String {
         url(&self.socket_dir, self.port)
     }

@@ -28,13 +28,11 @@ impl AppliedScripts {
     }
 
     /// Returns how many there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.scripts.len()
     }
 
     /// Returns whether there are none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.scripts.is_empty()
     }

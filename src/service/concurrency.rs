@@ -22,31 +22,26 @@ pub struct Epoch(u32);
 
 impl ConcurrencyLimit {
     /// Returns a limit that never changes.
-    #[must_use]
     pub const fn fixed(jobs: NonZeroUsize) -> Self {
         Self { most: jobs.get(), now: jobs.get(), adapts: false, epoch: 0, uncontended: 0 }
     }
 
     /// Returns a limit that starts at `most` and adapts to contention.
-    #[must_use]
     pub const fn adaptive(most: NonZeroUsize) -> Self {
         Self { adapts: true, ..Self::fixed(most) }
     }
 
     /// Returns how many schemas may be worked on now; never 0.
-    #[must_use]
     pub const fn jobs(&self) -> usize {
         self.now
     }
 
     /// Returns the upper bound of [`jobs`](Self::jobs).
-    #[must_use]
     pub const fn most(&self) -> usize {
         self.most
     }
 
     /// Returns the epoch that a task belongs to which starts now.
-    #[must_use]
     pub const fn epoch(&self) -> Epoch {
         Epoch(self.epoch)
     }

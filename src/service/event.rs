@@ -36,13 +36,11 @@ impl Operation {
         Self { command: "migrate-schemas --dry-run=execute", doing: "trying", done: Some("tried") };
 
     /// Returns whether it is reported script by script.
-    #[must_use]
     pub fn has_scripts(&self) -> bool {
         [Self::MIGRATION, Self::DRY_RUN].contains(self)
     }
 
     /// Returns whether it is [`MIGRATION`](Self::MIGRATION).
-    #[must_use]
     pub fn is_migration(&self) -> bool {
         *self == Self::MIGRATION
     }
@@ -325,7 +323,6 @@ pub(super) struct ContentionReports {
 
 impl Progress {
     /// Returns both ends of a new channel, whose clock starts now.
-    #[must_use]
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let progress = Self { sender, started: Instant::now(), target: None, contention: None };
@@ -344,7 +341,6 @@ impl Progress {
     }
 
     /// Returns the time since the channel was created.
-    #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

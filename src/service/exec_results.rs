@@ -117,7 +117,6 @@ enum StoredRows {
 }
 
 /// Returns both ends.
-#[must_use]
 pub fn ordered_results() -> (ResultWriters, ResultReader) {
     let (sender, receiver) = mpsc::channel(QUEUED);
     let (agreement, watched) = watch::channel(Agreement::default());
@@ -150,7 +149,6 @@ impl ResultWriters {
 
     /// Returns the writer of a position, counted from 0. Positions must start in their order, and
     /// each of them must end.
-    #[must_use]
     pub fn of(&self, position: usize) -> ResultWriter {
         ResultWriter {
             position,

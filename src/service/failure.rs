@@ -50,14 +50,12 @@ pub struct Duplicates {
 
 impl ServerError {
     /// Returns whether the error has this SQLSTATE.
-    #[must_use]
     pub fn has_sqlstate(&self, code: &str) -> bool {
         self.sqlstate.as_deref() == Some(code)
     }
 
     /// Returns whether another session caused the error: lock timeout, deadlock or serialization
     /// failure.
-    #[must_use]
     pub fn is_contention(&self) -> bool {
         self.sqlstate.as_deref().is_some_and(sqlstate::is_contention)
     }
@@ -213,7 +211,6 @@ pub enum MigrateError {
 
 impl MigrateError {
     /// Returns the server's error, where the failure has one.
-    #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             Self::Script { error, .. }
@@ -226,7 +223,6 @@ impl MigrateError {
 
     /// Returns why every other schema would fail the same way, which ends the run even with
     /// `--on-failure=continue`; `None` where the failure concerns only this schema.
-    #[must_use]
     pub fn ends_the_run(&self) -> Option<NotStarted> {
         let code = self.server_error().and_then(|error| error.sqlstate.as_deref());
         match code {
@@ -238,7 +234,6 @@ impl MigrateError {
 
     /// Returns a text that is equal for failures with the same cause. What differs from schema to
     /// schema (`DETAIL`, lock holder, number of attempts) is not part of it. The run log stores it.
-    #[must_use]
     pub fn group_key(&self) -> String {
         let code = |error: &ServerError| error.sqlstate.clone().unwrap_or_default();
         match self {

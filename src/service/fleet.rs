@@ -138,20 +138,17 @@ pub struct Interrupter(watch::Sender<Interrupt>);
 
 impl Interrupts {
     /// Returns both ends, at [`Interrupt::None`].
-    #[must_use]
     pub fn new() -> (Interrupter, Self) {
         let (sender, receiver) = watch::channel(Interrupt::None);
         (Interrupter(sender), Self(receiver))
     }
 
     /// Returns interrupts that never come, for work that a signal ends with the process.
-    #[must_use]
     pub fn never() -> Self {
         Self::new().1
     }
 
     /// Returns the current level.
-    #[must_use]
     pub fn level(&self) -> Interrupt {
         *self.0.borrow()
     }
@@ -167,7 +164,6 @@ impl Interrupts {
 
 impl Interrupter {
     /// Returns the current level.
-    #[must_use]
     pub fn level(&self) -> Interrupt {
         *self.0.borrow()
     }

@@ -100,7 +100,6 @@ pub struct Survey {
 
 impl Survey {
     /// Returns how many schemas have pending migrations.
-    #[must_use]
     pub fn pending(&self) -> usize {
         let has_work = |item: &&Surveyed| matches!(&item.state, SchemaState::Known(plan) if !plan.pending.is_empty());
         self.schemas.iter().filter(has_work).count()

@@ -26,7 +26,6 @@ pub struct RunState {
 
 impl RunState {
     /// Returns the state at the start of a run.
-    #[must_use]
     pub fn new(concurrency: ConcurrencyLimit) -> Self {
         Self {
             concurrency,
@@ -41,7 +40,6 @@ impl RunState {
     }
 
     /// Returns why no further schema is started, or `None` while the run goes on.
-    #[must_use]
     pub const fn halted(&self) -> Option<NotStarted> {
         self.halt
     }

@@ -39,7 +39,6 @@ pub struct Listed {
 impl Listed {
     /// Parses the text of a file. Ignores blank lines and lines that start with `#`; line ends may
     /// be CR LF.
-    #[must_use]
     pub fn parse(file: &str, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let names = (1..)
@@ -184,7 +183,6 @@ impl Patterns {
 
 impl Selection {
     /// Returns whether all tenants are selected.
-    #[must_use]
     pub fn is_everything(&self) -> bool {
         self.include.is_empty()
             && self.listed.is_none()
@@ -267,7 +265,6 @@ impl Selection {
 }
 
 /// Returns at most three slugs similar to `word`, the most similar first.
-#[must_use]
 pub fn nearest(word: &str, slugs: &[String]) -> Vec<String> {
     let mut similar: Vec<(f64, &String)> = slugs
         .iter()
@@ -296,7 +293,6 @@ pub fn find(word: &str, list: TenantList) -> Result<Tenant, CatalogError> {
 }
 
 /// Returns the target for a tenant's schema.
-#[must_use]
 pub fn target(tenant: &Tenant) -> Arc<Target> {
     Arc::new(Target {
         schema: tenant.schema.clone(),

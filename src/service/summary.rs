@@ -79,7 +79,6 @@ impl Counts {
     }
 
     /// Returns the sum.
-    #[must_use]
     pub const fn total(&self) -> usize {
         self.migrated + self.up_to_date + self.done + self.failed + self.skipped + self.not_started
     }
@@ -98,7 +97,6 @@ pub struct FailureGroup<'a> {
 
 impl Summary {
     /// Returns how many schemas have which outcome.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for item in &self.outcomes {
@@ -109,7 +107,6 @@ impl Summary {
     }
 
     /// Returns the groups of equal failures, the largest first.
-    #[must_use]
     pub fn failure_groups(&self) -> Vec<FailureGroup<'_>> {
         let mut groups: BTreeMap<String, FailureGroup<'_>> = BTreeMap::new();
         for item in &self.outcomes {

@@ -71,7 +71,6 @@ impl Default for CatalogLayout {
 
 impl CatalogLayout {
     /// Returns the slug of a schema for catalogs without a column for it.
-    #[must_use]
     pub fn slug_of<'a>(&self, schema: &'a str) -> &'a str {
         match schema.strip_prefix(&self.schema_prefix) {
             Some(rest) if !rest.is_empty() => rest,

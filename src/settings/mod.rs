@@ -100,13 +100,11 @@ impl fmt::Debug for Settings {
 
 impl Settings {
     /// Returns every key with its text and origin; the caller masks secrets.
-    #[must_use]
     pub fn effective(&self) -> &[Effective] {
         &self.effective
     }
 
     /// Returns the origin of `database.url`.
-    #[must_use]
     pub fn database_origin(&self) -> &Origin {
         &find(&self.effective, "database.url").origin
     }

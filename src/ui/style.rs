@@ -20,43 +20,36 @@ pub struct Style {
 
 impl Style {
     /// Returns a style that colours text if `colour` is true.
-    #[must_use]
     pub const fn new(colour: bool) -> Self {
         Self { colour }
     }
 
     /// Returns a style without colours.
-    #[must_use]
     pub const fn plain() -> Self {
         Self::new(false)
     }
 
     /// Returns the text in the colour of success.
-    #[must_use]
     pub fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
     /// Returns the text in the colour of failure.
-    #[must_use]
     pub fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
     /// Returns the text in the colour of warnings.
-    #[must_use]
     pub fn warning(self, text: &str) -> String {
         self.paint("33", text)
     }
 
     /// Returns the text in the colour of hints.
-    #[must_use]
     pub fn advice(self, text: &str) -> String {
         self.paint("36", text)
     }
 
     /// Returns the text dimmed.
-    #[must_use]
     pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }

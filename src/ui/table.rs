@@ -57,7 +57,6 @@ pub struct Listing {
 
 impl Listing {
     /// Returns a listing with these columns; the first one holds the names.
-    #[must_use]
     pub fn new(columns: &[&'static str], empty: &'static str) -> Self {
         Self { columns: columns.iter().copied().map(Cow::Borrowed).collect(), name: 0, empty }
     }
@@ -205,13 +204,11 @@ impl<W: Write> ListingWriter<W> {
 
 impl Cell {
     /// Returns a text cell, or [`Cell::Absent`] for `None`.
-    #[must_use]
     pub fn maybe(text: Option<impl Into<String>>) -> Self {
         text.map_or(Self::Absent, |text| Self::Text(text.into()))
     }
 
     /// Returns a cell with a number of things.
-    #[must_use]
     pub fn count(number: impl TryInto<i64>) -> Self {
         Self::Number(number.try_into().unwrap_or(i64::MAX))
     }

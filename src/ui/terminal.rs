@@ -48,7 +48,6 @@ const DEFAULT_WIDTH: usize = 120;
 
 impl Terminal {
     /// Inspects the streams and `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`, `TERM` and `CI`.
-    #[must_use]
     pub fn detect(color: ColorChoice, verbosity: Verbosity) -> Self {
         let stream = |is_terminal, width| Stream { is_terminal, width, style: Style::plain() };
         Self {
@@ -94,7 +93,6 @@ impl Terminal {
     }
 
     /// Returns the program in proposed commands; see [`Terminal::proposing`].
-    #[must_use]
     pub fn program(&self) -> Option<&str> {
         self.program.as_deref()
     }
@@ -104,38 +102,32 @@ impl Terminal {
     }
 
     /// Returns a hint as text, with a command that acts on the same database and files.
-    #[must_use]
     pub fn render(&self, hint: &Hint) -> String {
         hint.render(self.program_or_name())
     }
 
     /// Returns what is wrong with a schema, each problem as text; see [`SchemaState::problems`].
-    #[must_use]
     pub fn problems(&self, state: &SchemaState, selection: &str) -> Vec<String> {
         let problems = state.problems(selection);
         problems.iter().map(|problem| self.render(problem)).collect()
     }
 
     /// Returns stdout.
-    #[must_use]
     pub const fn stdout(&self) -> Stream {
         self.stdout
     }
 
     /// Returns stderr.
-    #[must_use]
     pub const fn stderr(&self) -> Stream {
         self.stderr
     }
 
     /// Returns the verbosity.
-    #[must_use]
     pub const fn verbosity(&self) -> Verbosity {
         self.verbosity
     }
 
     /// Returns a buffered writer to stdout, for results. Flush it: dropping it loses write errors.
-    #[must_use]
     pub fn out(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::with_capacity(32 * 1024, io::stdout().lock())
     }
@@ -176,7 +168,6 @@ impl Terminal {
     /// `Auto` is bars if stderr is a terminal that can move its cursor and `CI` is not set, else
     /// lines. `Bars` is lines if stderr is not a terminal. With `--quiet`, every mode except JSON
     /// shows failures only.
-    #[must_use]
     pub fn reporter(&self, mode: ProgressMode) -> Box<dyn Reporter + Send> {
         let level = match (self.verbosity, mode) {
             (Verbosity::Quiet, _) => LogLevel::Failures,
@@ -251,7 +242,6 @@ impl Terminal {
 }
 
 /// Returns whether the reader closed the pipe, as `head` does.
-#[must_use]
 pub fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }

@@ -9,13 +9,11 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 ///
 /// Use it for all text from the database, from files and from the environment: it could otherwise
 /// move the cursor or forge lines.
-#[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     escape(text, false)
 }
 
 /// Returns the text like [`clean`], but keeps line breaks and shows tabs as spaces.
-#[must_use]
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     escape(text, true)
 }
@@ -39,7 +37,6 @@ fn escape(text: &str, several_lines: bool) -> Cow<'_, str> {
 
 /// Returns whether a terminal could act on a character instead of showing it. Joiners are shown:
 /// some scripts need them.
-#[must_use]
 pub(super) fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -51,7 +48,6 @@ pub(super) fn is_hostile(c: char) -> bool {
 }
 
 /// Returns a word quoted for a shell.
-#[must_use]
 pub fn shell_word(text: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_alphanumeric() || "_-.,@=/:%+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -62,13 +58,11 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns how many columns of a terminal the text takes.
-#[must_use]
 pub(super) fn columns(text: &str) -> usize {
     text.width()
 }
 
 /// Returns the text cut to `limit` columns; a cut text ends in `…`.
-#[must_use]
 pub fn fit(text: &str, limit: usize) -> Cow<'_, str> {
     if columns(text) <= limit {
         return Cow::Borrowed(text);
@@ -82,7 +76,6 @@ pub fn fit(text: &str, limit: usize) -> Cow<'_, str> {
 }
 
 /// Returns the longest prefix of at most `limit` columns. Combining marks stay with their letter.
-#[must_use]
 fn take_columns(text: &str, limit: usize) -> &str {
     let mut used = 0;
     for (at, c) in text.char_indices() {
@@ -95,7 +88,6 @@ fn take_columns(text: &str, limit: usize) -> &str {
 }
 
 /// Returns the text without its first `skip` columns. A wide letter across the cut is left out.
-#[must_use]
 pub(super) fn skip_columns(text: &str, skip: usize) -> &str {
     let mut used = 0;
     for (at, c) in text.char_indices() {
@@ -109,25 +101,21 @@ pub(super) fn skip_columns(text: &str, skip: usize) -> &str {
 }
 
 /// Returns the text padded with spaces to `width` columns.
-#[must_use]
 pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// Returns a number with its noun: `1 schema`, `2 schemas`. For other plurals see `plural`.
-#[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     plural(number, noun, &format!("{noun}s"))
 }
 
 /// Returns a number with its noun in the singular or the plural: `1 canary`, `2 canaries`.
-#[must_use]
 pub(super) fn plural(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Returns a number of bytes with a unit: `812 bytes`, `9216 KiB`, `48 MiB`.
-#[must_use]
 pub fn size(bytes: u64) -> String {
     let mut value = bytes;
     for unit in ["bytes", "KiB", "MiB", "GiB"] {
@@ -140,7 +128,6 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Returns a duration with a unit: `12 ms`, `1.9 s`, `2 min 03 s`, `1 h 02 min`.
-#[must_use]
 pub fn took(duration: Duration) -> String {
     if duration.as_micros() < 1000 {
         return "< 1 ms".to_owned();
@@ -156,7 +143,6 @@ pub fn took(duration: Duration) -> String {
 }
 
 /// Returns the duration of a run, to a hundredth of a second: `0.21 s`, `2 min 03 s`.
-#[must_use]
 pub(super) fn total(duration: Duration) -> String {
     if duration.as_secs() < 60 {
         return format!("{}.{:02} s", duration.as_secs(), duration.subsec_millis() / 10);
@@ -165,13 +151,11 @@ pub(super) fn total(duration: Duration) -> String {
 }
 
 /// Returns a duration in whole seconds: `4 s`, `2 min 03 s`.
-#[must_use]
 pub(super) fn whole(duration: Duration) -> String {
     if duration.as_secs() < 60 { format!("{} s", duration.as_secs()) } else { long(duration) }
 }
 
 /// Rounds to the nearest second, so that a pause of two minutes starts at `2 min 00 s`.
-#[must_use]
 pub(super) fn rounded(duration: Duration) -> Duration {
     Duration::from_secs((duration + Duration::from_millis(500)).as_secs())
 }
@@ -186,7 +170,6 @@ fn long(duration: Duration) -> String {
 }
 
 /// Returns the first names of a list and the number of the others: `a, b, c … (+15)`.
-#[must_use]
 pub(super) fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> String {
     let more = names.len().saturating_sub(limit);
     let shown: Vec<_> = names.take(limit).map(clean).collect();

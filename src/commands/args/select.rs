@@ -42,13 +42,11 @@ pub(crate) struct Selectors {
 
 impl SelectArgs {
     /// Returns whether there is no option, which selects every tenant.
-    #[must_use]
     pub(crate) fn is_everything(&self) -> bool {
         !self.is_selective() && self.exclude.is_empty()
     }
 
     /// Returns whether an option other than `--exclude` is given.
-    #[must_use]
     pub(crate) fn is_selective(&self) -> bool {
         !self.tenants.is_empty() || self.from_file.is_some() || self.condition.is_some()
     }

@@ -71,7 +71,6 @@ pub(crate) enum Access {
 
 impl App {
     /// Returns an application; must be called inside a runtime.
-    #[must_use]
     pub(crate) fn new(
         settings: Settings,
         terminal: Terminal,
@@ -129,7 +128,6 @@ impl App {
     }
 
     /// Returns the options of the local server.
-    #[must_use]
     pub(crate) fn local_options(&self) -> LocalOptions {
         LocalOptions { idle: LOCAL_IDLE, ..LocalOptions::new(self.settings.local_data_dir.clone()) }
     }
@@ -150,10 +148,6 @@ impl App {
     }
 
     /// Connects to the database, with as many connections as the jobs need.
-    ///
-    /// # Errors
-    ///
-    /// As [`App::database`].
     pub(crate) async fn database_for_jobs(
         &self,
         access: Access,
@@ -193,7 +187,6 @@ impl App {
     }
 
     /// Returns the options of the migration engine.
-    #[must_use]
     pub(crate) fn engine_options(&self, database: &Database) -> EngineOptions {
         let settings = &self.settings;
         EngineOptions {
@@ -251,13 +244,11 @@ impl App {
     }
 
     /// Returns the tenant catalog of a database.
-    #[must_use]
     pub(crate) fn catalog(&self, database: &Database) -> PostgresCatalog {
         PostgresCatalog::new(database.clone(), &self.settings.catalog)
     }
 
     /// Returns what changes the tenants of a database.
-    #[must_use]
     pub(crate) fn admin(
         &self,
         database: &Database,
@@ -299,10 +290,6 @@ impl App {
     }
 
     /// Loads both sets for lint, which reports bare names of shared tables itself.
-    ///
-    /// # Errors
-    ///
-    /// As [`App::sets`].
     pub(crate) fn sets_to_lint(&self) -> Result<Sets, Failure> {
         let (shared, tenant) = (&self.settings.shared_dir, &self.settings.tenant_dir);
         check_apart(shared, tenant).map_err(|error| LoadErrors(vec![error]))?;
@@ -401,7 +388,6 @@ impl App {
 
     /// Returns the number of schemas in parallel: `run.jobs`, or what the server has room for,
     /// reduced while schemas block each other.
-    #[must_use]
     pub(crate) fn pace(&self, database: &Database) -> ConcurrencyLimit {
         match self.settings.jobs {
             Jobs::Fixed(jobs) => ConcurrencyLimit::fixed(jobs),
@@ -423,7 +409,6 @@ fn automatic_jobs(cores: Option<usize>, free_slots: usize) -> NonZeroUsize {
 }
 
 /// Returns the number of connections: one for each job, one for the catalog, one for lock monitoring.
-#[must_use]
 pub(crate) fn connections_for(jobs: usize) -> usize {
     jobs + 2
 }

@@ -69,10 +69,6 @@ impl<J: SchemaJob> SchemaJob for SkipDropped<J> {
 
 /// Runs a job in every tenant, several at once; a failed tenant does not stop the others, and a
 /// tenant that was dropped in the meantime is skipped.
-///
-/// # Errors
-///
-/// As [`interruptible`].
 pub(crate) async fn run_in_each<J: SchemaJob>(
     app: &App,
     work: Operation,

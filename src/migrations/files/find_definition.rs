@@ -13,7 +13,6 @@ use crate::migrations::sql::relations::{RelationChange, RelationName, change};
 /// Returns which file creates `relation`, which `failed` did not find; `None` if the files do not
 /// show it, because code or renaming may create it. `batch` are the scripts of the failed
 /// transaction; all others before it in its set are recorded as applied.
-#[must_use]
 pub fn find_definition(
     relation: &str,
     failed: &Script,

@@ -93,7 +93,6 @@ impl LoadError {
     }
 
     /// Returns what to do next, unless the error already implies it.
-    #[must_use]
     pub fn hint(&self) -> Option<Hint> {
         let hint = match &self.problem {
             Problem::Name(error) => match &error.suggestion {

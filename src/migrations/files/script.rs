@@ -94,7 +94,6 @@ impl Script {
 
     /// Returns why this script may do different things in two empty schemas, with its line; `None` if
     /// it does the same in each.
-    #[must_use]
     pub fn nondeterminism(&self) -> Option<String> {
         if !self.is_parsed {
             return Some(format!("{}: the parser does not know all of its grammar", self.id));
@@ -106,28 +105,24 @@ impl Script {
 
     /// Returns whether the file only defines relations, types and comments, so that it leaves no state
     /// in its session.
-    #[must_use]
     pub fn only_defines(&self) -> bool {
         self.is_parsed && self.statements.iter().all(Statement::only_defines)
     }
 
     /// Returns whether the file runs code that is not checked: `DO`, `CALL`, and statements that the
     /// parser does not know.
-    #[must_use]
     pub fn runs_code(&self) -> bool {
         !self.is_parsed || self.statements.iter().any(Statement::runs_code)
     }
 
     /// Returns the location of a position in the text as the server reports it: in characters, from
     /// 1. A position past the end is the end.
-    #[must_use]
     pub fn location(&self, position: usize) -> Location {
         location_of_byte(&self.text, byte_of_position(&self.text, position))
     }
 
     /// Returns the location of a position in a statement, by its index in [`Script::statements`]. An
     /// index past the end is the end of the file.
-    #[must_use]
     pub fn location_in_statement(&self, statement: usize, position: usize) -> Location {
         let within = byte_of_position(self.statement(statement), position);
         let start = self
@@ -138,7 +133,6 @@ impl Script {
     }
 
     /// Returns the location at which a statement begins, by its index.
-    #[must_use]
     pub fn location_of_statement(&self, statement: usize) -> Location {
         self.location_in_statement(statement, 1)
     }
@@ -146,7 +140,6 @@ impl Script {
     /// Returns the location of an error in the code of a statement, by its index: inside the block of
     /// a `DO`, else the start of the statement. In a file that is wrapped in `DO`, the index is not
     /// known: the location is inside its only block, or `None`.
-    #[must_use]
     pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Option<Location> {
         let place = |statement: &Statement, error| {
             let byte = byte_in_block(&self.text[statement.range.clone()], error)?;
@@ -164,7 +157,6 @@ impl Script {
     }
 
     /// Returns the text of a statement by its index; empty past the end.
-    #[must_use]
     pub fn statement(&self, statement: usize) -> &str {
         self.statements.get(statement).map_or("", |statement| &self.text[statement.range.clone()])
     }

@@ -69,10 +69,6 @@ impl MigrationSet {
     }
 
     /// Builds a set from embedded files, given as file name and text.
-    ///
-    /// # Errors
-    ///
-    /// As [`MigrationSet::load`].
     pub fn embedded(scope: Scope, files: &[(&str, &str)]) -> Result<Self, LoadErrors> {
         let files =
             files.iter().map(|(name, text)| (PathBuf::from(name), text.as_bytes().to_vec()));
@@ -118,31 +114,26 @@ impl MigrationSet {
     }
 
     /// Returns whether this is the shared or the tenant set.
-    #[must_use]
     pub const fn scope(&self) -> Scope {
         self.scope
     }
 
     /// Returns the folder as it was given.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Returns the migrations in the order of their versions.
-    #[must_use]
     pub fn scripts(&self) -> &[Script] {
         &self.scripts
     }
 
     /// Returns the ids of the migrations, at the same positions as [`MigrationSet::scripts`].
-    #[must_use]
     pub fn ids(&self) -> &[ScriptId] {
         &self.ids
     }
 
     /// Returns the warnings, ordered by version.
-    #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }

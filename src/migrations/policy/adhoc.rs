@@ -102,7 +102,6 @@ impl AdhocSql {
     }
 
     /// Returns the location of an error inside the block of a `DO`, by the index of the statement.
-    #[must_use]
     pub fn location_in_code(&self, statement: usize, error: InnerError<'_>) -> Option<Location> {
         let range = &self.statements.get(statement)?.range;
         let byte = byte_in_block(&self.text[range.clone()], error)?;
@@ -111,7 +110,6 @@ impl AdhocSql {
 
     /// Returns the location in the text of a position in a statement, as the server counts it: in
     /// characters, from 1.
-    #[must_use]
     pub fn location(&self, statement: usize, position: usize) -> Location {
         let range = self.statements[statement].range.clone();
         let within = byte_of_position(&self.text[range.clone()], position);
@@ -119,7 +117,6 @@ impl AdhocSql {
     }
 
     /// Returns the leading keywords of a statement, such as `UPDATE` or `CREATE TABLE`.
-    #[must_use]
     pub fn name(&self, statement: usize) -> String {
         let text = &self.text[self.statements[statement].range.clone()];
         let mut words = text

@@ -51,7 +51,6 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns what to write instead.
-    #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::TransactionControl(_) => {

@@ -15,7 +15,6 @@ pub struct DoBlock {
 
 /// Wraps a text in `DO ... EXECUTE`, where the server rejects transaction commands whatever the
 /// grammar of the text (SQLSTATE 0A000, manual section 43.5.4).
-#[must_use]
 pub fn wrap_in_do(text: &str) -> DoBlock {
     let body = free_tag(text, "file");
     // The tags differ in their stems, so the outer one does not occur in the inner one.

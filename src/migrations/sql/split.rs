@@ -19,26 +19,22 @@ pub struct Statement {
 impl Statement {
     /// Returns the name in `pg_class` of the index that `CREATE INDEX CONCURRENTLY` builds; `None`
     /// for other statements and where the server chooses the name.
-    #[must_use]
     pub fn concurrent_index(&self) -> Option<&str> {
         self.index.as_deref()
     }
 
     /// Returns whether this only defines relations, types or comments, so that it leaves no state
     /// in its session. `false` in case of doubt.
-    #[must_use]
     pub const fn only_defines(&self) -> bool {
         self.only_defines
     }
 
     /// Returns whether this is `DO` or `CALL`, whose code is not read.
-    #[must_use]
     pub const fn runs_code(&self) -> bool {
         self.runs_code
     }
 
     /// Returns whether this is a `SET` whose effect lasts for the session.
-    #[must_use]
     pub const fn sets_for_session(&self) -> bool {
         self.sets
     }

@@ -74,7 +74,6 @@ impl WhereClause {
     }
 
     /// Returns the text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

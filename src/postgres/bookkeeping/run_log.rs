@@ -94,7 +94,6 @@ impl RunLog {
     }
 
     /// Returns the run's number.
-    #[must_use]
     pub fn id(&self) -> i64 {
         self.id
     }
@@ -265,10 +264,6 @@ pub struct FailedSchema {
 }
 
 /// Returns the schemas whose last run failed, ordered by name; none if the tables are missing.
-///
-/// # Errors
-///
-/// The server's error.
 pub async fn failures(database: &Database) -> Result<Vec<FailedSchema>, ServerError> {
     read(database, FAILURES, |row| {
         Ok(FailedSchema {
@@ -339,10 +334,6 @@ pub struct StoredItem {
 }
 
 /// Returns the last runs, newest first, or `only` the run with this id; none if the tables are missing.
-///
-/// # Errors
-///
-/// The server's error.
 pub async fn stored(
     database: &Database,
     only: Option<i64>,
@@ -377,10 +368,6 @@ pub async fn stored(
 }
 
 /// Returns the outcomes of a run, failures first; none if the tables are missing.
-///
-/// # Errors
-///
-/// The server's error.
 pub async fn items(database: &Database, run: i64) -> Result<Vec<StoredItem>, ServerError> {
     let sql = format!(
         "SELECT schema_name, tenant, outcome, scripts, took_ms, reason FROM pricesync.run_item WHERE run_id = {run} \

@@ -18,7 +18,6 @@ pub struct TenantEnvironment {
 impl TenantEnvironment {
     /// Returns the variables for a tenant: libpq's, `DATABASE_URL`, `PRICESYNC_TENANT` and
     /// `PRICESYNC_SCHEMA`. A password is only in `PGPASSWORD`.
-    #[must_use]
     pub fn variables(
         &self,
         tenant: &str,
@@ -37,7 +36,6 @@ impl TenantEnvironment {
 
     /// Returns `search_path` and the transaction mode as command-line options of the server: unlike
     /// settings made by a statement, they survive `RESET` and `\c`.
-    #[must_use]
     pub fn server_options(&self, schema: &SchemaName, read_only: bool) -> String {
         let mut path = schema.quoted().to_string();
         for schema in &self.search_path {

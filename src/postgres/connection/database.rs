@@ -132,7 +132,6 @@ impl Database {
     }
 
     /// Returns what the server reported when it was first reached.
-    #[must_use]
     pub fn facts(&self) -> &ServerFacts {
         &self.facts
     }
@@ -144,10 +143,6 @@ impl Database {
 
     /// Borrows a connection, retrying for at most `timeout` while the server starts, restarts or is
     /// full.
-    ///
-    /// # Errors
-    ///
-    /// The last error of the server or the operating system.
     pub async fn session(&self, timeout: Duration) -> Result<Session, ServerError> {
         self.session_unless_freed(timeout, None).await
     }
@@ -205,10 +200,6 @@ impl Database {
 
     /// Borrows a connection for a job whose transaction on another one holds locks, within
     /// [`SECOND_SESSION_TIMEOUT`].
-    ///
-    /// # Errors
-    ///
-    /// The last error of the server or the operating system.
     pub(crate) async fn second_session(&self) -> Result<Session, ServerError> {
         match tokio::time::timeout(SECOND_SESSION_TIMEOUT, self.session(SECOND_SESSION_TIMEOUT))
             .await

@@ -73,7 +73,6 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// Returns the defaults for a database whose tenants are in these tables.
-    #[must_use]
     pub fn new(database: &Database, layout: &CatalogLayout) -> Self {
         Self {
             lock_timeout: Duration::from_secs(2),

@@ -16,7 +16,6 @@ const MAX_CONTEXT: usize = 4096;
 /// Returns the server's error message and details, or the driver's error with its causes.
 ///
 /// The driver's own `Display` of a server error is only `db error`.
-#[must_use]
 pub fn server_error(error: &Error) -> ServerError {
     if let Some(db) = error.as_db_error() {
         return ServerError {
@@ -50,7 +49,6 @@ fn shortened(context: &str) -> Box<str> {
 }
 
 /// Returns what the server reports about an error in code that a statement ran.
-#[must_use]
 pub fn inner_error(error: &Error) -> InnerError<'_> {
     let db = error.as_db_error();
     let query = match db.and_then(|db| db.position()) {
@@ -66,7 +64,6 @@ pub(crate) fn sqlstate_of(error: &Error) -> Option<&str> {
 }
 
 /// Returns the error of a statement, with the duplicate key where a unique index could not be built.
-#[must_use]
 pub fn error_in(sql: &str, error: &Error) -> ServerError {
     ServerError { duplicates: duplicates(sql, error), ..server_error(error) }
 }
@@ -75,7 +72,6 @@ pub fn error_in(sql: &str, error: &Error) -> ServerError {
 ///
 /// The message and its quotation marks may be translated. Errors about aliases and `FROM` have the same
 /// code, and are distinguished by the server's routine.
-#[must_use]
 pub fn missing_relation<'a>(error: &'a Error, schema: &str) -> Option<&'a str> {
     const MARKS: [char; 6] = ['"', '«', '»', '“', '”', '„'];
     let db = error.as_db_error()?;
@@ -152,7 +148,6 @@ fn key_columns(detail: &str) -> Option<Vec<String>> {
 }
 
 /// Returns whether the connection is lost, so that the outcome of a COMMIT is unknown.
-#[must_use]
 pub fn is_connection_lost(error: &Error) -> bool {
     match sqlstate_of(error) {
         Some(code) => sqlstate::is_connection_lost(code),
@@ -162,7 +157,6 @@ pub fn is_connection_lost(error: &Error) -> bool {
 }
 
 /// Returns whether connecting may succeed later: the server starts, restarts or is full.
-#[must_use]
 pub fn is_worth_waiting_for(error: &Error) -> bool {
     sqlstate_of(error).is_none_or(|code| {
         sqlstate::is_connection_lost(code) || code == sqlstate::TOO_MANY_CONNECTIONS
@@ -171,7 +165,6 @@ pub fn is_worth_waiting_for(error: &Error) -> bool {
 
 /// Returns whether the same transaction may succeed when it is retried: a lock timeout, a deadlock, a
 /// serialization failure, or two sessions that changed one catalog row.
-#[must_use]
 pub fn is_worth_retrying(error: &Error) -> bool {
     let Some(db) = error.as_db_error() else {
         return false;

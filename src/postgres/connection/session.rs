@@ -42,16 +42,11 @@ impl Session {
     }
 
     /// Returns the driver's client.
-    #[must_use]
     pub fn client(&self) -> &Client {
         self.object.as_ref().expect("present until discarded")
     }
 
     /// Runs statements by the simple protocol and returns the rows of all of them, as text.
-    ///
-    /// # Errors
-    ///
-    /// The driver's error.
     pub async fn rows(&self, sql: &str) -> Result<Vec<Row>, Error> {
         let messages = self.client().simple_query(sql).await?;
         let query = Row::query(sql);

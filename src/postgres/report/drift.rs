@@ -53,7 +53,6 @@ pub struct Shape {
 
 impl Shape {
     /// Returns the lines that only this shape has, and those that only `other` has.
-    #[must_use]
     pub fn differences<'a>(&'a self, other: &'a Self) -> (Vec<&'a str>, Vec<&'a str>) {
         let missing = |lines: &'a [String], of: &[String]| {
             let lines = lines.iter().filter(|line| of.binary_search(line).is_err());
@@ -66,7 +65,6 @@ impl Shape {
 impl ShapeReader {
     /// Returns a reader. Schemas in `versioned` are compared with the others of their version, the rest
     /// with each other.
-    #[must_use]
     pub fn new(database: Database, history_table: &str, versioned: HashSet<SchemaName>) -> Self {
         Self {
             database,

@@ -25,10 +25,6 @@ pub struct Measured {
 }
 
 /// Runs the statements in a schema whose transaction is rolled back. Requires CREATE on the database.
-///
-/// # Errors
-///
-/// The server's error.
 pub async fn measure(database: &Database) -> Result<Measured, ServerError> {
     let name = format!("pricesync_measure_{}", std::process::id());
     let schema = SchemaName::parse(&name).expect("lower case letters, digits and underscores");

@@ -44,10 +44,6 @@ pub struct Waiter {
 }
 
 /// Returns every locked schema of this database, ordered by name.
-///
-/// # Errors
-///
-/// The driver's error.
 pub async fn held(session: &Session) -> Result<Vec<SchemaLock>, Error> {
     let held = filled(include_str!("locks/held.sql"), &[("{class}", CLASS.to_string())]);
     let rows = session.read(&held).await?;

@@ -30,17 +30,12 @@ pub struct TenantAdmin {
 
 impl TenantAdmin {
     /// Returns an administrator that reports nothing and is not interrupted.
-    #[must_use]
     pub fn new(catalog: PostgresCatalog, options: EngineOptions) -> Self {
         let (progress, interrupts) = (Progress::channel().0, Interrupts::never());
         Self { catalog, options, progress, interrupts }
     }
 
     /// Creates an empty schema for a tenant whose schema does not exist. Does nothing if it exists.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn create_schema(&self, schema: &SchemaName) -> Result<(), CatalogError> {
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", schema.quoted());
         self.catalog.session().await?.rows(&sql).await?;

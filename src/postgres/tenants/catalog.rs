@@ -51,7 +51,6 @@ impl std::error::Error for DatabaseError {}
 
 impl CatalogError {
     /// Returns whether lock contention was the cause, so that a retry may succeed.
-    #[must_use]
     pub fn is_contention(&self) -> bool {
         match self {
             Self::Database(error) => error
@@ -107,7 +106,6 @@ pub struct InvalidIndex {
 impl InvalidIndex {
     /// Returns whether a failed `REINDEX ... CONCURRENTLY` left it (manual, `REINDEX`): its name
     /// ends in `_ccnew` or `_ccold`, followed by a number if that name was taken.
-    #[must_use]
     pub fn is_reindex_leftover(&self) -> bool {
         let name = self.index.trim_end_matches(|letter: char| letter.is_ascii_digit());
         name.ends_with("_ccnew") || name.ends_with("_ccold")
@@ -116,13 +114,11 @@ impl InvalidIndex {
 
 impl PostgresCatalog {
     /// Returns the catalog in these tables.
-    #[must_use]
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
         Self { database, tables: Tables::new(layout) }
     }
 
     /// Returns the database that the catalog is in.
-    #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
     }
@@ -143,10 +139,6 @@ impl PostgresCatalog {
     /// Returns the schemas whose name has the prefix or that contain a history table, and that no
     /// tenant's row names. Leaves out those in `shared` and, if the prefix is empty, those that
     /// contain extensions.
-    ///
-    /// # Errors
-    ///
-    /// As [`TenantCatalog::list`].
     pub async fn orphans(
         &self,
         prefix: &str,
@@ -184,19 +176,11 @@ impl PostgresCatalog {
     }
 
     /// Returns the schemas that a session is changing: it holds their advisory lock.
-    ///
-    /// # Errors
-    ///
-    /// As [`TenantCatalog::list`].
     pub async fn locked_schemas(&self) -> Result<Vec<String>, CatalogError> {
         Ok(advisory_lock::locked_schemas(&self.session().await?).await?)
     }
 
     /// Returns the primary hosts of all tenants.
-    ///
-    /// # Errors
-    ///
-    /// As [`TenantCatalog::list`].
     pub async fn primary_hosts(&self) -> Result<HashSet<Hostname>, CatalogError> {
         let sql = format!(
             "SELECT d.domain FROM {} d WHERE d.is_primary AND d.domain IS NOT NULL",
@@ -208,10 +192,6 @@ impl PostgresCatalog {
 
     /// Returns the invalid indexes in `public` and in tenants' schemas. Leaves out those that
     /// another session is building.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn invalid_indexes(&self) -> Result<Vec<InvalidIndex>, CatalogError> {
         let values = [("{rows}", self.tables.rows.clone())];
         let sql = filled(include_str!("sql/invalid_indexes.sql"), &values);

@@ -30,7 +30,6 @@ pub enum ChangeError {
 
 impl ChangeError {
     /// Returns whether lock contention was the cause, so that a retry may succeed.
-    #[must_use]
     pub fn is_contention(&self) -> bool {
         match self {
             Self::Catalog(error) => error.is_contention(),

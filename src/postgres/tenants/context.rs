@@ -162,7 +162,6 @@ impl TenantContext {
     /// Returns the driver's client, inside the transaction.
     ///
     /// Session settings, advisory locks and LISTEN registrations end with the context.
-    #[must_use]
     pub fn client(&self) -> &Client {
         self.session().client()
     }

@@ -67,7 +67,6 @@ pub enum TrashState {
 
 impl Trashed {
     /// Returns the current name of its schema.
-    #[must_use]
     pub fn trash_schema(&self) -> SchemaName {
         SchemaName::trashed(self.id)
     }
@@ -88,10 +87,6 @@ impl Trashed {
 
 impl PostgresCatalog {
     /// Returns the tenants in the trash, newest first; none if the bookkeeping tables are missing.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn list_trash(&self) -> Result<Vec<Trashed>, CatalogError> {
         let sql = format!(
             "SELECT r.id, r.tenant_id, r.slug, r.name, r.schema_name, r.tables, r.bytes, \
@@ -117,10 +112,6 @@ impl PostgresCatalog {
 
     /// Returns the schemas in the trash without a record, and partly dropped schemas whose tenant's
     /// row is deleted: their tenants are unknown.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn unrecorded_schemas(&self) -> Result<Vec<String>, CatalogError> {
         let trash = self.list_trash().await?;
         let known: Vec<SchemaName> = trash.iter().map(Trashed::trash_schema).collect();
@@ -137,10 +128,6 @@ impl PostgresCatalog {
     }
 
     /// Returns the ids of the records that are at least this old, by the server's clock.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn trash_older_than(&self, age: Duration) -> Result<Vec<i64>, CatalogError> {
         let sql = format!(
             "SELECT id FROM pricesync.trash WHERE trashed_at <= clock_timestamp() - make_interval(secs => {})",
@@ -150,10 +137,6 @@ impl PostgresCatalog {
     }
 
     /// Returns the contents of a schema in the trash, and which objects outside depend on it.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn contents_in_trash(&self, trashed: &Trashed) -> Result<Contents, CatalogError> {
         let session = self.session().await?;
         contents_of(&session, &[trashed.trash_schema()]).await
@@ -314,10 +297,6 @@ impl TenantAdmin {
 
     /// Permanently drops a schema in the trash, then its record. Running it again finishes a purge
     /// that was killed.
-    ///
-    /// # Errors
-    ///
-    /// As [`TenantAdmin::drop`].
     pub async fn purge(&self, trashed: &Trashed, cascade_outside: bool) -> Result<(), ChangeError> {
         let contents = self.catalog.contents_in_trash(trashed).await?;
         contents.check_dependents(cascade_outside)?;

@@ -88,10 +88,6 @@ impl TenantAdmin {
     ///
     /// Optional columns that the table does not have are left out. Other text columns that are NOT
     /// NULL and have no default are set to the empty string.
-    ///
-    /// # Errors
-    ///
-    /// [`UserError`]; the transaction is rolled back.
     pub async fn create_superuser(
         &self,
         tenant: &Tenant,

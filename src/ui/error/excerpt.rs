@@ -18,7 +18,6 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// Returns the excerpt for a place. A column after the end of the line points just after it.
-    #[must_use]
     pub fn new(place: &Location) -> Self {
         let escaped = |text: &str| clean(&text.replace('\t', " ")).into_owned();
         let (before, from) = match place.column {
@@ -38,7 +37,6 @@ impl Excerpt {
 
     /// Returns the line and, below it, the caret, cut to `width` columns (at least 30) around the
     /// caret.
-    #[must_use]
     pub fn render(&self, style: Style, width: usize) -> Vec<String> {
         let number = self.line.to_string();
         let gutter = format!("  {number} | ");

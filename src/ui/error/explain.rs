@@ -18,21 +18,18 @@ use crate::ui::text::{count, fit, whole};
 
 /// Returns the explanation of one schema's failure; `applied` is what the same run committed in the
 /// schema before.
-#[must_use]
 pub fn explain(error: &MigrateError, target: &Target, applied: &[AppliedScript]) -> Explanation {
     let rerun = format!("rerun with {}", Target::option(std::iter::once(target)));
     one(error, target, applied, &rerun, "--lock-wait")
 }
 
 /// Returns the explanation of a tenant that was not created.
-#[must_use]
 pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
     let rerun = "run the same command again";
     one(error, target, &[], rerun, "PRICESYNC_LOCK_WAIT")
 }
 
 /// Returns the explanation of a tenant that was created but lacks migrations.
-#[must_use]
 pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
     let args = format!("migrate-schemas {}", Target::option(std::iter::once(target)));
     one(error, target, &[], "migrate the tenant", "--lock-wait")
@@ -65,7 +62,6 @@ fn one(
 }
 
 /// Returns the explanation of a failure that several schemas share.
-#[must_use]
 pub fn explain_group(group: &FailureGroup<'_>) -> Explanation {
     if let [target] = group.targets.as_slice() {
         return explain(group.error, target, group.applied);

@@ -83,7 +83,6 @@ impl Explanation {
     }
 
     /// Returns headline and causes on one line, for JSON and for lists. Not escaped.
-    #[must_use]
     pub fn message(&self) -> String {
         match self.caused_by.as_slice() {
             [] => self.headline.clone(),
@@ -93,7 +92,6 @@ impl Explanation {
 
     /// Returns the explanation as lines: `error:`, then `subject` (usually the schema) if there is
     /// one, then the rest.
-    #[must_use]
     pub fn render(&self, subject: Option<&str>, detail: Detail, layout: Layout<'_>) -> String {
         let style = layout.style;
         let mut out = format!("{} ", style.bad("error:"));

@@ -63,7 +63,6 @@ impl<W: Write> Reporter for JsonReporter<W> {
 
 /// Returns the document of `migrate-schemas -o json`: counts, the outcome of each schema, and the
 /// failures, grouped.
-#[must_use]
 pub const fn summary_document(summary: &Summary) -> SummaryDocument<'_> {
     SummaryDocument(summary)
 }

@@ -369,7 +369,6 @@ impl LogFormatter {
 }
 
 /// Returns the text for a COMMIT that waits for a synchronous standby.
-#[must_use]
 pub fn waiting_for_standby(waited: Duration) -> String {
     format!(
         "waiting for a standby, {} so far: the server has committed, and no standby named in \

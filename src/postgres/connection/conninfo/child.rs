@@ -19,7 +19,6 @@ impl ConnectOptions {
     /// (`keepalives`, `tcp_user_timeout`) cannot be passed on. A child that inherits other
     /// `PG*` variables may connect elsewhere (a service overrides a variable), so prefer
     /// [`ConnectOptions::apply_to`].
-    #[must_use]
     pub fn child_environment(&self) -> Vec<(&'static str, OsString)> {
         let mut variables: Vec<(&'static str, OsString)> = self
             .parameters
@@ -41,7 +40,6 @@ impl ConnectOptions {
 
     /// Returns a URL to the same server for programs that do not read libpq's variables, with these
     /// `options`, the TLS settings and no password.
-    #[must_use]
     pub fn url(&self, options: &str) -> String {
         let user = percent_encoded(&self.user);
         let database = percent_encoded(&self.database);

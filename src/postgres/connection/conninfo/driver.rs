@@ -17,7 +17,6 @@ impl ConnectOptions {
     /// without TLS. With `load_balance_hosts=random` the order differs from call to call. The driver
     /// applies `connect_timeout` only to the socket, libpq also to the login, so the caller must limit
     /// each attempt by [`ConnectOptions::connect_timeout`].
-    #[must_use]
     pub fn attempts(&self) -> Vec<Config> {
         let mut attempts: Vec<Config> =
             (0..self.targets.len()).map(|index| self.attempt(index)).collect();
@@ -37,7 +36,6 @@ impl ConnectOptions {
     ///
     /// The driver accepts one password and one TLS mode for all hosts; use [`ConnectOptions::attempts`]
     /// to try every host.
-    #[must_use]
     pub fn to_driver(&self) -> Config {
         let mut config = self.attempt(0);
         for index in 1..self.targets.len() {

@@ -26,7 +26,6 @@ impl Environment {
     /// The user name is that of the effective user in `/etc/passwd` (libpq asks `getpwuid`);
     /// where it is not listed there (LDAP, macOS), that of `USER` or `LOGNAME`. The home
     /// folder is `HOME`, else the one in `/etc/passwd` (libpq 15 and later).
-    #[must_use]
     pub fn from_process() -> Self {
         let mut environment = Self::from_pairs(std::env::vars_os());
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -59,7 +58,6 @@ impl Environment {
     ///
     /// pricesync never invents a database, so a process without any of these and without a
     /// connection string has nothing configured.
-    #[must_use]
     pub fn names_a_database(&self) -> bool {
         ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"]
             .iter()

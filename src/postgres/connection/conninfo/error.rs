@@ -119,7 +119,6 @@ pub enum ConnInfoError {
 
 impl ConnInfoError {
     /// Returns a hint, where the message does not contain one.
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotConnectionText => {

@@ -51,13 +51,11 @@ impl HostPort {
     }
 
     /// Returns whether the server is reached through a Unix socket.
-    #[must_use]
     pub const fn is_socket(&self) -> bool {
         matches!(self.host, Host::Socket(_))
     }
 
     /// Returns whether the connection stays on this machine.
-    #[must_use]
     pub fn is_local(&self) -> bool {
         match &self.host {
             Host::Socket(_) => true,

@@ -184,55 +184,46 @@ impl ConnectOptions {
     }
 
     /// Returns the servers to try, in order; never empty.
-    #[must_use]
     pub fn targets(&self) -> &[HostPort] {
         &self.targets
     }
 
     /// Returns the role to log in as.
-    #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
     /// Returns the database to connect to.
-    #[must_use]
     pub fn database(&self) -> &str {
         &self.database
     }
 
     /// Returns what the server will show as `application_name`; empty sends none.
-    #[must_use]
     pub fn application_name(&self) -> &str {
         self.parameters.get("application_name").unwrap_or_default()
     }
 
     /// Returns the limit for connecting and logging in to one host; `None` means no limit.
-    #[must_use]
     pub const fn connect_timeout(&self) -> Option<Duration> {
         self.liveness.connect_timeout
     }
 
     /// Returns whether some host has a password.
-    #[must_use]
     pub fn has_password(&self) -> bool {
         self.passwords.iter().any(Option::is_some)
     }
 
     /// Returns whether the URL has Prisma's `pgbouncer=true`, which announces a pooler.
-    #[must_use]
     pub const fn is_pooled(&self) -> bool {
         self.is_pooled
     }
 
     /// Returns the TLS settings.
-    #[must_use]
     pub const fn security(&self) -> &Security {
         &self.security
     }
 
     /// Returns the protection of the least protected host.
-    #[must_use]
     pub fn protection(&self) -> Protection {
         if self.targets.iter().all(HostPort::is_socket) {
             Protection::LocalSocket
@@ -242,13 +233,11 @@ impl ConnectOptions {
     }
 
     /// Returns the warnings to log: ignored parameters and files.
-    #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// Returns `app@db.example.com:5432/pricesync_saas`; several hosts are separated by commas.
-    #[must_use]
     pub fn describe(&self) -> String {
         let targets: Vec<String> = self.targets.iter().map(HostPort::to_string).collect();
         format!(

@@ -52,7 +52,6 @@ impl SslMode {
     }
 
     /// Returns the value, as in `sslmode=verify-full`.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Disable => "disable",
@@ -164,7 +163,6 @@ pub enum Protection {
 
 impl Protection {
     /// Returns whether the connection is safe from eavesdropping and impersonation of the server.
-    #[must_use]
     pub const fn is_verified(self) -> bool {
         matches!(self, Self::LocalSocket | Self::Verified)
     }
@@ -250,7 +248,6 @@ impl Security {
 
     /// Returns the mode after libpq's rule that `require` means `verify-ca` where a root certificate
     /// file exists.
-    #[must_use]
     pub fn effective_mode(&self) -> SslMode {
         match (self.mode, &self.roots) {
             (SslMode::Require, Roots::File(_)) => SslMode::VerifyCa,

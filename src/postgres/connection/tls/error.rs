@@ -67,7 +67,6 @@ pub enum TlsError {
 
 impl TlsError {
     /// Returns a hint, where the message does not contain one.
-    #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoots { .. } => Some(

@@ -9,7 +9,6 @@ use rustls::{AlertDescription, CertificateError};
 use super::verifier::Fault;
 
 /// Returns a hint for a connection that failed because of TLS; `None` if TLS is not the reason.
-#[must_use]
 pub fn explain(error: &tokio_postgres::Error) -> Option<String> {
     match cause(error)? {
         Cause::NotOffered => Some(

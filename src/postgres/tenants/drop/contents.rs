@@ -34,13 +34,11 @@ pub struct Contents {
 
 impl Contents {
     /// Returns whether a schema exists.
-    #[must_use]
     pub fn exists(&self) -> bool {
         !self.schemas.is_empty()
     }
 
     /// Returns whether a drop was started and not finished.
-    #[must_use]
     pub fn is_dropping(&self) -> bool {
         let mut schemas = self.schemas.iter();
         schemas.any(|schema| schema.as_str().starts_with(DROPPING_PREFIX))
@@ -81,10 +79,6 @@ pub enum Presence {
 
 impl PostgresCatalog {
     /// Returns whether a tenant's schema exists. Waits for no lock.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn presence(&self, tenant: &Tenant) -> Result<Presence, CatalogError> {
         let sql = format!(
             "SELECT starts_with(nspname, '{DROPPING_PREFIX}') FROM pg_namespace WHERE nspname IN ({}, {}) ORDER BY 1 DESC LIMIT 1",
@@ -100,10 +94,6 @@ impl PostgresCatalog {
     }
 
     /// Returns the contents of a tenant's schema, and which objects outside depend on it.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn contents(&self, tenant: &Tenant) -> Result<Contents, CatalogError> {
         let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
         let session = self.session().await?;
