@@ -19,6 +19,8 @@ pub use files::script_name::{NameRule, ScriptName, ScriptNameError};
 pub use files::set::{MigrationSet, Warning, WarningKind, check_apart};
 pub use policy::adhoc::{AdhocSql, AdhocSqlError};
 pub use policy::refusal::Refusal;
+pub use policy::timeouts::Timeout;
+pub(crate) use policy::timeouts::{SentSql, UNBOUNDED_LOCK};
 pub use policy::wrap_in_do::{DoBlock, wrap_in_do};
 pub use sql::directives::Transaction;
 pub use sql::do_block::InnerError;

@@ -1,6 +1,7 @@
 //! Events of a run: jobs emit them, one reporter renders them.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
@@ -312,6 +313,8 @@ pub struct Progress {
     started: Instant,
     target: Option<Arc<Target>>,
     contention: Option<ContentionReports>,
+    /// The warnings that were sent for the run as a whole.
+    warnings: Arc<Mutex<HashSet<String>>>,
 }
 
 /// Reports to the fleet that the schema at this position met lock contention.
@@ -325,7 +328,13 @@ impl Progress {
     /// Returns both ends of a new channel, whose clock starts now.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let progress = Self { sender, started: Instant::now(), target: None, contention: None };
+        let progress = Self {
+            sender,
+            started: Instant::now(),
+            target: None,
+            contention: None,
+            warnings: Arc::default(),
+        };
         (progress, receiver)
     }
 
@@ -343,6 +352,16 @@ impl Progress {
     /// Returns the time since the channel was created.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Sends a warning for the run as a whole, unless it was sent before.
+    pub fn warn_once(&self, message: String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.insert(message.clone()) {
+            let severity = "WARNING".to_owned();
+            let run = Self { target: None, ..self.clone() };
+            run.send(EventKind::Notice { severity, message });
+        }
     }
 
     /// Sends an event with the current time.

@@ -51,5 +51,6 @@ mod steps;
 mod support;
 mod template;
 mod tenant_context;
+mod timeouts;
 mod together;
 mod trash;

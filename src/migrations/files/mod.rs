@@ -3,6 +3,7 @@
 //! May import: `domain`, `sql`, `policy`.
 //! Start reading at: `set.rs`, then `script.rs`.
 
+pub(crate) mod allowance;
 pub(crate) mod bare_names;
 pub(crate) mod find_definition;
 pub(crate) mod folder;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use refinery::Migration;
 
+use super::allowance::Allowance;
 use super::load_error::{LoadError, MAX_FILE_BYTES, Problem};
 use super::script_name::{ScriptName, ScriptNameError};
 use crate::domain::script::{Location, Scope, ScriptId};
 use crate::migrations::policy::check::check;
 use crate::migrations::policy::deterministic;
+use crate::migrations::policy::timeouts::{SentSql, SwitchedOff, Timeout, UNBOUNDED_LOCK};
 use crate::migrations::sql::directives::{Transaction, allowed_rules, directive};
 use crate::migrations::sql::do_block::{InnerError, byte_in_block};
 use crate::migrations::sql::position::{byte_of_position, location_of_byte};
@@ -34,6 +36,10 @@ pub struct Script {
     pub is_parsed: bool,
     /// Whether its text mentions deferrable constraints, so that it may create one.
     pub mentions_deferral: bool,
+    /// The rules that it allows.
+    pub(crate) allowances: Vec<Allowance>,
+    /// The values that switch timeouts off and that it does not allow.
+    pub(crate) switched_off: Vec<SwitchedOff>,
     /// The file as refinery's migration, with the normalised text.
     pub refinery: Migration,
 }
@@ -56,14 +62,14 @@ impl Script {
 
         let (transaction, header) = header(&text);
         let checked = check(&text, scope, transaction);
+        let mut allowances = Vec::new();
         for comment in checked.directives {
             let directive = directive(&text[comment.clone()]).unwrap_or_default();
             // The names of rules are checked by lint only: an applied file cannot be changed, so a
             // version with other rules must still run it.
-            if allowed_rules(directive).is_some() {
-                continue;
-            }
-            if !is_no_transaction(directive) {
+            if let Some(rules) = allowed_rules(directive) {
+                allowances.extend(Allowance::of(rules, &comment, &text, &checked.statements));
+            } else if !is_no_transaction(directive) {
                 let problem = Problem::UnknownDirective(directive.to_owned());
                 errors.push(error_at(comment.start, problem));
             } else if Some(comment.start) != header {
@@ -79,6 +85,11 @@ impl Script {
         let (Ok(name), true) = (name, errors.is_empty()) else {
             return Err(errors);
         };
+        let mut switched_off = checked.switched_off;
+        let is_allowed = |it: &SwitchedOff| {
+            (allowances.iter()).any(|allowed| allowed.covers(UNBOUNDED_LOCK, it.value.start))
+        };
+        switched_off.retain(|it| !is_allowed(it));
         let (id, refinery) = identify(path, name, &raw, &text).map_err(|error| vec![error])?;
         Ok(Self {
             id,
@@ -88,6 +99,8 @@ impl Script {
             transaction,
             statements: checked.statements,
             is_parsed: checked.is_parsed,
+            allowances,
+            switched_off,
             refinery,
         })
     }
@@ -154,6 +167,22 @@ impl Script {
         let error = InnerError { context, ..error };
         let mut places = self.statements.iter().filter_map(|statement| place(statement, error));
         places.next().filter(|_| places.next().is_none())
+    }
+
+    /// Returns the text to send. `own` are the values of the run, which replace those that switch a
+    /// timeout off; `None` is the server's default.
+    pub(crate) fn sent(&self, own: impl Fn(Timeout) -> Option<String>) -> SentSql<'_> {
+        SentSql::new(&self.text, 0, &self.switched_off, own)
+    }
+
+    /// Returns a statement to send, by its index.
+    pub(crate) fn sent_statement(
+        &self,
+        statement: usize,
+        own: impl Fn(Timeout) -> Option<String>,
+    ) -> SentSql<'_> {
+        let start = self.statements.get(statement).map_or(0, |statement| statement.range.start);
+        SentSql::new(self.statement(statement), start, &self.switched_off, own)
     }
 
     /// Returns the text of a statement by its index; empty past the end.

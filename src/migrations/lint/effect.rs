@@ -1,5 +1,6 @@
 //! The effects of a statement that rules check.
 
+use crate::migrations::policy::timeouts::Timeout;
 use crate::migrations::sql::relations::RelationName;
 
 /// One effect of a statement.
@@ -115,6 +116,12 @@ pub(super) enum Effect {
     StoredExpression {
         object: &'static str,
         calls: Vec<String>,
+    },
+    /// A timeout gets no limit.
+    SwitchOffTimeout {
+        timeout: Timeout,
+        /// Whether it is in the code of a `DO`, whose text a run does not change.
+        in_code: bool,
     },
     /// The parser does not know the statement; only for the first of a file.
     NotParsed,

@@ -7,6 +7,7 @@ use squawk_syntax::{SourceFile, SyntaxNode};
 
 use super::effect::Effect;
 use crate::migrations::files::script::Script;
+use crate::migrations::policy::timeouts::{switched_off, switched_off_in_do};
 use crate::migrations::sql::directives::Transaction;
 use crate::migrations::sql::keywords::Keywords;
 use crate::migrations::sql::lexer::{Lexer, Token, TokenKind};
@@ -145,6 +146,13 @@ impl Extractor {
                     self.add(&node, effect);
                 }
             }
+        }
+        let in_text = switched_off(keywords).into_iter().filter(|it| !it.is_default);
+        for timeout in in_text.map(|it| it.timeout) {
+            self.add(&node, Effect::SwitchOffTimeout { timeout, in_code: false });
+        }
+        for timeout in switched_off_in_do(keywords) {
+            self.add(&node, Effect::SwitchOffTimeout { timeout, in_code: true });
         }
         if let Some((at, catalog)) = catalog_without_schema(keywords, &node) {
             self.effects.push((self.start + at, Effect::ReadCatalog { catalog }));

@@ -3,7 +3,6 @@
 //! May import: `domain`, `sql`, `files`. Needs no server.
 //! Start reading at: `rules/`; `extract.rs` turns statements into the effects that rules check.
 
-mod allow;
 mod check;
 mod default_value;
 mod effect;
@@ -20,13 +19,13 @@ pub use finding::Finding;
 pub use rule::{Definition, Severity};
 pub use rules::Rule;
 
-use allow::Allowances;
 use effect::Effect;
 use extract::{ParsedFile, parse_all};
 use transaction::TransactionState;
 
 use crate::domain::script::Scope;
-use crate::migrations::files::load_error::{LoadError, LoadErrors};
+use crate::migrations::files::load_error::{LoadError, LoadErrors, Problem};
+use crate::migrations::files::script::Script;
 use crate::migrations::files::set::MigrationSet;
 use crate::migrations::sql::directives::Transaction;
 
@@ -42,7 +41,6 @@ pub struct Linter<'a> {
 struct LintedSet<'a> {
     scripts: &'a MigrationSet,
     files: Vec<ParsedFile>,
-    allowances: Vec<Allowances>,
     /// Every table that a file creates.
     tables: HashSet<String>,
 }
@@ -88,9 +86,12 @@ impl<'a> Linter<'a> {
     }
 
     fn transaction(&self, scope: Scope, files: &[usize]) -> Vec<Finding> {
-        let allowances = &self.set(scope).allowances;
+        let scripts = self.set(scope).scripts.scripts();
         let mut findings = check::findings(TransactionState::new(self, scope, files));
-        findings.retain(|finding| !allowances[finding.file].cover(finding.rule, finding.statement));
+        findings.retain(|finding| {
+            let mut allowances = scripts[finding.file].allowances.iter();
+            !allowances.any(|allowed| allowed.covers(finding.rule.name(), finding.statement))
+        });
         findings
     }
 
@@ -105,20 +106,25 @@ impl<'a> Linter<'a> {
 impl<'a> LintedSet<'a> {
     fn parse(scripts: &'a MigrationSet, errors: &mut Vec<LoadError>) -> Self {
         let files = parse_all(scripts.scripts());
-        let allowances = scripts.scripts().iter().map(|script| {
-            Allowances::read(script).unwrap_or_else(|error| {
-                errors.push(error);
-                Allowances::default()
-            })
-        });
+        errors.extend(scripts.scripts().iter().flat_map(unknown_rules));
         let statements = files.iter().flat_map(|file| &file.statements);
         let effects = statements.flat_map(|statement| &statement.effects);
         let tables = effects.filter_map(|(_, effect)| match effect {
             Effect::CreateTable { table, .. } => Some(table.relation.clone()),
             _ => None,
         });
-        Self { scripts, allowances: allowances.collect(), tables: tables.collect(), files }
+        Self { scripts, tables: tables.collect(), files }
     }
+}
+
+/// Returns an error for each rule that a file allows and that does not exist.
+fn unknown_rules(script: &Script) -> impl Iterator<Item = LoadError> + '_ {
+    let unknown = script.allowances.iter().filter(|allowed| Rule::named(&allowed.rule).is_none());
+    unknown.map(|allowed| {
+        let similar = Rule::similar(&allowed.rule);
+        let problem = Problem::UnknownRule { name: allowed.rule.clone(), similar };
+        LoadError::at(&script.path, &script.text, allowed.comment, problem)
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::forbidden::classify;
 use super::refusal::Refusal;
+use super::timeouts::{SwitchedOff, switched_off};
 use crate::domain::script::Scope;
 use crate::migrations::sql::directives::{Transaction, directive, starts_down_section};
 use crate::migrations::sql::lexer::{Lexer, TokenKind};
@@ -21,6 +22,8 @@ pub(crate) struct CheckedSql {
     pub(crate) refusals: Vec<(usize, Refusal)>,
     /// The byte ranges of the line comments that begin with `-- pricesync:`.
     pub(crate) directives: Vec<Range<usize>>,
+    /// The values that switch timeouts off.
+    pub(crate) switched_off: Vec<SwitchedOff>,
     /// Whether the parser confirms each statement that the lexer found. Where it does not, because
     /// it lacks the grammar or the text is too long for it, a transaction command may have gone
     /// unnoticed: run the text through [`wrap_in_do`](super::wrap_in_do::wrap_in_do), so that the
@@ -34,6 +37,7 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
         statements: Vec::new(),
         refusals: Vec::new(),
         directives: Vec::new(),
+        switched_off: Vec::new(),
         is_parsed: false,
     };
     let mut parsable = Limits::allow_file(text);
@@ -70,6 +74,7 @@ pub(crate) fn check(text: &str, scope: Scope, transaction: Transaction) -> Check
             }
             checked.reject(keywords.offset(0).unwrap_or_default(), refusal);
         }
+        checked.switched_off.extend(switched_off(keywords));
         parsable &= Limits::allow_statement(splitter.count(), splitter.max_depth());
         if let Some((offset, comment)) = down.take() {
             // What follows must go, so it is not checked.

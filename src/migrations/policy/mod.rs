@@ -8,4 +8,5 @@ pub(crate) mod check;
 pub(crate) mod deterministic;
 mod forbidden;
 pub(crate) mod refusal;
+pub(crate) mod timeouts;
 pub(crate) mod wrap_in_do;

@@ -1,5 +1,7 @@
 //! Keywords and identifiers of one statement, by their position among its tokens.
 
+use std::ops::Range;
+
 use super::lexer::{Token, TokenKind};
 use crate::domain::schema_name::MAX_IDENTIFIER_BYTES;
 
@@ -18,6 +20,11 @@ impl<'a> Keywords<'a> {
     /// Returns the byte at which a token begins.
     pub(crate) fn offset(self, index: usize) -> Option<usize> {
         self.tokens.get(index).map(|token| token.start)
+    }
+
+    /// Returns the bytes of a token; empty past the end.
+    pub(crate) fn range(self, index: usize) -> Range<usize> {
+        self.tokens.get(index).map_or(0..0, |token| token.start..token.end)
     }
 
     pub(crate) fn len(self) -> usize {

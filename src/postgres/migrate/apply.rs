@@ -1,6 +1,6 @@
 //! Applies scripts in the open transaction of a schema and commits it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use futures_util::future::join;
@@ -13,7 +13,7 @@ use super::template::{TemplateMismatch, TemplateRun};
 use crate::domain::applied::Applied;
 use crate::domain::run_options::Atomic;
 use crate::domain::script::Scope;
-use crate::migrations::{Script, Transaction};
+use crate::migrations::{Script, Timeout, Transaction, UNBOUNDED_LOCK};
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::Session;
@@ -23,6 +23,7 @@ use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::ledger::{self, FinishCall};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::OpenTransaction;
+use crate::postgres::transaction::settings::own_timeout;
 use crate::service::event::Interrupt;
 
 impl<'a> SchemaMigration<'a> {
@@ -162,6 +163,9 @@ impl<'a> SchemaMigration<'a> {
                 }
             }
         } else {
+            if !selection.fake {
+                self.report_kept_timeouts(selection.pending);
+            }
             let options = &context.options;
             let run = refinery::run(session, opened, options, target, selection, &check, progress);
             monitor.during(run).await
@@ -172,6 +176,25 @@ impl<'a> SchemaMigration<'a> {
             Err(error) => {
                 let blockers = std::mem::take(&mut monitor.blockers);
                 ControlFlow::Break(Err(self.batch_failed(error, selection.pending, blockers)))
+            }
+        }
+    }
+
+    /// Warns, once in a run, of each file that switches a timeout off whose limit the run keeps.
+    pub(super) fn report_kept_timeouts(&self, scripts: &[&Script]) {
+        let has_limit =
+            |timeout| own_timeout(&self.context.options, timeout).is_some_and(|own| own != "0");
+        for script in scripts {
+            let kept = script.switched_off.iter().filter(|it| !it.is_default);
+            let kept = kept.map(|it| it.timeout).filter(|timeout| has_limit(*timeout));
+            let kept: BTreeSet<&str> = kept.map(Timeout::setting).collect();
+            if !kept.is_empty() {
+                let kept: Vec<&str> = kept.into_iter().collect();
+                self.progress.warn_once(format!(
+                    "{} switches off {}, but the run keeps its own limit [{UNBOUNDED_LOCK}]",
+                    script.path.display(),
+                    kept.join(", ")
+                ));
             }
         }
     }
@@ -210,6 +233,7 @@ impl<'a> SchemaMigration<'a> {
         } else {
             FinalCheck::Skip
         };
+        self.report_kept_timeouts(scripts);
         let notices = session.forward_notices(opened.pid, progress);
         let mut monitor = self.lock_monitor(opened.pid);
         let run = dry_run::run(&session, &opened, options, target, scripts, &check, progress);

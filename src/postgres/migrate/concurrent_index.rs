@@ -24,7 +24,7 @@ impl NonTransactional<'_> {
         name: &str,
         unconfirmed: Option<&str>,
     ) -> Result<Result<(), StatementError>, ScriptFailure> {
-        let sql = self.text(index);
+        let sql = &*self.text(index);
         let valid = self.is_valid(session, owner, name).await?;
         // An earlier attempt built it and lost the connection. For any other index of that name the server
         // returns an error.

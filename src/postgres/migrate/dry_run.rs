@@ -1,6 +1,7 @@
 //! A dry run that executes: runs the pending scripts statement by statement, records locks and times, and
 //! rolls back.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Location, ScriptRef};
 use crate::domain::target::Target;
-use crate::migrations::{Script, wrap_in_do};
+use crate::migrations::{Script, SentSql, wrap_in_do};
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::batch::{
@@ -23,6 +24,7 @@ use crate::postgres::transaction::file_end::{RUN_DEFERRED, file_end, may_defer};
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::open::OpenTransaction;
+use crate::postgres::transaction::settings::own_timeout;
 use crate::service::event::{EventKind, Progress};
 
 /// The statements of a dry run over all schemas. Needs a few bytes for each statement in each schema.
@@ -173,10 +175,10 @@ pub(crate) async fn run(
         progress.send(EventKind::ScriptStarted { script: reference.clone() });
         session.rows(&claim(schema, table, script, NOW)).await.map_err(BatchError::Internal)?;
         let mut whole = Duration::ZERO;
-        for statement in timed_statements(script) {
+        for statement in timed_statements(script, options) {
             let before = format!("SELECT '{nonce}', {CLOCK}; ");
             let offset = before.chars().count();
-            let sql = format!("{before}{}\n; SELECT '{nonce}', {CLOCK}", statement.sql);
+            let sql = format!("{before}{}\n; SELECT '{nonce}', {CLOCK}", statement.sql(script));
             let rows = session
                 .rows(&sql)
                 .await
@@ -247,31 +249,41 @@ async fn check_identity(
 }
 
 /// A statement that is sent and timed on its own.
-struct TimedStatement {
+struct TimedStatement<'a> {
     index: usize,
-    sql: String,
+    sent: SentSql<'a>,
 }
 
 /// Returns the statements of a script; a file that cannot be parsed is wrapped in one DO block.
-fn timed_statements(script: &Script) -> Vec<TimedStatement> {
+fn timed_statements<'a>(script: &'a Script, options: &EngineOptions) -> Vec<TimedStatement<'a>> {
+    let own = |timeout| own_timeout(options, timeout);
     if !script.is_parsed {
-        let sql = wrap_in_do(&script.text).sql;
-        return vec![TimedStatement { index: 0, sql }];
+        return vec![TimedStatement { index: 0, sent: script.sent(own) }];
     }
-    (0..script.statements.len())
-        .map(|index| TimedStatement { index, sql: script.statement(index).to_owned() })
+    let statements = 0..script.statements.len();
+    statements
+        .map(|index| TimedStatement { index, sent: script.sent_statement(index, own) })
         .collect()
 }
 
-impl TimedStatement {
+impl TimedStatement<'_> {
+    fn sql(&self, script: &Script) -> Cow<'_, str> {
+        if script.is_parsed {
+            Cow::Borrowed(&self.sent.sql)
+        } else {
+            Cow::Owned(wrap_in_do(&self.sent.sql).sql)
+        }
+    }
+
     fn failure(&self, script: &Script, index: usize, offset: usize, error: Error) -> BatchError {
         let place = match error.as_db_error().and_then(|db| db.position()) {
             Some(ErrorPosition::Original(position)) if script.is_parsed => {
                 let within = (*position as usize).saturating_sub(offset).max(1);
+                let within = self.sent.original_position(within);
                 Some(script.location_in_statement(self.index, within))
             }
-            Some(ErrorPosition::Internal { position, query }) if *query == *script.text => {
-                Some(script.location(*position as usize))
+            Some(ErrorPosition::Internal { position, query }) if *query == *self.sent.sql => {
+                Some(script.location(self.sent.original_position(*position as usize)))
             }
             _ => location_of_failure(script, self.index, &error),
         };

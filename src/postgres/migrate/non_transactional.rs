@@ -1,6 +1,7 @@
 //! Runs a script without a transaction: statement by statement, resumable after the last finished one. An
 //! index that it builds is valid or does not exist.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
@@ -17,7 +18,7 @@ use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, location_of_failure};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
-use crate::postgres::transaction::settings::{SettingScope, settings};
+use crate::postgres::transaction::settings::{SettingScope, own_timeout, settings};
 use crate::postgres::transaction::{history, ledger};
 use crate::service::event::{EventKind, Interrupt, Progress};
 use crate::service::failure::{Holder, MigrateError, ServerError};
@@ -267,7 +268,7 @@ impl NonTransactional<'_> {
             if !self.script.statements[index].sets_for_session() {
                 continue;
             }
-            if let Err(error) = session.rows(self.text(index)).await {
+            if let Err(error) = session.rows(&self.text(index)).await {
                 let blockers = Vec::new();
                 return Err(self.statement_failed(index, StatementError { error, blockers }));
             }
@@ -300,8 +301,10 @@ impl NonTransactional<'_> {
         session.rows(&sql).await.map(drop)
     }
 
-    pub(super) fn text(&self, index: usize) -> &str {
-        &self.script.text[self.script.statements[index].range.clone()]
+    /// Returns a statement as it is sent.
+    pub(super) fn text(&self, index: usize) -> Cow<'_, str> {
+        let own = |timeout| own_timeout(&self.context.options, timeout);
+        self.script.sent_statement(index, own).sql
     }
 
     /// Runs one statement. `unconfirmed` is the index build whose reply was lost.
@@ -312,12 +315,11 @@ impl NonTransactional<'_> {
         index: usize,
         unconfirmed: Option<&str>,
     ) -> Result<(), ScriptFailure> {
-        let result = match self.script.statements[index].concurrent_index() {
-            Some(name) => self.build(session, owner, index, name, unconfirmed).await?,
-            None => {
-                self.monitored(session, owner, self.text(index), self.context.options.lock_timeout)
-                    .await
-            }
+        let result = if let Some(name) = self.script.statements[index].concurrent_index() {
+            self.build(session, owner, index, name, unconfirmed).await?
+        } else {
+            let lock_timeout = self.context.options.lock_timeout;
+            self.monitored(session, owner, &self.text(index), lock_timeout).await
         };
         result.map_err(|error| self.statement_failed(index, error))
     }

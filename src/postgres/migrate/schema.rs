@@ -268,6 +268,7 @@ impl<'a> SchemaMigration<'a> {
         script: &Script,
         has_history: bool,
     ) -> Result<Step, StepError> {
+        self.report_kept_timeouts(&[script]);
         self.context.bookkeeping().await?;
         let session = self.context.direct.session(RECONNECT_TIMEOUT).await;
         let session = session.map_err(|error| self.not_connected(error, true))?;

@@ -7,7 +7,7 @@ use crate::domain::plan::Plan;
 use crate::domain::run_options::Atomic;
 use crate::domain::target::Target;
 use crate::migrations::Transaction;
-use crate::postgres::transaction::settings::{SettingScope, begin, settings};
+use crate::postgres::transaction::settings::{SettingScope, begin, own_timeout, settings};
 use crate::postgres::transaction::{batch, history};
 
 /// Returns the statements that migrate a schema according to `plan`, without locks and checks.
@@ -44,7 +44,8 @@ pub(super) fn preview(context: &Context, target: &Target, plan: &Plan) -> String
         let claim = batch::claim(&target.schema, table, script, batch::NOW);
         let _ = writeln!(sql, "\n-- {}\n{claim};\n", script.path.display());
         if !only_records {
-            let text = script.text.trim_end();
+            let to_send = script.sent(|timeout| own_timeout(options, timeout));
+            let text = to_send.sql.trim_end();
             let end = if text.ends_with(';') { "" } else { "\n;" };
             let _ = writeln!(sql, "{text}{end}\n");
         }

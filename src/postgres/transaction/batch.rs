@@ -1,6 +1,5 @@
 //! Sends the scripts of one transaction in one batch and reads the server's replies.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
@@ -15,11 +14,12 @@ use super::file_end::{RUN_DEFERRED, file_end, may_defer};
 use super::final_check::FinalCheck;
 use super::history::{self, NO_PARALLEL_BUILD};
 use super::open::{OpenTransaction, TransactionIdentity};
+use super::settings::own_timeout;
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
 use crate::domain::target::Target;
-use crate::migrations::{Script, wrap_in_do};
+use crate::migrations::{Script, SentSql, wrap_in_do};
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::inner_error;
 use crate::postgres::connection::session::{Session, value};
@@ -62,9 +62,11 @@ struct Message {
 /// A script and its claim: the statement that inserts its history row.
 struct ClaimedScript<'a> {
     script: &'a Script,
+    /// The script's text as it is sent.
+    sent: SentSql<'a>,
     /// The claim, then the script.
     sql: String,
-    /// Offset of the script's text in `sql`, in characters.
+    /// Offset of `sent` in `sql`, in characters.
     text_offset: usize,
     /// Whether only the claim is sent.
     fake: bool,
@@ -119,17 +121,16 @@ impl<'a> Batch<'a> {
     fn push(&mut self, options: &EngineOptions, target: &Target, script: &'a Script, fake: bool) {
         let claim = claim(&target.schema, &options.history_table, script, NOW);
         let mut sql = format!("{claim} RETURNING {CLOCK};\n");
-        let (text, inner) = if fake {
-            (Cow::Borrowed(""), 0)
-        } else if script.is_parsed {
-            (Cow::Borrowed(&*script.text), 0)
-        } else {
-            let block = wrap_in_do(&script.text);
-            (Cow::Owned(block.sql), block.text_offset)
-        };
-        let text_offset = sql.chars().count() + inner;
-        sql.push_str(&text);
-        self.scripts.push(ClaimedScript { script, sql, text_offset, fake });
+        let sent = script.sent(|timeout| own_timeout(options, timeout));
+        let mut text_offset = sql.chars().count();
+        if !fake && script.is_parsed {
+            sql.push_str(&sent.sql);
+        } else if !fake {
+            let block = wrap_in_do(&sent.sql);
+            text_offset += block.text_offset;
+            sql.push_str(&block.sql);
+        }
+        self.scripts.push(ClaimedScript { script, sent, sql, text_offset, fake });
     }
 
     /// Returns the messages. The last script, and each that may change the identity of the
@@ -363,8 +364,8 @@ impl ReplyReader<'_> {
             };
             let part = &self.batch.scripts[*index];
             return match at.checked_sub(offset + part.text_offset) {
-                Some(within) if within <= part.script.text.chars().count() => {
-                    let place = part.script.location(within + 1);
+                Some(within) if within <= part.sent.sql.chars().count() => {
+                    let place = part.script.location(part.sent.original_position(within + 1));
                     BatchError::Script(*index, Some(place), error)
                 }
                 _ => self.check.failure(error),
@@ -376,8 +377,8 @@ impl ReplyReader<'_> {
         let script = part.script;
         let place = match (position, self.completed) {
             // A file that is wrapped in DO is the block's inner query.
-            (Some(ErrorPosition::Internal { position, query }), _) if *query == *script.text => {
-                Some(script.location(*position as usize))
+            (Some(ErrorPosition::Internal { position, query }), _) if *query == *part.sent.sql => {
+                Some(script.location(part.sent.original_position(*position as usize)))
             }
             (_, None) => return BatchError::Internal(error),
             // Only deferred triggers and the check are left.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
+use crate::migrations::Timeout;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::session::Session;
@@ -76,12 +77,25 @@ pub(crate) fn schema_settings(
     sql
 }
 
+/// How long a transaction may be idle, in case our process hangs.
+const IDLE_TIMEOUT: &str = "5min";
+
+/// Returns the value of a timeout in a run, zero for no limit; `None` where it is the server's default.
+pub(crate) fn own_timeout(options: &EngineOptions, timeout: Timeout) -> Option<String> {
+    match timeout {
+        Timeout::Lock => Some(options.lock_timeout.as_millis().to_string()),
+        Timeout::Statement => Some(options.statement_timeout.as_millis().to_string()),
+        Timeout::IdleInTransaction => Some(IDLE_TIMEOUT.to_owned()),
+        Timeout::Transaction => None,
+    }
+}
+
 /// Returns the settings that are the same for every schema.
 fn session_settings(options: &EngineOptions, scope: SettingScope) -> String {
     let set = scope.set();
     let mut sql = format!(
         "{set} lock_timeout TO {}; {set} statement_timeout TO {}; \
-         {set} idle_in_transaction_session_timeout TO '5min'; {set} standard_conforming_strings TO on; \
+         {set} idle_in_transaction_session_timeout TO '{IDLE_TIMEOUT}'; {set} standard_conforming_strings TO on; \
          {set} client_min_messages TO notice; \
          SELECT set_config('synchronous_commit', 'on', {}) WHERE current_setting('synchronous_commit') = 'off'; ",
         options.lock_timeout.as_millis(),

@@ -49,6 +49,7 @@ rules! {
     LockTable = lock_table,
     Truncate = truncate,
     VacuumFull = vacuum_full,
+    UnboundedLock = unbounded_lock,
     SeveralLocks = several_locks,
     NotRead = not_read,
 }
@@ -60,6 +61,7 @@ mod prelude {
     pub(super) use crate::migrations::lint::effect::{ColumnValue, ConstraintKind, Effect, listed};
     pub(super) use crate::migrations::lint::rule::{Definition, Severity, Violation};
     pub(super) use crate::migrations::lint::transaction::{TransactionState, in_public};
+    pub(super) use crate::migrations::policy::timeouts::{Timeout, UNBOUNDED_LOCK};
     pub(super) use crate::migrations::sql::relations::RelationName;
 }
 
