@@ -32,21 +32,9 @@ impl Hint {
     }
 }
 
-impl From<&str> for Hint {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<Box<str>> for Hint {
-    fn from(text: Box<str>) -> Self {
+impl<T: Into<String>> From<T> for Hint {
+    fn from(text: T) -> Self {
         Self::Text(text.into())
-    }
-}
-
-impl From<String> for Hint {
-    fn from(text: String) -> Self {
-        Self::Text(text)
     }
 }
 

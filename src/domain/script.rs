@@ -48,9 +48,7 @@ impl ScriptId {
     pub fn accepts(&self, checksum: u64) -> bool {
         [self.checksum, self.raw_checksum, self.crlf_checksum].contains(&checksum)
     }
-}
 
-impl ScriptId {
     /// Returns version and name without the checksums.
     pub fn reference(&self) -> ScriptRef {
         ScriptRef { prefix: self.prefix, version: self.version, name: self.name.clone() }

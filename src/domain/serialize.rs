@@ -13,3 +13,8 @@ pub(crate) fn seconds<S: Serializer>(
     #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
     serializer.serialize_f64(micros as f64 / 1e6)
 }
+
+/// Returns whether a field holds its default, so that it can be left out.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

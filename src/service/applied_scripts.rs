@@ -26,22 +26,6 @@ impl AppliedScripts {
         let times = self.took.iter().map(|&micros| Duration::from_micros(micros));
         self.scripts.iter().zip(times)
     }
-
-    /// Returns how many there are.
-    pub fn len(&self) -> usize {
-        self.scripts.len()
-    }
-
-    /// Returns whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.scripts.is_empty()
-    }
-}
-
-impl FromIterator<AppliedScript> for AppliedScripts {
-    fn from_iter<I: IntoIterator<Item = AppliedScript>>(scripts: I) -> Self {
-        ScriptInterner::default().intern(scripts.into_iter().collect())
-    }
 }
 
 impl fmt::Debug for AppliedScripts {
@@ -61,11 +45,11 @@ impl Serialize for AppliedScripts {
 
 /// Shares the list of scripts of one schema with the next, which usually has the same.
 #[derive(Debug, Default)]
-pub(super) struct ScriptInterner(Arc<[ScriptRef]>);
+pub(crate) struct ScriptInterner(Arc<[ScriptRef]>);
 
 impl ScriptInterner {
     /// Returns the scripts with their list replaced by a shared one.
-    pub(super) fn intern(&mut self, applied: Vec<AppliedScript>) -> AppliedScripts {
+    pub(crate) fn intern(&mut self, applied: Vec<AppliedScript>) -> AppliedScripts {
         let took = applied
             .iter()
             .map(|script| u64::try_from(script.took.as_micros()).unwrap_or(u64::MAX))
@@ -96,14 +80,14 @@ mod tests {
         let second = interner.intern(vec![applied(1, 11), applied(2, 21)]);
         let third = interner.intern(vec![applied(2, 22)]);
         assert!(Arc::ptr_eq(&first.scripts, &second.scripts));
-        assert_eq!(third.len(), 1);
+        assert_eq!(third.iter().len(), 1);
         let times: Vec<u128> = second.iter().map(|(_, took)| took.as_micros()).collect();
         assert_eq!(times, [11, 21]);
     }
 
     #[test]
     fn the_json_is_a_plain_list() {
-        let scripts: AppliedScripts = [applied(8, 1_900_000)].into_iter().collect();
+        let scripts = ScriptInterner::default().intern(vec![applied(8, 1_900_000)]);
         assert_eq!(
             serde_json::to_string(&scripts).expect("plain data"),
             r#"[{"version":8,"name":"x","took":1.9}]"#

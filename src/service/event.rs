@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::applied::AppliedScript;
 use crate::domain::script::ScriptRef;
-use crate::domain::serialize::seconds;
+use crate::domain::serialize::{is_default, seconds};
 use crate::domain::target::Target;
 
 use super::applied_scripts::AppliedScripts;
@@ -259,10 +259,10 @@ pub enum EventKind {
         /// How many steps there are.
         of: usize,
         /// Rows moved in the step so far.
-        #[serde(skip_serializing_if = "is_zero")]
+        #[serde(skip_serializing_if = "is_default")]
         rows: u64,
         /// Bytes of these rows in the server's text format.
-        #[serde(skip_serializing_if = "is_zero")]
+        #[serde(skip_serializing_if = "is_default")]
         bytes: u64,
     },
     /// A transaction was rolled back and will be retried.
@@ -379,11 +379,6 @@ impl Progress {
             kind,
         });
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -171,7 +171,16 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
                 Outcome::Migrated { .. } if self.dry_run => tenants,
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
                 _ => {
-                    run.skip(tenants, self.interrupted_or(NotStarted::PublicFailed));
+                    let is_interrupted = self.fleet.interrupts.level() > Interrupt::None;
+                    let why = if is_interrupted {
+                        NotStarted::Interrupted
+                    } else {
+                        NotStarted::PublicFailed
+                    };
+                    run.outcomes.extend(tenants.into_iter().map(|item| SchemaOutcome {
+                        target: item.target,
+                        outcome: Outcome::NotStarted { why },
+                    }));
                     Vec::new()
                 }
             };
@@ -369,10 +378,6 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
     fn jobs_for(&self, pending: usize) -> usize {
         self.fleet.concurrency.jobs().min(pending.max(1))
     }
-
-    fn interrupted_or(&self, why: NotStarted) -> NotStarted {
-        if self.fleet.interrupts.level() > Interrupt::None { NotStarted::Interrupted } else { why }
-    }
 }
 
 /// Outcomes and state of a rollout that runs.
@@ -382,26 +387,13 @@ struct RolloutProgress {
     state: RunState,
 }
 
-impl RolloutProgress {
-    fn skip(&mut self, schemas: Vec<Surveyed>, why: NotStarted) {
-        self.outcomes.extend(schemas.into_iter().map(|item| SchemaOutcome {
-            target: item.target,
-            outcome: Outcome::NotStarted { why },
-        }));
-    }
-}
-
 /// Returns the outcome of a schema without work, or `None` where migrations are pending.
 fn outcome_without_work(state: SchemaState) -> Option<Outcome> {
     let error = match state {
         SchemaState::Known(plan) if plan.pending.is_empty() => return Some(Outcome::UpToDate),
         SchemaState::Known(_) => return None,
-        SchemaState::Dropping => {
-            return Some(Outcome::Skipped { why: Skipped::Dropping });
-        }
-        SchemaState::Dropped => {
-            return Some(Outcome::Skipped { why: Skipped::Dropped });
-        }
+        SchemaState::Dropping => return Some(Outcome::Skipped { why: Skipped::Dropping }),
+        SchemaState::Dropped => return Some(Outcome::Skipped { why: Skipped::Dropped }),
         SchemaState::Missing => MigrateError::SchemaMissing,
         SchemaState::Drifted(drifts, _) => MigrateError::Drift { drifts },
         SchemaState::Damaged(why) => MigrateError::DamagedHistory { why },

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::event::{Interrupt, Operation, Outcome};
 use super::failure::MigrateError;
 use crate::domain::applied::AppliedScript;
+use crate::domain::serialize::is_default;
 use crate::domain::target::Target;
 use crate::domain::tenant::RefusedRow;
 
@@ -55,7 +56,7 @@ pub struct Counts {
     /// Nothing was pending.
     pub up_to_date: usize,
     /// A job other than a migration is done.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub done: usize,
     /// The job failed.
     pub failed: usize,
@@ -122,11 +123,6 @@ impl Summary {
         groups.sort_by_key(|group| std::cmp::Reverse(group.targets.len()));
         groups
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

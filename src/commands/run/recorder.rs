@@ -99,7 +99,9 @@ impl Recorder {
 
 fn item(target: &Target, outcome: &Outcome) -> RunItem {
     let (word, scripts, took, reason, failure) = match outcome {
-        Outcome::Migrated { scripts, took } => ("migrated", scripts.len(), Some(*took), None, None),
+        Outcome::Migrated { scripts, took } => {
+            ("migrated", scripts.iter().len(), Some(*took), None, None)
+        }
         Outcome::UpToDate => ("up-to-date", 0, None, None, None),
         Outcome::Done { result, took } => ("done", 0, Some(*took), Some(result.clone()), None),
         Outcome::Failed { error, applied } => (

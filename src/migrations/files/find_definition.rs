@@ -52,20 +52,29 @@ pub fn find_definition(
 /// it.
 fn exists_after(script: &Script, relation: &str) -> Option<bool> {
     let mut exists = None;
-    let matches = |name: &RelationName| name.relation == relation && is_in_public(name);
-    each_statement(script, |_, keywords| match change(keywords) {
-        Some(RelationChange::Create { name: (_, name), is_temporary: false }) if matches(&name) => {
-            exists = Some(true);
+    each_change(script, |name, now_exists| {
+        if name == relation {
+            exists = Some(now_exists);
         }
-        Some(RelationChange::Drop(names)) if names.iter().any(|(_, name)| matches(name)) => {
-            exists = Some(false);
-        }
-        Some(RelationChange::Alter { name: (_, name), renames: true }) if matches(&name) => {
-            exists = Some(false);
-        }
-        _ => {}
     });
     exists
+}
+
+/// Calls `visit` for each table and view that a script creates or removes under a name that may be in
+/// `public`, with whether it exists then.
+fn each_change(script: &Script, mut visit: impl FnMut(&str, bool)) {
+    each_statement(script, |_, keywords| {
+        let (names, exists) = match change(keywords) {
+            Some(RelationChange::Create { name, is_temporary: false }) => (vec![name], true),
+            Some(RelationChange::Drop(names)) => (names, false),
+            Some(RelationChange::Alter { name, renames: true }) => (vec![name], false),
+            _ => return,
+        };
+        let in_public = |name: &RelationName| name.may_be_in(SchemaName::public().as_str());
+        for (_, name) in names.iter().filter(|(_, name)| in_public(name)) {
+            visit(&name.relation, exists);
+        }
+    });
 }
 
 /// Calls `visit` for each statement with the byte at which it begins in the file, and its keywords,
@@ -82,23 +91,12 @@ pub(crate) fn each_statement(script: &Script, mut visit: impl FnMut(usize, Keywo
 pub(crate) fn created_in_public(shared: &MigrationSet) -> HashMap<String, String> {
     let mut created = HashMap::new();
     for script in shared.scripts() {
-        each_statement(script, |_, keywords| match change(keywords) {
-            Some(RelationChange::Create { name: (_, name), is_temporary: false })
-                if is_in_public(&name) =>
-            {
-                created.insert(name.relation, script.id.to_string());
+        each_change(script, |name, exists| {
+            if exists {
+                created.insert(name.to_owned(), script.id.to_string());
+            } else {
+                created.remove(name);
             }
-            Some(RelationChange::Drop(names)) => {
-                for (_, name) in names.iter().filter(|(_, name)| is_in_public(name)) {
-                    created.remove(&name.relation);
-                }
-            }
-            Some(RelationChange::Alter { name: (_, name), renames: true })
-                if is_in_public(&name) =>
-            {
-                created.remove(&name.relation);
-            }
-            _ => {}
         });
     }
     created
@@ -140,8 +138,4 @@ pub(crate) fn may_create_tables(set: &MigrationSet) -> bool {
                     .any(is_definition)
         })
     })
-}
-
-fn is_in_public(name: &RelationName) -> bool {
-    name.may_be_in(SchemaName::public().as_str())
 }

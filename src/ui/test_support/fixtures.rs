@@ -8,6 +8,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::{Location, Prefix, Scope, ScriptRef};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
+use crate::service::applied_scripts::ScriptInterner;
 use crate::service::event::{Event, EventKind, Operation, Outcome};
 use crate::service::failure::{Holder, MigrateError, ServerError};
 use crate::service::summary::{SchemaOutcome, Summary};
@@ -42,7 +43,7 @@ pub(in crate::ui) fn applied(version: i64, name: &str, millis: u64) -> AppliedSc
 
 pub(in crate::ui) fn migrated(scripts: &[AppliedScript]) -> Outcome {
     Outcome::Migrated {
-        scripts: scripts.iter().cloned().collect(),
+        scripts: ScriptInterner::default().intern(scripts.to_vec()),
         took: Duration::from_millis(30),
     }
 }
