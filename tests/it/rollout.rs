@@ -268,6 +268,17 @@ fn what_could_not_be_stored_at_once_is_stored_later() {
 }
 
 #[test]
+fn a_lock_table_that_is_full_for_a_moment_costs_no_record() {
+    let given = ten(fails_in(&["t2"]));
+    refuse_to_store(&given, "nextval('public.stored') <= 10");
+    let refuse = given.value("SELECT pg_get_functiondef('public.refuse'::regproc)");
+    given.database.execute(&refuse.replace("'no room'", "USING ERRCODE = '53200'"));
+    let run = given.run(&["migrate-schemas", "--tenant=t2"]).exits(10);
+    run.never_says("the record of this run");
+    assert_eq!(given.value("SELECT count(*) FROM pricesync.run_item WHERE run_id = 2"), "1");
+}
+
+#[test]
 fn an_incomplete_run_record_is_reported_and_not_taken_for_success() {
     let given = ten(fails_in(&["t2", "t5", "t8"]));
     refuse_to_store(&given, "NEW.tenant = 't5'");

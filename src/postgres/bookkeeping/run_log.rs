@@ -3,7 +3,7 @@
 //! It decides only which schemas `--retry-failed` selects. What is applied is in the histories and the
 //! ledger, so a run never waits for its log; a run whose log is incomplete reports that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::{mpsc, oneshot};
@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Error;
 
 use crate::domain::schema_name::SchemaName;
+use crate::domain::sqlstate;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::RUN_LOG_TIMEOUT;
 use crate::postgres::connection::server_error::{
-    is_connection_lost, is_worth_retrying, server_error,
+    is_connection_lost, is_worth_retrying, server_error, sqlstate_of,
 };
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::ledger::is_absent;
@@ -23,6 +24,9 @@ use crate::service::failure::ServerError;
 
 /// How long outcomes are collected before they are stored together.
 const GATHER: Duration = Duration::from_millis(200);
+
+/// How long the end of a run waits before it stores again what could not be stored.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many rows one statement stores.
 const BATCH: usize = 500;
@@ -136,20 +140,26 @@ async fn write(
             let _ = tokio::time::timeout(GATHER, &mut ended).await;
         }
     }
-    // A lost connection is retried once.
-    for _ in 0..2 {
-        store_batches(&database, run, &mut collected).await;
+    let give_up = Instant::now() + RUN_LOG_TIMEOUT;
+    for attempt in 1.. {
+        let may_pass = store_batches(&database, run, &mut collected).await;
+        let is_last = attempt > 1 && (!may_pass || Instant::now() >= give_up);
+        if collected.is_empty() || is_last {
+            break;
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
     (database, collected.is_empty())
 }
 
-/// Stores as many outcomes as possible; the others are retried together with the next ones.
-async fn store_batches(database: &Database, run: i64, collected: &mut Vec<RunItem>) {
+/// Stores as many outcomes as possible; the others are retried together with the next ones. Returns
+/// whether a cause that passes is why some are left.
+async fn store_batches(database: &Database, run: i64, collected: &mut Vec<RunItem>) -> bool {
     if collected.is_empty() {
-        return;
+        return false;
     }
     let Ok(session) = database.session(RUN_LOG_TIMEOUT).await else {
-        return;
+        return true;
     };
     while !collected.is_empty() {
         let batch = collected.len().min(BATCH);
@@ -157,14 +167,18 @@ async fn store_batches(database: &Database, run: i64, collected: &mut Vec<RunIte
             collected.drain(..batch);
             continue;
         };
-        if !is_connection_lost(&error) && !is_worth_retrying(&error) {
-            // One row that the server refuses must not fail the others.
-            let items = collected.drain(..batch).collect();
-            let refused = store_each(&session, run, items).await;
-            collected.extend(refused);
+        // A failed migration's error arrives before the server has rolled back and freed its locks.
+        let is_full = sqlstate_of(&error) == Some(sqlstate::OUT_OF_MEMORY);
+        if is_full || is_connection_lost(&error) || is_worth_retrying(&error) {
+            return true;
         }
-        return;
+        // One row that the server refuses must not fail the others.
+        let items = collected.drain(..batch).collect();
+        let refused = store_each(&session, run, items).await;
+        collected.extend(refused);
+        return false;
     }
+    false
 }
 
 /// Stores items one by one, and returns those that are not stored.
