@@ -14,6 +14,7 @@ pub use files::bare_names::check_bare_names;
 pub use files::find_definition::find_definition;
 pub use files::load_error::{LoadError, LoadErrors, Problem};
 pub use files::new_script::{NewScript, NewScriptError};
+pub(crate) use files::obstacle::{is_named, last_use, obstacle};
 pub use files::script::Script;
 pub use files::script_name::{NameRule, ScriptName, ScriptNameError};
 pub use files::set::{MigrationSet, Warning, WarningKind, check_apart};

@@ -39,7 +39,6 @@ const ONLY_IN: [(&str, &[&str]); 13] = [
         "squawk_syntax::",
         &[
             "migrations/sql/parser.rs",
-            "migrations/policy/deterministic.rs",
             "migrations/lint/extract.rs",
             "migrations/lint/extract_alter.rs",
             "migrations/lint/default_value.rs",

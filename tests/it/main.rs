@@ -50,6 +50,7 @@ mod snapshots;
 mod steps;
 mod support;
 mod template;
+mod template_seeds;
 mod tenant_context;
 mod timeouts;
 mod together;

@@ -9,6 +9,7 @@ pub(crate) mod find_definition;
 pub(crate) mod folder;
 pub(crate) mod load_error;
 pub(crate) mod new_script;
+pub(crate) mod obstacle;
 pub(crate) mod script;
 pub(crate) mod script_name;
 pub(crate) mod set;

@@ -10,7 +10,6 @@ use super::load_error::{LoadError, MAX_FILE_BYTES, Problem};
 use super::script_name::{ScriptName, ScriptNameError};
 use crate::domain::script::{Location, Scope, ScriptId};
 use crate::migrations::policy::check::check;
-use crate::migrations::policy::deterministic;
 use crate::migrations::policy::timeouts::{SentSql, SwitchedOff, Timeout, UNBOUNDED_LOCK};
 use crate::migrations::sql::directives::{Transaction, allowed_rules, directive};
 use crate::migrations::sql::do_block::{InnerError, byte_in_block};
@@ -103,17 +102,6 @@ impl Script {
             switched_off,
             refinery,
         })
-    }
-
-    /// Returns why this script may do different things in two empty schemas, with its line; `None` if
-    /// it does the same in each.
-    pub fn nondeterminism(&self) -> Option<String> {
-        if !self.is_parsed {
-            return Some(format!("{}: the parser does not know all of its grammar", self.id));
-        }
-        let (statement, reason) = deterministic::nondeterminism(&self.text, &self.statements)?;
-        let line = self.location_of_statement(statement).line;
-        Some(format!("{}, line {line}: {reason}", self.id))
     }
 
     /// Returns whether the file only defines relations, types and comments, so that it leaves no state

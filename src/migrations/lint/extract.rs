@@ -8,6 +8,7 @@ use squawk_syntax::{SourceFile, SyntaxNode};
 use super::effect::Effect;
 use crate::migrations::files::script::Script;
 use crate::migrations::policy::timeouts::{switched_off, switched_off_in_do};
+use crate::migrations::sql::catalogs;
 use crate::migrations::sql::directives::Transaction;
 use crate::migrations::sql::keywords::Keywords;
 use crate::migrations::sql::lexer::{Lexer, Token, TokenKind};
@@ -303,28 +304,6 @@ fn command(statement: &ast::Stmt, keywords: Keywords<'_>) -> Option<Effect> {
     }
 }
 
-/// Catalogs and views that list the objects of all schemas.
-const CATALOGS: [&str; 14] = [
-    "information_schema",
-    "pg_class",
-    "pg_constraint",
-    "pg_enum",
-    "pg_indexes",
-    "pg_matviews",
-    "pg_policies",
-    "pg_policy",
-    "pg_proc",
-    "pg_sequences",
-    "pg_tables",
-    "pg_trigger",
-    "pg_type",
-    "pg_views",
-];
-
-/// What a query contains that asks for the objects of one schema.
-const SCHEMA_CONDITIONS: [&str; 7] =
-    ["_schema", "schemaname", "namespace", "regclass", "regtype", "regproc", "_is_visible"];
-
 /// Returns the catalog that a query, a block or a function reads without a condition on the schema,
 /// and where its name begins.
 fn catalog_without_schema(
@@ -335,16 +314,8 @@ fn catalog_without_schema(
     if !keywords.is_any(0, &queries) && !keywords.creates_routine() {
         return None;
     }
-    let text = node.text().to_string().to_ascii_lowercase();
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let mut words = text.split(|letter| !is_letter(letter));
-    let catalog = words.find_map(|word| CATALOGS.into_iter().find(|catalog| *catalog == word))?;
-    let rest = text.replace("information_schema", "");
-    if SCHEMA_CONDITIONS.iter().any(|condition| rest.contains(condition)) {
-        return None;
-    }
-    let at = usize::from(node.text_range().start()) + text.find(catalog)?;
-    Some((at, catalog))
+    let (at, catalog) = catalogs::without_schema(&node.text().to_string())?;
+    Some((usize::from(node.text_range().start()) + at, catalog))
 }
 
 pub(super) fn name(node: Option<impl AstNode>) -> Option<RelationName> {

@@ -3,6 +3,7 @@
 //! May import: `domain`. Knows neither files nor what is forbidden.
 //! Start reading at: `lexer.rs`, then `split.rs`.
 
+pub(crate) mod catalogs;
 pub(crate) mod directives;
 pub(crate) mod do_block;
 pub(crate) mod keywords;

@@ -76,6 +76,7 @@ FROM rel
 UNION ALL
 SELECT concat_ws(' ', 'state', quote_ident(relname), CASE
     WHEN relname = {history} THEN 'history'
+    WHEN row_security_active(rel.oid) THEN 'hidden'
     -- Planning inlines SQL functions of partial indexes, whose bodies may use names of public.
     WHEN (ARRAY[
         set_config('search_path', quote_ident(ns.nspname) || ', public', true),

@@ -7,7 +7,8 @@ use futures_util::future::join;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::Template;
+use super::rows::Rows;
+use super::{Template, proof};
 use crate::domain::applied::AppliedScript;
 use crate::domain::schema_name::SchemaName;
 use crate::migrations::Script;
@@ -67,7 +68,14 @@ impl TemplateRun<'_> {
             if self.is_verified {
                 return Ok(None);
             }
-            Fingerprint::read(session, self.schema, &self.options.history_table).await.map(Some)
+            let table = &self.options.history_table;
+            let found = Fingerprint::read(session, self.schema, table).await?;
+            let rows = if self.template.has_rows() {
+                Rows::read(session, self.schema, table).await?
+            } else {
+                Rows::default()
+            };
+            Ok(Some(proof(&found, &rows)))
         };
         // Both are sent before the first reply.
         let (rows, found) = join(session.rows(&message), compare).await;
@@ -87,7 +95,7 @@ impl TemplateRun<'_> {
         let inspected = check.inspect(session, self.schema, row.is_true(7), false);
         let (findings, ledger_written) = inspected.await.map_err(mismatch)?;
         let found = found.map_err(TemplateMismatch::Server)?;
-        if found.is_some_and(|found| found.hash() != self.template.fingerprint) {
+        if found.is_some_and(|found| found != self.template.fingerprint) {
             return Err(TemplateMismatch::Different);
         }
         let took = Duration::try_from_secs_f64(clock(row, 6) - clock(row, 5));

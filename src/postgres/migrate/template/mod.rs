@@ -1,13 +1,16 @@
 //! Templates: one script that fills an empty schema as all files one after another would.
 //!
 //! Creating the final tables costs the server less than repeating their history. The script is
-//! generated from the catalog after the files have run in a scratch schema, and is used only if a second
-//! scratch schema that it created has the same fingerprint. So an object that the DDL generator does not
-//! support costs the template, and no schema differs.
+//! generated from the catalog and the rows after the files have run in a scratch schema, and is used only
+//! if another scratch schema that it created has the same fingerprint and the same rows. So an object that
+//! the DDL generator does not support costs the template, and no schema differs. Files that are more than
+//! definitions run twice, at two times in two schemas, and must leave the same.
 
 pub(crate) mod apply;
+mod rows;
 pub(crate) mod store;
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -17,11 +20,12 @@ use tokio_postgres::Error;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, Transaction};
+use crate::migrations::{MigrationSet, Script, Transaction, is_named, last_use, obstacle};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
+use crate::postgres::connection::sql_file::filled;
 use crate::postgres::schema::ddl;
 use crate::postgres::schema::fingerprint::{Fingerprint, digest};
 use crate::postgres::transaction::batch::{Batch, BatchError};
@@ -35,18 +39,36 @@ use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
 pub(crate) use apply::{TemplateMismatch, TemplateRun};
+use rows::Rows;
 pub(crate) use store::{StoredTemplate, Templates, load, store};
 
 /// Increased when the DDL generator changes, so that older templates are replaced.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
+
+/// Between two runs of the files, so that a time in whole seconds differs.
+const PAUSE: &str = "SELECT pg_catalog.pg_sleep(1.01)";
 
 /// A script that fills a schema as the files do; both results were compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     /// Statements with unqualified names, to be run with the schema as `search_path`.
     pub(crate) sql: String,
-    /// Hash of the [`Fingerprint`] of the schema that they create, with an empty history table.
+    /// Hash of the [`Fingerprint`] of the schema that they create, with an empty history table; then a
+    /// space and the hash of the rows, if there are any.
     pub(crate) fingerprint: String,
+}
+
+impl Template {
+    /// Returns whether it writes rows.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.fingerprint.contains(' ')
+    }
+}
+
+/// Returns what a template's schema is compared with.
+fn proof(fingerprint: &Fingerprint, rows: &Rows) -> String {
+    let hash = fingerprint.hash();
+    if rows.is_empty() { hash } else { format!("{hash} {}", rows.hash()) }
 }
 
 /// A template, or why there is none.
@@ -65,7 +87,7 @@ pub(crate) fn in_one_transaction(set: &MigrationSet) -> Vec<&Script> {
 fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -> String {
     let mut texts = vec![
         FORMAT.to_owned(),
-        (options.server_version / 10_000).to_string(),
+        options.server_version.to_string(),
         role.to_owned(),
         public.to_owned(),
         options.history_table.clone(),
@@ -79,8 +101,8 @@ fn key(scripts: &[&Script], options: &EngineOptions, role: &str, public: &str) -
     digest(texts.iter().map(String::as_str))
 }
 
-/// Compiles the template for these scripts in two transactions that are rolled back: one runs the files,
-/// one the generated script. The guard checks both, so that it can be skipped where the template later
+/// Compiles the template for these scripts in transactions that are rolled back: one or two run the files,
+/// one the generated script. The guard checks all, so that it can be skipped where the template later
 /// runs in an empty schema.
 ///
 /// # Errors
@@ -91,7 +113,7 @@ pub(crate) async fn compile(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Compiled, ServerError> {
-    if let Some(why) = scripts.iter().find_map(|script| script.nondeterminism()) {
+    if let Some(why) = obstacle(scripts, &HashSet::new()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
@@ -110,7 +132,7 @@ pub(crate) async fn columns(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Result<Vec<(String, String)>, String>, ServerError> {
-    if let Some(why) = scripts.iter().find_map(|script| script.nondeterminism()) {
+    if let Some(why) = obstacle(scripts, &HashSet::new()) {
         return Ok(Err(why));
     }
     let session = database.session(Duration::ZERO).await?;
@@ -152,57 +174,147 @@ async fn compile_in(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Compiled {
-    let (schema, table) = (scratch_schema(), &options.history_table);
-    let check = FinalCheck::Guard(options.guard_rules.without_writes());
-    let findings = run_files(session, options, &schema, scripts, &check).await?;
-    let changed = outside(database, None, &schema, findings).await;
-    if let Some(what) = changed.map_err(|error| error.to_string())?.describe(&[]).first() {
-        return Err(format!("the files change {what}"));
+    let table = &options.history_table;
+    let first = Rehearsal::run(database, session, options, scripts).await?;
+    if let Some(why) = first.rows.refusal() {
+        return Err(why);
     }
-    let expected = Fingerprint::read(session, &schema, table).await;
-    let expected = expected.map_err(reason)?;
-    if let Some(filled) = expected.filled_table() {
-        return Err(format!("the files leave rows behind: {filled}"));
-    }
-    let ddl = ddl::read(session, &schema, Some(table)).await;
-    let sql = ddl.map_err(reason)?.script()?;
-    if sql.contains(schema.as_str()) {
-        return Err("an object contains the name of the schema".to_owned());
+    let ddl = ddl::read(session, &first.schema, Some(table)).await.map_err(reason)?;
+    let mention = ddl.mentions.iter().find(|it| it.text.contains(first.schema.as_str()));
+    if let Some(mention) = mention {
+        return Err(format!("{} contains the name of the schema", mention.what));
     }
     // The guard would report the locks of the first schema.
     rollback(session).await.map_err(reason)?;
-
-    let template = Template { sql, fingerprint: expected.hash() };
-    let schema = scratch_schema();
-    let opened = open_scratch(session, options, &scratch_target(&schema)).await?;
-    let template_run = TemplateRun {
-        template: &template,
-        scripts,
-        schema: &schema,
-        options,
-        requires_empty: false,
-        is_verified: true,
-    };
-    let (silent, _receiver) = Progress::channel();
-    let findings = match template_run.run(session, &opened, &check, &silent).await {
-        Ok(outcome) => outcome.findings,
-        Err(TemplateMismatch::Server(error)) => {
-            return Err(format!("the template did not run: {}", reason(error)));
+    if !scripts.iter().all(|script| script.only_defines()) {
+        if !first.rows.is_empty() {
+            session.rows(PAUSE).await.map_err(reason)?;
         }
-        Err(
-            TemplateMismatch::Identity
-            | TemplateMismatch::Different
-            | TemplateMismatch::LedgerMissing,
-        ) => return Err("the template left its schema".to_owned()),
-    };
-    let changed = outside(database, None, &schema, findings).await;
-    if let Some(what) = changed.map_err(|error| error.to_string())?.describe(&[]).first() {
-        return Err(format!("the template changes {what}"));
+        let second = Rehearsal::run(database, session, options, scripts).await?;
+        rollback(session).await.map_err(reason)?;
+        if let Some(why) = first.differs_from(&second, scripts) {
+            return Err(why);
+        }
     }
-    let found = Fingerprint::read(session, &schema, table).await;
-    match expected.first_difference(&found.map_err(reason)?) {
-        Some(line) => Err(format!("the template creates a different schema: {line}")),
-        None => Ok(template),
+    let try_with = async |explicit: bool| {
+        let sql = ddl.script(&first.rows.statements(), explicit)?;
+        if sql.contains(first.schema.as_str()) {
+            return Err("an object contains the name of the schema".to_owned());
+        }
+        let template = Template { sql, fingerprint: proof(&first.fingerprint, &first.rows) };
+        let equal = first.compare_with(database, session, options, scripts, &template).await;
+        equal.map(|()| template)
+    };
+    let compiled = try_with(false).await;
+    if compiled.is_ok() {
+        return compiled;
+    }
+    // Files that grant or revoke need statements that cost time in each schema.
+    rollback(session).await.map_err(reason)?;
+    try_with(true).await.or(compiled)
+}
+
+/// What the files left in a scratch schema, in the open transaction.
+struct Rehearsal {
+    schema: SchemaName,
+    fingerprint: Fingerprint,
+    rows: Rows,
+}
+
+impl Rehearsal {
+    /// Runs the files. The reason for an error is in the files: they change or read another schema.
+    async fn run(
+        database: &Database,
+        session: &Session,
+        options: &EngineOptions,
+        scripts: &[&Script],
+    ) -> Result<Self, String> {
+        let (schema, table) = (scratch_schema(), &options.history_table);
+        let check = FinalCheck::Guard(options.guard_rules.without_writes());
+        let findings = run_files(session, options, &schema, scripts, &check).await?;
+        let outside =
+            filled(include_str!("outside.sql"), &[("{schema}", escape_literal(schema.as_str()))]);
+        let read = session.rows(&outside).await.map_err(reason)?;
+        refuse_changes(database, &schema, findings, "the files change").await?;
+        let read = read.iter().filter_map(|row| row.optional(0)).map(str::to_owned);
+        let read: HashSet<String> = read.collect();
+        if let Some(why) = obstacle(scripts, &read) {
+            return Err(why);
+        }
+        if let Some(table) = read.iter().find(|table| !is_named(scripts, table)) {
+            return Err(format!("the files read {table} of another schema, which may change"));
+        }
+        let fingerprint = Fingerprint::read(session, &schema, table).await.map_err(reason)?;
+        let rows = Rows::read(session, &schema, table).await.map_err(reason)?;
+        Ok(Self { schema, fingerprint, rows })
+    }
+
+    /// Returns what another run of the files left differently.
+    fn differs_from(&self, second: &Self, scripts: &[&Script]) -> Option<String> {
+        if let Some(line) = self.fingerprint.first_difference(&second.fingerprint) {
+            return Some(format!("the files create something else in each run: {line}"));
+        }
+        let difference = self.rows.first_difference(&second.rows, &self.schema)?;
+        let place = last_use(scripts, difference.table.trim_matches('"'));
+        Some(place.map_or_else(|| difference.to_string(), |place| format!("{place}: {difference}")))
+    }
+
+    /// Runs the template and fails if it leaves something else than the files.
+    async fn compare_with(
+        &self,
+        database: &Database,
+        session: &Session,
+        options: &EngineOptions,
+        scripts: &[&Script],
+        template: &Template,
+    ) -> Result<(), String> {
+        let (schema, table) = (scratch_schema(), &options.history_table);
+        let check = FinalCheck::Guard(options.guard_rules.without_writes());
+        let opened = open_scratch(session, options, &scratch_target(&schema)).await?;
+        let template_run = TemplateRun {
+            template,
+            scripts,
+            schema: &schema,
+            options,
+            requires_empty: false,
+            is_verified: true,
+        };
+        let (silent, _receiver) = Progress::channel();
+        let findings = match template_run.run(session, &opened, &check, &silent).await {
+            Ok(outcome) => outcome.findings,
+            Err(TemplateMismatch::Server(error)) => {
+                return Err(format!("the template did not run: {}", reason(error)));
+            }
+            Err(
+                TemplateMismatch::Identity
+                | TemplateMismatch::Different
+                | TemplateMismatch::LedgerMissing,
+            ) => return Err("the template left its schema".to_owned()),
+        };
+        refuse_changes(database, &schema, findings, "the template changes").await?;
+        let found = Fingerprint::read(session, &schema, table).await.map_err(reason)?;
+        if let Some(line) = self.fingerprint.first_difference(&found) {
+            return Err(format!("the template creates a different schema: {line}"));
+        }
+        let rows = Rows::read(session, &schema, table).await.map_err(reason)?;
+        match self.rows.first_difference(&rows, &self.schema) {
+            Some(difference) => Err(format!("the template writes other rows: {difference}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Fails if a transaction changed something outside its schema.
+async fn refuse_changes(
+    database: &Database,
+    schema: &SchemaName,
+    findings: Findings,
+    what: &str,
+) -> Result<(), String> {
+    let changed = outside(database, None, schema, findings).await;
+    match changed.map_err(|error| error.to_string())?.describe(&[]).first() {
+        Some(object) => Err(format!("{what} {object}")),
+        None => Ok(()),
     }
 }
 

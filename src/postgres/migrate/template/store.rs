@@ -80,14 +80,18 @@ pub(crate) async fn load(
     Ok(StoredTemplate { key, compiled })
 }
 
-/// Returns an expression for the state of `public` as its history records it.
+/// Returns an expression for the state of `public` as its history records it, and for the settings that
+/// change what literals mean.
 fn public_state(options: &EngineOptions) -> String {
     let table = qualified(&SchemaName::public(), &options.history_table);
     let table_literal = escape_literal(&table);
     let query = escape_literal(&format!("SELECT version, checksum FROM {table} ORDER BY version"));
     format!(
-        "CASE WHEN to_regclass({table_literal}) IS NOT NULL THEN encode(sha256(convert_to(\
-         query_to_xml({query}, false, false, '')::text, 'UTF8')), 'hex') ELSE '' END"
+        "concat_ws(' ', CASE WHEN to_regclass({table_literal}) IS NOT NULL THEN encode(sha256(convert_to(\
+         query_to_xml({query}, false, false, '')::text, 'UTF8')), 'hex') ELSE '' END, \
+         current_setting('TimeZone'), current_setting('DateStyle'), current_setting('IntervalStyle'), \
+         current_setting('lc_monetary'), current_setting('xmloption'), current_setting('default_text_search_config'), \
+         current_setting('default_tablespace'), current_setting('default_table_access_method'))"
     )
 }
 

@@ -64,15 +64,25 @@ pub(crate) async fn read(
 }
 
 impl Structure {
-    /// Returns one script for a copy without rows, or the reason why there is none.
-    pub(crate) fn script(self) -> Result<String, String> {
-        if let Some(why) = self.unpredictable.into_iter().chain(self.refused).next() {
-            return Err(why);
+    /// Returns one script for a copy, or the reason why there is none. `rows` are the statements that fill
+    /// tables, by quoted name; they run before there are keys, triggers, rules or policies. Privileges on
+    /// objects are `explicit`, or those that new objects get.
+    pub(crate) fn script(
+        &self,
+        rows: &BTreeMap<String, String>,
+        explicit: bool,
+    ) -> Result<String, String> {
+        if let Some(why) = self.unpredictable.iter().chain(&self.refused).next() {
+            return Err(why.clone());
         }
-        let mut parts = self.parts;
+        let mut parts = self.parts.clone();
         let mut last = std::mem::take(&mut parts.restart);
         last.append(&mut parts.last);
-        let (mut statements, after) = parts.write(Keys::Within)?;
+        // Position 0 is the owner.
+        let privileges = parts.owners.range(1..).filter(|_| explicit);
+        last.extend(privileges.flat_map(|(_, statements)| statements.iter().cloned()));
+        let (mut statements, after) = parts.write(|table| rows.contains_key(table))?;
+        statements.extend(rows.values().cloned());
         statements.extend(after);
         statements.append(&mut last);
         Ok(statements.join(";\n"))
@@ -87,7 +97,7 @@ impl Structure {
         let about_schema = std::mem::take(&mut parts.about_schema);
         let last = std::mem::take(&mut parts.last);
         let owners = std::mem::take(&mut parts.owners);
-        let (before, mut after) = parts.write(Keys::Behind).map_err(|why| vec![why])?;
+        let (before, mut after) = parts.write(|_| true).map_err(|why| vec![why])?;
         after.extend(last);
         after.push(WITHOUT_DEFAULT_PRIVILEGES.trim_end().to_owned());
         after.extend(owners.into_values().flatten());
@@ -156,17 +166,8 @@ fn joined(statements: &[String]) -> String {
 /// transaction ends.
 const FOREIGN_KEYS: i64 = 10_000_000_000;
 
-/// Where constraints are created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keys {
-    /// In CREATE TABLE where possible, which is fastest without rows.
-    Within,
-    /// Those with an index, and foreign keys, after the rows.
-    Behind,
-}
-
 /// The objects to create, by node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Parts {
     nodes: HashMap<String, Node>,
     /// The nodes that must exist before another.
@@ -180,7 +181,7 @@ struct Parts {
     refreshes: HashMap<String, String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     /// The order of creation in the original, which is kept where dependencies allow it.
     position: i64,
@@ -191,11 +192,13 @@ struct Node {
     after: BTreeMap<i64, Vec<String>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Form {
     #[default]
     Whole,
     Table {
+        /// The quoted name.
+        name: String,
         /// The columns.
         inside: BTreeMap<i64, String>,
         /// Whether there are parentheses even without columns.
@@ -236,6 +239,7 @@ impl Parts {
             _ => {
                 let form = match what {
                     "table" | "partition" => Form::Table {
+                        name: owner.to_owned(),
                         inside: BTreeMap::new(),
                         parenthesised: what == "table",
                         end: String::new(),
@@ -259,7 +263,13 @@ impl Parts {
 
     /// Returns the statements before and after the rows: every node as soon as its dependencies exist, in
     /// the order of the original.
-    fn write(mut self, written: Keys) -> Result<(Vec<String>, Vec<String>), String> {
+    ///
+    /// Constraints of a table without rows are created in its CREATE TABLE where possible, which is fastest.
+    /// Those with an index, and foreign keys, follow the rows of a filled table.
+    fn write(
+        mut self,
+        is_filled: impl Fn(&str) -> bool,
+    ) -> Result<(Vec<String>, Vec<String>), String> {
         let mut waiting: BTreeSet<(i64, String)> =
             self.nodes.iter().map(|(name, node)| (node.position, name.clone())).collect();
         let mut made: HashSet<String> = HashSet::new();
@@ -288,19 +298,19 @@ impl Parts {
             match &node.form {
                 Form::Whole => statements.push(node.sql.clone()),
                 Form::Key(start) => statements.push(format!("{start}{}", node.sql)),
-                Form::Table { .. } if has_rows && written == Keys::Behind => {
+                Form::Table { name: table, .. } if has_rows && is_filled(table) => {
                     return Err(format!(
                         "a table depends on an object that depends on a constraint or an index: {}",
                         node.sql
                     ));
                 }
-                Form::Table { inside, parenthesised, end, keys } => {
+                Form::Table { name: table, inside, parenthesised, end, keys } => {
                     let mut lines: Vec<&str> = inside.values().map(String::as_str).collect();
                     for key in keys {
                         let Some(constraint) = self.nodes.get(&key.1) else {
                             continue;
                         };
-                        let fits = written == Keys::Within || !Self::follows_rows(&key.1);
+                        let fits = !is_filled(table) || !Self::follows_rows(&key.1);
                         if fits && self.can(&key.1, &made, Some(&name)) && waiting.remove(key) {
                             lines.push(constraint.sql.as_str());
                             made.insert(key.1.clone());

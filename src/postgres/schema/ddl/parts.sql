@@ -3,7 +3,7 @@
 --   refuse      why the schema cannot be copied
 --   unpredictable  why it cannot be copied to a schema that does not exist yet
 --   create      a complete statement that creates the node
---   table       the start of CREATE TABLE; `end` holds the part after the parentheses
+--   table       the start of CREATE TABLE, and its name; `end` holds the part after the parentheses
 --   partition   the same for a table that needs no parentheses
 --   in-table    a column within the parentheses
 --   key         a constraint: a node of its own, written into its table (`other`) where
@@ -13,7 +13,7 @@
 --   last        a statement after all others
 --   owner       statements of an exact copy, after the last
 --   schema      the same, with the schema's name between `text` and `other`
---   restart     the start of a sequence in an empty schema; an exact copy has its value instead
+--   restart     the position of a sequence; an exact copy gets it from the dump instead
 --   edge        the node depends on the other node
 --   mention     an object (`other`) whose text contains the name of the schema
 --
@@ -60,8 +60,8 @@ WITH ns AS (
     FROM rel JOIN pg_index x ON x.indrelid = rel.oid JOIN pg_class i ON i.oid = x.indexrelid
 ), seq AS MATERIALIZED (
     SELECT q.*, rel.relname, rel.relpersistence, rel.node, rel.called, d.deptype, d.refobjid, d.refobjsubid,
-        regexp_replace(query_to_xml(format('SELECT last_value FROM %I.%I WHERE NOT is_called', ns.nspname, rel.relname), false, true, '')::text,
-            '.*<last_value>(-?\d+)<.*', '\1') AS last
+        regexp_replace(query_to_xml(format('SELECT last_value, is_called FROM %I.%I', ns.nspname, rel.relname), false, true, '')::text,
+            '.*<last_value>(.*)</last_value>.*<is_called>(.*)</is_called>.*', '\1, \2') AS state
     FROM ns, rel JOIN pg_sequence q ON q.seqrelid = rel.oid
     LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = rel.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
 ), trg AS MATERIALIZED (
@@ -120,14 +120,9 @@ WITH ns AS (
     UNION ALL SELECT 'pg_proc'::regclass, oid, 0, node, format('%s %I(%s)', word, proname, arguments),
         format('%s %I(%s)', CASE word WHEN 'PROCEDURE' THEN word ELSE 'FUNCTION' END, proname, CASE arguments WHEN '*' THEN '' ELSE arguments END), proowner, proowner, proacl, '' FROM proc
 )
-SELECT 'unpredictable' AS what, '' AS node, 0::int8 AS position, format('%I is of a kind that no template can hold', relname) AS text, '' AS other, '' AS more
-FROM rel WHERE relkind NOT IN ('r', 'v', 'S') OR relispartition
-UNION ALL
-SELECT 'unpredictable', '', 0, format('%s is of a kind that no template can hold', pg_describe_object(classid, objid, 0)), '', '' FROM member
-WHERE classid NOT IN ('pg_class'::regclass, 'pg_type'::regclass, 'pg_proc'::regclass, 'pg_statistic_ext'::regclass)
-UNION ALL
 -- Values copied from a table of another schema may differ next time.
-SELECT 'unpredictable', '', 0, format('%s looks at %s, which may change', pg_describe_object(p.classid, p.objid, 0), pg_describe_object(d.refclassid, d.refobjid, 0)), '', ''
+SELECT 'unpredictable' AS what, '' AS node, 0::int8 AS position, format('%s looks at %s, which may change', replace(pg_describe_object(p.classid, p.objid, 0), 'rule _RETURN on ', ''),
+    pg_describe_object(d.refclassid, d.refobjid, 0)) AS text, '' AS other, '' AS more
 FROM part p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class c ON c.oid = d.refobjid, ns
 WHERE p.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass)
@@ -162,11 +157,11 @@ FROM thing, aclexplode(acl) x WHERE x.grantor <> thing.grantor
 UNION ALL
 SELECT 'refuse', '', 0, 'a security label on ' || words, '', '' FROM thing JOIN pg_seclabel l ON l.objoid = objid AND l.classoid = classid AND l.objsubid = sub
 UNION ALL
-SELECT 'table', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called), '', ''
+SELECT 'table', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called), called, ''
 FROM rel WHERE relkind IN ('r', 'p') AND NOT (relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal))
 UNION ALL
 SELECT 'partition', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called, ' PARTITION OF ',
-    (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid)), '', ''
+    (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid)), called, ''
 FROM rel WHERE relkind IN ('r', 'p') AND relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal)
 UNION ALL
 SELECT 'after', node, 1, format('ALTER TABLE %s ATTACH PARTITION %s %s', (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid), called,
@@ -262,7 +257,7 @@ UNION ALL
 SELECT 'last', seq.node, 0, format('ALTER SEQUENCE %s OWNED BY %I.%I', seq.called, t.relname, a.attname), '', ''
 FROM seq JOIN rel t ON t.oid = refobjid JOIN pg_attribute a ON a.attrelid = refobjid AND a.attnum = refobjsubid WHERE deptype = 'a'
 UNION ALL
-SELECT 'restart', node, 0, format('ALTER SEQUENCE %s RESTART WITH %s', called, last), '', '' FROM seq WHERE last <> '' AND last <> seqstart::text
+SELECT 'restart', node, 0, format('SELECT pg_catalog.setval(%L, %s)', called, state), '', '' FROM seq WHERE state <> seqstart || ', false'
 UNION ALL
 SELECT 'create', node, oid::int8, format('CREATE VIEW %s%s AS %s', called,
     (SELECT format(' WITH (%s)', string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', '))
