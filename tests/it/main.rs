@@ -16,6 +16,7 @@ mod dotenv;
 mod drift;
 mod drop_schema;
 mod escapes;
+mod every_way;
 mod examples;
 mod exec;
 mod false_accusations;

@@ -10,6 +10,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::support::contents::{contents, difference};
 use crate::support::pricesync::Given;
 
 const SLUGS: [&str; 5] = ["t1", "t2", "t3", "t4", "t5"];
@@ -75,30 +76,6 @@ fn write(set: &Path, given: &Given) -> Vec<PathBuf> {
         given.shared_file("V2__extensions.sql", extensions);
     }
     written
-}
-
-/// A schema as `pg_dump` writes it, without its name, the history and the times of rows.
-fn contents(given: &Given, schema: &str, options: &[&str]) -> Vec<String> {
-    let history = ["-n", schema, "-T", "*.refinery_schema_history"];
-    let dump = given.dump(&[options, &history].concat());
-    dump.replace(schema, "SCHEMA").lines().map(without_time).collect()
-}
-
-/// Replaces `2026-12-01 07:12:06.5+00`, which differs between two runs.
-fn without_time(line: &str) -> String {
-    let is_time = |word: &&str| word.len() > 18 && word.as_bytes()[4] == b'-' && word.contains(':');
-    let joined = line.replace(' ', "\u{1}");
-    let words = joined.split('\t').map(|word| if is_time(&word) { "TIME" } else { word });
-    words.collect::<Vec<_>>().join("\t").replace('\u{1}', " ")
-}
-
-/// Returns the first lines in which two schemas differ.
-fn difference(one: &[String], other: &[String]) -> Option<String> {
-    let missing = |from: &[String], to: &[String]| {
-        let lines = from.iter().filter(|line| !to.contains(line)).take(3).cloned();
-        lines.collect::<Vec<_>>().join(" / ")
-    };
-    (one != other).then(|| format!("- {} + {}", missing(other, one), missing(one, other)))
 }
 
 /// Returns a database in which psql ran the files, each in a session and a transaction of its own.

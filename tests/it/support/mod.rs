@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod console;
+pub(crate) mod contents;
 pub(crate) mod database;
 pub(crate) mod eventually;
 pub(crate) mod modules;

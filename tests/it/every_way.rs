@@ -1,0 +1,66 @@
+//! A tenant that is made from nothing equals one that lived through every release.
+
+use crate::support::contents::{contents, difference};
+use crate::support::pricesync::Given;
+
+/// What `pricesync.toml` says about transactions.
+const SETTINGS: [&str; 3] = [
+    "[run]\ngroup_size = 1\ntemplate = \"off\"\n",
+    "[run]\ngroup_size = 16\n",
+    "[run]\natomic = \"migration\"\n",
+];
+
+/// Takes a set, of which each file is a release, to tenants in every way, and compares them.
+fn are_equal(files: &[&str]) {
+    for settings in SETTINGS {
+        let given = Given::tenants(&["lived1", "lived2", "lived3", "late"]);
+        given.file("pricesync.toml", settings);
+        for (version, sql) in (1..).zip(files) {
+            given.tenant_file(&format!("V{version}__release.sql"), sql);
+            // One tenant misses all releases but the first.
+            let exclude = if version == 1 { "none*" } else { "late" };
+            given.run(&["migrate-schemas", "--jobs=1", "--exclude", exclude]).exits(0);
+        }
+        let create = |slug: &str, more: &[&str]| {
+            let args = ["create-tenant", "--name", slug, "--slug", slug];
+            given.run(&[&args[..], more].concat()).exits(0);
+        };
+        create("made", &[]);
+        // The first one stores the template that the second one uses, if there is one.
+        create("again", &[]);
+        given.database.execute("CREATE SCHEMA bare");
+        create("adopted", &["--schema", "bare", "--adopt"]);
+        given.tenant_in("empty", "tenant_empty");
+        given.run(&["migrate-schemas"]).exits(0);
+        let expected = contents(&given, "tenant_lived1", &[]);
+        let schemas = given.column("SELECT schema_name FROM tenants_tenant ORDER BY 1");
+        assert_eq!(schemas.len(), 8);
+        for schema in schemas {
+            let found = difference(&expected, &contents(&given, &schema, &[]));
+            assert_eq!(found, None, "{schema}, with {settings}");
+        }
+        given.run(&["drift"]).exits(0);
+        given.run(&["status", "--verify"]).exits(0);
+        given.run(&["doctor"]).exits(0);
+    }
+}
+
+#[test]
+fn tables_and_seeds_are_equal_in_every_way() {
+    are_equal(&[
+        "CREATE TABLE t (id serial PRIMARY KEY, name text); INSERT INTO t (name) VALUES ('a');",
+        "ALTER TABLE t ADD length int DEFAULT 1; UPDATE t SET length = 2;",
+        "CREATE TYPE st AS ENUM ('a'); ALTER TABLE t ADD s st DEFAULT 'a';",
+        "DO $$ BEGIN INSERT INTO t (name) VALUES ('c'); END $$;",
+    ]);
+}
+
+#[test]
+fn files_without_a_transaction_are_equal_in_every_way() {
+    are_equal(&[
+        "CREATE TABLE t (id int);",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY t_id ON t (id);",
+        "INSERT INTO t VALUES (1);",
+        "-- pricesync: no-transaction\nDROP INDEX CONCURRENTLY t_id; CREATE INDEX CONCURRENTLY t_desc ON t (id DESC);",
+    ]);
+}
