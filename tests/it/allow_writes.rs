@@ -165,3 +165,36 @@ fn entries_that_cannot_be_meant_are_refused_or_reported() {
         .exits(0)
         .says("warning: guard.allow_writes: public.gone does not exist");
 }
+
+#[test]
+fn schemas_share_a_transaction_that_writes_to_listed_tables() {
+    let slugs = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let given = Given::tenants(&slugs);
+    let steady = "[run]\ngroup_time = \"1h\"\njobs = 1\n";
+    given.file(
+        "pricesync.toml",
+        format!("{steady}[guard]\nallow_writes = [\"public.ddl_log\", \"other.\u{e9}t\u{e9}\"]\n"),
+    );
+    given.database.execute(AUDIT);
+    given.database.execute("CREATE SCHEMA other; CREATE TABLE other.\u{e9}t\u{e9} (a int)");
+    let most_in_one = || {
+        given.value("SELECT max(n) FROM (SELECT count(*) AS n FROM pricesync.schema_state GROUP BY written_by) w")
+    };
+    given.tenant_file("V1__a.sql", "CREATE TABLE t (a int);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V2__b.sql", "ALTER TABLE t ADD COLUMN b int;\n");
+    given.run(&["migrate-schemas"]).exits(0).counts(Counts { migrated: 8, up_to_date: 1, ..NONE });
+    assert!(most_in_one().parse::<u32>().unwrap() > 1);
+    let logged = "SELECT count(*) FROM ddl_log WHERE tag = 'ALTER TABLE'";
+    assert_eq!(given.value(logged), "8");
+    // A trigger behind the listed table that writes to one that is not listed.
+    given.database.execute(
+        "CREATE TABLE copies (id int); CREATE FUNCTION copy() RETURNS trigger LANGUAGE plpgsql \
+         AS $$BEGIN INSERT INTO public.copies VALUES (1); RETURN NEW; END$$; \
+         CREATE TRIGGER copy BEFORE INSERT ON ddl_log FOR EACH ROW EXECUTE FUNCTION copy()",
+    );
+    given.tenant_file("V3__c.sql", "ALTER TABLE t ADD COLUMN c int;\n");
+    let before = given.value(logged);
+    given.run(&["migrate-schemas"]).exits(10).says("public.copies (rows changed) through trigger");
+    assert_eq!(given.value(logged), before);
+}

@@ -48,11 +48,12 @@ impl Place {
             word: format!("hostile_{}_{number}", process::id()),
         };
         place.database.execute(&place.named(OUTSIDE));
+        // What is allowed to another table allows nothing else.
+        place.database.execute("CREATE TABLE allowed (id int)");
+        place.file("pricesync.toml", "[guard]\nallow_writes = [\"public.allowed\"]\n");
         if !ledger {
-            // As where the role may not have one: the guard asks without the function. What is allowed
-            // to another table allows nothing else.
-            place.database.execute("DROP FUNCTION pricesync.finish; CREATE TABLE allowed (id int)");
-            place.file("pricesync.toml", "[guard]\nallow_writes = [\"public.allowed\"]\n");
+            // As where the role may not have one: the guard asks without the function.
+            place.database.execute("DROP FUNCTION pricesync.finish");
         }
         place
     }

@@ -19,7 +19,7 @@ use crate::postgres::connection::options::{EngineOptions, RECONNECT_TIMEOUT};
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::batch::{Batch, BatchError};
-use crate::postgres::transaction::escape_guard::FINISH;
+use crate::postgres::transaction::escape_guard::create_finish;
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
@@ -29,14 +29,19 @@ use crate::service::event::Progress;
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
-const FILES: &[(&str, &str)] = &[
+const FILES: [(&str, &str); 5] = [
     ("V1__unfinished_script.sql", include_str!("migrations/V1__unfinished_script.sql")),
     ("V2__ledger.sql", include_str!("migrations/V2__ledger.sql")),
     ("V3__runs.sql", include_str!("migrations/V3__runs.sql")),
     ("V4__template.sql", include_str!("migrations/V4__template.sql")),
     ("V5__trash.sql", include_str!("migrations/V5__trash.sql")),
-    ("V6__finish.sql", FINISH),
 ];
+
+fn files() -> MigrationSet {
+    let finish = create_finish();
+    let files = [FILES.as_slice(), &[("V6__finish.sql", &finish)]].concat();
+    MigrationSet::embedded(Scope::Tenant, &files).expect("the embedded files are valid")
+}
 
 /// Why the tables could not be created.
 struct InstallError(MigrateError);
@@ -107,7 +112,7 @@ async fn is_current(session: &Session, options: &EngineOptions) -> bool {
     let rows = session.read(&format!("SELECT count(*) FROM {history}")).await;
     let applied = |row: &Row| row.parse::<usize>(0).ok();
     // A newer version of pricesync may have added more, which is harmless.
-    rows.is_ok_and(|rows| rows.first().and_then(applied) >= Some(FILES.len()))
+    rows.is_ok_and(|rows| rows.first().and_then(applied) > Some(FILES.len()))
 }
 
 async fn install(session: &Session, options: &EngineOptions) -> Result<(), TxError<InstallError>> {
@@ -175,7 +180,7 @@ async fn upgrade(
     opened: &OpenTransaction,
 ) -> Result<(), TxError<InstallError>> {
     let failed = |error: MigrateError| TxError::Refused(InstallError(error));
-    let set = MigrationSet::embedded(Scope::Tenant, FILES).expect("the embedded files are valid");
+    let set = files();
     let history = opened.history.as_ref();
     let history =
         history.map_err(|why| failed(MigrateError::DamagedHistory { why: why.clone() }))?;

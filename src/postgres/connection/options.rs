@@ -116,14 +116,17 @@ impl GuardRules {
         }
     }
 
-    /// Returns the SQL condition that rows of the relation `l.relation` may change: it is listed, or is a
-    /// partition, an index or the identity or serial sequence of a listed table.
-    pub(crate) fn is_writable(&self) -> String {
-        if self.allow_writes.is_empty() {
-            return "false".to_owned();
-        }
-        let is_listed = is_one_of("(s.nspname, w.relname)", &self.allow_writes);
-        include_str!("writable.sql").trim_end().replacen("{is_listed}", &is_listed, 1)
+    /// Returns `allow_writes` as an SQL array of quoted names.
+    pub(crate) fn listed(&self) -> String {
+        let name = |table: &TableName| {
+            format!(
+                "quote_ident({}) || '.' || quote_ident({})",
+                escape_literal(&table.schema),
+                escape_literal(&table.table)
+            )
+        };
+        let names: Vec<String> = self.allow_writes.iter().map(name).collect();
+        format!("ARRAY[{}]::text[]", names.join(", "))
     }
 }
 

@@ -246,7 +246,8 @@ impl<'a> SchemaGroup<'a> {
         sql + &format!(
             "SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()), \
              pg_current_xact_id(), current_user, session_user, {}",
-            FinishCall::new(&own, &options.history_table, &opened.after).expression(false)
+            FinishCall::new(&own, &options.history_table, &opened.after)
+                .expression(&options.guard_rules, false)
         )
     }
 

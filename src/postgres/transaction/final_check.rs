@@ -26,8 +26,10 @@ impl FinalCheck {
     pub(crate) fn column(&self, opened: &OpenTransaction, unread: bool) -> Option<String> {
         match self {
             Self::Skip => None,
-            Self::Guard(_) => Some(escape_guard::quick_question(opened.schema_oid, unread)),
-            Self::GuardAndLedger(finish, _) => Some(finish.expression(unread)),
+            Self::Guard(rules) => {
+                Some(escape_guard::quick_question(opened.schema_oid, rules, unread))
+            }
+            Self::GuardAndLedger(finish, rules) => Some(finish.expression(rules, unread)),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::domain::applied::Applied;
 use crate::domain::digest::of_history;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
-use crate::postgres::connection::options::SINGLE_HISTORY_TIMEOUT;
+use crate::postgres::connection::options::{GuardRules, SINGLE_HISTORY_TIMEOUT};
 use crate::postgres::connection::server_error::sqlstate_of;
 use crate::postgres::connection::session::Session;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
@@ -129,8 +129,8 @@ impl FinishCall {
 
     /// Returns the expression that is true if the guard's full question is required, and otherwise
     /// writes the ledger. `wide` as in [`quick_question`](super::escape_guard::quick_question).
-    pub(crate) fn expression(&self, wide: bool) -> String {
-        format!("pricesync.finish({}, {wide})", self.0)
+    pub(crate) fn expression(&self, rules: &GuardRules, wide: bool) -> String {
+        format!("pricesync.finish({}, {wide}, {})", self.0, rules.listed())
     }
 }
 

@@ -2,6 +2,8 @@
 -- guard's full question is required, otherwise records the histories in the ledger and returns false.
 -- It writes after the last check, so a lock on a table of pricesync that the guard finds is never its own.
 --
+-- `listed` are the relations of `guard.allow_writes`, as quoted names; `writable.sql` is filled in.
+--
 -- It is a function because its plans are cached from one schema to the next. The text between the two
 -- marks is the only source of the quick question: `quick_question` turns it into an expression for use
 -- without the ledger. The steps are ordered by cost; the query after THEN IF runs only if the condition
@@ -9,7 +11,7 @@
 -- progress; a younger row may be that of another session, committed since.
 CREATE FUNCTION finish(
     own_oids oid[], own_names text[], own_histories oid[],
-    now_version bigint, now_applied integer, now_digest text, is_wide boolean
+    now_version bigint, now_applied integer, now_digest text, is_wide boolean, listed text[]
 )
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -67,7 +69,7 @@ BEGIN
             ELSE false END
     ) THEN IF EXISTS (
         SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation
-        WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND (
+        WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND NOT (l.mode IN ('RowShareLock', 'RowExclusiveLock') AND {writable}) AND (
             l.mode NOT IN ('AccessShareLock', 'RowShareLock')
             AND (c.oid IS NULL OR c.relnamespace NOT IN (11, 99) AND c.relnamespace <> ALL (own_oids) OR c.oid IN (1260, 1261, 1262, 2613, 2964))
             OR is_group AND l.mode = 'RowExclusiveLock' AND c.relnamespace = ANY (own_oids) AND c.oid <> ALL (group_tables)

@@ -26,9 +26,26 @@ use crate::settings::TableName;
 const CATALOGS: &str = "826,1213,1262,1417,2328,2601,2605,2607,2612,2615,2616,2617,2753,2995,\
      3079,3381,3456,3466,3576,3600,3601,3602,3764,6100,6104,6106,6237,6243";
 
-/// Creates `pricesync.finish`, the function that asks the quick question and writes the ledger. After a
-/// release it is changed by another migration of the bookkeeping.
-pub(crate) const FINISH: &str = include_str!("finish.sql");
+/// The text of `pricesync.finish`; `{writable}` stands for [`WRITABLE`].
+const FINISH: &str = include_str!("finish.sql");
+
+/// The condition that rows of the relation `l.relation` may change: it is listed, or is a partition, an
+/// index or the identity or serial sequence of a listed table. `{listed}` is an array of quoted names.
+const WRITABLE: &str = include_str!("writable.sql").trim_ascii_end();
+
+/// Returns the statement that creates `pricesync.finish`, the function that asks the quick question and
+/// writes the ledger. After a release it is changed by another migration of the bookkeeping.
+pub(crate) fn create_finish() -> String {
+    FINISH.replace("{writable}", &WRITABLE.replace("{listed}", "listed"))
+}
+
+/// Returns [`WRITABLE`] for these rules.
+fn writable(rules: &GuardRules) -> String {
+    if rules.allow_writes.is_empty() {
+        return "false".to_owned();
+    }
+    WRITABLE.replace("{listed}", &rules.listed())
+}
 
 /// Returns the quick question about one schema as an expression, for use without the ledger. It is false
 /// only if the transaction certainly stayed in the schema.
@@ -40,7 +57,7 @@ pub(crate) const FINISH: &str = include_str!("finish.sql");
 /// (99) and the catalogs are fixed (`src/include/catalog`).
 ///
 /// `wide`: code ran that pricesync cannot read, so types and privileges of all schemas are checked too.
-pub(crate) fn quick_question(schema_oid: u32, wide: bool) -> String {
+pub(crate) fn quick_question(schema_oid: u32, rules: &GuardRules, wide: bool) -> String {
     let (_, steps) = FINISH.split_once("-- quick question\n").expect("the mark");
     let (steps, _) = steps.split_once("-- end of the quick").expect("the mark");
     let steps = [
@@ -58,6 +75,8 @@ pub(crate) fn quick_question(schema_oid: u32, wide: bool) -> String {
         ("is_group", "false"),
         ("group_tables", "'{}'::oid[]"),
         ("is_wide", if wide { "true" } else { "false" }),
+        // Last, because names that are filled in may contain any word.
+        ("{writable}", &writable(rules)),
     ]
     .iter()
     .fold(format!("\n{steps}"), |text, (from, to)| text.replace(from, to));
@@ -98,7 +117,7 @@ fn full_question(schema: &SchemaName, rules: &GuardRules, wide: bool) -> String 
         parts.join(&rules.is_referable())
     };
     let parts: Vec<String> = FULL.split("{writable}").map(fill).collect();
-    parts.join(&rules.is_writable())
+    parts.join(&writable(rules))
 }
 
 /// Returns the statement that names the rows that this transaction wrote to these catalogs.
@@ -412,13 +431,23 @@ mod tests {
     #[test]
     fn the_quick_question_is_an_expression() {
         for wide in [false, true] {
-            let question = quick_question(4711, wide);
+            let rules = GuardRules {
+                allow_writes: vec![TableName { schema: "a".into(), table: "b".into() }],
+                ..GuardRules::default()
+            };
+            let question = quick_question(4711, &rules, wide);
             for word in ["IF", "RETURN", "own_", "is_", "group_", "public_oid"] {
                 let mut words = question.split(|c: char| !c.is_alphanumeric() && c != '_');
                 assert!(!words.any(|it| it.starts_with(word)), "{word}: {question}");
             }
             assert_eq!(question.matches('(').count(), question.matches(')').count());
         }
+    }
+
+    #[test]
+    fn the_function_is_complete() {
+        assert_eq!(create_finish().matches("(listed) AND").count(), 1);
+        assert!(!create_finish().contains('{'));
     }
 
     #[test]

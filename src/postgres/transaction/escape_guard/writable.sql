@@ -1,4 +1,4 @@
-EXISTS (SELECT FROM pg_class w JOIN pg_namespace s ON s.oid = w.relnamespace WHERE {is_listed} AND w.oid IN (
+EXISTS (SELECT FROM pg_class w JOIN pg_namespace s ON s.oid = w.relnamespace WHERE quote_ident(s.nspname) || '.' || quote_ident(w.relname) = ANY ({listed}) AND w.oid IN (
     SELECT l.relation
     UNION ALL SELECT a.relid::oid FROM pg_partition_ancestors(l.relation::regclass) a
     UNION ALL SELECT a.relid::oid FROM pg_index x, pg_partition_ancestors(x.indrelid::regclass) a WHERE x.indexrelid = l.relation
