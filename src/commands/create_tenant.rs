@@ -10,15 +10,12 @@ use crate::domain::hint::Hint;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Slug};
 use crate::error::{Exit, Failure};
-use crate::migrations::{MigrationSet, Transaction};
 use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::change::ChangeError;
 use crate::service::failure::MigrateError;
-use crate::service::fleet::{JobFailure, JobSuccess, SchemaJob as _};
-use crate::service::selection::target;
 use crate::settings::Overrides;
-use crate::ui::{Explanation, Verbosity, count, explain_completion, explain_creation, took};
+use crate::ui::{Explanation, Verbosity, count, explain_creation, took};
 
 /// Create a tenant: row, hosts, schema and all migrations
 ///
@@ -119,17 +116,20 @@ impl CommandRun for Args {
         }
         let options = app.engine_options(&database);
         app.check_guard(&database, Some(&sets.shared)).await?;
-        let set = (!self.no_migrate).then_some(&*sets.tenant);
         // Connects first, so that an unreachable server leaves no tenant behind.
-        let migrator = match set {
-            Some(set) if has_more_than_one_transaction(set) => {
-                Some(app.migrator(&database, options.clone(), &sets, Access::Write, 1).await?)
-            }
-            _ => None,
+        let files = if self.no_migrate {
+            None
+        } else {
+            Some(app.migrator(&database, options, &sets, Access::Write, 1).await?)
         };
+        let files = files.as_deref();
         let started = std::time::Instant::now();
         let change = async |admin: TenantAdmin| {
-            if self.adopt { admin.adopt(&new, set).await } else { admin.create(&new, set).await }
+            if self.adopt {
+                admin.adopt(&new, files).await
+            } else {
+                admin.create(&new, files).await
+            }
         };
         let made = app.change(&database, change).await?;
         let created = match made {
@@ -150,25 +150,6 @@ impl CommandRun for Args {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut migrated = created.applied.len();
-        let mut exit = Exit::Done;
-        if created.left > 0
-            && let Some(migrator) = migrator
-        {
-            // Files without a transaction run after the transaction that created the tenant.
-            let rest = async |admin: TenantAdmin| {
-                let target = target(&created.tenant);
-                migrator.run(&target, &admin.progress, admin.interrupts).await
-            };
-            match app.change(&database, rest).await? {
-                Ok(JobSuccess::Migrated(applied)) => migrated += applied.len(),
-                Ok(_) => return Err(Failure::interrupted()),
-                Err(JobFailure { error, .. }) => {
-                    let explanation = explain_completion(&error, &new_target(&new));
-                    exit = failed(&error, &new, &explanation, app);
-                }
-            }
-        }
         let done = if self.adopt { "adopted" } else { "created" };
         let line =
             format!("✓ Tenant {done}: {} (slug={}, schema={})", new.name, new.slug, new.schema);
@@ -182,19 +163,20 @@ impl CommandRun for Args {
             let pending = count(sets.tenant.ids().len(), "migration");
             print_line(&app.terminal, format!("✓ {pending} pending"))?;
         } else {
-            let (migrations, took) = (count(migrated, "migration"), took(started.elapsed()));
+            let migrations = count(created.applied.len(), "migration");
+            let took = took(started.elapsed());
             print_line(&app.terminal, format!("✓ {migrations}, {took}"))?;
         }
         if created.lacks_template
-            && let Some(set) = set
-            && let Err(why) =
-                app.change(&database, async |admin| admin.write_template(set).await).await?
+            && let Err(why) = app
+                .change(&database, async |admin| admin.write_template(&sets.tenant).await)
+                .await?
             && app.terminal.verbosity() > Verbosity::Normal
         {
             app.terminal
                 .note(&format!("no template, so the next tenant is created file by file: {why}"));
         }
-        Ok(exit)
+        Ok(Exit::Done)
     }
 }
 
@@ -218,11 +200,6 @@ async fn exists(new: &NewTenant, catalog: &PostgresCatalog, app: &App) -> Result
     app.terminal
         .note(&format!("tenant '{}' already exists (schema={})", tenant.slug, tenant.schema));
     Ok(true)
-}
-
-fn has_more_than_one_transaction(set: &MigrationSet) -> bool {
-    let mut scripts = set.scripts().iter();
-    scripts.any(|script| script.transaction != Transaction::Inside)
 }
 
 fn failed(error: &MigrateError, new: &NewTenant, explanation: &Explanation, app: &App) -> Exit {

@@ -158,7 +158,7 @@ enum Problem {
     Row,
     /// The schema has no tenant.
     Orphan,
-    /// A drop or purge of the schema, which has this name meanwhile, did not finish.
+    /// A drop, purge or creation of the schema, which has this name meanwhile, did not finish.
     Unfinished(String),
     /// The schema in the trash has no record, or the record no schema.
     Trash,
@@ -236,9 +236,14 @@ impl Inspection<'_> {
             &settings.history_table,
             &settings.search_path,
         );
-        for orphan in orphans.await? {
-            let text = "looks like a tenant's schema, but no tenant has it";
-            findings.push(Finding::new(&orphan, "", Problem::Orphan, text));
+        for (orphan, is_unfinished) in orphans.await? {
+            let (problem, text) = if is_unfinished {
+                let text = "create-tenant has not finished; run it again with the same arguments";
+                (Problem::Unfinished(orphan.clone()), text)
+            } else {
+                (Problem::Orphan, "looks like a tenant's schema, but no tenant has it")
+            };
+            findings.push(Finding::new(&orphan, "", problem, text));
         }
         self.check_trash(&mut findings).await?;
         Ok(findings)

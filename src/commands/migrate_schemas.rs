@@ -243,9 +243,7 @@ impl CommandRun for Args {
                 }
                 let summary = run.run(survey).await?;
                 match dry_run {
-                    Some(rehearsal) => {
-                        dry_run_report::finish(&summary, &rehearsal.statements(), self.output, app)
-                    }
+                    Some(dry_run) => dry_run_report::finish(&summary, &dry_run, self.output, app),
                     None => finish(&summary, self, app),
                 }
             }

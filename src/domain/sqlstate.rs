@@ -37,6 +37,8 @@ pub const OUT_OF_MEMORY: &str = "53200";
 pub const TOO_MANY_CONNECTIONS: &str = "53300";
 /// Also a lock timeout.
 pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// An enum value is used in the transaction that adds it.
+pub const UNSAFE_NEW_ENUM_VALUE_USAGE: &str = "55P04";
 /// Also a statement timeout.
 pub const QUERY_CANCELED: &str = "57014";
 pub const ADMIN_SHUTDOWN: &str = "57P01";

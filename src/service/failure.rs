@@ -221,6 +221,20 @@ impl MigrateError {
         }
     }
 
+    /// Notes that nothing of the schema is left, also of a script that runs without a transaction.
+    pub(crate) fn set_rolled_back(&mut self) {
+        if let Self::Script { rolled_back, .. } = self {
+            *rolled_back = true;
+        }
+    }
+
+    /// Returns whether a script used an enum value which its transaction had added.
+    #[must_use]
+    pub fn uses_new_enum_value(&self) -> bool {
+        let error = self.server_error();
+        error.is_some_and(|error| error.has_sqlstate(sqlstate::UNSAFE_NEW_ENUM_VALUE_USAGE))
+    }
+
     /// Returns why every other schema would fail the same way, which ends the run even with
     /// `--on-failure=continue`; `None` where the failure concerns only this schema.
     pub fn ends_the_run(&self) -> Option<NotStarted> {

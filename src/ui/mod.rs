@@ -19,7 +19,7 @@ mod test_support;
 
 pub use confirm::Answer;
 pub use error::excerpt::Excerpt;
-pub use error::explain::{explain, explain_completion, explain_creation, explain_group};
+pub use error::explain::{explain, explain_creation, explain_group};
 pub use error::explanation::Explanation;
 pub use json::write_document;
 pub use query_rows::QueryRows;

@@ -15,6 +15,7 @@ mod domains;
 mod dotenv;
 mod drift;
 mod drop_schema;
+mod enum_values;
 mod escapes;
 mod every_way;
 mod examples;

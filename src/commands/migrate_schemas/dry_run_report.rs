@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::SummaryFormat;
 use crate::commands::run::app::App;
 use crate::error::{Exit, Failure};
-use crate::postgres::migrate::dry_run::{Lock, StatementReport};
+use crate::postgres::migrate::dry_run::{DryRun, Lock, StatementReport};
 use crate::service::summary::Summary;
 use crate::ui::{
-    Cell, Listing, OutputFormat, SummaryDocument, fit, summary_document, took, write_document,
+    Cell, Listing, OutputFormat, SummaryDocument, count, fit, summary_document, took,
+    write_document,
 };
 
 /// Columns of a statement's first line in the table.
@@ -42,26 +43,41 @@ struct Document<'a> {
     #[serde(flatten)]
     summary: SummaryDocument<'a>,
     statements: Vec<Statement<'a>>,
+    /// The files that were not tried in some schema.
+    not_tried: Vec<String>,
 }
 
 /// Prints the report to stdout and returns the exit code.
 pub(super) fn finish(
     summary: &Summary,
-    tried: &[StatementReport],
+    dry_run: &DryRun,
     output: Option<SummaryFormat>,
     app: &App,
 ) -> Result<Exit, Failure> {
+    let (tried, untried) = (dry_run.statements(), dry_run.untried());
     match output {
         Some(SummaryFormat::Json) => {
             let document = Document {
                 summary: summary_document(summary),
                 statements: tried.iter().map(statement).collect(),
+                not_tried: untried.iter().map(ToString::to_string).collect(),
             };
             let mut out = app.terminal.out();
             write_document(&mut out, &document)?;
             out.flush()?;
         }
-        None => table(tried, app)?,
+        None => {
+            table(&tried, app)?;
+            if let [first, later @ ..] = &untried[..] {
+                let later = match later.len() {
+                    0 => String::new(),
+                    more => format!(" and {}", count(more, "later file")),
+                };
+                app.terminal.note(&format!(
+                    "not tried: {first}{later}, because what is before must be committed first"
+                ));
+            }
+        }
     }
     Ok(Exit::of(summary))
 }

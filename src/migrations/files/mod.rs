@@ -13,3 +13,4 @@ pub(crate) mod obstacle;
 pub(crate) mod script;
 pub(crate) mod script_name;
 pub(crate) mod set;
+pub(crate) mod transactions;

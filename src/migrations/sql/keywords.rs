@@ -138,6 +138,16 @@ impl<'a> Keywords<'a> {
         self.identifier(name)
     }
 
+    /// Returns the label that `ALTER TYPE ... ADD VALUE [IF NOT EXISTS]` adds, without its quotes.
+    pub(crate) fn enum_value(self) -> Option<&'a str> {
+        if !self.starts_with(&["alter", "type"]) {
+            return None;
+        }
+        let add = self.positions("add").find(|&add| self.is(add + 1, "value"))?;
+        let label = (add + 2..self.len()).find(|&at| self.kind(at) == Some(TokenKind::Literal))?;
+        self.text(label).split_once('\'')?.1.strip_suffix('\'')
+    }
+
     /// Returns whether this is `REINDEX (CONCURRENTLY) TABLE t` or `REINDEX TABLE CONCURRENTLY t`.
     pub(crate) fn reindexes_concurrently(self) -> bool {
         self.is(0, "reindex")

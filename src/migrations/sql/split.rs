@@ -11,6 +11,7 @@ pub struct Statement {
     /// Its bytes in the text of the file, without the semicolon.
     pub range: Range<usize>,
     index: Option<Box<str>>,
+    enum_value: Option<Box<str>>,
     only_defines: bool,
     runs_code: bool,
     sets: bool,
@@ -21,6 +22,13 @@ impl Statement {
     /// for other statements and where the server chooses the name.
     pub fn concurrent_index(&self) -> Option<&str> {
         self.index.as_deref()
+    }
+
+    /// Returns the label that `ALTER TYPE ... ADD VALUE` adds, as it is written between its quotes;
+    /// `None` for other statements.
+    #[must_use]
+    pub fn enum_value(&self) -> Option<&str> {
+        self.enum_value.as_deref()
     }
 
     /// Returns whether this only defines relations, types or comments, so that it leaves no state
@@ -105,6 +113,7 @@ impl Splitter {
         let statement = Statement {
             range: self.tokens.first().map_or(self.end, |token| token.start)..self.end,
             index: keywords.concurrent_index().map(String::into_boxed_str),
+            enum_value: keywords.enum_value().map(Box::from),
             only_defines: keywords.only_defines(),
             runs_code: keywords.is_any(0, &["do", "call"]),
             sets: keywords.is(0, "set")

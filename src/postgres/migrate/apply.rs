@@ -36,11 +36,13 @@ impl<'a> SchemaMigration<'a> {
     ) -> Result<Step, StepError> {
         let context = self.context;
         let fake = context.mode.only_records();
-        let inside = pending
-            .iter()
-            .take_while(|script| fake || script.transaction == Transaction::Inside)
-            .count();
+        let inside = if fake {
+            pending.len()
+        } else {
+            context.boundaries.in_one_transaction(self.target.scope, pending)
+        };
         if let Mode::DryRun(dry_run) = &context.mode {
+            dry_run.leave_out(self.target, &pending[inside..]);
             return self.dry_run(session, opened, &pending[..inside], dry_run).await;
         }
         let now = match context.options.atomic {
@@ -173,6 +175,9 @@ impl<'a> SchemaMigration<'a> {
         match outcome {
             Ok(outcome) => ControlFlow::Continue(outcome),
             Err(BatchError::LedgerMissing) => ControlFlow::Break(Ok(self.without_ledger())),
+            Err(error) if context.boundaries.learn(target.scope, selection.pending, &error) => {
+                ControlFlow::Break(Ok(Step::Again))
+            }
             Err(error) => {
                 let blockers = std::mem::take(&mut monitor.blockers);
                 ControlFlow::Break(Err(self.batch_failed(error, selection.pending, blockers)))
@@ -243,6 +248,9 @@ impl<'a> SchemaMigration<'a> {
             Ok(outcome) => outcome,
             Err(error) => {
                 session.discard();
+                if context.boundaries.learn(target.scope, scripts, &error) {
+                    return Ok(Step::Again);
+                }
                 return Err(self.batch_failed(error, scripts, monitor.blockers));
             }
         };

@@ -1,7 +1,8 @@
 //! The context that the workers of a run share: connections, options, files, and what the run has learned.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 use tokio_postgres::Error;
@@ -13,13 +14,15 @@ use super::template::{self, Template, Templates};
 use crate::domain::plan::Goal;
 use crate::domain::run_options::Atomic;
 use crate::domain::script::{DefinedIn, Scope};
+use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, find_definition};
+use crate::migrations::{MigrationSet, Script, find_definition, in_one_transaction};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
-use crate::postgres::connection::server_error::missing_relation;
+use crate::postgres::connection::server_error::{missing_relation, sqlstate_of};
 use crate::postgres::connection::session_cache::SessionCache;
+use crate::postgres::transaction::batch::BatchError;
 use crate::service::event::{EventKind, Progress};
 use crate::service::failure::MigrateError;
 use crate::service::fleet::Interrupts;
@@ -67,6 +70,7 @@ pub(crate) struct Context {
     pub(crate) last_was_new: Arc<AtomicBool>,
     /// What may be run in several schemas at once.
     pub(crate) sample: Arc<Sample>,
+    pub(crate) boundaries: Arc<Boundaries>,
 }
 
 /// Whether the ledger is written; determined once in a run.
@@ -90,6 +94,34 @@ impl LedgerState {
 
     pub(crate) fn is_disabled(&self) -> bool {
         self.is_disabled.load(Ordering::Relaxed)
+    }
+}
+
+/// The scripts that used an enum value of their own transaction, as the run has learned from the server.
+#[derive(Debug, Default)]
+pub(crate) struct Boundaries(Mutex<BTreeSet<(Scope, i64)>>);
+
+impl Boundaries {
+    /// Makes the script the first of a transaction in all further schemas, if it was not the first of
+    /// `pending` and failed for using such a value. Returns whether that may help.
+    pub(crate) fn learn(&self, scope: Scope, pending: &[&Script], error: &BatchError) -> bool {
+        match error {
+            BatchError::Script(index @ 1.., _, error)
+                if sqlstate_of(error) == Some(sqlstate::UNSAFE_NEW_ENUM_VALUE_USAGE) =>
+            {
+                let mut learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                learned.insert((scope, pending[*index].id.version));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns how many of the pending scripts the next transaction applies.
+    pub(crate) fn in_one_transaction(&self, scope: Scope, pending: &[&Script]) -> usize {
+        let learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = learned.iter().filter(|(of, _)| *of == scope).map(|(_, version)| *version);
+        in_one_transaction(pending, &versions.collect())
     }
 }
 

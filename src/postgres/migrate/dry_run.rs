@@ -29,7 +29,10 @@ use crate::service::event::{EventKind, Progress};
 
 /// The statements of a dry run over all schemas. Needs a few bytes for each statement in each schema.
 #[derive(Debug, Default)]
-pub struct DryRun(Mutex<BTreeMap<(bool, i64, usize), StatementReport>>);
+pub struct DryRun {
+    statements: Mutex<BTreeMap<(bool, i64, usize), StatementReport>>,
+    untried: Mutex<BTreeMap<(bool, i64), ScriptRef>>,
+}
 
 /// What one statement of a file did, over all schemas.
 #[derive(Clone, Debug)]
@@ -112,12 +115,26 @@ pub(crate) struct StatementEffect {
 impl DryRun {
     /// Returns all statements: shared files first, then those of tenants, each in order.
     pub fn statements(&self) -> Vec<StatementReport> {
-        let statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.values().cloned().collect()
     }
 
+    /// Returns the pending files that were not tried in some schema, because they run without a
+    /// transaction or after one that must be committed; in the order of [`Self::statements`].
+    pub fn untried(&self) -> Vec<ScriptRef> {
+        let untried = self.untried.lock().unwrap_or_else(PoisonError::into_inner);
+        untried.values().cloned().collect()
+    }
+
+    pub(crate) fn leave_out(&self, target: &Target, scripts: &[&Script]) {
+        let mut untried = self.untried.lock().unwrap_or_else(PoisonError::into_inner);
+        untried.extend(scripts.iter().map(|script| {
+            ((!target.schema.is_public(), script.id.version), script.id.reference())
+        }));
+    }
+
     pub(crate) fn add(&self, target: &Target, scripts: &[&Script], effects: Vec<StatementEffect>) {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         for one in effects {
             let script = scripts[one.script];
             let key = (!target.schema.is_public(), script.id.version, one.statement);

@@ -106,6 +106,7 @@ impl PostgresMigrator {
             templates: Arc::default(),
             last_was_new: Arc::default(),
             sample: Arc::default(),
+            boundaries: Arc::default(),
         };
         Self { context: Arc::new(context) }
     }
@@ -142,6 +143,16 @@ impl PostgresMigrator {
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.context.database
+    }
+
+    /// Makes a stored template be used for the schema that is migrated next.
+    pub(crate) fn expect_new_schema(&self) {
+        self.context.templates.expect(1);
+    }
+
+    /// Returns the migrations of tenants.
+    pub(crate) fn tenant_set(&self) -> &MigrationSet {
+        &self.context.tenant
     }
 
     /// Returns the options of the engine.

@@ -241,6 +241,9 @@ impl<'a> SchemaMigration<'a> {
             self.check_baseline(session, opened, baseline).await?;
         }
         if first.transaction == Transaction::Outside && !context.mode.only_records() {
+            if let Mode::DryRun(dry_run) = &context.mode {
+                dry_run.leave_out(self.target, &pending);
+            }
             return Ok(Next::NonTransactional(first));
         }
         Ok(Next::Apply(pending))

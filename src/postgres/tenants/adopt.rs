@@ -1,5 +1,6 @@
-//! Adopts an existing schema: applies pending migrations and inserts row and hosts in one
-//! transaction.
+//! Adopts an existing schema: applies pending migrations and inserts row and hosts.
+
+use std::collections::BTreeSet;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
@@ -9,44 +10,88 @@ use super::catalog::database_error;
 use super::change::ChangeError;
 use super::conflicts::NewValues;
 use super::create::{CreateFailed, Created, Creation, Prepared};
+use super::mark::{self, Mark};
 use super::new_row::insert_error;
-use crate::domain::applied::Applied;
+use crate::domain::applied::{Applied, AppliedScript};
 use crate::domain::catalog::CatalogError;
 use crate::domain::plan::{Goal, Plan};
 use crate::domain::sqlstate;
+use crate::domain::target::Target;
 use crate::domain::tenant::NewTenant;
-use crate::migrations::{MigrationSet, Script, Transaction};
+use crate::migrations::{MigrationSet, Script, in_one_transaction};
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
+use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, open};
 use crate::postgres::transaction::retry::TxError;
 use crate::service::failure::{MigrateError, ServerError};
+use crate::service::fleet::{JobFailure, JobSuccess, SchemaJob as _};
 
 impl TenantAdmin {
-    /// Registers an existing schema as a new tenant and applies its pending migrations. Without a
-    /// set none are applied.
+    /// Registers an existing schema as a new tenant and applies its pending migrations, all in one
+    /// transaction if the files allow that; else the row comes last, and what was applied before a
+    /// failure stays applied. Without `files` the schema is not changed.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; the transaction is rolled back.
+    /// [`ChangeError`]; there is no row.
     pub async fn adopt(
         &self,
         new: &NewTenant,
-        set: Option<&MigrationSet>,
+        files: Option<&PostgresMigrator>,
     ) -> Result<Created, ChangeError> {
-        let creation = Creation::new(self, new, set).await;
+        let creation = Creation::new(self, new, files.map(PostgresMigrator::tenant_set)).await;
+        let mut applied = Vec::new();
+        if let Some(files) = files {
+            match self.adopt_at_once(&creation).await {
+                Err(ChangeError::Migrate(error)) if error.uses_new_enum_value() => {}
+                Ok(None) => {}
+                Ok(Some(created)) => return Ok(created),
+                Err(error) => return Err(error),
+            }
+            applied = self.run_in_steps(&creation.target, files).await?;
+        }
+        let created = self.adopt_at_once(&creation).await?.ok_or(ChangeError::Interrupted)?;
+        applied.extend(created.applied);
+        Ok(Created { applied, ..created })
+    }
+
+    /// Adopts the schema in one transaction; returns `None` if its files need more than one.
+    async fn adopt_at_once(&self, creation: &Creation<'_>) -> Result<Option<Created>, ChangeError> {
+        let new = creation.new;
         let attempt = async |number| {
-            creation.attempt(number, async |session| creation.adopt_in(session, number).await).await
+            let adopt = async |session: &Session| creation.adopt_in(session, number).await;
+            creation.attempt(number, adopt).await
         };
         let refused = |error: &Error| insert_error(error, new, self.tables()).into();
-        let adopted = self.retry().run(refused, attempt).await?;
-        Ok(Created { tenant: self.with_id(adopted.tenant).await?, ..adopted })
+        let Some(created) = self.retry().run(refused, attempt).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Created { tenant: self.with_id(created.tenant).await?, ..created }))
+    }
+
+    /// Runs the pending files as `migrate-schemas` does.
+    async fn run_in_steps(
+        &self,
+        target: &Target,
+        files: &PostgresMigrator,
+    ) -> Result<Vec<AppliedScript>, ChangeError> {
+        match files.run(target, &self.progress, self.interrupts.clone()).await {
+            Ok(JobSuccess::Migrated(applied)) => Ok(applied),
+            Ok(JobSuccess::UpToDate | JobSuccess::Finished(_)) => Ok(Vec::new()),
+            Ok(JobSuccess::Skipped(_)) => Err(ChangeError::Interrupted),
+            Err(JobFailure { error, .. }) => Err(ChangeError::Migrate(error)),
+        }
     }
 }
 
 impl Creation<'_> {
-    async fn adopt_in(&self, session: &Session, number: u32) -> Result<Prepared, CreateFailed> {
+    async fn adopt_in(
+        &self,
+        session: &Session,
+        number: u32,
+    ) -> Result<Option<Prepared>, CreateFailed> {
         let refused = |error: CatalogError| TxError::Refused(ChangeError::from(error));
         let schema = &self.new.schema;
         let opened = self.open_schema(session).await?;
@@ -56,23 +101,32 @@ impl Creation<'_> {
         }
         let (mut history, pending) = compare(self.set, &opened)
             .map_err(|error| TxError::Refused(ChangeError::Migrate(error)))?;
+        let mark = mark::read(session, schema).await?;
+        if mark == Some(Mark::BeingDropped) {
+            return Err(refused(CatalogError::PartlyDropped(self.new.slug.to_string())));
+        }
         if history.is_empty()
             && !pending.is_empty()
+            && mark.is_none()
             && let objects @ 1.. = self.count_objects(session, &opened).await?
         {
             return Err(refused(CatalogError::NoHistory(schema.clone(), objects)));
         }
-        let inside = |script: &&&Script| script.transaction == Transaction::Inside;
-        let scripts: Vec<&Script> = pending.iter().take_while(inside).copied().collect();
-        let applied = if scripts.is_empty() {
+        if in_one_transaction(&pending, &BTreeSet::new()) < pending.len() {
+            return Ok(None);
+        }
+        let applied = if pending.is_empty() {
             Vec::new()
         } else {
-            self.run_files(session, &opened, &scripts, number).await?
+            self.run_files(session, &opened, &pending, number).await?
         };
-        history.extend(scripts.iter().map(|script| script.id.claimed()));
-        let left = pending.len() - scripts.len();
+        let mut before_row = self.settings_after(&pending);
+        if mark.is_some() {
+            before_row += &mark::remove_mark(schema);
+        }
+        history.extend(pending.iter().map(|script| script.id.claimed()));
         let history = (!history.is_empty()).then_some(history);
-        Ok(Prepared { opened, history, applied, left })
+        Ok(Some(Prepared { opened, history, applied, before_row }))
     }
 
     /// Opens the transaction in the schema, under its lock.

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::{Error, SimpleQueryMessage};
 
+use super::mark::has_mark;
 use crate::domain::catalog::{CatalogError, TenantCatalog};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
@@ -136,15 +137,16 @@ impl PostgresCatalog {
         Ok(self.session().await?.read(sql).await?)
     }
 
-    /// Returns the schemas whose name has the prefix or that contain a history table, and that no
-    /// tenant's row names. Leaves out those in `shared` and, if the prefix is empty, those that
-    /// contain extensions.
+    /// Returns the schemas whose name has the prefix, that contain a history table or whose
+    /// `create-tenant` has not finished, and that no tenant's row names; each with whether the last is
+    /// the case. Leaves out those in `shared` and, if the prefix is empty, those that contain
+    /// extensions.
     pub async fn orphans(
         &self,
         prefix: &str,
         history_table: &str,
         shared: &[SchemaName],
-    ) -> Result<Vec<String>, CatalogError> {
+    ) -> Result<Vec<(String, bool)>, CatalogError> {
         let shared: Vec<String> =
             shared.iter().map(|schema| escape_literal(schema.as_str())).collect();
         let values = [
@@ -152,11 +154,12 @@ impl PostgresCatalog {
             ("{history_table}", escape_literal(history_table)),
             ("{shared}", shared.join(",")),
             ("{rows}", self.tables.rows.clone()),
+            ("{unfinished}", has_mark("n.oid")),
             ("{trash}", TRASH_PREFIX.to_owned()),
             ("{dropping}", DROPPING_PREFIX.to_owned()),
         ];
         let sql = filled(include_str!("sql/orphans.sql"), &values);
-        let schema = |row: &Row| Ok(row.text(0)?.to_owned());
+        let schema = |row: &Row| Ok((row.text(0)?.to_owned(), row.is_true(1)));
         self.read(&sql).await?.iter().map(schema).collect()
     }
 

@@ -16,11 +16,13 @@ use crate::postgres::bookkeeping;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::Session;
 use crate::postgres::migrate::failure::FailedAttempt;
+use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::migrate::template::{
     self, StoredTemplate, Template, TemplateMismatch, TemplateRun,
 };
 use crate::postgres::transaction::batch::{Batch, BatchOutcome};
 use crate::postgres::transaction::escape_guard;
+use crate::postgres::transaction::file_end::{file_end, may_defer};
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::ledger;
 use crate::postgres::transaction::lock_monitor::LockMonitor;
@@ -37,8 +39,6 @@ pub struct Created {
     pub tenant: Tenant,
     /// The scripts that were applied to its schema.
     pub applied: Vec<AppliedScript>,
-    /// How many scripts are pending: the first non-transactional one and all after it.
-    pub left: usize,
     /// Whether [`TenantAdmin::write_template`] would speed up the next creation.
     pub lacks_template: bool,
 }
@@ -58,32 +58,60 @@ pub(super) struct Prepared {
     /// The history for the ledger, if it gets a row.
     pub(super) history: Option<Vec<Applied>>,
     pub(super) applied: Vec<AppliedScript>,
-    pub(super) left: usize,
+    /// Statements before the row's INSERT, each with a semicolon.
+    pub(super) before_row: String,
 }
 
 /// Why an attempt did not create the tenant.
-pub(super) type CreateFailed = TxError<ChangeError, Created>;
+pub(super) type CreateFailed = TxError<ChangeError, Option<Created>>;
 
 impl TenantAdmin {
-    /// Creates a tenant in one transaction. Without a set its schema is empty.
+    /// Creates a tenant and migrates its schema; without `files` the schema is empty. Everything happens
+    /// in one transaction if the files allow that, else [in steps](super::unfinished).
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; the transaction is rolled back.
+    /// [`ChangeError`]; nothing is left behind.
     pub async fn create(
         &self,
         new: &NewTenant,
+        files: Option<&PostgresMigrator>,
+    ) -> Result<Created, ChangeError> {
+        let Some(files) = files else {
+            return self.create_at_once(new, None, None).await;
+        };
+        let set = files.tenant_set();
+        let stored = if self.options.templates {
+            // Without a template the files are run.
+            self.read(async |session| self.load_template(session, set).await).await.ok()
+        } else {
+            None
+        };
+        let lacks_template = stored.as_ref().is_some_and(|stored| stored.compiled.is_none());
+        if template::in_one_transaction(set).len() == set.scripts().len() {
+            let template = stored.as_ref().and_then(StoredTemplate::template);
+            match self.create_at_once(new, Some(set), template).await {
+                Err(ChangeError::Migrate(error)) if error.uses_new_enum_value() => {}
+                Err(ChangeError::Catalog(error)) if self.is_unfinished(&error, new).await => {}
+                Err(error) => return Err(self.describe_owner(error).await),
+                Ok(created) => return Ok(Created { lacks_template, ..created }),
+            }
+        }
+        match self.create_in_steps(new, files).await {
+            Ok(created) => Ok(Created { lacks_template, ..created }),
+            Err(error) => Err(self.describe_owner(error).await),
+        }
+    }
+
+    /// Creates a tenant in one transaction.
+    async fn create_at_once(
+        &self,
+        new: &NewTenant,
         set: Option<&MigrationSet>,
+        template: Option<&Template>,
     ) -> Result<Created, ChangeError> {
         let creation = Creation::new(self, new, set).await;
-        let stored = match set.filter(|_| self.options.templates) {
-            // Without a template the files are run.
-            Some(set) => {
-                self.read(async |session| self.load_template(session, set).await).await.ok()
-            }
-            None => None,
-        };
-        let template = Cell::new(stored.as_ref().and_then(StoredTemplate::template));
+        let template = Cell::new(template);
         let create = async |number, template| {
             creation
                 .attempt(number, async |session| {
@@ -98,14 +126,9 @@ impl TenantAdmin {
             outcome => outcome,
         };
         let refused = |error: &Error| insert_error(error, new, self.tables()).into();
-        match self.retry().run(refused, attempt).await {
-            Ok(created) => Ok(Created {
-                tenant: self.with_id(created.tenant).await?,
-                lacks_template: stored.is_some_and(|stored| stored.compiled.is_none()),
-                ..created
-            }),
-            Err(error) => Err(self.describe_owner(error).await),
-        }
+        let created = self.retry().run(refused, attempt).await?;
+        let created = created.ok_or(ChangeError::Interrupted)?;
+        Ok(Created { tenant: self.with_id(created.tenant).await?, ..created })
     }
 
     /// Stores the template of a set, which speeds up the next creation.
@@ -166,35 +189,41 @@ impl<'a> Creation<'a> {
         Self { admin, new, set, keeps_ledger: installed.is_ok(), target }
     }
 
-    /// Runs one attempt: prepares a transaction, inserts the tenant and commits. The row comes last, so
-    /// that the guard does not see it.
+    /// Runs one attempt: prepares a transaction, inserts the tenant and commits, or rolls back if nothing
+    /// was prepared. The row comes last, so that the guard does not see it.
     pub(super) async fn attempt(
         &self,
         number: u32,
-        prepare: impl AsyncFnOnce(&Session) -> Result<Prepared, CreateFailed>,
-    ) -> Result<Created, CreateFailed> {
+        prepare: impl AsyncFnOnce(&Session) -> Result<Option<Prepared>, CreateFailed>,
+    ) -> Result<Option<Created>, CreateFailed> {
         let retry = self.admin.retry();
         let session = retry.session(number).await?;
         let created = async {
-            let prepared = retry.until_cancelled(&session, prepare(&session)).await??;
-            self.commit(&session, prepared).await
+            match retry.until_cancelled(&session, prepare(&session)).await?? {
+                Some(prepared) => self.commit(&session, prepared).await,
+                None => Ok(None),
+            }
         };
         let created = created.await;
-        if created.is_err() {
+        if !matches!(created, Ok(Some(_))) {
             // Closing the connection rolls back, whatever state it is in.
             session.discard();
         }
         created
     }
 
-    async fn commit(&self, session: &Session, prepared: Prepared) -> Result<Created, CreateFailed> {
-        let Prepared { opened, history, applied, left } = prepared;
+    async fn commit(
+        &self,
+        session: &Session,
+        prepared: Prepared,
+    ) -> Result<Option<Created>, CreateFailed> {
+        let Prepared { opened, history, applied, before_row } = prepared;
         let table = &self.admin.options.history_table;
         let note = history
             .filter(|_| self.keeps_ledger)
             .map(|history| ledger::note(&self.new.schema, table, &history));
-        let created = |tenant| Created { tenant, applied, left, lacks_template: false };
-        let insert = self.admin.tables().insert(self.new);
+        let created = |tenant| Some(Created { tenant, applied, lacks_template: false });
+        let insert = before_row + &self.admin.tables().insert(self.new);
         let note = note.unwrap_or_default();
         self.admin.commit_new(session, self.new, &opened, &insert, &note, created).await
     }
@@ -204,14 +233,15 @@ impl<'a> Creation<'a> {
         session: &Session,
         template: Option<&Template>,
         number: u32,
-    ) -> Result<Prepared, CreateFailed> {
+    ) -> Result<Option<Prepared>, CreateFailed> {
         let (new, options) = (self.new, &self.admin.options);
         let opened = self.admin.open_new(session, new, &begin(options, &self.target)).await?;
         let opened = opened.map_err(|taken| TxError::Refused(taken.into()))?;
         let Some(set) = self.set else {
-            return Ok(Prepared { opened, history: None, applied: Vec::new(), left: 0 });
+            let before_row = String::new();
+            return Ok(Some(Prepared { opened, history: None, applied: Vec::new(), before_row }));
         };
-        let scripts = template::in_one_transaction(set);
+        let scripts: Vec<&Script> = set.scripts().iter().collect();
         let applied = if let Some(template) = template {
             let template_run = TemplateRun {
                 template,
@@ -230,8 +260,19 @@ impl<'a> Creation<'a> {
             self.run_files(session, &opened, &scripts, number).await?
         };
         let history = Some(scripts.iter().map(|script| script.id.claimed()).collect());
-        let left = set.scripts().len() - scripts.len();
-        Ok(Prepared { opened, history, applied, left })
+        let before_row = self.settings_after(&scripts);
+        Ok(Some(Prepared { opened, history, applied, before_row }))
+    }
+
+    /// Returns the statements that end what the last script has set: the row's values mean the same
+    /// whatever the files did.
+    pub(super) fn settings_after(&self, scripts: &[&Script]) -> String {
+        match scripts.last() {
+            Some(last) if !last.only_defines() => {
+                file_end(&self.admin.options, &self.target, may_defer(true, scripts))
+            }
+            _ => String::new(),
+        }
     }
 
     /// Runs scripts in the open transaction, under the guard.

@@ -108,7 +108,7 @@ impl TenantAdmin {
 
 /// Returns the id that `INSERT ... RETURNING` returned, 0 if none.
 pub(crate) fn inserted_id(rows: &[Row]) -> i64 {
-    rows.first().and_then(|row| row.parse(0).ok()).unwrap_or_default()
+    rows.last().and_then(|row| row.parse(0).ok()).unwrap_or_default()
 }
 
 fn new_tenant(id: i64, new: &NewTenant) -> Tenant {

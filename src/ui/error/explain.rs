@@ -29,13 +29,6 @@ pub fn explain_creation(error: &MigrateError, target: &Target) -> Explanation {
     one(error, target, &[], rerun, "PRICESYNC_LOCK_WAIT")
 }
 
-/// Returns the explanation of a tenant that was created but lacks migrations.
-pub fn explain_completion(error: &MigrateError, target: &Target) -> Explanation {
-    let args = format!("migrate-schemas {}", Target::option(std::iter::once(target)));
-    one(error, target, &[], "migrate the tenant", "--lock-wait")
-        .hint(Hint::command("migrate the tenant", args))
-}
-
 fn one(
     error: &MigrateError,
     target: &Target,

@@ -10,7 +10,7 @@ pub(crate) mod apply;
 mod rows;
 pub(crate) mod store;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use tokio_postgres::Error;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, Transaction, is_named, last_use, obstacle};
+use crate::migrations::{self, MigrationSet, Script, is_named, last_use, obstacle};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
@@ -74,11 +74,11 @@ fn proof(fingerprint: &Fingerprint, rows: &Rows) -> String {
 /// A template, or why there is none.
 pub(crate) type Compiled = Result<Template, String>;
 
-/// Returns the scripts that one transaction applies to an empty schema: those before the first one that
-/// runs without a transaction.
+/// Returns the scripts that one transaction applies to an empty schema.
 pub(crate) fn in_one_transaction(set: &MigrationSet) -> Vec<&Script> {
-    let inside = |script: &&Script| script.transaction == Transaction::Inside;
-    set.scripts().iter().take_while(inside).collect()
+    let mut scripts: Vec<&Script> = set.scripts().iter().collect();
+    scripts.truncate(migrations::in_one_transaction(&scripts, &BTreeSet::new()));
+    scripts
 }
 
 /// Returns the digest of everything on which the template for these scripts depends.
