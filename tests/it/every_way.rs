@@ -1,6 +1,6 @@
 //! A tenant that is made from nothing equals one that lived through every release.
 
-use crate::support::contents::{contents, difference};
+use crate::support::contents::{contents, difference, everything_after};
 use crate::support::pricesync::Given;
 
 /// What `pricesync.toml` says about transactions.
@@ -33,10 +33,14 @@ fn are_equal(files: &[&str]) {
         given.tenant_in("empty", "tenant_empty");
         given.run(&["migrate-schemas"]).exits(0);
         let expected = contents(&given, "tenant_lived1", &[]);
+        let everything = everything_after(&given, "tenant_lived1", "");
         let schemas = given.column("SELECT schema_name FROM tenants_tenant ORDER BY 1");
         assert_eq!(schemas.len(), 8);
         for schema in schemas {
             let found = difference(&expected, &contents(&given, &schema, &[]));
+            assert_eq!(found, None, "{schema}, with {settings}");
+            let of_schema = everything_after(&given, &schema, "");
+            let found = everything.first_difference(&of_schema);
             assert_eq!(found, None, "{schema}, with {settings}");
         }
         given.run(&["drift"]).exits(0);
@@ -63,4 +67,27 @@ fn files_without_a_transaction_are_equal_in_every_way() {
         "INSERT INTO t VALUES (1);",
         "-- pricesync: no-transaction\nDROP INDEX CONCURRENTLY t_id; CREATE INDEX CONCURRENTLY t_desc ON t (id DESC);",
     ]);
+}
+
+#[test]
+fn rows_and_sequences_belong_to_what_is_compared() {
+    let given = Given::tenants(&["acme"]);
+    given.tenant_file("V1__t.sql", "CREATE TABLE t (t serial, \"%L\" text); CREATE TABLE u ();");
+    given.run(&["migrate-schemas"]).exits(0);
+    let after = |change: &str| everything_after(&given, "tenant_acme", change);
+    let before = after("");
+    for (change, line) in [
+        ("ALTER TABLE t ADD c int", "column t 3 c "),
+        ("INSERT INTO t VALUES (1, 'a')", "rows t 1 "),
+        ("INSERT INTO u DEFAULT VALUES", "rows u 1 "),
+        ("SELECT nextval('t_t_seq')", "at t_t_seq 1 t"),
+    ] {
+        let after = after(change);
+        let found: Vec<_> =
+            after.lines().iter().filter(|it| !before.lines().contains(it)).collect();
+        assert!(found.iter().any(|it| it.starts_with(line)), "{change}: {found:?}");
+    }
+    let one = after("INSERT INTO t VALUES (1, 'a'), (2, NULL)");
+    assert_eq!(one, after("INSERT INTO t VALUES (2, NULL); INSERT INTO t VALUES (1, 'a')"));
+    assert_ne!(one, after("INSERT INTO t VALUES (2, NULL), (1, 'b')"));
 }

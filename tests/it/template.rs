@@ -1,14 +1,8 @@
 //! Templates: one script instead of all files, with the same result.
 
-use std::num::NonZeroUsize;
-use std::time::Duration;
-
-use pricesync::domain::schema_name::SchemaName;
-use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
-use pricesync::postgres::connection::database::Database;
-use pricesync::postgres::connection::tls;
 use pricesync::postgres::schema::fingerprint::Fingerprint;
 
+use crate::support::contents::fingerprint_after;
 use crate::support::pricesync::{Counts, Given, NONE, literal, quoted};
 
 /// Everything that the writer of templates knows, made in ways that leave traces in the catalog.
@@ -149,24 +143,6 @@ fn structure(given: &Given, schema: &str) -> String {
 
 fn fingerprint(given: &Given, schema: &str) -> Fingerprint {
     fingerprint_after(given, schema, "")
-}
-
-/// Returns what a schema would be like after a change, which is not kept.
-fn fingerprint_after(given: &Given, schema: &str, change: &str) -> Fingerprint {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let options =
-            ConnectOptions::resolve(Some(given.database.url()), &Environment::from_process())
-                .unwrap();
-        let tls = tls::connector(&options).unwrap();
-        let database =
-            Database::open(&options, tls, NonZeroUsize::MIN, Duration::ZERO).await.unwrap();
-        let session = database.session(Duration::ZERO).await.unwrap();
-        let change = format!("BEGIN; SET LOCAL search_path TO {}; {change}", quoted(schema));
-        session.rows(&change).await.unwrap();
-        let schema = SchemaName::parse(schema).unwrap();
-        Fingerprint::read(&session, &schema, "refinery_schema_history").await.unwrap()
-    })
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::sql_file::filled;
 
 const LINES: &str = include_str!("fingerprint.sql");
+const ROWS: &str = include_str!("rows.sql");
 
 /// The structure of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +38,28 @@ impl Fingerprint {
         schema: &SchemaName,
         history_table: &str,
     ) -> Result<Self, Error> {
-        let values = [
-            ("{schema}", escape_literal(schema.as_str())),
-            ("{history}", escape_literal(history_table)),
-        ];
-        let rows = relative_to(session, schema, &filled(LINES, &values)).await?;
-        let lines = rows.iter().filter_map(|row| row.optional(0));
-        Ok(Self::of(lines.map(str::to_owned).collect()))
+        Ok(Self::of(read_lines(session, schema, history_table, LINES).await?))
+    }
+
+    /// Reads the structure and the rows of a schema in the open transaction, to compare tenants that should
+    /// be equal. Each table and sequence has a further line with the digest of its rows, or its place. The
+    /// order of rows does not matter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], also if row-level security hides rows from the role.
+    pub async fn read_with_rows(
+        session: &Session,
+        schema: &SchemaName,
+        history_table: &str,
+    ) -> Result<Self, Error> {
+        let mut lines = Self::read(session, schema, history_table).await?.lines;
+        let queries = read_lines(session, schema, history_table, ROWS).await?;
+        if !queries.is_empty() {
+            let rows = relative_to(session, schema, &queries.join(" UNION ALL ")).await?;
+            lines.extend(rows.iter().filter_map(|row| row.optional(0)).map(str::to_owned));
+        }
+        Ok(Self::of(lines))
     }
 
     fn of(mut lines: Vec<String>) -> Self {
@@ -79,6 +95,21 @@ impl Fingerprint {
         };
         missing(&self.lines, &other.lines).or_else(|| missing(&other.lines, &self.lines))
     }
+}
+
+/// Returns the first column of a query about a schema.
+async fn read_lines(
+    session: &Session,
+    schema: &SchemaName,
+    history_table: &str,
+    sql: &str,
+) -> Result<Vec<String>, Error> {
+    let values = [
+        ("{schema}", escape_literal(schema.as_str())),
+        ("{history}", escape_literal(history_table)),
+    ];
+    let rows = relative_to(session, schema, &filled(sql, &values)).await?;
+    Ok(rows.iter().filter_map(|row| row.optional(0)).map(str::to_owned).collect())
 }
 
 /// Returns the SHA-256 of a sequence of texts; `["ab", "c"]` and `["a", "bc"]` differ.
