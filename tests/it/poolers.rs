@@ -9,7 +9,7 @@ use crate::support::database::{self, run};
 use crate::support::eventually::eventually;
 use crate::support::pooler::Pooler;
 use crate::support::pricesync::{Counts, Given, NONE, Ran};
-use crate::support::sessions::CLASS;
+use crate::support::sessions::{CLASS, Gate};
 
 const SLUGS: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
 
@@ -132,6 +132,71 @@ fn a_file_behind_a_pooler_does_not_see_what_an_earlier_one_left() {
         "DO $$ BEGIN ASSERT current_setting('timezone') <> 'Asia/Tokyo' AND to_regclass('leftover') IS NULL; END $$;\n",
     );
     behind(&given, &pooler, &["migrate-schemas"]).exits(0);
+}
+
+/// Returns what a query brings in each of the two sessions of a pooler.
+fn in_both_sessions(given: &Given, pooler: &Pooler, sql: &str) -> [String; 2] {
+    let url = pooler.url(given);
+    let first = database::one(&url, sql);
+    let gate = Gate::close(given, 1);
+    std::thread::scope(|scope| {
+        // The session that was used last is the first to be used again.
+        let busy = scope.spawn(|| run(&url, "SELECT public.gate(1)").unwrap());
+        eventually("the first session is busy", || {
+            given.value("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT public.gate(1)' AND state = 'active' AND datname = current_database()") == "1"
+        });
+        let second = database::one(&url, sql);
+        gate.open(given);
+        busy.join().unwrap();
+        [first, second]
+    })
+}
+
+#[test]
+fn a_file_behind_a_pooler_leaves_nothing_to_other_clients() {
+    let given = Given::tenants(&SLUGS);
+    let Some(pooler) = Pooler::start("transaction", 2) else {
+        return;
+    };
+    let leaves = "SET work_mem = '77MB';\nCREATE TEMPORARY TABLE leftover (id int);\nPREPARE leftover AS SELECT 1;\n\
+                  DECLARE leftover CURSOR WITH HOLD FOR SELECT 1;\n";
+    let left = "SELECT concat_ws(', ', nullif(current_setting('work_mem'), '4MB'), to_regclass('pg_temp.leftover'), \
+                (SELECT name FROM pg_prepared_statements WHERE from_sql), (SELECT name FROM pg_cursors WHERE is_holdable))";
+    given.tenant_file("V1__leaves.sql", leaves);
+    for args in [
+        &["migrate-schemas", "--jobs=1"][..],
+        &["create-tenant", "--slug=n", "--name=N", "--domain=n.test"],
+        &["exec", "--all", "--write", "--jobs=1", "-c", leaves],
+    ] {
+        behind(&given, &pooler, args).exits(0);
+        assert_eq!(in_both_sessions(&given, &pooler, left), ["", ""], "{args:?}");
+    }
+}
+
+#[test]
+fn what_other_clients_hold_in_shared_sessions_stays_theirs() {
+    let given = Given::tenants(&SLUGS[..2]);
+    let Some(pooler) = Pooler::start("transaction", 2) else {
+        return;
+    };
+    given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\nINSERT INTO a VALUES (1);\n");
+    let hold = "PREPARE theirs AS SELECT 1; LISTEN theirs; SELECT pg_advisory_lock(4711)";
+    run(&pooler.url(&given), hold).unwrap();
+    let theirs = "SELECT concat((SELECT name FROM pg_prepared_statements WHERE name = 'theirs'), (SELECT pg_listening_channels()), \
+                (SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid()))";
+    for args in [
+        &["migrate-schemas", "--jobs=1"][..],
+        &["create-tenant", "--slug=n", "--name=N", "--domain=n.test"],
+        &["exec", "--all", "--write", "--jobs=1", "-c", "INSERT INTO a VALUES (2)"],
+        &["backup", "--tenant=n", "--out=b"],
+        &["rename-tenant", "--tenant=n", "--slug=m"],
+        &["drop-schema", "--tenant=m", "--force"],
+    ] {
+        behind(&given, &pooler, args).exits(0);
+        let mut found = in_both_sessions(&given, &pooler, theirs);
+        found.sort();
+        assert_eq!(found, ["", "theirstheirs4711"], "{args:?}");
+    }
 }
 
 #[test]

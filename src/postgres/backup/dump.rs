@@ -27,7 +27,7 @@ use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::history::qualified;
 use crate::postgres::transaction::retry::TxError;
-use crate::postgres::transaction::settings::RESET;
+use crate::postgres::transaction::settings::{RESET, discard};
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
@@ -223,7 +223,7 @@ async fn try_open_snapshot(
         Route::Pooled => ("RESET SESSION AUTHORIZATION; RESET ALL; ", RESET),
         Route::Direct => ("", ""),
     };
-    session.client().simple_query("DISCARD ALL").await?;
+    session.client().simple_query(discard(options.route)).await?;
     let expected = read_relations(session, schema, true).await?;
     let tables: Vec<String> = expected
         .iter()

@@ -19,7 +19,7 @@ use crate::postgres::schema::ddl::SchemaCopy;
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::transaction::retry::{Retry, TxError};
-use crate::postgres::transaction::settings::begin;
+use crate::postgres::transaction::settings::{begin, discard};
 use crate::service::event::Progress;
 
 /// The result of verifying the DDL of one structure.
@@ -152,7 +152,7 @@ async fn restore_scratch(
     lines: &[String],
 ) -> Result<Verification, Error> {
     let schema = scratch_schema();
-    session.client().simple_query("DISCARD ALL").await?;
+    session.client().simple_query(discard(options.route)).await?;
     let target =
         Target { schema: schema.clone(), label: "scratch".to_owned(), scope: Scope::Tenant };
     let about = about_schema(&copy.about_schema, &schema);

@@ -25,7 +25,7 @@ use crate::postgres::connection::session::Session;
 use crate::postgres::connection::sql_file::filled;
 use crate::postgres::migrate::pending_hint::PendingHint;
 use crate::postgres::transaction::escape_guard;
-use crate::postgres::transaction::settings::reset;
+use crate::postgres::transaction::settings::{CLEAN_POOLED, discard, reset};
 use crate::service::event::{Interrupt, Progress, Skipped};
 use crate::service::exec_results::{Column, ColumnType, ResultWriter, ResultWriters};
 use crate::service::failure::{MigrateError, ServerError};
@@ -130,7 +130,8 @@ impl Exec {
             let _ = write!(path, ", {}", schema.quoted());
         }
         let mode = if self.write { "READ WRITE" } else { "READ ONLY" };
-        let reset = reset(self.database.facts().route);
+        let route = self.database.facts().route;
+        let reset = reset(route);
         let values = [
             ("{mode}", mode.to_owned()),
             ("{reset}", reset.to_owned()),
@@ -142,7 +143,7 @@ impl Exec {
         let opening = filled(include_str!("exec_open.sql"), &values);
         let client = session.client();
         let (reset, opened) =
-            futures_util::future::join(client.simple_query("DISCARD ALL"), session.rows(&opening))
+            futures_util::future::join(client.simple_query(discard(route)), session.rows(&opening))
                 .await;
         let entering = |error| ExecError::Step("entering the schema", error);
         reset.map_err(entering)?;
@@ -192,8 +193,8 @@ impl Exec {
         let deferred = client.simple_query("SET CONSTRAINTS ALL IMMEDIATE").await;
         deferred.map_err(|error| ExecError::Step("checking deferred constraints", error))?;
         self.stays_inside(session, target).await?;
-        // Behind a pooler, settings of the session would affect other clients.
-        let reset = client.simple_query("RESET SESSION AUTHORIZATION; RESET ALL").await;
+        // Behind a pooler, what the session has would affect other clients.
+        let reset = client.simple_query(CLEAN_POOLED).await;
         reset.map_err(|error| ExecError::Step("resetting the session", error))?;
         match client.simple_query("COMMIT").await {
             Ok(_) => Ok(result),

@@ -289,8 +289,9 @@ impl<'a> SchemaMigration<'a> {
         self.expect_history = true;
         // Files that run without a transaction need connections elsewhere.
         let mut set = self.context.set(self.target.scope).scripts().iter();
-        let leaves_session_unchanged = set.all(|script| script.transaction == Transaction::Inside)
-            && selection.pending.iter().all(|script| script.only_defines());
+        let only_defines = selection.pending.iter().all(|script| script.only_defines());
+        let leaves_session_unchanged =
+            only_defines && set.all(|script| script.transaction == Transaction::Inside);
         if self.target.scope == Scope::Tenant {
             let is_sample = self.keeps_ledger && had_history && leaves_session_unchanged;
             let scripts = if is_sample { selection.pending } else { &[] };
@@ -299,7 +300,10 @@ impl<'a> SchemaMigration<'a> {
         if self.interrupts.level() == Interrupt::Cancel {
             // The request to cancel COMMIT may still be on its way.
             session.discard();
-        } else if self.context.options.route == Route::Direct && leaves_session_unchanged {
+        } else if !only_defines && self.context.options.route == Route::Pooled {
+            // A pooler that keeps sessions apart frees what a transaction cannot: channels, locks.
+            session.discard();
+        } else if leaves_session_unchanged && self.context.options.route == Route::Direct {
             self.context.session_cache.keep(session, 1);
         }
     }

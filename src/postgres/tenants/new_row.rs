@@ -17,6 +17,7 @@ use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::transaction::lock_monitor::LockMonitor;
 use crate::postgres::transaction::open::{OpenOutcome, OpenTransaction, interpret, probe};
 use crate::postgres::transaction::retry::TxError;
+use crate::postgres::transaction::settings::discard;
 
 impl TenantAdmin {
     /// Runs `opening`, which opens a transaction, and creates the schema of a new tenant. Returns an
@@ -31,7 +32,7 @@ impl TenantAdmin {
         let create = format!("CREATE SCHEMA {}; {probe}", new.schema.quoted());
         // Pipelined. The conflict names what is taken; the failed CREATE SCHEMA does not.
         let (reset, began, conflict, created) = join4(
-            session.client().simple_query("DISCARD ALL"),
+            session.client().simple_query(discard(self.options.route)),
             session.rows(opening),
             self.catalog.find_conflict(session, new, NewValues::Create),
             session.rows(&create),

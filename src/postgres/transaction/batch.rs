@@ -20,6 +20,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::script::Location;
 use crate::domain::target::Target;
 use crate::migrations::{Script, SentSql, wrap_in_do};
+use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::inner_error;
 use crate::postgres::connection::session::{Session, value};
@@ -46,8 +47,10 @@ pub(crate) enum BatchError {
 pub(crate) struct Batch<'a> {
     create_history: Option<String>,
     nonce: String,
-    /// Follows the check of each script but the last, unless the script only defines.
+    /// Follows the check of each script that does more than define.
     file_end: String,
+    /// Whether it follows that of the last script too.
+    ends_last_file: bool,
     scripts: Vec<ClaimedScript<'a>>,
 }
 
@@ -108,6 +111,7 @@ impl<'a> Batch<'a> {
             create_history,
             nonce: nonce(),
             file_end: file_end(options, target, may_defer(has_history, scripts)),
+            ends_last_file: options.route == Route::Pooled,
             scripts: Vec::with_capacity(scripts.len()),
         };
         for script in scripts {
@@ -165,11 +169,11 @@ impl<'a> Batch<'a> {
                     self.nonce
                 );
             }
-            if !is_last && !script.only_defines() {
-                let _ = write!(message.sql, ";\n{}", self.file_end);
-            }
             if let Some(guard) = guard.filter(|_| is_last) {
                 let _ = write!(message.sql, ", {guard}");
+            }
+            if (!is_last || self.ends_last_file) && !script.only_defines() {
+                let _ = write!(message.sql, ";\n{}", self.file_end);
             }
         }
         messages

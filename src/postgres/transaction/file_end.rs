@@ -3,7 +3,7 @@
 //!
 //! `docs/design.md` lists each kind of state, with how it ends.
 
-use super::settings::{CLEAN, SettingScope, settings};
+use super::settings::{CLEAN, CLEAN_POOLED, SettingScope, settings};
 use crate::domain::target::Target;
 use crate::migrations::Script;
 use crate::postgres::connection::database::Route;
@@ -16,10 +16,8 @@ pub(crate) const RUN_DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE;\n";
 /// form that restores the defaults.
 const DEFER_AGAIN: &str = include_str!("file_end.sql");
 
-/// The part of [`CLEAN`] that cannot affect other clients of a pooler.
-const CLEAN_POOLED: &str = "CLOSE ALL; RESET ALL; DISCARD TEMP; DISCARD SEQUENCES; ";
-
-/// Returns the statements between a script and the next one, behind [`RUN_DEFERRED`]. `may_defer`: the
+/// Returns the statements between a script and the next one, behind [`RUN_DEFERRED`]; behind a pooler
+/// also those after the last one. `may_defer`: the
 /// schema may have constraints that are `INITIALLY DEFERRED`.
 pub(crate) fn file_end(options: &EngineOptions, target: &Target, may_defer: bool) -> String {
     let (clean, deallocate) = match options.route {

@@ -15,7 +15,7 @@ use super::advisory_lock::CLASS;
 use super::attempts::{Attempts, classify};
 use super::lock_monitor::LockMonitor;
 use super::open::rollback;
-use super::settings::{BEGIN, reset};
+use super::settings::{BEGIN, discard, reset};
 use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::postgres::connection::database::Database;
@@ -307,7 +307,7 @@ impl<'a> Retry<'a> {
         } else {
             usual
         };
-        session.rows("DISCARD ALL").await?;
+        session.rows(discard(self.options.route)).await?;
         // A killed client's backend ends within `client_connection_check_interval`.
         let sql = format!(
             "{BEGIN}{}SELECT set_config('client_connection_check_interval', '2s', true) WHERE {} >= 140000; \

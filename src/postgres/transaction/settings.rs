@@ -13,8 +13,8 @@ use crate::postgres::connection::session::Session;
 /// Opens a transaction, whatever the role's defaults are.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ";
 
-/// Does what `DISCARD ALL` does, as far as a transaction may: behind a pooler, `DISCARD ALL` may have
-/// run in another session. A temporary table of another client would hide the tenant's table of the
+/// Does what `DISCARD ALL` does, as far as a transaction may: behind a pooler, [`discard`] may have run
+/// in another session. A temporary table of another client would hide the tenant's table of the
 /// same name, and dropping it here would look like an escape to the guard, so it raises an error for
 /// which the transaction is retried.
 pub(crate) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
@@ -28,6 +28,13 @@ pub(crate) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
 /// whose channels and advisory locks may be another client's.
 pub(crate) const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
      SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
+
+/// The part of [`CLEAN`] that cannot affect other clients of a pooler: in the transaction that left the
+/// state, before its COMMIT. Prepared statements are those since the transaction began.
+pub(crate) const CLEAN_POOLED: &str = "CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; DISCARD TEMP; DISCARD SEQUENCES; \
+     DO $$ DECLARE own text; BEGIN FOR own IN SELECT name FROM pg_catalog.pg_prepared_statements \
+     WHERE from_sql AND prepare_time OPERATOR(pg_catalog.>=) pg_catalog.now() \
+     LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', own); END LOOP; END $$; ";
 
 /// Keeps COMMIT from waiting for a synchronous standby, in transactions that change only the tables of
 /// pricesync: their content can be restored, and a missing standby is reported before it is waited for.
@@ -109,6 +116,15 @@ fn session_settings(options: &EngineOptions, scope: SettingScope) -> String {
     sql
 }
 
+/// Returns the statement that cleans a session before its transaction. Behind a pooler it may run in
+/// another session, and prepared statements, channels and locks there may be another client's.
+pub(crate) fn discard(route: Route) -> &'static str {
+    match route {
+        Route::Direct => "DISCARD ALL",
+        Route::Pooled => "DISCARD TEMP",
+    }
+}
+
 /// Returns [`RESET`] where a pooler may have given the session to another client before.
 pub(crate) fn reset(route: Route) -> &'static str {
     match route {
@@ -143,7 +159,7 @@ pub(crate) fn begin(options: &EngineOptions, target: &Target) -> String {
 pub(crate) fn session_setup(session: &Session, options: &EngineOptions) -> Vec<String> {
     let mut messages = Vec::new();
     if !session.was_kept() {
-        messages.push("DISCARD ALL".to_owned());
+        messages.push(discard(options.route).to_owned());
         if options.route == Route::Direct {
             messages.push(session_settings(options, SettingScope::Session));
         }

@@ -34,7 +34,7 @@ use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::open::{
     OpenOutcome, OpenTransaction, interpret, probe, rollback,
 };
-use crate::postgres::transaction::settings::begin;
+use crate::postgres::transaction::settings::{begin, discard};
 use crate::service::event::Progress;
 use crate::service::failure::ServerError;
 
@@ -349,7 +349,7 @@ async fn open_scratch(
     target: &Target,
 ) -> Result<OpenTransaction, String> {
     let schema = &target.schema;
-    session.rows("DISCARD ALL").await.map_err(reason)?;
+    session.rows(discard(options.route)).await.map_err(reason)?;
     let open = format!(
         "{}CREATE SCHEMA {}; {}",
         begin(options, target),

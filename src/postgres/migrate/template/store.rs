@@ -17,7 +17,7 @@ use crate::postgres::connection::server_error::server_error;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::schema::fingerprint::digest;
 use crate::postgres::transaction::history::qualified;
-use crate::postgres::transaction::settings::ASYNC_COMMIT;
+use crate::postgres::transaction::settings::{ASYNC_COMMIT, discard, reset};
 use crate::service::failure::{MigrateError, ServerError};
 use crate::service::fleet::Interrupts;
 
@@ -125,15 +125,17 @@ pub(crate) async fn store(
     let table = qualified(&SchemaName::bookkeeping(), "template");
     // One message is one transaction.
     let store = format!(
-        "{ASYNC_COMMIT}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
+        "{}{ASYNC_COMMIT}; DELETE FROM {table}; INSERT INTO {table} (key, sql, fingerprint, reason, seal) VALUES ({}, {}, {}, {}, {}) \
          ON CONFLICT (key) DO NOTHING",
+        reset(options.route),
         escape_literal(key),
         literal(sql),
         literal(fingerprint),
         literal(reason),
         literal(Some(&seal(key, compiled)))
     );
-    session.rows("DISCARD ALL").await.map_err(|error| server_error(&error))?;
+    let discard = discard(options.route);
+    session.rows(discard).await.map_err(|error| server_error(&error))?;
     let stored = session.rows(&store).await;
     stored.map(drop).map_err(|error| server_error(&error))
 }
