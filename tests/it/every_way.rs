@@ -49,6 +49,8 @@ fn are_equal(files: &[&str]) {
     }
 }
 
+const TYPE: &str = "CREATE TYPE st AS ENUM ('a'); CREATE TABLE t (id serial, s st);";
+
 #[test]
 fn tables_and_seeds_are_equal_in_every_way() {
     are_equal(&[
@@ -66,6 +68,39 @@ fn files_without_a_transaction_are_equal_in_every_way() {
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY t_id ON t (id);",
         "INSERT INTO t VALUES (1);",
         "-- pricesync: no-transaction\nDROP INDEX CONCURRENTLY t_id; CREATE INDEX CONCURRENTLY t_desc ON t (id DESC);",
+    ]);
+}
+
+#[test]
+fn added_enum_values_are_equal_in_every_way() {
+    are_equal(&[
+        TYPE,
+        "ALTER TYPE st ADD VALUE 'b';",
+        "INSERT INTO t (s) VALUES ('b');",
+        "ALTER TYPE st ADD VALUE IF NOT EXISTS 'c' BEFORE 'b'; ALTER TYPE st RENAME VALUE 'a' TO 'z';",
+        "CREATE TABLE u (s st DEFAULT 'c', CHECK (s <> 'z')); INSERT INTO u DEFAULT VALUES;",
+    ]);
+}
+
+#[test]
+fn enum_values_that_code_adds_are_equal_in_every_way() {
+    are_equal(&[
+        TYPE,
+        "DO $$ BEGIN EXECUTE 'ALTER TYPE st ADD VALUE ''b'''; END $$;",
+        "CREATE FUNCTION use_it() RETURNS void LANGUAGE sql AS $$ INSERT INTO t (s) VALUES ('b') $$;",
+        "SELECT use_it();",
+    ]);
+}
+
+#[test]
+fn enum_values_beside_files_without_a_transaction_are_equal_in_every_way() {
+    are_equal(&[
+        TYPE,
+        "ALTER TYPE st ADD VALUE 'b';",
+        "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY t_s ON t (s) WHERE s = 'b';",
+        "INSERT INTO t (s) VALUES ('b');",
+        "ALTER TYPE st ADD VALUE 'c';",
+        "INSERT INTO t (s) VALUES ('c');",
     ]);
 }
 

@@ -169,10 +169,17 @@ fn cuts(choice: &Choice, tally: &Tally) {
 fn random(choice: &Choice, tally: &Tally) {
     type Disturb = fn(&Prepared<'_>, usize, Chance) -> Verdict;
     let named = |name: &str| scenario::ALL.iter().find(|scenario| scenario.name == name).unwrap();
-    let kinds: [(&str, &str, &scenario::Scenario, Disturb, usize); 7] = [
+    let kinds: [(&str, &str, &scenario::Scenario, Disturb, usize); 8] = [
         ("kills", "kill -9", &scenario::FLEET, disturbances::kill, choice.of(5, 500)),
         ("kills", "kill -9", &scenario::QUICK_FLEET, disturbances::kill, choice.of(3, 200)),
         ("kills", "kill -9", named("create-tenant"), disturbances::kill, choice.of(4, 200)),
+        (
+            "kills",
+            "kill -9",
+            named("create-tenant-in-steps"),
+            disturbances::kill,
+            choice.of(4, 200),
+        ),
         ("kills", "kill -9", named("drop-schema"), disturbances::kill, choice.of(4, 200)),
         ("kills", "kill -9", named("no-transaction"), disturbances::kill, choice.of(3, 100)),
         (

@@ -18,6 +18,8 @@ pub(crate) enum Unit {
     Step,
     /// All of it or nothing.
     Whole,
+    /// What is in between belongs to no tenant: the row is there only when all of it is.
+    RowLast,
 }
 
 /// One command and what precedes it.
@@ -141,6 +143,31 @@ pub(crate) const ALL: &[Scenario] = &[
         prepare: |url| {
             let project = shipped_with(url, 0);
             project.must(url, &["create-tenant", "--name", "One", "--slug", "one"]);
+            project
+        },
+    },
+    Scenario {
+        name: "create-tenant-in-steps",
+        args: CREATE,
+        unit: Unit::RowLast,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 0);
+            project.file("pricesync.toml", "[run]\ntemplate = \"off\"\n");
+            added_value(&project);
+            project
+        },
+    },
+    Scenario {
+        name: "adopt-in-steps",
+        args: ADOPT,
+        unit: Unit::RowLast,
+        once: true,
+        prepare: |url| {
+            let project = shipped_with(url, 0);
+            project.file("pricesync.toml", "[run]\ntemplate = \"off\"\n");
+            query(url, "CREATE SCHEMA legacy").unwrap();
+            added_value(&project);
             project
         },
     },
@@ -288,6 +315,9 @@ const CREATE: &[&str] = &[
     "www.acme.example",
 ];
 
+const ADOPT: &[&str] =
+    &["create-tenant", "--name", "Acme Inc.", "--slug", "acme", "--schema", "legacy", "--adopt"];
+
 /// Thirty tenants with pending migrations, for disturbances at a random time.
 pub(crate) const FLEET: Scenario = Scenario {
     name: "a run over 30 tenants",
@@ -331,7 +361,22 @@ fn shipped_with(url: &str, tenants: usize) -> Project {
     project
 }
 
-/// Files whose work shows how often it was done.
+/// Files that need three transactions, one of which is none.
+fn added_value(project: &Project) {
+    for (file, sql) in [
+        ("V90__type.sql", "CREATE TYPE state AS ENUM ('a');\nCREATE TABLE states (s state);\n"),
+        ("V91__value.sql", "ALTER TYPE state ADD VALUE 'b';\n"),
+        ("V92__use.sql", "INSERT INTO states VALUES ('b');\n"),
+        (
+            "V93__index.sql",
+            "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY states_s ON states (s);\n",
+        ),
+        ("V94__after.sql", "INSERT INTO states VALUES ('a');\n"),
+    ] {
+        project.file(&format!("migrations/tenant/{file}"), sql);
+    }
+}
+
 /// A file that only defines, and takes no time.
 fn quick(project: &Project) {
     project.file(
@@ -340,6 +385,7 @@ fn quick(project: &Project) {
     );
 }
 
+/// Files whose work shows how often it was done.
 fn two_more(project: &Project) {
     project.file(
         "migrations/tenant/V90__marks.sql",
@@ -488,6 +534,11 @@ impl<'a> Prepared<'a> {
     fn half(&self, state: &State) -> Option<String> {
         match self.scenario.unit {
             Unit::Step => None,
+            Unit::RowLast => {
+                let has_row = state.agrees(&self.after, "public");
+                let missing = state.difference(&self.after).filter(|_| has_row);
+                missing.map(|missing| format!("the tenant's row is there, but {missing}"))
+            }
             Unit::Whole => {
                 let whole = *state == self.before || *state == self.after;
                 (!whole).then(|| {

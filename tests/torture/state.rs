@@ -10,7 +10,7 @@ use crate::server::query;
 /// server's, nor the program's records.
 const LINES: &str = "\
 WITH ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'pricesync'))
-SELECT nspname, 'schema' FROM ns
+SELECT nspname, concat_ws(' ', 'schema', obj_description(oid, 'pg_namespace')) FROM ns
 UNION ALL SELECT nspname, format('%s %s', relkind, relname) FROM pg_class c JOIN ns ON c.relnamespace = ns.oid
 UNION ALL SELECT nspname, format('column %s.%s %s %s %s', relname, attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid))
   FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid JOIN ns ON c.relnamespace = ns.oid
