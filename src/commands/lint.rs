@@ -4,7 +4,7 @@ mod fleet_data;
 mod output;
 mod pending;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -20,6 +20,9 @@ use super::run::app::{App, Sets};
 use crate::domain::hint::Hint;
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Linter, Rule, Severity};
+use crate::migrations::{MigrationSet, obstacle};
+use crate::postgres::migrate::template::in_one_transaction;
+use crate::settings::UseTemplate;
 use crate::ui::{Cell, Listing, OutputFormat, count};
 
 /// Find migrations that lock, rewrite or leave their schema
@@ -94,10 +97,22 @@ impl CommandRun for Args {
             FindingsFormat::Json => write_json(&reported, by_severity(&findings), app)?,
         }
         app.terminal.note(&summary(&findings));
+        if self.files.is_empty()
+            && app.settings.template == UseTemplate::Auto
+            && let Some(why) = fleet.without_template.or_else(|| without_template(&sets.tenant))
+        {
+            app.terminal
+                .note(&format!("no template, so new tenants are created file by file: {why}"));
+        }
         let is_denied =
             |finding: &Finding| self.deny.is_some_and(|denied| finding.severity >= denied);
         Ok(if findings.iter().any(is_denied) { Exit::Usage } else { Exit::Done })
     }
+}
+
+/// Returns why the files of the tenant set have no template, as far as the files say it.
+fn without_template(tenant: &MigrationSet) -> Option<String> {
+    obstacle(&in_one_transaction(tenant), &HashSet::new())
 }
 
 /// Returns the given files with the paths of the sets; `None` for all.

@@ -163,12 +163,34 @@ fn a_run_over_empty_schemas_writes_the_rows_and_compares_them() {
 }
 
 #[test]
+fn the_time_of_creation_is_that_of_each_tenant() {
+    let given = Given::tenants(&[]);
+    given.tenant_file(
+        "V1__times.sql",
+        "CREATE TABLE t (gone int, id int, made timestamptz DEFAULT now(), local timestamp(3) DEFAULT localtimestamp);
+         INSERT INTO t (id) VALUES (1), (2); INSERT INTO t (id, made) VALUES (3, now()), (4, '2020-01-01 UTC');
+         ALTER TABLE t DROP COLUMN gone, ADD COLUMN later timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP;",
+    );
+    assert_eq!(two_ways(|args| given.run(args)), "");
+    let times = |schema: &str| {
+        let times = "count(DISTINCT later), count(DISTINCT local), count(DISTINCT made), max(made) = max(later), max(later)";
+        given.column(&format!("SELECT concat_ws(' ', {times}) FROM {schema}.t")).remove(0)
+    };
+    let (by_template, by_files) = (times("tenant_b"), times("tenant_c"));
+    assert!(by_template.starts_with("1 1 2 t "), "{by_template}");
+    assert!(by_template < by_files, "{by_template} {by_files}");
+    assert!(times("tenant_a") < by_template, "{by_template}");
+    let gaps = "SELECT count(*) FROM pg_attribute WHERE attisdropped AND attrelid = 'tenant_b.t'::regclass";
+    assert_eq!(given.value(gaps), "0");
+}
+
+#[test]
 fn what_keeps_files_from_a_template_is_named() {
     let table = "CREATE TABLE t (id int, x text);\n";
     for (sql, why) in [
         (
             "INSERT INTO t VALUES (1, now());",
-            "V1__x, line 2: now() is the time at which the statement runs",
+            "V1__x, line 2: table t: column \"x\" has another value in each run",
         ),
         (
             "INSERT INTO t SELECT 1, 'a' FROM public.tenants_tenant WHERE id < 0;",
@@ -193,6 +215,14 @@ fn what_keeps_files_from_a_template_is_named() {
         (
             "CREATE TABLE u (a int, at int DEFAULT extract(epoch FROM now()));\nINSERT INTO u (a) VALUES (1);",
             "V1__x, line 3: table u: column \"at\" has another value in each run",
+        ),
+        (
+            "CREATE TABLE u (a int, day date DEFAULT current_date);\nINSERT INTO u (a) VALUES (1);",
+            "V1__x, line 3: table u: column \"day\" has the day of the run",
+        ),
+        (
+            "UPDATE t SET x = now(); INSERT INTO t VALUES (1, 'a'); DELETE FROM t WHERE x < now()::text;",
+            "V1__x, line 2: now() is the time at which the statement runs",
         ),
         (
             "INSERT INTO t VALUES (1, 'in ' || current_schema());",
@@ -253,4 +283,22 @@ fn a_template_that_is_being_compiled_leaves_nothing_when_killed() {
     assert_eq!(given.column("SELECT reason FROM pricesync.template"), [""]);
     given.run(&["create-tenant", "--name=d", "--slug=d"]).exits(0);
     assert_eq!(contents(&given, "tenant_d"), contents(&given, "tenant_a"));
+}
+
+#[test]
+fn lint_says_what_keeps_files_from_a_template() {
+    let given = Given::tenants(&[]);
+    given.tenant_file("V1__x.sql", "CREATE TABLE t (id uuid DEFAULT gen_random_uuid(), a int);");
+    given.tenant_file("V2__y.sql", "INSERT INTO t (a) VALUES (1);");
+    given.run(&["lint"]).exits(0).never_says("template");
+    given.run(&["create-tenant", "--name=a", "--slug=a"]).exits(0);
+    let note = "no template, so new tenants are created file by file: ";
+    given.run(&["lint", "--pending"]).exits(0).says(&format!(
+        "{note}V2__y, line 1: table t: column \"id\" has another value in each run"
+    ));
+    given.tenant_file("V3__z.sql", "\nSELECT 1 FROM pg_roles;");
+    given
+        .run(&["lint"])
+        .exits(0)
+        .says(&format!("{note}V3__z, line 2: pg_roles belongs to the whole server and may change"));
 }

@@ -11,6 +11,7 @@ use crate::domain::catalog::{CatalogError, TenantCatalog as _};
 use crate::domain::script::Scope;
 use crate::error::{Exit, Failure};
 use crate::migrations::lint::{Finding, Rule};
+use crate::postgres::migrate::template::{in_one_transaction, stored_refusal};
 use crate::postgres::report::lint_cost::{Measured, measure};
 use crate::service::concurrency::ConcurrencyLimit;
 use crate::service::rollout::{Scopes, Survey};
@@ -23,6 +24,8 @@ pub(super) struct FleetData {
     pub(super) survey: Option<Survey>,
     tenants: usize,
     measured: Option<Measured>,
+    /// Why the tenant set has no template, if that is stored.
+    pub(super) without_template: Option<String>,
 }
 
 impl FleetData {
@@ -52,6 +55,9 @@ impl FleetData {
             };
             data.survey = Some(run.survey().await?);
         }
+        let options = app.engine_options(&database);
+        let scripts = in_one_transaction(&sets.tenant);
+        data.without_template = stored_refusal(&database, &options, &scripts).await;
         if args.fleet {
             let measured = measure(&database).await.map_err(|error| {
                 Failure::words(Exit::Refused, format!("cannot measure costs: {error}")).hint(

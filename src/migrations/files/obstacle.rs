@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::script::Script;
-use crate::migrations::policy::deterministic::{Determinism, names_table};
+use crate::migrations::policy::deterministic::Determinism;
+use crate::migrations::sql::code::names_table;
 use crate::migrations::sql::position::location_of_byte;
 
 /// Returns the first statement that may do different things in two empty schemas or at two times, as

@@ -5,128 +5,45 @@
 //! conditions on the clock, data of other schemas, catalogs of the whole server, messages. It also
 //! reads the functions that a statement calls by name, but not those that triggers call.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::volatile::{Problem, Volatile, is_in, time_literal};
 use crate::migrations::sql::catalogs;
+use crate::migrations::sql::code::{MAX_DEPTH, with_code};
 use crate::migrations::sql::keywords::Keywords;
-use crate::migrations::sql::lexer::{Lexer, Token, TokenKind};
+use crate::migrations::sql::lexer::{Lexer, TokenKind};
 use crate::migrations::sql::relations::{RelationChange, change, changed};
 
-/// How deep strings within code are read.
-const MAX_DEPTH: usize = 4;
-
-/// Keywords that are the time, without parentheses.
-const CLOCK: &[&str] =
-    &["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
-
-/// Functions by what is wrong with them.
-const FUNCTIONS: [(&str, &[&str]); 3] = [
-    (
-        "is the time at which the statement runs",
-        &[
-            "now",
-            "clock_timestamp",
-            "statement_timestamp",
-            "transaction_timestamp",
-            "timeofday",
-            "age",
-        ],
-    ),
-    (
-        "returns another value in each run",
-        &[
-            "random",
-            "random_normal",
-            "setseed",
-            "gen_random_uuid",
-            "gen_random_bytes",
-            "gen_salt",
-            "uuid_generate_v1",
-            "uuid_generate_v1mc",
-            "uuid_generate_v4",
-            "uuidv4",
-            "uuidv7",
-        ],
-    ),
-    (
-        "reads or changes something outside of the schema",
-        &[
-            "pg_notify",
-            "pg_backend_pid",
-            "inet_client_addr",
-            "inet_client_port",
-            "txid_current",
-            "pg_current_xact_id",
-            "pg_read_file",
-            "pg_read_binary_file",
-            "pg_ls_dir",
-            "pg_has_role",
-            "to_regrole",
-            "dblink",
-            "dblink_exec",
-        ],
-    ),
-];
-
-/// Catalogs of the whole database or server.
-const SERVER_CATALOGS: &[&str] = &[
-    "pg_roles",
-    "pg_authid",
-    "pg_user",
-    "pg_shadow",
-    "pg_auth_members",
-    "pg_database",
-    "pg_settings",
-    "pg_db_role_setting",
-    "pg_extension",
-    "pg_available_extensions",
-    "pg_tablespace",
-    "pg_stat_activity",
-];
-
 /// Functions that return a row even if there is none to read, unless rows are grouped.
-const AGGREGATES: &[&str] = &[
-    "count",
-    "sum",
-    "max",
-    "min",
-    "avg",
-    "array_agg",
-    "string_agg",
-    "json_agg",
-    "jsonb_agg",
-    "json_object_agg",
-    "jsonb_object_agg",
-    "bool_or",
-    "bool_and",
-    "every",
-];
+const AGGREGATES: &str = "count sum max min avg array_agg string_agg json_agg jsonb_agg json_object_agg \
+     jsonb_object_agg bool_or bool_and every";
 
-/// The byte in a statement, and why the statement does not do the same in every empty schema.
-type Problem = (usize, String);
+/// First words of statements that change rows.
+const CHANGES: &[&str] = &["insert", "with", "merge", "update", "delete"];
+
+/// What may precede a parenthesis in a query that has no effect: keywords, and functions without one.
+const QUIET: &str = "all and any as between by case cast coalesce count date_trunc else exists extract \
+     filter from greatest in join least length lower max min not now nullif on or over \
+     select sum then to_regclass to_regtype upper when where";
 
 /// Follows the statements of all files, in their order.
 pub(crate) struct Determinism<'a> {
-    /// Tables of other schemas that the files lock when they run.
-    outside: &'a HashSet<String>,
+    names: Volatile<'a>,
     /// Tables and views that the files create.
     created: HashSet<String>,
     /// Tables that may have rows.
     filled: HashSet<String>,
     /// Whether any table may have rows, because code builds the names.
     all_filled: bool,
-    /// Functions with a problem in their code.
-    tainted: HashMap<String, String>,
 }
 
 impl<'a> Determinism<'a> {
     pub(crate) fn new(outside: &'a HashSet<String>) -> Self {
         Self {
-            outside,
+            names: Volatile::new(outside),
             created: HashSet::new(),
             filled: HashSet::new(),
             all_filled: false,
-            tainted: HashMap::new(),
         }
     }
 
@@ -175,7 +92,7 @@ impl<'a> Determinism<'a> {
     /// Returns the problem of a statement that is executed, and notes the tables that it fills.
     fn executed(&mut self, sql: &str, is_code: bool) -> Option<Problem> {
         let problem = with_code(sql, 0, if is_code { MAX_DEPTH } else { 0 }, &mut |base, level| {
-            let (at, why) = self.problem(level)?;
+            let (at, why) = self.names.problem(level)?;
             Some((base + at, why))
         });
         if problem.is_some() {
@@ -191,7 +108,7 @@ impl<'a> Determinism<'a> {
     /// Notes the function's problem, which matters where the function is called, and the tables that it
     /// may fill.
     fn routine(&mut self, sql: &str, keywords: Keywords<'_>) -> Option<Problem> {
-        let problem = with_code(sql, 0, MAX_DEPTH, &mut |_, level| self.problem(level));
+        let problem = with_code(sql, 0, MAX_DEPTH, &mut |_, level| self.names.problem(level));
         let problem = problem.map(|(_, why)| why).or_else(|| {
             let (_, catalog) = catalogs::without_schema(sql)?;
             Some(format!("{catalog} is read without a condition on the schema"))
@@ -199,7 +116,7 @@ impl<'a> Determinism<'a> {
         let kind = (1..4).find(|&index| keywords.is_any(index, &["function", "procedure"]))?;
         let name = if keywords.text(kind + 2) == "." { kind + 3 } else { kind + 1 };
         if let (Some(name), Some(why)) = (keywords.identifier(name), problem) {
-            self.tainted.insert(name, why);
+            self.names.taint(name, why);
         }
         self.fill(sql, MAX_DEPTH);
         self.copied(keywords)
@@ -262,60 +179,6 @@ impl<'a> Determinism<'a> {
         ))
     }
 
-    /// Returns the first name or call that is not the same in every run.
-    fn problem(&self, level: Keywords<'_>) -> Option<Problem> {
-        (0..level.len()).find_map(|at| {
-            let why = self.problem_at(level, at)?;
-            Some((level.offset(at)?, why))
-        })
-    }
-
-    fn problem_at(&self, level: Keywords<'_>, at: usize) -> Option<String> {
-        let previous = if at > 0 { level.text(at - 1) } else { "" };
-        if level.kind(at) == Some(TokenKind::Literal) {
-            let is_name = previous == "(" && at > 1 && is_to_regclass(level.text(at - 2))
-                || level.text(at + 1) == ":";
-            let text = level.text(at).trim_matches('\'');
-            let of_public = is_name && text.starts_with("public.");
-            return of_public
-                .then(|| format!("it depends on {text}, which may change"))
-                .or_else(|| is_time(level.text(at)).then(|| format!("'{text}' is a time")));
-        }
-        let name = level.identifier(at)?;
-        let is_call = level.kind(at + 1) == Some(TokenKind::Open);
-        if is_call {
-            let list = FUNCTIONS.iter().find(|(_, names)| names.contains(&&*name));
-            if let Some((why, _)) = list {
-                return Some(format!("{name}() {why}"));
-            }
-            let version = ["'server_version_num'", "'server_version'"];
-            if name == "current_setting" && !version.contains(&level.text(at + 2)) {
-                return Some("it reads a setting, which may change".to_owned());
-            }
-            if let Some(why) = self.tainted.get(&name) {
-                return Some(format!("it calls {name}: {why}"));
-            }
-            return None;
-        }
-        if previous != "." && level.is_any(at, CLOCK) {
-            return Some(format!("{name} is the time at which the statement runs"));
-        }
-        if SERVER_CATALOGS.contains(&&*name) {
-            return Some(format!("{name} belongs to the whole server and may change"));
-        }
-        let follows = ["from", "join", "into", "update", "using", "table", "only", ","];
-        if name == "public"
-            && level.text(at + 1) == "."
-            && follows.iter().any(|word| previous.eq_ignore_ascii_case(word))
-            && level.kind(at + 3) != Some(TokenKind::Open)
-        {
-            return Some(format!("it depends on public.{}, which may change", level.text(at + 2)));
-        }
-        self.outside
-            .contains(&name)
-            .then(|| format!("it depends on {name} of another schema, which may change"))
-    }
-
     /// Returns whether a query or a change reads only tables that are certainly empty, so that it
     /// writes no row whatever its expressions are.
     fn reads_empty_tables(&self, keywords: Keywords<'_>) -> bool {
@@ -325,8 +188,9 @@ impl<'a> Determinism<'a> {
             .iter()
             .map(|it| count(it))
             .sum();
-        let is_known = keywords.is_any(0, &["insert", "with", "merge", "update", "delete"])
-            && ["insert", "update", "delete", "merge"].iter().any(|word| count(word) > 0)
+        let changes = ["insert", "update", "delete", "merge"].iter().any(|word| count(word) > 0);
+        let is_query = keywords.is(0, "select") && count("into") == 0;
+        let is_known = (is_query || changes && keywords.is_any(0, CHANGES))
             && ["values", "default", "right", "full"].iter().all(|word| count(word) == 0)
             && count("from") >= count("select") + other_from;
         is_known
@@ -337,18 +201,16 @@ impl<'a> Determinism<'a> {
                 };
                 let is_source = index > 0 && keywords.is_any(index - 1, &["from", "join"]);
                 let is_aggregate =
-                    is_call(index) && AGGREGATES.contains(&&*name) && count("group") == 0;
+                    is_call(index) && is_in(AGGREGATES, &name) && count("group") == 0;
+                let is_unknown = is_query && is_call(index) && !is_in(QUIET, &name);
                 !(self.filled.contains(&name)
+                    || is_unknown
                     || name == "public"
-                    || self.outside.contains(&name)
+                    || self.names.is_outside(&name)
                     || is_source && is_call(index) && !keywords.is(index, "lateral")
                     || is_aggregate)
             })
     }
-}
-
-fn is_to_regclass(word: &str) -> bool {
-    word.to_ascii_lowercase().starts_with("to_reg")
 }
 
 /// Returns the name of the table or view that a statement creates.
@@ -372,68 +234,6 @@ fn runs_query(keywords: Keywords<'_>) -> bool {
     };
     let is_table = (1..4).any(|index| keywords.is(index, "table"));
     keywords.is(1, "materialized") || is_table && keywords.positions("as").any(is_query)
-}
-
-/// Finds a literal in a definition that is stored as the time at which it is read.
-fn time_literal(keywords: Keywords<'_>) -> Option<Problem> {
-    if keywords.is(1, "type") {
-        return None;
-    }
-    let is_literal =
-        |&at: &usize| keywords.kind(at) == Some(TokenKind::Literal) && is_time(keywords.text(at));
-    let at = (0..keywords.len()).find(is_literal)?;
-    Some((
-        keywords.offset(at)?,
-        format!("{} becomes the time at which the statement runs", keywords.text(at)),
-    ))
-}
-
-/// Returns whether a string is input that the server resolves to a time when it reads it (manual
-/// section 8.5.1.4), perhaps with a time of day: `'now'`, `'today 12:00'`.
-fn is_time(literal: &str) -> bool {
-    let Some((_, text)) = literal.split_once('\'').filter(|_| !literal.starts_with('$')) else {
-        return false;
-    };
-    let mut words = text.trim_end_matches('\'').split_whitespace();
-    let first = words.next().unwrap_or_default();
-    ["now", "today", "tomorrow", "yesterday"].iter().any(|it| first.eq_ignore_ascii_case(it))
-        && words.all(|word| word.starts_with(|letter: char| letter.is_ascii_digit()))
-}
-
-/// Calls `visit` with the tokens of SQL and, down to a depth, with those of each string in it, until it
-/// returns a value. Bytes count from the first of the two arguments.
-fn with_code<T>(
-    sql: &str,
-    base: usize,
-    depth: usize,
-    visit: &mut impl FnMut(usize, Keywords<'_>) -> Option<T>,
-) -> Option<T> {
-    let comment = |token: &Token| token.kind == TokenKind::LineComment;
-    let tokens: Vec<Token> = Lexer::new(sql).filter(|token| !comment(token)).collect();
-    visit(base, Keywords::new(sql, &tokens)).or_else(|| {
-        let strings = tokens.iter().filter(|token| depth > 0 && token.kind == TokenKind::Literal);
-        strings.into_iter().find_map(|token| {
-            let literal = &sql[token.start..token.end];
-            let inside = match literal.strip_prefix('$') {
-                Some(tagged) => {
-                    let tag = tagged.find('$')? + 2;
-                    tag..literal.len().checked_sub(tag)?
-                }
-                None => literal.find('\'')? + 1..literal.len() - 1,
-            };
-            let start = base + token.start + inside.start;
-            with_code(literal.get(inside)?, start, depth - 1, visit)
-        })
-    })
-}
-
-/// Returns whether a statement, or code in it, names the table.
-pub(crate) fn names_table(sql: &str, table: &str) -> bool {
-    let named = with_code(sql, 0, MAX_DEPTH, &mut |_, level| {
-        let is_it = |index: usize| level.identifier(index).as_deref() == Some(table);
-        (0..level.len()).any(is_it).then_some(())
-    });
-    named.is_some()
 }
 
 #[cfg(test)]
@@ -465,6 +265,9 @@ mod tests {
             "update t set a = now() where b is null; delete from t where at < current_date",
             "create table u (); create table t (like u); create table p partition of t default",
             "insert into t values (1, 'right now', 'a table of public.x')",
+            "insert into t (a, at) values (1, now()), (2, current_timestamp); insert into t select 1, now() as at",
+            "insert into t values (1); update t set at = now() where id = 1; alter table t add d timestamptz default now() not null",
+            "select 1 / (case when exists (select 1 from t where at > now()) then 0 else 1 end)",
             "do $$ begin insert into t values (1); raise notice 'done now'; end $$",
             "insert into t select gen_random_uuid(), now() from a left join b using (id)",
             "with x as (select id from a) update t set at = now() from x where x.id = t.id",
@@ -483,15 +286,20 @@ mod tests {
     #[test]
     fn what_two_runs_may_not_show_is_found() {
         for text in [
-            "insert into t values (now())",
+            "insert into t values (now() + interval '1 day')",
+            "insert into t values (date_trunc('day', now()))",
+            "insert into t (d) select case when now() > '2030-01-01' then 1 end",
+            "do $$ declare v timestamptz := now(); begin insert into t values (v::date); end $$",
+            "insert into t values (1); select 1 / count(*) from t where at < now()",
+            "select f(now()) from t",
             "insert into t values (current_date)",
             "insert into t values ('today')",
             "insert into t values (1); update t set d = current_date",
             "insert into t values (1); alter table t rename to u; delete from u where at < now()",
             "insert into t values (1); alter table t add d date default current_date",
-            "insert into t select count(*), now() from a",
-            "insert into t select now() from generate_series(1, 2)",
-            "insert into t select now() where not exists (select from t)",
+            "insert into t select count(*), random() from a",
+            "insert into t select random() from generate_series(1, 2)",
+            "insert into t select random() where not exists (select from t)",
             "do $$ begin execute 'insert into ' || 't values (random())'; end $$",
             "do $$ begin execute format('insert into %I values (1)', 't'); end $$; update t set a = now()",
             "create function f() returns int language sql as 'select extract(year from now())'; select f()",
@@ -519,7 +327,7 @@ mod tests {
     #[test]
     fn the_reason_names_the_script_and_the_line() {
         assert_eq!(
-            why("create table t ();\n\ndo $$ begin\n  insert into t values (now());\nend $$")
+            why("create table t ();\n\ndo $$ begin\n  insert into t values (now()::date);\nend $$")
                 .unwrap(),
             "V1__x, line 4: now() is the time at which the statement runs"
         );

@@ -9,4 +9,5 @@ pub(crate) mod deterministic;
 mod forbidden;
 pub(crate) mod refusal;
 pub(crate) mod timeouts;
+mod volatile;
 pub(crate) mod wrap_in_do;

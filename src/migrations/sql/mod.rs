@@ -4,6 +4,7 @@
 //! Start reading at: `lexer.rs`, then `split.rs`.
 
 pub(crate) mod catalogs;
+pub(crate) mod code;
 pub(crate) mod directives;
 pub(crate) mod do_block;
 pub(crate) mod keywords;

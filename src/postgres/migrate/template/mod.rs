@@ -40,7 +40,7 @@ use crate::service::failure::ServerError;
 
 pub(crate) use apply::{TemplateMismatch, TemplateRun};
 use rows::Rows;
-pub(crate) use store::{StoredTemplate, Templates, load, store};
+pub(crate) use store::{StoredTemplate, Templates, load, store, stored_refusal};
 
 /// Increased when the DDL generator changes, so that older templates are replaced.
 const FORMAT: &str = "4";
@@ -254,7 +254,8 @@ impl Rehearsal {
         if let Some(line) = self.fingerprint.first_difference(&second.fingerprint) {
             return Some(format!("the files create something else in each run: {line}"));
         }
-        let difference = self.rows.first_difference(&second.rows, &self.schema)?;
+        let difference = self.rows.first_difference(&second.rows, &self.schema);
+        let difference = difference.or_else(|| self.rows.of_the_day())?;
         let place = last_use(scripts, difference.table.trim_matches('"'));
         Some(place.map_or_else(|| difference.to_string(), |place| format!("{place}: {difference}")))
     }

@@ -1,4 +1,8 @@
 //! The rows that files leave in a schema: read as SQL literals, compared and written.
+//!
+//! A value that is the start of the transaction is read and written as `now()`: it is the time of
+//! creation, as it is by files. A date of today is not told from a day that the clock named, and is
+//! refused.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,6 +20,12 @@ const MAX_ROWS: usize = 1_000;
 
 /// How many bytes of literals a template holds.
 const MAX_BYTES: usize = 1 << 20;
+
+/// What a column holds that the start of the transaction filled.
+const START: &str = "pg_catalog.now()";
+
+/// What a column holds that a day or the like filled.
+const PART_OF_START: &str = "date_trunc(now())";
 
 /// The rows of all tables and materialized views that have any, by quoted name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +45,8 @@ struct TableRows {
 #[derive(Default)]
 struct Source {
     table: TableRows,
+    /// The types of columns with dates and times.
+    times: Vec<Option<String>>,
     /// Whether row-level security applies to its owner.
     hides_rows: bool,
 }
@@ -57,8 +69,10 @@ impl Rows {
             let source = sources.entry(row.text(0)?.to_owned()).or_default();
             source.hides_rows = row.is_true(1);
             source.table.is_view = row.is_true(2);
-            let column = row.optional(3).map(QuotedIdentifier::new);
-            source.table.columns.extend(column.map(|column| column.to_string()));
+            if let Some(column) = row.optional(3) {
+                source.table.columns.push(QuotedIdentifier::new(column).to_string());
+                source.times.push(row.optional(4).map(str::to_owned));
+            }
         }
         let sources: Vec<(String, Source)> = sources.into_iter().collect();
         let rows = session.rows(&query(schema, &sources)).await?;
@@ -77,6 +91,15 @@ impl Rows {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the first value that is the day of the run, or part of its time.
+    pub(super) fn of_the_day(&self) -> Option<Difference> {
+        self.0.iter().find_map(|(name, table)| {
+            let cell = table.rows.iter().flatten().position(|cell| cell == PART_OF_START)?;
+            let column = &table.columns[cell % table.columns.len()];
+            Some(Difference::of(name, &format!("column {column} has the day of the run")))
+        })
     }
 
     /// Returns why a template does not hold these rows, if they are too many.
@@ -170,7 +193,7 @@ impl std::fmt::Display for Difference {
 fn query(schema: &SchemaName, sources: &[(String, Source)]) -> String {
     let mut sql = format!(
         "SAVEPOINT pricesync_rows; SET LOCAL search_path TO {}; SET LOCAL statement_timeout TO 0; \
-         SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO iso_8601; SET LOCAL TimeZone TO 'UTC'; \
+         SET LOCAL DateStyle TO ISO; SET LOCAL IntervalStyle TO iso_8601; \
          SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'; \
          SET LOCAL enable_indexscan TO off; SET LOCAL enable_indexonlyscan TO off",
         schema.quoted()
@@ -179,8 +202,8 @@ fn query(schema: &SchemaName, sources: &[(String, Source)]) -> String {
         let _ = write!(sql, "; ALTER TABLE {}.{name} NO FORCE ROW LEVEL SECURITY", schema.quoted());
     }
     for (index, (name, source)) in sources.iter().enumerate() {
-        let columns = source.table.columns.iter();
-        let literals = columns.map(|column| format!(", pg_catalog.format('%L', t.{column})"));
+        let columns = source.table.columns.iter().zip(&source.times);
+        let literals = columns.map(|(column, time)| literal(column, time.as_deref()));
         let _ = write!(
             sql,
             "; SELECT {index}{} FROM ONLY {}.{name} t LIMIT {}",
@@ -190,4 +213,23 @@ fn query(schema: &SchemaName, sources: &[(String, Source)]) -> String {
         );
     }
     sql + "; ROLLBACK TO SAVEPOINT pricesync_rows; RELEASE SAVEPOINT pricesync_rows"
+}
+
+/// Returns the expression for the literal of a column, after a comma.
+fn literal(column: &str, time: Option<&str>) -> String {
+    let literal = format!("pg_catalog.format('%L', t.{column})");
+    match time {
+        None => format!(", {literal}"),
+        Some("date") => {
+            format!(
+                ", CASE WHEN t.{column} = CURRENT_DATE THEN '{PART_OF_START}' ELSE {literal} END"
+            )
+        }
+        Some(kind) => format!(
+            ", CASE WHEN t.{column} = {START}::{kind} THEN '{START}' WHEN t.{column} IN \
+             (date_trunc('minute', {START}), date_trunc('hour', {START}), date_trunc('day', {START}), \
+             date_trunc('week', {START}), date_trunc('month', {START}), date_trunc('year', {START})) \
+             THEN '{PART_OF_START}' ELSE {literal} END"
+        ),
+    }
 }

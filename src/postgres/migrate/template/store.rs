@@ -80,6 +80,17 @@ pub(crate) async fn load(
     Ok(StoredTemplate { key, compiled })
 }
 
+/// Returns the stored reason why these scripts have no template.
+pub(crate) async fn stored_refusal(
+    database: &Database,
+    options: &EngineOptions,
+    scripts: &[&Script],
+) -> Option<String> {
+    let session = database.session(Duration::ZERO).await.ok()?;
+    let stored = load(&session, options, &database.facts().role, scripts).await.ok()?;
+    stored.compiled?.err()
+}
+
 /// Returns an expression for the state of `public` as its history records it, and for the settings that
 /// change what literals mean.
 fn public_state(options: &EngineOptions) -> String {
