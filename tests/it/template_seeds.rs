@@ -296,7 +296,7 @@ fn lint_says_what_keeps_files_from_a_template() {
     given.run(&["lint", "--pending"]).exits(0).says(&format!(
         "{note}V2__y, line 1: table t: column \"id\" has another value in each run"
     ));
-    given.tenant_file("V3__z.sql", "\nSELECT 1 FROM pg_roles;");
+    given.tenant_file("V3__z.sql", "\nINSERT INTO t (a) SELECT 1 FROM pg_roles;");
     given
         .run(&["lint"])
         .exits(0)

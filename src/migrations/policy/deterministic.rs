@@ -60,6 +60,14 @@ impl<'a> Determinism<'a> {
             "create" => {
                 let name = created(keywords);
                 self.created.extend(name.clone());
+                // A view, a partition and its table show rows that are not inserted by their names.
+                let parents = related(keywords);
+                if keywords.positions("view").next().is_some() || !parents.is_empty() {
+                    self.filled.extend(name.clone().into_iter().chain(parents));
+                }
+                if keywords.is_any(1, &["rule"]) {
+                    self.fill(sql, 0, true);
+                }
                 if !runs_query(keywords) {
                     return self.copied(keywords).or_else(|| time_literal(keywords));
                 }
@@ -69,9 +77,12 @@ impl<'a> Determinism<'a> {
             "alter" if keywords.is(1, "table") => {
                 let is_empty = writes_empty_table(self);
                 self.rename(keywords);
+                if keywords.positions("attach").next().is_some() {
+                    self.filled
+                        .extend(changed(keywords).into_iter().map(|(_, name)| name.relation));
+                }
                 if is_empty { time_literal(keywords) } else { self.executed(sql, false) }
             }
-            "update" | "delete" if writes_empty_table(self) => None,
             "alter" => keywords.is(1, "domain").then(|| time_literal(keywords))?,
             "analyze" | "cluster" | "comment" | "deallocate" | "drop" | "grant" | "listen"
             | "lock" | "refresh" | "reindex" | "reset" | "revoke" | "security" | "set" | "show"
@@ -80,7 +91,7 @@ impl<'a> Determinism<'a> {
                 let word = word.to_ascii_uppercase();
                 Some((0, format!("{word} reads or changes something outside of the schema")))
             }
-            _ if self.reads_empty_tables(keywords) => None,
+            _ if self.is_without_effect(keywords) => None,
             word => self.executed(sql, matches!(word, "do" | "call")),
         }
     }
@@ -91,18 +102,20 @@ impl<'a> Determinism<'a> {
 
     /// Returns the problem of a statement that is executed, and notes the tables that it fills.
     fn executed(&mut self, sql: &str, is_code: bool) -> Option<Problem> {
-        let problem = with_code(sql, 0, if is_code { MAX_DEPTH } else { 0 }, &mut |base, level| {
-            let (at, why) = self.names.problem(level)?;
+        let depth = if is_code { MAX_DEPTH } else { 0 };
+        // A loop may read what a later statement of it writes.
+        while self.fill(sql, depth, false) {}
+        let problem = with_code(sql, 0, depth, &mut |base, level| {
+            let mut pieces = pieces(level, is_code).into_iter();
+            let (at, why) = pieces.find_map(|piece| {
+                if self.is_without_effect(piece) { None } else { self.names.problem(piece) }
+            })?;
             Some((base + at, why))
         });
-        if problem.is_some() {
-            return problem;
-        }
-        if let Some((at, catalog)) = catalogs::without_schema(sql) {
-            return Some((at, format!("{catalog} is read without a condition on the schema")));
-        }
-        self.fill(sql, if is_code { MAX_DEPTH } else { 0 });
-        None
+        problem.or_else(|| {
+            let (at, catalog) = catalogs::without_schema(sql)?;
+            Some((at, format!("{catalog} is read without a condition on the schema")))
+        })
     }
 
     /// Notes the function's problem, which matters where the function is called, and the tables that it
@@ -118,27 +131,47 @@ impl<'a> Determinism<'a> {
         if let (Some(name), Some(why)) = (keywords.identifier(name), problem) {
             self.names.taint(name, why);
         }
-        self.fill(sql, MAX_DEPTH);
+        self.fill(sql, MAX_DEPTH, true);
         self.copied(keywords)
     }
 
-    /// Notes the tables that SQL, and the code in it down to a depth, inserts into.
-    fn fill(&mut self, sql: &str, depth: usize) {
+    /// Notes the tables that SQL, and the code in it down to a depth, inserts into; returns whether they
+    /// are more. `always`: also those of statements that have no effect now.
+    fn fill(&mut self, sql: &str, depth: usize, always: bool) -> bool {
+        let before = (self.filled.len(), self.all_filled);
         with_code::<()>(sql, 0, depth, &mut |_, level| {
-            for index in level.positions("into") {
-                let skipped = ["only", "temp", "temporary", "unlogged", "table"];
-                let at = (index + 1..=level.len()).find(|&at| !level.is_any(at, &skipped))?;
-                let at = if level.text(at + 1) == "." { at + 2 } else { at };
-                match level.identifier(at) {
-                    Some(table) => {
-                        self.created.insert(table.clone());
-                        self.filled.insert(table);
-                    }
-                    None => self.all_filled = true,
+            for piece in pieces(level, depth > 0) {
+                if always || !self.is_without_effect(piece) {
+                    self.fill_targets(piece);
                 }
             }
             None
         });
+        before != (self.filled.len(), self.all_filled)
+    }
+
+    fn fill_targets(&mut self, piece: Keywords<'_>) {
+        for index in piece.positions("into") {
+            let skipped = ["only", "temp", "temporary", "unlogged", "table"];
+            let name = (index + 1..=piece.len()).find(|&at| !piece.is_any(at, &skipped));
+            let name = name.map(|at| if piece.text(at + 1) == "." { at + 2 } else { at });
+            match name.and_then(|at| piece.identifier(at)) {
+                Some(table) => {
+                    self.created.insert(table.clone());
+                    self.filled.insert(table);
+                }
+                None => self.all_filled = true,
+            }
+        }
+    }
+
+    /// Returns whether a statement certainly writes no row: it changes an empty table, or reads only
+    /// empty ones.
+    fn is_without_effect(&self, keywords: Keywords<'_>) -> bool {
+        let changed = || changed(keywords);
+        keywords.is_any(0, &["update", "delete"])
+            && changed().iter().all(|(_, name)| !self.may_have_rows(&name.relation))
+            || self.reads_empty_tables(keywords)
     }
 
     /// Follows `ALTER TABLE a RENAME TO b`.
@@ -192,7 +225,7 @@ impl<'a> Determinism<'a> {
         let is_query = keywords.is(0, "select") && count("into") == 0;
         let is_known = (is_query || changes && keywords.is_any(0, CHANGES))
             && ["values", "default", "right", "full"].iter().all(|word| count(word) == 0)
-            && count("from") >= count("select") + other_from;
+            && (is_query || count("from") >= count("select") + other_from);
         is_known
             && !self.all_filled
             && (0..keywords.len()).all(|index| {
@@ -203,8 +236,17 @@ impl<'a> Determinism<'a> {
                 let is_aggregate =
                     is_call(index) && is_in(AGGREGATES, &name) && count("group") == 0;
                 let is_unknown = is_query && is_call(index) && !is_in(QUIET, &name);
+                let is_table = index > 0
+                    && keywords.is_any(index - 1, &["from", "join"])
+                    && keywords.kind(index + 1) != Some(TokenKind::Open);
+                let is_with = keywords
+                    .positions("as")
+                    .any(|at| at > 0 && keywords.identifier(at - 1).as_ref() == Some(&name));
                 !(self.filled.contains(&name)
                     || is_unknown
+                    || is_table && !is_with && !self.created.contains(&name)
+                    || name.starts_with("pg_")
+                    || name == "information_schema"
                     || name == "public"
                     || self.names.is_outside(&name)
                     || is_source && is_call(index) && !keywords.is(index, "lateral")
@@ -223,6 +265,31 @@ fn created(keywords: Keywords<'_>) -> Option<String> {
         Some(RelationChange::Create { name: (_, name), .. }) => Some(name.relation),
         _ => None,
     })
+}
+
+/// Returns the tables of which a new one is a partition or a child.
+fn related(keywords: Keywords<'_>) -> Vec<String> {
+    let of = keywords.positions("partition").filter(|&at| keywords.is(at + 1, "of"));
+    let inherits = keywords.positions("inherits");
+    of.chain(inherits).filter_map(|at| keywords.identifier(at + 2)).collect()
+}
+
+/// Splits code into its statements; everything else is one piece.
+fn pieces(level: Keywords<'_>, is_code: bool) -> Vec<Keywords<'_>> {
+    let starts = [
+        "alter", "create", "delete", "drop", "execute", "for", "if", "insert", "merge", "perform",
+        "raise", "return", "select", "update", "with",
+    ];
+    let begins = |index: usize| {
+        level.kind(index) == Some(TokenKind::Semicolon)
+            || level.is_any(index, &["begin", "then", "else", "loop"])
+                && level.is_any(index + 1, &starts)
+    };
+    let ends: Vec<usize> = (0..level.len()).filter(|&index| is_code && begins(index)).collect();
+    let from = std::iter::once(0).chain(ends.iter().map(|end| end + 1));
+    from.zip(ends.iter().copied().chain([level.len()]))
+        .map(|(start, end)| level.slice(start..end))
+        .collect()
 }
 
 /// Returns whether a `CREATE` runs a query: `CREATE TABLE AS`, or a materialized view.
@@ -267,10 +334,12 @@ mod tests {
             "insert into t values (1, 'right now', 'a table of public.x')",
             "insert into t (a, at) values (1, now()), (2, current_timestamp); insert into t select 1, now() as at",
             "insert into t values (1); update t set at = now() where id = 1; alter table t add d timestamptz default now() not null",
-            "select 1 / (case when exists (select 1 from t where at > now()) then 0 else 1 end)",
+            "insert into t values (1); do $$ begin if not exists (select from t) then insert into t values (now()); end if; end $$",
+            "create table a (); do $$ begin insert into t select gen_random_uuid() from a; update t set x = now()::date; end $$; update t set y = now()::date",
+            "create table t (); select 1 / (case when exists (select 1 from t where at > now()) then 0 else 1 end)",
             "do $$ begin insert into t values (1); raise notice 'done now'; end $$",
-            "insert into t select gen_random_uuid(), now() from a left join b using (id)",
-            "with x as (select id from a) update t set at = now() from x where x.id = t.id",
+            "create table a (); create table b (); insert into t select gen_random_uuid(), now() from a left join b using (id)",
+            "create table a (); create table b (); with x as (select id from a) update t set at = now() from x where x.id = t.id",
             "select setval('s', 7); create table t as select 1 as a",
             "create materialized view v as select * from t; refresh materialized view v",
             "grant select on t to public; set local work_mem = '1MB'; truncate t",
@@ -297,16 +366,21 @@ mod tests {
             "insert into t values (1); update t set d = current_date",
             "insert into t values (1); alter table t rename to u; delete from u where at < now()",
             "insert into t values (1); alter table t add d date default current_date",
-            "insert into t select count(*), random() from a",
+            "insert into t select random() from a",
+            "insert into t select random() from pg_class where relnamespace = 1",
+            "create table a (); create view v as select 1; insert into t select random() from v",
+            "create table a (); create table p partition of a default; insert into p values (1); insert into t select random() from a",
+            "do $$ begin loop insert into t select random() from u; insert into u values (1); end loop; end $$",
+            "create table a (); insert into t select count(*), random() from a",
             "insert into t select random() from generate_series(1, 2)",
             "insert into t select random() where not exists (select from t)",
             "do $$ begin execute 'insert into ' || 't values (random())'; end $$",
-            "do $$ begin execute format('insert into %I values (1)', 't'); end $$; update t set a = now()",
+            "do $$ begin execute format('insert into %I values (1)', 't'); end $$; update t set a = now()::date",
             "create function f() returns int language sql as 'select extract(year from now())'; select f()",
             "do $$ begin if exists (select from public.plans) then perform 1; end if; end $$",
             "insert into t select id from public.plans",
             "insert into t select id from plans",
-            "select 'public.plans'::regclass",
+            "insert into t values ('public.plans'::regclass)",
             "do $$ begin if to_regclass('public.x') is null then perform 1; end if; end $$",
             "do $$ begin if exists (select from pg_roles) then perform 1; end if; end $$",
             "do $$ begin if exists (select from pg_type where typname = 'x') then perform 1; end if; end $$",

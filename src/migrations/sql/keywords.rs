@@ -27,6 +27,11 @@ impl<'a> Keywords<'a> {
         self.tokens.get(index).map_or(0..0, |token| token.start..token.end)
     }
 
+    /// Returns the tokens in a range.
+    pub(crate) fn slice(self, range: std::ops::Range<usize>) -> Self {
+        Self { sql: self.sql, tokens: &self.tokens[range] }
+    }
+
     pub(crate) fn len(self) -> usize {
         self.tokens.len()
     }
