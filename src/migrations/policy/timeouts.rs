@@ -95,16 +95,17 @@ fn set(keywords: Keywords<'_>, index: usize) -> Option<SwitchedOff> {
     let has_scope = keywords.is_any(index + 1, &["local", "session"]);
     let name = index + if has_scope { 2 } else { 1 };
     let timeout = Timeout::named(&keywords.identifier(name)?)?;
-    let value = name + 2;
+    let (first, last) = (name + 2, keywords.len() - 1);
     let has_value = keywords.text(name + 1) == "=" || keywords.is(name + 1, "to");
-    let is_default = keywords.is(value, "default");
-    (has_value && keywords.len() == value + 1 && (is_default || is_zero(keywords.text(value))))
-        .then(|| SwitchedOff {
-            timeout,
-            is_default,
-            value: keywords.range(value),
-            is_argument: false,
-        })
+    // A number such as -0.0 is several tokens.
+    let value: String = (first..=last).map(|index| keywords.text(index)).collect();
+    let is_default = value.eq_ignore_ascii_case("default");
+    (has_value && (is_default || is_zero(&value))).then(|| SwitchedOff {
+        timeout,
+        is_default,
+        value: keywords.range(first).start..keywords.range(last).end,
+        is_argument: false,
+    })
 }
 
 fn calls(keywords: Keywords<'_>) -> Vec<SwitchedOff> {
@@ -204,6 +205,7 @@ mod tests {
     fn values_without_a_limit_are_replaced_in_each_spelling() {
         for (file, expected) in [
             ("SET lock_timeout = 0", "SET lock_timeout = '2000'"),
+            ("SET lock_timeout = -0.0", "SET lock_timeout = '2000'"),
             ("set local Lock_Timeout to '0s'", "set local Lock_Timeout to '2000'"),
             (
                 "SET SESSION \"statement_timeout\"=DEFAULT",
@@ -223,6 +225,9 @@ mod tests {
         for kept in [
             "SET lock_timeout = '5s'",
             "SET lock_timeout = 10",
+            "SET lock_timeout = 0.5",
+            "SET lock_timeout =",
+            "SET lock_timeout",
             "SET lock_timeout_x = 0",
             "SET my.lock_timeout = 0",
             "SET SESSION AUTHORIZATION DEFAULT",
