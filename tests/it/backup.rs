@@ -219,7 +219,7 @@ fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
         given
             .run(args)
             .exits(7)
-            .says("function loud(), function own(), function set(), view said")
+            .says("function loud(), function own(), view said")
             .never_says("other()");
         assert_eq!(given.dump(&[]), before);
     }

@@ -39,6 +39,7 @@ mod migrate_schemas;
 mod moving_fleet;
 mod no_transaction;
 mod output;
+mod own_path;
 mod picture;
 mod poolers;
 mod readme;

@@ -144,8 +144,7 @@ impl ShapeReader {
 const OWN_NAME: &str = "<its schema>";
 
 /// Replaces the schema's own name in the texts of functions, triggers and rules, where it qualifies another
-/// name or is in a `search_path`: with `SET search_path FROM CURRENT` the server writes it into each of them.
-/// Changes nothing where a relation, column or type has the same name.
+/// name. Changes nothing where a relation, column or type has the same name.
 fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> {
     let is_text =
         |line: &str| ["function ", "trigger ", "rule "].iter().any(|kind| line.starts_with(kind));
@@ -158,10 +157,8 @@ fn without_own_name(mut lines: Vec<String>, schema: &SchemaName) -> Vec<String> 
     }
     for line in &mut lines {
         if is_text(line) {
-            *line = name_references::replaced(line, &quoted, OWN_NAME, |before, after| {
-                let line = before.rsplit('\n').next().unwrap_or_default();
-                let is_path = line.trim_start().starts_with("SET search_path TO ");
-                is_path || after.trim_start_matches('"').starts_with('.')
+            *line = name_references::replaced(line, &quoted, OWN_NAME, |after| {
+                after.trim_start_matches('"').starts_with('.')
             });
         }
     }

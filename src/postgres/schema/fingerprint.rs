@@ -107,6 +107,7 @@ async fn read_lines(
     let values = [
         ("{schema}", escape_literal(schema.as_str())),
         ("{history}", escape_literal(history_table)),
+        ("{own_path}", own_path(schema)),
     ];
     let rows = relative_to(session, schema, &filled(sql, &values)).await?;
     Ok(rows.iter().filter_map(|row| row.optional(0)).map(str::to_owned).collect())
@@ -123,6 +124,13 @@ pub(crate) fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
+}
+
+/// Returns the query for the functions among `proc` whose `search_path` names the schema, with the
+/// columns `oid`, `named`, `created` and `settings`.
+pub(crate) fn own_path(schema: &SchemaName) -> String {
+    let values = [("{own_name}", escape_literal(schema.as_str()))];
+    filled(include_str!("own_path.sql"), &values)
 }
 
 /// Runs a query in the open transaction, in whose result the names of a schema are not qualified, and

@@ -17,7 +17,8 @@ WITH ns AS (
     ) o JOIN pg_class c ON c.oid = o.oid
 ), proc AS MATERIALIZED (
     SELECT p.* FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass
-), kind AS MATERIALIZED (
+), own_path AS MATERIALIZED (
+{own_path}), kind AS MATERIALIZED (
     SELECT t.* FROM member m JOIN pg_type t ON t.oid = m.objid WHERE m.classid = 'pg_type'::regclass
 ), con AS MATERIALIZED (
     SELECT k.oid, k.conname, k.contype, k.condeferrable, k.condeferred, k.convalidated, k.conislocal,
@@ -148,7 +149,7 @@ SELECT concat_ws(' ', 'function', quote_ident(proname), pg_get_function_identity
     'acl=' || nullif((SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(proacl) a),
         (SELECT string_agg(a::text, ',' ORDER BY a::text COLLATE "C") FROM unnest(acldefault('f', proowner)) a)),
     CASE WHEN prokind <> 'a' THEN (SELECT substr(def, length(ns.prefix) + length('CREATE OR REPLACE ' || CASE prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END) + 1)
-        FROM pg_get_functiondef(oid) def, ns)
+        FROM coalesce((SELECT o.named FROM own_path o WHERE o.oid = proc.oid), pg_get_functiondef(oid)) def, ns)
     ELSE (SELECT concat_ws(' ', format_type(g.aggtranstype, NULL), g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn,
         g.aggmfinalfn, g.aggkind, g.aggnumdirectargs, g.aggsortop::regoperator, g.aggtransspace, g.agginitval, g.aggminitval) FROM pg_aggregate g WHERE g.aggfnoid = proc.oid) END)
 FROM proc

@@ -69,16 +69,16 @@ pub(crate) fn is_word_of(name: &str, text: &str) -> bool {
 }
 
 /// Returns a text with `by` in place of a name, wherever the name is a word of its own and
-/// `is_meant` returns true for the text before and after it.
+/// `is_meant` returns true for the text after it.
 pub(crate) fn replaced(
     text: &str,
     name: &str,
     by: &str,
-    is_meant: impl Fn(&str, &str) -> bool,
+    is_meant: impl Fn(&str) -> bool,
 ) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = 0;
-    let meant = |at: &usize| is_meant(&text[..*at], &text[at + name.len()..]);
+    let meant = |at: &usize| is_meant(&text[at + name.len()..]);
     for at in words_of(name, text).filter(meant) {
         result.push_str(&text[rest..at]);
         result.push_str(by);

@@ -11,6 +11,8 @@ use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::tenant::{NewTenant, Tenant};
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error};
+use crate::postgres::connection::sql_file::filled;
+use crate::postgres::schema::fingerprint::own_path;
 use crate::postgres::schema::name_references;
 use crate::postgres::transaction::retry::{Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
@@ -88,6 +90,7 @@ impl TenantAdmin {
                 tenant.schema.quoted(),
                 new.schema.quoted()
             ));
+            statements.push(rename_paths(&tenant.schema, &new.schema));
             if keeps_ledger {
                 statements.push(rename_bookkeeping(oid, &tenant.schema, &new.schema));
             }
@@ -95,6 +98,12 @@ impl TenantAdmin {
         transaction.rows(&statements.join("; ")).await?;
         Ok(())
     }
+}
+
+/// Returns the statement that replaces the old name in the `search_path` of functions of the schema.
+fn rename_paths(old: &SchemaName, new: &SchemaName) -> String {
+    let values = [("{own_path}", own_path(old)), ("{schema}", escape_literal(new.as_str()))];
+    format!("DO {}", escape_literal(&filled(include_str!("sql/rename_paths.sql"), &values)))
 }
 
 /// Returns statements that rename the ledger and failure rows. An invalid ledger row stays invalid.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
-use super::fingerprint::relative_to;
+use super::fingerprint::{own_path, relative_to};
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::sql_file::filled;
@@ -58,6 +58,7 @@ pub(crate) async fn read(
     let values = [
         ("{schema}", escape_literal(schema.as_str())),
         ("{history}", escape_literal(without_table.unwrap_or_default())),
+        ("{own_path}", own_path(schema)),
     ];
     let rows = relative_to(session, schema, &filled(PARTS, &values)).await?;
     Ok(Structure::of(&rows))

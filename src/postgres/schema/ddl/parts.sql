@@ -38,7 +38,8 @@ WITH ns AS (
         CASE p.prokind::text WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word
     FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass)
-), lang AS MATERIALIZED (
+), own_path AS MATERIALIZED (
+{own_path}), lang AS MATERIALIZED (
     SELECT l.*, 'l' || l.oid AS node, quote_ident(l.collname) AS called FROM member m JOIN pg_collation l ON l.oid = m.objid WHERE m.classid = 'pg_collation'::regclass
 ), col AS MATERIALIZED (
     SELECT r.node, r.called, r.relkind, a.*, quote_ident(a.attname) AS column_called,
@@ -284,13 +285,18 @@ SELECT 'create', node, oid::int8, format('CREATE COLLATION %s (PROVIDER = %s, %s
 FROM lang
 UNION ALL
 SELECT 'create', proc.node, proc.oid::int8, CASE WHEN prokind IN ('f', 'p', 'w') THEN (SELECT concat('CREATE ', word, ' ', substr(def, strpos(def, word) + length(word) + 1 + length(ns.prefix)))
-    FROM pg_get_functiondef(proc.oid) def) ELSE (SELECT format('CREATE AGGREGATE %I(%s) (%s)', proname, arguments, concat_ws(', ', 'SFUNC = ' || g.aggtransfn,
+    FROM coalesce((SELECT o.created FROM own_path o WHERE o.oid = proc.oid), pg_get_functiondef(proc.oid)) def) ELSE (SELECT format('CREATE AGGREGATE %I(%s) (%s)', proname, arguments, concat_ws(', ', 'SFUNC = ' || g.aggtransfn,
         'STYPE = ' || format_type(g.aggtranstype, NULL), 'SSPACE = ' || nullif(g.aggtransspace, 0), 'FINALFUNC = ' || nullif(g.aggfinalfn, 0)::regproc,
         CASE WHEN g.aggfinalextra THEN 'FINALFUNC_EXTRA' END, 'FINALFUNC_MODIFY = ' || CASE WHEN g.aggfinalfn <> 0 THEN CASE g.aggfinalmodify::text WHEN 's' THEN 'SHAREABLE' WHEN 'w' THEN 'READ_WRITE' END END,
         'COMBINEFUNC = ' || nullif(g.aggcombinefn, 0)::regproc, 'SERIALFUNC = ' || nullif(g.aggserialfn, 0)::regproc, 'DESERIALFUNC = ' || nullif(g.aggdeserialfn, 0)::regproc,
         'INITCOND = ' || quote_literal(g.agginitval), 'SORTOP = ' || nullif(g.aggsortop, 0)::regoperator,
         'PARALLEL = ' || CASE proparallel::text WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END)) FROM pg_aggregate g WHERE g.aggfnoid = proc.oid) END, '', ''
 FROM proc, ns
+UNION ALL
+-- The name of the copy is known when the statement runs.
+SELECT 'after', proc.node, 0, concat('DO ', quote_literal(format('BEGIN EXECUTE format(%L, current_schema()); END',
+    format('ALTER ROUTINE %I(%s)', replace(proname, '%', '%%'), replace(arguments, '%', '%%')) || o.settings))), '', ''
+FROM proc JOIN own_path o USING (oid)
 UNION ALL
 SELECT 'create', node, oid::int8, CASE typtype::text
     WHEN 'e' THEN format('CREATE TYPE %s AS ENUM (%s)', called,
@@ -359,7 +365,7 @@ GROUP BY a.oid, a.defaclrole, a.defaclobjtype, x.grantee, x.is_grantable
 UNION ALL
 SELECT 'mention', '', 0, text, described, ''
 FROM (
-    SELECT pg_describe_object('pg_proc'::regclass, oid, 0) AS described, concat_ws(' ', prosrc, proconfig::text) AS text FROM proc
+    SELECT pg_describe_object('pg_proc'::regclass, oid, 0) AS described, concat_ws(' ', prosrc, coalesce((SELECT o.settings FROM own_path o WHERE o.oid = proc.oid), proconfig::text)) AS text FROM proc
     UNION ALL SELECT pg_describe_object('pg_class'::regclass, oid, 0), pg_get_viewdef(oid) FROM rel WHERE relkind IN ('v', 'm')
     UNION ALL SELECT pg_describe_object('pg_class'::regclass, attrelid, attnum), expression FROM col
     UNION ALL SELECT pg_describe_object('pg_constraint'::regclass, oid, 0), pg_get_constraintdef(oid) FROM con

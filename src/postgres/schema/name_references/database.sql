@@ -4,7 +4,12 @@ SELECT pg_describe_object('pg_proc'::regclass, p.oid, 0), t.text
 FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
 CROSS JOIN LATERAL (
-    SELECT coalesce(p.prosrc, '') || ' ' || coalesce(array_to_string(p.proconfig, ' '), '') AS text
+    -- The search_path of the schema's own functions is renamed with it.
+    SELECT concat_ws(' ', p.prosrc, (
+        SELECT string_agg(CASE WHEN n.nspname = {name} AND starts_with(c, 'search_path=')
+            THEN replace(', ' || substr(c, length('search_path=') + 1) || ',', ', ' || quote_ident({name}) || ',', ', ')
+            ELSE c END, ' ') FROM unnest(p.proconfig) c
+    )) AS text
 ) t
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pricesync')
     AND (strpos(lower(t.text), lower({name})) > 0 OR strpos(lower(t.text), lower({quoted_name})) > 0)
