@@ -18,7 +18,7 @@ pub(crate) use files::obstacle::{is_named, last_use, obstacle};
 pub use files::script::Script;
 pub use files::script_name::{NameRule, ScriptName, ScriptNameError};
 pub use files::set::{MigrationSet, Warning, WarningKind, check_apart};
-pub use files::transactions::in_one_transaction;
+pub use files::transactions::{in_one_transaction, uses_its_own_value};
 pub use policy::adhoc::{AdhocSql, AdhocSqlError};
 pub use policy::refusal::Refusal;
 pub use policy::timeouts::Timeout;

@@ -80,6 +80,19 @@ fn a_fleet_that_missed_a_release_is_migrated_in_groups() {
 }
 
 #[test]
+fn a_file_that_uses_its_own_value_leaves_nothing_of_the_run() {
+    let given = fleet("CREATE TABLE unrelated (wild text);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    given.tenant_file("V5__more.sql", "CREATE TABLE more (id int);\n");
+    given.tenant_file(
+        "V6__both.sql",
+        "ALTER TYPE mood ADD VALUE 'it''s odd'; INSERT INTO moods VALUES ('it''s odd');\n",
+    );
+    given.run(&["migrate-schemas", "--tenant=acme"]).exits(10).says("55P04");
+    assert_eq!(given.history("tenant_acme"), ["1", "2", "3", "4"]);
+}
+
+#[test]
 fn what_was_committed_before_a_failure_is_dropped_again() {
     let given = fleet(USE);
     given.run(&["migrate-schemas"]).exits(0);

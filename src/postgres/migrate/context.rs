@@ -16,11 +16,13 @@ use crate::domain::run_options::Atomic;
 use crate::domain::script::{DefinedIn, Scope};
 use crate::domain::sqlstate;
 use crate::domain::target::Target;
-use crate::migrations::{MigrationSet, Script, find_definition, in_one_transaction};
+use crate::migrations::{
+    MigrationSet, Script, find_definition, in_one_transaction, uses_its_own_value,
+};
 use crate::postgres::bookkeeping;
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
-use crate::postgres::connection::server_error::{missing_relation, sqlstate_of};
+use crate::postgres::connection::server_error::{missing_relation, server_error, sqlstate_of};
 use crate::postgres::connection::session_cache::SessionCache;
 use crate::postgres::transaction::batch::BatchError;
 use crate::service::event::{EventKind, Progress};
@@ -103,11 +105,12 @@ pub(crate) struct Boundaries(Mutex<BTreeSet<(Scope, i64)>>);
 
 impl Boundaries {
     /// Makes the script the first of a transaction in all further schemas, if it was not the first of
-    /// `pending` and failed for using such a value. Returns whether that may help.
+    /// `pending` and failed for using a value of an earlier one. Returns whether that may help.
     pub(crate) fn learn(&self, scope: Scope, pending: &[&Script], error: &BatchError) -> bool {
         match error {
             BatchError::Script(index @ 1.., _, error)
-                if sqlstate_of(error) == Some(sqlstate::UNSAFE_NEW_ENUM_VALUE_USAGE) =>
+                if sqlstate_of(error) == Some(sqlstate::UNSAFE_NEW_ENUM_VALUE_USAGE)
+                    && !uses_its_own_value(pending[*index], &server_error(error).message) =>
             {
                 let mut learned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 learned.insert((scope, pending[*index].id.version));
