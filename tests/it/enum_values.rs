@@ -169,3 +169,15 @@ fn a_schema_that_is_half_dropped_is_never_continued() {
     create(&given).exits(0);
     is_complete(&given, "new");
 }
+
+#[test]
+fn a_baseline_says_why_it_does_not_compare() {
+    let given = fleet(USE);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.database.execute("DROP TABLE tenant_acme.refinery_schema_history");
+    given
+        .run(&["baseline", "--tenant=acme", "--to=4"])
+        .exits(0)
+        .says("V3__use uses an enum value of an earlier file");
+    given.run(&["migrate-schemas", "--check"]).exits(0);
+}

@@ -1,5 +1,6 @@
 //! The tables and columns that a schema of another tool must have before migrations are recorded in it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio_postgres::Error;
 
 use super::template;
 use crate::domain::schema_name::SchemaName;
-use crate::migrations::{MigrationSet, Script, Transaction};
+use crate::migrations::{MigrationSet, Script, Transaction, in_one_transaction};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::options::EngineOptions;
 use crate::postgres::connection::server_error::server_error;
@@ -101,9 +102,12 @@ pub(super) async fn of_files(
 ) -> Result<Result<Baseline, String>, ServerError> {
     let scripts = set.scripts().iter();
     let scripts: Vec<&Script> = scripts.filter(|script| script.id.version <= version).collect();
-    let outside = |script: &&&Script| script.transaction == Transaction::Outside;
-    if let Some(script) = scripts.iter().find(outside) {
-        return Ok(Err(format!("{} runs without a transaction", script.id)));
+    // The scratch schema is rolled back, so one transaction has to do.
+    if let Some(script) = scripts.get(in_one_transaction(&scripts, &BTreeSet::new())) {
+        return Ok(Err(match script.transaction {
+            Transaction::Outside => format!("{} runs without a transaction", script.id),
+            Transaction::Inside => format!("{} uses an enum value of an earlier file", script.id),
+        }));
     }
     let columns = template::columns(database, options, &scripts).await?;
     Ok(columns.map(|columns| Baseline { columns }))
