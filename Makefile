@@ -1,6 +1,6 @@
 # Shortcuts for cargo and the scripts in scripts/.
 
-.PHONY: demo test test-real django properties test-matrix torture fuzz lint picture bench coverage deb needs
+.PHONY: demo test test-real django properties test-matrix test-under-load torture fuzz lint picture bench coverage deb needs
 
 # Creates, migrates and lists a sample fleet on a private server.
 demo: needs
@@ -19,6 +19,10 @@ properties:
 # Runs every test on PostgreSQL 14 to 18, downloaded into target/postgresql.
 test-matrix: needs
 	scripts/test-matrix.sh
+
+# Runs the tests beside eight busy processes for each core, to find those that depend on speed.
+test-under-load: needs
+	scripts/test-under-load.sh
 
 # Cuts, kills and exhausts servers thousands of times and prints a table of the outcomes; about ten
 # minutes. make torture ARGS=--help lists the options, such as --seed to repeat a run.

@@ -115,7 +115,7 @@ fn what_is_written_is_read_again_and_only_its_owner_may() {
 }
 
 #[test]
-fn an_unfinished_backup_leaves_nothing_and_none_replaces_another() {
+fn an_unfinished_backup_leaves_no_file_and_replaces_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("acme.backup");
     let writer = ArchiveWriter::create(&path, &header()).expect("new");
@@ -172,7 +172,7 @@ fn a_byte_that_changed_is_seen() {
 }
 
 #[test]
-fn a_file_that_lies_about_lengths_is_damaged_and_costs_no_memory() {
+fn wrong_lengths_are_damage_and_allocate_no_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("hostile");
     let begin = format!(

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn path_comes_before_packages_unless_the_data_needs_another_major() {
+    fn path_comes_before_packages_if_its_version_fits_the_data() {
         let dir = tempfile::tempdir().unwrap();
         install(&dir.path().join("path"), "15.1");
         install(&dir.path().join("lib/pg-15/bin"), "15.1");

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_directory_of_93_bytes_is_the_longest_beside_the_data() {
+    fn the_socket_directory_is_beside_the_data_up_to_93_bytes() {
         let fits = home_of_length(93 - "/run".len());
         assert_eq!(fits.socket_dir(5432), fits.root().join("run"));
         let too_long = home_of_length(94 - "/run".len());

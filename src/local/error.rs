@@ -205,7 +205,7 @@ mod tests {
     use super::LocalError;
 
     #[test]
-    fn missing_programs_are_answered_with_the_commands_that_install_them() {
+    fn missing_programs_show_the_commands_that_install_them() {
         let text =
             LocalError::NoBinaries(vec!["PATH".into(), "/usr/pgsql-*/bin".into()]).to_string();
         assert!(text.contains("searched PATH, /usr/pgsql-*/bin"), "{text}");

@@ -201,7 +201,7 @@ fn a_clone_has_the_rows_or_the_structure_alone() {
 }
 
 #[test]
-fn texts_that_say_the_schemas_name_keep_it_from_getting_another_one() {
+fn texts_with_the_schema_name_prevent_a_copy_under_another() {
     let given = Given::shop();
     given.database.execute(
         "CREATE FUNCTION tenant_acme.own() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM tenant_acme.users); END'; \
@@ -358,7 +358,7 @@ fn forged(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn an_edited_file_whose_digests_fit_must_still_make_what_it_says() {
+fn an_edited_backup_with_valid_digests_is_still_compared() {
     let given = Given::shop();
     let file = back_up(&given, "acme");
     let path = file.to_str().unwrap();
@@ -545,7 +545,7 @@ fn a_backup_is_one_snapshot_while_the_tenant_is_in_use() {
 }
 
 #[test]
-fn rows_that_another_database_never_gave_ids_to_get_ids_of_its_own() {
+fn ids_that_this_database_never_issued_are_replaced() {
     let given = Given::shop();
     let file = back_up(&given, "globex");
     let other = Given::shipped();

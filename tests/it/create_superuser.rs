@@ -41,7 +41,7 @@ fn create(given: &Given, args: &[&str], password: &str) -> Ran {
 const ANA: [&str; 5] = ["-t", "acme", "--username=ana", "--email", "ana@example.com"];
 
 #[test]
-fn a_superuser_is_in_the_tenant_s_table_with_a_hash_of_the_password() {
+fn a_superuser_is_stored_with_a_hash_of_the_password() {
     let given = shipped();
     create(&given, &ANA, "mật khẩu dài\n")
         .exits(0)
@@ -148,7 +148,7 @@ fn on_a_terminal_the_password_is_asked_for_twice_and_not_shown() {
 }
 
 #[test]
-fn only_the_name_is_said_to_be_taken_and_all_else_in_the_servers_words() {
+fn a_taken_name_is_named_and_other_errors_are_the_servers() {
     let given = shipped();
     given.database.execute(
         "CREATE UNIQUE INDEX users_mail ON tenant_acme.users (lower(email)); \

@@ -22,7 +22,7 @@ fn all(given: &Given) -> String {
 }
 
 #[test]
-fn a_tenant_gets_row_hosts_schema_and_migrations_and_two_lines_say_so() {
+fn a_tenant_gets_row_hosts_schema_and_migrations() {
     let given = shop();
     let told = given
         .run(&create("acme", &["--domain", "Acme.Example.com", "--domain", "acme.test"]))
@@ -198,7 +198,7 @@ fn an_existing_schema_is_adopted_and_migrated_with_its_data() {
 }
 
 #[test]
-fn whatever_keeps_a_schema_from_being_adopted_leaves_it_as_it_was() {
+fn a_refused_adoption_leaves_the_schema_unchanged() {
     let given = shop();
     orphan(&given, "tenant_acme");
     given.run(&create("other", &["--domain", "taken.test"])).exits(0);
@@ -362,7 +362,7 @@ fn whoever_is_told_to_try_again_is_told_the_command_that_helps() {
 }
 
 #[test]
-fn what_a_rule_of_the_tenant_table_forbids_is_refused_in_the_servers_words() {
+fn tenant_table_constraints_are_reported_as_by_the_server() {
     let given = shop();
     given.database.execute(
         "ALTER TABLE tenants_tenant ADD plan int CHECK (plan > 0), ADD region varchar(2), ADD owner bigint REFERENCES auth_user (id)",

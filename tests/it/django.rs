@@ -158,7 +158,7 @@ fn a_django_site_serves_two_hosts_from_a_database_of_ours() {
 
 #[test]
 #[ignore = "installs django-tenants from PyPI: make django"]
-fn a_database_that_django_tenants_made_is_listed_adopted_and_migrated() {
+fn a_django_tenants_database_is_listed_adopted_and_migrated() {
     let given = Given::nothing();
     let Some(site) = Site::over(&given, "customers") else {
         return;

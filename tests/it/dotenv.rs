@@ -11,7 +11,7 @@ fn run(given: &Given, args: &[&str], variables: &[(&str, &str)]) -> Ran {
 }
 
 #[test]
-fn a_dotenv_file_gives_what_the_environment_lacks_and_config_says_so() {
+fn a_dotenv_file_sets_what_the_environment_lacks() {
     let given = Given::tenants(&["a"]);
     let url = given.database.url();
     run(&given, &["list-tenants"], &[]).exits(2).says("no database is configured");

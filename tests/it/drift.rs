@@ -39,7 +39,7 @@ fn an_index_may_call_a_function_that_needs_public() {
 }
 
 #[test]
-fn what_a_schema_has_more_or_less_than_the_others_of_its_version_is_said() {
+fn extra_and_missing_objects_are_reported_by_version() {
     let given = fleet();
     given.database.execute(
         "DROP INDEX tenant_b.t_name; ALTER TABLE tenant_b.t ADD COLUMN tmp int; \
@@ -63,7 +63,7 @@ fn what_a_schema_has_more_or_less_than_the_others_of_its_version_is_said() {
 }
 
 #[test]
-fn another_version_is_no_drift_and_a_missing_schema_is_a_failure() {
+fn another_version_is_not_drift_but_a_missing_schema_fails() {
     let given = fleet();
     given.tenant_file("V2__u.sql", "ALTER TABLE t ADD COLUMN u int");
     given.run(&["migrate-schemas", "--tenant", "a,b"]).exits(0);

@@ -468,7 +468,7 @@ fn a_tenant_replaced_during_the_prompt_keeps_row_and_hosts() {
 }
 
 #[test]
-fn a_tenant_without_a_slug_is_called_as_its_schema_is_and_nothing_names_it() {
+fn a_tenant_without_a_slug_is_named_by_its_schema() {
     let given = Given::shop();
     given.database.execute(
         "ALTER TABLE tenants_tenant ALTER slug DROP NOT NULL; \

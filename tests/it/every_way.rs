@@ -93,7 +93,7 @@ fn enum_values_that_code_adds_are_equal_in_every_way() {
 }
 
 #[test]
-fn enum_values_beside_files_without_a_transaction_are_equal_in_every_way() {
+fn enum_values_and_no_transaction_files_are_equal_every_way() {
     are_equal(&[
         TYPE,
         "ALTER TYPE st ADD VALUE 'b';",

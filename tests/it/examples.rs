@@ -78,7 +78,7 @@ fn every_example_is_known() {
 }
 
 #[test]
-fn quickstart_goes_from_an_empty_database_to_two_migrated_tenants() {
+fn quickstart_migrates_two_tenants_in_an_empty_database() {
     let database = Database::create();
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -134,7 +134,7 @@ fn embed_migrations_does_not_serve_when_a_tenant_is_at_odds() {
 }
 
 #[test]
-fn tenant_context_works_as_the_tenant_and_gives_the_connection_back_clean() {
+fn tenant_context_returns_the_connection_clean() {
     let database = Database::create();
     create_acme(&database, &[]);
     let row = "INSERT INTO tenant_acme.products (sku, name, price) VALUES ('A-1', 'Anvil', 120)";
@@ -249,7 +249,7 @@ fn http_tenants_is_unavailable_while_its_database_is() {
 }
 
 #[test]
-fn http_tenants_is_unavailable_while_all_its_connections_are_kept() {
+fn http_tenants_is_unavailable_without_a_free_connection() {
     let database = Database::create();
     create_acme(&database, &[]);
     let web = Web::start(&database);

@@ -318,7 +318,7 @@ fn a_tenants_environment_leads_psql_there_without_password() {
 }
 
 #[test]
-fn what_is_there_twice_is_found_by_the_query_that_the_error_shows() {
+fn the_query_in_the_error_finds_the_duplicates() {
     let given = Given::tenants(&[]);
     given.tenant_in("q", "odd \"schema\" ấ");
     given.tenant_file(

@@ -1,4 +1,4 @@
-//! Files and histories that do not fit each other, or that are no files and histories at all.
+//! Files and histories that disagree, and files and tables that are neither.
 
 use crate::support::pricesync::{Counts, Given, NONE, Ran, literal, quoted};
 use crate::support::sessions::Holder;
@@ -45,7 +45,7 @@ fn a_renamed_file_is_drift() {
 }
 
 #[test]
-fn a_file_older_than_the_newest_applied_is_drift_unless_it_is_a_u() {
+fn an_older_file_is_drift_unless_its_prefix_is_u() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V5__e.sql", "CREATE TABLE e (id int);\n");
     given.run(&["migrate-schemas"]).exits(0);
@@ -75,7 +75,7 @@ fn misnamed_and_duplicate_files_are_refused_before_a_connection() {
 }
 
 #[test]
-fn transaction_control_and_search_path_are_refused_with_their_place() {
+fn transaction_control_and_search_path_are_refused() {
     let given = Given::tenants(&["acme"]);
     let before = given.dump(&[]);
     for (sql, place) in [
@@ -293,7 +293,7 @@ fn schemas_of_any_name_are_migrated_and_only_those() {
 }
 
 #[test]
-fn a_row_with_a_reserved_schema_is_refused_counted_and_never_touched() {
+fn a_row_with_a_reserved_schema_is_refused_and_counted() {
     let given = Given::tenants(&["acme"]);
     for (slug, schema) in
         [("evil", "pg_evil"), ("info", "information_schema"), ("ours", "pricesync")]
@@ -346,7 +346,7 @@ fn a_history_of_plain_integers_is_continued() {
 }
 
 #[test]
-fn a_version_that_a_plain_integer_cannot_hold_fails_before_its_file_runs() {
+fn a_version_beyond_integer_fails_before_its_file_runs() {
     let given = made_by_refinery();
     given
         .database
@@ -398,7 +398,7 @@ fn a_history_with_other_columns_is_continued_or_fails_alone() {
 }
 
 #[test]
-fn an_emptied_history_fails_on_what_is_there_and_changes_nothing() {
+fn an_emptied_history_fails_and_changes_nothing() {
     let given = at_two();
     given.database.execute(
         "TRUNCATE tenant_acme.refinery_schema_history; INSERT INTO tenant_acme.a VALUES (7)",

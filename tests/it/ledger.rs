@@ -56,7 +56,7 @@ fn every_migration_is_noted_in_its_own_transaction() {
 }
 
 #[test]
-fn created_tenants_and_scripts_without_a_transaction_are_noted_too() {
+fn the_ledger_covers_created_tenants_and_no_transaction() {
     let given = given();
     given.tenant_file(
         "V3__c.sql",
@@ -152,7 +152,7 @@ fn a_history_changed_by_another_tool_is_found_and_fixed() {
 }
 
 #[test]
-fn a_history_by_other_means_is_sampled_once_for_all_schemas_that_share_it() {
+fn a_history_without_the_ledger_is_sampled_once() {
     let given = given();
     // Checksums over other line ends are accepted, but are no prefix of the files.
     given.tenant_file("V3__c.sql", "CREATE TABLE c (id int);\r\nSELECT 1;\r\n");
@@ -187,7 +187,7 @@ fn a_role_that_may_not_create_schemas_migrates_without_a_ledger() {
 }
 
 #[test]
-fn a_history_of_another_shape_keeps_no_other_schema_out_of_the_ledger() {
+fn a_history_of_another_shape_stays_out_of_the_ledger_alone() {
     let given = given();
     given.database.execute(
         "DROP SCHEMA pricesync CASCADE; \

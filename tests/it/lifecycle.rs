@@ -98,7 +98,7 @@ fn one_tenant_under_concurrent_commands_is_whole_or_absent() {
 }
 
 #[test]
-fn a_role_with_what_the_readme_asks_for_does_what_a_tenant_needs() {
+fn the_privileges_in_the_readme_suffice() {
     let given = Given::shipped();
     given.run(&["migrate-schemas", "--shared"]).exits(0);
     given.database.execute("CREATE TABLE public.plans (id int PRIMARY KEY)");

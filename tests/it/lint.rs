@@ -60,7 +60,7 @@ fn it_needs_no_database() {
 }
 
 #[test]
-fn a_rule_that_is_allowed_and_does_not_exist_stops_lint_and_no_run() {
+fn an_unknown_allowed_rule_stops_lint_but_no_run() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V1__a.sql", "-- pricesync: allow drop-table\nCREATE TABLE a (id int);\n");
     given
@@ -140,7 +140,7 @@ fn pending_files_that_share_a_transaction_are_judged_together() {
 }
 
 #[test]
-fn what_a_finding_costs_here_is_measured_and_leaves_nothing_behind() {
+fn the_cost_of_a_finding_is_measured_without_traces() {
     let given = Given::tenants(&["acme", "globex"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int);\n");
     given.tenant_file("V2__b.sql", "ALTER TABLE a ADD COLUMN b int DEFAULT 1;\n");

@@ -192,7 +192,7 @@ fn a_host_leads_to_its_tenant_whatever_its_case_and_port() {
 }
 
 #[test]
-fn a_new_migration_gets_the_next_version_and_its_path_is_printed() {
+fn a_new_migration_has_the_next_version_and_prints_its_path() {
     let given = fleet();
     let made = given.run(&["make-migration", "add brand", "--dir", "products"]).exits(0);
     assert_eq!(made.stdout, "migrations/tenant/products/V3__add_brand.sql\n");

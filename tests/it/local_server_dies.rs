@@ -24,7 +24,7 @@ fn after_kill_9_of_the_server_the_next_start_recovers_the_data() {
 }
 
 #[test]
-fn after_kill_9_of_the_supervisor_the_next_start_joins_and_the_server_still_ends() {
+fn a_start_after_kill_9_of_the_supervisor_joins_the_server() {
     let project = Project::new();
     let server = project.start();
     let pid = project.pid();
@@ -40,7 +40,7 @@ fn after_kill_9_of_the_supervisor_the_next_start_joins_and_the_server_still_ends
 }
 
 #[test]
-fn after_kill_9_of_server_and_supervisor_the_next_start_recovers() {
+fn a_start_after_kill_9_of_server_and_supervisor_recovers() {
     let project = Project::new();
     let _server = project.start();
     project.supervisors().into_iter().for_each(kill);

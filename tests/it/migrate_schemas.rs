@@ -47,7 +47,7 @@ fn a_second_run_has_nothing_to_do_and_changes_nothing() {
 }
 
 #[test]
-fn shared_leaves_the_tenants_and_a_tenant_leaves_public_and_the_others() {
+fn shared_and_tenant_migrate_only_what_they_name() {
     let given = two_shops();
     given.shared_file("V5__more.sql", "CREATE TABLE more (id int)");
     given.run(&["migrate-schemas", "--shared"]).exits(0).counts(Counts { migrated: 1, ..NONE });
@@ -197,7 +197,7 @@ fn one_bad_tenant() -> Given {
 }
 
 #[test]
-fn with_continue_one_failing_tenant_fails_alone_and_says_where_and_why() {
+fn with_continue_one_tenant_fails_alone_with_its_cause() {
     let given = one_bad_tenant();
     given
         .run(&["migrate-schemas", "--on-failure", "continue"])
@@ -303,7 +303,7 @@ fn an_error_in_a_do_block_is_shown_at_its_line() {
 
 /// An empty schema gets the files that only define in one message.
 #[test]
-fn of_several_files_at_once_the_right_one_is_told_with_its_place() {
+fn of_several_files_the_one_that_failed_is_named() {
     for (third, place, cause) in [
         // Not to be read: the server refuses the message before any of it is run.
         ("CREATE TABLE c (\n  id int,,);", "V3__c.sql:2:10", "42601"),
@@ -404,7 +404,7 @@ fn rows_that_a_file_asks_for_are_nobody_s_whatever_their_shape() {
 }
 
 #[test]
-fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
+fn exit_5_is_no_server_and_exit_2_no_database_url() {
     let given = Given::tenants(&[]);
     let unreachable = "postgresql://nobody@127.0.0.1:1/x?connect_timeout=2";
     given.run(&["migrate-schemas", "-d", unreachable]).exits(5).says("127.0.0.1");
@@ -416,7 +416,7 @@ fn an_unreachable_server_is_code_5_and_a_missing_database_url_code_2() {
 }
 
 #[test]
-fn a_relation_that_is_not_there_comes_with_the_file_that_makes_it() {
+fn a_missing_relation_is_reported_with_its_defining_file() {
     let given = Given::tenants(&["acme"]);
     given.tenant_file("V2__uses.sql", "INSERT INTO \"Giá\" VALUES (1);\n");
     given.tenant_file("V3__prices.sql", "CREATE TABLE \"Giá\" (id int);\n");

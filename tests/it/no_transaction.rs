@@ -46,7 +46,7 @@ fn an_index_is_built_concurrently_in_every_tenant_at_once() {
 }
 
 #[test]
-fn duplicates_in_one_tenant_fail_there_alone_and_leave_no_invalid_index() {
+fn duplicates_fail_one_tenant_and_leave_no_invalid_index() {
     let given = with_a(&["acme", "globex", "initech"]);
     given.database.execute("INSERT INTO tenant_globex.a VALUES (7), (7)");
     given.tenant_file("V2__index.sql", UNIQUE);
@@ -98,7 +98,7 @@ fn a_valid_index_of_that_name_is_not_taken_for_ours() {
 }
 
 #[test]
-fn an_index_whose_build_was_killed_before_it_was_noted_is_taken_for_ours() {
+fn an_index_killed_before_it_was_recorded_is_rebuilt() {
     let given = with_a(&["acme"]);
     given.tenant_file("V2__index.sql", UNIQUE);
     let holder = Holder::of(&given, "INSERT INTO tenant_acme.a VALUES (7)");
@@ -247,7 +247,7 @@ fn a_new_tenant_gets_what_runs_without_a_transaction_too() {
 }
 
 #[test]
-fn doctor_names_what_concurrent_builds_left_and_how_to_be_rid_of_it() {
+fn doctor_names_invalid_indexes_and_how_to_drop_them() {
     let given = with_a(&["acme", "globex"]);
     given.tenant_in("odd", "Tenant \"Odd\"");
     given.run(&["migrate-schemas"]).exits(0);

@@ -223,7 +223,7 @@ fn two_runs_at_once_apply_each_file_once() {
 }
 
 #[test]
-fn a_pool_smaller_than_the_jobs_slows_a_run_down_and_fails_nothing() {
+fn a_pool_smaller_than_the_jobs_fails_nothing() {
     let given = Given::tenants(&SLUGS);
     let Some(pooler) = Pooler::start("transaction", 2) else {
         return;

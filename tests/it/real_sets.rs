@@ -158,7 +158,7 @@ fn lives(set: &Path) -> Result<String, String> {
 
 #[test]
 #[ignore = "downloads packages: make test-real"]
-fn the_migrations_of_other_projects_mean_what_psql_makes_of_them() {
+fn sets_of_other_projects_equal_what_psql_makes() {
     let downloaded = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/real-sets");
     let given = env::var_os("PRICESYNC_REAL_SETS").map(PathBuf::from);
     let mut sets = Vec::new();

@@ -71,7 +71,7 @@ fn batches_go_through_the_fleet_and_stop_at_the_failure() {
 }
 
 #[test]
-fn batches_count_the_tenants_with_something_to_do_and_canaries_among_them() {
+fn batches_and_canaries_count_tenants_with_pending_files() {
     let given = ten(ADDS_A_TABLE);
     given.run(&["migrate-schemas", "--tenant", "t[0-4]"]).exits(0);
     given
@@ -117,7 +117,7 @@ fn after_so_many_failures_nothing_new_is_begun() {
 }
 
 #[test]
-fn stages_that_make_no_sense_are_refused_before_anything_happens() {
+fn invalid_stages_are_refused_before_the_run() {
     let given = ten(ADDS_A_TABLE);
     for (args, words) in [
         (&["--max-failures", "3", "--on-failure", "stop"][..], "exclude each other"),
@@ -279,7 +279,7 @@ fn a_lock_table_that_is_full_for_a_moment_costs_no_record() {
 }
 
 #[test]
-fn an_incomplete_run_record_is_reported_and_not_taken_for_success() {
+fn an_incomplete_run_record_is_reported() {
     let given = ten(fails_in(&["t2", "t5", "t8"]));
     refuse_to_store(&given, "NEW.tenant = 't5'");
     given
@@ -335,7 +335,7 @@ fn exactly_the_schemas_that_failed_are_tried_again() {
 }
 
 #[test]
-fn the_summary_ends_with_the_commands_that_go_on_also_when_it_is_quiet() {
+fn a_quiet_summary_still_ends_with_the_next_commands() {
     let given = ten(fails_in(&["t1", "t3", "t4", "t8"]));
     let told = given
         .run(&["migrate-schemas", "-q", "--on-failure", "continue"])

@@ -228,7 +228,7 @@ fn a_fingerprint_sees_every_change() {
 }
 
 #[test]
-fn a_run_over_many_empty_schemas_compiles_a_template_and_uses_it() {
+fn a_run_over_many_empty_schemas_compiles_a_template() {
     let slugs: Vec<String> = (0..20).map(|number| format!("t{number}")).collect();
     let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
     let given = Given::tenants(&slugs);
@@ -337,7 +337,7 @@ fn a_template_of_other_files_or_of_another_public_is_not_used() {
 }
 
 #[test]
-fn a_template_covers_what_stands_before_a_file_without_a_transaction() {
+fn a_template_ends_before_a_file_without_a_transaction() {
     let given = Given::tenants(&[]);
     given.tenant_file("V1__gap.sql", GAP);
     given.tenant_file(

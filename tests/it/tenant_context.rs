@@ -315,7 +315,7 @@ async fn a_pooler_that_shares_sessions_shows_each_tenant_its_own() {
 }
 
 #[tokio::test]
-async fn a_service_can_tell_how_far_behind_the_tenant_is_that_lacks_something() {
+async fn a_service_learns_how_far_behind_a_tenant_is() {
     let server = Given::tenants(&["acme"]);
     server.tenant_file("V1__a.sql", "CREATE TABLE a (id int);");
     server.run(&["migrate-schemas"]).exits(0);

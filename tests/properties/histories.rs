@@ -60,7 +60,7 @@ fn agrees(row: &Applied, scripts: &[ScriptId]) -> bool {
 }
 
 #[test]
-fn every_script_is_applied_pending_or_later_or_what_disagrees_is_named() {
+fn every_script_is_applied_pending_later_or_a_drift() {
     let goals = prop_oneof![Just(Goal::Latest), (0..=VERSIONS + 1).prop_map(Goal::Version)];
     let cases = (scripts(), histories(), any::<bool>(), goals);
     holds("histories", [4_000, 100_000], &cases, |(scripts, kinds, strangers, goal)| {

@@ -69,7 +69,7 @@ fn begins_like_a_migration(name: &OsStr) -> bool {
 }
 
 #[test]
-fn every_file_of_a_folder_is_a_migration_or_refused_or_said_to_be_ignored() {
+fn every_file_is_a_migration_refused_or_ignored() {
     let folders = vec((path(), text()), 0..9);
     holds("folders", [1_500, 100_000], &folders, |files| {
         let dir = tempfile::tempdir().unwrap();

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_ends_before_a_file_without_one_and_where_it_is_told() {
+    fn a_transaction_ends_before_a_no_transaction_file() {
         let outside = "-- pricesync: no-transaction\nVACUUM";
         assert_eq!(first(&[CREATE, outside], &[]), 1);
         assert_eq!(first(&[outside, CREATE], &[]), 0);

@@ -184,7 +184,7 @@ mod tests {
     use super::key_columns;
 
     #[test]
-    fn the_columns_of_a_key_are_read_in_any_language_and_expressions_are_not() {
+    fn the_columns_of_a_key_are_read_in_any_language() {
         let read = |detail| key_columns(detail).map(|columns| columns.join("|"));
         let some = |columns: &str| Some(columns.to_owned());
         assert_eq!(read("Key (name)=(Anvil) is duplicated."), some("name"));

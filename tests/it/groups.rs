@@ -1,4 +1,4 @@
-//! Schemas that share a transaction, and everything that must keep them from it.
+//! Schemas that share a transaction, and what prevents it.
 
 use crate::support::pricesync::{Counts, Given, NONE, Ran, quoted};
 use crate::support::sessions::{CLASS, Holder};
@@ -184,7 +184,7 @@ fn a_notice_is_reported_for_its_schema() {
 }
 
 #[test]
-fn files_that_do_more_than_define_and_schemas_without_a_history_go_alone() {
+fn files_with_rows_and_new_schemas_run_outside_groups() {
     let given = fleet(30);
     given.tenant_file("V2__row.sql", "INSERT INTO items VALUES (1);\n");
     migrate(&given, &[]).exits(0).counts(Counts { migrated: 30, up_to_date: 1, ..NONE });

@@ -1,4 +1,4 @@
-//! Work on one tenant that may take long tells how far it is.
+//! Long work on one tenant shows its progress.
 
 use std::fmt::Write as _;
 use std::fs;

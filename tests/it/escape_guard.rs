@@ -161,7 +161,7 @@ fn a_key_of_its_own_to_a_shared_table_can_be_dropped_again() {
 }
 
 #[test]
-fn what_leaves_a_shared_table_without_a_trace_is_missed_all_the_same() {
+fn a_dropped_shared_table_is_found_without_a_catalog_row() {
     let given = shop();
     given.database.execute(
         "CREATE TRIGGER watch BEFORE UPDATE ON rates FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();\
@@ -301,7 +301,7 @@ fn keys_may_point_to_declared_tables_only() {
 }
 
 #[test]
-fn a_first_key_to_a_table_with_many_privileges_is_no_change_of_them() {
+fn a_first_key_to_a_table_does_not_change_its_privileges() {
     let given = shop();
     let role = format!("reads_and_no_more_{}", given.value("SELECT current_database()"));
     given.database.execute(&format!(
@@ -359,7 +359,7 @@ BEGIN
 END $traps$";
 
 #[test]
-fn what_a_tenant_has_put_into_its_schema_is_not_run_by_our_own_statements() {
+fn functions_of_a_tenant_are_not_called_by_our_statements() {
     let given = Given::tenants(&["acme", "globex"]);
     given.tenant_file("V1__a.sql", "CREATE TABLE a (id int PRIMARY KEY, note varchar);\n");
     given.run(&["migrate-schemas"]).exits(0);

@@ -1,4 +1,4 @@
-//! One schema on its way to the goal, when something comes in between that no survey knew of.
+//! One schema: what the survey did not know is found under its lock, and a COMMIT in doubt is resolved.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -124,7 +124,7 @@ fn a_commit_that_cannot_be_resolved_is_reported_as_unknown() {
 }
 
 #[test]
-fn what_the_server_checks_at_commit_fails_the_file_and_leaves_nothing() {
+fn a_constraint_checked_at_commit_fails_the_file() {
     let given = at_one(&["acme"]);
     given.tenant_file(
         "V2__b.sql",

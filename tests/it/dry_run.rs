@@ -1,4 +1,4 @@
-//! `--dry-run=execute`: everything is tried, nothing stays.
+//! `--dry-run=execute` runs every file and keeps nothing.
 
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ fn every_statement_is_tried_in_every_tenant_and_nothing_stays() {
 }
 
 #[test]
-fn what_runs_without_a_transaction_is_not_tried_and_what_stands_before_it_is() {
+fn a_dry_run_ends_before_a_file_without_a_transaction() {
     let given = fleet();
     let index = "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY i ON products (name);";
     given.tenant_file("V2__before.sql", "ALTER TABLE products ADD COLUMN a int");
