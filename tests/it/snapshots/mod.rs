@@ -8,6 +8,7 @@ mod project;
 mod reading;
 mod tenants;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,4 +52,15 @@ fn every_command_explains_itself() {
         }
         assert_data_eq!(shown, expected);
     }
+}
+
+#[test]
+fn every_command_has_a_snapshot_of_what_it_does() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.is_file());
+    let shown: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let is_shown = |name: &String| shown.contains(&format!("$ pricesync {name}"));
+    let missing: Vec<String> = commands().into_iter().filter(|name| !is_shown(name)).collect();
+    assert_eq!(missing, ["help"], "the other snapshots of help are in help/");
 }

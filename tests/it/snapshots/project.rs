@@ -266,6 +266,27 @@ error: [FOLDER]/pricesync.toml:1: not valid TOML: unclosed table, expected `]`
 }
 
 #[test]
+fn the_local_server_runs_the_demo() {
+    let given = Given::shipped();
+    let shown = transcript(
+        &given,
+        &[
+            "demo --tenants 2 --quiet",
+            "demo --tenants 1",
+            "server start",
+            "server status",
+            "server url",
+            "server psql -- -Atc 'SELECT count(*) FROM tenants_tenant'",
+            "server stop",
+            "server status",
+            "server destroy --force",
+            "server status",
+        ],
+    );
+    assert_data_eq!(shown, str![[r#""#]].raw());
+}
+
+#[test]
 fn server_without_one() {
     let given = Given::nothing();
     let shown = transcript(&given, &["server status", "server stop", "server destroy --force"]);
