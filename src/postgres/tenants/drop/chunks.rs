@@ -39,7 +39,8 @@ pub(crate) struct Chunk {
     /// Tables that are locked first, so that no other session can start to depend on them.
     pub(crate) tables: LockedTables,
     pub(crate) statements: String,
-    /// Whether other sessions queue behind its locks, so that each attempt is short.
+    /// Whether each attempt is short: other sessions queue behind its locks, or would see a drop that has
+    /// started, with its lock free for longer than `doctor` looks.
     pub(crate) is_brief: bool,
 }
 
@@ -161,18 +162,18 @@ pub(super) async fn chunks(
          format('%I.%I', {name_literal}, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = {literal} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 2 DESC, c.relispartition DESC, c.oid DESC"
     );
-    let plain = |what, tables, statements, is_brief| Chunk {
+    let plain = |what, tables, statements| Chunk {
         owner: None,
         what,
         schema: name.clone(),
         tables,
         statements,
-        is_brief,
+        is_brief: true,
     };
     let mut chunks: Vec<Chunk> = Vec::new();
     for key in session.read(&keys).await? {
         let (statement, what) = (key.text(0)?.to_owned(), key.text(1)?.to_owned());
-        chunks.push(plain(what, LockedTables::None, statement, true));
+        chunks.push(plain(what, LockedTables::None, statement));
     }
     let rows = session.read(&relations).await?;
     if rows.len() > CHUNK_SIZE {
@@ -187,7 +188,7 @@ pub(super) async fn chunks(
                 oids.push(row.text(0)?.to_owned());
             }
             let drops = drops.join("; ");
-            chunks.push(plain(what, LockedTables::These(oids), drops, false));
+            chunks.push(plain(what, LockedTables::These(oids), drops));
         }
     }
     Ok(chunks)

@@ -197,7 +197,7 @@ impl TenantAdmin {
             schema: renamed.clone(),
             tables: LockedTables::All,
             statements: format!("DROP SCHEMA IF EXISTS {} CASCADE{last}", renamed.quoted()),
-            is_brief: false,
+            is_brief: !chunks.is_empty(),
         });
         for (place, chunk) in chunks.iter().enumerate() {
             self.progress.send(EventKind::Step {
