@@ -160,26 +160,7 @@ async fn insert(
 ) -> Result<(), UserError> {
     let name = QuotedIdentifier::new;
     let table = format!("{}.{}", tenant.schema.quoted(), name(&columns.table));
-    let shown = format!("{}.{}", tenant.schema, columns.table);
-    // The second column: whether a text must be given, because there is neither NULL nor a default.
-    let sql = format!(
-        "SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typcategory = 'S' \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
-        escape_literal(&table)
-    );
-    let rows = context.session().rows(&sql).await?;
-    if rows.is_empty() {
-        return Err(UserError::NoTable(shown));
-    }
-    let column = |row: &Row| Ok((row.text(0)?.to_owned(), row.is_true(1)));
-    let existing: Result<HashMap<String, bool>, Error> = rows.iter().map(column).collect();
-    let existing = existing?;
-    for column in [&columns.username, &columns.password] {
-        if !existing.contains_key(column) {
-            return Err(UserError::NoColumn { table: shown, column: column.clone() });
-        }
-    }
+    let existing = existing_columns(context, tenant, columns, &table).await?;
     let username = escape_literal(user.username);
     let taken = format!(
         "SELECT {0} FROM {table} WHERE pg_catalog.lower({0}::pg_catalog.text) \
@@ -236,6 +217,36 @@ async fn insert(
             })
         }
     }
+}
+
+/// Returns the columns of the user table, each with whether a text must be given, because there is neither
+/// NULL nor a default.
+async fn existing_columns(
+    context: &TenantContext,
+    tenant: &Tenant,
+    columns: &UserColumns,
+    table: &str,
+) -> Result<HashMap<String, bool>, UserError> {
+    let shown = format!("{}.{}", tenant.schema, columns.table);
+    let sql = format!(
+        "SELECT a.attname, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typcategory = 'S' \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+         WHERE a.attrelid = pg_catalog.to_regclass({})::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped",
+        escape_literal(table)
+    );
+    let rows = context.session().rows(&sql).await?;
+    if rows.is_empty() {
+        return Err(UserError::NoTable(shown));
+    }
+    let column = |row: &Row| Ok((row.text(0)?.to_owned(), row.is_true(1)));
+    let existing: Result<HashMap<String, bool>, Error> = rows.iter().map(column).collect();
+    let existing = existing?;
+    for column in [&columns.username, &columns.password] {
+        if !existing.contains_key(column) {
+            return Err(UserError::NoColumn { table: shown, column: column.clone() });
+        }
+    }
+    Ok(existing)
 }
 
 /// Returns the unique indexes of a table that contain a column.

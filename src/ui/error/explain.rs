@@ -91,6 +91,27 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// Returns the hints for a change outside the schema, which these entries of `allow_writes` allow.
+    fn left_schema_hints(&self, allow_writes: &[String], by_event_trigger: bool) -> Vec<Hint> {
+        let (rerun, what_stays) = (self.rerun, self.what_stays());
+        let entries: Vec<String> =
+            allow_writes.iter().map(|entry| format!("\"{entry}\"")).collect();
+        let allow =
+            format!("set allow_writes = [{}] under [guard] in pricesync.toml", entries.join(", "));
+        let mut hints = Vec::new();
+        if !by_event_trigger {
+            hints.push(format!("a tenant's migration may change only its own schema, so move this statement to the shared set and {rerun}; {what_stays}").into());
+        }
+        if !entries.is_empty() {
+            hints.push(if by_event_trigger {
+                format!("the event trigger runs with every migration; to let it write there, {allow}, then {rerun}; {what_stays}").into()
+            } else {
+                format!("or, if tenants may write there, {allow}").into()
+            });
+        }
+        hints
+    }
+
     fn explain(&self, error: &MigrateError) -> Explanation {
         let rerun = self.rerun;
         match error {
@@ -107,26 +128,9 @@ impl Subject<'_> {
                 }
             }
             MigrateError::LeftSchema { scripts, touched, allow_writes, by_event_trigger } => {
-                let entries: Vec<String> =
-                    allow_writes.iter().map(|entry| format!("\"{entry}\"")).collect();
-                let allow = format!(
-                    "set allow_writes = [{}] under [guard] in pricesync.toml",
-                    entries.join(", ")
-                );
-                let mut hints = Vec::new();
-                if !by_event_trigger {
-                    hints.push(format!("a tenant's migration may change only its own schema, so move this statement to the shared set and {rerun}; {}", self.what_stays()));
-                }
-                if !entries.is_empty() {
-                    hints.push(if *by_event_trigger {
-                        format!("the event trigger runs with every migration; to let it write there, {allow}, then {rerun}; {}", self.what_stays())
-                    } else {
-                        format!("or, if tenants may write there, {allow}")
-                    });
-                }
                 Explanation {
                     caused_by: touched.clone(),
-                    hints: hints.into_iter().map(Into::into).collect(),
+                    hints: self.left_schema_hints(allow_writes, *by_event_trigger),
                     ..Explanation::new(format!("{} reached outside its schema", one_of(scripts)))
                 }
             }
