@@ -69,7 +69,7 @@ BEGIN
             ELSE false END
     ) THEN IF EXISTS (
         SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation
-        WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND NOT (l.mode IN ('RowShareLock', 'RowExclusiveLock') AND {writable}) AND (
+        WHERE l.pid = pg_backend_pid() AND (l.locktype = 'relation' AND (
             l.mode NOT IN ('AccessShareLock', 'RowShareLock')
             AND (c.oid IS NULL OR c.relnamespace NOT IN (11, 99) AND c.relnamespace <> ALL (own_oids) OR c.oid IN (1260, 1261, 1262, 2613, 2964))
             OR is_group AND l.mode = 'RowExclusiveLock' AND c.relnamespace = ANY (own_oids) AND c.oid <> ALL (group_tables)
@@ -77,6 +77,7 @@ BEGIN
                 SELECT FROM pg_locks w JOIN pg_constraint f
                 ON f.conrelid = w.relation AND f.confrelid = l.relation OR f.conrelid = l.relation AND f.confrelid = w.relation
                 WHERE w.locktype = 'relation' AND w.pid = l.pid AND f.contype = 'f'))
+            AND NOT (l.mode IN ('RowShareLock', 'RowExclusiveLock') AND {writable})
         OR l.locktype = 'object' AND (l.classid = 2615 AND l.objid <> 99 AND l.objid <> ALL (own_oids)
             OR l.classid NOT IN (2615, 2604, 2606, 2618, 2620, 3256)
             AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')))

@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn the_function_is_complete() {
-        assert_eq!(create_finish().matches("(listed) AND").count(), 1);
+        assert_eq!(create_finish().matches("ANY (listed)").count(), 1);
         assert!(!create_finish().contains('{'));
     }
 
