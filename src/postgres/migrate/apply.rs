@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join;
 
 use super::context::Mode;
@@ -255,6 +256,7 @@ impl<'a> SchemaMigration<'a> {
             }
         };
         let checked = self.check_findings(outcome.findings, scripts).await;
+        free_locks(&session);
         self.finish(session).await;
         checked?;
         report.add(target, scripts, outcome.effects);
@@ -303,6 +305,8 @@ impl<'a> SchemaMigration<'a> {
         } else if !only_defines && self.context.options.route == Route::Pooled {
             // A pooler that keeps sessions apart frees what a transaction cannot: channels, locks.
             session.discard();
+        } else if !only_defines {
+            free_locks(&session);
         } else if leaves_session_unchanged && self.context.options.route == Route::Direct {
             self.context.session_cache.keep(session, 1);
         }
@@ -345,4 +349,12 @@ impl<'a> SchemaMigration<'a> {
             self.interrupts.clone(),
         )
     }
+}
+
+/// Frees the advisory locks that scripts took for the session, without waiting for the reply. Its next
+/// user would free them too, but other schemas wait for them meanwhile.
+fn free_locks(session: &Session) {
+    let free = "SELECT pg_catalog.pg_advisory_unlock_all()";
+    // The first poll sends the message.
+    let _ = session.client().simple_query(free).now_or_never();
 }
