@@ -45,6 +45,7 @@ mod own_path;
 mod picture;
 mod poolers;
 mod progress;
+mod random_sets;
 mod readme;
 mod real_sets;
 mod rename_tenant;

@@ -10,7 +10,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::support::contents::{contents, difference};
+use crate::support::contents::{contents, difference, run_by_psql};
 use crate::support::pricesync::Given;
 
 const SLUGS: [&str; 5] = ["t1", "t2", "t3", "t4", "t5"];
@@ -75,14 +75,10 @@ fn write(set: &Path, given: &Given) -> Vec<PathBuf> {
 /// Returns a database in which psql ran the files, each in a session and a transaction of its own.
 fn by_psql(files: &[PathBuf], shared: &Path) -> Given {
     let given = Given::nothing();
-    given.database.execute("CREATE SCHEMA tenant_t1");
     if shared.exists() {
         given.database.psql(&["-f", shared.to_str().unwrap()]);
     }
-    for file in files {
-        let file = file.to_str().unwrap();
-        given.database.psql(&["-1", "-c", "SET search_path = tenant_t1, public", "-f", file]);
-    }
+    run_by_psql(&given, "tenant_t1", files);
     given
 }
 

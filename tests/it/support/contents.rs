@@ -1,6 +1,8 @@
 //! What a schema contains, to compare tenants that were made in different ways.
 
+use std::fs;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pricesync::domain::schema_name::SchemaName;
@@ -12,11 +14,33 @@ use pricesync::postgres::schema::fingerprint::Fingerprint;
 
 use super::pricesync::{Given, quoted};
 
-/// A schema as `pg_dump` writes it, without its name, the history and the times of rows.
+/// A schema as `pg_dump` writes it, with the rows of each table in order, without its name, the history
+/// and the times of rows.
 pub(crate) fn contents(given: &Given, schema: &str, options: &[&str]) -> Vec<String> {
+    read(given, schema, options, without_time)
+}
+
+/// The same with the times of rows.
+pub(crate) fn contents_with_times(given: &Given, schema: &str) -> Vec<String> {
+    read(given, schema, &[], str::to_owned)
+}
+
+fn read(
+    given: &Given,
+    schema: &str,
+    options: &[&str],
+    line: impl Fn(&str) -> String,
+) -> Vec<String> {
     let history = ["-n", schema, "-T", "*.refinery_schema_history"];
-    let dump = given.dump(&[options, &history].concat());
-    dump.replace(schema, "SCHEMA").lines().map(without_time).collect()
+    let dump = given.dump(&[options, &history].concat()).replace(schema, "SCHEMA");
+    let mut lines: Vec<String> = dump.lines().map(line).collect();
+    let is_copy = |line: &String| line.starts_with("COPY ") && line.ends_with(" FROM stdin;");
+    let starts: Vec<usize> = (0..lines.len()).filter(|&at| is_copy(&lines[at])).collect();
+    for start in starts {
+        let count = lines[start..].iter().position(|line| line == "\\.").unwrap();
+        lines[start + 1..start + count].sort_unstable();
+    }
+    lines
 }
 
 /// Replaces `2026-12-01 07:12:06.5+00`, which differs between two runs.
@@ -67,4 +91,17 @@ fn after<T>(
         session.rows(&change).await.unwrap();
         read(&session, &SchemaName::parse(schema).unwrap()).await
     })
+}
+
+/// Creates a schema in which psql runs the files, each in a session and a transaction of its own.
+pub(crate) fn run_by_psql(given: &Given, schema: &str, files: &[PathBuf]) {
+    given.database.execute(&format!("CREATE SCHEMA {schema}"));
+    let path = format!("SET search_path = {schema}, public");
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let is_alone = text.contains("-- pricesync: no-transaction");
+        let transaction: &[&str] = if is_alone { &[] } else { &["-1"] };
+        let run = ["-c", &path, "-f", file.to_str().unwrap()];
+        given.database.psql(&[transaction, &run].concat());
+    }
 }
