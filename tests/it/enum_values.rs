@@ -131,6 +131,23 @@ fn a_killed_creation_is_named_and_finished_by_the_same_command() {
 }
 
 #[test]
+fn an_interrupted_creation_drops_what_it_committed() {
+    let given = fleet(USE);
+    given.database.execute("CREATE TABLE public.rates (id int PRIMARY KEY)");
+    given.tenant_file("V4__later.sql", "CREATE TABLE later (id int REFERENCES public.rates);\n");
+    given.run(&["migrate-schemas"]).exits(0);
+    let before = given.dump(&[]);
+    let holder = Holder::of(&given, "LOCK TABLE public.rates IN EXCLUSIVE MODE");
+    let run = given.spawn(&NEW);
+    wait_for_a_lock(&given, 1);
+    run.signal(rustix::process::Signal::INT);
+    run.wait().exits(130);
+    holder.let_go(&given);
+    assert_eq!(given.dump(&[]), before);
+    given.run(&["doctor"]).exits(0);
+}
+
+#[test]
 fn of_two_creations_at_once_one_succeeds() {
     let given = fleet(USE);
     given.run(&["migrate-schemas"]).exits(0);
