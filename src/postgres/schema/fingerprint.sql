@@ -22,18 +22,22 @@ WITH ns AS (
     SELECT t.* FROM member m JOIN pg_type t ON t.oid = m.objid WHERE m.classid = 'pg_type'::regclass
 ), con AS MATERIALIZED (
     SELECT k.oid, k.conname, k.contype, k.condeferrable, k.condeferred, k.convalidated, k.conislocal,
-        k.coninhcount, k.connoinherit, quote_ident(rel.relname) AS owner
+        k.coninhcount, k.connoinherit, quote_ident(rel.relname) AS owner,
+        -- The server numbers its copies of a key for each partition that the key refers to.
+        EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid) AS numbered
     FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
     UNION ALL
     SELECT k.oid, k.conname, k.contype, k.condeferrable, k.condeferred, k.convalidated, k.conislocal,
-        k.coninhcount, k.connoinherit, 'type ' || quote_ident(kind.typname)
+        k.coninhcount, k.connoinherit, 'type ' || quote_ident(kind.typname), false
     FROM kind JOIN pg_constraint k ON k.contypid = kind.oid AND k.conrelid = 0
 ), ind AS MATERIALIZED (
     SELECT x.*, i.relname, i.reltablespace, i.relowner, quote_ident(rel.relname) AS owner
     FROM rel JOIN pg_index x ON x.indrelid = rel.oid JOIN pg_class i ON i.oid = x.indexrelid
 ), trg AS MATERIALIZED (
     SELECT t.oid, t.tgname, t.tgenabled, quote_ident(rel.relname) AS owner
-    FROM rel JOIN pg_trigger t ON t.tgrelid = rel.oid WHERE NOT t.tgisinternal
+    FROM rel JOIN pg_trigger t ON t.tgrelid = rel.oid
+    -- Before PostgreSQL 15 the copy of a trigger in a partition counts as internal.
+    WHERE NOT t.tgisinternal OR t.tgparentid <> 0 AND t.tgconstraint = 0
 ), rul AS MATERIALIZED (
     SELECT w.oid, w.rulename, w.ev_enabled, rel.relkind, rel.oid AS relation, quote_ident(rel.relname) AS owner
     FROM rel JOIN pg_rewrite w ON w.ev_class = rel.oid
@@ -102,10 +106,12 @@ SELECT concat_ws(' ', 'column', quote_ident(rel.relname),
     'foreign=' || a.attfdwoptions::text)
 FROM rel JOIN pg_attribute a ON a.attrelid = rel.oid AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL
-SELECT concat_ws(' ', 'constraint', quote_ident(conname), 'on', owner, contype::text, pg_get_constraintdef(oid),
+SELECT concat_ws(' ', 'constraint', CASE WHEN NOT numbered THEN quote_ident(conname) END, 'on', owner, contype::text, pg_get_constraintdef(oid),
     CASE WHEN NOT convalidated THEN 'not-validated' END, CASE WHEN condeferrable THEN 'deferrable' END,
     CASE WHEN condeferred THEN 'deferred' END, CASE WHEN NOT conislocal THEN 'not-local' END,
-    'inherited=' || nullif(coninhcount::int, 0), CASE WHEN connoinherit THEN 'no-inherit' END,
+    'inherited=' || nullif(coninhcount::int, 0),
+    -- Of a key it says only whether it was attached, or created with that of the partitioned table.
+    CASE WHEN connoinherit AND contype IN ('c', 'n') THEN 'no-inherit' END,
     'triggers=' || (SELECT string_agg(concat_ws('/', t.tgrelid::regclass, t.tgfoid::regproc, t.tgtype, t.tgenabled), ','
         ORDER BY t.tgfoid, t.tgtype, t.tgenabled) FROM pg_trigger t WHERE t.tgconstraint = con.oid AND t.tgisinternal))
 FROM con

@@ -112,7 +112,7 @@ impl Structure {
     fn of(rows: &[Row]) -> Self {
         let mut structure = Self::default();
         // Tables first: the other rows refer to them.
-        let order = |row: &&Row| !matches!(row.optional(0), Some("table" | "partition"));
+        let order = |row: &&Row| row.optional(0) != Some("table");
         let mut sorted: Vec<&Row> = rows.iter().collect();
         sorted.sort_by_key(order);
         for row in sorted {
@@ -202,8 +202,6 @@ enum Form {
         name: String,
         /// The columns.
         inside: BTreeMap<i64, String>,
-        /// Whether there are parentheses even without columns.
-        parenthesised: bool,
         end: String,
         keys: BTreeSet<(i64, String)>,
     },
@@ -239,10 +237,9 @@ impl Parts {
             }),
             _ => {
                 let form = match what {
-                    "table" | "partition" => Form::Table {
+                    "table" => Form::Table {
                         name: owner.to_owned(),
                         inside: BTreeMap::new(),
-                        parenthesised: what == "table",
                         end: String::new(),
                         keys: BTreeSet::new(),
                     },
@@ -305,7 +302,7 @@ impl Parts {
                         node.sql
                     ));
                 }
-                Form::Table { name: table, inside, parenthesised, end, keys } => {
+                Form::Table { name: table, inside, end, keys } => {
                     let mut lines: Vec<&str> = inside.values().map(String::as_str).collect();
                     for key in keys {
                         let Some(constraint) = self.nodes.get(&key.1) else {
@@ -317,12 +314,7 @@ impl Parts {
                             made.insert(key.1.clone());
                         }
                     }
-                    let lines = if lines.is_empty() && !parenthesised {
-                        String::new()
-                    } else {
-                        format!(" ({})", lines.join(", "))
-                    };
-                    statements.push(format!("{}{lines} {end}", node.sql));
+                    statements.push(format!("{} ({}) {end}", node.sql, lines.join(", ")));
                 }
             }
             statements.extend(node.after.values().flatten().cloned());

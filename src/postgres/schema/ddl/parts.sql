@@ -4,7 +4,6 @@
 --   unpredictable  why it cannot be copied to a schema that does not exist yet
 --   create      a complete statement that creates the node
 --   table       the start of CREATE TABLE, and its name; `end` holds the part after the parentheses
---   partition   the same for a table that needs no parentheses
 --   in-table    a column within the parentheses
 --   key         a constraint: a node of its own, written into its table (`other`) where
 --               possible, otherwise after the text in `more`
@@ -20,14 +19,21 @@
 -- The first letter of a node is its kind: r relation, t type, f function, l collation, c check; and of those
 -- created after the rows: k other constraint, i index, g trigger, p policy, s statistics, w rule.
 -- Omits the history table. Run through relative_to.sql.
-WITH ns AS (
+WITH RECURSIVE ns AS (
     SELECT oid, nspname, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = {schema}
 ), member AS MATERIALIZED (
     SELECT d.classid, d.objid FROM ns
     JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = ns.oid
 ), rel AS MATERIALIZED (
-    SELECT c.*, 'r' || c.oid AS node, quote_ident(c.relname) AS called FROM member m JOIN pg_class c ON c.oid = m.objid
-    WHERE m.classid = 'pg_class'::regclass AND c.relname <> {history}
+    SELECT c.*, 'r' || c.oid AS node, quote_ident(c.relname) AS called,
+        -- As pg_dump does it: a table of its own first, so that nothing of the parent is copied into it.
+        CASE WHEN relispartition THEN 'ATTACH PARTITION' WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+            AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attinhcount > 0 AND NOT a.attislocal) THEN 'INHERIT' END AS joins
+    FROM member m JOIN pg_class c ON c.oid = m.objid WHERE m.classid = 'pg_class'::regclass AND c.relname <> {history}
+), tree AS (
+    -- The tables that are partitions of a partitioned table, directly or not.
+    SELECT oid AS root, oid AS leaf, 0 AS depth FROM rel WHERE relkind = 'p'
+    UNION ALL SELECT root, h.inhrelid, depth + 1 FROM tree JOIN pg_inherits h ON h.inhparent = leaf
 ), kind AS MATERIALIZED (
     SELECT t.*, 't' || t.oid AS node, quote_ident(t.typname) AS called FROM member m JOIN pg_type t ON t.oid = m.objid
     WHERE m.classid = 'pg_type'::regclass AND t.typtype::text <> 'm' AND NOT EXISTS (
@@ -42,17 +48,17 @@ WITH ns AS (
 {own_path}), lang AS MATERIALIZED (
     SELECT l.*, 'l' || l.oid AS node, quote_ident(l.collname) AS called FROM member m JOIN pg_collation l ON l.oid = m.objid WHERE m.classid = 'pg_collation'::regclass
 ), col AS MATERIALIZED (
-    SELECT r.node, r.called, r.relkind, a.*, quote_ident(a.attname) AS column_called,
+    SELECT r.node, r.called, r.relkind, a.attislocal OR r.partition AS own, a.*, quote_ident(a.attname) AS column_called,
         (SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) AS expression
-    FROM (SELECT node, called, oid, relkind FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
-        UNION ALL SELECT node, called, typrelid, 'c' FROM kind WHERE typtype = 'c') r
+    FROM (SELECT node, called, oid, relkind, relispartition AS partition FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
+        UNION ALL SELECT node, called, typrelid, 'c', false FROM kind WHERE typtype = 'c') r
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 ), con AS MATERIALIZED (
-    SELECT k.*, CASE WHEN k.contype = 'c' AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
-        k.conislocal OR k.coninhcount = 0 AS own,
-        -- Keys of partitions: created together with the key of the partitioned table, or attached to it.
-        k.conparentid <> 0 AND NOT EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.conparentid AND s.connoinherit) AS follows,
-        EXISTS (SELECT FROM pg_constraint s WHERE s.conparentid = k.oid AND s.connoinherit) AS attached FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
+    SELECT k.*, CASE WHEN k.contype IN ('c', 'n') AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
+        k.conislocal OR k.coninhcount = 0 OR rel.relispartition AND (k.contype = 'n' OR k.contype = 'c' AND k.convalidated) AS own, rel.relkind,
+        -- To be created after the children that inherited it when it was added.
+        k.contype = 'n' AND EXISTS (SELECT FROM rel r JOIN pg_constraint c ON c.conrelid = r.oid WHERE r.joins = 'INHERIT' AND c.contype = 'n' AND NOT c.conislocal AND c.conname = k.conname) AS late
+    FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
     WHERE k.contype IN ('c', 'p', 'u', 'x', 'f', 'n')
 ), ind AS MATERIALIZED (
     SELECT x.*, rel.node AS owner, rel.called, i.relname, i.relkind, i.reltablespace, i.reloptions,
@@ -132,6 +138,9 @@ UNION ALL
 SELECT 'refuse', '', 0, CASE WHEN relkind = 'f' THEN 'foreign table ' || called ELSE format('table %s of a composite type', called) END, '', ''
 FROM rel WHERE relkind NOT IN ('r', 'p', 'v', 'm', 'S') OR reloftype <> 0
 UNION ALL
+SELECT DISTINCT 'refuse', '', 0, format('table %s, which got column %s from its parent after a column of its own', called, column_called), '', ''
+FROM col WHERE NOT own AND relkind = 'r' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = col.attrelid AND a.attnum BETWEEN 1 AND col.attnum AND a.attinhcount = 0 AND NOT a.attisdropped)
+UNION ALL
 SELECT 'refuse', '', 0, CASE typtype::text WHEN 'b' THEN 'base type ' ELSE 'unfinished type ' END || called, '', '' FROM kind WHERE typtype IN ('b', 'p')
 UNION ALL
 SELECT 'refuse', '', 0, format('range type %s with a canonical function', called), '', ''
@@ -159,22 +168,30 @@ UNION ALL
 SELECT 'refuse', '', 0, 'a security label on ' || words, '', '' FROM thing JOIN pg_seclabel l ON l.objoid = objid AND l.classoid = classid AND l.objsubid = sub
 UNION ALL
 SELECT 'table', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called), called, ''
-FROM rel WHERE relkind IN ('r', 'p') AND NOT (relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal))
+FROM rel WHERE relkind IN ('r', 'p')
 UNION ALL
-SELECT 'partition', node, oid::int8, concat(CASE relpersistence WHEN 'u' THEN 'CREATE UNLOGGED TABLE ' ELSE 'CREATE TABLE ' END, called, ' PARTITION OF ',
-    (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid)), called, ''
-FROM rel WHERE relkind IN ('r', 'p') AND relispartition AND NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal)
-UNION ALL
-SELECT 'after', node, 1, format('ALTER TABLE %s ATTACH PARTITION %s %s', (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = rel.oid), called,
-    pg_get_expr(relpartbound, oid)), '', ''
-FROM rel WHERE relispartition AND EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal)
+SELECT 'after', node, -10000 + inhseqno, concat_ws(' ', 'ALTER TABLE ONLY', CASE WHEN relispartition THEN concat_ws(' ', inhparent::regclass, joins, called, pg_get_expr(relpartbound, oid))
+    ELSE concat_ws(' ', called, joins, inhparent::regclass) END), '', ''
+FROM rel JOIN pg_inherits ON inhrelid = oid WHERE relkind IN ('r', 'p') AND joins IS NOT NULL
 UNION ALL
 SELECT 'after', node, 100 + attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET DEFAULT %s', called, column_called, expression), '', ''
-FROM col WHERE expression IS NOT NULL AND attgenerated::text = '' AND (relkind = 'v' OR NOT attislocal)
+FROM col WHERE expression IS NOT NULL AND attgenerated::text = '' AND (relkind = 'v' OR NOT own)
+UNION ALL
+SELECT DISTINCT 'after', node, col.attnum::int8, concat_ws(' ', 'ALTER TABLE ONLY', called, 'ALTER COLUMN', column_called, change), '', ''
+FROM col JOIN pg_inherits ON inhrelid = attrelid JOIN pg_attribute p ON p.attrelid = inhparent AND p.attname = col.attname,
+LATERAL (VALUES ('DROP DEFAULT', expression IS NULL AND p.atthasdef), ('SET NOT NULL', col.attnotnull AND NOT p.attnotnull AND NOT EXISTS (
+        SELECT FROM con WHERE relation = col.attrelid AND contype = 'n' AND conkey[1] = col.attnum)),
+    ('SET STORAGE ' || CASE col.attstorage::text WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END, p.attstorage <> col.attstorage),
+    ('SET COMPRESSION ' || CASE to_jsonb(col)->>'attcompression' WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'DEFAULT' END,
+        to_jsonb(p)->>'attcompression' <> to_jsonb(col)->>'attcompression')) c (change, differs)
+WHERE NOT own AND (col.attgenerated::text = '' OR change <> 'DROP DEFAULT') AND differs
+UNION ALL
+SELECT 'after', con.owner, -20000, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', con.called, conname, pg_get_constraintdef(con.oid)), '', ''
+FROM con JOIN col ON attrelid = relation AND attnum = conkey[1]
+WHERE contype = 'n' AND NOT late AND (NOT convalidated AND con.own OR NOT col.own AND coninhcount = 0)
 UNION ALL
 SELECT 'end', rel.node, 0, concat_ws(' ',
-    CASE WHEN relispartition THEN CASE WHEN NOT EXISTS (SELECT FROM col WHERE col.attrelid = rel.oid AND attislocal) THEN pg_get_expr(relpartbound, oid) END
-    ELSE (SELECT format('INHERITS (%s)', string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)) FROM pg_inherits WHERE inhrelid = rel.oid HAVING count(*) > 0) END,
+    CASE WHEN joins IS NULL THEN (SELECT format('INHERITS (%s)', string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)) FROM pg_inherits WHERE inhrelid = rel.oid HAVING count(*) > 0) END,
     CASE WHEN relkind = 'p' THEN 'PARTITION BY ' || pg_get_partkeydef(oid) END,
     (SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = relam),
     (SELECT format('WITH (%s)', string_agg(format('%s=%L', split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)), ', '))
@@ -188,42 +205,54 @@ SELECT 'in-table', node, attnum, concat_ws(' ', column_called, format_type(attty
     CASE WHEN attgenerated::text = 's' THEN format('GENERATED ALWAYS AS (%s) STORED', expression)
         WHEN attgenerated::text = 'v' THEN format('GENERATED ALWAYS AS (%s) VIRTUAL', expression)
         WHEN expression IS NOT NULL THEN 'DEFAULT ' || expression
-        WHEN attidentity::text <> '' THEN concat('GENERATED ', CASE attidentity::text WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, ' AS IDENTITY',
+        -- A partition uses the sequence of the partitioned table.
+        WHEN EXISTS (SELECT FROM seq WHERE refobjid = attrelid AND refobjsubid = attnum AND seq.deptype = 'i') THEN concat('GENERATED ', CASE attidentity::text WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, ' AS IDENTITY',
             (SELECT format(' (SEQUENCE NAME %s START %s INCREMENT %s MINVALUE %s MAXVALUE %s CACHE %s%s)',
                 seq.called, seqstart, seqincrement, seqmin, seqmax, seqcache, CASE WHEN seqcycle THEN ' CYCLE' END)
             FROM seq WHERE refobjid = attrelid AND refobjsubid = attnum AND seq.deptype = 'i' AND (
                 seq.relname <> concat_ws('_', (SELECT relname FROM pg_class WHERE oid = attrelid), attname, 'seq')
                 OR seqstart <> 1 OR seqincrement <> 1 OR seqmin <> 1 OR seqcache <> 1 OR seqcycle OR seqmax <> CASE seqtypid
                     WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END))) END,
-    CASE WHEN attnotnull THEN concat((SELECT format('CONSTRAINT %I ', k.conname) FROM con k
-        WHERE k.relation = attrelid AND k.contype = 'n' AND k.conkey[1] = attnum), 'NOT NULL') END), '', ''
-FROM col WHERE relkind IN ('r', 'p') AND (attislocal OR EXISTS (SELECT FROM rel WHERE rel.oid = attrelid AND relispartition
-    AND EXISTS (SELECT FROM pg_attribute l WHERE l.attrelid = rel.oid AND l.attnum > 0 AND NOT l.attisdropped AND l.attislocal)))
+    CASE WHEN attnotnull THEN coalesce((SELECT CASE WHEN k.convalidated AND k.own AND NOT k.late THEN format('CONSTRAINT %I NOT NULL%s', k.conname, CASE WHEN connoinherit THEN ' NO INHERIT' END) ELSE '' END
+        FROM con k WHERE k.relation = attrelid AND k.contype = 'n' AND k.conkey[1] = attnum), 'NOT NULL') END), '', ''
+FROM col WHERE relkind IN ('r', 'p') AND own
 UNION ALL
 -- Objects on which other tables depend come before objects that depend on other tables.
 SELECT 'key', node, oid::int8 + CASE contype WHEN 'f' THEN 10000000000 ELSE 0 END, format('CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), owner,
-    format('ALTER TABLE %s%s ADD ', CASE WHEN contype IN ('p', 'u', 'x') AND (attached OR conparentid <> 0 OR NOT EXISTS (SELECT FROM rel WHERE rel.oid = relation AND relkind = 'p')) THEN 'ONLY ' END, called)
-FROM con WHERE contype <> 'n' AND convalidated AND conparentid = 0 AND own
+    format('ALTER TABLE %s ADD ', called)
+FROM con WHERE (contype = 'c' OR relkind = 'r') AND contype <> 'n' AND convalidated AND conparentid = 0 AND own
 UNION ALL
-SELECT 'create', 'k' || oid, oid::int8 + 10000000000, format('ALTER TABLE %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
-FROM con WHERE contype IN ('c', 'f') AND NOT convalidated AND conparentid = 0 AND own
+-- A key of a partitioned table follows its partitions, whose own keys are attached to it.
+SELECT 'create', node, oid::int8, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
+FROM con WHERE contype IN ('p', 'u', 'x') AND (relkind = 'p' OR conparentid <> 0)
 UNION ALL
--- The key of a partition is attached to that of the whole.
-SELECT 'create', 'k' || oid, oid::int8, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid)), '', ''
-FROM con WHERE contype IN ('p', 'u', 'x') AND conparentid <> 0 AND NOT follows
+-- A foreign key of a partition that has another name than that of the partitioned table is merged with it.
+SELECT 'create', node, oid::int8 + 10000000000, concat((SELECT string_agg(format('ALTER TABLE %s ADD CONSTRAINT %I %s; ', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid)), '' ORDER BY depth DESC)
+        FROM tree JOIN pg_constraint k ON k.conrelid = leaf JOIN pg_constraint p ON p.oid = k.conparentid
+        WHERE root = con.relation AND k.contype = 'f' AND p.conrelid <> k.conrelid AND p.conname <> k.conname AND pg_get_constraintdef(k.oid) = pg_get_constraintdef(con.oid)),
+    format('ALTER TABLE %s ADD CONSTRAINT %I %s', called, conname, pg_get_constraintdef(oid))), '', ''
+FROM con WHERE (late OR contype IN ('c', 'f') AND NOT (convalidated AND (contype = 'c' OR relkind = 'r'))) AND conparentid = 0 AND own
 UNION ALL
-SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 2, format('ALTER INDEX %s ATTACH PARTITION %I', parent, relname), '', '' FROM ind WHERE parent IS NOT NULL AND NOT EXISTS (SELECT FROM con WHERE con.oid = constraint_oid AND follows)
+SELECT 'after', coalesce('k' || constraint_oid, 'i' || indexrelid), 2, format('ALTER INDEX %s ATTACH PARTITION %I', parent, relname), '', '' FROM ind WHERE parent IS NOT NULL
 UNION ALL
-SELECT 'edge', node, 0, '', owner, '' FROM con WHERE contype <> 'n'
+SELECT 'edge', x.node, 0, '', 'r' || leaf, ''
+FROM tree JOIN (SELECT owner, node FROM con WHERE contype IN ('p', 'u', 'x', 'f') UNION ALL SELECT owner, node FROM trg
+    UNION ALL SELECT owner, 'i' || indexrelid FROM ind WHERE constraint_oid IS NULL) x ON x.owner = 'r' || root
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET STORAGE %s', called, column_called,
+-- A parent's constraint that was added later is created in its children with it.
+SELECT 'edge', p.node, 0, '', k.owner, '' FROM con k JOIN rel ON rel.oid = k.relation JOIN con p ON p.conname = k.conname AND p.contype = k.contype AND p.own
+WHERE k.contype IN ('c', 'n') AND NOT k.own AND rel.joins = 'INHERIT'
+UNION ALL
+SELECT 'edge', node, 0, '', owner, '' FROM con WHERE contype <> 'n' OR late
+UNION ALL
+SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STORAGE %s', called, column_called,
     CASE attstorage::text WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END), '', ''
 FROM col JOIN pg_type t ON t.oid = atttypid WHERE relkind IN ('r', 'p', 'm') AND t.typstorage <> attstorage
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET STATISTICS %s', called, column_called, to_jsonb(col)->>'attstattarget'), '', ''
+SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STATISTICS %s', called, column_called, to_jsonb(col)->>'attstattarget'), '', ''
 FROM col WHERE relkind IN ('r', 'p', 'm') AND to_jsonb(col)->>'attstattarget' <> '-1'
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
+SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
 -- Some server versions count a column's versions there.
 FROM col, LATERAL (SELECT string_agg(o, ', ') AS options FROM unnest(attoptions) o WHERE NOT starts_with(o, 'pg_attver=')) o
 WHERE relkind IN ('r', 'p', 'm') AND options IS NOT NULL
@@ -316,9 +345,13 @@ SELECT 'create', node, oid::int8, CASE typtype::text
         FROM pg_range g WHERE g.rngtypid = kind.oid) END, '', ''
 FROM kind
 UNION ALL
-SELECT 'create', node, oid::int8, concat(pg_get_triggerdef(oid, true), CASE WHEN tgenabled <> 'O' THEN format('; ALTER TABLE %s %s TRIGGER %I', called,
-    CASE tgenabled::text WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, tgname) END), '', ''
+SELECT 'create', node, oid::int8, pg_get_triggerdef(oid, true), '', ''
 FROM trg
+UNION ALL
+-- Of each partition too: its trigger is a copy.
+SELECT 'after', node, 1, format('ALTER TABLE ONLY %s %s TRIGGER %I', t.tgrelid::regclass, CASE t.tgenabled::text WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, t.tgname), '', ''
+FROM trg JOIN LATERAL (SELECT oid FROM rel WHERE rel.node = owner UNION SELECT leaf FROM tree WHERE root = trg.tgrelid) r ON true
+JOIN pg_trigger t ON t.tgrelid = r.oid AND t.tgname = trg.tgname WHERE t.tgenabled <> 'O' AND (t.oid = trg.oid OR t.tgparentid <> 0)
 UNION ALL
 SELECT 'create', node, oid::int8, concat_ws(' ', format('CREATE POLICY %I ON %s AS %s FOR %s TO', polname, called,
     CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
