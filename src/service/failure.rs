@@ -229,7 +229,6 @@ impl MigrateError {
     }
 
     /// Returns whether a script used an enum value which its transaction had added.
-    #[must_use]
     pub fn uses_new_enum_value(&self) -> bool {
         let error = self.server_error();
         error.is_some_and(|error| error.has_sqlstate(sqlstate::UNSAFE_NEW_ENUM_VALUE_USAGE))

@@ -12,7 +12,6 @@ use crate::migrations::sql::split::Statement;
 ///
 /// A script may use a value if its text contains it in quotes. A use that the text does not show, such as
 /// a call of a function, fails with SQLSTATE 55P04.
-#[must_use]
 pub fn in_one_transaction(pending: &[&Script], first_of_transaction: &BTreeSet<i64>) -> usize {
     let mut added: Vec<String> = Vec::new();
     for (index, script) in pending.iter().enumerate() {

@@ -62,7 +62,6 @@ impl<'a> Linter<'a> {
 
     /// Returns the findings of every file, each as a transaction of its own: tables of earlier files
     /// are in use.
-    #[must_use]
     pub fn every_file(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for scope in [Scope::Shared, Scope::Tenant] {
@@ -75,7 +74,6 @@ impl<'a> Linter<'a> {
 
     /// Returns the findings of files, by their positions in the set, that will run in one schema:
     /// those that share a transaction are checked together.
-    #[must_use]
     pub fn pending(&self, scope: Scope, files: &[usize], one_transaction: bool) -> Vec<Finding> {
         let set = self.set(scope);
         let inside = |index: &usize| set.files[*index].transaction == Transaction::Inside;

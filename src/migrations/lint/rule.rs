@@ -69,13 +69,11 @@ impl Violation {
 
 impl Rule {
     /// Returns the name in findings and in `-- pricesync: allow`.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         self.definition().name
     }
 
     /// Returns the rule of a name.
-    #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|rule| rule.name() == name)
     }

@@ -28,7 +28,6 @@ impl Timeout {
         [Self::Lock, Self::Statement, Self::IdleInTransaction, Self::Transaction];
 
     /// Returns the name of the setting.
-    #[must_use]
     pub const fn setting(self) -> &'static str {
         match self {
             Self::Lock => "lock_timeout",

@@ -26,7 +26,6 @@ impl Statement {
 
     /// Returns the label that `ALTER TYPE ... ADD VALUE` adds, as it is written between its quotes;
     /// `None` for other statements.
-    #[must_use]
     pub fn enum_value(&self) -> Option<&str> {
         self.enum_value.as_deref()
     }

@@ -53,10 +53,6 @@ pub struct Source<'a> {
 /// no table is rewritten in between, and holds the schema's advisory lock in shared mode, so that no
 /// migration runs. Positions of sequences are read last, so that they are never behind the rows.
 /// Reports steps to `progress`, and lock waits to that of the source.
-///
-/// # Errors
-///
-/// [`BackupError`].
 pub(super) async fn dump<B, F>(
     source: &Source<'_>,
     progress: &Progress,

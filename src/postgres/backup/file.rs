@@ -69,10 +69,6 @@ async fn join(task: WriterTask) -> Result<WrittenArchive, ArchiveError> {
 
 impl TenantAdmin {
     /// Restores a tenant from an opened file.
-    ///
-    /// # Errors
-    ///
-    /// [`BackupError`]; the transaction is rolled back.
     pub async fn restore_file(
         &self,
         mut file: ArchiveReader,

@@ -73,7 +73,6 @@ impl SchemaJob for BackupJob {
 
 impl BackupJob {
     /// Returns the files that were written, ordered by path.
-    #[must_use]
     pub fn files(&self) -> Vec<BackupFile> {
         let files = self.files.lock();
         let mut files = files.unwrap_or_else(PoisonError::into_inner).clone();

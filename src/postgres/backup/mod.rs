@@ -67,7 +67,6 @@ pub enum BackupError {
 impl BackupError {
     /// Returns whether the transaction may be committed: the reply to COMMIT was lost and its outcome
     /// could not be resolved.
-    #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         match self {
             Self::Change(ChangeError::Migrate(error)) => {
@@ -78,7 +77,6 @@ impl BackupError {
     }
 
     /// Returns what the user can do about it.
-    #[must_use]
     pub fn hint(&self) -> Option<Hint> {
         let text = match self {
             Self::TenantMissing => return Some(Hint::command("list the tenants", "list-tenants")),

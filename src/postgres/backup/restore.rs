@@ -60,10 +60,6 @@ type CopyChunk = std::io::Cursor<Vec<u8>>;
 impl TenantAdmin {
     /// Restores a tenant from the parts of a backup. Commits after the trailer was verified and the
     /// structure matches the header.
-    ///
-    /// # Errors
-    ///
-    /// [`BackupError`]; the transaction is rolled back.
     pub async fn restore_backup(
         &self,
         header: &Header,
@@ -95,10 +91,6 @@ impl TenantAdmin {
     }
 
     /// Copies a tenant, as of one snapshot, to a new one.
-    ///
-    /// # Errors
-    ///
-    /// [`BackupError`]; the transaction is rolled back.
     pub async fn copy_tenant(
         &self,
         source: &Source<'_>,

@@ -42,13 +42,11 @@ pub struct DdlVerifier {
 
 impl DdlVerifier {
     /// Returns a verifier that does nothing, for a copy: its restore compares the structure anyway.
-    #[must_use]
     pub fn disabled() -> Self {
         Self { is_disabled: true, ..Self::default() }
     }
 
     /// Returns why a structure was not verified, such as a missing privilege; `None` if all were.
-    #[must_use]
     pub fn skipped(&self) -> Option<String> {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.values().find_map(|cell| match cell.get() {

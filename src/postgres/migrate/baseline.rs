@@ -32,10 +32,6 @@ pub struct Baseline {
 impl Baseline {
     /// Returns descriptions of the tables and columns that a schema lacks. An empty baseline requires only
     /// that the schema is not empty.
-    ///
-    /// # Errors
-    ///
-    /// The driver's error.
     pub(crate) async fn missing(
         &self,
         session: &Session,

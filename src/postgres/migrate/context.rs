@@ -46,7 +46,6 @@ pub enum Mode {
 
 impl Mode {
     /// Returns whether files are only recorded.
-    #[must_use]
     pub fn only_records(&self) -> bool {
         matches!(self, Self::Fake | Self::Baseline(_))
     }

@@ -89,7 +89,6 @@ impl Lock {
     }
 
     /// Returns the mode as SQL's `LOCK TABLE` spells it.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::RowShare => "ROW SHARE",

@@ -86,7 +86,6 @@ impl SchemaJob for PostgresMigrator {
 
 impl PostgresMigrator {
     /// Returns a migrator for the schemas of `database`.
-    #[must_use]
     pub fn new(
         database: Database,
         options: EngineOptions,
@@ -140,7 +139,6 @@ impl PostgresMigrator {
     }
 
     /// Returns the database that it migrates.
-    #[must_use]
     pub fn database(&self) -> &Database {
         &self.context.database
     }
@@ -156,19 +154,16 @@ impl PostgresMigrator {
     }
 
     /// Returns the options of the engine.
-    #[must_use]
     pub fn options(&self) -> &EngineOptions {
         &self.context.options
     }
 
     /// Returns what is done with pending files.
-    #[must_use]
     pub fn mode(&self) -> &Mode {
         &self.context.mode
     }
 
     /// Returns the digests of both sets of files.
-    #[must_use]
     pub fn files(&self) -> String {
         let ids = |scope| self.context.set(scope).ids();
         let digest = |scope| of_prefixes(ids(scope)).pop().unwrap_or_default();
@@ -177,7 +172,6 @@ impl PostgresMigrator {
 
     /// Returns the statements that migrate a schema according to `plan`, without locks and checks, as a
     /// psql script.
-    #[must_use]
     pub fn preview(&self, target: &Target, plan: &Plan) -> String {
         sql_preview::preview(&self.context, target, plan)
     }
@@ -196,20 +190,12 @@ impl PostgresMigrator {
 
     /// Rewrites the ledger from the histories, and returns how many schemas it covers then. Schemas that
     /// another run is migrating are left to that run.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn rebuild_ledger(&self, targets: &[Arc<Target>]) -> Result<usize, MigrateError> {
         status::rebuild_ledger(&self.context, targets).await
     }
 
     /// Returns the tables and columns that the files up to a version create, or why that cannot be
     /// determined. They run in a scratch schema whose transaction is rolled back.
-    ///
-    /// # Errors
-    ///
-    /// A failed or lost connection.
     pub async fn baseline_of(
         &self,
         scope: Scope,
@@ -220,10 +206,6 @@ impl PostgresMigrator {
     }
 
     /// Returns the tables and columns of the baseline that a schema lacks. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// The server's error.
     pub async fn lacks(
         &self,
         schema: &SchemaName,

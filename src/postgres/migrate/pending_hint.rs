@@ -15,7 +15,6 @@ use crate::service::failure::ServerError;
 use crate::service::fleet::SchemaMigrator as _;
 
 /// Returns whether an error reports that a relation, column, function or type does not exist.
-#[must_use]
 pub fn is_something_missing(error: &ServerError) -> bool {
     matches!(
         error.sqlstate.as_deref(),
@@ -39,7 +38,6 @@ pub struct PendingHint {
 
 impl PendingHint {
     /// Returns the hints for these tenants.
-    #[must_use]
     pub fn new(migrator: Option<Arc<PostgresMigrator>>, targets: Vec<Arc<Target>>) -> Self {
         Self { migrator, targets, pending: OnceCell::new() }
     }

@@ -29,10 +29,6 @@ impl Fingerprint {
     /// exist has no lines.
     ///
     /// Describes the history table as any other, except for whether it is empty.
-    ///
-    /// # Errors
-    ///
-    /// The driver's error; the transaction has failed then.
     pub async fn read(
         session: &Session,
         schema: &SchemaName,
@@ -68,26 +64,22 @@ impl Fingerprint {
     }
 
     /// Returns the lines, sorted.
-    #[must_use]
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
 
     /// Returns a digest of all lines, as 64 hexadecimal digits.
-    #[must_use]
     pub fn hash(&self) -> String {
         digest(self.lines.iter().map(String::as_str))
     }
 
     /// Returns the line of a table with rows, other than the history table.
-    #[must_use]
     pub fn filled_table(&self) -> Option<&str> {
         let filled = |line: &&String| line.starts_with("state ") && line.ends_with(" filled");
         self.lines.iter().find(filled).map(String::as_str)
     }
 
     /// Returns the first line that only one of the two fingerprints has.
-    #[must_use]
     pub fn first_difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
         let missing = |lines: &'a [String], of: &'a [String]| {
             let line = lines.iter().find(|line| of.binary_search(line).is_err());

@@ -17,10 +17,6 @@ use crate::postgres::connection::sql_file::filled;
 ///
 /// Ignores case, because the server folds names that are not quoted. Programs outside the server, and
 /// jobs that an extension keeps in a table, are not searched.
-///
-/// # Errors
-///
-/// The driver's error; the transaction has failed then.
 pub(crate) async fn of_schema(
     session: &Session,
     schema: &SchemaName,

@@ -178,10 +178,6 @@ impl<'a> Retry<'a> {
 
     /// Waits for work on a session whose COMMIT has not been sent. At the second interrupt it cancels
     /// what the session runs, and returns; the caller must then close the session, which rolls back.
-    ///
-    /// # Errors
-    ///
-    /// [`GaveUp::Cancelled`].
     pub(crate) fn until_cancelled<F: Future>(
         &self,
         session: &Session,
@@ -233,10 +229,6 @@ impl<'a> Retry<'a> {
 
     /// Runs `work` in a transaction under the schema's advisory lock and commits it. Where there is
     /// no such schema, no lock is taken. Names are looked up in `pg_catalog` alone.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::run`].
     pub(crate) async fn run_locked<T, E: From<GaveUp>>(
         &self,
         schema: &SchemaName,
@@ -248,10 +240,6 @@ impl<'a> Retry<'a> {
 
     /// Runs `work` in a transaction and commits it, under the advisory lock of a schema where one is
     /// given and exists.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::run`].
     pub(crate) async fn run_transaction<T, E: From<GaveUp>>(
         &self,
         schema: Option<&SchemaName>,

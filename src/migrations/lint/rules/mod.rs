@@ -20,7 +20,6 @@ macro_rules! rules {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Returns the rule's texts and its check.
-            #[must_use]
             pub const fn definition(self) -> &'static super::rule::Definition {
                 match self {
                     $(Self::$variant => &$file::RULE,)*

@@ -123,10 +123,6 @@ pub(crate) async fn compile(
 
 /// Returns the table and column names that these scripts create in an empty schema, or why that cannot be
 /// determined. The transaction is rolled back.
-///
-/// # Errors
-///
-/// A failed or lost connection.
 pub(crate) async fn columns(
     database: &Database,
     options: &EngineOptions,
