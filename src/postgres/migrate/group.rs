@@ -25,6 +25,7 @@ use crate::postgres::connection::session::{NoticeGuard, Row, Session};
 use crate::postgres::transaction::advisory_lock::CLASS;
 use crate::postgres::transaction::batch::{NOW, claim, number};
 use crate::postgres::transaction::commit::was_committed;
+use crate::postgres::transaction::file_end::RUN_DEFERRED;
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::ledger::FinishCall;
 use crate::postgres::transaction::lock_monitor::LockMonitor;
@@ -240,6 +241,9 @@ impl<'a> SchemaGroup<'a> {
                 // The text may end in a comment or without a semicolon.
                 let _ = write!(sql, "{claim};\n{}\n;\n", script.text);
             }
+        }
+        if !options.guard_rules.allow_writes.is_empty() {
+            sql.push_str(RUN_DEFERRED);
         }
         let oids = opened.oids.iter().copied();
         let own: Vec<(u32, &SchemaName)> = oids.zip(self.schemas.iter().copied()).collect();

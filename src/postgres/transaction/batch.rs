@@ -51,6 +51,8 @@ pub(crate) struct Batch<'a> {
     file_end: String,
     /// Whether it follows that of the last script too.
     ends_last_file: bool,
+    /// Whether event triggers may write to tables, which may have deferred triggers.
+    may_write_outside: bool,
     scripts: Vec<ClaimedScript<'a>>,
 }
 
@@ -112,6 +114,7 @@ impl<'a> Batch<'a> {
             nonce: nonce(),
             file_end: file_end(options, target, may_defer(has_history, scripts)),
             ends_last_file: options.route == Route::Pooled,
+            may_write_outside: !options.guard_rules.allow_writes.is_empty(),
             scripts: Vec::with_capacity(scripts.len()),
         };
         for script in scripts {
@@ -159,7 +162,7 @@ impl<'a> Batch<'a> {
             let _ = write!(message.sql, "{}\n;\n", script.sql);
             // Deferred triggers must not run at COMMIT, behind the guard's check, nor see what later
             // scripts change.
-            if !script.only_defines() {
+            if !script.only_defines() || is_last && self.may_write_outside {
                 message.sql.push_str(RUN_DEFERRED);
             }
             if is_last || !script.only_defines() {
