@@ -26,13 +26,14 @@
 mod reader;
 mod writer;
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::digest::hexadecimal;
 use crate::domain::os_error::without_number;
 use crate::domain::schema_name::QuotedIdentifier;
 
@@ -201,7 +202,7 @@ impl Trailer {
         let said =
             serde_json::to_vec(&(&self.tables, &self.sequences)).map_err(io::Error::other)?;
         text.update(&said);
-        Ok(hexadecimal(text))
+        Ok(hexadecimal(&text.finalize()))
     }
 }
 
@@ -242,29 +243,26 @@ impl RowCount {
             table: table.to_owned(),
             rows: self.rows,
             bytes: self.bytes,
-            sha256: hexadecimal(self.hash),
+            sha256: hexadecimal(&self.hash.finalize()),
         }
     }
 }
 
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 /// Why a file cannot be read as a backup.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
     /// The file cannot be read or written.
+    #[error("{}", without_number(&.0.to_string()))]
     Io(io::Error),
     /// The file is not a backup.
+    #[error("not a backup of pricesync")]
     NotABackup,
     /// The format is newer than this version reads; holds its number.
+    #[error("its format {0} is newer than {FORMAT}, the newest that this version reads")]
     Newer(u32),
     /// The contents are damaged; holds the reason.
+    #[error("it is damaged: {0}")]
     Damaged(String),
 }
 
@@ -283,29 +281,6 @@ impl From<io::Error> for ArchiveError {
             Self::damaged("it is truncated")
         } else {
             Self::Damaged(error.to_string())
-        }
-    }
-}
-
-impl fmt::Display for ArchiveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(without_number(&error.to_string())),
-            Self::NotABackup => f.write_str("not a backup of pricesync"),
-            Self::Newer(format) => write!(
-                f,
-                "its format {format} is newer than {FORMAT}, the newest that this version reads"
-            ),
-            Self::Damaged(why) => write!(f, "it is damaged: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for ArchiveError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => error.source(),
-            _ => None,
         }
     }
 }

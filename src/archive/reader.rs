@@ -42,6 +42,12 @@ impl Text {
         Ok(&self.buffer[self.at..])
     }
 
+    /// Returns what comes next, at least one byte; the end of the file is an error.
+    fn more(&mut self) -> io::Result<&[u8]> {
+        let next = self.look(1)?;
+        if next.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(next) }
+    }
+
     /// Takes bytes that were looked at.
     fn take(&mut self, length: usize) {
         self.hash.update(&self.buffer[self.at..self.at + length]);
@@ -52,10 +58,7 @@ impl Text {
     fn line(&mut self, limit: usize) -> Result<String, ArchiveError> {
         let mut bytes = Vec::new();
         while bytes.last() != Some(&b'\n') {
-            let next = self.look(1)?;
-            if next.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
+            let next = self.more()?;
             let length = row_length(next);
             if bytes.len() + length > limit {
                 return Err(ArchiveError::damaged("a line is too long"));
@@ -71,10 +74,7 @@ impl Text {
     fn exactly(&mut self, length: usize) -> Result<Vec<u8>, ArchiveError> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
-            let next = self.look(1)?;
-            if next.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
+            let next = self.more()?;
             let some = next.len().min(length - bytes.len());
             bytes.extend_from_slice(&next[..some]);
             self.take(some);

@@ -38,11 +38,15 @@ fn line(version: i64, checksum: u64) -> String {
 }
 
 fn shorten(hash: &Sha256) -> String {
-    let mut text = String::with_capacity(32);
-    for byte in &hash.clone().finalize()[..16] {
-        write!(text, "{byte:02x}").expect("a String takes any text");
-    }
-    text
+    hexadecimal(&hash.clone().finalize()[..16])
+}
+
+/// Returns two lower-case digits for each byte.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -1,16 +1,22 @@
 //! Why an operation on the local server failed.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a local server could not be found, started, stopped or deleted.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// No server programs on this machine; holds the places that were searched.
+    #[error(
+        "no PostgreSQL server programs (initdb, postgres) on this machine; searched {}. Install them \
+         with \"apt-get install postgresql\" or \"brew install postgresql\", or set \
+         PRICESYNC_PG_BIN to the directory that has them",
+        .0.join(", ")
+    )]
     NoBinaries(Vec<String>),
     /// `PRICESYNC_PG_BIN` names a directory without usable server programs.
+    #[error("PRICESYNC_PG_BIN is \"{dir}\", but {why}")]
     NotBinaries {
         /// The value of the variable.
         dir: PathBuf,
@@ -18,6 +24,13 @@ pub enum LocalError {
         why: String,
     },
     /// The data needs another major version than the machine has.
+    #[error(
+        "the data in \"{data}\" was written by PostgreSQL {wanted}, this machine has {}; \
+         install {wanted} (\"apt-get install postgresql-{wanted}\" or \
+         \"brew install postgresql@{wanted}\"), set PRICESYNC_PG_BIN, or destroy the \
+         local server to start again from nothing",
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
     OtherMajor {
         /// The existing data.
         data: PathBuf,
@@ -27,6 +40,7 @@ pub enum LocalError {
         found: Vec<u32>,
     },
     /// A file operation failed.
+    #[error("could not {action} \"{path}\": {source}")]
     File {
         /// What was attempted, as in "could not …".
         action: &'static str,
@@ -36,6 +50,10 @@ pub enum LocalError {
         source: io::Error,
     },
     /// The directory belongs to another user of this machine.
+    #[error(
+        "\"{path}\" belongs to another user (uid {owner}); run pricesync as that user, or use \
+         another directory"
+    )]
     NotOurs {
         /// The directory.
         path: PathBuf,
@@ -43,10 +61,19 @@ pub enum LocalError {
         owner: u32,
     },
     /// The directory holds files that are not a local server's.
+    #[error(
+        "\"{0}\" has files that are not a local server's; use an empty or a new directory, or \
+         delete it if it is what is left of one"
+    )]
     NotEmpty(PathBuf),
     /// pricesync runs as root, which the server refuses, and neither `postgres` nor `nobody` exists.
+    #[error(
+        "PostgreSQL refuses to run as root, and this machine has neither a user \"postgres\" nor \
+         a user \"nobody\" to run it as"
+    )]
     NoAccount,
     /// A program could not be run, or not as the user it must run as.
+    #[error("could not run \"{program}\" as the user with uid {uid}: {source}")]
     Program {
         /// The program.
         program: PathBuf,
@@ -56,8 +83,10 @@ pub enum LocalError {
         source: io::Error,
     },
     /// `initdb` failed; holds what it printed.
+    #[error("initdb failed: {}", .0.trim_end())]
     Initdb(String),
     /// The server did not start in time.
+    #[error("the local server did not start; \"{log}\" ends with:\n{}", tail.trim_end())]
     DidNotStart {
         /// The server's log file.
         log: PathBuf,
@@ -65,6 +94,7 @@ pub enum LocalError {
         tail: String,
     },
     /// The server answered, but refused; holds its SQLSTATE and message.
+    #[error("the local server refused: {message} ({code})")]
     Refused {
         /// The SQLSTATE, five characters.
         code: String,
@@ -72,6 +102,10 @@ pub enum LocalError {
         message: String,
     },
     /// The server runs on another port than the one asked for.
+    #[error(
+        "cannot use port {wanted}: the local server already runs {}; stop it first",
+        running.map_or_else(|| "without a port".to_owned(), |port| format!("on port {port}"))
+    )]
     OtherPort {
         /// The port that was asked for.
         wanted: u16,
@@ -79,6 +113,7 @@ pub enum LocalError {
         running: Option<u16>,
     },
     /// A server that pricesync did not start uses the data.
+    #[error("a server that pricesync did not start (pid {pid}) uses \"{data}\"; stop it first")]
     Foreign {
         /// Its process id.
         pid: u32,
@@ -86,10 +121,16 @@ pub enum LocalError {
         data: PathBuf,
     },
     /// Timed out waiting for another process that starts or stops the server; holds the lock file.
+    #[error(
+        "another process has been starting or stopping the local server for too long (it holds \
+         \"{0}\")"
+    )]
     Busy(PathBuf),
     /// Processes of the server are still running after a shutdown request.
+    #[error("timed out stopping the local server: some of its processes still use \"{0}\"")]
     DidNotStop(PathBuf),
     /// The supervisor's arguments are not the ones that pricesync passes.
+    #[error("invalid arguments of the internal supervisor command: {0}")]
     InvalidArgs(String),
 }
 
@@ -97,130 +138,5 @@ impl LocalError {
     /// Returns a function that wraps an I/O error with the action and the file.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }
-    }
-}
-
-impl fmt::Display for LocalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoBinaries(places) => write!(
-                f,
-                "no PostgreSQL server programs (initdb, postgres) on this machine; searched {}. \
-                 Install them with \"apt-get install postgresql\" or \"brew install postgresql\", \
-                 or set PRICESYNC_PG_BIN to the directory that has them",
-                places.join(", ")
-            ),
-            Self::NotBinaries { dir, why } => {
-                write!(f, "PRICESYNC_PG_BIN is \"{}\", but {why}", dir.display())
-            }
-            Self::OtherMajor { data, wanted, found } => {
-                let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-                write!(
-                    f,
-                    "the data in \"{}\" was written by PostgreSQL {wanted}, this machine has {}; \
-                     install {wanted} (\"apt-get install postgresql-{wanted}\" or \
-                     \"brew install postgresql@{wanted}\"), set PRICESYNC_PG_BIN, or destroy the \
-                     local server to start again from nothing",
-                    data.display(),
-                    found.join(", ")
-                )
-            }
-            Self::File { action, path, source } => {
-                write!(f, "could not {action} \"{}\": {source}", path.display())
-            }
-            Self::NotOurs { path, owner } => write!(
-                f,
-                "\"{}\" belongs to another user (uid {owner}); run pricesync as that user, or \
-                 use another directory",
-                path.display()
-            ),
-            Self::NotEmpty(path) => write!(
-                f,
-                "\"{}\" has files that are not a local server's; use an empty or a new directory, \
-                 or delete it if it is what is left of one",
-                path.display()
-            ),
-            Self::NoAccount => write!(
-                f,
-                "PostgreSQL refuses to run as root, and this machine has neither a user \
-                 \"postgres\" nor a user \"nobody\" to run it as"
-            ),
-            Self::Program { program, uid, source } => write!(
-                f,
-                "could not run \"{}\" as the user with uid {uid}: {source}",
-                program.display()
-            ),
-            Self::Initdb(output) => write!(f, "initdb failed: {}", output.trim_end()),
-            Self::DidNotStart { log, tail } => write!(
-                f,
-                "the local server did not start; \"{}\" ends with:\n{}",
-                log.display(),
-                tail.trim_end()
-            ),
-            Self::Refused { code, message } => {
-                write!(f, "the local server refused: {message} ({code})")
-            }
-            Self::OtherPort { wanted, running } => {
-                write!(f, "cannot use port {wanted}: the local server ")?;
-                match running {
-                    Some(port) => write!(f, "already runs on port {port}")?,
-                    None => write!(f, "already runs without a port")?,
-                }
-                write!(f, "; stop it first")
-            }
-            Self::Foreign { pid, data } => write!(
-                f,
-                "a server that pricesync did not start (pid {pid}) uses \"{}\"; stop it first",
-                data.display()
-            ),
-            Self::Busy(path) => write!(
-                f,
-                "another process has been starting or stopping the local server for too long \
-                 (it holds \"{}\")",
-                path.display()
-            ),
-            Self::DidNotStop(data) => write!(
-                f,
-                "timed out stopping the local server: some of its processes still use \"{}\"",
-                data.display()
-            ),
-            Self::InvalidArgs(why) => {
-                write!(f, "invalid arguments of the internal supervisor command: {why}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for LocalError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::File { source, .. } | Self::Program { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LocalError;
-
-    #[test]
-    fn missing_programs_show_the_commands_that_install_them() {
-        let text =
-            LocalError::NoBinaries(vec!["PATH".into(), "/usr/pgsql-*/bin".into()]).to_string();
-        assert!(text.contains("searched PATH, /usr/pgsql-*/bin"), "{text}");
-        assert!(text.contains("apt-get install postgresql"), "{text}");
-        assert!(text.contains("brew install postgresql"), "{text}");
-        assert!(text.contains("PRICESYNC_PG_BIN"), "{text}");
-    }
-
-    #[test]
-    fn a_wrong_major_names_both_versions_and_the_data() {
-        let text =
-            LocalError::OtherMajor { data: "/p/data".into(), wanted: 17, found: vec![15, 18] }
-                .to_string();
-        assert!(text.contains("\"/p/data\" was written by PostgreSQL 17"), "{text}");
-        assert!(text.contains("has 15, 18"), "{text}");
-        assert!(text.contains("postgresql-17"), "{text}");
     }
 }

@@ -22,16 +22,16 @@ impl FileLock {
     /// Returns `None` also when the file was deleted or replaced, as `destroy` does: a caller that
     /// waits retries.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>, LocalError> {
-        Self::attempt(path, Missing::Create)
+        Self::attempt(path, true)
     }
 
     /// The same, but never creates the file: another process may be deleting the directory.
     pub(super) fn try_existing(path: &Path) -> Result<Option<Self>, LocalError> {
-        Self::attempt(path, Missing::Leave)
+        Self::attempt(path, false)
     }
 
-    fn attempt(path: &Path, missing: Missing) -> Result<Option<Self>, LocalError> {
-        let file = match open(path, missing) {
+    fn attempt(path: &Path, create: bool) -> Result<Option<Self>, LocalError> {
+        let file = match open(path, create) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LocalError::file("open", path)(error)),
@@ -50,7 +50,7 @@ impl FileLock {
 
     /// Takes the lock shared, and sets the file's modification time.
     pub(super) fn shared(path: &Path) -> Result<Self, LocalError> {
-        let file = open(path, Missing::Create).map_err(LocalError::file("open", path))?;
+        let file = open(path, true).map_err(LocalError::file("open", path))?;
         file.lock_shared().map_err(LocalError::file("lock", path))?;
         file.set_modified(SystemTime::now()).map_err(LocalError::file("touch", path))?;
         Ok(Self(file))
@@ -62,17 +62,11 @@ impl FileLock {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    Create,
-    Leave,
-}
-
-fn open(path: &Path, missing: Missing) -> io::Result<File> {
+fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
-        .create(missing == Missing::Create)
+        .create(create)
         .truncate(false)
         .mode(0o600)
         .custom_flags(super::directory::NO_SYMLINK)

@@ -54,25 +54,16 @@ pub struct ServerFacts {
 }
 
 /// Why [`Database::open`] failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The server could not be reached, or refused the login.
+    #[error("{0}")]
     Refused(ServerError),
     /// The server is of an unsupported product or version; the text says which.
+    #[error("{0}")]
     Unsuitable(String),
 }
-
-impl std::fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(error) => error.fmt(f),
-            Self::Unsuitable(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// A pool of connections to one database.
 #[derive(Clone, Debug)]

@@ -5,12 +5,11 @@
 //! of dropped columns and where the default for old rows of a column is stored. An object of any other kind
 //! has only a `member` line.
 
-use std::fmt::Write as _;
-
 use postgres_protocol::escape::escape_literal;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Error;
 
+use crate::domain::digest::hexadecimal;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::connection::sql_file::filled;
@@ -112,10 +111,7 @@ pub(crate) fn digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text.as_bytes());
     }
-    hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hexadecimal(&hasher.finalize())
 }
 
 /// Returns the query for the functions among `proc` whose `search_path` names the schema, with the

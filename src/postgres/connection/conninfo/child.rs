@@ -85,7 +85,7 @@ impl ConnectOptions {
 }
 
 /// Percent-encodes all bytes except the unreserved ones (RFC 3986, section 2.3).
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -20,7 +20,7 @@ impl ConnectOptions {
     pub fn attempts(&self) -> Vec<Config> {
         let mut attempts: Vec<Config> =
             (0..self.targets.len()).map(|index| self.attempt(index)).collect();
-        if self.requirements.load_balancing == LoadBalanceHosts::Random {
+        if self.common.get_load_balance_hosts() == LoadBalanceHosts::Random {
             let mut keyed: Vec<(u64, Config)> = attempts
                 .into_iter()
                 .enumerate()
@@ -52,15 +52,8 @@ impl ConnectOptions {
 
     fn attempt(&self, index: usize) -> Config {
         let target = &self.targets[index];
-        let mut config = Config::new();
-        config
-            .user(&self.user)
-            .dbname(&self.database)
-            .ssl_mode(self.driver_mode(target))
-            .target_session_attrs(self.requirements.attributes)
-            .channel_binding(self.requirements.channel_binding)
-            .load_balance_hosts(self.requirements.load_balancing)
-            .keepalives(self.liveness.keepalives);
+        let mut config = self.common.clone();
+        config.user(&self.user).dbname(&self.database).ssl_mode(self.driver_mode(target));
         if self.security.is_direct {
             config.ssl_negotiation(SslNegotiation::Direct);
         }
@@ -72,21 +65,6 @@ impl ConnectOptions {
         }
         if let Some(password) = &self.passwords[index] {
             config.password(password);
-        }
-        if let Some(limit) = self.liveness.connect_timeout {
-            config.connect_timeout(limit);
-        }
-        if let Some(limit) = self.liveness.tcp_user_timeout {
-            config.tcp_user_timeout(limit);
-        }
-        if let Some(idle) = self.liveness.idle {
-            config.keepalives_idle(idle);
-        }
-        if let Some(interval) = self.liveness.interval {
-            config.keepalives_interval(interval);
-        }
-        if let Some(count) = self.liveness.count {
-            config.keepalives_retries(count);
         }
         add_host(&mut config, target);
         config

@@ -68,6 +68,11 @@ impl Environment {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
+    pub(super) fn text(&self, variable: &'static str) -> Result<Option<&str>, ConnInfoError> {
+        let value = self.variable(variable);
+        value.map(|value| value.to_str().ok_or(ConnInfoError::NotUtf8 { variable })).transpose()
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -86,8 +91,7 @@ impl Environment {
             if parameters.get(keyword.name).is_some() {
                 continue;
             }
-            if let Some(value) = self.variable(variable) {
-                let value = value.to_str().ok_or(ConnInfoError::NotUtf8 { variable })?;
+            if let Some(value) = self.text(variable)? {
                 parameters.set(keyword.name, value, Origin::Environment(variable));
             }
         }

@@ -1,34 +1,40 @@
 //! Errors of connection parameters.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 /// Why connection parameters were rejected before connecting.
 ///
 /// No variant holds a password, or a part of a connection string that may be part of one.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnInfoError {
     /// The string is neither a URL nor `key=value` pairs.
+    #[error("the connection string is neither a postgresql:// URL nor key=value pairs")]
     NotConnectionText,
     /// The string is a URL for another kind of server, or for a driver of another language.
+    #[error("'{scheme}://' is not a URL for PostgreSQL")]
     ForeignScheme {
         /// The part before `://`.
         scheme: String,
     },
     /// An `@` or `/` inside a URL's user name or password moves the rest into the host.
+    #[error("the URL's user name or password contains an unescaped '@' or '/'")]
     UnescapedSecret,
     /// A `%` in a URL is not followed by two hexadecimal digits, or is `%00`, or does not give UTF-8.
+    #[error("the URL's {part} is not valid percent-encoding")]
     PercentEncoding {
         /// Which part of the URL: `user`, `password`, `host`, ...
         part: &'static str,
     },
     /// The URL is malformed; holds the reason.
+    #[error("the URL is malformed: {0}")]
     UrlSyntax(&'static str),
     /// The port in a URL is not a number from 1 to 65535; not quoted, because it may be a password.
+    #[error("the URL's port is not a number from 1 to 65535")]
     UrlPort,
     /// The `key=value` string is malformed.
+    #[error("the connection string is malformed: {what} (character {position})")]
     KeyValueSyntax {
         /// The reason.
         what: &'static str,
@@ -36,6 +42,7 @@ pub enum ConnInfoError {
         position: usize,
     },
     /// A parameter that libpq does not have.
+    #[error("unknown connection parameter '{}'", parameter.escape_debug())]
     UnknownParameter {
         /// The name as written.
         parameter: String,
@@ -43,8 +50,10 @@ pub enum ConnInfoError {
         nearest: Option<&'static str>,
     },
     /// An unknown parameter right after the password: probably the second half of the password.
+    #[error("an unknown parameter follows the password in the connection string")]
     UnquotedPassword,
     /// A parameter with a value outside its range.
+    #[error("{parameter} '{}' ({origin}) is not valid: expected {expected}", value.escape_debug())]
     InvalidValue {
         /// The parameter.
         parameter: &'static str,
@@ -56,6 +65,7 @@ pub enum ConnInfoError {
         origin: String,
     },
     /// A parameter that is not supported and cannot be ignored safely.
+    #[error("cannot use {parameter} ({origin}): {why}")]
     Unsupported {
         /// The parameter.
         parameter: &'static str,
@@ -65,6 +75,12 @@ pub enum ConnInfoError {
         origin: String,
     },
     /// Lists of hosts, addresses or ports of different lengths.
+    #[error(
+        "{parameter} lists {found} {}, but there {} {hosts} {}",
+        plural(*found, "value", "values"),
+        plural(*hosts, "is", "are"),
+        plural(*hosts, "host", "hosts")
+    )]
     ListLengths {
         /// The parameter whose list is too short or too long.
         parameter: &'static str,
@@ -74,6 +90,7 @@ pub enum ConnInfoError {
         hosts: usize,
     },
     /// No service file defines the service.
+    #[error("service '{}' is not defined{}", service.escape_debug(), places(read))]
     UnknownService {
         /// The service's name.
         service: String,
@@ -81,6 +98,7 @@ pub enum ConnInfoError {
         read: Vec<PathBuf>,
     },
     /// A service file has a line that cannot be used. The line itself is not quoted.
+    #[error("{path}:{line}: {what}")]
     ServiceFile {
         /// The file.
         path: PathBuf,
@@ -90,30 +108,37 @@ pub enum ConnInfoError {
         what: &'static str,
     },
     /// A service file could not be read.
+    #[error("service file {path} cannot be read")]
     UnreadableServiceFile {
         /// The file.
         path: PathBuf,
         /// The system's reason.
+        #[source]
         error: io::Error,
     },
     /// An environment variable is not UTF-8.
+    #[error("{variable} is not valid UTF-8")]
     NotUtf8 {
         /// The variable.
         variable: &'static str,
     },
     /// No user is set, and the operating system has no name for this process's user.
+    #[error("no database user is set, and this process's user has no name")]
     NoUser,
     /// `sslrootcert=system` together with a mode that does not verify the host name.
+    #[error("sslmode={sslmode} is too weak for sslrootcert=system")]
     WeakSystemRoot {
         /// The mode.
         sslmode: &'static str,
     },
     /// `sslnegotiation=direct` together with a mode that could fall back to plaintext.
+    #[error("sslmode={sslmode} is too weak for sslnegotiation=direct")]
     WeakDirectNegotiation {
         /// The mode.
         sslmode: &'static str,
     },
     /// `sslmode=verify-full` with an address, and no host name to compare with the certificate.
+    #[error("sslmode=verify-full needs a host name, and only hostaddr is given")]
     NoNameToVerify,
 }
 
@@ -162,87 +187,12 @@ impl ConnInfoError {
     }
 }
 
-impl fmt::Display for ConnInfoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotConnectionText => f.write_str(
-                "the connection string is neither a postgresql:// URL nor key=value pairs",
-            ),
-            Self::ForeignScheme { scheme } => {
-                write!(f, "'{scheme}://' is not a URL for PostgreSQL")
-            }
-            Self::UnescapedSecret => {
-                f.write_str("the URL's user name or password contains an unescaped '@' or '/'")
-            }
-            Self::PercentEncoding { part } => {
-                write!(f, "the URL's {part} is not valid percent-encoding")
-            }
-            Self::UrlSyntax(what) => write!(f, "the URL is malformed: {what}"),
-            Self::UrlPort => f.write_str("the URL's port is not a number from 1 to 65535"),
-            Self::KeyValueSyntax { what, position } => {
-                write!(f, "the connection string is malformed: {what} (character {position})")
-            }
-            Self::UnknownParameter { parameter, .. } => {
-                write!(f, "unknown connection parameter '{}'", parameter.escape_debug())
-            }
-            Self::UnquotedPassword => {
-                f.write_str("an unknown parameter follows the password in the connection string")
-            }
-            Self::InvalidValue { parameter, value, expected, origin } => write!(
-                f,
-                "{parameter} '{}' ({origin}) is not valid: expected {expected}",
-                value.escape_debug()
-            ),
-            Self::Unsupported { parameter, why, origin } => {
-                write!(f, "cannot use {parameter} ({origin}): {why}")
-            }
-            Self::ListLengths { parameter, found, hosts } => write!(
-                f,
-                "{parameter} lists {found} {}, but there {} {hosts} {}",
-                plural(*found, "value", "values"),
-                plural(*hosts, "is", "are"),
-                plural(*hosts, "host", "hosts"),
-            ),
-            Self::UnknownService { service, read } => {
-                write!(f, "service '{}' is not defined", service.escape_debug())?;
-                for (index, path) in read.iter().enumerate() {
-                    let lead = if index == 0 { " in " } else { " or " };
-                    write!(f, "{lead}{}", path.display())?;
-                }
-                Ok(())
-            }
-            Self::ServiceFile { path, line, what } => {
-                write!(f, "{}:{line}: {what}", path.display())
-            }
-            Self::UnreadableServiceFile { path, .. } => {
-                write!(f, "service file {} cannot be read", path.display())
-            }
-            Self::NotUtf8 { variable } => write!(f, "{variable} is not valid UTF-8"),
-            Self::NoUser => {
-                f.write_str("no database user is set, and this process's user has no name")
-            }
-            Self::WeakSystemRoot { sslmode } => {
-                write!(f, "sslmode={sslmode} is too weak for sslrootcert=system")
-            }
-            Self::WeakDirectNegotiation { sslmode } => {
-                write!(f, "sslmode={sslmode} is too weak for sslnegotiation=direct")
-            }
-            Self::NoNameToVerify => {
-                f.write_str("sslmode=verify-full needs a host name, and only hostaddr is given")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConnInfoError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::UnreadableServiceFile { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
-
 const fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
+}
+
+/// Returns ` in <file> or <file>`, or nothing without a file.
+fn places(files: &[PathBuf]) -> String {
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    if files.is_empty() { String::new() } else { format!(" in {}", files.join(" or ")) }
 }

@@ -33,10 +33,7 @@ pub(super) fn parse(text: &str, parameters: &mut Parameters) -> Result<(), ConnI
             return Err(if after_password {
                 ConnInfoError::UnquotedPassword
             } else {
-                ConnInfoError::UnknownParameter {
-                    nearest: keyword::nearest(&name),
-                    parameter: name,
-                }
+                keyword::unknown(name)
             });
         };
         after_password = matches!(keyword.name, "password" | "sslpassword");
@@ -114,11 +111,7 @@ mod tests {
     fn shown(text: &str) -> String {
         let mut parameters = Parameters::default();
         match parse(text, &mut parameters) {
-            Ok(()) => parameters
-                .iter()
-                .map(|(keyword, value, _)| format!("{}={value}", keyword.name))
-                .collect::<Vec<_>>()
-                .join("|"),
+            Ok(()) => parameters.shown("|"),
             Err(error) => format!("error: {error}"),
         }
     }

@@ -1,5 +1,7 @@
 //! The parameters of libpq, and how each is treated.
 
+use super::error::ConnInfoError;
+
 /// A connection parameter (libpq's `PQconninfoOptions` table, manual sections 34.1.2 and 34.15).
 #[derive(Debug)]
 pub(super) struct Keyword {
@@ -147,34 +149,23 @@ pub(super) fn find(name: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|keyword| keyword.name == name)
 }
 
+/// Returns the error for a name that is not a parameter's.
+pub(super) fn unknown(name: String) -> ConnInfoError {
+    ConnInfoError::UnknownParameter { nearest: nearest(&name), parameter: name }
+}
+
 /// Returns the most similar parameter, if one is similar enough.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
+fn nearest(name: &str) -> Option<&'static str> {
     let folded = name.to_lowercase();
     if let Some((_, meant)) = NICKNAMES.iter().find(|(nick, _)| *nick == folded) {
         return Some(meant);
     }
     KEYWORDS
         .iter()
-        .map(|keyword| (distance(&folded, keyword.name), keyword.name))
+        .map(|keyword| (strsim::levenshtein(&folded, keyword.name), keyword.name))
         .min()
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .map(|(_, name)| name)
-}
-
-/// Counts the single-character edits between two texts (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]

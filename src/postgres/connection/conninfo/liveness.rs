@@ -2,47 +2,39 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Config;
+
 use super::error::ConnInfoError;
 use super::parameters::Parameters;
 
-/// Timeouts and keepalives of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Liveness {
-    /// The limit for connecting to one host; `None` means no limit.
-    pub(super) connect_timeout: Option<Duration>,
-    /// How long sent data may stay unacknowledged.
-    pub(super) tcp_user_timeout: Option<Duration>,
-    /// Whether TCP probes an idle connection; on by default.
-    pub(super) keepalives: bool,
-    /// Idle time before the first probe.
-    pub(super) idle: Option<Duration>,
-    /// Time between probes.
-    pub(super) interval: Option<Duration>,
-    /// Probes before giving up.
-    pub(super) count: Option<u32>,
-}
-
-impl Liveness {
-    /// Reads the parameters. Zero and negative numbers mean the operating system's default, or no limit.
-    pub(super) fn read(parameters: &Parameters) -> Result<Self, ConnInfoError> {
-        let positive = |name| {
-            Ok(parameters
+/// Sets timeouts and keepalives. Zero and negative numbers mean the operating system's default, or no
+/// limit.
+pub(super) fn apply(parameters: &Parameters, config: &mut Config) -> Result<(), ConnInfoError> {
+    let positive = |name| {
+        Ok::<_, ConnInfoError>(
+            parameters
                 .number(name)?
                 .and_then(|number| u32::try_from(number).ok())
-                .filter(|number| *number > 0))
-        };
-        let seconds = |name| {
-            Ok::<_, ConnInfoError>(positive(name)?.map(|number| Duration::from_secs(number.into())))
-        };
-        Ok(Self {
-            connect_timeout: seconds("connect_timeout")?,
-            // The only one in milliseconds.
-            tcp_user_timeout: positive("tcp_user_timeout")?
-                .map(|number| Duration::from_millis(number.into())),
-            keepalives: parameters.number("keepalives")? != Some(0),
-            idle: seconds("keepalives_idle")?,
-            interval: seconds("keepalives_interval")?,
-            count: positive("keepalives_count")?,
-        })
+                .filter(|number| *number > 0),
+        )
+    };
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    if let Some(limit) = positive("connect_timeout")? {
+        config.connect_timeout(seconds(limit));
     }
+    // The only one in milliseconds.
+    if let Some(limit) = positive("tcp_user_timeout")? {
+        config.tcp_user_timeout(Duration::from_millis(limit.into()));
+    }
+    config.keepalives(parameters.number("keepalives")? != Some(0));
+    if let Some(idle) = positive("keepalives_idle")? {
+        config.keepalives_idle(seconds(idle));
+    }
+    if let Some(interval) = positive("keepalives_interval")? {
+        config.keepalives_interval(seconds(interval));
+    }
+    if let Some(count) = positive("keepalives_count")? {
+        config.keepalives_retries(count);
+    }
+    Ok(())
 }

@@ -23,16 +23,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_postgres::Config;
+
 pub use environment::Environment;
 pub use error::ConnInfoError;
 pub use host::{Host, HostPort};
 pub use parameters::Origin;
 pub use security::{ClientCertificate, Protection, Roots, Security, SslMode, TlsVersion};
 
-use liveness::Liveness;
 use parameters::Parameters;
 use passfile::{Login, PassFile};
-use requirements::Requirements;
 
 /// The default of `application_name`.
 const APPLICATION_NAME: &str = "pricesync";
@@ -49,8 +49,8 @@ pub struct ConnectOptions {
     user: String,
     database: String,
     security: Security,
-    requirements: Requirements,
-    liveness: Liveness,
+    /// What the parameters say about every target alike.
+    common: Config,
     warnings: Vec<String>,
     is_pooled: bool,
 }
@@ -90,8 +90,9 @@ impl ConnectOptions {
         let targets = host::targets(&mut parameters)?;
         let security = Security::read(&mut parameters, environment, &mut warnings)?;
         security.check(&targets)?;
-        let requirements = Requirements::read(&parameters, &mut warnings)?;
-        let liveness = Liveness::read(&parameters)?;
+        let mut common = Config::new();
+        requirements::apply(&parameters, &mut common, &mut warnings)?;
+        liveness::apply(&parameters, &mut common)?;
         if parameters.given("user").is_none() {
             let user = environment.user().ok_or(ConnInfoError::NoUser)?;
             parameters.set("user", user, Origin::Default);
@@ -112,8 +113,7 @@ impl ConnectOptions {
             user,
             database,
             security,
-            requirements,
-            liveness,
+            common,
             warnings,
             is_pooled,
         };
@@ -204,8 +204,8 @@ impl ConnectOptions {
     }
 
     /// Returns the limit for connecting and logging in to one host; `None` means no limit.
-    pub const fn connect_timeout(&self) -> Option<Duration> {
-        self.liveness.connect_timeout
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        self.common.get_connect_timeout().copied()
     }
 
     /// Returns whether some host has a password.

@@ -86,6 +86,12 @@ impl Parameters {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn shown(&self, separator: &str) -> String {
+        let pairs = self.iter().map(|(keyword, value, _)| format!("{}={value}", keyword.name));
+        pairs.collect::<Vec<_>>().join(separator)
+    }
+
     /// Returns the error for a value that is not accepted.
     pub(super) fn invalid(&self, name: &'static str, expected: &'static str) -> ConnInfoError {
         ConnInfoError::InvalidValue {

@@ -287,16 +287,15 @@ impl ClientCertificate {
         environment: &Environment,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, ConnInfoError> {
-        let certificate = match parameters.given("sslcert") {
-            Some(path) => Some(PathBuf::from(path)),
-            None => environment.at_home(".postgresql/postgresql.crt"),
-        };
-        let Some(certificate) = certificate else {
+        let named = parameters.given("sslcert").map(PathBuf::from);
+        let is_named = named.is_some();
+        let Some(certificate) = named.or_else(|| environment.at_home(".postgresql/postgresql.crt"))
+        else {
             return Ok(None);
         };
         if !certificate.exists() {
             // libpq does not warn: a missing sslcert is a known way to send no certificate.
-            if parameters.given("sslcert").is_some() {
+            if is_named {
                 warnings.push(format!(
                     "sslcert {} does not exist: no client certificate is sent",
                     certificate.display()

@@ -1,5 +1,6 @@
 //! Service files: named sets of connection parameters (manual section 34.17).
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub(super) fn fill(
 ) -> Result<(), ConnInfoError> {
     let service = match parameters.get("service") {
         Some(service) => service.to_owned(),
-        None => match utf8(environment, "PGSERVICE")? {
+        None => match environment.text("PGSERVICE")? {
             Some(service) => {
                 parameters.set("service", service, Origin::Environment("PGSERVICE"));
                 service.to_owned()
@@ -30,10 +31,8 @@ pub(super) fn fill(
             None => return Ok(()),
         },
     };
-    let named = match parameters.get("servicefile") {
-        Some(path) => Some(PathBuf::from(path)),
-        None => environment.variable("PGSERVICEFILE").map(PathBuf::from),
-    };
+    let file = parameters.get("servicefile").map(OsStr::new);
+    let named = file.or_else(|| environment.variable("PGSERVICEFILE")).map(PathBuf::from);
     let mut candidates = Vec::new();
     // Only a file that is named explicitly must exist.
     let required = named.is_some();
@@ -59,16 +58,6 @@ pub(super) fn fill(
         read.push(path);
     }
     Err(ConnInfoError::UnknownService { service, read })
-}
-
-fn utf8<'a>(
-    environment: &'a Environment,
-    variable: &'static str,
-) -> Result<Option<&'a str>, ConnInfoError> {
-    environment
-        .variable(variable)
-        .map(|value| value.to_str().ok_or(ConnInfoError::NotUtf8 { variable }))
-        .transpose()
 }
 
 /// Sets parameters from the service's section, and returns whether there is one.

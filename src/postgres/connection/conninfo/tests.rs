@@ -1,14 +1,13 @@
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use proptest::prelude::*;
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host as DriverHost, SslMode as DriverMode};
 
+use super::child::percent_encoded;
 use super::*;
 
 const USER_ONLY: [(&str, &str); 1] = [("USER", "me")];
@@ -317,18 +316,6 @@ fn the_users_application_name_stays() {
     assert_eq!(named.application_name(), "mine");
     let unnamed = resolved("host=h").with_application_name("ours");
     assert_eq!(unnamed.application_name(), "ours");
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("a string takes everything");
-        }
-    }
-    encoded
 }
 
 fn quoted(text: &str) -> String {

@@ -156,10 +156,7 @@ fn read_query(query: &str, parameters: &mut Parameters) -> Result<Remarks, ConnI
             // The password may contain an unescaped '?' or '&'.
             return Err(ConnInfoError::UnescapedSecret);
         } else {
-            return Err(ConnInfoError::UnknownParameter {
-                nearest: keyword::nearest(&name),
-                parameter: name,
-            });
+            return Err(keyword::unknown(name));
         }
     }
     Ok(remarks)
@@ -200,14 +197,8 @@ mod tests {
     }
 
     fn shown(url: &str) -> String {
-        match read(url) {
-            Ok((parameters, _)) => parameters
-                .iter()
-                .map(|(keyword, value, _)| format!("{}={value}", keyword.name))
-                .collect::<Vec<_>>()
-                .join(" "),
-            Err(error) => format!("error: {error}"),
-        }
+        read(url)
+            .map_or_else(|error| format!("error: {error}"), |(parameters, _)| parameters.shown(" "))
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Errors of the TLS setup.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use rustls::pki_types::pem;
@@ -8,10 +7,14 @@ use rustls::pki_types::pem;
 use crate::postgres::connection::conninfo::ClientCertificate;
 
 /// Why the certificates and keys of the connection parameters cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// `sslmode` requires a verified certificate, and there is no root certificate.
+    #[error(
+        "sslmode={sslmode} requires a root certificate, and {}",
+        looked_for.as_ref().map_or_else(|| "none is set".to_owned(), |path| format!("{} does not exist", path.display()))
+    )]
     NoRoots {
         /// The mode.
         sslmode: &'static str,
@@ -19,50 +22,70 @@ pub enum TlsError {
         looked_for: Option<PathBuf>,
     },
     /// `sslrootcert=system`, and the system has no usable root certificate.
+    #[error("sslrootcert=system, but the operating system has no usable certificates")]
     NoSystemRoots,
     /// A file is not readable or not PEM.
+    #[error("{path} cannot be read")]
     UnreadablePem {
         /// The file.
         path: PathBuf,
         /// The reason.
+        #[source]
         error: pem::Error,
     },
     /// A PEM file holds no certificate.
+    #[error("{path} contains no certificate")]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
     /// A certificate in the root file cannot be parsed.
+    #[error("{path} contains a certificate that cannot be used")]
     UnusableRoot {
         /// The file.
         path: PathBuf,
         /// The reason.
+        #[source]
         error: rustls::Error,
     },
     /// There is a client certificate but no private key for it.
+    #[error(
+        "client certificate {} has no private key: {} does not exist",
+        identity.certificate.display(),
+        identity.key.display()
+    )]
     NoKey {
         /// The certificate and the place of the missing key.
         identity: ClientCertificate,
     },
     /// Users other than the owner may read the private key.
+    #[error("private key {path} may be read by others")]
     ExposedKey {
         /// The file.
         path: PathBuf,
     },
     /// The private key is encrypted.
+    #[error("private key {path} is encrypted, which is not supported")]
     EncryptedKey {
         /// The file.
         path: PathBuf,
     },
     /// The client certificate and its key do not match, or are of an unknown kind.
+    #[error(
+        "client certificate {} cannot be used with key {}",
+        identity.certificate.display(),
+        identity.key.display()
+    )]
     UnusableIdentity {
         /// Both files.
         identity: ClientCertificate,
         /// The reason.
+        #[source]
         error: rustls::Error,
     },
     /// The TLS library rejected the settings.
-    Library(rustls::Error),
+    #[error("TLS cannot be set up")]
+    Library(#[source] rustls::Error),
 }
 
 impl TlsError {
@@ -83,60 +106,6 @@ impl TlsError {
                 path.display()
             )),
             Self::NoKey { .. } => Some("name the key with sslkey=<file>".to_owned()),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoots { sslmode, looked_for: Some(path) } => write!(
-                f,
-                "sslmode={sslmode} requires a root certificate, and {} does not exist",
-                path.display()
-            ),
-            Self::NoRoots { sslmode, .. } => {
-                write!(f, "sslmode={sslmode} requires a root certificate, and none is set")
-            }
-            Self::NoSystemRoots => f.write_str(
-                "sslrootcert=system, but the operating system has no usable certificates",
-            ),
-            Self::UnreadablePem { path, .. } => write!(f, "{} cannot be read", path.display()),
-            Self::NoCertificate { path } => write!(f, "{} contains no certificate", path.display()),
-            Self::UnusableRoot { path, .. } => {
-                write!(f, "{} contains a certificate that cannot be used", path.display())
-            }
-            Self::NoKey { identity } => write!(
-                f,
-                "client certificate {} has no private key: {} does not exist",
-                identity.certificate.display(),
-                identity.key.display()
-            ),
-            Self::ExposedKey { path } => {
-                write!(f, "private key {} may be read by others", path.display())
-            }
-            Self::EncryptedKey { path } => {
-                write!(f, "private key {} is encrypted, which is not supported", path.display())
-            }
-            Self::UnusableIdentity { identity, .. } => write!(
-                f,
-                "client certificate {} cannot be used with key {}",
-                identity.certificate.display(),
-                identity.key.display()
-            ),
-            Self::Library(_) => f.write_str("TLS cannot be set up"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::UnreadablePem { error, .. } => Some(error),
-            Self::UnusableRoot { error, .. }
-            | Self::UnusableIdentity { error, .. }
-            | Self::Library(error) => Some(error),
             _ => None,
         }
     }

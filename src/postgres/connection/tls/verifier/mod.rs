@@ -1,6 +1,5 @@
 //! Verifies the server's certificate as `sslmode` requires.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -31,24 +30,15 @@ pub(super) enum Check {
 }
 
 /// A certificate that psql would accept and rustls cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     /// X.509 version 1, which has no extensions and therefore no host name.
+    #[error("it is an X.509 version 1 certificate")]
     VersionOne,
     /// An authority's certificate (`CA:TRUE`) as the server's.
+    #[error("it is an authority's certificate, not a server's")]
     Authority,
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::VersionOne => "it is an X.509 version 1 certificate",
-            Self::Authority => "it is an authority's certificate, not a server's",
-        })
-    }
-}
-
-impl std::error::Error for Fault {}
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
