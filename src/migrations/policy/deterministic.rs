@@ -7,186 +7,95 @@
 
 use std::collections::HashSet;
 
-use super::volatile::{Problem, Volatile, is_in, time_literal};
+use super::filled::{Tables, is_definition};
+use super::volatile::{Problem, Volatile, time_literal};
 use crate::migrations::sql::catalogs;
 use crate::migrations::sql::code::{MAX_DEPTH, with_code};
 use crate::migrations::sql::keywords::Keywords;
 use crate::migrations::sql::lexer::{Lexer, TokenKind};
-use crate::migrations::sql::relations::{RelationChange, change, changed};
-
-/// Functions that return a row even if there is none to read, unless rows are grouped.
-const AGGREGATES: &str = "count sum max min avg array_agg string_agg json_agg jsonb_agg json_object_agg \
-     jsonb_object_agg bool_or bool_and every";
-
-/// First words of statements that change rows.
-const CHANGES: &[&str] = &["insert", "with", "merge", "update", "delete"];
-
-/// What may precede a parenthesis in a query that has no effect: keywords, and functions without one.
-const QUIET: &str = "all and any as between by case cast coalesce count date_trunc else exists extract \
-     filter from greatest in join least length lower max min not now nullif on or over \
-     select sum then to_regclass to_regtype upper when where";
 
 /// Follows the statements of all files, in their order.
 pub(crate) struct Determinism<'a> {
     names: Volatile<'a>,
-    /// Tables and views that the files create.
-    created: HashSet<String>,
-    /// Tables that may have rows.
-    filled: HashSet<String>,
-    /// Whether any table may have rows, because code builds the names.
-    all_filled: bool,
+    tables: Tables,
 }
 
 impl<'a> Determinism<'a> {
     pub(crate) fn new(outside: &'a HashSet<String>) -> Self {
-        Self {
-            names: Volatile::new(outside),
-            created: HashSet::new(),
-            filled: HashSet::new(),
-            all_filled: false,
-        }
+        Self { names: Volatile::new(outside), tables: Tables::default() }
     }
 
     /// Reads the next statement and returns its first problem.
     pub(crate) fn read(&mut self, sql: &str) -> Option<Problem> {
         let tokens = Lexer::statement(sql);
         let keywords = Keywords::new(sql, &tokens);
-        let writes_empty_table = |this: &Self| {
-            let changed = changed(keywords);
-            changed.iter().all(|(_, name)| !this.may_have_rows(&name.relation))
-        };
-        match keywords.text(0).to_ascii_lowercase().as_str() {
-            "create" if keywords.creates_routine() => self.routine(sql, keywords),
-            "create" => {
-                let name = created(keywords);
-                self.created.extend(name.clone());
-                // A view, a partition and its table show rows that are not inserted by their names.
-                let parents = related(keywords);
-                if keywords.positions("view").next().is_some() || !parents.is_empty() {
-                    self.filled.extend(name.clone().into_iter().chain(parents));
-                }
-                if keywords.is_any(1, &["rule"]) {
-                    self.fill(sql, 0, true);
-                }
-                if !runs_query(keywords) {
-                    return self.copied(keywords).or_else(|| time_literal(keywords));
-                }
-                self.filled.extend(name);
-                self.executed(sql, false)
-            }
-            "alter" if keywords.is(1, "table") => {
-                let is_empty = writes_empty_table(self);
-                self.rename(keywords);
-                if keywords.positions("attach").next().is_some() {
-                    self.filled
-                        .extend(changed(keywords).into_iter().map(|(_, name)| name.relation));
-                }
-                if is_empty { time_literal(keywords) } else { self.executed(sql, false) }
-            }
-            "alter" => keywords.is(1, "domain").then(|| time_literal(keywords))?,
-            "analyze" | "cluster" | "comment" | "deallocate" | "drop" | "grant" | "listen"
-            | "lock" | "refresh" | "reindex" | "reset" | "revoke" | "security" | "set" | "show"
-            | "truncate" | "unlisten" => None,
-            word @ ("copy" | "notify" | "import" | "load") => {
-                let word = word.to_ascii_uppercase();
-                Some((0, format!("{word} reads or changes something outside of the schema")))
-            }
-            _ if self.is_without_effect(keywords) => None,
-            word => self.executed(sql, matches!(word, "do" | "call")),
+        if keywords.creates_routine() {
+            self.routine(sql, keywords);
+            return self.copied(keywords);
         }
-    }
-
-    fn may_have_rows(&self, table: &str) -> bool {
-        self.all_filled || self.filled.contains(table)
-    }
-
-    /// Returns the problem of a statement that is executed, and notes the tables that it fills.
-    fn executed(&mut self, sql: &str, is_code: bool) -> Option<Problem> {
-        let depth = if is_code { MAX_DEPTH } else { 0 };
+        if !keywords.is_any(0, &["do", "call"]) {
+            self.tables.note(keywords, &self.names);
+            let problem = self.problem(keywords);
+            let reads = ["select", "insert", "update", "delete", "with", "merge"];
+            let is_read =
+                keywords.is_any(0, &reads) && !self.tables.are_unchanged_by(keywords, &self.names);
+            return problem.or_else(|| is_read.then(|| without_schema(sql))?);
+        }
         // A loop may read what a later statement of it writes.
-        while self.fill(sql, depth, false) {}
-        let problem = with_code(sql, 0, depth, &mut |base, level| {
-            let mut pieces = pieces(level, is_code).into_iter();
-            let (at, why) = pieces.find_map(|piece| {
-                if self.is_without_effect(piece) { None } else { self.names.problem(piece) }
-            })?;
+        let mut notes = None;
+        while notes != Some(self.tables.size()) {
+            notes = Some(self.tables.size());
+            with_code::<()>(sql, 0, MAX_DEPTH, &mut |_, level| {
+                for statement in statements(level) {
+                    self.tables.note(statement, &self.names);
+                }
+                None
+            });
+        }
+        let problem = with_code(sql, 0, MAX_DEPTH, &mut |base, level| {
+            let mut statements = statements(level).into_iter();
+            let (at, why) = statements.find_map(|statement| self.problem(statement))?;
             Some((base + at, why))
         });
-        problem.or_else(|| {
-            let (at, catalog) = catalogs::without_schema(sql)?;
-            Some((at, format!("{catalog} is read without a condition on the schema")))
-        })
+        problem.or_else(|| without_schema(sql))
     }
 
-    /// Notes the function's problem, which matters where the function is called, and the tables that it
-    /// may fill.
-    fn routine(&mut self, sql: &str, keywords: Keywords<'_>) -> Option<Problem> {
-        let problem = with_code(sql, 0, MAX_DEPTH, &mut |_, level| self.names.problem(level));
-        let problem = problem.map(|(_, why)| why).or_else(|| {
-            let (_, catalog) = catalogs::without_schema(sql)?;
-            Some(format!("{catalog} is read without a condition on the schema"))
-        });
-        let kind = (1..4).find(|&index| keywords.is_any(index, &["function", "procedure"]))?;
-        let name = if keywords.text(kind + 2) == "." { kind + 3 } else { kind + 1 };
-        if let (Some(name), Some(why)) = (keywords.identifier(name), problem) {
-            self.names.taint(name, why);
+    /// Returns the problem of a statement, whose effect on tables is noted.
+    fn problem(&self, keywords: Keywords<'_>) -> Option<Problem> {
+        let word = keywords.text(0).to_ascii_lowercase();
+        if matches!(&*word, "copy" | "notify" | "import" | "load") {
+            let word = word.to_ascii_uppercase();
+            return Some((
+                keywords.offset(0)?,
+                format!("{word} reads or changes something outside of the schema"),
+            ));
         }
-        self.fill(sql, MAX_DEPTH, true);
-        self.copied(keywords)
+        if is_definition(keywords) {
+            let stores = keywords.is(0, "create") || keywords.is(1, "domain");
+            return self.copied(keywords).or_else(|| stores.then(|| time_literal(keywords))?);
+        }
+        if self.tables.are_unchanged_by(keywords, &self.names) {
+            return time_literal(keywords).filter(|_| keywords.is(0, "alter"));
+        }
+        self.names.problem(keywords)
     }
 
-    /// Notes the tables that SQL, and the code in it down to a depth, inserts into; returns whether they
-    /// are more. `always`: also those of statements that have no effect now.
-    fn fill(&mut self, sql: &str, depth: usize, always: bool) -> bool {
-        let before = (self.filled.len(), self.all_filled);
-        with_code::<()>(sql, 0, depth, &mut |_, level| {
-            for piece in pieces(level, depth > 0) {
-                if always || !self.is_without_effect(piece) {
-                    self.fill_targets(piece);
-                }
-            }
+    /// Notes the function's problem, which matters where the function is called.
+    fn routine(&mut self, sql: &str, keywords: Keywords<'_>) {
+        let problem = with_code(sql, 0, MAX_DEPTH, &mut |_, level| self.names.problem(level));
+        let why = problem.or_else(|| without_schema(sql)).map(|(_, why)| why);
+        let kind = (1..4).find(|&at| keywords.is_any(at, &["function", "procedure"]));
+        let kind = kind.unwrap_or_default();
+        let name = if keywords.text(kind + 2) == "." { kind + 3 } else { kind + 1 };
+        let Some(name) = keywords.identifier(name) else {
+            return;
+        };
+        with_code::<()>(sql, 0, MAX_DEPTH, &mut |_, level| {
+            self.tables.note_code(&name, level);
             None
         });
-        before != (self.filled.len(), self.all_filled)
-    }
-
-    fn fill_targets(&mut self, piece: Keywords<'_>) {
-        for index in piece.positions("into") {
-            let skipped = ["only", "temp", "temporary", "unlogged", "table"];
-            let name = (index + 1..=piece.len()).find(|&at| !piece.is_any(at, &skipped));
-            let name = name.map(|at| if piece.text(at + 1) == "." { at + 2 } else { at });
-            match name.and_then(|at| piece.identifier(at)) {
-                Some(table) => {
-                    self.created.insert(table.clone());
-                    self.filled.insert(table);
-                }
-                None => self.all_filled = true,
-            }
-        }
-    }
-
-    /// Returns whether a statement certainly writes no row: it changes an empty table, or reads only
-    /// empty ones.
-    fn is_without_effect(&self, keywords: Keywords<'_>) -> bool {
-        let changed = || changed(keywords);
-        keywords.is_any(0, &["update", "delete"])
-            && changed().iter().all(|(_, name)| !self.may_have_rows(&name.relation))
-            || self.reads_empty_tables(keywords)
-    }
-
-    /// Follows `ALTER TABLE a RENAME TO b`.
-    fn rename(&mut self, keywords: Keywords<'_>) {
-        let renamed = keywords
-            .positions("rename")
-            .find(|&index| keywords.is(index + 1, "to"))
-            .and_then(|index| {
-                Some((changed(keywords).first()?.1.clone(), keywords.identifier(index + 2)?))
-            });
-        if let Some((old, new)) = renamed {
-            if self.filled.contains(&old.relation) {
-                self.filled.insert(new.clone());
-            }
-            self.created.insert(new);
+        if let Some(why) = why {
+            self.names.taint(name, why);
         }
     }
 
@@ -195,7 +104,7 @@ impl<'a> Determinism<'a> {
         let is_foreign = |at: usize| {
             let name = keywords.identifier(at)?;
             let is_qualified = keywords.text(at + 1) == "." || keywords.text(at - 1) == ".";
-            (is_qualified || !self.created.contains(&name)).then_some((at, name))
+            (is_qualified || !self.tables.is_created(&name)).then_some((at, name))
         };
         let like = keywords.positions("like").find_map(|index| {
             let is_clause = matches!(keywords.text(index - 1), "(" | ",");
@@ -211,71 +120,15 @@ impl<'a> Determinism<'a> {
             format!("it copies the definition that {name} has at that moment"),
         ))
     }
-
-    /// Returns whether a query or a change reads only tables that are certainly empty, so that it
-    /// writes no row whatever its expressions are.
-    fn reads_empty_tables(&self, keywords: Keywords<'_>) -> bool {
-        let count = |word: &'static str| keywords.positions(word).count();
-        let is_call = |index: usize| keywords.kind(index + 1) == Some(TokenKind::Open);
-        let other_from: usize = ["extract", "substring", "trim", "overlay", "distinct"]
-            .iter()
-            .map(|it| count(it))
-            .sum();
-        let changes = ["insert", "update", "delete", "merge"].iter().any(|word| count(word) > 0);
-        let is_query = keywords.is(0, "select") && count("into") == 0;
-        let is_known = (is_query || changes && keywords.is_any(0, CHANGES))
-            && ["values", "default", "right", "full"].iter().all(|word| count(word) == 0)
-            && (is_query || count("from") >= count("select") + other_from);
-        is_known
-            && !self.all_filled
-            && (0..keywords.len()).all(|index| {
-                let Some(name) = keywords.identifier(index) else {
-                    return true;
-                };
-                let is_source = index > 0 && keywords.is_any(index - 1, &["from", "join"]);
-                let is_aggregate =
-                    is_call(index) && is_in(AGGREGATES, &name) && count("group") == 0;
-                let is_unknown = is_query && is_call(index) && !is_in(QUIET, &name);
-                let is_table = index > 0
-                    && keywords.is_any(index - 1, &["from", "join"])
-                    && keywords.kind(index + 1) != Some(TokenKind::Open);
-                let is_with = keywords
-                    .positions("as")
-                    .any(|at| at > 0 && keywords.identifier(at - 1).as_ref() == Some(&name));
-                !(self.filled.contains(&name)
-                    || is_unknown
-                    || is_table && !is_with && !self.created.contains(&name)
-                    || name.starts_with("pg_")
-                    || name == "information_schema"
-                    || name == "public"
-                    || self.names.is_outside(&name)
-                    || is_source && is_call(index) && !keywords.is(index, "lateral")
-                    || is_aggregate)
-            })
-    }
 }
 
-/// Returns the name of the table or view that a statement creates.
-fn created(keywords: Keywords<'_>) -> Option<String> {
-    let materialized = keywords.positions("view").next().and_then(|index| {
-        let exists = if keywords.is(index + 1, "if") { 3 } else { 0 };
-        keywords.is(1, "materialized").then(|| keywords.identifier(index + 1 + exists))?
-    });
-    materialized.or_else(|| match change(keywords) {
-        Some(RelationChange::Create { name: (_, name), .. }) => Some(name.relation),
-        _ => None,
-    })
+fn without_schema(sql: &str) -> Option<Problem> {
+    let (at, catalog) = catalogs::without_schema(sql)?;
+    Some((at, format!("{catalog} is read without a condition on the schema")))
 }
 
-/// Returns the tables of which a new one is a partition or a child.
-fn related(keywords: Keywords<'_>) -> Vec<String> {
-    let of = keywords.positions("partition").filter(|&at| keywords.is(at + 1, "of"));
-    let inherits = keywords.positions("inherits");
-    of.chain(inherits).filter_map(|at| keywords.identifier(at + 2)).collect()
-}
-
-/// Splits code into its statements; everything else is one piece.
-fn pieces(level: Keywords<'_>, is_code: bool) -> Vec<Keywords<'_>> {
+/// Splits code into its statements.
+fn statements(level: Keywords<'_>) -> Vec<Keywords<'_>> {
     let starts = [
         "alter", "create", "delete", "drop", "execute", "for", "if", "insert", "merge", "perform",
         "raise", "return", "select", "update", "with",
@@ -285,22 +138,11 @@ fn pieces(level: Keywords<'_>, is_code: bool) -> Vec<Keywords<'_>> {
             || level.is_any(index, &["begin", "then", "else", "loop"])
                 && level.is_any(index + 1, &starts)
     };
-    let ends: Vec<usize> = (0..level.len()).filter(|&index| is_code && begins(index)).collect();
+    let ends: Vec<usize> = (0..level.len()).filter(|&index| begins(index)).collect();
     let from = std::iter::once(0).chain(ends.iter().map(|end| end + 1));
     from.zip(ends.iter().copied().chain([level.len()]))
         .map(|(start, end)| level.slice(start..end))
         .collect()
-}
-
-/// Returns whether a `CREATE` runs a query: `CREATE TABLE AS`, or a materialized view.
-fn runs_query(keywords: Keywords<'_>) -> bool {
-    let query = ["select", "values", "with", "table", "execute"];
-    let is_query = |index: usize| {
-        let open = usize::from(keywords.kind(index + 1) == Some(TokenKind::Open));
-        keywords.is_any(index + 1 + open, &query)
-    };
-    let is_table = (1..4).any(|index| keywords.is(index, "table"));
-    keywords.is(1, "materialized") || is_table && keywords.positions("as").any(is_query)
 }
 
 #[cfg(test)]
@@ -336,6 +178,10 @@ mod tests {
             "insert into t values (1); update t set at = now() where id = 1; alter table t add d timestamptz default now() not null",
             "insert into t values (1); do $$ begin if not exists (select from t) then insert into t values (now()); end if; end $$",
             "create table a (); do $$ begin insert into t select gen_random_uuid() from a; update t set x = now()::date; end $$; update t set y = now()::date",
+            "create function f() returns int language sql as 'insert into t values (1) returning 1'; update t set a = random()",
+            "create table p (at date) partition by range (at); create table q partition of p default; alter table p add b uuid default gen_random_uuid()",
+            "do $$ begin create table if not exists t (at timestamptz default clock_timestamp()); exception when others then null; end $$",
+            "create table a (); create view v as select * from a; insert into t select random() from v",
             "create table t (); select 1 / (case when exists (select 1 from t where at > now()) then 0 else 1 end)",
             "do $$ begin insert into t values (1); raise notice 'done now'; end $$",
             "create table a (); create table b (); insert into t select gen_random_uuid(), now() from a left join b using (id)",
@@ -368,8 +214,14 @@ mod tests {
             "insert into t values (1); alter table t add d date default current_date",
             "insert into t select random() from a",
             "insert into t select random() from pg_class where relnamespace = 1",
+            "create function f() returns int language sql as 'insert into t values (1) returning 1'; select f(); update t set a = random()",
+            "create function f() returns trigger language plpgsql as $$ begin insert into t values (1); return new; end $$; \
+             create trigger g after insert on u for each row execute function f(); insert into u values (1); update t set a = random()",
+            "create rule r as on insert to u do also insert into t values (1); insert into u values (1); update t set a = random()",
+            "create table a (); create view v as select * from a; insert into a values (1); insert into t select random() from v",
+            "do $$ begin create table c as select now()::date as d; end $$",
             "create table a (); create view v as select 1; insert into t select random() from v",
-            "create table a (); create table p partition of a default; insert into p values (1); insert into t select random() from a",
+            "create table a (b int); create table p partition of a default; insert into p values (1); insert into t select random() from a",
             "do $$ begin loop insert into t select random() from u; insert into u values (1); end loop; end $$",
             "create table a (); insert into t select count(*), random() from a",
             "insert into t select random() from generate_series(1, 2)",

@@ -6,6 +6,7 @@
 pub(crate) mod adhoc;
 pub(crate) mod check;
 pub(crate) mod deterministic;
+mod filled;
 mod forbidden;
 pub(crate) mod refusal;
 pub(crate) mod timeouts;
