@@ -198,6 +198,29 @@ ALTER TABLE "P ""x""" ATTACH PARTITION "c,1" FOR VALUES IN (0);
 CREATE TABLE "table" PARTITION OF "P ""x""" DEFAULT;
 CREATE INDEX "i ""j""" ON "P ""x""" ("select");
 CREATE VIEW v AS SELECT * FROM "table";
+-- tree late_column
+CREATE TABLE p (a int, PRIMARY KEY (a));
+CREATE TABLE c (own text NOT NULL) INHERITS (p);
+ALTER TABLE p ADD late int NOT NULL DEFAULT 4;
+CREATE TABLE d (more int) INHERITS (c);
+ALTER TABLE p ADD last text;
+ALTER TABLE c ADD tail int;
+CREATE VIEW v AS SELECT * FROM p;
+INSERT INTO d VALUES (1, 'o', 5, 6, 'l');
+-- tree late_columns
+CREATE TABLE p (a int);
+CREATE TABLE q (z int);
+CREATE TABLE c (own text) INHERITS (p, q);
+CREATE TABLE other (mine int, a int);
+ALTER TABLE other INHERIT p;
+ALTER TABLE c ADD second int UNIQUE;
+ALTER TABLE p ADD b serial, ADD CHECK (b > 0);
+ALTER TABLE q ADD y text DEFAULT 'y' NOT NULL;
+ALTER TABLE c ALTER b DROP DEFAULT, ALTER y SET STORAGE EXTERNAL, ALTER y SET STATISTICS 7, ADD PRIMARY KEY (b), ADD g int GENERATED ALWAYS AS (b * 2) STORED;
+CREATE INDEX ON p (b);
+CREATE FUNCTION f(c) RETURNS text LANGUAGE sql AS 'SELECT $1.y';
+CREATE TABLE far (k int REFERENCES c (b));
+INSERT INTO c VALUES (1, 2, 'o', 3, 4, 'y');
 -- tree not_null_constraints (18)
 CREATE TABLE p (a int CONSTRAINT named NOT NULL, b int, c int) PARTITION BY LIST (a);
 CREATE TABLE c PARTITION OF p FOR VALUES IN (1);

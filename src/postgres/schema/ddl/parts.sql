@@ -16,7 +16,7 @@
 --   edge        the node depends on the other node
 --   mention     an object (`other`) whose text contains the name of the schema
 --
--- The first letter of a node is its kind: r relation, t type, f function, l collation, c check; and of those
+-- The first letter of a node is its kind: r relation, a column that follows its table, t type, f function, l collation, c check; and of those
 -- created after the rows: k other constraint, i index, g trigger, p policy, s statistics, w rule.
 -- Omits the history table. Run through relative_to.sql.
 WITH RECURSIVE ns AS (
@@ -28,7 +28,8 @@ WITH RECURSIVE ns AS (
     SELECT c.*, 'r' || c.oid AS node, quote_ident(c.relname) AS called,
         -- As pg_dump does it: a table of its own first, so that nothing of the parent is copied into it.
         CASE WHEN relispartition THEN 'ATTACH PARTITION' WHEN EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
-            AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attinhcount > 0 AND NOT a.attislocal) THEN 'INHERIT' END AS joins
+            AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attinhcount > 0 AND NOT a.attislocal AND NOT EXISTS (
+                SELECT FROM pg_attribute b WHERE b.attrelid = c.oid AND b.attnum BETWEEN 1 AND a.attnum AND b.attinhcount = 0 AND NOT b.attisdropped)) THEN 'INHERIT' END AS joins
     FROM member m JOIN pg_class c ON c.oid = m.objid WHERE m.classid = 'pg_class'::regclass AND c.relname <> {history}
 ), tree AS (
     -- The tables that are partitions of a partitioned table, directly or not.
@@ -47,12 +48,26 @@ WITH RECURSIVE ns AS (
 ), own_path AS MATERIALIZED (
 {own_path}), lang AS MATERIALIZED (
     SELECT l.*, 'l' || l.oid AS node, quote_ident(l.collname) AS called FROM member m JOIN pg_collation l ON l.oid = m.objid WHERE m.classid = 'pg_collation'::regclass
-), col AS MATERIALIZED (
+), att AS MATERIALIZED (
     SELECT r.node, r.called, r.relkind, a.attislocal OR r.partition AS own, a.*, quote_ident(a.attname) AS column_called,
         (SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum) AS expression
     FROM (SELECT node, called, oid, relkind, relispartition AS partition FROM rel WHERE relkind IN ('r', 'p', 'v', 'm')
         UNION ALL SELECT node, called, typrelid, 'c', false FROM kind WHERE typtype = 'c') r
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+), late AS (
+    -- Columns that a parent got after its children had columns of their own, and all that follow them.
+    SELECT attrelid, attnum FROM att WHERE NOT own AND relkind = 'r' AND EXISTS (SELECT FROM att a WHERE a.attrelid = att.attrelid AND a.attnum < att.attnum AND a.attinhcount = 0)
+    UNION SELECT c.attrelid, c.attnum FROM late JOIN att k ON k.attrelid = late.attrelid AND k.attnum = late.attnum
+    JOIN att c ON c.attrelid = k.attrelid AND c.attnum > k.attnum OR c.attname = k.attname AND EXISTS (SELECT FROM pg_inherits
+        WHERE inhrelid = k.attrelid AND inhparent = c.attrelid AND NOT k.own OR inhparent = k.attrelid AND inhrelid = c.attrelid AND NOT c.own)
+), added AS (
+    -- Where these appear.
+    SELECT 'a' || attrelid || '_' || attnum AS node, attrelid, attnum, attname, own FROM att WHERE own AND (attrelid, attnum) IN (SELECT attrelid, attnum FROM late)
+    UNION ALL SELECT added.node, c.attrelid, c.attnum, c.attname, false FROM added JOIN pg_inherits ON inhparent = added.attrelid
+    JOIN att c ON c.attrelid = inhrelid AND c.attname = added.attname AND NOT c.own
+), col AS MATERIALIZED (
+    SELECT att.*, coalesce(added.node, att.node) AS home, att.own AND added.node IS NOT NULL AS is_late
+    FROM att LEFT JOIN added ON added.attrelid = att.attrelid AND added.attnum = att.attnum
 ), con AS MATERIALIZED (
     SELECT k.*, CASE WHEN k.contype IN ('c', 'n') AND k.convalidated THEN 'c' ELSE 'k' END || k.oid AS node, rel.node AS owner, rel.called, rel.oid AS relation,
         k.conislocal OR k.coninhcount = 0 OR rel.relispartition AND (k.contype = 'n' OR k.contype = 'c' AND k.convalidated) AS own, rel.relkind,
@@ -138,9 +153,6 @@ UNION ALL
 SELECT 'refuse', '', 0, CASE WHEN relkind = 'f' THEN 'foreign table ' || called ELSE format('table %s of a composite type', called) END, '', ''
 FROM rel WHERE relkind NOT IN ('r', 'p', 'v', 'm', 'S') OR reloftype <> 0
 UNION ALL
-SELECT DISTINCT 'refuse', '', 0, format('table %s, which got column %s from its parent after a column of its own', called, column_called), '', ''
-FROM col WHERE NOT own AND relkind = 'r' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = col.attrelid AND a.attnum BETWEEN 1 AND col.attnum AND a.attinhcount = 0 AND NOT a.attisdropped)
-UNION ALL
 SELECT 'refuse', '', 0, CASE typtype::text WHEN 'b' THEN 'base type ' ELSE 'unfinished type ' END || called, '', '' FROM kind WHERE typtype IN ('b', 'p')
 UNION ALL
 SELECT 'refuse', '', 0, format('range type %s with a canonical function', called), '', ''
@@ -174,10 +186,10 @@ SELECT 'after', node, -10000 + inhseqno, concat_ws(' ', 'ALTER TABLE ONLY', CASE
     ELSE concat_ws(' ', called, joins, inhparent::regclass) END), '', ''
 FROM rel JOIN pg_inherits ON inhrelid = oid WHERE relkind IN ('r', 'p') AND joins IS NOT NULL
 UNION ALL
-SELECT 'after', node, 100 + attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET DEFAULT %s', called, column_called, expression), '', ''
+SELECT 'after', home, 100 + attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET DEFAULT %s', called, column_called, expression), '', ''
 FROM col WHERE expression IS NOT NULL AND attgenerated::text = '' AND (relkind = 'v' OR NOT own)
 UNION ALL
-SELECT DISTINCT 'after', node, col.attnum::int8, concat_ws(' ', 'ALTER TABLE ONLY', called, 'ALTER COLUMN', column_called, change), '', ''
+SELECT DISTINCT 'after', home, col.attnum::int8, concat_ws(' ', 'ALTER TABLE ONLY', called, 'ALTER COLUMN', column_called, change), '', ''
 FROM col JOIN pg_inherits ON inhrelid = attrelid JOIN pg_attribute p ON p.attrelid = inhparent AND p.attname = col.attname,
 LATERAL (VALUES ('DROP DEFAULT', expression IS NULL AND p.atthasdef), ('SET NOT NULL', col.attnotnull AND NOT p.attnotnull AND NOT EXISTS (
         SELECT FROM con WHERE relation = col.attrelid AND contype = 'n' AND conkey[1] = col.attnum)),
@@ -186,7 +198,7 @@ LATERAL (VALUES ('DROP DEFAULT', expression IS NULL AND p.atthasdef), ('SET NOT 
         to_jsonb(p)->>'attcompression' <> to_jsonb(col)->>'attcompression')) c (change, differs)
 WHERE NOT own AND (col.attgenerated::text = '' OR change <> 'DROP DEFAULT') AND differs
 UNION ALL
-SELECT 'after', con.owner, -20000, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', con.called, conname, pg_get_constraintdef(con.oid)), '', ''
+SELECT 'after', home, -20000, format('ALTER TABLE ONLY %s ADD CONSTRAINT %I %s', con.called, conname, pg_get_constraintdef(con.oid)), '', ''
 FROM con JOIN col ON attrelid = relation AND attnum = conkey[1]
 WHERE contype = 'n' AND NOT late AND (NOT convalidated AND con.own OR NOT col.own AND coninhcount = 0)
 UNION ALL
@@ -199,7 +211,7 @@ SELECT 'end', rel.node, 0, concat_ws(' ',
     (SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = reltablespace)), '', ''
 FROM rel WHERE relkind IN ('r', 'p')
 UNION ALL
-SELECT 'in-table', node, attnum, concat_ws(' ', column_called, format_type(atttypid, atttypmod),
+SELECT CASE WHEN is_late THEN 'create' ELSE 'in-table' END, home, attnum, concat_ws(' ', CASE WHEN is_late THEN format('ALTER TABLE %s ADD', called) END, column_called, format_type(atttypid, atttypmod),
     'COMPRESSION ' || CASE to_jsonb(col)->>'attcompression' WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END,
     (SELECT 'COLLATE ' || attcollation::regcollation FROM pg_type t WHERE t.oid = atttypid AND t.typcollation <> attcollation AND attcollation <> 0),
     CASE WHEN attgenerated::text = 's' THEN format('GENERATED ALWAYS AS (%s) STORED', expression)
@@ -239,20 +251,28 @@ SELECT 'edge', x.node, 0, '', 'r' || leaf, ''
 FROM tree JOIN (SELECT owner, node FROM con WHERE contype IN ('p', 'u', 'x', 'f') UNION ALL SELECT owner, node FROM trg
     UNION ALL SELECT owner, 'i' || indexrelid FROM ind WHERE constraint_oid IS NULL) x ON x.owner = 'r' || root
 UNION ALL
+SELECT 'edge', node, 0, '', 'r' || attrelid, '' FROM added
+UNION ALL
+SELECT 'edge', b.node, 0, '', a.node, '' FROM added a JOIN added b ON b.attrelid = a.attrelid AND b.attnum > a.attnum
+UNION ALL
+SELECT 'edge', p.node, 0, '', added.node, '' FROM part p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid AND d.refclassid = 'pg_class'::regclass
+JOIN added ON added.attrelid = d.refobjid AND added.attnum = d.refobjsubid
+WHERE p.node NOT IN (SELECT node FROM rel WHERE relkind IN ('r', 'p', 'S'))
+UNION ALL
 -- A parent's constraint that was added later is created in its children with it.
 SELECT 'edge', p.node, 0, '', k.owner, '' FROM con k JOIN rel ON rel.oid = k.relation JOIN con p ON p.conname = k.conname AND p.contype = k.contype AND p.own
 WHERE k.contype IN ('c', 'n') AND NOT k.own AND rel.joins = 'INHERIT'
 UNION ALL
 SELECT 'edge', node, 0, '', owner, '' FROM con WHERE contype <> 'n' OR late
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STORAGE %s', called, column_called,
+SELECT 'after', home, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STORAGE %s', called, column_called,
     CASE attstorage::text WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'x' THEN 'EXTENDED' ELSE 'MAIN' END), '', ''
 FROM col JOIN pg_type t ON t.oid = atttypid WHERE relkind IN ('r', 'p', 'm') AND t.typstorage <> attstorage
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STATISTICS %s', called, column_called, to_jsonb(col)->>'attstattarget'), '', ''
+SELECT 'after', home, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET STATISTICS %s', called, column_called, to_jsonb(col)->>'attstattarget'), '', ''
 FROM col WHERE relkind IN ('r', 'p', 'm') AND to_jsonb(col)->>'attstattarget' <> '-1'
 UNION ALL
-SELECT 'after', node, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
+SELECT 'after', home, attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %s SET (%s)', called, column_called, options), '', ''
 -- Some server versions count a column's versions there.
 FROM col, LATERAL (SELECT string_agg(o, ', ') AS options FROM unnest(attoptions) o WHERE NOT starts_with(o, 'pg_attver=')) o
 WHERE relkind IN ('r', 'p', 'm') AND options IS NOT NULL
