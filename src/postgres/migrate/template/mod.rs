@@ -113,6 +113,9 @@ pub(crate) async fn compile(
     options: &EngineOptions,
     scripts: &[&Script],
 ) -> Result<Compiled, ServerError> {
+    if scripts.is_empty() {
+        return Ok(Err("no file runs in the transaction that creates a tenant".to_owned()));
+    }
     if let Some(why) = obstacle(scripts, &HashSet::new()) {
         return Ok(Err(why));
     }
