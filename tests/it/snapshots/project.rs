@@ -283,7 +283,67 @@ fn the_local_server_runs_the_demo() {
             "server status",
         ],
     );
-    assert_data_eq!(shown, str![[r#""#]].raw());
+    assert_data_eq!(shown, str![[r#"
+$ pricesync demo --tenants 2 --quiet
+--- stdout
+┌─┬─┬─┬─┬─┬─┬─┬─┬─┐
+│ id ┆ name ┆ slug ┆ schema ┆ domains ┆ version ┆ pending ┆ state ┆ created │
+╞═╪═╪═╪═╪═╪═╪═╪═╪═╡
+│ 1 ┆ Acme Inc. ┆ acme ┆ tenant_acme ┆ acme.example.com ┆ 8 ┆ 0 ┆ up to date ┆ [MOMENT] │
+│ 2 ┆ Globex Corp. ┆ globex ┆ tenant_globex ┆ globex.example.com ┆ 8 ┆ 0 ┆ up to date ┆ [MOMENT] │
+└─┴─┴─┴─┴─┴─┴─┴─┴─┘
+--- exit 0
+
+$ pricesync demo --tenants 1
+--- stderr
+error: invalid value '1' for '--tenants <N>': 1 is not in 2..=50000
+
+For more information, try '--help'.
+--- exit 2
+
+$ pricesync server start
+--- stdout
+running: postgresql:///pricesync?host=[FOLDER]/.pricesync/postgres/run&user=postgres
+--- exit 0
+
+$ pricesync server status
+--- stdout
+running: postgresql:///pricesync?host=[FOLDER]/.pricesync/postgres/run&user=postgres
+PostgreSQL 15, pid [PID], data in [FOLDER]/.pricesync/postgres
+--- exit 0
+
+$ pricesync server url
+--- stdout
+postgresql:///pricesync?host=[FOLDER]/.pricesync/postgres/run&user=postgres
+--- exit 0
+
+$ pricesync server psql -- -Atc 'SELECT count(*) FROM tenants_tenant'
+--- stdout
+2
+--- exit 0
+
+$ pricesync server stop
+--- stdout
+stopped
+--- exit 0
+
+$ pricesync server status
+--- stdout
+stopped; PostgreSQL 15, data in [FOLDER]/.pricesync/postgres
+--- exit 0
+
+$ pricesync server destroy --force
+--- stdout
+destroyed
+--- exit 0
+
+$ pricesync server status
+--- stdout
+not created; data folder: [FOLDER]/.pricesync/postgres
+--- exit 0
+
+
+"#]].raw());
 }
 
 #[test]
