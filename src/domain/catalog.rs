@@ -16,6 +16,16 @@ pub enum Taken {
     Hostname,
 }
 
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slug => "slug",
+            Self::Schema => "schema",
+            Self::Hostname => "host",
+        })
+    }
+}
+
 /// An object outside a schema that would be dropped with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependent {
@@ -26,12 +36,14 @@ pub struct Dependent {
 }
 
 /// Why an operation on the catalog or on a tenant failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
     /// No tenant has this slug, schema or host.
+    #[error("no tenant has the slug, schema or host '{0}'")]
     NotFound(String),
     /// Another tenant or schema has a value that must be unique.
+    #[error("{what} '{value}' is taken by {owner}")]
     AlreadyExists {
         /// The kind of value.
         what: Taken,
@@ -41,10 +53,13 @@ pub enum CatalogError {
         owner: String,
     },
     /// A table of the catalog does not exist; holds the server's message.
+    #[error("tenant tables not found: {0}")]
     TablesMissing(String),
     /// A column of the catalog does not exist; holds the server's message.
+    #[error("column of the tenant tables not found: {0}")]
     ColumnMissing(String),
     /// A column of the tenant table has neither a value nor a default.
+    #[error("{message}")]
     ColumnRequired {
         /// The column.
         column: String,
@@ -52,8 +67,10 @@ pub enum CatalogError {
         message: String,
     },
     /// A constraint or a type rejects a tenant's row or hosts; holds the server's message.
+    #[error("{0}")]
     RowRejected(String),
     /// The id of a tenant is not an integer.
+    #[error("invalid id '{id}' of the tenant with schema '{schema}': not an integer")]
     InvalidId {
         /// The id.
         id: String,
@@ -61,12 +78,19 @@ pub enum CatalogError {
         schema: String,
     },
     /// A name matches several tenants; holds the name and their schemas.
+    #[error("'{0}' matches {count} tenants, with the schemas {schemas}", count = .1.len(), schemas = .1.join(", "))]
     Ambiguous(String, Vec<String>),
     /// Objects outside the schema depend on it.
+    #[error("objects outside the schema depend on it: {}", .0.iter().map(|it| &*it.description).collect::<Vec<_>>().join(", "))]
     Dependents(Vec<Dependent>),
     /// Rows refer to the tenant's row; holds their tables, each with its foreign key.
+    #[error("rows refer to the tenant's row, in {}", .0.join(", "))]
     ReferencedBy(Vec<String>),
     /// Deleting the tenant's row would take more locks than the lock table holds.
+    #[error(
+        "cannot delete the tenant's row: the tables with a foreign key to it need {needed} locks at once, \
+             and the server's lock table holds {available}"
+    )]
     TooManyLocks {
         /// How many locks it takes.
         needed: u64,
@@ -74,94 +98,36 @@ pub enum CatalogError {
         available: u64,
     },
     /// The lock table of the server is full; holds the server's message.
+    #[error("{0}")]
     LockTableFull(String),
     /// Objects contain the schema's name as text, so a rename would break them; holds the schema and
     /// the objects.
+    #[error("schema name '{0}' is referenced in {objects}", objects = .1.join(", "))]
     NameReferenced(SchemaName, Vec<String>),
     /// The schema was created after it had been found missing.
+    #[error("schema '{0}' was created meanwhile")]
     SchemaAppeared(SchemaName),
     /// A part of the tenant's schema is dropped already; holds the slug.
+    #[error("tenant '{0}' is partly dropped: its drop has not finished")]
     PartlyDropped(String),
     /// The schema does not exist.
+    #[error("schema '{0}' does not exist")]
     SchemaMissing(SchemaName),
     /// The schema to adopt has no history and is not empty; holds the number of its objects.
+    #[error(
+        "schema '{0}' has no history and is not empty ({1} objects), so every migration would run \
+             on existing objects"
+    )]
     NoHistory(SchemaName, u64),
     /// The role lacks a privilege; holds the server's message.
+    #[error("{0}")]
     PermissionDenied(String),
     /// There is no connection to the server; a retry may succeed.
+    #[error(transparent)]
     Unreachable(Box<dyn std::error::Error + Send + Sync>),
     /// The server failed in another way.
+    #[error(transparent)]
     Database(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl fmt::Display for CatalogError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound(name) => write!(f, "no tenant has the slug, schema or host '{name}'"),
-            Self::AlreadyExists { what, value, owner } => {
-                let what = match what {
-                    Taken::Slug => "slug",
-                    Taken::Schema => "schema",
-                    Taken::Hostname => "host",
-                };
-                write!(f, "{what} '{value}' is taken by {owner}")
-            }
-            Self::TablesMissing(message) => write!(f, "tenant tables not found: {message}"),
-            Self::ColumnMissing(message) => {
-                write!(f, "column of the tenant tables not found: {message}")
-            }
-            Self::ColumnRequired { message, .. }
-            | Self::RowRejected(message)
-            | Self::LockTableFull(message)
-            | Self::PermissionDenied(message) => f.write_str(message),
-            Self::InvalidId { id, schema } => {
-                write!(f, "invalid id '{id}' of the tenant with schema '{schema}': not an integer")
-            }
-            Self::Ambiguous(name, schemas) => write!(
-                f,
-                "'{name}' matches {} tenants, with the schemas {}",
-                schemas.len(),
-                schemas.join(", ")
-            ),
-            Self::Dependents(objects) => {
-                let objects: Vec<&str> = objects.iter().map(|one| &*one.description).collect();
-                write!(f, "objects outside the schema depend on it: {}", objects.join(", "))
-            }
-            Self::ReferencedBy(tables) => {
-                write!(f, "rows refer to the tenant's row, in {}", tables.join(", "))
-            }
-            Self::TooManyLocks { needed, available } => write!(
-                f,
-                "cannot delete the tenant's row: the tables with a foreign key to it need {needed} locks at once, \
-                 and the server's lock table holds {available}"
-            ),
-            Self::NameReferenced(schema, objects) => {
-                write!(f, "schema name '{schema}' is referenced in {}", objects.join(", "))
-            }
-            Self::SchemaAppeared(schema) => {
-                write!(f, "schema '{schema}' was created meanwhile")
-            }
-            Self::PartlyDropped(slug) => {
-                write!(f, "tenant '{slug}' is partly dropped: its drop has not finished")
-            }
-            Self::NoHistory(schema, objects) => write!(
-                f,
-                "schema '{schema}' has no history and is not empty ({objects} objects), so every migration would run \
-                 on existing objects"
-            ),
-            Self::SchemaMissing(schema) => write!(f, "schema '{schema}' does not exist"),
-            Self::Unreachable(error) | Self::Database(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CatalogError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreachable(error) | Self::Database(error) => error.source(),
-            _ => None,
-        }
-    }
 }
 
 /// Reads tenants and their hosts.

@@ -26,7 +26,8 @@ pub const DROPPING_PREFIX: &str = "pricesync_dropping_";
 pub struct SchemaName(Cow<'static, str>);
 
 /// Why a text is not a valid name of a schema, a tenant or a host, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct NameError(String);
 
 impl NameError {
@@ -35,14 +36,6 @@ impl NameError {
         Self(message.into())
     }
 }
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NameError {}
 
 impl SchemaName {
     /// Returns the name of a tenant's schema.

@@ -1,7 +1,6 @@
 //! A run of migrations: `public` first and alone, then the tenants, then tenants created meanwhile.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,32 +50,27 @@ impl Scopes {
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a run could not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     /// The tenants could not be listed.
+    #[error("{0}")]
     Catalog(CatalogError),
     /// The selection names no tenant.
+    #[error("{0}")]
     Selection(SelectionError),
     /// The histories could not be read.
+    #[error("{}", survey_failed(.0))]
     Survey(MigrateError),
 }
 
-impl fmt::Display for RolloutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Catalog(error) => error.fmt(f),
-            Self::Selection(error) => error.fmt(f),
-            Self::Survey(
-                MigrateError::Database { doing, error } | MigrateError::InDoubt { doing, error },
-            ) => {
-                write!(f, "{doing} failed: {error}")
-            }
-            Self::Survey(_) => f.write_str("the histories could not be read"),
+fn survey_failed(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Database { doing, error } | MigrateError::InDoubt { doing, error } => {
+            format!("{doing} failed: {error}")
         }
+        _ => "the histories could not be read".to_owned(),
     }
 }
-
-impl std::error::Error for RolloutError {}
 
 /// A schema and its state before the run.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! Creates a migration file with the next free version and a header that explains the rules.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
@@ -29,21 +28,27 @@ pub struct NewScript<'a> {
 }
 
 /// Why no file was created.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewScriptError {
     /// The name contains no valid character.
+    #[error("the name '{0}' contains no letter or digit; describe what the migration does")]
     EmptyName(String),
     /// The name is longer than the history table allows. Holds its length.
+    #[error("the name has {0} characters, the limit is {MAX_NAME_CHARS}")]
     LongName(usize),
     /// The name already has a version.
+    #[error("'{0}' already has a version; give only the name, the version is chosen")]
     NameHasVersion(String),
     /// The subfolder is outside of the set or would be skipped when loading.
+    #[error("invalid subfolder '{0}'; give a plain name such as products")]
     Subfolder(String),
     /// The set already contains the highest possible version.
+    #[error("no version is free after {}", i64::MAX)]
     NoVersionLeft,
     /// Writing failed.
-    Io(PathBuf, io::Error),
+    #[error("cannot write {path}: {1}", path = .0.display())]
+    Io(PathBuf, #[source] io::Error),
 }
 
 impl NewScript<'_> {
@@ -158,40 +163,6 @@ fn next_version(newest: Option<i64>, now: OffsetDateTime) -> Option<i64> {
     let stamp = now.format(format).ok()?.parse().ok()?;
     // Never goes back, whatever the clock that made the newest one.
     Some(next.max(stamp))
-}
-
-impl fmt::Display for NewScriptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EmptyName(name) => write!(
-                f,
-                "the name '{name}' contains no letter or digit; describe what the migration does"
-            ),
-            Self::LongName(length) => {
-                write!(f, "the name has {length} characters, the limit is {MAX_NAME_CHARS}")
-            }
-            Self::NameHasVersion(name) => {
-                write!(
-                    f,
-                    "'{name}' already has a version; give only the name, the version is chosen"
-                )
-            }
-            Self::Subfolder(subfolder) => {
-                write!(f, "invalid subfolder '{subfolder}'; give a plain name such as products")
-            }
-            Self::NoVersionLeft => write!(f, "no version is free after {}", i64::MAX),
-            Self::Io(path, error) => write!(f, "cannot write {}: {error}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for NewScriptError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(_, error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

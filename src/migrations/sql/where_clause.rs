@@ -1,7 +1,5 @@
 //! The condition of `--where`, as SQL that a user typed.
 
-use std::fmt;
-
 use super::lexer::{Lexer, TokenKind};
 
 /// An SQL expression that stays inside the parentheses that pricesync puts around it.
@@ -12,31 +10,22 @@ use super::lexer::{Lexer, TokenKind};
 pub struct WhereClause(String);
 
 /// Why a text is not a single expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WhereClauseError {
     /// Only white space and comments.
+    #[error("it is empty")]
     Empty,
     /// A semicolon outside of a string.
+    #[error("it contains a semicolon; a condition is one expression")]
     SecondStatement,
     /// Parentheses that do not match.
+    #[error("its parentheses do not match")]
     Parentheses,
     /// A string, a quoted name or a comment that does not end.
+    #[error("a string, a quoted name or a comment in it does not end")]
     Open,
 }
-
-impl fmt::Display for WhereClauseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "it is empty",
-            Self::SecondStatement => "it contains a semicolon; a condition is one expression",
-            Self::Parentheses => "its parentheses do not match",
-            Self::Open => "a string, a quoted name or a comment in it does not end",
-        })
-    }
-}
-
-impl std::error::Error for WhereClauseError {}
 
 impl WhereClause {
     /// Parses a condition, for a session with `standard_conforming_strings = on`.

@@ -11,7 +11,7 @@ mod progress;
 mod restore;
 mod verify_ddl;
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use crate::domain::catalog::CatalogError;
 use crate::domain::hint::Hint;
@@ -40,22 +40,29 @@ pub type PartSender = tokio::sync::mpsc::Sender<Result<ArchivePart, ArchiveError
 pub const CHANNEL_CAPACITY: usize = 16;
 
 /// Why a tenant was not backed up, restored or copied. The transaction is rolled back.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
     /// The schema or the tenant's row does not exist.
+    #[error("the tenant was dropped meanwhile, or has no schema")]
     TenantMissing,
     /// The schema contains objects that a backup does not support; holds their descriptions.
+    #[error("the schema contains objects that a backup does not support: {}", .0.join(", "))]
     Unsupported(Vec<String>),
     /// Texts of these objects contain the schema's name, and the new schema has another one.
+    #[error("texts contain the schema's name and would refer to the old schema: {}", .0.join(", "))]
     NameReferenced(Vec<String>),
     /// The restored schema differs from the backup; holds the first difference.
+    #[error("the restored schema differs from the backup and was rolled back: {0}")]
     Different(String),
     /// The catalog rejected the new tenant, or its transaction failed or was interrupted.
+    #[error("{0}")]
     Change(ChangeError),
     /// The file could not be read or written.
+    #[error("{0}")]
     Archive(ArchiveError),
     /// A statement failed.
+    #[error("{doing}: {error}{}", error.detail.as_ref().map_or_else(String::new, |detail| format!("; {detail}")))]
     Server {
         /// What was attempted.
         doing: String,
@@ -139,40 +146,6 @@ impl From<GaveUp> for BackupError {
         }
     }
 }
-
-impl fmt::Display for BackupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TenantMissing => {
-                f.write_str("the tenant was dropped meanwhile, or has no schema")
-            }
-            Self::Unsupported(what) => write!(
-                f,
-                "the schema contains objects that a backup does not support: {}",
-                what.join(", ")
-            ),
-            Self::NameReferenced(what) => write!(
-                f,
-                "texts contain the schema's name and would refer to the old schema: {}",
-                what.join(", ")
-            ),
-            Self::Different(why) => {
-                write!(f, "the restored schema differs from the backup and was rolled back: {why}")
-            }
-            Self::Change(error) => error.fmt(f),
-            Self::Archive(error) => error.fmt(f),
-            Self::Server { doing, error } => {
-                write!(f, "{doing}: {error}")?;
-                match &error.detail {
-                    Some(detail) => write!(f, "; {detail}"),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-impl std::error::Error for BackupError {}
 
 /// Returns the statement that sets the schema's owner. It must run before objects get their owners,
 /// who need the CREATE privilege on the schema (manual, ALTER TABLE).

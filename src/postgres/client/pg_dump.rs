@@ -10,28 +10,19 @@ use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::conninfo::ConnectOptions;
 
 /// Why `pg_dump` wrote no file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DumpError {
     /// `pg_dump` is not on the PATH.
+    #[error("pg_dump is not on the PATH")]
     NotFound,
     /// The file could not be written, or `pg_dump` not be started.
+    #[error("{0}")]
     Io(io::Error),
     /// `pg_dump` failed; holds its stderr.
+    #[error("{0}")]
     Failed(String),
 }
-
-impl std::fmt::Display for DumpError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("pg_dump is not on the PATH"),
-            Self::Io(error) => error.fmt(f),
-            Self::Failed(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for DumpError {}
 
 impl From<io::Error> for DumpError {
     fn from(error: io::Error) -> Self {

@@ -27,25 +27,16 @@ pub struct Psql<'a> {
 }
 
 /// Why psql could not be run.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PsqlError {
     /// psql is not on the PATH.
+    #[error("psql is not on the PATH")]
     NotFound,
     /// psql could not be started.
+    #[error("cannot run psql: {0}")]
     Io(io::Error),
 }
-
-impl std::fmt::Display for PsqlError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("psql is not on the PATH"),
-            Self::Io(error) => write!(f, "cannot run psql: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for PsqlError {}
 
 /// Returns the id of a process or process group for sending a signal.
 pub(crate) fn process(id: Option<u32>) -> Option<rustix::process::Pid> {

@@ -1,7 +1,6 @@
 //! Reads the tenant tables: tenants and their hosts, and what the database has besides them.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use futures_util::StreamExt as _;
 use postgres_protocol::escape::escape_literal;
@@ -39,16 +38,9 @@ pub struct PostgresCatalog {
 }
 
 /// The server's error inside a [`CatalogError`].
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct DatabaseError(pub ServerError);
-
-impl fmt::Display for DatabaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for DatabaseError {}
 
 impl CatalogError {
     /// Returns whether lock contention was the cause, so that a retry may succeed.

@@ -1,6 +1,6 @@
 //! Runs a transaction with one tenant's schema as its `search_path`.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::future::join3;
@@ -30,43 +30,27 @@ pub struct TenantContext {
 }
 
 /// Why a transaction in a tenant's schema was not opened, committed or rolled back.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
     /// No connection: the server is unreachable, rejected the login or has no free connection slot,
     /// or no pooled connection became free within 30 s. Nothing was done; a retry may succeed.
+    #[error("no connection: {0}")]
     NoConnection(ServerError),
     /// The schema does not exist, or the role may not use it.
+    #[error("schema '{0}' does not exist, or the role has no USAGE privilege on it")]
     SchemaMissing(SchemaName),
     /// The server refused it, or a statement had failed. The transaction is rolled back.
+    #[error("{0}")]
     Refused(ServerError),
     /// A statement such as COMMIT had ended the transaction in this schema. The statements after it
     /// ran outside the transaction, and possibly in another schema.
+    #[error("a statement ended the transaction in schema '{0}' early")]
     Ended(SchemaName),
     /// The reply to COMMIT was lost; the transaction may be committed or not.
+    #[error("whether the transaction is committed is unknown: {0}")]
     InDoubt(ServerError),
 }
-
-impl fmt::Display for TenantError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoConnection(error) => write!(f, "no connection: {error}"),
-            Self::SchemaMissing(schema) => write!(
-                f,
-                "schema '{schema}' does not exist, or the role has no USAGE privilege on it"
-            ),
-            Self::Refused(error) => error.fmt(f),
-            Self::Ended(schema) => {
-                write!(f, "a statement ended the transaction in schema '{schema}' early")
-            }
-            Self::InDoubt(error) => {
-                write!(f, "whether the transaction is committed is unknown: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for TenantError {}
 
 impl Database {
     /// Opens a transaction whose `search_path` is the tenant's schema, then `search_path`.

@@ -15,16 +15,22 @@ use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
 
 /// Why the hosts of a tenant were not changed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DomainError {
     /// Any other error, such as a host that is taken.
+    #[error("{0}")]
     Change(ChangeError),
     /// No table for hosts is configured.
+    #[error("no table for hosts of tenants is configured (catalog.domain_table is empty)")]
     NoTable,
     /// No column for the primary host is configured.
+    #[error(
+        "no column for the primary host is configured (catalog.domain_primary_column is empty)"
+    )]
     NoPrimary,
     /// The tenant does not have this host.
+    #[error("tenant '{tenant}' has no host '{host}'")]
     NotFound {
         /// The host.
         host: String,
@@ -32,6 +38,7 @@ pub enum DomainError {
         tenant: String,
     },
     /// It is the tenant's last host, without which no request reaches the tenant.
+    #[error("'{host}' is the last host of tenant '{tenant}'")]
     LastHost {
         /// The host.
         host: String,
@@ -39,26 +46,6 @@ pub enum DomainError {
         tenant: String,
     },
 }
-
-impl std::fmt::Display for DomainError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Change(error) => error.fmt(f),
-            Self::NoTable => {
-                f.write_str("no table for hosts of tenants is configured (catalog.domain_table is empty)")
-            }
-            Self::NoPrimary => f.write_str(
-                "no column for the primary host is configured (catalog.domain_primary_column is empty)",
-            ),
-            Self::NotFound { host, tenant } => write!(f, "tenant '{tenant}' has no host '{host}'"),
-            Self::LastHost { host, tenant } => {
-                write!(f, "'{host}' is the last host of tenant '{tenant}'")
-            }
-        }
-    }
-}
-
-impl std::error::Error for DomainError {}
 
 impl From<DomainError> for Stop<DomainError> {
     fn from(error: DomainError) -> Self {

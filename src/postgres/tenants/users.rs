@@ -29,14 +29,17 @@ pub struct NewUser<'a> {
 }
 
 /// Why a user was not created.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserError {
     /// A user with this name exists, ignoring case.
+    #[error("user '{0}' already exists")]
     Taken(String),
     /// The table does not exist in the tenant's schema.
+    #[error("relation \"{0}\" does not exist (42P01)")]
     NoTable(String),
     /// The column does not exist.
+    #[error("table {table} has no column \"{column}\"")]
     NoColumn {
         /// The table.
         table: String,
@@ -44,38 +47,18 @@ pub enum UserError {
         column: String,
     },
     /// A constraint or a type of the table rejects the row.
+    #[error("{0}{detail}", detail = .0.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}")))]
     Refused(ServerError),
     /// The server or the connection failed.
+    #[error("{0}")]
     Database(ServerError),
     /// The tenant's transaction was not opened or not committed.
+    #[error("{0}")]
     Context(TenantError),
     /// An interrupt ended it; the transaction is rolled back.
+    #[error("interrupted")]
     Interrupted,
 }
-
-impl std::fmt::Display for UserError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Taken(name) => write!(f, "user '{name}' already exists"),
-            Self::NoTable(table) => write!(f, "relation \"{table}\" does not exist (42P01)"),
-            Self::NoColumn { table, column } => {
-                write!(f, "table {table} has no column \"{column}\"")
-            }
-            Self::Refused(error) => {
-                error.fmt(f)?;
-                match &error.detail {
-                    Some(detail) => write!(f, ": {detail}"),
-                    None => Ok(()),
-                }
-            }
-            Self::Database(error) => error.fmt(f),
-            Self::Context(error) => error.fmt(f),
-            Self::Interrupted => f.write_str("interrupted"),
-        }
-    }
-}
-
-impl std::error::Error for UserError {}
 
 impl From<Error> for UserError {
     fn from(error: Error) -> Self {

@@ -283,7 +283,9 @@ fn the_local_server_runs_the_demo() {
             "server status",
         ],
     );
-    assert_data_eq!(shown, str![[r#"
+    assert_data_eq!(
+        shown,
+        str![[r#"
 $ pricesync demo --tenants 2 --quiet
 --- stdout
 ┌─┬─┬─┬─┬─┬─┬─┬─┬─┐
@@ -343,7 +345,9 @@ not created; data folder: [FOLDER]/.pricesync/postgres
 --- exit 0
 
 
-"#]].raw());
+"#]]
+        .raw()
+    );
 }
 
 #[test]
