@@ -93,3 +93,19 @@ fn set_constraints_ends_with_its_file() {
     given.tenant_file("V5__refused.sql", "INSERT INTO b (c) VALUES (2); INSERT INTO a VALUES (2);");
     given.run(&["migrate-schemas"]).exits(10).says("V5__refused failed").says("as_c");
 }
+
+#[test]
+fn a_constraint_created_later_is_deferred_as_it_says() {
+    let given = Given::tenants(&["acme", "globex"]);
+    given.tenant_file("V1__code.sql", "CREATE TABLE z (a int);\nINSERT INTO z VALUES (1);\n");
+    given.tenant_file("V2__tables.sql", DEFERRABLE);
+    given.tenant_file("V3__late.sql", "INSERT INTO b (a) VALUES (1); INSERT INTO a VALUES (1);");
+    let cycle = "CREATE TABLE x (id int PRIMARY KEY, y int);
+        CREATE TABLE y (id int PRIMARY KEY, x int REFERENCES x DEFERRABLE INITIALLY DEFERRED);
+        ALTER TABLE x ADD FOREIGN KEY (y) REFERENCES y DEFERRABLE INITIALLY DEFERRED;
+        INSERT INTO x VALUES (1, 1); INSERT INTO y VALUES (1, 1);";
+    given.tenant_file("V4__cycle.sql", cycle);
+    given.run(&["migrate-schemas", "--dry-run=execute"]).exits(0);
+    given.run(&["migrate-schemas"]).exits(0);
+    given.run(&["create-tenant", "--name=N", "--slug=n", "--no-template"]).exits(0);
+}

@@ -35,6 +35,8 @@ pub struct Script {
     pub is_parsed: bool,
     /// Whether its text mentions deferrable constraints, so that it may create one.
     pub mentions_deferral: bool,
+    /// Whether its text mentions `CONSTRAINTS`, so that it may run `SET CONSTRAINTS`.
+    pub mentions_constraints: bool,
     /// The rules that it allows.
     pub(crate) allowances: Vec<Allowance>,
     /// The values that switch timeouts off and that it does not allow.
@@ -94,6 +96,7 @@ impl Script {
             id,
             path: path.to_owned(),
             mentions_deferral: text.to_ascii_lowercase().contains("defer"),
+            mentions_constraints: text.to_ascii_lowercase().contains("constraints"),
             text: text.into(),
             transaction,
             statements: checked.statements,

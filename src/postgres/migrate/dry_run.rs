@@ -20,7 +20,7 @@ use crate::postgres::transaction::batch::{
     BatchError, CLOCK, NOW, claim, location_of_failure, nonce,
 };
 use crate::postgres::transaction::escape_guard::Findings;
-use crate::postgres::transaction::file_end::{RUN_DEFERRED, file_end, may_defer};
+use crate::postgres::transaction::file_end::{RUN_DEFERRED, file_end, may_defer, run_deferred};
 use crate::postgres::transaction::final_check::FinalCheck;
 use crate::postgres::transaction::history;
 use crate::postgres::transaction::open::OpenTransaction;
@@ -212,10 +212,11 @@ pub(crate) async fn run(
             });
         }
         if index + 1 < scripts.len() && !script.only_defines() {
-            let deferred = session.rows(RUN_DEFERRED).await;
+            let may_defer = may_defer(opened.has_history, scripts);
+            let deferred = session.rows(&run_deferred(script, may_defer)).await;
             deferred.map_err(|error| BatchError::Script(index, None, error))?;
             check_identity(session, opened, index, "", check).await?;
-            let end = file_end(options, target, may_defer(opened.has_history, scripts));
+            let end = file_end(options, target, may_defer);
             session.rows(&end).await.map_err(BatchError::Internal)?;
         }
         let script = AppliedScript { script: reference, took: whole };

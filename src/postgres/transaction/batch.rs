@@ -10,7 +10,7 @@ use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::escape_guard::Findings;
-use super::file_end::{RUN_DEFERRED, file_end, may_defer};
+use super::file_end::{RUN_DEFERRED, file_end, may_defer, run_deferred};
 use super::final_check::FinalCheck;
 use super::history::{self, NO_PARALLEL_BUILD};
 use super::open::{OpenTransaction, TransactionIdentity};
@@ -49,6 +49,8 @@ pub(crate) struct Batch<'a> {
     nonce: String,
     /// Follows the check of each script that does more than define.
     file_end: String,
+    /// Whether the schema may have constraints that are deferrable.
+    may_defer: bool,
     /// Whether it follows that of the last script too.
     ends_last_file: bool,
     /// Whether event triggers may write to tables, which may have deferred triggers.
@@ -109,10 +111,12 @@ impl<'a> Batch<'a> {
             let create = history::create_table(&target.schema, &options.history_table);
             format!("{NO_PARALLEL_BUILD}; {}", create.trim_end_matches(';'))
         });
+        let may_defer = may_defer(has_history, scripts);
         let mut batch = Self {
             create_history,
             nonce: nonce(),
-            file_end: file_end(options, target, may_defer(has_history, scripts)),
+            file_end: file_end(options, target, may_defer),
+            may_defer,
             ends_last_file: options.route == Route::Pooled,
             may_write_outside: !options.guard_rules.allow_writes.is_empty(),
             scripts: Vec::with_capacity(scripts.len()),
@@ -163,7 +167,11 @@ impl<'a> Batch<'a> {
             // Deferred triggers must not run at COMMIT, behind the guard's check, nor see what later
             // scripts change.
             if !script.only_defines() || is_last && self.may_write_outside {
-                message.sql.push_str(RUN_DEFERRED);
+                if is_last {
+                    message.sql.push_str(RUN_DEFERRED);
+                } else {
+                    message.sql.push_str(&run_deferred(script.script, self.may_defer));
+                }
             }
             if is_last || !script.only_defines() {
                 let _ = write!(
