@@ -1,6 +1,8 @@
 //! libpq's connection parameters against real servers, with psql as the oracle.
 
 mod conninfo_support;
+#[path = "harness/server_programs.rs"]
+mod server_programs;
 
 use conninfo_support::{Person, Servers, servers};
 

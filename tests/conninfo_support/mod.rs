@@ -3,8 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, Weak};
@@ -14,6 +13,8 @@ use pricesync::postgres::connection::conninfo::{ConnectOptions, Environment};
 use pricesync::postgres::connection::tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_postgres::SimpleQueryMessage;
+
+use crate::server_programs::{as_server, give, program};
 
 /// Who, where, how: the same for psql and for the driver if both reached the same place.
 const WHERE_AM_I: &str = "select concat_ws(' ', current_user, current_database(), \
@@ -80,7 +81,7 @@ impl Servers {
         ]));
         write_for_server(&data.join("pg_hba.conf"), HBA);
         for copy in ["plain", "old", "expired"] {
-            succeed(as_server_program("cp", folder.path()).arg("-a").args(["tls", copy]));
+            succeed(as_server("cp", folder.path()).arg("-a").args(["tls", copy]));
         }
         for (name, file) in
             [("ca.crt", "ca.crt"), ("server.crt", "server.crt"), ("server.key", "server.key")]
@@ -331,62 +332,11 @@ fn certificates(folder: &Path) {
     }
 }
 
-/// The server refuses to run as root, so root's tests run it as `postgres`.
-fn account() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let passwd = fs::read_to_string("/etc/passwd").expect("readable");
-    let line = passwd
-        .lines()
-        .find(|line| line.starts_with("postgres:"))
-        .expect("a user 'postgres' to run the server as");
-    let mut ids = line.split(':').skip(2).map(|id| id.parse().expect("a number"));
-    Some((ids.next().expect("a user"), ids.next().expect("a group")))
-}
-
-fn give(path: &Path) {
-    if let Some((user, group)) = account() {
-        chown(path, Some(user), Some(group)).expect("root may");
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set");
-}
-
 fn write_for_server(path: &Path, text: &str) {
     let mut file = fs::File::create(path).expect("created");
     file.write_all(text.as_bytes()).expect("written");
     give(path);
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
-}
-
-fn as_server(name: &str, folder: &Path) -> Command {
-    as_server_program(program(name), folder)
-}
-
-fn as_server_program(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir(folder);
-    if let Some((user, group)) = account() {
-        command.uid(user).gid(group);
-    }
-    command
-}
-
-/// Finds a program: those of the server where `PRICESYNC_PG_BIN` says, else the newest package's.
-fn program(name: &str) -> PathBuf {
-    let chosen = std::env::var_os("PRICESYNC_PG_BIN").map(|bin| PathBuf::from(bin).join(name));
-    if let Some(program) = chosen.filter(|program| program.exists()) {
-        return program;
-    }
-    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|folder| folder.join("initdb").exists())
-        .collect();
-    folders.sort();
-    folders.pop().map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
 fn succeed(command: &mut Command) {

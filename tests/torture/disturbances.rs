@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::chance::Chance;
+use crate::query::query;
 use crate::scenario::Prepared;
-use crate::server::query;
 use crate::tally::Verdict;
 
 /// Kills the program with SIGKILL at a random time of its run.

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::program::{Project, Ran};
-use crate::server::{Server, give, query};
+use crate::query::query;
+use crate::server::Server;
+use crate::server_programs::give;
 use crate::tally::{Tally, Verdict};
 
 /// An ordinary role, for which the server keeps no connection in reserve.

@@ -4,6 +4,11 @@
 //! `cargo test` runs a short version; `make torture` the long one.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+#[path = "../harness/query.rs"]
+mod query;
+#[path = "../harness/server_programs.rs"]
+mod server_programs;
+
 mod chance;
 mod disturbances;
 mod limits;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::program::{Project, Ran};
 use crate::proxy::{Cut, Proxy};
-use crate::server::{self, Server, query};
+use crate::query::query;
+use crate::server::{self, Server};
 use crate::state::State;
 use crate::tally::Verdict;
 

@@ -1,14 +1,13 @@
 //! A server of our own, to be crashed, filled and exhausted.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{NoTls, SimpleQueryMessage};
+use crate::query::query;
+use crate::server_programs::{as_server, give};
 
 /// The superuser.
 const USER: &str = "postgres";
@@ -120,16 +119,7 @@ impl Server {
     }
 
     fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("LC_ALL", "C")
-            .current_dir(self.folder.path());
-        if let Some((user, group)) = account() {
-            command.uid(user).gid(group);
-        }
-        command
+        as_server(name, self.folder.path())
     }
 }
 
@@ -142,60 +132,4 @@ impl Drop for Server {
 /// Returns the URL of a database behind the socket in a folder.
 pub(crate) fn url(folder: &Path, role: &str, database: &str) -> String {
     format!("postgres:///{database}?host={}&user={role}", folder.display())
-}
-
-/// Runs statements in one message in a session of their own and returns all rows as text.
-pub(crate) fn query(
-    url: &str,
-    sql: &str,
-) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-        let driving = tokio::spawn(connection);
-        let messages = client.simple_query(sql).await;
-        drop(client);
-        let _ = driving.await;
-        let rows = messages?.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => {
-                let value = |column| row.try_get(column).ok()?.map(str::to_owned);
-                Some((0..row.len()).map(value).collect())
-            }
-            _ => None,
-        });
-        Ok(rows.collect())
-    })
-}
-
-/// Gives a folder to the server's user.
-pub(crate) fn give(path: &Path) {
-    if let Some((user, group)) = account() {
-        chown(path, Some(user), Some(group)).unwrap();
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// The server refuses to run as root, so root's tests run it as `postgres`.
-fn account() -> Option<(u32, u32)> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd
-        .lines()
-        .find(|line| line.starts_with("postgres:"))
-        .expect("a user 'postgres' to run the server as");
-    let mut ids = line.split(':').skip(2).map(|id| id.parse().unwrap());
-    Some((ids.next().unwrap(), ids.next().unwrap()))
-}
-
-fn program(name: &str) -> PathBuf {
-    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|folder| folder.join("initdb").exists())
-        .collect();
-    folders.sort();
-    folders.pop().map_or_else(|| name.into(), |folder| folder.join(name))
 }

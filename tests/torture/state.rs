@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::server::query;
+use crate::query::query;
 
 /// Everything about relations, columns, constraints, indexes and functions of the schemas that are not the
 /// server's, nor the program's records.

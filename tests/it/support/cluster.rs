@@ -2,40 +2,20 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::database::one;
-use super::server;
+use crate::server_programs::{as_server, give};
 
 /// Stopped when dropped.
 pub(crate) struct Cluster {
-    bin: PathBuf,
-    owner: Option<(u32, u32)>,
     dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// Makes and starts one with the programs of the tests' server and these further settings.
+    /// Makes and starts one with these further settings.
     pub(crate) fn start(settings: &str) -> Self {
-        let url = server::url();
-        // The programs stand beside the one that runs.
-        let shared = PathBuf::from(one(&url, "SELECT current_setting('data_directory')"));
-        let pid = fs::read_to_string(shared.join("postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap();
-        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
-        let owner = fs::metadata(&shared).unwrap();
-        let cluster = Self {
-            bin: program.parent().unwrap().to_owned(),
-            owner: rustix::process::geteuid().is_root().then(|| (owner.uid(), owner.gid())),
-            dir: tempfile::tempdir().unwrap(),
-        };
-        fs::set_permissions(cluster.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        if let Some((user, group)) = cluster.owner {
-            chown(cluster.dir.path(), Some(user), Some(group)).unwrap();
-        }
+        let cluster = Self { dir: tempfile::tempdir().unwrap() };
+        give(cluster.dir.path());
         cluster.run(
             "initdb",
             &["-D", "data", "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"],
@@ -86,17 +66,8 @@ impl Cluster {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
-        command
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if let Some((user, group)) = self.owner {
-            command.uid(user).gid(group);
-        }
+        let mut command = as_server(program, self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 

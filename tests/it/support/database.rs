@@ -3,13 +3,12 @@
 use std::process::{self, Command};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, test_kill_process};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::server;
+pub(crate) use crate::query::query as run;
 
 /// Every database of ours is called this, the process, the second it was made in, and a number.
 const PREFIX: &str = "pricesync_test";
@@ -75,43 +74,10 @@ impl Drop for Database {
     }
 }
 
-/// Runs statements in a session of their own; usable inside and outside of a runtime.
-pub(crate) fn run(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
-    // A thread of its own, because a runtime must not be started on a runtime's thread.
-    thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .expect("a runtime can be built")
-                    .block_on(run_here(url, sql))
-            })
-            .join()
-            .expect("a query does not panic")
-    })
-}
-
 /// Runs a statement and returns the first value of its first row.
 pub(crate) fn one(url: &str, sql: &str) -> String {
     let rows = run(url, sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     rows[0][0].clone().unwrap()
-}
-
-async fn run_here(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let driving = tokio::spawn(connection);
-    let messages = client.simple_query(sql).await;
-    drop(client);
-    let _ = driving.await;
-    let rows = messages?.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => {
-            let value = |column| row.try_get(column).unwrap().map(str::to_owned);
-            Some((0..row.len()).map(value).collect())
-        }
-        _ => None,
-    });
-    Ok(rows.collect())
 }
 
 /// Drops what processes left that were killed before their tests ended.
