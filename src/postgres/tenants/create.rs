@@ -67,7 +67,8 @@ pub(super) type CreateFailed = TxError<ChangeError, Option<Created>>;
 
 impl TenantAdmin {
     /// Creates a tenant and migrates its schema; without `files` the schema is empty. Everything happens
-    /// in one transaction if the files allow that, else [in steps](super::unfinished).
+    /// in one transaction if the files allow that, else in several, the last of which
+    /// inserts the row.
     ///
     /// # Errors
     ///

@@ -40,7 +40,9 @@ use crate::service::failure::ServerError;
 
 pub(crate) use apply::{TemplateMismatch, TemplateRun};
 use rows::Rows;
-pub(crate) use store::{StoredTemplate, Templates, load, store, stored_refusal};
+#[cfg(feature = "cli")]
+pub(crate) use store::stored_refusal;
+pub(crate) use store::{StoredTemplate, Templates, load, store};
 
 /// Increased when the DDL generator changes, so that older templates are replaced.
 const FORMAT: &str = "4";

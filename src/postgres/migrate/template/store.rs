@@ -81,6 +81,7 @@ pub(crate) async fn load(
 }
 
 /// Returns the stored reason why these scripts have no template.
+#[cfg(feature = "cli")]
 pub(crate) async fn stored_refusal(
     database: &Database,
     options: &EngineOptions,

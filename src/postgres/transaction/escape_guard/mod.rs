@@ -5,12 +5,14 @@
 //! function. Some catalog rows change without such a lock; those are found by their `xmin`.
 
 mod change;
+#[cfg(feature = "cli")]
 mod unusable;
 
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::Error;
 
 pub(crate) use self::change::Changes;
+#[cfg(feature = "cli")]
 pub(crate) use self::unusable::UnusableEntries;
 use crate::domain::schema_name::SchemaName;
 use crate::postgres::connection::database::{Database, no_second_session};
