@@ -33,6 +33,11 @@ fn an_index_may_call_a_function_that_needs_public() {
         "CREATE TABLE t (id int); CREATE FUNCTION used(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT $1 <> nothing()';\
          CREATE INDEX ON t (id) WHERE used(id);",
     );
+    // From version 17 on the server builds indexes with pg_catalog as the only path.
+    if given.value("SELECT current_setting('server_version_num')::int >= 170000") == "t" {
+        given.run(&["migrate-schemas"]).exits(10).says("function nothing() does not exist");
+        return;
+    }
     given.run(&["migrate-schemas"]).exits(0);
     given.run(&["drift"]).exits(0).says("2 compared");
     given.run(&["clone-tenant", "--from=a", "--slug=c"]).exits(0);

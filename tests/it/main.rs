@@ -1,11 +1,6 @@
 //! The tests that need a real server: one binary, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
-#[path = "../harness/query.rs"]
-mod query;
-#[path = "../harness/server_programs.rs"]
-mod server_programs;
-
 mod adoption;
 mod allow_writes;
 mod architecture;

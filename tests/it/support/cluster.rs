@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::server_programs::{as_server, give};
+use super::server_programs::{as_server, give};
 
 /// Stopped when dropped.
 pub(crate) struct Cluster {

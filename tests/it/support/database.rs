@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, test_kill_process};
 
+pub(crate) use super::query::query as run;
 use super::server;
-pub(crate) use crate::query::query as run;
 
 /// Every database of ours is called this, the process, the second it was made in, and a number.
 const PREFIX: &str = "pricesync_test";

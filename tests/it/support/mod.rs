@@ -10,6 +10,10 @@ pub(crate) mod pooler;
 pub(crate) mod pricesync;
 pub(crate) mod project;
 pub(crate) mod pty;
+#[path = "../../harness/query.rs"]
+pub(crate) mod query;
 pub(crate) mod server;
+#[path = "../../harness/server_programs.rs"]
+pub(crate) mod server_programs;
 pub(crate) mod sessions;
 pub(crate) mod transcript;
