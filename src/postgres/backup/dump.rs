@@ -106,9 +106,8 @@ async fn read_structure(session: &Session, source: &Source<'_>) -> Result<Struct
     mentions.sort();
     mentions.dedup();
     let copy = structure.copy().map_err(BackupError::Unsupported)?;
-    let lines = structure_lines(session, schema).await.map_err(reading())?;
-    let verifier = source.verifier;
-    verifier.verify(source.admin, &copy, &lines).await?;
+    let lines = async { structure_lines(session, schema).await.map_err(reading()) };
+    let lines = source.verifier.verify(source.admin, &copy, lines).await?;
     let header = read_header(session, source, lines, mentions, &copy.about_schema).await?;
     Ok(Structure { relations, copy, header })
 }

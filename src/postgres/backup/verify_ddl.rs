@@ -22,21 +22,22 @@ use crate::postgres::transaction::retry::{Retry, TxError};
 use crate::postgres::transaction::settings::{begin, discard};
 use crate::service::event::Progress;
 
-/// The result of verifying the DDL of one structure.
+/// What came of restoring DDL into a scratch schema.
 #[derive(Clone, Debug)]
-enum Verification {
-    Identical,
-    /// Holds the first difference.
-    Different(String),
+enum Outcome<T> {
+    Restored(T),
+    /// Holds the server's error.
+    Rejected(String),
     /// Holds the reason.
     Skipped(String),
 }
 
-/// Verifies the DDL of a run. Restores each distinct structure once into a scratch schema, in a
+/// Verifies the DDL of a run. Restores each distinct DDL once into a scratch schema, in a
 /// transaction that is rolled back.
 #[derive(Debug, Default)]
 pub struct DdlVerifier {
-    results: Mutex<HashMap<String, Arc<OnceCell<Verification>>>>,
+    /// By the digest of the DDL: the digest of the structure that it restores.
+    results: Mutex<HashMap<String, Arc<OnceCell<Outcome<String>>>>>,
     is_disabled: bool,
 }
 
@@ -50,44 +51,72 @@ impl DdlVerifier {
     pub fn skipped(&self) -> Option<String> {
         let results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         results.values().find_map(|cell| match cell.get() {
-            Some(Verification::Skipped(why)) => Some(why.clone()),
+            Some(Outcome::Skipped(why)) => Some(why.clone()),
             _ => None,
         })
     }
 
-    /// Fails if the DDL restores another structure than that of `lines`.
+    /// Returns the lines that describe the structure. Restores its DDL while `read` reads them, and
+    /// fails if the result is another structure.
     pub(super) async fn verify(
         &self,
         admin: &TenantAdmin,
         copy: &SchemaCopy,
-        lines: &[String],
-    ) -> Result<(), BackupError> {
+        read: impl Future<Output = Result<Vec<String>, BackupError>>,
+    ) -> Result<Vec<String>, BackupError> {
         if self.is_disabled {
-            return Ok(());
+            return read.await;
         }
         let about = copy.about_schema.iter().flat_map(|(a, b)| [a, b]);
-        let texts = [&copy.before, &copy.after].into_iter().chain(about).chain(lines);
+        let texts = [&copy.before, &copy.after].into_iter().chain(about);
         let key = digest(texts.map(String::as_str));
         let cell = {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(results.entry(key).or_default())
         };
-        let result = cell.get_or_try_init(|| verify(admin, copy, lines)).await?;
-        match result {
-            Verification::Identical | Verification::Skipped(_) => Ok(()),
-            Verification::Different(why) => Err(BackupError::Unsupported(vec![why.clone()])),
+        // Both end before either fails: an abandoned restore would leave its session in the middle.
+        let restored =
+            cell.get_or_try_init(async || Ok(restore(admin, copy).await?.map(|it| digest_of(&it))));
+        let (lines, restored): (_, Result<_, BackupError>) = tokio::join!(read, restored);
+        let lines = lines?;
+        let difference = match restored? {
+            // The restored lines are too large to be kept for each DDL of a run.
+            Outcome::Restored(found) if *found != digest_of(&lines) => {
+                restore(admin, copy).await?.map(|restored| first_difference(&lines, &restored))
+            }
+            same => same.clone().map(|_| None),
+        };
+        match difference {
+            Outcome::Restored(Some(why)) | Outcome::Rejected(why) => {
+                Err(BackupError::Unsupported(vec![why]))
+            }
+            Outcome::Restored(None) | Outcome::Skipped(_) => Ok(lines),
         }
     }
 }
 
-async fn verify(
+impl<T> Outcome<T> {
+    fn map<U>(self, of: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Restored(value) => Outcome::Restored(of(value)),
+            Self::Rejected(why) => Outcome::Rejected(why),
+            Self::Skipped(why) => Outcome::Skipped(why),
+        }
+    }
+}
+
+fn digest_of(lines: &[String]) -> String {
+    digest(lines.iter().map(String::as_str))
+}
+
+/// Returns the lines that describe what the DDL restores.
+async fn restore(
     admin: &TenantAdmin,
     copy: &SchemaCopy,
-    lines: &[String],
-) -> Result<Verification, BackupError> {
+) -> Result<Outcome<Vec<String>>, BackupError> {
     let facts = admin.database().facts();
     if facts.in_recovery || facts.read_only {
-        return Ok(Verification::Skipped("the server is read-only".to_owned()));
+        return Ok(Outcome::Skipped("the server is read-only".to_owned()));
     }
     let lost = |error| BackupError::Server { doing: "verifying the DDL".to_owned(), error };
     let session = admin.database().session(RECONNECT_TIMEOUT).await.map_err(lost)?;
@@ -97,7 +126,7 @@ async fn verify(
     let refused = |error: &Error| BackupError::refused("verifying the DDL", error);
     let mut attempts = retry.attempts();
     let result = loop {
-        let restore = restore_scratch(&session, &admin.options, copy, lines);
+        let restore = restore_scratch(&session, &admin.options, copy);
         let result = match retry.until_cancelled(&session, restore).await {
             Ok(result) => result,
             Err(gave_up) => {
@@ -121,7 +150,7 @@ async fn verify(
         Err(BackupError::Server { error, .. }) => {
             match error.sqlstate.as_deref() {
                 Some(sqlstate::INSUFFICIENT_PRIVILEGE | sqlstate::READ_ONLY_SQL_TRANSACTION) => {
-                    Ok(Verification::Skipped(error.to_string()))
+                    Ok(Outcome::Skipped(error.to_string()))
                 }
                 // Lock contention and a lost connection do not depend on the structure.
                 None => Err(lost(error)),
@@ -133,22 +162,22 @@ async fn verify(
                 {
                     Err(lost(error))
                 }
-                Some(_) => Ok(Verification::Different(format!(
-                    "the server rejects the generated DDL: {error}"
-                ))),
+                Some(_) => {
+                    Ok(Outcome::Rejected(format!("the server rejects the generated DDL: {error}")))
+                }
             }
         }
-        other => other,
+        Err(other) => Err(other),
+        Ok(lines) => Ok(Outcome::Restored(lines)),
     }
 }
 
-/// Restores the structure into a scratch schema in an open transaction, and compares it.
+/// Restores the structure into a scratch schema in a transaction that stays open, and reads it.
 async fn restore_scratch(
     session: &Session,
     options: &EngineOptions,
     copy: &SchemaCopy,
-    lines: &[String],
-) -> Result<Verification, Error> {
+) -> Result<Vec<String>, Error> {
     let schema = scratch_schema();
     session.client().simple_query(discard(options.route)).await?;
     let target =
@@ -167,11 +196,7 @@ async fn restore_scratch(
     ] {
         session.client().simple_query(&sql).await?;
     }
-    let restored = structure_lines(session, &schema).await?;
-    Ok(match first_difference(lines, &restored) {
-        Some(line) => Verification::Different(line),
-        None => Verification::Identical,
-    })
+    structure_lines(session, &schema).await
 }
 
 /// Returns the first line that only one of two sorted descriptions has, followed by the other line on
