@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+
 use super::folder;
 use super::load_error::{LoadError, LoadErrors, Problem};
 use super::script::Script;
@@ -85,8 +87,10 @@ impl MigrationSet {
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         errors.extend(duplicates(&paths));
         let mut scripts = Vec::with_capacity(files.len());
-        for (path, bytes) in files {
-            match Script::read(&path, bytes, scope) {
+        let read = |(path, bytes): (PathBuf, _)| Script::read(&path, bytes, scope);
+        let read: Vec<_> = files.into_par_iter().map(read).collect();
+        for script in read {
+            match script {
                 Ok(script) => scripts.push(script),
                 Err(found) => errors.extend(found),
             }
