@@ -285,7 +285,7 @@ fn a_schema_that_lacks_what_the_files_make_is_not_believed() {
         .says("it lacks column Price\"s.price")
         .says("--unchecked");
     assert_eq!(given.value("SELECT to_regclass('tenant_globex.refinery_schema_history')"), "");
-    // Files that cannot be rehearsed are not compared; an empty schema is refused all the same.
+    // Files that a dry run cannot run are not compared; an empty schema is refused all the same.
     given.tenant_file(
         "V3__cheap.sql",
         "-- pricesync: no-transaction\nCREATE INDEX CONCURRENTLY cheap ON products (id);",

@@ -772,7 +772,7 @@ fn a_writer_of_a_shared_table_is_waited_for_without_reloading() {
     fs::remove_dir_all(given.dir.path().join("backups")).unwrap();
     let holder = Holder::of(&given, "UPDATE tenants_tenant SET name = name WHERE slug = 'globex'");
     let run = given.spawn(&["backup", "--tenant=acme", "--out=backups"]);
-    eventually("the rehearsal pauses", || waits("ROLLBACK"));
+    eventually("the dry run pauses", || waits("ROLLBACK"));
     holder.let_go(&given);
     run.wait().exits(0);
 }

@@ -88,7 +88,7 @@ fn a_table_that_another_session_uses_is_waited_for_and_named() {
     let holder = Holder::of(&given, "LOCK TABLE tenant_t01.ledger IN ACCESS SHARE MODE");
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
     given
-        .run(&["migrate-schemas", "--lock-timeout", "300ms", "--on-failure", "continue"])
+        .run(&["migrate-schemas", "--lock-timeout", "3s", "--on-failure", "continue"])
         .exits(10)
         .counts(Counts { migrated: 2, up_to_date: 1, failed: 1, ..NONE })
         .says("55P03")

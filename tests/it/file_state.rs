@@ -54,7 +54,7 @@ fn a_file_cannot_read_the_sequence_of_an_earlier_one() {
 #[test]
 fn a_lock_that_a_file_leaves_blocks_no_other_tenant() {
     let given = Given::tenants(&["a", "b", "c", "d", "e", "f", "g", "h"]);
-    given.file("pricesync.toml", "[run]\njobs = 8\nlock_timeout = \"10s\"\nlock_retries = 0\n");
+    given.file("pricesync.toml", "[run]\njobs = 8\nlock_timeout = \"5min\"\nlock_retries = 0\n");
     given.tenant_file("V1__locks.sql", "CREATE TABLE a (id int); SELECT pg_advisory_lock(4711);");
     given.run(&["migrate-schemas"]).exits(0);
 }

@@ -124,7 +124,7 @@ fn a_table_in_use_is_waited_for_by_its_own_schema_alone() {
     given.tenant_file("V2__quick.sql", QUICK);
     given.file("pricesync.toml", format!("{PATIENT}lock_retries = 1\n"));
     let holder = Holder::of(&given, "LOCK TABLE tenant_t20.items IN ACCESS SHARE MODE");
-    migrate(&given, &["--lock-timeout", "200ms"])
+    migrate(&given, &["--lock-timeout", "3s"])
         .exits(10)
         .counts(Counts { migrated: 29, up_to_date: 1, failed: 1, ..NONE })
         .says("55P03")

@@ -250,7 +250,7 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     fn new(set: &'a Set) -> Self {
         let given = Given::tenants(
-            &[&APART[..], &["halves", "once", "each", "rehearsed", "filled", "filled2"]].concat(),
+            &[&APART[..], &["halves", "once", "each", "tried", "filled", "filled2"]].concat(),
         );
         given.file(
             "pricesync.toml",
@@ -304,9 +304,9 @@ impl<'a> Trial<'a> {
         self.run(&["each"], &["migrate-schemas", "--tenant=each", "--no-template"], |command| {
             command.env("PRICESYNC_ATOMIC", "migration");
         })?;
-        // A rehearsal ends in front of a file without a transaction.
+        // A dry run ends in front of a file without a transaction.
         if !self.set.has_file_without_transaction() {
-            self.migrate(&["rehearsed"], &["--dry-run=execute"])?;
+            self.migrate(&["tried"], &["--dry-run=execute"])?;
         }
         for (slug, template) in [("new", Some("--no-template")), ("made", None)] {
             let args = ["create-tenant", "--name=N", "--slug", slug];
@@ -338,12 +338,12 @@ impl<'a> Trial<'a> {
                 .iter()
                 .try_for_each(|slug| equal(&format!("tenant_{slug}")));
         }
-        for slug in self.ends.keys().filter(|slug| !["apart", "rehearsed"].contains(*slug)) {
+        for slug in self.ends.keys().filter(|slug| !["apart", "tried"].contains(*slug)) {
             equal(&format!("tenant_{slug}"))?;
         }
         run_by_psql(given, "tenant_psql", &self.files);
         equal("tenant_psql")?;
-        let drift = given.run(&["drift", "--exclude=rehearsed"]);
+        let drift = given.run(&["drift", "--exclude=tried"]);
         if drift.code() != Some(0) {
             return Err(format!("drift: {}", drift.stdout()));
         }

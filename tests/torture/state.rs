@@ -39,7 +39,7 @@ impl State {
     pub(crate) fn settled(url: &str) -> Self {
         const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
              AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        let deadline = Instant::now() + Duration::from_mins(1);
+        let deadline = Instant::now() + Duration::from_mins(5);
         while query(url, OTHERS).unwrap()[0][0].as_deref() != Some("0") {
             assert!(Instant::now() < deadline, "sessions stay in {url}");
             thread::sleep(Duration::from_millis(10));

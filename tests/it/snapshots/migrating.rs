@@ -478,9 +478,9 @@ fn migrate_schemas_names_who_holds_a_lock() {
     given.tenant_file("V2__more.sql", "ALTER TABLE products ADD price int;\n");
     given.file("pricesync.toml", "[run]\nlock_retries = 1\n");
     let holder = Holder::of(&given, "LOCK TABLE tenant_acme.products IN ACCESS SHARE MODE");
-    let shown = transcript(&given, &["migrate-schemas --jobs 1 --lock-timeout 100ms"]);
+    let shown = transcript(&given, &["migrate-schemas --jobs 1 --lock-timeout 3s"]);
     assert_data_eq!(shown, str![[r#"
-$ pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
+$ pricesync migrate-schemas --jobs 1 --lock-timeout 3s
 --- stderr
 [1/2] Running migrations for schema 'tenant_acme'...
 tenant_acme: waiting for lock, [TIME] so far, held by pid [PID] (the-holder) from local, for [TIME]
@@ -495,7 +495,8 @@ error: tenant_acme: V2__more failed at migrations/tenant/V2__more.sql:1:1
   detail: gave up after 2 attempts
   hint: nothing of this run stays in tenant_acme, wait for the blocking session or raise --lock-timeout and rerun with --tenant=acme
 1 schema not started (an earlier schema failed; --on-failure=continue runs the rest): tenant_globex
-continue with the rest: pricesync migrate-schemas --jobs 1 --lock-timeout 100ms
+continue with the rest: pricesync migrate-schemas --jobs 1 --lock-timeout 3s
+waited [TIME] for locks in 1 schema, most often for pid [PID] (the-holder)
 run 3: 3 schemas, 0 migrated, 1 up to date, 1 failed, 0 skipped, 1 not started · [TIME]
 --- exit 10
 
