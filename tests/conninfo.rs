@@ -1,5 +1,7 @@
 //! libpq's connection parameters against real servers, with psql as the oracle.
 
+#[path = "harness/cluster.rs"]
+mod cluster;
 mod conninfo_support;
 #[path = "harness/server_programs.rs"]
 mod server_programs;

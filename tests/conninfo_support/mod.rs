@@ -14,6 +14,7 @@ use pricesync::postgres::connection::tls;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::cluster::Cluster;
 use crate::server_programs::{as_server, give, program};
 
 /// Who, where, how: the same for psql and for the driver if both reached the same place.
@@ -30,24 +31,33 @@ const HBA: &str = "local all web scram-sha-256\nlocal all all trust\n\
 const ROLES: &str = "create role app login password 's3cret'; \
      create role web login password 'p@ss:w/r\\d'; create role certified login;";
 
+/// Settings of each server.
+const SMALL: &[&str] = &[
+    "shared_buffers=2MB",
+    "max_connections=20",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "client_min_messages=warning",
+];
+
 static SERVERS: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
 
 /// Four servers: one with TLS, one without, one with a version 1 certificate, one whose certificate has expired.
 pub(crate) struct Servers {
-    pub(crate) tls: Server,
-    pub(crate) plain: Server,
-    pub(crate) old: Server,
-    pub(crate) expired: Server,
+    pub(crate) tls: Address,
+    pub(crate) plain: Address,
+    pub(crate) old: Address,
+    pub(crate) expired: Address,
     pub(crate) files: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-/// One server, stopped when dropped.
-pub(crate) struct Server {
-    data: PathBuf,
+/// One of the servers, stopped when dropped.
+pub(crate) struct Address {
     pub(crate) port: u16,
     /// The folder of its socket.
     pub(crate) socket: PathBuf,
+    _server: Cluster,
 }
 
 /// Returns the servers that the tests which run right now share.
@@ -69,16 +79,7 @@ impl Servers {
         certificates(&files);
 
         let data = folder.path().join("tls");
-        succeed(as_server("initdb", folder.path()).arg("-D").arg(&data).args([
-            "-U",
-            "admin",
-            "-A",
-            "trust",
-            "--no-sync",
-            "--locale=C",
-            "-E",
-            "UTF8",
-        ]));
+        Cluster::create(&data, "admin");
         write_for_server(&data.join("pg_hba.conf"), HBA);
         for copy in ["plain", "old", "expired"] {
             succeed(as_server("cp", folder.path()).arg("-a").args(["tls", copy]));
@@ -104,10 +105,10 @@ impl Servers {
         }
 
         Self {
-            tls: Server::start(data, "-c ssl=on -c ssl_ca_file=ca.crt"),
-            plain: Server::start(folder.path().join("plain"), "-c ssl=off"),
-            old: Server::start(old, "-c ssl=on"),
-            expired: Server::start(expired, "-c ssl=on"),
+            tls: Address::serve(&data, &["ssl=on", "ssl_ca_file=ca.crt"]),
+            plain: Address::serve(&folder.path().join("plain"), &["ssl=off"]),
+            old: Address::serve(&old, &["ssl=on"]),
+            expired: Address::serve(&expired, &["ssl=on"]),
             files,
             _folder: folder,
         }
@@ -127,53 +128,39 @@ impl Servers {
     }
 }
 
-impl Server {
-    fn start(data: PathBuf, settings: &str) -> Self {
+impl Address {
+    fn serve(data: &Path, settings: &[&str]) -> Self {
         let socket = data.with_extension("sock");
         fs::create_dir(&socket).expect("a folder");
         give(&socket);
+        let mut log = String::new();
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")
                 .and_then(|listener| listener.local_addr())
                 .expect("a free port")
                 .port();
-            let options = format!(
-                "{settings} -p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off \
-                 -c shared_buffers=2MB -c max_connections=20 -c max_wal_senders=0 \
-                 -c autovacuum=off -c client_min_messages=warning",
-                socket.display()
-            );
-            let started = as_server("pg_ctl", &data)
-                .args(["-w", "-s", "-l", "log", "-D", ".", "-o", &options, "start"])
-                .status()
-                .expect("pg_ctl runs");
-            // Another process may have taken the port in between.
-            if started.success() {
-                let server = Self { data, port, socket };
-                server.create_roles();
-                return server;
+            let listen = [&format!("port={port}"), "listen_addresses=127.0.0.1"];
+            match Cluster::start(data, &socket, &[&listen, SMALL, settings].concat()) {
+                Ok(server) => {
+                    create_roles(&socket, port);
+                    return Self { port, socket, _server: server };
+                }
+                // Another process may have taken the port in between.
+                Err(said) => log = said,
             }
         }
-        panic!("{}", fs::read_to_string(data.join("log")).unwrap_or_default());
-    }
-
-    fn create_roles(&self) {
-        for statement in [ROLES, "create database saas"] {
-            succeed(
-                as_server("psql", &self.data)
-                    .args(["-XqU", "admin", "-d", "postgres", "-c", statement, "-h"])
-                    .arg(&self.socket)
-                    .args(["-p", &self.port.to_string()]),
-            );
-        }
+        panic!("{log}");
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = as_server("pg_ctl", &self.data)
-            .args(["-w", "-s", "-m", "immediate", "-D", ".", "stop"])
-            .status();
+fn create_roles(socket: &Path, port: u16) {
+    for statement in [ROLES, "create database saas"] {
+        succeed(
+            as_server("psql", socket)
+                .args(["-XqU", "admin", "-d", "postgres", "-c", statement, "-h"])
+                .arg(socket)
+                .args(["-p", &port.to_string()]),
+        );
     }
 }
 

@@ -38,12 +38,15 @@ fn account() -> Option<(u32, u32)> {
     Some((ids.next().expect("a user"), ids.next().expect("a group")))
 }
 
-/// Returns the path of a program: in the folder that `PRICESYNC_PG_BIN` names, else in the newest package, else on
-/// the PATH.
+/// Returns the path of a program: in the folder that `PRICESYNC_PG_BIN` names, which need not hold `psql`, else in
+/// the newest package, else on the PATH.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let chosen = std::env::var_os("PRICESYNC_PG_BIN").map(|bin| PathBuf::from(bin).join(name));
-    if let Some(program) = chosen.filter(|program| program.exists()) {
-        return program;
+    if let Some(folder) = std::env::var_os("PRICESYNC_PG_BIN") {
+        let program = PathBuf::from(folder).join(name);
+        if program.exists() {
+            return program;
+        }
+        assert_eq!(name, "psql", "PRICESYNC_PG_BIN lacks it: {}", program.display());
     }
     let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -52,7 +55,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .map(|entry| entry.path().join("bin"))
         .filter(|folder| folder.join("initdb").exists())
         .collect();
-    folders.sort();
+    let version = |folder: &PathBuf| {
+        folder.parent().and_then(|it| it.file_name()?.to_str()?.parse::<u32>().ok())
+    };
+    folders.sort_by_key(version);
     let packaged = folders.pop().map(|folder| folder.join(name));
     packaged.filter(|program| program.exists()).unwrap_or_else(|| name.into())
 }

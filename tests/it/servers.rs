@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::cluster::Cluster;
 use crate::support::database;
 use crate::support::eventually::eventually;
+use crate::support::own_server::OwnServer;
 use crate::support::pricesync::{Counts, Given, NONE, Ran};
 
 /// The program in a project, against a database of this server.
@@ -33,7 +33,7 @@ const READING: [&[&str]; 6] =
 #[test]
 fn a_hot_standby_is_read_and_not_written() {
     let given = Given::shipped();
-    let cluster = Cluster::start("");
+    let cluster = OwnServer::start(&[]);
     let url = cluster.url("postgres");
     on(&given, &url, &["migrate-schemas"]).exits(0);
     on(&given, &url, &["create-tenant", "--slug", "acme", "--name", "Acme"]).exits(0);
@@ -147,7 +147,7 @@ fn what_a_role_or_a_database_sets_reaches_no_migration() {
 #[test]
 fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
     let given = Given::shipped();
-    let cluster = Cluster::start("");
+    let cluster = OwnServer::start(&[]);
     let url = cluster.url("postgres");
     on(&given, &url, &["migrate-schemas"]).exits(0);
     let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
@@ -173,7 +173,7 @@ fn after_a_failover_that_lost_a_migration_it_is_pending_again() {
 #[test]
 fn too_few_locks_for_a_rows_keys_are_found_before_the_drop() {
     let given = Given::shipped();
-    let cluster = Cluster::start("max_locks_per_transaction = 10\nmax_connections = 20");
+    let cluster = OwnServer::start(&["max_locks_per_transaction=10", "max_connections=20"]);
     let url = cluster.url("postgres");
     on(&given, &url, &["migrate-schemas"]).exits(0);
     let create = ["create-tenant", "--slug", "acme", "--name", "Acme"];
@@ -200,7 +200,7 @@ fn too_few_locks_for_a_rows_keys_are_found_before_the_drop() {
 #[test]
 fn a_comparison_without_a_second_connection_frees_its_locks() {
     let given = Given::nothing();
-    let cluster = Cluster::start("max_connections = 8\nsuperuser_reserved_connections = 0");
+    let cluster = OwnServer::start(&["max_connections=8", "superuser_reserved_connections=0"]);
     let url = cluster.url("postgres");
     given.shared_file(
         "V1__tenants.sql",
@@ -277,9 +277,9 @@ impl Crowd {
 }
 
 /// A migrated fleet of `acme` and `beta`, one more file to apply, and a standby that is missing from now on.
-fn without_its_standby() -> (Given, Cluster, String) {
+fn without_its_standby() -> (Given, OwnServer, String) {
     let given = Given::shipped();
-    let cluster = Cluster::start("");
+    let cluster = OwnServer::start(&[]);
     let url = cluster.url("postgres");
     on(&given, &url, &["migrate-schemas"]).exits(0);
     for slug in ["acme", "beta"] {

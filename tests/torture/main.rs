@@ -4,6 +4,8 @@
 //! `cargo test` runs a short version; `make torture` the long one.
 #![expect(clippy::unwrap_used, reason = "a test may panic anywhere")]
 
+#[path = "../harness/cluster.rs"]
+mod cluster;
 #[path = "../harness/query.rs"]
 mod query;
 #[path = "../harness/server_programs.rs"]

@@ -1,21 +1,20 @@
 //! A server of our own, to be crashed, filled and exhausted.
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cluster::Cluster;
 use crate::query::query;
-use crate::server_programs::{as_server, give};
+use crate::server_programs::give;
 
 /// The superuser.
 const USER: &str = "postgres";
 
 /// A server on a unix socket, stopped and removed when dropped.
 pub(crate) struct Server {
+    cluster: Cluster,
     folder: tempfile::TempDir,
-    options: String,
 }
 
 impl Server {
@@ -27,54 +26,26 @@ impl Server {
             .tempdir_in(if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() })
             .unwrap();
         give(folder.path());
-        let mut options = format!(
-            "-k {} -c listen_addresses= -c fsync=off -c full_page_writes=off",
-            folder.path().display()
-        );
-        for setting in settings {
-            options.push_str(" -c ");
-            options.push_str(setting);
-        }
-        let server = Self { folder, options };
-        let made = server
-            .program("initdb")
-            .args(["-D", "data", "-U", USER, "-A", "trust", "-E", "UTF8"])
-            .args(["--no-sync", "--locale=C", "--wal-segsize=4"])
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "initdb: {errors}");
-        server.resume();
-        server
+        let data = folder.path().join("data");
+        Cluster::create(&data, USER);
+        let settings = [&["listen_addresses=", "full_page_writes=off"], settings].concat();
+        let cluster = Cluster::start(&data, folder.path(), &settings);
+        Self { cluster: cluster.unwrap_or_else(|log| panic!("{log}")), folder }
     }
 
     /// Starts it after a [crash](Self::crash).
     pub(crate) fn resume(&self) {
-        let started = self
-            .program("pg_ctl")
-            .args(["-w", "-s", "-D", "data", "-l", "log", "-o"])
-            .args([&self.options, "start"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(started.success(), "the server starts: {}", self.log());
+        assert!(self.cluster.resume(), "the server starts: {}", self.log());
     }
 
     /// Stops it at once and without a shutdown, as a crash would.
     pub(crate) fn crash(&self) {
-        let _ = self
-            .program("pg_ctl")
-            .args(["-w", "-s", "-m", "immediate", "-D", "data", "stop"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        self.cluster.stop("immediate");
     }
 
     /// Returns what it has logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.cluster.log()
     }
 
     /// Returns the folder of its socket, which its user may write in.
@@ -116,16 +87,6 @@ impl Server {
     /// Drops a database and ends its sessions.
     pub(crate) fn drop(&self, database: &str) {
         self.execute(USER, &[&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")]);
-    }
-
-    fn program(&self, name: &str) -> Command {
-        as_server(name, self.folder.path())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.crash();
     }
 }
 
