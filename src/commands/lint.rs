@@ -92,15 +92,19 @@ impl CommandRun for Args {
         }
         let reported: Vec<Reported> =
             findings.iter().map(|finding| Reported::new(finding, &fleet)).collect();
+        let no_template = if self.files.is_empty() && app.settings.template == UseTemplate::Auto {
+            fleet.without_template.clone().or_else(|| without_template(&sets.tenant))
+        } else {
+            None
+        };
         match self.output {
             FindingsFormat::Table => write_diagnostics(&reported, app)?,
-            FindingsFormat::Json => write_json(&reported, by_severity(&findings), app)?,
+            FindingsFormat::Json => {
+                write_json(&reported, by_severity(&findings), no_template.as_deref(), app)?;
+            }
         }
         app.terminal.note(&summary(&findings));
-        if self.files.is_empty()
-            && app.settings.template == UseTemplate::Auto
-            && let Some(why) = fleet.without_template.or_else(|| without_template(&sets.tenant))
-        {
+        if let Some(why) = no_template {
             app.terminal
                 .note(&format!("no template, so new tenants are created file by file: {why}"));
         }

@@ -91,11 +91,13 @@ pub(super) fn write_diagnostics(reported: &[Reported<'_>], app: &App) -> Result<
 pub(super) fn write_json(
     reported: &[Reported<'_>],
     [errors, warnings, hints]: [usize; 3],
+    no_template: Option<&str>,
     app: &App,
 ) -> Result<(), Failure> {
     let document = json!({
         "v": 1,
         "counts": { "error": errors, "warning": warnings, "hint": hints },
+        "no_template": no_template,
         "findings": reported.iter().map(Reported::json).collect::<Vec<_>>(),
     });
     let mut out = app.terminal.out();

@@ -650,6 +650,7 @@ $ pricesync lint -o json
     "warning": 2,
     "hint": 0
   },
+  "no_template": null,
   "findings": [
     {
       "file": "migrations/tenant/V2__slow.sql",
