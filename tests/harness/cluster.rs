@@ -13,7 +13,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Creates a cluster. Everybody may connect as this superuser without a password.
+    /// Creates a cluster whose superuser connects without a password.
     pub(crate) fn create(data: &Path, superuser: &str) {
         let parent = data.parent().expect("a data folder is in another folder");
         let mut initdb = as_server("initdb", parent);

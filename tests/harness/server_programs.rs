@@ -38,15 +38,16 @@ fn account() -> Option<(u32, u32)> {
     Some((ids.next().expect("a user"), ids.next().expect("a group")))
 }
 
-/// Returns the path of a program: in the folder that `PRICESYNC_PG_BIN` names, which need not hold `psql`, else in
-/// the newest package, else on the PATH.
+/// Returns the path of a program: in the folder that `PRICESYNC_PG_BIN` names, which must hold those of the server,
+/// else in the newest package, else on the PATH.
 pub(crate) fn program(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("PRICESYNC_PG_BIN") {
         let program = PathBuf::from(folder).join(name);
         if program.exists() {
             return program;
         }
-        assert_eq!(name, "psql", "PRICESYNC_PG_BIN lacks it: {}", program.display());
+        let is_server = ["initdb", "pg_ctl"].contains(&name);
+        assert!(!is_server, "PRICESYNC_PG_BIN lacks {name}: {}", program.display());
     }
     let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
