@@ -20,6 +20,7 @@ mod drop_schema;
 mod env;
 mod exec;
 mod exit_codes;
+mod import;
 mod init;
 mod lint;
 mod list_tenants;
@@ -166,6 +167,7 @@ enum Command {
     Status(status::Args),
     #[command(aliases = ["makemigrations", "make_migration", "make-migrations"])]
     MakeMigration(make_migration::Args),
+    Import(import::Args),
     Baseline(baseline::Args),
     Runs(runs::Args),
     Lint(lint::Args),
@@ -210,7 +212,7 @@ pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Resul
     }
     dispatch! {
         MigrateSchemas CreateTenant ListTenants DropSchema RenameTenant Undrop CloneTenant Backup
-        Restore Purge Shell Exec Env Status MakeMigration Baseline Runs Lint Drift Doctor Locks
+        Restore Purge Shell Exec Env Status MakeMigration Import Baseline Runs Lint Drift Doctor Locks
         Domains CreateSuperuser Resolve Server Demo Config
     }
 }

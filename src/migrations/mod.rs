@@ -1,11 +1,12 @@
 //! The SQL files on disk: found, named, ordered, checked and linted. Needs no server.
 //!
-//! Four rooms, each importing only those to its left: `sql < policy < files < lint`. `files` asks
+//! Five rooms, each importing only those to its left: `sql < policy < files < import, lint`. `files` asks
 //! `policy` about each file that it reads; what is asked of whole sets (bare names, which file
 //! defines a relation) lives in `files`, because the sets do.
 //! Start reading at: `files/set.rs`.
 
 mod files;
+pub mod import;
 pub mod lint;
 mod policy;
 mod sql;

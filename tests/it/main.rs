@@ -26,6 +26,7 @@ mod file_state;
 mod groups;
 mod histories;
 mod hostile;
+mod import;
 mod interrupt;
 mod interrupt_verbs;
 mod language;

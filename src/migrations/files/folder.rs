@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::load_error::{LoadError, MAX_FILE_BYTES, Problem};
+use super::script_name::ScriptName;
 
 /// The files below a folder.
 #[derive(Debug, Default)]
@@ -107,7 +108,9 @@ impl Walk {
     }
 
     fn file(&mut self, path: PathBuf) {
-        if is_sql(&path) {
+        if is_undo(&path) {
+            // It undoes a migration and is none.
+        } else if is_sql(&path) {
             self.found.scripts.push(path);
         } else if resembles_script(&path) {
             self.found.ignored.push(path);
@@ -126,6 +129,13 @@ impl Walk {
 fn is_sql(path: &Path) -> bool {
     // A file named just `.sql` is hidden and never gets here.
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
+}
+
+/// Returns whether a file is named `V<version>__<name>.undo.sql`.
+fn is_undo(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".undo.sql")
+        .is_some_and(|stem| ScriptName::parse(&format!("{stem}.sql")).is_ok())
 }
 
 fn resembles_script(path: &Path) -> bool {
@@ -174,7 +184,8 @@ mod tests {
     #[test]
     fn hidden_files_are_skipped_and_near_misses_listed() {
         let dir = tempfile::tempdir().unwrap();
-        for file in [".V1__a.sql", "V2__b.SQL", "V3__c.sql~", "v4__d", "V5.txt"] {
+        let files = [".V1__a.sql", "V2__b.SQL", "V2__b.undo.sql", "V3__c.sql~", "v4__d", "V5.txt"];
+        for file in files {
             fs::write(dir.path().join(file), "").unwrap();
         }
         let found = list(dir.path()).unwrap();

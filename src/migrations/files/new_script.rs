@@ -129,9 +129,7 @@ fn cleaned(name: &str) -> Result<String, NewScriptError> {
     if ScriptName::parse(&format!("{name}.sql")).is_ok() {
         return Err(NewScriptError::NameHasVersion(name.to_owned()));
     }
-    let words: Vec<_> =
-        name.split(|c| c == '_' || !is_word_character(c)).filter(|word| !word.is_empty()).collect();
-    let cleaned = words.join("_");
+    let cleaned = words_of(name).join("_");
     let length = cleaned.chars().count();
     if cleaned.is_empty() {
         Err(NewScriptError::EmptyName(name.to_owned()))
@@ -140,6 +138,11 @@ fn cleaned(name: &str) -> Result<String, NewScriptError> {
     } else {
         Ok(cleaned)
     }
+}
+
+/// Returns the parts of a text that may be in the name of a file.
+pub(crate) fn words_of(text: &str) -> Vec<&str> {
+    text.split(|c| c == '_' || !is_word_character(c)).filter(|word| !word.is_empty()).collect()
 }
 
 /// Returns the highest version in a set; files with invalid names do not count.

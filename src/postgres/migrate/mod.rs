@@ -11,6 +11,7 @@ pub(crate) mod failure;
 pub(crate) mod group;
 pub mod migrator;
 pub(crate) mod non_transactional;
+pub mod other_history;
 pub mod pending_hint;
 pub(crate) mod refinery;
 pub(crate) mod sample;

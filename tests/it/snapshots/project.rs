@@ -442,6 +442,7 @@ Commands:
   env               Print the environment variables that select one tenant
   status            Show the versions of all schemas, or the migrations of one
   make-migration    Write an empty migration with the next free version
+  import            Convert migrations of another tool to files of this project
   baseline          Record migrations as applied in schemas of another tool
   runs              List the last migration runs, or show one
   lint              Find migrations that lock, rewrite or leave their schema
@@ -482,4 +483,49 @@ Exit codes: pricesync help exit-codes
 "#]]
         .raw()
     );
+}
+
+#[test]
+fn import_lists_what_it_writes_and_what_it_cannot_convert() {
+    let given = Given::tenants(&["acme"]);
+    given.file("db/V1.1__products.sql", "CREATE TABLE products (id int);");
+    given.file("db/U1.1__products.sql", "DROP TABLE products;");
+    let import = "import --from flyway db";
+    let clean = transcript(&given, &[import, import, "baseline --from flyway"]);
+    given.file("db/V1.2__note.sql", "ALTER TABLE products\n  ADD note text DEFAULT '${note}';");
+    given.file("db/R__views.sql", "CREATE OR REPLACE VIEW v AS SELECT 1;");
+    let shown = clean + &transcript(&given, &[import]);
+    assert_data_eq!(shown, str![[r#"
+$ pricesync import --from flyway db
+--- stdout
+written migrations/tenant/V1__products.sql
+written migrations/tenant/V1__products.undo.sql
+--- stderr
+1 migration converted, 1 with a file that undoes it
+take over the history of each schema: pricesync baseline --from flyway
+--- exit 0
+
+$ pricesync import --from flyway db
+--- stderr
+1 migration converted, 1 with a file that undoes it
+take over the history of each schema: pricesync baseline --from flyway
+--- exit 0
+
+$ pricesync baseline --from flyway
+--- stderr
+warning: not recorded: tenant_acme: lacks the table flyway_schema_history
+if one history stands for all schemas, name its schema with --history-in
+--- exit 10
+
+$ pricesync import --from flyway db
+--- stdout
+written migrations/tenant/V2__note.sql
+--- stderr
+2 migrations converted, 1 with a file that undoes it
+warning: not converted: db/R__views.sql: a repeatable migration is run again when it changes, which pricesync does not do; write what it defines now as a versioned file
+warning: not converted: db/V1.2__note.sql:2: write the value of ${note}: placeholders are not replaced
+--- exit 2
+
+
+"#]].raw());
 }
