@@ -228,8 +228,6 @@ impl From<CatalogError> for Failure {
                 };
                 Self::new(Exit::Refused, error).hint(hint)
             }
-            CatalogError::TablesMissing(_) => Self::new(Exit::NotFound, error)
-                .hint(Hint::command("create the shared tables first", "migrate-schemas --shared")),
             CatalogError::ColumnMissing(_) | CatalogError::InvalidId { .. } => Self::new(Exit::Usage, error)
                 .hint("set the names of the columns under [catalog] in pricesync.toml, such as slug_column = \"subdomain\"; \"\" for a column that does not exist"),
             CatalogError::ColumnRequired { column, .. } => {
@@ -263,7 +261,10 @@ impl From<CatalogError> for Failure {
                 .hint("it cannot be restored; run its drop-schema or purge again to finish it"),
             CatalogError::NoHistory(..) => Self::new(Exit::Refused, error)
                 .hint(Hint::command("nothing was changed; register it as it is with --no-migrate, then record what is applied", "baseline --tenant SLUG --to VERSION")),
-            CatalogError::SchemaMissing(_) => Self::new(Exit::NotFound, error),
+            // `commands/run/missing_tables.rs` says more.
+            CatalogError::TablesMissing(_) | CatalogError::SchemaMissing(_) => {
+                Self::new(Exit::NotFound, error)
+            }
             CatalogError::PermissionDenied(_) => Self::new(Exit::Refused, error).hint(
                 "requires the owner, a member of the owning role or a superuser; psql shows owners with \\dn+ (schemas) and \\d+ (tables)",
             ),

@@ -1,12 +1,13 @@
 //! `demo`: creates, migrates and lists tenants on the local server.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use super::run::CommandRun;
 use super::run::app::{Access, App, LOCAL};
 use super::run::migration::Migration;
 use super::run::tenants::new_target;
-use super::{list_tenants, status};
+use super::{init, list_tenants, status};
 use crate::domain::catalog::TenantCatalog as _;
 use crate::domain::run_options::OnFailure;
 use crate::domain::tenant::{Hostname, NewTenant, Slug, TenantList};
@@ -16,7 +17,7 @@ use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::postgres::tenants::change::ChangeError;
 use crate::service::rollout::Scopes;
 use crate::service::stages::Stages;
-use crate::settings::Overrides;
+use crate::settings::{FILE_NAME, Overrides};
 use crate::ui::{count, explain};
 
 /// Up to this number the tenants are listed; above it, only counted.
@@ -24,13 +25,40 @@ const LISTED: u32 = 100;
 
 /// Try pricesync with some tenants on the local server
 ///
-/// Uses the local server of this folder, whatever is configured. Keeps the tenants that
-/// exist. Counts more than 100 tenants instead of listing them.
+/// Uses a local server, whatever is configured: in a folder of 'init --example' that of the folder,
+/// elsewhere that of a new example project in ./pricesync-demo. Keeps the tenants that exist. Counts
+/// more than 100 tenants instead of listing them.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Number of tenants, acme and globex included
     #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=50_000))]
     tenants: u32,
+    /// Whether the example project is in [`FOLDER`].
+    #[arg(skip)]
+    is_elsewhere: bool,
+}
+
+/// The folder of the example project, where the current folder is not one.
+const FOLDER: &str = "pricesync-demo";
+
+impl Args {
+    /// Goes to an example project, which is written if necessary. `config` is that of `--config`.
+    ///
+    /// # Errors
+    ///
+    /// The project cannot be written.
+    pub(super) fn enter(&mut self, config: &mut Option<PathBuf>) -> Result<(), Failure> {
+        if config.is_none() && !init::is_example(Path::new(".")) {
+            init::write_example(Path::new(FOLDER))?;
+            std::env::set_current_dir(FOLDER)?;
+            self.is_elsewhere = true;
+        }
+        if config.is_none() {
+            // Wins over PRICESYNC_CONFIG, which may name a real project.
+            *config = Some(FILE_NAME.into());
+        }
+        Ok(())
+    }
 }
 
 impl CommandRun for Args {
@@ -81,9 +109,10 @@ impl CommandRun for Args {
         } else {
             status::Args::default().run(app).await?
         };
-        note(
-            "Next: pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
-        );
+        let cd = if self.is_elsewhere { format!("cd {FOLDER}, ") } else { String::new() };
+        note(&format!(
+            "Next: {cd}pricesync --local shell --tenant=acme, pricesync --local status, pricesync server stop",
+        ));
         Ok(match Exit::of(&summary) {
             Exit::Done => listing,
             failed => failed,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use globset::{Glob, GlobMatcher};
 
 use super::args::output::OutputArg;
 use super::run::CommandRun;
@@ -18,6 +19,7 @@ use crate::domain::schema_state::SchemaState;
 use crate::domain::target::Target;
 use crate::domain::tenant::{NewTenant, Slug, TenantList};
 use crate::error::{Exit, Failure};
+use crate::migrations::created_by_tenants;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::catalog::{InvalidIndex, PostgresCatalog};
@@ -33,6 +35,9 @@ use crate::ui::{Cell, Listing, count, explain};
 /// Changes nothing without --fix, and never drops anything. Exit 11 if a finding remains.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
+    /// Schemas to register with --fix orphans: names, or globs such as 'cust_*'
+    #[arg(value_name = "SCHEMA", requires = "fix", required_if_eq("fix", "orphans"))]
+    schemas: Vec<String>,
     /// What to fix
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Option<Fix>,
@@ -46,7 +51,7 @@ enum Fix {
     Missing,
     /// Rebuild the ledger from the histories
     Ledger,
-    /// Register schemas without a tenant, named after the schema
+    /// Register the named schemas without a tenant, with their names as slugs
     Orphans,
 }
 
@@ -58,13 +63,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl CommandRun for Args {
     async fn run(&self, app: &App) -> Result<Exit, Failure> {
+        if self.fix != Some(Fix::Orphans) && !self.schemas.is_empty() {
+            return Err(Failure::words(Exit::Usage, "schemas are named for --fix orphans only"));
+        }
+        let named: Vec<SchemaPattern> = self.schemas.iter().map(SchemaPattern::new).collect();
         let sets = app.sets()?;
         let access = if self.fix.is_some() { Access::Write } else { Access::Read };
         let database = app.database(access, 2).await?;
         let migrator =
             app.migrator(&database, app.engine_options(&database), &sets, access, 1).await?;
-        let inspection = Inspection { app, catalog: app.catalog(&database), migrator };
+        let inspection = Inspection {
+            app,
+            catalog: app.catalog(&database),
+            migrator,
+            created: created_by_tenants(&sets.tenant),
+        };
         let findings = inspection.confirmed().await?;
+        let is_orphan = |finding: &&Finding| matches!(finding.problem, Problem::Orphan { .. });
+        for pattern in &named {
+            if !findings.iter().filter(is_orphan).any(|finding| pattern.matches(&finding.schema)) {
+                let words = format!("no schema without a tenant matches '{}'", pattern.word);
+                return Err(Failure::words(Exit::NotFound, words)
+                    .hint(Hint::command("list the schemas without a tenant", "doctor")));
+            }
+        }
         if self.fix == Some(Fix::Ledger) {
             let list = inspection.catalog.list_briefly().await?;
             let covered = inspection.migrator.rebuild_ledger(&targets(&list)).await;
@@ -73,7 +95,7 @@ impl CommandRun for Args {
         }
         let (mut rows, mut fixed) = (Vec::with_capacity(findings.len()), 0);
         for mut finding in findings {
-            fixed += usize::from(self.try_fix(&mut finding, &inspection).await?);
+            fixed += usize::from(self.try_fix(&mut finding, &named, &inspection).await?);
             rows.push(finding.row());
         }
         let remaining = rows.len() - fixed;
@@ -103,6 +125,7 @@ impl Args {
     async fn try_fix(
         &self,
         finding: &mut Finding,
+        named: &[SchemaPattern<'_>],
         inspection: &Inspection<'_>,
     ) -> Result<bool, Failure> {
         let Inspection { app, catalog, .. } = inspection;
@@ -116,7 +139,14 @@ impl Args {
                 admin.create_schema(schema).await?;
                 "the schema was missing; created, empty".clone_into(&mut finding.text);
             }
-            (Problem::Orphan, Some(Fix::Orphans)) => {
+            (Problem::Orphan { is_similar }, Some(Fix::Orphans)) => {
+                if !named.iter().any(|pattern| pattern.matches(&finding.schema)) {
+                    return Ok(false);
+                }
+                if !is_similar {
+                    finding.text += "; not registered";
+                    return Ok(false);
+                }
                 match register(&finding.schema, app, &admin).await {
                     Ok(slug) => {
                         finding.tenant = slug.to_string();
@@ -157,7 +187,10 @@ enum Problem {
     /// The row of the tenant table is invalid.
     Row,
     /// The schema has no tenant.
-    Orphan,
+    Orphan {
+        /// Whether it holds anything that a tenant has.
+        is_similar: bool,
+    },
     /// A drop, purge or creation of the schema, which has this name meanwhile, did not finish.
     Unfinished(String),
     /// The schema in the trash has no record, or the record no schema.
@@ -190,6 +223,8 @@ struct Inspection<'a> {
     app: &'a App,
     catalog: PostgresCatalog,
     migrator: Arc<PostgresMigrator>,
+    /// Names of the relations that the files of the tenants create.
+    created: HashSet<String>,
 }
 
 impl Inspection<'_> {
@@ -236,14 +271,25 @@ impl Inspection<'_> {
             &settings.history_table,
             &settings.search_path,
         );
-        for (orphan, is_unfinished) in orphans.await? {
-            let (problem, text) = if is_unfinished {
+        for orphan in orphans.await? {
+            let is_similar =
+                orphan.is_known || orphan.tables.iter().any(|table| self.created.contains(table));
+            let (problem, text) = if orphan.is_unfinished {
                 let text = "create-tenant has not finished; run it again with the same arguments";
-                (Problem::Unfinished(orphan.clone()), text)
+                (Problem::Unfinished(orphan.schema.clone()), text)
+            } else if is_similar {
+                (
+                    Problem::Orphan { is_similar },
+                    "looks like a tenant's schema, but no tenant has it",
+                )
+            } else if settings.catalog.schema_prefix.is_empty() {
+                // Any schema of the database.
+                continue;
             } else {
-                (Problem::Orphan, "looks like a tenant's schema, but no tenant has it")
+                let text = "named like a tenant's schema, but no tenant has it, and it holds nothing a tenant has";
+                (Problem::Orphan { is_similar }, text)
             };
-            findings.push(Finding::new(&orphan, "", problem, text));
+            findings.push(Finding::new(&orphan.schema, "", problem, text));
         }
         self.check_trash(&mut findings).await?;
         Ok(findings)
@@ -334,6 +380,23 @@ fn index_finding(invalid: &InvalidIndex) -> String {
         "index '{}' on '{}' is invalid after a failed {statement}; drop it: DROP INDEX CONCURRENTLY {schema}.{index}{or_rebuild}",
         invalid.index, invalid.table
     )
+}
+
+/// The name of a schema, or a glob.
+struct SchemaPattern<'a> {
+    word: &'a str,
+    glob: Option<GlobMatcher>,
+}
+
+impl<'a> SchemaPattern<'a> {
+    fn new(word: &'a String) -> Self {
+        Self { word, glob: Glob::new(word).ok().map(|glob| glob.compile_matcher()) }
+    }
+
+    /// A name may look like a glob, or like one that is invalid.
+    fn matches(&self, schema: &str) -> bool {
+        self.word == schema || self.glob.as_ref().is_some_and(|glob| glob.is_match(schema))
+    }
 }
 
 /// Registers a schema as a tenant; the error says why that is not possible.

@@ -47,8 +47,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use run::CommandRun;
 use run::app::{App, LOCAL};
+use run::{CommandRun, missing_tables};
 
 use crate::error::{Exit, Failure};
 use crate::settings::{self, DotEnv, Overrides, Settings};
@@ -118,7 +118,10 @@ impl GlobalArgs {
         let settings = Settings::resolve(&overrides, &variables, &std::env::current_dir()?)?;
         let wait = self.wait.unwrap_or_default();
         let app = App::new(settings, terminal.clone(), self.progress, wait);
-        args.run(&app).await
+        match args.run(&app).await {
+            Err(failure) => Err(missing_tables::explained(failure, &app).await),
+            done => done,
+        }
     }
 
     /// Returns the program with the options that select the same database and files; `None` for an
@@ -195,7 +198,14 @@ enum Command {
 /// # Errors
 ///
 /// [`Failure`], which has not been printed yet.
-pub async fn run(cli: Cli, dotenv: Option<DotEnv>, terminal: &Terminal) -> Result<Exit, Failure> {
+pub async fn run(
+    mut cli: Cli,
+    dotenv: Option<DotEnv>,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    if let Command::Demo(args) = &mut cli.command {
+        args.enter(&mut cli.global.config)?;
+    }
     macro_rules! dispatch {
         ($($command:ident)*) => {
             match cli.command {

@@ -21,6 +21,7 @@ use crate::postgres::bookkeeping::run_log::{FailedSchema, failures};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::server_error;
 use crate::postgres::migrate::status::LedgerCheck;
+use crate::postgres::report::contents::Contents;
 use crate::postgres::tenants::drop::Presence;
 use crate::postgres::transaction::history::{SchemaHistory, read_all};
 use crate::service::fleet::SchemaMigrator as _;
@@ -61,9 +62,16 @@ impl CommandRun for Args {
             }
             return print_schema(&tenant.schema, &sets.tenant, self, app, &database).await;
         }
-        // The tenant tables do not exist before the first run.
         let list = match catalog.list_briefly().await {
-            Err(CatalogError::TablesMissing(_)) => TenantList::default(),
+            Err(error @ CatalogError::TablesMissing(_)) => {
+                let table = app.engine_options(&database).history_table;
+                let contents = Contents::read(&database, &table).await;
+                // The tables do not exist before the first run.
+                if contents.is_ok_and(|contents| !contents.is_empty()) {
+                    return Err(error.into());
+                }
+                TenantList::default()
+            }
             other => other?,
         };
         print_fleet(&list, &sets, self, app, &database).await

@@ -33,7 +33,7 @@ fn apartment() -> Given {
         "CREATE TABLE accounts (id bigserial PRIMARY KEY, subdomain varchar, created_at timestamp(6) NOT NULL, updated_at timestamp(6) NOT NULL); \
          CREATE UNIQUE INDEX index_accounts_on_subdomain ON accounts (subdomain); \
          INSERT INTO accounts (subdomain, created_at, updated_at) VALUES ('acme', '2020-02-03 04:05:06', now()), ('globex', now(), now()); \
-         CREATE SCHEMA acme; CREATE SCHEMA globex; CREATE SCHEMA shared_extensions; CREATE SCHEMA bare; CREATE TABLE bare.products (id int); CREATE EXTENSION pgcrypto SCHEMA shared_extensions",
+         CREATE SCHEMA acme; CREATE SCHEMA globex; CREATE SCHEMA shared_extensions; CREATE SCHEMA bare; CREATE TABLE bare.more (id int); CREATE EXTENSION pgcrypto SCHEMA shared_extensions",
     );
     given.file(
         "pricesync.toml",
@@ -154,7 +154,7 @@ fn a_table_with_a_schema_column_only_is_enough() {
         .prints("bare,,\"looks like a tenant's schema")
         .never_says("shared_extensions")
         .never_says("pg_catalog");
-    given.run(&["doctor", "--fix", "orphans"]).exits(0);
+    given.run(&["doctor", "--fix", "orphans", "bare"]).exits(0);
     given.run(&["list-tenants", "-o", "names"]).exits(0).prints("acme\nbare\nglobex\n");
 }
 

@@ -131,12 +131,12 @@ fn doctor_registers_schemas_without_a_tenant_or_says_why_not() {
     let given = fleet();
     given.database.execute(
         "DELETE FROM tenants_domain; DELETE FROM tenants_tenant WHERE slug = 'acme'; \
-         CREATE SCHEMA \"tenant_Big\"; CREATE SCHEMA tenant_globex2; \
+         CREATE SCHEMA \"tenant_Big\"; CREATE TABLE \"tenant_Big\".a (); CREATE SCHEMA tenant_globex2; CREATE TABLE tenant_globex2.a (); \
          UPDATE tenants_tenant SET slug = 'globex2' WHERE slug = 'globex'; \
          CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.refinery_schema_history (version int)",
     );
     let told = given
-        .run(&["doctor", "--fix", "orphans", "-o", "json"])
+        .run(&["doctor", "--fix", "orphans", "*", "-o", "json"])
         .exits(11)
         .says("1 tenant registered, 3 of all findings remain");
     let listed: Value = serde_json::from_str(&told.stdout).unwrap();

@@ -39,6 +39,7 @@ mod local_server_dies;
 mod locks;
 mod migrate_schemas;
 mod moving_fleet;
+mod no_harm;
 mod no_transaction;
 mod one_schema;
 mod output;

@@ -29,7 +29,7 @@ fn draw() {
     // The server's user shall reach it when root draws.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let pricesync = Path::new(env!("CARGO_BIN_EXE_pricesync"));
-    let init = Command::new(pricesync).arg("init").arg(dir.path()).output();
+    let init = Command::new(pricesync).args(["init", "--example"]).arg(dir.path()).output();
     assert!(init.unwrap().status.success());
     let script = format!(
         "show() {{ printf '\\033[1m$ %s\\033[0m\\n' \"$*\" >&2; \"$@\"; }}

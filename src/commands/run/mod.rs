@@ -15,6 +15,7 @@ pub(crate) mod command_line;
 pub(crate) mod confirm;
 pub(crate) mod jobs;
 pub(crate) mod migration;
+pub(crate) mod missing_tables;
 pub(crate) mod recorder;
 pub(crate) mod reporter_task;
 pub(crate) mod signals;

@@ -2,6 +2,7 @@
 //!
 //! Imports every room of `postgres` but `backup` and `client`. Start reading at [`drift`].
 
+pub mod contents;
 pub mod drift;
 pub mod lint_cost;
 pub mod locks;

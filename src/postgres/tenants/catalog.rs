@@ -105,6 +105,19 @@ impl InvalidIndex {
     }
 }
 
+/// A schema without a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its name.
+    pub schema: String,
+    /// Whether its `create-tenant` has not finished.
+    pub is_unfinished: bool,
+    /// Whether it contains a history table, or a table of the same name as a tenant's.
+    pub is_known: bool,
+    /// Its tables and views, if it is not known.
+    pub tables: Vec<String>,
+}
+
 impl PostgresCatalog {
     /// Returns the catalog in these tables.
     pub fn new(database: Database, layout: &CatalogLayout) -> Self {
@@ -130,15 +143,14 @@ impl PostgresCatalog {
     }
 
     /// Returns the schemas whose name has the prefix, that contain a history table or whose
-    /// `create-tenant` has not finished, and that no tenant's row names; each with whether the last is
-    /// the case. Leaves out those in `shared` and, if the prefix is empty, those that contain
-    /// extensions.
+    /// `create-tenant` has not finished, and that no tenant's row names. Leaves out those in `shared`
+    /// and, if the prefix is empty, those that contain extensions.
     pub async fn orphans(
         &self,
         prefix: &str,
         history_table: &str,
         shared: &[SchemaName],
-    ) -> Result<Vec<(String, bool)>, CatalogError> {
+    ) -> Result<Vec<Orphan>, CatalogError> {
         let shared: Vec<String> =
             shared.iter().map(|schema| escape_literal(schema.as_str())).collect();
         let values = [
@@ -151,8 +163,16 @@ impl PostgresCatalog {
             ("{dropping}", DROPPING_PREFIX.to_owned()),
         ];
         let sql = filled(include_str!("sql/orphans.sql"), &values);
-        let schema = |row: &Row| Ok((row.text(0)?.to_owned(), row.is_true(1)));
-        self.read(&sql).await?.iter().map(schema).collect()
+        let orphan = |row: &Row| {
+            let tables = row.optional(3).and_then(|json| serde_json::from_str(json).ok());
+            Ok(Orphan {
+                schema: row.text(0)?.to_owned(),
+                is_unfinished: row.is_true(1),
+                is_known: row.is_true(2),
+                tables: tables.unwrap_or_default(),
+            })
+        };
+        self.read(&sql).await?.iter().map(orphan).collect()
     }
 
     /// Returns why a job skips the tenant with this id: it was dropped or is being dropped. `None` where

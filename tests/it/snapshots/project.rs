@@ -15,39 +15,19 @@ fn init_writes_a_project_once() {
 $ pricesync init new
 --- stdout
 written new/pricesync.toml
-written new/migrations/shared/admin/V4__admin_log.sql
-written new/migrations/shared/auth/V2__content_types.sql
-written new/migrations/shared/auth/V3__auth.sql
-written new/migrations/shared/tenants/V1__tenants.sql
-written new/migrations/tenant/prices/V3__price_history.sql
-written new/migrations/tenant/prices/V6__price_history_index.sql
-written new/migrations/tenant/products/V2__products.sql
-written new/migrations/tenant/products/V5__product_brand.sql
-written new/migrations/tenant/subscriptions/V4__subscriptions.sql
-written new/migrations/tenant/subscriptions/V7__subscription_trial.sql
-written new/migrations/tenant/users/V1__users.sql
-written new/migrations/tenant/users/V8__user_locale.sql
+written new/migrations/shared/README.md
+written new/migrations/tenant/README.md
 --- stderr
-set [database] url in pricesync.toml, or keep the local server, then run: pricesync migrate-schemas
+set [database] url and [catalog] tenant_table in pricesync.toml, then run: pricesync list-tenants
 --- exit 0
 
 $ pricesync init new
 --- stdout
 exists  new/pricesync.toml
-exists  new/migrations/shared/admin/V4__admin_log.sql
-exists  new/migrations/shared/auth/V2__content_types.sql
-exists  new/migrations/shared/auth/V3__auth.sql
-exists  new/migrations/shared/tenants/V1__tenants.sql
-exists  new/migrations/tenant/prices/V3__price_history.sql
-exists  new/migrations/tenant/prices/V6__price_history_index.sql
-exists  new/migrations/tenant/products/V2__products.sql
-exists  new/migrations/tenant/products/V5__product_brand.sql
-exists  new/migrations/tenant/subscriptions/V4__subscriptions.sql
-exists  new/migrations/tenant/subscriptions/V7__subscription_trial.sql
-exists  new/migrations/tenant/users/V1__users.sql
-exists  new/migrations/tenant/users/V8__user_locale.sql
+exists  new/migrations/shared/README.md
+exists  new/migrations/tenant/README.md
 --- stderr
-set [database] url in pricesync.toml, or keep the local server, then run: pricesync migrate-schemas
+set [database] url and [catalog] tenant_table in pricesync.toml, then run: pricesync list-tenants
 --- exit 0
 
 
@@ -455,7 +435,7 @@ Commands:
   server            Start, stop and inspect this folder's PostgreSQL server
   demo              Try pricesync with some tenants on the local server
   config            Show every setting with its origin; secrets are masked
-  init              Write pricesync.toml and the first migrations into a folder
+  init              Write pricesync.toml and the folders of the migrations
   completions       Print a completion script for a shell
   man               Print the manual page, or write one page for each command
   help              Print this message or the help of the given subcommand(s)

@@ -465,58 +465,62 @@ nothing found
 "#]]
         .raw()
     );
-    given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_stray");
+    given.database.execute("DROP SCHEMA tenant_acme CASCADE; CREATE SCHEMA tenant_stray; CREATE TABLE tenant_stray.products (id int); CREATE SCHEMA tenant_empty");
     let shown = transcript(
         &given,
         &[
             "doctor",
             "doctor -o json",
             "doctor --fix missing",
-            "doctor --fix orphans",
+            "doctor --fix orphans 'tenant_*'",
             "doctor --fix none",
         ],
     );
     assert_data_eq!(shown, str![[r#"
 $ pricesync doctor
 --- stdout
-┌──────────────┬────────┬────────────────────────────────────────────────────┐
-│ schema       ┆ tenant ┆ finding                                            │
-╞══════════════╪════════╪════════════════════════════════════════════════════╡
-│ tenant_acme  ┆ acme   ┆ the schema does not exist                          │
-│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it │
-└──────────────┴────────┴────────────────────────────────────────────────────┘
+┌──────────────┬────────┬───────────────────────────────────────────────────────────────────────────────────────┐
+│ schema       ┆ tenant ┆ finding                                                                               │
+╞══════════════╪════════╪═══════════════════════════════════════════════════════════════════════════════════════╡
+│ tenant_acme  ┆ acme   ┆ the schema does not exist                                                             │
+│ tenant_empty ┆ -      ┆ named like a tenant's schema, but no tenant has it, and it holds nothing a tenant has │
+│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it                                    │
+└──────────────┴────────┴───────────────────────────────────────────────────────────────────────────────────────┘
 --- exit 11
 
 $ pricesync doctor -o json
 --- stdout
 [
   {"schema":"tenant_acme","tenant":"acme","finding":"the schema does not exist"},
+  {"schema":"tenant_empty","tenant":null,"finding":"named like a tenant's schema, but no tenant has it, and it holds nothing a tenant has"},
   {"schema":"tenant_stray","tenant":null,"finding":"looks like a tenant's schema, but no tenant has it"}
 ]
 --- exit 11
 
 $ pricesync doctor --fix missing
 --- stdout
-┌──────────────┬────────┬────────────────────────────────────────────────────┐
-│ schema       ┆ tenant ┆ finding                                            │
-╞══════════════╪════════╪════════════════════════════════════════════════════╡
-│ tenant_acme  ┆ acme   ┆ the schema was missing; created, empty             │
-│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it │
-└──────────────┴────────┴────────────────────────────────────────────────────┘
+┌──────────────┬────────┬───────────────────────────────────────────────────────────────────────────────────────┐
+│ schema       ┆ tenant ┆ finding                                                                               │
+╞══════════════╪════════╪═══════════════════════════════════════════════════════════════════════════════════════╡
+│ tenant_acme  ┆ acme   ┆ the schema was missing; created, empty                                                │
+│ tenant_empty ┆ -      ┆ named like a tenant's schema, but no tenant has it, and it holds nothing a tenant has │
+│ tenant_stray ┆ -      ┆ looks like a tenant's schema, but no tenant has it                                    │
+└──────────────┴────────┴───────────────────────────────────────────────────────────────────────────────────────┘
 --- stderr
 1 schema created; next: pricesync migrate-schemas
 --- exit 11
 
-$ pricesync doctor --fix orphans
+$ pricesync doctor --fix orphans 'tenant_*'
 --- stdout
-┌──────────────┬────────┬────────────────────────────────────────┐
-│ schema       ┆ tenant ┆ finding                                │
-╞══════════════╪════════╪════════════════════════════════════════╡
-│ tenant_stray ┆ stray  ┆ registered as a tenant, without a host │
-└──────────────┴────────┴────────────────────────────────────────┘
+┌──────────────┬────────┬───────────────────────────────────────────────────────────────────────────────────────────────────────┐
+│ schema       ┆ tenant ┆ finding                                                                                               │
+╞══════════════╪════════╪═══════════════════════════════════════════════════════════════════════════════════════════════════════╡
+│ tenant_empty ┆ -      ┆ named like a tenant's schema, but no tenant has it, and it holds nothing a tenant has; not registered │
+│ tenant_stray ┆ stray  ┆ registered as a tenant, without a host                                                                │
+└──────────────┴────────┴───────────────────────────────────────────────────────────────────────────────────────────────────────┘
 --- stderr
-1 tenant registered, 0 of all findings remain; next: pricesync migrate-schemas
---- exit 0
+1 tenant registered, 1 of all findings remain; next: pricesync migrate-schemas
+--- exit 11
 
 $ pricesync doctor --fix none
 --- stderr
