@@ -228,7 +228,7 @@ impl From<CatalogError> for Failure {
                 };
                 Self::new(Exit::Refused, error).hint(hint)
             }
-            CatalogError::ColumnMissing(_) | CatalogError::InvalidId { .. } => Self::new(Exit::Usage, error)
+            CatalogError::ColumnMissing(_) => Self::new(Exit::Usage, error)
                 .hint("set the names of the columns under [catalog] in pricesync.toml, such as slug_column = \"subdomain\"; \"\" for a column that does not exist"),
             CatalogError::ColumnRequired { column, .. } => {
                 let hint = format!("nothing was created; set it with --set {column}=VALUE, or give the column a default");

@@ -1,7 +1,7 @@
 //! `clone-tenant`: copies a tenant into a new one.
 
 use super::args::overrides::{LockTimeoutArg, LockWaitArg};
-use super::args::tenant::{check_name, parse_hosts};
+use super::args::tenant::{SetArg, check_name, parse_hosts};
 use super::restore::{restored_size, warn_of_references};
 use super::run::app::{Access, App};
 use super::run::jobs::run_in_one;
@@ -35,6 +35,8 @@ pub(super) struct Args {
     /// Host name; repeatable, the first is the primary host
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
+    #[command(flatten)]
+    set: SetArg,
     /// Copy no rows, except for the history
     #[arg(long)]
     schema_only: bool,
@@ -69,7 +71,7 @@ impl CommandRun for Args {
                 slug,
                 schema,
                 hostnames,
-                columns: Vec::new(),
+                columns: self.set.columns(&app.settings.catalog)?,
             },
             is_same_tenant: false,
             keeps_hosts: false,

@@ -1,7 +1,7 @@
 //! `create-tenant`: creates the row, the hosts and the schema of a tenant, and migrates it.
 
 use super::args::overrides::{LockTimeoutArg, TemplateArg};
-use super::args::tenant::{check_name, parse_hosts};
+use super::args::tenant::{SetArg, check_name, parse_hosts};
 use super::run::app::{Access, App};
 use super::run::tenants::{new_target, require_schema};
 use super::run::{CommandRun, print_line};
@@ -38,9 +38,8 @@ pub(super) struct Args {
     /// Schema to create [default: catalog.schema_prefix and the slug]
     #[arg(long, value_name = "SCHEMA")]
     schema: Option<String>,
-    /// Set another column of the tenant table; repeatable
-    #[arg(long = "set", value_name = "COLUMN=VALUE", value_parser = assignment)]
-    columns: Vec<(String, String)>,
+    #[command(flatten)]
+    set: SetArg,
     /// Run no migrations
     #[arg(long)]
     no_migrate: bool,
@@ -85,15 +84,8 @@ impl Args {
             slug,
             schema,
             hostnames,
-            columns: self.columns.clone(),
+            columns: self.set.columns(catalog)?,
         })
-    }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((column, value)) if !column.is_empty() => Ok((column.to_owned(), value.to_owned())),
-        _ => Err("expected COLUMN=VALUE, such as paid_until=2027-01-01".to_owned()),
     }
 }
 

@@ -309,7 +309,7 @@ impl Inspection<'_> {
             let text = "the ledger disagrees with its history";
             findings.push(Finding::new(schema.as_str(), label, Problem::Ledger, text));
         }
-        let ids = list.tenants.iter().map(|tenant| tenant.id);
+        let ids = list.tenants.iter().map(|tenant| tenant.id.as_str());
         let ids = std::iter::once(None).chain(ids.map(Some));
         for ((target, id), state) in targets.iter().zip(ids).zip(verified.states) {
             let selection = Target::option(std::iter::once(&**target));

@@ -6,6 +6,7 @@ use super::run::CommandRun;
 use super::run::app::{Access, App, Sets};
 use super::run::tenants::select_tenants;
 use crate::domain::schema_state::SchemaState;
+use crate::domain::tenant::TenantId;
 use crate::error::Exit;
 use crate::error::Failure;
 use crate::postgres::tenants::trash::TrashState;
@@ -82,7 +83,7 @@ impl CommandRun for Args {
             }
             let number = |number: Option<i64>| number.map_or(Cell::Absent, Cell::Number);
             Some(vec![
-                Cell::Number(tenant.id),
+                id_cell(&tenant.id),
                 Cell::Text(tenant.name),
                 Cell::Text(tenant.slug.to_string()),
                 Cell::Text(tenant.schema.to_string()),
@@ -96,6 +97,13 @@ impl CommandRun for Args {
         listing.write(&app.terminal, self.output.format(), rows)?;
         Ok(Exit::Done)
     }
+}
+
+/// Returns an id: a number if it is an integer, otherwise text.
+fn id_cell(id: &TenantId) -> Cell {
+    let text = id.as_str();
+    let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+    number.map_or_else(|| Cell::Text(text.to_owned()), Cell::Number)
 }
 
 async fn trashed(args: &Args, app: &App) -> Result<Exit, Failure> {

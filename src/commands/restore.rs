@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::overrides::LockTimeoutArg;
-use super::args::tenant::parse_hosts;
+use super::args::tenant::{SetArg, parse_hosts};
 use super::run::app::{Access, App};
 use super::run::jobs::run_in_one;
 use super::run::tenants::{new_target, report_pending};
@@ -39,6 +39,8 @@ pub(super) struct Args {
     /// Host; repeatable, replaces the backup's [default with --as: none]
     #[arg(long = "domain", value_name = "HOST")]
     domains: Vec<String>,
+    #[command(flatten)]
+    set: SetArg,
     #[command(flatten)]
     lock_timeout: LockTimeoutArg,
 }
@@ -132,7 +134,7 @@ fn destination(args: &Args, header: &Header, app: &App) -> Result<Destination, F
             slug,
             schema: schema.map_err(|error| refused(&error))?,
             hostnames,
-            columns: Vec::new(),
+            columns: args.set.columns(&app.settings.catalog)?,
         },
         is_same_tenant,
         keeps_hosts,

@@ -69,14 +69,6 @@ pub enum CatalogError {
     /// A constraint or a type rejects a tenant's row or hosts; holds the server's message.
     #[error("{0}")]
     RowRejected(String),
-    /// The id of a tenant is not an integer.
-    #[error("invalid id '{id}' of the tenant with schema '{schema}': not an integer")]
-    InvalidId {
-        /// The id.
-        id: String,
-        /// The tenant's schema.
-        schema: String,
-    },
     /// A name matches several tenants; holds the name and their schemas.
     #[error("'{0}' matches {count} tenants, with the schemas {schemas}", count = .1.len(), schemas = .1.join(", "))]
     Ambiguous(String, Vec<String>),

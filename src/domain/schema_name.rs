@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
 
 /// `PostgreSQL` cuts identifiers to this many bytes without an error
 /// (`NAMEDATALEN - 1`, manual section 4.1.1), so longer ones are refused here.
@@ -13,8 +16,8 @@ pub const BOOKKEEPING_SCHEMA: &str = "pricesync";
 /// The prefix of a schema in the trash; the number of its record follows.
 pub const TRASH_PREFIX: &str = "pricesync_trash_";
 
-/// The prefix of a schema that is being dropped in several transactions; the id of its tenant's row
-/// follows, which is enough to find it again.
+/// The prefix of a schema that is being dropped in several transactions; the id of its tenant
+/// follows, or a digest of it, which is enough to find it again.
 pub const DROPPING_PREFIX: &str = "pricesync_dropping_";
 
 /// The name of a tenant's schema or of `public`.
@@ -88,9 +91,19 @@ impl SchemaName {
         Self(Cow::Owned(format!("{TRASH_PREFIX}{record}")))
     }
 
-    /// Returns the name of a schema that is being dropped in several transactions.
-    pub fn dropping(tenant: i64) -> Self {
-        Self(Cow::Owned(format!("{DROPPING_PREFIX}{tenant}")))
+    /// Returns the name of a schema that is being dropped in several transactions: the prefix and the
+    /// tenant's id, or the first 160 bits of its SHA-256 where the id is longer than 44 bytes or not
+    /// made of `A-Z`, `a-z`, `0-9`, `_` and `-`. `catalog_sql::dropping` is the same in SQL.
+    pub fn dropping(tenant: &str) -> Self {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if (1..=44).contains(&tenant.len()) && tenant.bytes().all(is_plain) {
+            return Self(Cow::Owned(format!("{DROPPING_PREFIX}{tenant}")));
+        }
+        let mut name = DROPPING_PREFIX.to_owned();
+        for byte in &Sha256::digest(tenant)[..20] {
+            let _ = write!(name, "{byte:02x}");
+        }
+        Self(Cow::Owned(name))
     }
 
     /// Returns whether this is the schema of the shared tables.

@@ -194,11 +194,34 @@ impl fmt::Display for Hostname {
     }
 }
 
+/// The primary key of a tenant's row, of any type, as the text that the server writes. SQL compares it
+/// as a literal without a type, which the server reads as the column's type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// Returns the id with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A tenant of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// Primary key in the tenant table.
-    pub id: i64,
+    pub id: TenantId,
     /// The display name, such as `Acme Inc.`.
     pub name: String,
     /// The short name.
@@ -229,8 +252,8 @@ pub struct NewTenant {
 /// A row of the tenant table whose schema name is not usable, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRow {
-    /// Primary key of the row.
-    pub id: i64,
+    /// Primary key of the row; empty if it is NULL.
+    pub id: TenantId,
     /// Its slug, as stored.
     pub slug: String,
     /// Its schema name, as stored.

@@ -305,11 +305,11 @@ pub fn target(tenant: &Tenant) -> Arc<Target> {
 pub(crate) mod tests {
     use super::*;
     use crate::domain::schema_name::SchemaName;
-    use crate::domain::tenant::Slug;
+    use crate::domain::tenant::{Slug, TenantId};
 
     pub(crate) fn tenant(id: i64, slug: &str) -> Tenant {
         Tenant {
-            id,
+            id: TenantId::new(id.to_string()),
             name: slug.to_owned(),
             slug: Slug::from_catalog(slug.to_owned()),
             schema: SchemaName::parse(&format!("tenant_{slug}")).expect("legal"),

@@ -18,7 +18,7 @@ pub struct CatalogLayout {
 pub struct TenantTable {
     /// The table.
     pub table: TableName,
-    /// The column with the primary key, an integer.
+    /// The column with the primary key, of any type.
     pub id: String,
     /// The column with the name of the schema.
     pub schema: String,

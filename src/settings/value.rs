@@ -83,6 +83,9 @@ pub(super) fn maybe<T>(
 
 pub(super) fn table_name(text: &str) -> Result<TableName, String> {
     let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+    if table.contains('.') {
+        return Err("a table as in public.customers, or customers for one in public".to_owned());
+    }
     Ok(TableName { schema: identifier(schema)?, table: identifier(table)? })
 }
 

@@ -59,5 +59,6 @@ mod support;
 mod template;
 mod template_seeds;
 mod tenant_context;
+mod tenant_keys;
 mod timeouts;
 mod trash;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::domain::tenant::Hostname;
 use crate::error::{Exit, Failure};
+use crate::settings::CatalogLayout;
 
 /// `--tenant`, exactly one.
 #[derive(clap::Args, Debug)]
@@ -11,6 +12,50 @@ pub(crate) struct TenantArg {
     /// The tenant: its exact slug, schema or host
     #[arg(long, short = 't', value_name = "TENANT")]
     pub(crate) tenant: String,
+}
+
+/// `--set` of the commands that insert a tenant's row.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct SetArg {
+    /// Set another column of the tenant table; repeatable
+    #[arg(long = "set", value_name = "COLUMN=VALUE", value_parser = assignment)]
+    columns: Vec<(String, String)>,
+}
+
+impl SetArg {
+    /// Returns the columns and their values.
+    ///
+    /// # Errors
+    ///
+    /// Exit 2 for a column that is given twice, and for one that another option sets.
+    pub(crate) fn columns(&self, layout: &CatalogLayout) -> Result<Vec<(String, String)>, Failure> {
+        let refused = |why: String| Err(Failure::words(Exit::Usage, why));
+        let tenants = &layout.tenants;
+        for (position, (column, _)) in self.columns.iter().enumerate() {
+            if self.columns[..position].iter().any(|(other, _)| other == column) {
+                return refused(format!("--set {column} is given twice"));
+            }
+            let by_option = [
+                (Some(&tenants.schema), "the schema"),
+                (tenants.slug.as_ref(), "the slug"),
+                (tenants.name.as_ref(), "the name"),
+            ];
+            let same = |(own, _): &(Option<&String>, &str)| *own == Some(column);
+            if let Some((_, what)) = by_option.into_iter().find(same) {
+                return refused(format!(
+                    "--set {column}: the column holds {what}, which has an option of its own"
+                ));
+            }
+        }
+        Ok(self.columns.clone())
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((column, value)) if !column.is_empty() => Ok((column.to_owned(), value.to_owned())),
+        _ => Err("expected COLUMN=VALUE, such as paid_until=2027-01-01".to_owned()),
+    }
 }
 
 /// `--config` again, without its short form, for commands where `-c` is SQL.

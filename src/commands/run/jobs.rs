@@ -11,7 +11,7 @@ use super::signals::{Cancellation, interruptible};
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
 use crate::domain::target::Target;
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::{Tenant, TenantId};
 use crate::error::Failure;
 use crate::postgres::connection::database::Database;
 use crate::postgres::tenants::admin::TenantAdmin;
@@ -26,13 +26,13 @@ use crate::service::summary::{SchemaOutcome, Summary};
 /// The ids of the selected tenants. A tenant of the same name that was created since has another id.
 pub(crate) struct TenantIds {
     catalog: PostgresCatalog,
-    ids: HashMap<SchemaName, i64>,
+    ids: HashMap<SchemaName, TenantId>,
 }
 
 impl TenantIds {
     pub(crate) fn new(catalog: PostgresCatalog, tenants: &[Tenant]) -> Self {
         let ids = tenants.iter();
-        let ids = ids.map(|tenant| (tenant.schema.clone(), tenant.id));
+        let ids = ids.map(|tenant| (tenant.schema.clone(), tenant.id.clone()));
         Self { catalog, ids: ids.collect() }
     }
 
@@ -60,7 +60,7 @@ impl<J: SchemaJob> SchemaJob for SkipDropped<J> {
         tokio::select! {
             biased;
             () = interrupts.reaches(Interrupt::Cancel) => result,
-            why = self.tenants.catalog.skip_reason(*id) => {
+            why = self.tenants.catalog.skip_reason(id) => {
                 why.map_or(result, |why| Ok(JobSuccess::Skipped(why)))
             }
         }

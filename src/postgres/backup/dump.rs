@@ -16,6 +16,7 @@ use crate::archive::{
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
+use crate::postgres::connection::catalog_sql::id_literal;
 use crate::postgres::connection::database::Route;
 use crate::postgres::connection::options::RECONNECT_TIMEOUT;
 use crate::postgres::connection::server_error::{server_error, sqlstate_of};
@@ -321,13 +322,13 @@ async fn read_header(
     about_schema: &[(String, String)],
 ) -> Result<Header, BackupError> {
     let tables = source.admin.tables();
-    let id = source.tenant.id;
-    let domains = source.admin.catalog.domains_as_json(id);
+    let id = id_literal(&source.tenant.id);
+    let domains = source.admin.catalog.domains_as_json(&source.tenant.id);
     let sql = format!(
-        "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = '{id}'), {domains}, \
+        "SELECT (SELECT row_to_json(c) FROM {tenants} c WHERE c.{id_column} = {id}), {domains}, \
          t.slug, t.name, current_user, to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-         (SELECT coalesce(json_agg(d.domain ORDER BY d.is_primary DESC, d.id), '[]') FROM {hosts} d WHERE d.tenant_id = '{id}') \
-         FROM {rows} t WHERE t.id = '{id}' AND t.schema_name = {schema}",
+         (SELECT coalesce(json_agg(d.domain ORDER BY d.is_primary DESC, d.id), '[]') FROM {hosts} d WHERE d.tenant_id = {id}) \
+         FROM {rows} t WHERE t.id = {id} AND t.schema_name = {schema}",
         tenants = tables.tenants,
         id_column = tables.id,
         hosts = tables.hosts,

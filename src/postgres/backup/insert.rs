@@ -6,6 +6,8 @@ use tokio_postgres::Error;
 
 use super::BackupError;
 use super::restore::{Destination, RestoreTransaction};
+use crate::domain::tenant::TenantId;
+use crate::postgres::connection::catalog_sql::assignments;
 use crate::postgres::tenants::new_row::{insert_error, inserted_id};
 
 impl RestoreTransaction<'_> {
@@ -22,7 +24,7 @@ impl RestoreTransaction<'_> {
     }
 
     /// Inserts the tenant and its hosts and returns its id.
-    pub(super) async fn insert(&self) -> Result<i64, BackupError> {
+    pub(super) async fn insert(&self) -> Result<TenantId, BackupError> {
         let sql = self.insert_statement().await?;
         let new = &self.destination.new;
         let rows = self.session.rows(&sql).await;
@@ -37,11 +39,17 @@ impl RestoreTransaction<'_> {
         let Destination { new, is_same_tenant, keeps_hosts } = self.destination;
         let tables = self.admin.tables();
         let row = format!("json_build_array({}::json)", literal(&self.header.tenant));
-        let columns = self
+        let mut columns = self
             .columns(&tables.tenants, &tables.id, &row, *is_same_tenant)
             .await
             .map_err(reading())?;
         let mut values = tables.naming(new);
+        for (column, value) in assignments(new) {
+            if !columns.contains(&column) {
+                columns.push(column.clone());
+            }
+            values.push((column, value));
+        }
         if !is_same_tenant {
             let created = tables.created.iter();
             values.extend(created.map(|column| (column.clone(), "now()".to_owned())));
@@ -69,7 +77,7 @@ impl RestoreTransaction<'_> {
             _ => tables.insert_hosts(new),
         };
         Ok(match hosts {
-            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id FROM t"),
+            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id::text FROM t"),
             None => tenant,
         })
     }

@@ -17,7 +17,8 @@ use crate::archive::{
 use crate::domain::schema_name::{QuotedIdentifier, SchemaName};
 use crate::domain::script::Scope;
 use crate::domain::target::Target;
-use crate::domain::tenant::{NewTenant, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant, TenantId};
+use crate::postgres::connection::catalog_sql::id_literal;
 use crate::postgres::connection::session::{Row, Session};
 use crate::postgres::tenants::admin::TenantAdmin;
 use crate::postgres::tenants::new_row::insert_error;
@@ -125,7 +126,7 @@ impl TenantAdmin {
 /// A restored tenant before COMMIT.
 struct Loaded {
     opened: OpenTransaction,
-    id: i64,
+    id: TenantId,
     tables: usize,
     rows: u64,
     differences: Vec<String>,
@@ -158,8 +159,8 @@ impl RestoreTransaction<'_> {
                     self.statements(Section::Schema, &owner).await?;
                     // Foreign keys of the tenant's tables may reference its row.
                     let inserted = self.insert().await?;
+                    stale_references = self.add_constraints(&inserted, &sql).await?;
                     id = Some(inserted);
-                    stale_references = self.add_constraints(inserted, &sql).await?;
                 }
                 ArchivePart::Sql(section, sql) => self.statements(section, &sql).await?,
                 ArchivePart::Table(head) => {
@@ -185,7 +186,8 @@ impl RestoreTransaction<'_> {
     }
 
     async fn commit(&self, loaded: Loaded) -> Result<Restored, TxError<BackupError, Restored>> {
-        let (new, select) = (&self.destination.new, format!("SELECT {}", loaded.id));
+        let new = &self.destination.new;
+        let select = format!("SELECT {}", id_literal(&loaded.id));
         let restored = |tenant| Restored {
             tenant: Tenant { id: loaded.id, ..tenant },
             tables: loaded.tables,
@@ -229,10 +231,10 @@ impl RestoreTransaction<'_> {
     /// Updates columns with a foreign key to the tenant's id from the old to the new id, then runs the
     /// section after the rows. If that fails, such as for a CHECK, runs the section with the old id and
     /// returns these columns.
-    async fn add_constraints(&self, id: i64, sql: &str) -> Result<Vec<String>, BackupError> {
+    async fn add_constraints(&self, id: &TenantId, sql: &str) -> Result<Vec<String>, BackupError> {
         const ROLLBACK: &str = "ROLLBACK TO SAVEPOINT pricesync_new_id";
         let keys = &self.header.tenant_keys;
-        let before = self.id_before().filter(|before| *before != id.to_string());
+        let before = self.id_before().filter(|before| before != id.as_str());
         let (Some(before), false) = (before, keys.is_empty()) else {
             self.run_after_section(sql).await?;
             return Ok(Vec::new());
@@ -244,8 +246,9 @@ impl RestoreTransaction<'_> {
             // The tables have no trigger, rule or index yet.
             let _ = write!(
                 update,
-                "; UPDATE ONLY {} SET {column} = '{id}' WHERE {column} = {}",
+                "; UPDATE ONLY {} SET {column} = {} WHERE {column} = {}",
                 qualified(schema, table),
+                id_literal(id),
                 escape_literal(&before)
             );
         }

@@ -120,7 +120,7 @@ impl Psql<'_> {
 mod tests {
     use super::*;
     use crate::domain::schema_name::SchemaName;
-    use crate::domain::tenant::Slug;
+    use crate::domain::tenant::{Slug, TenantId};
     use crate::postgres::connection::conninfo::{ConnectOptions, Environment};
 
     fn psql(schema: &str, check: impl FnOnce(&Psql<'_>)) {
@@ -131,7 +131,7 @@ mod tests {
             search_path: Vec::new(),
         };
         let tenant = Tenant {
-            id: 1,
+            id: TenantId::new("1"),
             name: "x".to_owned(),
             slug: Slug::from_catalog("a%'c".to_owned()),
             schema: SchemaName::parse(schema).expect("legal"),

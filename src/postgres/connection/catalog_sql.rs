@@ -1,11 +1,9 @@
 //! SQL for the configured catalog tables, with the column names that every query uses.
 
-use std::fmt::Write as _;
-
 use postgres_protocol::escape::escape_literal;
 
 use crate::domain::schema_name::{DROPPING_PREFIX, QuotedIdentifier};
-use crate::domain::tenant::{NewTenant, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant, TenantId};
 use crate::settings::{CatalogLayout, TableName};
 
 /// SQL for the catalog tables and their columns, quoted.
@@ -138,31 +136,21 @@ impl Tables {
 
     /// Returns the statement that inserts a tenant with its hosts and returns its id.
     pub(crate) fn insert(&self, new: &NewTenant) -> String {
-        let slug = escape_literal(new.slug.as_str());
-        let mut columns = self.schema.clone();
-        let mut values = escape_literal(new.schema.as_str());
-        let mut add = |column: &str, value: &str| {
-            let _ = write!(columns, ", {column}");
-            let _ = write!(values, ", {value}");
-        };
-        if let Some(column) = &self.slug {
-            add(column, &slug);
+        let mut cells = self.naming(new);
+        cells.extend(self.created.iter().map(|column| (column.clone(), "now()".to_owned())));
+        for (column, value) in assignments(new) {
+            // A value that was given wins over ours.
+            cells.retain(|(name, _)| *name != column);
+            cells.push((column, value));
         }
-        if let Some(column) = &self.name {
-            add(column, &escape_literal(&new.name));
-        }
-        if let Some(column) = &self.created {
-            add(column, "now()");
-        }
-        for (column, value) in &new.columns {
-            add(&QuotedIdentifier::new(column).to_string(), &escape_literal(value));
-        }
+        let (columns, values): (Vec<_>, Vec<_>) = cells.into_iter().unzip();
+        let (columns, values) = (columns.join(", "), values.join(", "));
         let tenant = format!(
             "INSERT INTO {} ({columns}) VALUES ({values}) RETURNING {} AS id",
             self.tenants, self.id
         );
         match self.insert_hosts(new) {
-            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id FROM t"),
+            Some(hosts) => format!("WITH t AS ({tenant}), d AS ({hosts}) SELECT id::text FROM t"),
             None => tenant,
         }
     }
@@ -221,25 +209,47 @@ impl Tables {
             .collect();
         (!set.is_empty()).then(|| {
             format!(
-                "UPDATE {} SET {} WHERE {} = '{}'",
+                "UPDATE {} SET {} WHERE {} = {}",
                 self.tenants,
                 set.join(", "),
                 self.id,
-                old.id
+                id_literal(&old.id)
             )
         })
     }
 
     /// Returns the statements that delete a tenant's row and its hosts.
-    pub(crate) fn delete(&self, id: i64) -> String {
-        let tenant = format!("DELETE FROM {} WHERE {} = '{id}'", self.tenants, self.id);
+    pub(crate) fn delete(&self, id: &TenantId) -> String {
+        let id = id_literal(id);
+        let tenant = format!("DELETE FROM {} WHERE {} = {id}", self.tenants, self.id);
         match &self.domains {
             Some(domains) => {
-                format!("DELETE FROM {} WHERE {} = '{id}'; {tenant}", domains.table, domains.tenant)
+                format!("DELETE FROM {} WHERE {} = {id}; {tenant}", domains.table, domains.tenant)
             }
             None => tenant,
         }
     }
+}
+
+/// Returns the further columns of a new tenant and their values, both quoted.
+pub(crate) fn assignments(new: &NewTenant) -> impl Iterator<Item = (String, String)> {
+    let quoted = |(column, value): &(String, String)| {
+        (QuotedIdentifier::new(column).to_string(), escape_literal(value))
+    };
+    new.columns.iter().map(quoted)
+}
+
+/// Returns an id as a literal without a type.
+pub(crate) fn id_literal(id: &TenantId) -> String {
+    escape_literal(id.as_str())
+}
+
+/// Returns the expression for [`SchemaName::dropping`] of the id in a column.
+pub(crate) fn dropping(id: &str) -> String {
+    format!(
+        "('{DROPPING_PREFIX}' || CASE WHEN {id}::text COLLATE \"C\" ~ '^[A-Za-z0-9_-]{{1,44}}$' THEN {id}::text \
+         ELSE left(encode(sha256(convert_to({id}::text, 'UTF8')), 'hex'), 40) END)"
+    )
 }
 
 /// Returns whether a key contains a column; the server quotes names only where necessary.
@@ -259,7 +269,7 @@ pub(crate) fn select_missing(tenants: &str) -> String {
     };
     format!(
         "SELECT t.schema_name, {} FROM {tenants} t WHERE NOT {}",
-        there(&format!("'{DROPPING_PREFIX}' || t.id")),
+        there(&dropping("t.id")),
         there("t.schema_name::text")
     )
 }

@@ -10,8 +10,8 @@ use super::mark::has_mark;
 use crate::domain::catalog::{CatalogError, TenantCatalog};
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::sqlstate;
-use crate::domain::tenant::{Hostname, RefusedRow, Slug, Tenant, TenantList};
-use crate::postgres::connection::catalog_sql::Tables;
+use crate::domain::tenant::{Hostname, RefusedRow, Slug, Tenant, TenantId, TenantList};
+use crate::postgres::connection::catalog_sql::{Tables, dropping, id_literal};
 use crate::postgres::connection::database::Database;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error};
 use crate::postgres::connection::session::{Row, Session};
@@ -177,12 +177,13 @@ impl PostgresCatalog {
 
     /// Returns why a job skips the tenant with this id: it was dropped or is being dropped. `None` where
     /// it is neither, or where the catalog cannot be read.
-    pub async fn skip_reason(&self, id: i64) -> Option<Skipped> {
+    pub async fn skip_reason(&self, id: &TenantId) -> Option<Skipped> {
         let session = self.session().await.ok()?;
         let sql = format!(
-            "SELECT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) \
-             FROM {} t WHERE t.id = '{id}'",
-            self.tables.rows
+            "SELECT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname::text = {}) FROM {} t WHERE t.id = {}",
+            dropping("t.id"),
+            self.tables.rows,
+            id_literal(id)
         );
         match session.read(&sql).await.ok()?.first() {
             None => Some(Skipped::Dropped),
@@ -221,11 +222,14 @@ impl PostgresCatalog {
     }
 
     /// Returns an expression for the rows of a tenant's hosts, as a JSON array.
-    pub(crate) fn domains_as_json(&self, id: i64) -> String {
+    pub(crate) fn domains_as_json(&self, id: &TenantId) -> String {
         match &self.tables.domains {
             Some(domains) => format!(
-                "(SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.{}), '[]') FROM {} d WHERE d.{} = '{id}')",
-                domains.id, domains.table, domains.tenant
+                "(SELECT coalesce(json_agg(row_to_json(d) ORDER BY d.{}), '[]') FROM {} d WHERE d.{} = {})",
+                domains.id,
+                domains.table,
+                domains.tenant,
+                id_literal(id)
             ),
             None => "'[]'::json".to_owned(),
         }
@@ -235,7 +239,7 @@ impl PostgresCatalog {
     fn select(&self, condition: &str) -> String {
         let Tables { rows, hosts, .. } = &self.tables;
         format!(
-            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, \
+            "SELECT t.id::text, t.name, t.slug, t.schema_name, {CREATED_AT}, \
              (SELECT {HOSTS} FROM {hosts} d WHERE d.tenant_id = t.id) \
              FROM {rows} t {condition} ORDER BY t.slug COLLATE \"C\""
         )
@@ -247,7 +251,7 @@ impl TenantCatalog for PostgresCatalog {
         let Tables { rows, hosts, .. } = &self.tables;
         // Aggregating all hosts at once; a subquery for each tenant takes 1.5 times as long.
         self.read_all(&format!(
-            "SELECT t.id, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {rows} t LEFT JOIN \
+            "SELECT t.id::text, t.name, t.slug, t.schema_name, {CREATED_AT}, d.hosts FROM {rows} t LEFT JOIN \
              (SELECT d.tenant_id, {HOSTS} AS hosts FROM {hosts} d GROUP BY d.tenant_id) d ON d.tenant_id = t.id \
              ORDER BY t.slug COLLATE \"C\""
         ))
@@ -256,7 +260,7 @@ impl TenantCatalog for PostgresCatalog {
 
     async fn list_briefly(&self) -> Result<TenantList, CatalogError> {
         self.read_all(&format!(
-            "SELECT t.id, t.name, t.slug, t.schema_name, NULL, NULL FROM {} t ORDER BY t.slug COLLATE \"C\"",
+            "SELECT t.id::text, t.name, t.slug, t.schema_name, NULL, NULL FROM {} t ORDER BY t.slug COLLATE \"C\"",
             self.tables.rows
         ))
         .await
@@ -278,7 +282,7 @@ impl TenantCatalog for PostgresCatalog {
         })?;
         let mut list = TenantList::default();
         for row in &rows {
-            read_tenant(row, &mut list)?;
+            read_tenant(row, &mut list);
         }
         let found = list.tenants.into_iter().next();
         found.ok_or_else(|| CatalogError::NotFound(host.to_string()))
@@ -298,7 +302,7 @@ impl PostgresCatalog {
         while let Some(message) = rows.next().await {
             match message {
                 Ok(SimpleQueryMessage::Row(row)) => {
-                    read_tenant(&Row::new(row, &query), &mut list)?;
+                    read_tenant(&Row::new(row, &query), &mut list);
                 }
                 Ok(_) => {}
                 // The stream of a lost connection repeats this error without an end.
@@ -312,18 +316,15 @@ impl PostgresCatalog {
     }
 }
 
-fn read_tenant(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
+fn read_tenant(row: &Row, list: &mut TenantList) {
     // Columns of the tenant table may be NULL, whatever they hold.
     let cell = |column: usize| row.optional(column).unwrap_or_default();
     let schema = cell(3);
     // django-tenants has a row for the shared schema itself.
     if schema == "public" {
-        return Ok(());
+        return;
     }
-    let id = cell(0).parse().map_err(|_| CatalogError::InvalidId {
-        id: cell(0).to_owned(),
-        schema: schema.to_owned(),
-    })?;
+    let id = TenantId::new(cell(0));
     match SchemaName::parse(schema) {
         Ok(schema) => list.tenants.push(Tenant {
             id,
@@ -344,5 +345,4 @@ fn read_tenant(row: &Row, list: &mut TenantList) -> Result<(), CatalogError> {
             reason,
         }),
     }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use super::catalog::PostgresCatalog;
 use super::change::ChangeError;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::tenant::{Hostname, NewTenant, Tenant};
-use crate::postgres::connection::catalog_sql::{Tables, select_missing};
+use crate::postgres::connection::catalog_sql::{Tables, id_literal, select_missing};
 use crate::postgres::connection::session::Session;
 use crate::postgres::connection::sql_file::filled;
 
@@ -39,7 +39,8 @@ impl PostgresCatalog {
             NewValues::Adopt => (None, new.schema.as_str()),
             NewValues::Rename(old) => (Some(old), old.schema.as_str()),
         };
-        let is_other = old.map_or("true".to_owned(), |old| format!("t.id <> '{}'", old.id));
+        let is_other =
+            old.map_or("true".to_owned(), |old| format!("t.id <> {}", id_literal(&old.id)));
         let forms = new.hostnames.iter().flat_map(spellings);
         let new_hosts: Vec<String> = forms.map(|host| literal(&host)).collect();
         let values = [

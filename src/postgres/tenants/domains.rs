@@ -9,7 +9,7 @@ use super::change::ChangeError;
 use super::conflicts::spellings;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::tenant::{Hostname, Tenant};
-use crate::postgres::connection::catalog_sql::Domains;
+use crate::postgres::connection::catalog_sql::{Domains, id_literal};
 use crate::postgres::connection::session::Row;
 use crate::postgres::transaction::retry::{GaveUp, Stop, Transaction};
 use crate::postgres::transaction::settings::catalog_search_path;
@@ -133,7 +133,7 @@ impl TenantAdmin {
                     domains.domain,
                     domains.tenant,
                     escape_literal(host.as_str()),
-                    tenant.id,
+                    id_literal(&tenant.id),
                     domains.id
                 );
                 let inserted = transaction.rows(&sql).await?;
@@ -254,14 +254,17 @@ impl TenantAdmin {
         // Locked, so that no other session drops the tenant.
         let sql = format!(
             "SELECT 1 FROM {} WHERE {} = {} FOR KEY SHARE",
-            tables.tenants, tables.id, tenant.id
+            tables.tenants,
+            tables.id,
+            id_literal(&tenant.id)
         );
         if transaction.rows(&sql).await?.is_empty() {
             return Err(DomainError::from(CatalogError::NotFound(tenant.slug.to_string())).into());
         }
         let sql = format!(
             "SELECT d.id, d.domain, d.is_primary FROM {} d WHERE d.tenant_id = {} ORDER BY d.is_primary DESC, d.id",
-            tables.hosts, tenant.id
+            tables.hosts,
+            id_literal(&tenant.id)
         );
         let rows = transaction.rows(&sql).await?;
         let row = |row: &Row| {
@@ -313,7 +316,9 @@ impl TenantAdmin {
         };
         let sql = format!(
             "UPDATE {} SET {primary} = false WHERE {} = {} AND {primary}",
-            domains.table, domains.tenant, tenant.id
+            domains.table,
+            domains.tenant,
+            id_literal(&tenant.id)
         );
         transaction.rows(&sql).await?;
         Ok(())

@@ -10,7 +10,7 @@ use super::change::ChangeError;
 use super::conflicts::NewValues;
 use crate::domain::catalog::{CatalogError, Taken};
 use crate::domain::sqlstate;
-use crate::domain::tenant::{NewTenant, Tenant};
+use crate::domain::tenant::{NewTenant, Tenant, TenantId};
 use crate::postgres::connection::catalog_sql::Tables;
 use crate::postgres::connection::server_error::{is_connection_lost, server_error, sqlstate_of};
 use crate::postgres::connection::session::{Row, Session};
@@ -75,7 +75,7 @@ impl TenantAdmin {
             session.client().simple_query("COMMIT"),
         );
         let (inserted, noted, committed) = monitor.during_commit(all).await;
-        let id = inserted.as_ref().map_or(0, |rows| inserted_id(rows));
+        let id = inserted.as_ref().map_or_else(|_| TenantId::default(), |rows| inserted_id(rows));
         let error = match (inserted, noted, committed) {
             (Ok(_), Ok(_), Ok(_)) => return Ok(created(new_tenant(id, new))),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => error,
@@ -92,11 +92,11 @@ impl TenantAdmin {
 
     /// Reads the id of a tenant whose INSERT was committed but whose reply was lost.
     pub(crate) async fn with_id(&self, tenant: Tenant) -> Result<Tenant, ChangeError> {
-        if tenant.id != 0 {
+        if !tenant.id.as_str().is_empty() {
             return Ok(tenant);
         }
         let sql = format!(
-            "SELECT id FROM {} t WHERE slug = {} AND schema_name = {}",
+            "SELECT id::text FROM {} t WHERE slug = {} AND schema_name = {}",
             self.tables().rows,
             escape_literal(tenant.slug.as_str()),
             escape_literal(tenant.schema.as_str())
@@ -107,12 +107,12 @@ impl TenantAdmin {
     }
 }
 
-/// Returns the id that `INSERT ... RETURNING` returned, 0 if none.
-pub(crate) fn inserted_id(rows: &[Row]) -> i64 {
-    rows.last().and_then(|row| row.parse(0).ok()).unwrap_or_default()
+/// Returns the id that `INSERT ... RETURNING` returned, empty if none.
+pub(crate) fn inserted_id(rows: &[Row]) -> TenantId {
+    TenantId::new(rows.last().and_then(|row| row.optional(0)).unwrap_or_default())
 }
 
-fn new_tenant(id: i64, new: &NewTenant) -> Tenant {
+fn new_tenant(id: TenantId, new: &NewTenant) -> Tenant {
     Tenant {
         id,
         name: new.name.clone(),

@@ -12,7 +12,7 @@ use tokio_postgres::Error;
 
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
 use crate::domain::tenant::Tenant;
-use crate::postgres::connection::catalog_sql::Tables;
+use crate::postgres::connection::catalog_sql::{Tables, id_literal};
 use crate::postgres::connection::session::{Row, Session};
 
 /// How many tables one query searches; it locks them all until its end.
@@ -68,10 +68,10 @@ pub(crate) async fn find(
     scope: SearchScope,
     lock_timeout: Duration,
 ) -> Result<ReferencingKeys, Error> {
-    let id = tenant.id;
-    let mut parents = vec![(tables.tenants.clone(), format!("{} = '{id}'", tables.id))];
+    let id = id_literal(&tenant.id);
+    let mut parents = vec![(tables.tenants.clone(), format!("{} = {id}", tables.id))];
     if let Some(domains) = &tables.domains {
-        parents.push((domains.table.clone(), format!("{} = '{id}'", domains.tenant)));
+        parents.push((domains.table.clone(), format!("{} = {id}", domains.tenant)));
     }
     let mut result = ReferencingKeys::default();
     let mut locks = HashMap::new();
@@ -131,7 +131,7 @@ fn keys(tables: &Tables, tenant: &Tenant, scope: SearchScope, parent: &str, rows
         SearchScope::Elsewhere => format!(
             "AND n.nspname NOT IN ({}, {})",
             escape_literal(tenant.schema.as_str()),
-            escape_literal(SchemaName::dropping(tenant.id).as_str())
+            escape_literal(SchemaName::dropping(tenant.id.as_str()).as_str())
         ),
         SearchScope::Everywhere => String::new(),
     };

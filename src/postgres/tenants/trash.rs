@@ -11,13 +11,13 @@ use super::catalog::{PostgresCatalog, database_error};
 use super::change::ChangeError;
 use super::conflicts::NewValues;
 use super::drop::{Chunk, Contents, LockedTables, Owner, PartlyDropped, contents_of};
-use super::new_row::inserted_id;
 use super::referencing_rows::SearchScope;
 use crate::domain::catalog::CatalogError;
 use crate::domain::schema_name::{DROPPING_PREFIX, SchemaName, TRASH_PREFIX};
-use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant};
+use crate::domain::tenant::{Hostname, NewTenant, Slug, Tenant, TenantId};
 use crate::postgres::bookkeeping;
 use crate::postgres::bookkeeping::run_log;
+use crate::postgres::connection::catalog_sql::{dropping, id_literal};
 use crate::postgres::connection::session::Row;
 use crate::postgres::connection::sql_file::filled;
 use crate::postgres::transaction::ledger::is_absent;
@@ -33,7 +33,7 @@ pub struct Trashed {
     /// The id of its record in the trash.
     pub id: i64,
     /// The id of its row, which is restored.
-    pub tenant_id: i64,
+    pub tenant_id: TenantId,
     /// Its slug.
     pub slug: String,
     /// Its display name.
@@ -117,8 +117,9 @@ impl PostgresCatalog {
         let known: Vec<SchemaName> = trash.iter().map(Trashed::trash_schema).collect();
         let sql = format!(
             "SELECT nspname FROM pg_namespace n WHERE starts_with(nspname, '{TRASH_PREFIX}') OR starts_with(nspname, '{DROPPING_PREFIX}') \
-             AND NOT EXISTS (SELECT FROM {} t WHERE n.nspname = '{DROPPING_PREFIX}' || t.id) ORDER BY 1",
-            self.tables().rows
+             AND NOT EXISTS (SELECT FROM {} t WHERE n.nspname::text = {}) ORDER BY 1",
+            self.tables().rows,
+            dropping("t.id")
         );
         let rows = self.read(&sql).await?;
         let schemas = rows.iter().map(|row| row.text(0).map(str::to_owned));
@@ -167,21 +168,25 @@ impl TenantAdmin {
         let next = format!(
             "{ASYNC_COMMIT}; SELECT nextval(pg_get_serial_sequence('pricesync.trash', 'id'))"
         );
-        let number = inserted_id(&self.read(async |session| session.rows(&next).await).await?);
+        let number = self
+            .read(async |session| {
+                session.rows(&next).await?.last().map_or(Ok(0), |row| row.parse(0))
+            })
+            .await?;
         let trash_schema = SchemaName::trashed(number);
         let tables = self.tables();
         let values = [
             ("{number}", number.to_string()),
-            ("{id}", tenant.id.to_string()),
+            ("{id}", id_literal(&tenant.id)),
             ("{tenants}", tables.tenants.clone()),
             ("{id_column}", tables.id.clone()),
-            ("{domains}", self.catalog.domains_as_json(tenant.id)),
+            ("{domains}", self.catalog.domains_as_json(&tenant.id)),
             ("{hosts}", tables.hosts.clone()),
             ("{tables}", contents.tables.to_string()),
             ("{bytes}", contents.bytes.to_string()),
             ("{rows}", tables.rows.clone()),
             ("{search_path}", catalog_search_path(&self.options)),
-            ("{delete}", tables.delete(tenant.id)),
+            ("{delete}", tables.delete(&tenant.id)),
             ("{schema}", tenant.schema.quoted().to_string()),
             ("{trash_schema}", trash_schema.quoted().to_string()),
             ("{forget}", run_log::forget(&tenant.schema)),
@@ -233,7 +238,7 @@ impl TenantAdmin {
         let refused = |error: &Error| self.rename_error(error, &new);
         self.retry().run_locked(&trashed.trash_schema(), refused, work).await?;
         Ok(Tenant {
-            id: trashed.tenant_id,
+            id: trashed.tenant_id.clone(),
             name: new.name,
             slug: new.slug,
             schema: new.schema,
@@ -320,7 +325,7 @@ impl TenantAdmin {
 fn read_trashed(row: &Row) -> Result<Trashed, Error> {
     Ok(Trashed {
         id: row.parse(0)?,
-        tenant_id: row.parse(1)?,
+        tenant_id: TenantId::new(row.text(1)?),
         slug: row.text(2)?.to_owned(),
         name: row.text(3)?.to_owned(),
         schema: row.text(4)?.to_owned(),

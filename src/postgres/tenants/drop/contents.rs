@@ -82,7 +82,7 @@ impl PostgresCatalog {
     pub async fn presence(&self, tenant: &Tenant) -> Result<Presence, CatalogError> {
         let sql = format!(
             "SELECT starts_with(nspname, '{DROPPING_PREFIX}') FROM pg_namespace WHERE nspname IN ({}, {}) ORDER BY 1 DESC LIMIT 1",
-            escape_literal(SchemaName::dropping(tenant.id).as_str()),
+            escape_literal(SchemaName::dropping(tenant.id.as_str()).as_str()),
             escape_literal(tenant.schema.as_str()),
         );
         let rows = self.read(&sql).await?;
@@ -95,7 +95,7 @@ impl PostgresCatalog {
 
     /// Returns the contents of a tenant's schema, and which objects outside depend on it.
     pub async fn contents(&self, tenant: &Tenant) -> Result<Contents, CatalogError> {
-        let names = [SchemaName::dropping(tenant.id), tenant.schema.clone()];
+        let names = [SchemaName::dropping(tenant.id.as_str()), tenant.schema.clone()];
         let session = self.session().await?;
         let mut contents = contents_of(&session, &names).await?;
         let shared = SearchScope::Shared;

@@ -27,6 +27,7 @@ use crate::domain::schema_name::SchemaName;
 use crate::domain::sqlstate;
 use crate::domain::tenant::Tenant;
 use crate::postgres::bookkeeping::run_log;
+use crate::postgres::connection::catalog_sql::id_literal;
 use crate::postgres::connection::server_error::{is_worth_retrying, server_error, sqlstate_of};
 use crate::postgres::transaction::retry::TxError;
 use crate::postgres::transaction::settings::ASYNC_COMMIT;
@@ -112,14 +113,14 @@ impl TenantAdmin {
     /// if rows block the deletion of the tenant's row, or rows of another tenant would be deleted with
     /// it; [`ChangeError::Locked`] if another session holds the schema's lock for longer than `lock_wait`.
     pub async fn drop(&self, tenant: &Tenant, drop: DropOptions) -> Result<(), ChangeError> {
-        let partly_dropped = SchemaName::dropping(tenant.id);
+        let partly_dropped = SchemaName::dropping(tenant.id.as_str());
         let names = [partly_dropped.clone(), tenant.schema.clone()];
         let contents = contents_of(&self.catalog.session().await?, &names).await?;
         contents.check_dependents(drop.cascade_outside)?;
         let mut last = String::new();
         if !drop.keep_record {
             self.check_references(tenant, SearchScope::Elsewhere, |one| one.blocks).await?;
-            let delete = self.tables().delete(tenant.id);
+            let delete = self.tables().delete(&tenant.id);
             let _ = write!(last, "; {}{delete}", catalog_search_path(&self.options));
         }
         let owner = self.owner(tenant);
@@ -155,10 +156,10 @@ impl TenantAdmin {
     pub(crate) fn owner(&self, tenant: &Tenant) -> Owner {
         Owner {
             query: format!(
-                "SELECT FROM {} WHERE {} = '{}' AND {} = {} FOR UPDATE",
+                "SELECT FROM {} WHERE {} = {} AND {} = {} FOR UPDATE",
                 self.tables().tenants,
                 self.tables().id,
-                tenant.id,
+                id_literal(&tenant.id),
                 self.tables().schema,
                 escape_literal(tenant.schema.as_str())
             ),
