@@ -24,7 +24,7 @@ use pricesync::postgres::connection::tls;
 use pricesync::postgres::migrate::migrator::PostgresMigrator;
 use pricesync::postgres::tenants::catalog::PostgresCatalog;
 use pricesync::service::concurrency::ConcurrencyLimit;
-use pricesync::service::event::Progress;
+use pricesync::service::event::{Operation, Progress};
 use pricesync::service::fleet::{Fleet, Interrupts};
 use pricesync::service::rollout::{Rollout, Scopes};
 use pricesync::service::stages::Stages;
@@ -93,7 +93,7 @@ async fn migrate(url: &str) -> Result<bool, Box<dyn Error>> {
         },
         scopes: Scopes::Everything,
         stages: Stages::default(),
-        dry_run: false,
+        work: Operation::MIGRATION,
     };
     let (progress, mut events) = Progress::channel();
     let logging = tokio::spawn(async move {

@@ -34,14 +34,14 @@ use crate::ui::{Cell, Listing, OutputFormat, count};
 /// that version create. If a selected schema has another history, nothing is changed.
 ///
 /// With --from each schema gets the version that the history table of another tool says, for files
-/// of 'import' or files with the same versions.
+/// of 'import' or files with the same versions. The tools are those of 'import'.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The last version to record as applied
     #[arg(long, value_name = "VERSION", required_unless_present = "from", conflicts_with = "from")]
     to: Option<i64>,
     /// Record what this tool has applied, in each schema
-    #[arg(long, value_name = "TOOL", value_parser = super::import::tool())]
+    #[arg(long, value_name = "TOOL", value_parser = super::import::tool(), hide_possible_values = true)]
     from: Option<Tool>,
     /// Table of the tool's history, if it has another name than usual
     #[arg(long, value_name = "TABLE", requires = "from")]
@@ -189,7 +189,6 @@ impl BaselineRun<'_> {
             on_failure: OnFailure::Continue,
             scopes: self.preparation.scopes.clone(),
             stages: Stages::default(),
-            dry_run: false,
         }
     }
 }

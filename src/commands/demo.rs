@@ -85,7 +85,6 @@ impl CommandRun for Args {
             on_failure: OnFailure::Stop,
             scopes,
             stages: Stages::default(),
-            dry_run: false,
         };
         let shared = migration(Scopes::Shared);
         let shared = shared.run(shared.survey().await?).await?;

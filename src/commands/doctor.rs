@@ -35,7 +35,7 @@ use crate::ui::{Cell, Listing, count, explain};
 /// Changes nothing without --fix, and never drops anything. Exit 11 if a finding remains.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Schemas to register with --fix orphans: names, or globs such as 'cust_*'
+    /// Schemas to register with --fix orphans: names or globs
     #[arg(value_name = "SCHEMA", requires = "fix", required_if_eq("fix", "orphans"))]
     schemas: Vec<String>,
     /// What to fix
@@ -51,7 +51,7 @@ enum Fix {
     Missing,
     /// Rebuild the ledger from the histories
     Ledger,
-    /// Register the named schemas without a tenant, with their names as slugs
+    /// Register the named schemas as tenants
     Orphans,
 }
 

@@ -18,11 +18,12 @@ use crate::ui::{Verbosity, count};
 ///
 /// Each file keeps its version and order; where the other tool can undo it, a file that ends in
 /// `.undo.sql` is written next to it. Whatever cannot be converted is listed with file and line.
-/// Nothing that exists is changed. Afterwards 'baseline --from' takes over the tool's history.
+/// Nothing that exists is changed. Afterwards 'baseline --from' takes over the tool's history. The
+/// tools are flyway, golang-migrate, dbmate, goose, sqlx, diesel, refinery and node-pg-migrate.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The tool that the migrations were written for
-    #[arg(long, value_name = "TOOL", value_parser = tool())]
+    #[arg(long, value_name = "TOOL", value_parser = tool(), hide_possible_values = true)]
     from: Tool,
     /// Its folder of migrations
     #[arg(value_name = "FOLDER")]

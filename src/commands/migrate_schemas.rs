@@ -1,6 +1,7 @@
 //! `migrate-schemas`: migrates the shared schema and the tenants.
 
 mod dry_run_report;
+mod pending;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,10 +17,7 @@ use super::run::migration::{Migration, no_such_version};
 use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
 use crate::domain::schema_name::SchemaName;
-use crate::domain::schema_state::{SchemaState, Severity};
-use crate::domain::script::Scope;
 use crate::domain::sqlstate;
-use crate::domain::target::Target;
 use crate::error::{Exit, Failure};
 use crate::postgres::bookkeeping::run_log;
 use crate::postgres::connection::database::Database;
@@ -28,10 +26,10 @@ use crate::postgres::migrate::dry_run;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::failure::ServerError;
-use crate::service::rollout::{Scopes, Survey, Surveyed};
+use crate::service::rollout::Scopes;
 use crate::service::summary::Summary;
 use crate::settings::Overrides;
-use crate::ui::{Cell, Listing, OutputFormat, count, summary_document, write_document};
+use crate::ui::{summary_document, write_document};
 
 /// Migrate the shared schema, then every tenant
 ///
@@ -111,6 +109,10 @@ enum SummaryFormat {
 }
 
 impl Args {
+    fn is_json(&self) -> bool {
+        self.output == Some(SummaryFormat::Json)
+    }
+
     /// Returns whether the run continues after a failure.
     fn on_failure(&self, app: &App) -> Result<OnFailure, Failure> {
         match (self.max_failures, self.on_failure.as_deref()) {
@@ -191,6 +193,12 @@ impl CommandRun for Args {
         }
         let selectors = self.select.read()?;
         let dry_run = match self.dry_run {
+            Some(DryRun::Sql) if self.is_json() => {
+                return Err(Failure::words(
+                    Exit::Usage,
+                    "--dry-run=sql writes SQL; --dry-run -o json writes what would run",
+                ));
+            }
             Some(DryRun::Execute) if self.fake => {
                 return Err(Failure::words(
                     Exit::Usage,
@@ -228,14 +236,25 @@ impl CommandRun for Args {
             on_failure,
             scopes,
             stages,
-            dry_run: dry_run.is_some(),
         };
         if self.check {
-            return Ok(check(&run.survey().await?, app));
+            let survey = run.survey().await?;
+            if self.is_json() {
+                pending::write_json(&survey, &sets, app)?;
+            }
+            return Ok(pending::check(&survey, app));
         }
         match self.dry_run {
-            Some(DryRun::List) => list(&run.survey().await?, &sets, app),
-            Some(DryRun::Sql) => sql(&run.survey().await?, &migrator, app),
+            Some(DryRun::List) => {
+                let survey = run.survey().await?;
+                if self.is_json() {
+                    pending::write_json(&survey, &sets, app)?;
+                } else {
+                    pending::list(&survey, &sets, app)?;
+                }
+                Ok(Exit::Done)
+            }
+            Some(DryRun::Sql) => pending::sql(&run.survey().await?, &migrator, app),
             Some(DryRun::Execute) | None => {
                 let survey = run.survey().await?;
                 if !self.fake {
@@ -252,7 +271,7 @@ impl CommandRun for Args {
 }
 
 fn finish(summary: &Summary, args: &Args, app: &App) -> Result<Exit, Failure> {
-    if args.output == Some(SummaryFormat::Json) {
+    if args.is_json() {
         let mut out = app.terminal.out();
         write_document(&mut out, &summary_document(summary))?;
         std::io::Write::flush(&mut out)?;
@@ -270,75 +289,4 @@ fn version_exists(version: i64, args: &Args, sets: &Sets) -> Result<(), Failure>
         return Ok(());
     }
     Err(no_such_version(version, set))
-}
-
-fn check(survey: &Survey, app: &App) -> Exit {
-    let mut out_of_sync = survey.refused.len();
-    let mut locked = 0;
-    for item in &survey.schemas {
-        match item.state.severity() {
-            Severity::OutOfSync => out_of_sync += 1,
-            Severity::Locked => locked += 1,
-            Severity::UpToDate | Severity::Pending | Severity::Skipped => {}
-        }
-        warn_of_problems(item, app);
-    }
-    for row in &survey.refused {
-        app.terminal.warn(&format!("tenant '{}': {}", row.slug, row.reason));
-    }
-    let (pending, all) = (survey.pending(), survey.schemas.len() + survey.refused.len());
-    let unread = if locked > 0 { format!(", {locked} locked") } else { String::new() };
-    app.terminal.note(&format!(
-        "{}: {pending} with pending migrations, {out_of_sync} out of sync{unread}",
-        count(all, "schema")
-    ));
-    match (out_of_sync, locked, pending) {
-        (0, 0, 0) => Exit::Done,
-        (0, 0, _) => Exit::Pending,
-        // Migrations may be pending in the locked schemas.
-        (0, _, _) => Exit::Locked,
-        _ => Exit::Drift,
-    }
-}
-
-fn warn_of_problems(item: &Surveyed, app: &App) {
-    let selection = Target::option(std::iter::once(&*item.target));
-    for problem in app.terminal.problems(&item.state, &selection) {
-        app.terminal.warn(&format!("{}: {problem}", item.target.schema));
-    }
-}
-
-fn list(survey: &Survey, sets: &Sets, app: &App) -> Result<Exit, Failure> {
-    let listing = Listing::new(&["schema", "migration", "file"], "nothing would run");
-    let mut rows = Vec::new();
-    for item in &survey.schemas {
-        let set = match item.target.scope {
-            Scope::Shared => &sets.shared,
-            Scope::Tenant => &sets.tenant,
-        };
-        if let SchemaState::Known(plan) = &item.state {
-            for script in plan.pending.iter().map(|&index| &set.scripts()[index]) {
-                rows.push(vec![
-                    Cell::Text(item.target.schema.to_string()),
-                    Cell::Text(script.id.to_string()),
-                    Cell::Text(script.path.display().to_string()),
-                ]);
-            }
-        }
-        warn_of_problems(item, app);
-    }
-    listing.write(&app.terminal, OutputFormat::Table, rows)?;
-    Ok(Exit::Done)
-}
-
-fn sql(survey: &Survey, migrator: &PostgresMigrator, app: &App) -> Result<Exit, Failure> {
-    use std::io::Write as _;
-    let mut out = app.terminal.out();
-    for item in &survey.schemas {
-        if let SchemaState::Known(plan) = &item.state {
-            out.write_all(migrator.preview(&item.target, plan).as_bytes())?;
-        }
-    }
-    out.flush()?;
-    Ok(Exit::Done)
 }

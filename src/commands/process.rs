@@ -1,6 +1,7 @@
 //! The process: arguments, runtime, exit code.
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 
 use super::Cli;
 use crate::error::{Exit, Failure};
@@ -10,7 +11,8 @@ use crate::ui::{Terminal, is_broken_pipe};
 pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            forget_hidden_commands(&mut error);
             // A reader that closed stdout is not an error.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
@@ -39,6 +41,19 @@ pub fn main() -> u8 {
     match result {
         Ok(exit) => exit as u8,
         Err(failure) => report(&failure, &terminal) as u8,
+    }
+}
+
+/// Removes hidden commands from the commands that an error of clap proposes.
+fn forget_hidden_commands(error: &mut clap::Error) {
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::SuggestedSubcommand) {
+        let names: Vec<String> =
+            names.iter().filter(|name| !name.starts_with("__")).cloned().collect();
+        if names.is_empty() {
+            error.remove(ContextKind::SuggestedSubcommand);
+        } else {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+        }
     }
 }
 

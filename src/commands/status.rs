@@ -260,7 +260,8 @@ fn classify(
     app: &App,
 ) -> Option<(GroupKey, Option<String>)> {
     let severity = state.severity();
-    let failed = failed.filter(|_| severity == Severity::Pending);
+    // A failure that the state would show has gone if the state does not show it.
+    let failed = failed.filter(|failed| severity == Severity::Pending && !failed.shows_in_state());
     let reason = match (state, failed) {
         (SchemaState::Dropped, _) => return None,
         (SchemaState::Locked(session), _) => Some(session.clone()),

@@ -12,6 +12,7 @@ mod policy;
 mod sql;
 
 pub use files::bare_names::check_bare_names;
+#[cfg(feature = "cli")]
 pub(crate) use files::find_definition::created_by_tenants;
 pub use files::find_definition::find_definition;
 pub use files::load_error::{LoadError, LoadErrors, Problem};

@@ -36,9 +36,27 @@ impl Operation {
     pub const DRY_RUN: Self =
         Self { command: "migrate-schemas --dry-run=execute", doing: "trying", done: Some("tried") };
 
+    /// Migrations that are recorded without being executed.
+    pub const FAKE: Self =
+        Self { command: "migrate-schemas --fake", doing: "recording", done: Some("recorded") };
+
+    /// Migrations that are recorded in schemas that already have their tables.
+    pub const BASELINE: Self =
+        Self { command: "baseline", doing: "recording", done: Some("recorded") };
+
     /// Returns whether it is reported script by script.
     pub fn has_scripts(&self) -> bool {
-        [Self::MIGRATION, Self::DRY_RUN].contains(self)
+        [Self::MIGRATION, Self::DRY_RUN, Self::FAKE, Self::BASELINE].contains(self)
+    }
+
+    /// Returns whether scripts are recorded without being executed.
+    pub fn only_records(&self) -> bool {
+        [Self::FAKE, Self::BASELINE].contains(self)
+    }
+
+    /// Returns whether `--retry-failed` repeats it.
+    pub fn is_retried(&self) -> bool {
+        [Self::MIGRATION, Self::FAKE].contains(self)
     }
 
     /// Returns whether it is [`MIGRATION`](Self::MIGRATION).

@@ -245,6 +245,12 @@ impl MigrateError {
         }
     }
 
+    /// Returns whether only this schema has the problem, which was there before the run: the files and
+    /// the server are good, so the others can be migrated.
+    pub fn is_of_one_tenant(&self) -> bool {
+        matches!(self, Self::SchemaMissing | Self::Drift { .. } | Self::DamagedHistory { .. })
+    }
+
     /// Returns a text that is equal for failures with the same cause. What differs from schema to
     /// schema (`DETAIL`, lock holder, number of attempts) is not part of it. The run log stores it.
     pub fn group_key(&self) -> String {

@@ -113,8 +113,8 @@ pub struct Rollout<'a, M, C> {
     pub scopes: Scopes,
     /// The stages: canaries, batches, pauses.
     pub stages: Stages,
-    /// Whether the migrator rolls everything back, so that pending migrations stay pending.
-    pub dry_run: bool,
+    /// What the migrator does with pending migrations.
+    pub work: Operation,
 }
 
 impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
@@ -150,7 +150,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             state: RunState::new(self.fleet.concurrency.clone()),
         };
         progress.send(EventKind::RunStarted {
-            work: self.work(),
+            work: self.work,
             schemas: schemas.len(),
             pending,
             jobs: self.jobs_for(pending),
@@ -162,7 +162,7 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             schemas = match &run.outcomes[0].outcome {
                 Outcome::UpToDate => tenants,
                 Outcome::Migrated { .. } if matches!(self.scopes, Scopes::Shared) => Vec::new(),
-                Outcome::Migrated { .. } if self.dry_run => tenants,
+                Outcome::Migrated { .. } if self.work == Operation::DRY_RUN => tenants,
                 Outcome::Migrated { .. } => self.tenants_after_public(&mut run, progress).await?,
                 _ => {
                     let is_interrupted = self.fleet.interrupts.level() > Interrupt::None;
@@ -184,17 +184,13 @@ impl<M: SchemaMigrator, C: TenantCatalog> Rollout<'_, M, C> {
             self.migrate_new_tenants(&mut run, progress).await;
         }
         Ok(Summary {
-            work: self.work(),
+            work: self.work,
             outcomes: run.outcomes,
             refused: run.refused,
             took: progress.elapsed(),
             interrupted: self.fleet.interrupts.level(),
             ..Summary::default()
         })
-    }
-
-    fn work(&self) -> Operation {
-        if self.dry_run { Operation::DRY_RUN } else { Operation::MIGRATION }
     }
 
     /// Lists the tenants again: shared migrations may have created the tenant tables or added

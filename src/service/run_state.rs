@@ -3,7 +3,6 @@
 use super::applied_scripts::ScriptInterner;
 use super::concurrency::ConcurrencyLimit;
 use super::event::{NotStarted, Outcome};
-use super::failure::MigrateError;
 use super::group_size::GroupSize;
 use crate::domain::run_options::OnFailure;
 
@@ -58,8 +57,7 @@ impl RunState {
             self.halt(why);
         } else if self.canary {
             self.halt(NotStarted::CanaryFailed);
-        } else if **error != MigrateError::SchemaMissing {
-            // A missing schema is that tenant's problem alone, known before the run.
+        } else if !error.is_of_one_tenant() {
             self.failed += 1;
             match on_failure {
                 OnFailure::Stop => self.halt(NotStarted::EarlierFailure),
@@ -74,6 +72,7 @@ impl RunState {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::MigrateError;
     use std::num::NonZeroUsize;
 
     use super::*;
@@ -86,17 +85,17 @@ mod tests {
         Outcome::Failed { error: Box::new(error), applied: Vec::new() }
     }
 
-    fn damaged() -> Outcome {
-        failed(MigrateError::DamagedHistory { why: "odd".into() })
+    fn incomplete() -> Outcome {
+        failed(MigrateError::SchemaIncomplete { missing: Vec::new() })
     }
 
     #[test]
     fn the_run_halts_at_the_limit_of_failures() {
         let limit = OnFailure::StopAfter(NonZeroUsize::new(2).expect("not 0"));
         let mut state = state();
-        state.record(&damaged(), limit);
+        state.record(&incomplete(), limit);
         assert_eq!(state.halted(), None);
-        state.record(&damaged(), limit);
+        state.record(&incomplete(), limit);
         assert_eq!(state.halted(), Some(NotStarted::TooManyFailures));
     }
 
@@ -116,7 +115,7 @@ mod tests {
     fn the_first_reason_to_halt_is_kept() {
         let mut state = state();
         state.halt(NotStarted::Interrupted);
-        state.record(&damaged(), OnFailure::Stop);
+        state.record(&incomplete(), OnFailure::Stop);
         assert_eq!(state.halted(), Some(NotStarted::Interrupted));
     }
 }

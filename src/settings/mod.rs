@@ -104,6 +104,11 @@ impl Settings {
         &self.effective
     }
 
+    /// Returns the origin of `run.on_failure`.
+    pub fn on_failure_origin(&self) -> &Origin {
+        &find(&self.effective, "run.on_failure").origin
+    }
+
     /// Returns the origin of `database.url`.
     pub fn database_origin(&self) -> &Origin {
         &find(&self.effective, "database.url").origin

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Jobs, TableName};
 use crate::domain::schema_name::{MAX_IDENTIFIER_BYTES, SchemaName};
 
-/// Reads a span of time: a number with `ms`, `s`, `m`/`min`, `h` or `d`; bare numbers are
-/// milliseconds, as in PostgreSQL's own settings (manual section 20.1.1).
+/// Reads a span of time: a number with `ms`, `s`, `m`/`min`, `h` or `d`, or 0. A number without a unit
+/// would be milliseconds to PostgreSQL (manual section 20.1.1) and seconds to most people.
 ///
 /// # Errors
 ///
@@ -32,7 +32,9 @@ pub fn age(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wanted())?;
     let millis = match text[digits..].trim() {
-        "" | "ms" => 1,
+        "" if number == 0 => 1,
+        "" => return Err(format!("a time with its unit, such as {number}ms or {number}s")),
+        "ms" => 1,
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
@@ -133,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_parsed_as_postgresql_does() {
-        assert_eq!(duration("250"), Ok(Duration::from_millis(250)));
+    fn durations_have_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("2min"), Ok(Duration::from_mins(2)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for bad in ["", "s", "-1s", "1.5s", "1y", "99999d"] {
+        for bad in ["", "s", "250", "-1s", "1.5s", "1y", "99999d"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

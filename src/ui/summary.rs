@@ -220,7 +220,7 @@ fn rerun(summary: &Summary) -> Option<String> {
         .filter(|item| matches!(item.outcome, Outcome::Failed { .. }))
         .map(|item| &*item.target)
         .collect();
-    let is_stored = summary.work.is_migration() && summary.run.is_some();
+    let is_stored = summary.work.is_retried() && summary.run.is_some();
     let by_name = failed.len() <= if is_stored { MAX_RETRIED } else { MAX_SELECTED }
         && (!is_stored || failed.iter().all(|target| target.scope == Scope::Tenant));
     match failed.len() {

@@ -23,6 +23,7 @@ mod examples;
 mod exec;
 mod false_accusations;
 mod file_state;
+mod first_tries;
 mod groups;
 mod histories;
 mod hostile;

@@ -340,7 +340,7 @@ fn a_quiet_summary_still_ends_with_the_next_commands() {
     let told = given
         .run(&["migrate-schemas", "-q", "--on-failure", "continue"])
         .exits(10)
-        .says("retry the failed schemas: pricesync migrate-schemas --retry-failed\n")
+        .says("retry the failed schemas: pricesync migrate-schemas --on-failure continue --retry-failed\n")
         .never_says("go on with the rest");
     assert_eq!(told.stderr.matches("error:").count(), 4, "{}", told.stderr);
 }
@@ -376,12 +376,12 @@ fn a_proposed_command_goes_as_far_as_the_one_that_failed() {
     given
         .run(&to_one)
         .exits(10)
-        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --retry-failed\n");
+        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --on-failure continue --retry-failed\n");
     given.tenant_file("V1__made.sql", fails_in(&["t1", "t3"]));
     given
         .run(&["migrate-schemas", "--retry-failed", "--on-failure=continue", "--to=1"])
         .exits(10)
-        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --tenant=t1,t3\n");
+        .says("retry the failed schemas: pricesync migrate-schemas --to 1 --on-failure continue --tenant=t1,t3\n");
 }
 
 #[test]

@@ -51,7 +51,6 @@ impl FleetData {
                 on_failure: app.settings.on_failure,
                 scopes: Scopes::Everything,
                 stages: Stages::default(),
-                dry_run: false,
             };
             data.survey = Some(run.survey().await?);
         }

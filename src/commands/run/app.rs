@@ -102,6 +102,8 @@ impl App {
         let from_file = matches!(self.settings.database_origin(), Origin::File(..));
         let text = match &self.settings.database_url {
             Some(_) if from_file && by_variables => None,
+            // libpq would connect to the database that is called like the user.
+            Some(url) if url.trim().is_empty() => return Err(nothing_configured()),
             Some(url) if url == LOCAL => Some(self.local_url().await?),
             Some(url) => Some(url.clone()),
             None if by_variables || is_set("PGDATABASE") => None,

@@ -11,13 +11,16 @@ use crate::domain::plan::Goal;
 use crate::domain::run_options::OnFailure;
 use crate::error::{Exit, Failure};
 use crate::migrations::MigrationSet;
+use crate::postgres::migrate::context::Mode;
 use crate::postgres::migrate::migrator::PostgresMigrator;
 use crate::postgres::tenants::catalog::PostgresCatalog;
 use crate::service::concurrency::ConcurrencyLimit;
+use crate::service::event::Operation;
 use crate::service::fleet::{Fleet, Interrupts};
 use crate::service::rollout::{Rollout, Scopes, Survey};
 use crate::service::stages::Stages;
 use crate::service::summary::Summary;
+use crate::settings::Origin;
 
 /// A migration run with everything that it needs.
 pub(crate) struct Migration<'a> {
@@ -28,8 +31,6 @@ pub(crate) struct Migration<'a> {
     pub(crate) on_failure: OnFailure,
     pub(crate) scopes: Scopes,
     pub(crate) stages: Stages,
-    /// Whether the migrator rolls back each transaction; such a run is not stored.
-    pub(crate) dry_run: bool,
 }
 
 /// Returns the failure of a command for a version that no file of the set has.
@@ -49,7 +50,8 @@ impl Migration<'_> {
     /// Migrates the schemas of a survey, with a reporter and until signals end it.
     pub(crate) async fn run(&self, survey: Survey) -> Result<Summary, Failure> {
         let (interrupter, interrupts) = Interrupts::new();
-        let recorder = (!self.dry_run).then(|| Recorder::new(self.migrator));
+        // What is rolled back is not stored.
+        let recorder = (self.work() != Operation::DRY_RUN).then(|| Recorder::new(self.migrator));
         let (reporter, progress) = ReporterTask::start(self.app, self.app.progress, recorder);
         let rollout = self.rollout(interrupts);
         let work = rollout.run(survey, &progress);
@@ -63,11 +65,23 @@ impl Migration<'_> {
 
     /// Returns the options that a proposed command line must repeat.
     fn options(&self) -> String {
-        let is_fake = self.migrator.mode().only_records();
-        let fake = if is_fake { " --fake" } else { "" };
-        match self.migrator.options().goal {
-            Goal::Version(version) => format!("{fake} --to {version}"),
-            Goal::Latest => fake.to_owned(),
+        let to = match self.migrator.options().goal {
+            Goal::Version(version) => format!(" --to {version}"),
+            Goal::Latest => String::new(),
+        };
+        let on_failure = match self.app.settings.on_failure_origin() {
+            Origin::Flag(_) if self.on_failure == OnFailure::Continue => " --on-failure continue",
+            _ => "",
+        };
+        to + on_failure
+    }
+
+    fn work(&self) -> Operation {
+        match self.migrator.mode() {
+            Mode::Apply => Operation::MIGRATION,
+            Mode::Fake => Operation::FAKE,
+            Mode::Baseline(_) => Operation::BASELINE,
+            Mode::DryRun(_) => Operation::DRY_RUN,
         }
     }
 
@@ -82,7 +96,7 @@ impl Migration<'_> {
             },
             scopes: self.scopes.clone(),
             stages: self.stages.clone(),
-            dry_run: self.dry_run,
+            work: self.work(),
         }
     }
 }

@@ -277,6 +277,16 @@ pub struct FailedSchema {
     pub kind: String,
 }
 
+impl FailedSchema {
+    /// Returns whether the cause, as long as it is there, shows in the state of the schema: it was
+    /// missing, or its history was damaged or did not match the files.
+    pub fn shows_in_state(&self) -> bool {
+        ["schema-missing", "drift", "damaged-history"]
+            .iter()
+            .any(|kind| self.kind.starts_with(&format!("{{\"kind\":\"{kind}\"")))
+    }
+}
+
 /// Returns the schemas whose last run failed, ordered by name; none if the tables are missing.
 pub async fn failures(database: &Database) -> Result<Vec<FailedSchema>, ServerError> {
     read(database, FAILURES, |row| {

@@ -54,7 +54,7 @@ async fn staged(
         },
         scopes,
         stages,
-        dry_run: false,
+        work: Operation::MIGRATION,
     };
     let (progress, mut events) = Progress::channel();
     let mut emitted = Vec::new();

@@ -203,12 +203,14 @@ impl LogFormatter {
                         String::new()
                     };
                 }
-                match (self.shows(LogLevel::Progress), number) {
-                    (false, _) => String::new(),
-                    (true, 0) => format!("Running migrations for schema '{schema}'...\n"),
-                    (true, _) => {
-                        format!("[{number}/{of}] Running migrations for schema '{schema}'...\n")
-                    }
+                if !self.shows(LogLevel::Progress) {
+                    return String::new();
+                }
+                let place = if *number == 0 { String::new() } else { format!("[{number}/{of}] ") };
+                if self.work.only_records() {
+                    format!("{place}Recording migrations in schema '{schema}'...\n")
+                } else {
+                    format!("{place}Running migrations for schema '{schema}'...\n")
                 }
             }
             EventKind::WaitingForLock { holder, waited } if self.shows(LogLevel::Progress) => {
@@ -328,7 +330,11 @@ impl LogFormatter {
         let mut text = String::new();
         for (script, time) in scripts {
             let name = script.to_string();
-            let verb = if self.work == Operation::DRY_RUN { "Tried" } else { "Migrated" };
+            let verb = match self.work {
+                Operation::DRY_RUN => "Tried",
+                work if work.only_records() => "Recorded",
+                _ => "Migrated",
+            };
             text += &self.finished_line(&format!("{verb} {}", clean(&name)), time);
         }
         text

@@ -274,7 +274,7 @@ error: tenant_globex: V2__bad failed at migrations/tenant/V2__bad.sql:2:13
   caused by: relation "prices" does not exist (42P01)
 error: V2__bad failed at migrations/tenant/V2__bad.sql:2:13: relation "prices" does not exist (42P01)
   2 schemas: tenant_acme, tenant_globex
-retry the failed schemas: pricesync migrate-schemas --tenant=acme,globex
+retry the failed schemas: pricesync migrate-schemas --on-failure continue --tenant=acme,globex
 run 3: 3 schemas, 0 migrated, 1 up to date, 2 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
@@ -534,15 +534,15 @@ $ pricesync baseline --to 1 --dry-run
 
 $ pricesync baseline --to 1
 --- stderr
-[1/1] Running migrations for schema 'tenant_acme'...
-✓ Migrated V1__products [TIME]
+[1/1] Recording migrations in schema 'tenant_acme'...
+✓ Recorded V1__products [TIME]
 ✓ Done
-run 2: 1 schema, 1 migrated, 0 up to date, 0 failed, 0 skipped, 0 not started · [TIME]
+run 2: 1 schema, 1 recorded, 0 up to date, 0 failed, 0 skipped, 0 not started · [TIME]
 --- exit 0
 
 $ pricesync baseline --to 1
 --- stderr
-1 schema: 0 migrated, 1 up to date, 0 failed, 0 skipped, 0 not started · [TIME]
+1 schema: 0 recorded, 1 up to date, 0 failed, 0 skipped, 0 not started · [TIME]
 --- exit 0
 
 $ pricesync baseline --to 9
@@ -573,12 +573,12 @@ fn baseline_refuses_a_schema_that_differs() {
         str![[r#"
 $ pricesync baseline --to 1
 --- stderr
-[1/1] Running migrations for schema 'tenant_acme'...
+[1/1] Recording migrations in schema 'tenant_acme'...
 ✗ FAILED
 error: tenant_acme: the schema lacks objects that the migrations create, nothing was recorded
   caused by: it lacks table products
   hint: choose a lower --to, or skip this check with --unchecked
-run 2: 1 schema, 0 migrated, 0 up to date, 1 failed, 0 skipped, 0 not started · [TIME]
+run 2: 1 schema, 0 recorded, 0 up to date, 1 failed, 0 skipped, 0 not started · [TIME]
 --- exit 10
 
 

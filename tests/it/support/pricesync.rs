@@ -349,10 +349,14 @@ impl Told {
     #[track_caller]
     pub(crate) fn counts(self, counts: Counts) -> Self {
         let Counts { migrated, up_to_date, failed, skipped, not_started } = counts;
-        let line = format!(
-            " {migrated} migrated, {up_to_date} up to date, {failed} failed, {skipped} skipped, {not_started} not started"
+        let rest = format!(
+            "{up_to_date} up to date, {failed} failed, {skipped} skipped, {not_started} not started"
         );
-        self.says(&line)
+        let recorded = format!(" {migrated} recorded, {rest}");
+        if self.stderr.contains(&recorded) {
+            return self;
+        }
+        self.says(&format!(" {migrated} migrated, {rest}"))
     }
 
     fn everything(&self) -> String {
